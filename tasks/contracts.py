@@ -1,0 +1,82 @@
+"""Describe what may be sent: the base class of every contract, and the list of kinds.
+
+A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client sends the same
+task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is redacted wherever arguments are shown.
+"""
+
+import importlib
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.errors import BadContract, UnknownKind
+
+#: The modules that declare Millpond's own contracts.
+SHIPPED = ("tasks.email.contract", "tasks.files.contract", "tasks.squares.contract")
+
+_kinds: dict[str, type["Contract"]] = {}
+
+
+class Contract(BaseModel):
+    """Base of every contract: `class Greet(Contract, kind="greet", queue="default")`.
+
+    `kind` is the task's name on the wire, `queue` where it goes unless the sender says otherwise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str] = ""
+    queue: ClassVar[str] = "default"
+
+    def __init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
+        super().__init_subclass__(**config)
+        if not kind:
+            return
+        known = _kinds.get(kind)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise UnknownKind(f"two contracts are named {kind!r}, in {known.__module__} and {cls.__module__}: rename one")
+        cls.kind = kind
+        cls.queue = queue or cls.queue
+        _kinds[kind] = cls
+
+    def redacted(self) -> dict[str, Any]:
+        """Return the fields as they may be shown: secrets and bodies replaced by their length."""
+        return redact(type(self), self.model_dump(mode="json"))
+
+
+def redact(contract: type[Contract], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Replace the values of fields declared with `repr=False` by a note of their length."""
+    shown = dict(kwargs)
+    for name, field in contract.model_fields.items():
+        if not field.repr and shown.get(name) is not None:
+            value = shown[name]
+            size = f", {len(value)} long" if isinstance(value, str | list | dict) else ""
+            shown[name] = f"[redacted{size}]"
+    return shown
+
+
+def contract_of(kind: str) -> type[Contract]:
+    """Return the contract of a kind; raise `UnknownKind` with the kinds there are."""
+    if kind not in _kinds:
+        load_shipped()
+    try:
+        return _kinds[kind]
+    except KeyError:
+        raise UnknownKind(f"no kind is named {kind!r}; there are: {', '.join(sorted(_kinds))}") from None
+
+
+def load_shipped() -> None:
+    """Import Millpond's own contracts, which then register themselves."""
+    for module in SHIPPED:
+        importlib.import_module(module)
+
+
+def kinds() -> dict[str, type[Contract]]:
+    """Return every kind declared so far, by name."""
+    return dict(_kinds)
+
+
+def explain(error: ValidationError, *, what: str) -> BadContract:
+    """Turn pydantic's report into one line that names each field at fault."""
+    faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+    return BadContract(f"{what} does not fit its contract: {faults}")

@@ -1,0 +1,74 @@
+"""Name everything that can go wrong with a task: the tree of errors that both sides share.
+
+A body raises `Retry…` to be run again later and `Final…` to fail for good; any other exception is final too,
+with its traceback kept in the dead letter. A message is one line that says what to do next.
+"""
+
+from broker.errors import BatchClosed, BrokerAway, BrokerError, MillpondError, QueueFull, UnknownBatch
+
+
+class SettingsError(MillpondError):
+    """The environment or millpond.toml holds something that cannot be used."""
+
+
+class BadContract(MillpondError):
+    """What was to be sent does not fit the contract of its kind; nothing was sent."""
+
+
+class UnknownKind(MillpondError):
+    """No kind of task has this name."""
+
+
+class TaskError(MillpondError):
+    """A body could not do its work."""
+
+
+class FinalError(TaskError):
+    """Trying again cannot help: the input is at fault. The message goes to the dead letters."""
+
+
+class RetryLater(TaskError):
+    """Trying again may help: a dependency is away or busy. Raised by a body, retried with backoff.
+
+    `after_seconds` overrides the backoff, for a dependency that said when to come back.
+    """
+
+    def __init__(self, message: str, *, after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.after_seconds = after_seconds
+
+
+class BadInput(FinalError):
+    """The file, message or argument that the task was given cannot be used."""
+
+
+class OutsideRoots(BadInput):
+    """A storage URL points outside the configured roots."""
+
+
+class TooLarge(BadInput):
+    """The input or what it expands to is over a configured limit."""
+
+
+class Cancelled(TaskError):
+    """The task was cancelled while it ran, and its body stopped at a checkpoint."""
+
+
+__all__ = [
+    "BadContract",
+    "BadInput",
+    "BatchClosed",
+    "BrokerAway",
+    "BrokerError",
+    "Cancelled",
+    "FinalError",
+    "MillpondError",
+    "OutsideRoots",
+    "QueueFull",
+    "RetryLater",
+    "SettingsError",
+    "TaskError",
+    "TooLarge",
+    "UnknownBatch",
+    "UnknownKind",
+]

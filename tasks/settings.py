@@ -1,0 +1,127 @@
+"""Read the environment and millpond.toml: the only place that does.
+
+Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
+`MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then the defaults.
+"""
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from tasks.errors import SettingsError
+from tasks.pools import DRAIN_SECONDS, Table
+
+
+class Smtp(BaseModel):
+    """Say how mail leaves: the submission server, its encryption and its login."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "localhost"
+    port: PositiveInt = 25
+    security: Literal["none", "starttls", "tls"] = "none"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: Path | None = None
+    timeout_seconds: PositiveFloat = 30.0
+    #: How long an idle connection is kept for the next message of its slot.
+    keep_seconds: PositiveFloat = 60.0
+    #: The right-hand side of the Message-ID.
+    message_id_domain: str = "millpond.local"
+    templates: Path | None = None
+    #: How long the ledger remembers that a message was sent.
+    ledger_days: PositiveInt = 7
+
+
+class Files(BaseModel):
+    """Say where file tasks may read and write, and how large what they handle may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Storage URLs or local folders; a task touches nothing outside them. Empty: file tasks are refused.
+    roots: tuple[str, ...] = ()
+    max_input_bytes: PositiveInt = 10 * 1024**3
+    max_pixels: PositiveInt = 200_000_000
+    max_unpacked_bytes: PositiveInt = 10 * 1024**3
+    max_unpacked_ratio: PositiveInt = 200
+    max_entries: PositiveInt = 100_000
+
+
+class Settings(BaseSettings):
+    """Hold every setting. Durations are seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MILLPOND_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    #: redis://, rediss:// or sentinel://; None starts the embedded Valkey where a command allows it.
+    broker_url: str | None = None
+    #: Put before every key, so that several deployments share one server.
+    key_prefix: str = ""
+    #: How long a producer waits for the broker before it gives up with `BrokerAway`.
+    broker_timeout_seconds: PositiveFloat = 5.0
+    drain_seconds: PositiveFloat = DRAIN_SECONDS
+    #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
+    kinds: tuple[str, ...] = ()
+    table: Table = Field(default_factory=Table)
+    smtp: Smtp = Field(default_factory=Smtp)
+    files: Files = Field(default_factory=Files)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, _TomlFile(settings_cls, config_file())
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """Lift `[pools.*]` and `[queues.*]` of the file into the one table."""
+
+    def __call__(self) -> dict[str, Any]:
+        data = dict(super().__call__())
+        table = {name: data.pop(name) for name in ("pools", "queues") if name in data}
+        return {**data, "table": table} if table else data
+
+
+def config_file() -> Path:
+    """Return the TOML file in force, which need not exist unless `MILLPOND_CONFIG` names it."""
+    named = os.environ.get("MILLPOND_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsError(f"MILLPOND_CONFIG names {named}, which is not a file: create it or unset the variable")
+    return Path(named or "millpond.toml")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Read the settings once a process; raise `SettingsError`, one line a fault.
+
+    Source: the environment and the TOML file, as the module says.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValidationError as error:
+        faults = "; ".join(f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise SettingsError(f"settings that cannot be used: {faults}") from None
+    except ValueError as error:  # a TOML file that does not parse
+        raise SettingsError(f"{config_file()}: {error}") from None
+
+
+def scratch() -> Path:
+    """Return the folder for this machine's short-lived files."""
+    return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "MILLPOND_" + "__".join(str(part).upper() for part in location)

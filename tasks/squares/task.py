@@ -1,0 +1,16 @@
+"""Square an integer."""
+
+import time
+
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.squares.contract import Square
+
+
+@body(Square)
+def square(job: Square, context: Context) -> int:
+    """Return n times n."""
+    if job.hold_seconds:
+        time.sleep(job.hold_seconds)
+    context.checkpoint()
+    return job.n * job.n
