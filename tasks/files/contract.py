@@ -1,0 +1,164 @@
+"""Describe the file tasks that may be sent: one contract an operation, and what each gives back.
+
+`source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or paths relative to the
+first configured root. `file_url` makes one of any local path, whatever the encoding of its name.
+"""
+
+import os
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from tasks.contracts import Contract
+
+ImageFormat = Literal["jpeg", "png", "webp"]
+Algorithm = Literal["sha256", "sha512", "sha1", "md5", "blake2b"]
+TableFormat = Literal["csv", "jsonl"]
+ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
+
+
+def _plain(text: str) -> str:
+    """Refuse characters that could break a line of a log or end a path early."""
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+        raise ValueError("must hold no control character: percent-encode it in a file:// URL")
+    return text
+
+
+Url = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_plain)]
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """Return how to name a local path in a contract: the absolute path, or a file:// URL where JSON cannot hold it.
+
+    A name that is no UTF-8 comes from the operating system with surrogates, which no JSON string may hold.
+    """
+    absolute = Path(path).absolute()
+    text = str(absolute)
+    try:
+        text.encode()
+        return _plain(text)
+    except ValueError:
+        return absolute.as_uri()
+
+
+class Checksum(Contract, kind="files.checksum", queue="files"):
+    """Read a file and return its digest; nothing is written."""
+
+    source: Url
+    algorithm: Algorithm = "sha256"
+
+
+class _Conversion(Contract):
+    """Hold what every operation that reads one place and writes another has."""
+
+    source: Url
+    target: Url
+
+    @model_validator(mode="after")
+    def _two_places(self) -> "_Conversion":
+        if self.source == self.target:
+            raise ValueError("target must differ from source: a second run would read what the first one wrote")
+        return self
+
+
+class _Image(_Conversion):
+    """Hold what the image operations share; the format is that of the target's extension unless given."""
+
+    format: ImageFormat | None = None
+    quality: Annotated[int, Field(ge=1, le=100)] = 82
+    #: What shows through where the target's format has no transparency.
+    background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
+
+
+class Thumbnail(_Image, kind="files.thumbnail", queue="files"):
+    """Make an image that fits a box of width x height pixels, never larger than the original."""
+
+    width: Annotated[int, Field(ge=1, le=16_384)] = 320
+    height: Annotated[int, Field(ge=1, le=16_384)] = 320
+
+
+class ConvertImage(_Image, kind="files.convert", queue="files"):
+    """Write an image in another format, upright, in sRGB and without its metadata."""
+
+
+class ToParquet(_Conversion, kind="files.parquet", queue="files"):
+    """Turn a CSV or JSONL file into Parquet, in constant memory.
+
+    Columns that `types` does not name are inferred. `format` is that of the source's extension unless given.
+    """
+
+    format: TableFormat | None = None
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")] = "utf-8"
+    compression: Codec = "zstd"
+    row_group_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    types: Annotated[dict[str, ColumnType], Field(max_length=4096)] = Field(default_factory=dict)
+
+
+class PdfText(_Conversion, kind="files.pdf_text", queue="files"):
+    """Write the text of a PDF as UTF-8, a form feed between pages."""
+
+    password: Annotated[str, StringConstraints(max_length=256)] | None = Field(default=None, repr=False)
+
+
+class Compress(_Conversion, kind="files.compress", queue="files"):
+    """Compress a file with zstd."""
+
+    level: Annotated[int, Field(ge=1, le=19)] = 3
+
+
+class Unpack(_Conversion, kind="files.unpack", queue="files"):
+    """Unpack an archive (zip, tar, and tar in gzip, bzip2, xz or zstd, told by content) into a folder of its own."""
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FileResult(_Result):
+    """Say which file was written and how long it is."""
+
+    target: str
+    bytes: int
+
+
+class ChecksumResult(_Result):
+    """Give a file's digest, in hexadecimal."""
+
+    source: str
+    bytes: int
+    algorithm: Algorithm
+    digest: str
+
+
+class ImageResult(FileResult):
+    """Say which image was written, in which format and size."""
+
+    format: ImageFormat
+    width: int
+    height: int
+
+
+class TableResult(FileResult):
+    """Say which table was written and what it holds."""
+
+    rows: int
+    columns: int
+
+
+class TextResult(FileResult):
+    """Say which text was written and how much of a document it covers."""
+
+    pages: int
+    characters: int
+
+
+class FolderResult(_Result):
+    """Say which folder was written and what it holds: regular files and the sum of their bytes."""
+
+    target: str
+    files: int
+    bytes: int
