@@ -60,7 +60,9 @@ class _Conversion(Contract):
     @model_validator(mode="after")
     def _two_places(self) -> "_Conversion":
         if self.source == self.target:
-            raise ValueError("target must differ from source: a second run would read what the first one wrote")
+            raise ValueError(
+                "target must differ from source: a second run would read what the first one wrote"
+            )
         return self
 
 

@@ -1,0 +1,67 @@
+"""Walk down from a root by descriptors, following no link, so that nothing swapped in meanwhile can lead out of it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_TRIES = 5
+
+
+@contextmanager
+def folder_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
+    """Give a descriptor of the folder that `parts` name below the resolved `root`."""
+    descriptor = descend(os.open(root, _FOLDER), parts, made=None)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def made_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
+    """Do as `folder_beneath`, making folders that are missing; those are removed again if the block fails."""
+    made: list[int] = []
+    descriptor = _made(root, parts, made)
+    try:
+        yield descriptor
+    except BaseException:
+        for depth in reversed(made):
+            with suppress(OSError), folder_beneath(root, parts[:depth]) as above:
+                os.rmdir(parts[depth], dir_fd=above)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
+    """Step from `folder`, which is closed, to what `parts` name below it; with `made`, make what is missing and note its depth."""
+    try:
+        for depth, name in enumerate(parts):
+            try:
+                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            except FileNotFoundError:
+                if made is None:
+                    raise
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=folder)
+                    made.append(depth)
+                    os.fsync(folder)
+                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = below
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _made(root: str, parts: Sequence[str], made: list[int]) -> int:
+    """Make and open the folder, again if a failing neighbour removes one that it had made and this one was to use."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return descend(os.open(root, _FOLDER), parts, made=made)
+        except FileNotFoundError:
+            if not tries_left:
+                raise
+    raise AssertionError("the loop above returns or raises")

@@ -1,0 +1,69 @@
+"""Turn what an operating system or a storage service reports into an error of a task, one line that says what to do."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater, TaskError, TooLarge
+
+Doing = Literal["read", "write"]
+
+#: What a full disk or quota reports; it passes when somebody makes room.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+_FINAL = {
+    errno.ENOENT: "does not exist: check the path",
+    errno.EISDIR: "is a folder: name a file",
+    errno.ENOTDIR: "goes through something that is no folder: check the path",
+    errno.ENAMETOOLONG: "has a name that is too long for the file system: choose a shorter one",
+    errno.ENOTEMPTY: "is a folder that already holds something: choose another target or remove it",
+    errno.EEXIST: "is in the way of a folder: choose another target",
+    errno.EINVAL: "has a name that the file system refuses: choose another",
+}
+
+
+@contextmanager
+def explained(url: str, doing: Doing) -> Iterator[None]:
+    """Raise what an `OSError` of the block means for the task that reads or writes `url`."""
+    try:
+        yield
+    except OSError as error:
+        raise meaning(error, url, doing) from error
+
+
+@contextmanager
+def room_explained(url: str) -> Iterator[None]:
+    """Raise what a full disk in the block means, and leave every other `OSError` as it is.
+
+    For the block that a caller runs while it writes: what goes wrong there with its own input is not of this file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL or error.errno == errno.EFBIG:
+            raise meaning(error, url, "write") from error
+        raise
+
+
+def meaning(error: OSError, url: str, doing: Doing) -> TaskError:
+    """Return the task error for an `OSError` met at `url`."""
+    number = error.errno
+    if number in _FULL:
+        return RetryLater(f"no room left to write {url}: free some space; nothing was left behind")
+    if number == errno.EFBIG:
+        return TooLarge(f"{url} grew over the largest file that may be written here: raise the limit")
+    if number == errno.ELOOP:
+        return OutsideRoots(
+            f"{url} goes through a symbolic link that leads nowhere allowed: name the file itself"
+        )
+    if isinstance(error, PermissionError) or number == errno.EROFS:
+        return FinalError(f"{url} may not be {_PAST[doing]}: give the worker's user access to it")
+    if isinstance(error, FileNotFoundError):
+        number = errno.ENOENT
+    if number in _FINAL:
+        return BadInput(f"{url} {_FINAL[number]}")
+    return RetryLater(f"{url} could not be {_PAST[doing]}: {error.strerror or error}")
+
+
+_PAST = {"read": "read", "write": "written"}

@@ -1,0 +1,113 @@
+"""Fill a folder that appears at once: every file is made below a partial folder, which then takes the target's name."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tasks.errors import BadInput
+from tasks.files import partials
+from tasks.files.beneath import descend, made_beneath
+from tasks.files.faults import explained, room_explained
+from tasks.files.likeness import same
+from tasks.files.places import LocalPlace
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Make files and folders below one that is not there yet; nothing can be made outside it.
+
+    Names are relative, with `/` between their parts. A file is new each time: an entry that comes twice is `BadInput`.
+    """
+
+    url: str
+    descriptor: int
+
+    @contextmanager
+    def create(self, name: str) -> Iterator[BinaryIO]:
+        """Give a new file called `name` to write, seekable; missing folders above it are made."""
+        *above, last = self._parts(name)
+        url = f"{self.url.rstrip('/')}/{shown(name)}"
+        with explained(url, "write"):
+            folder = self._make(above)
+            try:
+                descriptor = os.open(last, _NEW, 0o666, dir_fd=folder)
+            finally:
+                os.close(folder)
+        with room_explained(url), os.fdopen(descriptor, "w+b") as file:
+            yield file
+
+    def mkdir(self, name: str) -> None:
+        """Make a folder called `name`, and those above it; one that is there already is no error."""
+        with explained(f"{self.url.rstrip('/')}/{shown(name)}", "write"):
+            os.close(self._make(self._parts(name)))
+
+    def _make(self, parts: list[str]) -> int:
+        return descend(os.dup(self.descriptor), parts, made=[])
+
+    def _parts(self, name: str) -> list[str]:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or ".." in parts or not parts or "\0" in name:
+            raise BadInput(f"an entry named {shown(name)} would be written outside {self.url}: refused")
+        return parts
+
+
+def shown(name: str) -> str:
+    """Return a name from an untrusted source as it may stand in a message: on one line, in ASCII, not too long."""
+    text = ascii(name)[1:-1]
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+@contextmanager
+def output_folder(place: LocalPlace) -> Iterator[Folder]:
+    """Give a folder that takes the place's name when the block ends without an error."""
+    name = place.parts[-1]
+    with ExitStack() as stack:
+        stack.enter_context(room_explained(place.url))
+        with explained(place.url, "write"):
+            above = stack.enter_context(made_beneath(place.root, place.parts[:-1]))
+            partial, descriptor = partials.claim_folder(above, name)
+            # The lock is the descriptor's: it is closed last, after the rename or the removal.
+            stack.callback(os.close, descriptor)
+        try:
+            yield Folder(place.url, descriptor)
+            with explained(place.url, "write"):
+                _sync(descriptor)
+                _take_name(above, partial, name, place.url)
+        except BaseException:
+            partials.discard(above, partial)
+            raise
+
+
+def _take_name(above: int, partial: str, name: str, url: str) -> None:
+    """Rename the partial unless the target is there, with content: then it must be the same."""
+    try:
+        os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # takes the place of an empty folder too
+        os.fsync(above)
+        return
+    except OSError:
+        try:
+            alike = same(above, partial, above, name)
+        except FileNotFoundError:
+            alike = None
+        if alike is None:
+            raise
+    if not alike:
+        raise BadInput(f"{url} is there already and holds something else: choose another target or remove it")
+    partials.discard(above, partial)
+
+
+def _sync(folder: int) -> None:
+    """Make everything below a folder durable, before the folder takes its name."""
+    for _, _, files, below in os.fwalk(".", topdown=False, dir_fd=folder):
+        for name in files:
+            descriptor = os.open(name, _LOOK, dir_fd=below)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        os.fsync(below)

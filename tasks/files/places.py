@@ -1,0 +1,111 @@
+"""Find the place that a storage URL names, and refuse one outside the configured roots.
+
+A local place is resolved through every symbolic link first and must then lie under a root; it is opened later along that
+resolved path without following any link (`local.py`), so a link put there in between is refused rather than followed.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from tasks.errors import BadInput, OutsideRoots
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_LOCAL = ("file", "local")
+
+
+@dataclass(frozen=True)
+class LocalPlace:
+    """Name a file or folder on a local disk: the resolved root, and the resolved parts below it."""
+
+    url: str
+    root: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemotePlace:
+    """Name an object in a storage service: fsspec's protocol, and the URL without `.`, `..` or an empty part."""
+
+    url: str
+    protocol: str
+    path: str
+
+
+Place = LocalPlace | RemotePlace
+
+
+def place_of(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Place:
+    """Return the place that `url` names; raise `OutsideRoots` if no root holds it.
+
+    With `to_write` the last part is kept as it is: it will be replaced, so where a link of that name leads is of no matter.
+    """
+    if not roots:
+        raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
+    scheme = _scheme(url)
+    if scheme is None and not url.startswith("/"):
+        first = roots[0]
+        if _scheme(first) not in (None, *_LOCAL):
+            return _remote(f"{first.rstrip('/')}/{url}", url, roots)
+        return _local(os.path.join(_path(first), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
+    if scheme is None or scheme in _LOCAL:
+        return _local(_path(url), url, roots, to_write)
+    return _remote(url, url, roots)
+
+
+def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalPlace:
+    if "\0" in path:
+        raise BadInput(f"{url} holds a zero byte: no file has such a name")
+    if ".." in path.split("/"):
+        raise OutsideRoots(f"{url} climbs out with '..': name the file from its root")
+    path = path.rstrip("/") or "/"
+    folder, name = os.path.split(path)
+    real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
+    for root in roots:
+        if _scheme(root) not in (None, *_LOCAL):
+            continue
+        base = os.path.realpath(_path(root))
+        if real.startswith(f"{base.rstrip('/')}/"):
+            parts = tuple(part for part in real[len(base) :].split("/") if part not in ("", "."))
+            if parts:
+                return LocalPlace(url, base, parts)
+        elif real == base:
+            raise BadInput(f"{url} is a root itself: name a file below it")
+    raise OutsideRoots(
+        f"{url} is outside the configured roots: move it below one, or add its folder to the roots"
+    )
+
+
+def _remote(full: str, url: str, roots: tuple[str, ...]) -> RemotePlace:
+    scheme = _scheme(full)
+    assert scheme is not None
+    rest = full.split("://", 1)[1]
+    # "::" chains file systems in fsspec: the second one would be outside every root.
+    if "::" in full or any(part in (".", "..") for part in rest.split("/")):
+        raise OutsideRoots(f"{url} holds '.', '..' or '::': name the object from its root")
+    parts = [part for part in rest.split("/") if part]
+    for root in roots:
+        if _scheme(root) != scheme:
+            continue
+        base = [part for part in root.split("://", 1)[1].split("/") if part]
+        if parts[: len(base)] == base and len(parts) > len(base):
+            return RemotePlace(url, scheme, "/".join(parts))
+    raise OutsideRoots(
+        f"{url} is outside the configured roots: move it below one, or add its folder to the roots"
+    )
+
+
+def _scheme(url: str) -> str | None:
+    match = _SCHEME.match(url)
+    return match.group(1).lower() if match else None
+
+
+def _path(url: str) -> str:
+    """Return the path of a local URL or of a plain path; only a URL is percent-decoded."""
+    if _scheme(url) is None:
+        return url
+    path = os.fsdecode(unquote_to_bytes(url.split("://", 1)[1]))
+    if not path.startswith("/"):
+        raise BadInput(f"{url} names a host: write file:///path with three slashes")
+    return path

@@ -1,0 +1,124 @@
+"""Read and write objects in a storage service through fsspec; credentials come from fsspec's own configuration.
+
+An output is collected in an unnamed local file first, sent under a temporary key that is made of its content, and moved. A killed
+task can leave that key, never half an object under the target's; the next run, whose bytes are the same, takes it up.
+A folder is sent object by object: each appears whole, the folder does not appear at once, for such services have no folders.
+"""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from tasks.errors import BadInput, FinalError, RetryLater
+from tasks.files import folders, partials
+from tasks.files.faults import explained, room_explained
+from tasks.files.places import LocalPlace, RemotePlace
+from tasks.settings import scratch
+
+_CHUNK = 1024 * 1024
+
+
+@contextmanager
+def open_input(place: RemotePlace) -> Iterator[BinaryIO]:
+    """Open an object for reading; it is fetched in blocks as it is read."""
+    system = _system(place)
+    with _service_explained(place.url, "read"):
+        if system.isdir(place.path):
+            raise BadInput(f"{place.url} is a folder: name a file")
+        file = system.open(place.path, "rb")
+    with file:
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def fetched(file: BinaryIO) -> Iterator[str]:
+    """Copy an open object to a local file for the duration of the block."""
+    with tempfile.NamedTemporaryFile(dir=scratch(), prefix="millpond-") as copy:
+        shutil.copyfileobj(file, copy, _CHUNK)
+        copy.flush()
+        yield copy.name
+
+
+@contextmanager
+def open_output(place: RemotePlace) -> Iterator[BinaryIO]:
+    """Give a local file that is sent to the place when the block ends without an error."""
+    with room_explained(str(scratch())), tempfile.TemporaryFile(dir=scratch()) as file:
+        yield cast(BinaryIO, file)
+        file.flush()
+        _send(_system(place), cast(BinaryIO, file), place.path, place.url)
+
+
+@contextmanager
+def output_folder(place: RemotePlace) -> Iterator[folders.Folder]:
+    """Give a local folder whose files are sent below the place when the block ends without an error."""
+    with tempfile.TemporaryDirectory(dir=scratch(), prefix="millpond-") as collected:
+        gathered = Path(collected, "folder")
+        with folders.output_folder(LocalPlace(place.url, collected, (gathered.name,))) as folder:
+            yield folder
+        names = sorted(str(path.relative_to(gathered)) for path in gathered.rglob("*") if path.is_file())
+        system = _system(place)
+        with _service_explained(place.url, "write"):
+            there = {found[len(place.path) :].strip("/") for found in _found(system, place.path)}
+        if not there <= set(names):
+            raise BadInput(
+                f"{place.url} is there already and holds something else: choose another target or remove it"
+            )
+        for name in names:
+            with (gathered / name).open("rb") as file:
+                _send(system, file, f"{place.path}/{name}", f"{place.url.rstrip('/')}/{folders.shown(name)}")
+
+
+def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
+    folder, _, name = path.rpartition("/")
+    file.seek(0)
+    temporary = f"{folder}/.{name}.{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}{partials.SUFFIX}"
+    with _service_explained(url, "write"):
+        if system.isdir(path):
+            raise BadInput(f"{url} is a folder: name a file")
+        if folder:
+            system.makedirs(folder, exist_ok=True)
+        try:
+            file.seek(0)
+            with system.open(temporary, "wb") as sent:
+                shutil.copyfileobj(file, sent, _CHUNK)
+            system.mv(temporary, path)
+        except BaseException:
+            if system.exists(temporary):
+                system.rm_file(temporary)
+            raise
+
+
+def _found(system: Any, path: str) -> list[str]:
+    """List the objects below a path, without what killed runs left."""
+    try:
+        return [
+            str(found).lstrip("/") for found in system.find(path) if not str(found).endswith(partials.SUFFIX)
+        ]
+    except FileNotFoundError:
+        return []
+
+
+def _system(place: RemotePlace) -> Any:
+    """Return fsspec's file system for a protocol; instances are fsspec's to keep, one a process and thread."""
+    try:
+        return fsspec.filesystem(place.protocol)
+    except (ImportError, ValueError) as error:
+        raise FinalError(f"no library here speaks {place.protocol}://: install it ({error})") from error
+
+
+@contextmanager
+def _service_explained(url: str, doing: Any) -> Iterator[None]:
+    """Raise what an error of a service means: those that fsspec's systems do not map to an `OSError` may pass."""
+    with explained(url, doing):
+        try:
+            yield
+        except (OSError, BadInput):
+            raise
+        except Exception as error:
+            raise RetryLater(f"{url}: the storage service failed: {type(error).__name__}: {error}") from error

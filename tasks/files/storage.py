@@ -1,0 +1,95 @@
+"""Give file bodies their input and take their output: confined to the roots, written whole or not at all.
+
+What is written goes to a temporary name beside its target, is made durable and renamed there on success; on any error, a cancellation
+included, it is removed. Local disks are reached through descriptors (`local.py`, `folders.py`), everything else through fsspec
+(`remote.py`), whose own interface to local disks could not be held inside a root.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from tasks.errors import BadInput, TooLarge
+from tasks.files import folders, local, remote
+from tasks.files.faults import explained
+from tasks.files.places import LocalPlace, place_of
+from tasks.settings import Files, settings
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Open what lies below `roots`; `limits` bounds what is read here and what bodies make of it.
+
+    Every method takes a URL or path as the contracts do, and raises `OutsideRoots`, `BadInput`, `TooLarge`, `FinalError`
+    (no access) or `RetryLater` (a full disk, a service that is away).
+    """
+
+    roots: tuple[str, ...]
+    limits: Files = field(default_factory=Files)
+
+    @contextmanager
+    def open_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[BinaryIO]:
+        """Open a regular file for reading, seekable, at most `limits.max_input_bytes` long."""
+        place = place_of(url, self.roots)
+        reader = local.open_input(place) if isinstance(place, LocalPlace) else remote.open_input(place)
+        with reader as file:
+            self._check_length(url, file, empty_allowed)
+            with explained(url, "read"):
+                yield file
+
+    @contextmanager
+    def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
+        """Give a local path to read `url` by, for a library that takes no file object; fetched first if it is remote."""
+        place = place_of(url, self.roots)
+        with self.open_input(url, empty_allowed=empty_allowed) as file:
+            if isinstance(place, LocalPlace):
+                yield local.path_of(file)
+            else:
+                with remote.fetched(file) as path:
+                    yield path
+
+    def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
+        """Give a new file to write, seekable and readable; it appears as `url`, whole, when the block ends without an error."""
+        place = place_of(url, self.roots, to_write=True)
+        return local.open_output(place) if isinstance(place, LocalPlace) else remote.open_output(place)
+
+    @contextmanager
+    def local_output(self, url: str) -> Iterator[str]:
+        """Give a local path to write to, for a library that takes no file object; otherwise as `open_output`.
+
+        The path is that of an open file, so its name says nothing of the format, and it must be written in place.
+        """
+        with self.open_output(url) as file:
+            yield local.path_of(file)
+
+    def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
+        """Give a new folder to fill; it appears as `url`, with everything in it, when the block ends without an error.
+
+        A target that already holds exactly this is left as it is (a second run of the same task); any other content is
+        `BadInput`, for a folder is never replaced or mixed.
+        """
+        place = place_of(url, self.roots, to_write=True)
+        return folders.output_folder(place) if isinstance(place, LocalPlace) else remote.output_folder(place)
+
+    def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
+        length = length_of(file)
+        if length > self.limits.max_input_bytes:
+            raise TooLarge(
+                f"{url} holds {length} bytes, over the limit of {self.limits.max_input_bytes} (max_input_bytes)"
+            )
+        if not length and not empty_allowed:
+            raise BadInput(f"{url} is empty: there is nothing to work on")
+
+
+def storage() -> Storage:
+    """Return the storage that the settings describe."""
+    files = settings().files
+    return Storage(roots=files.roots, limits=files)
+
+
+def length_of(file: BinaryIO) -> int:
+    """Return a seekable file's length in bytes, and leave it at its beginning."""
+    length = file.seek(0, 2)
+    file.seek(0)
+    return length
