@@ -1,0 +1,150 @@
+"""Keep batches: a record in Redis that producers fill and close, and whose results anybody reads by its id.
+
+A batch is complete when it is closed and everything in it is settled. Its counts are kept by the scripts that publish and
+settle, so they are exact whoever ran what twice; its results are a stream, in order of completion.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from broker.connection import Store, clear_errors
+from broker.errors import UnknownBatch
+from broker.keys import batch_key, batches_key
+from broker.scripts import script
+
+State = Literal["succeeded", "failed", "cancelled", "expired"]
+
+#: How long a finished batch and its results are kept.
+KEEP_MS = 7 * 24 * 3600 * 1000
+
+#: A record that is never finished is dropped after this long.
+FORGOTTEN_MS = 30 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Count a batch: messages sent into it and how they ended. Times are ms by the server's clock, None: not yet."""
+
+    id: str
+    sent: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    opened_at_ms: int
+    closed_at_ms: int | None
+    completed_at_ms: int | None
+    cancelled_at_ms: int | None
+    description: str
+
+    @property
+    def settled(self) -> int:
+        """Count what has ended, however it did."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def waiting(self) -> int:
+        """Count what has not ended."""
+        return self.sent - self.settled
+
+    @property
+    def complete(self) -> bool:
+        """Say whether the batch is closed and all of it is settled."""
+        return self.completed_at_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Tell how one task of a batch ended.
+
+    `position` is where to go on reading after it. `value` is what its body returned; `error`, one line, why it failed.
+    """
+
+    id: str
+    state: State
+    value: Any
+    error: str | None
+    position: str
+
+
+def open_batch(store: Store, *, description: str = "", keep_ms: int = KEEP_MS) -> str:
+    """Open a batch and return its id."""
+    batch = str(uuid4())
+    with clear_errors("opening a batch"):
+        now_ms = _now_ms(store)
+        with store.client.pipeline() as pipe:
+            record = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            pipe.hset(batch_key(batch, store.prefix), mapping=record)
+            pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
+            pipe.zadd(batches_key(store.prefix), {batch: now_ms})
+            pipe.zremrangebyscore(batches_key(store.prefix), "-inf", now_ms - FORGOTTEN_MS)
+            pipe.execute()
+    return batch
+
+
+def close_batch(store: Store, batch: str) -> Summary:
+    """Close a batch: it takes nothing more. Closing it again changes nothing. Raises `UnknownBatch`."""
+    with clear_errors(f"closing batch {batch}"):
+        script("close_batch").run(store.client, (batch_key(batch, store.prefix),), ())
+    return summary(store, batch)
+
+
+def summary(store: Store, batch: str) -> Summary:
+    """Return the counts of a batch as they are now. Raises `UnknownBatch`."""
+    with clear_errors(f"reading batch {batch}"):
+        raw = store.client.hgetall(batch_key(batch, store.prefix))
+    if not raw:
+        raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
+    found = {name.decode(): value.decode() for name, value in raw.items()}
+    counts = {
+        name: int(found.get(name, 0)) for name in ("sent", "succeeded", "failed", "cancelled", "expired")
+    }
+    times = {
+        f"{name}_ms": int(found[name]) if name in found else None
+        for name in ("closed_at", "completed_at", "cancelled_at")
+    }
+    return Summary(
+        id=batch,
+        opened_at_ms=int(found["opened_at"]),
+        description=found.get("description", ""),
+        **counts,
+        **times,
+    )
+
+
+def results(
+    store: Store, batch: str, *, after: str = "0", wait_ms: int = 1000, limit: int = 500
+) -> list[Result]:
+    """Return the next results of a batch, at most `limit`, in order of completion.
+
+    Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come (0: not at all).
+    """
+    stream = batch_key(batch, store.prefix) + ":results"
+    with clear_errors(f"reading the results of batch {batch}"):
+        found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
+    return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
+
+
+def recent(store: Store, *, limit: int = 100) -> Iterator[Summary]:
+    """Yield the batches opened last, the newest first."""
+    with clear_errors("listing the batches"):
+        ids = store.client.zrevrange(batches_key(store.prefix), 0, limit - 1)
+    for batch in ids:
+        try:
+            yield summary(store, batch.decode())
+        except UnknownBatch:
+            continue
+
+
+def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
+    detail = json.loads(fields[b"detail"] or b"{}")
+    state: Any = fields[b"state"].decode()
+    return Result(fields[b"id"].decode(), state, detail.get("value"), detail.get("error"), entry.decode())
+
+
+def _now_ms(store: Store) -> int:
+    seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000

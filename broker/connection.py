@@ -1,0 +1,110 @@
+"""Open connections to the server, with every wait bounded and every failure one kind of error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from broker.errors import BrokerAway, BrokerError, MillpondError
+
+
+class BadBrokerUrl(MillpondError):
+    """The broker's URL cannot be used."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Hold a client and the prefix of its keys: what every module of broker/ is given."""
+
+    client: "Redis[bytes]"
+    prefix: str = ""
+
+    def close(self) -> None:
+        """Close the connections of the client."""
+        self.client.close()
+
+
+def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
+    """Make a store for a URL: redis://, rediss://, redis+socket:// or sentinel://host:port;sentinel://…/master/db.
+
+    Nothing is sent yet. Every command is bounded by `timeout_seconds`; one that the server certainly has not seen is
+    tried again, one whose answer is missing is not. Raises `BadBrokerUrl`.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "health_check_interval": 25,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
+    }
+    try:
+        if url.startswith("sentinel://"):
+            return Store(_by_sentinel(url, options), prefix)
+        return Store(Redis.from_url(_as_redis_py(url), **options), prefix)
+    except ValueError as error:
+        raise BadBrokerUrl(f"the broker URL {redacted(url)} cannot be used: {error}") from None
+
+
+def _as_redis_py(url: str) -> str:
+    """Turn kombu's spelling of a socket URL into redis-py's, and its `virtual_host` option into `db`."""
+    if not url.startswith(("redis+socket://", "socket://")):
+        return url
+    parts = urlsplit(url)
+    query = "&".join(
+        f"{'db' if name == 'virtual_host' else name}={value}" for name, value in parse_qsl(parts.query)
+    )
+    return f"unix://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
+
+
+def _by_sentinel(url: str, options: dict[str, Any]) -> "Redis[bytes]":
+    nodes = [urlsplit(part) for part in url.split(";")]
+    path = nodes[-1].path.strip("/").split("/")
+    master, db = (path[0], path[1] if len(path) > 1 else "0") if path[0] else ("", "0")
+    if not master:
+        raise ValueError(
+            "name the master behind the last sentinel: sentinel://a:26379;sentinel://b:26379/mymaster"
+        )
+    sentinel = Sentinel(
+        [(n.hostname or "localhost", n.port or 26379) for n in nodes], sentinel_kwargs=options
+    )
+    login = {"username": nodes[0].username, "password": nodes[0].password}
+    return sentinel.master_for(master, db=int(db), **login, **options)  # type: ignore[no-any-return]
+
+
+def redacted(url: str) -> str:
+    """Return a URL without its password."""
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+@contextmanager
+def clear_errors(what: str) -> Iterator[None]:
+    """Turn what redis-py raises into one line that says what could not be done and what to look at."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        raise BrokerAway(
+            f"{what}: the broker cannot be reached ({error}). Is it running, and is its URL right?"
+        ) from error
+    except ResponseError as error:
+        raise BrokerError(f"{what}: {_refusal(error)}") from error
+    except RedisError as error:
+        raise BrokerError(f"{what}: the broker answered {error}") from error
+
+
+def _refusal(error: ResponseError) -> str:
+    text = str(error)
+    if text.startswith("OOM") or "maxmemory" in text:
+        return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
+    if isinstance(error, redis.ReadOnlyError) or text.startswith("READONLY"):
+        return "the broker is a read-only replica. Send to the master, or through Sentinel"
+    return f"the broker answered {text}"

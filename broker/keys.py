@@ -1,0 +1,109 @@
+"""Name every key, in one place.
+
+Ready messages stay where stock Celery keeps them: the list named as the queue, and one more for each further priority
+step. All else of a queue lies beside it under `millpond:{queue}:`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+#: kombu's priority steps and what it puts between a queue's name and the step; 0 leaves first.
+PRIORITY_STEPS = (0, 3, 6, 9)
+SEPARATOR = "\x06\x16"
+
+
+def step_of(priority: int) -> int:
+    """Return the index of the ready list that a priority (0 first, 9 last) belongs to."""
+    return sum(priority >= step for step in PRIORITY_STEPS[1:])
+
+
+@dataclass(frozen=True)
+class QueueKeys:
+    """Name the keys of one queue; `prefix` stands before all of them."""
+
+    queue: str
+    prefix: str = ""
+
+    def _own(self, part: str) -> str:
+        return f"{self.prefix}millpond:{{{self.queue}}}:{part}"
+
+    @cached_property
+    def ready(self) -> tuple[str, ...]:
+        """Name the ready lists, one a priority step."""
+        name = self.prefix + self.queue
+        return tuple(f"{name}{SEPARATOR}{step}" if step else name for step in PRIORITY_STEPS)
+
+    @cached_property
+    def all(self) -> tuple[str, ...]:
+        """Name the twelve keys that every script takes, in the order of scripts/_common.lua."""
+        beside = ("delayed", "dead", "consumers", "deliveries", "limits", "counters", "wake", "held:")
+        return (*self.ready, *map(self._own, beside))
+
+    @cached_property
+    def bucket(self) -> str:
+        """Name the token bucket of the rate limit."""
+        return self._own("bucket")
+
+    @cached_property
+    def dead(self) -> str:
+        """Name the stream of dead letters."""
+        return self._own("dead")
+
+    @cached_property
+    def delayed(self) -> str:
+        """Name the sorted set of messages that are not due."""
+        return self._own("delayed")
+
+    @cached_property
+    def consumers(self) -> str:
+        """Name the sorted set of leases."""
+        return self._own("consumers")
+
+    @cached_property
+    def limits(self) -> str:
+        """Name the hash of limits."""
+        return self._own("limits")
+
+    @cached_property
+    def counters(self) -> str:
+        """Name the hash of counters."""
+        return self._own("counters")
+
+    @cached_property
+    def wake(self) -> str:
+        """Name the list of wake tokens."""
+        return self._own("wake")
+
+    def held(self, consumer: str) -> str:
+        """Name the hash of what a consumer holds."""
+        return self._own("held:") + consumer
+
+    @cached_property
+    def claims(self) -> str:
+        """Name what stands before the claims of messages sent once."""
+        return self._own("once:")
+
+
+def batch_key(batch: str | None, prefix: str = "") -> str:
+    """Name the record of a batch; its results lie beside it under `:results`. No batch is the empty string."""
+    return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
+
+
+def batches_key(prefix: str = "") -> str:
+    """Name the sorted set of batches by the time they were opened."""
+    return f"{prefix}millpond:batches"
+
+
+def queues_key(prefix: str = "") -> str:
+    """Name the set of queues that were ever declared."""
+    return f"{prefix}millpond:queues"
+
+
+def cancelled_key(prefix: str = "") -> str:
+    """Name the sorted set of cancelled tasks and batches."""
+    return f"{prefix}millpond:cancelled"
+
+
+def epoch_key(prefix: str = "") -> str:
+    """Name the counter that rises with every cancellation."""
+    return f"{prefix}millpond:cancelled:epoch"

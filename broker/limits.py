@@ -1,0 +1,110 @@
+"""Set what a queue may hold and how fast it may be emptied, for the whole fleet, while it runs.
+
+What the pools table says is declared under `table:…`; what a person sets at run time stands beside it and wins, until it is unset.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from broker.connection import Store, clear_errors
+from broker.keys import QueueKeys, queues_key
+
+_TABLE = "table:"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hold the limits of a queue; zero is none.
+
+    `bound` and `delayed_bound` are messages; `rate` tasks a second with bursts of `burst`; `in_flight` tasks at once;
+    `max_deliveries` before a message is buried; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
+    """
+
+    bound: int = 0
+    overflow: str = "block"
+    rate: float = 0
+    burst: float = 0
+    in_flight: int = 0
+    paused: bool = False
+    max_deliveries: int = 5
+    delayed_bound: int = 1_000_000
+    dead_bound: int = 10_000
+    dead_keep_ms: int = 30 * 24 * 3600 * 1000
+
+
+NAMES = tuple(field.name for field in fields(Limits))
+
+
+def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
+    """Write the limits of the pools table, and that the queue exists.
+
+    A worker's table is `authoritative`; a producer's only fills in what no worker has declared.
+    """
+    keys = QueueKeys(queue, store.prefix)
+    entries = {
+        _TABLE + name: _text(value) for name, value in table.items() if name in NAMES and value is not None
+    }
+    with clear_errors(f"declaring queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+        pipe.sadd(queues_key(store.prefix), queue)
+        if authoritative:
+            stale = [_TABLE + name for name in NAMES if _TABLE + name not in entries]
+            pipe.hdel(keys.limits, *stale)
+            pipe.hset(keys.limits, mapping=entries)
+        else:
+            for name, value in entries.items():
+                pipe.hsetnx(keys.limits, name, value)
+        pipe.execute()
+
+
+def read(store: Store, queue: str) -> Limits:
+    """Return the limits in force."""
+    keys = QueueKeys(queue, store.prefix)
+    with clear_errors(f"reading the limits of queue {queue!r}"):
+        found = {name.decode(): value.decode() for name, value in store.client.hgetall(keys.limits).items()}
+    values = {name: found.get(name, found.get(_TABLE + name)) for name in NAMES}
+    return Limits(**{name: _parse(name, value) for name, value in values.items() if value is not None})
+
+
+def change(store: Store, queue: str, **limits: Any) -> Limits:
+    """Set limits at run time; None takes a setting back, to what the pools table says. Return what is in force.
+
+    All consumers that wait look again at once. Raises `ValueError` for a name that is no limit.
+    """
+    for name in limits:
+        if name not in NAMES:
+            raise ValueError(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
+    keys = QueueKeys(queue, store.prefix)
+    given = {name: _text(value) for name, value in limits.items() if value is not None}
+    taken_back = [name for name, value in limits.items() if value is None]
+    with clear_errors(f"setting the limits of queue {queue!r}"), store.client.pipeline() as pipe:
+        pipe.sadd(queues_key(store.prefix), queue)
+        if given:
+            pipe.hset(keys.limits, mapping=given)
+        if taken_back:
+            pipe.hdel(keys.limits, *taken_back)
+        pipe.lpush(keys.wake, *[b"1"] * 100)
+        pipe.pexpire(keys.wake, 5_000)
+        pipe.execute()
+    return read(store, queue)
+
+
+def pause(store: Store, queue: str) -> None:
+    """Let nobody fetch from a queue; what is held goes on, and sending does too."""
+    change(store, queue, paused=True)
+
+
+def resume(store: Store, queue: str) -> None:
+    """Let a paused queue go on."""
+    change(store, queue, paused=None)
+
+
+def _text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _parse(name: str, value: str) -> Any:
+    default = getattr(Limits, name)
+    if isinstance(default, bool):
+        return value == "1"
+    return type(default)(float(value)) if isinstance(default, int) else type(default)(value)

@@ -1,0 +1,133 @@
+"""Put messages on their queues: the one write path, for one message as for a million.
+
+Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer, atomically;
+chunks of different queues go out in one pipeline.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis.exceptions import NoScriptError
+
+from broker.connection import Store, clear_errors
+from broker.keys import QueueKeys, batch_key, step_of
+from broker.messages import Outgoing
+from broker.scripts import script
+
+#: `exempt` is for what the pool sends itself: a retry must never wait for room in its own queue.
+Policy = Literal["block", "reject", "shed", "exempt"]
+
+#: Messages a call, and bytes a call: a script must stay short, for nothing else runs on the server meanwhile.
+CHUNK_MESSAGES = 200
+CHUNK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The message is on its queue."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The claim is held by an earlier task; this message was not taken."""
+
+    id: str
+    duplicate_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The queue is at its bound; this message was not taken."""
+
+    id: str
+    queue: str
+    bound: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The batch is closed, cancelled or unknown; this message was not taken."""
+
+    id: str
+    batch: str
+
+
+Outcome = Taken | Duplicate | Full | Closed
+
+
+def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject") -> list[Outcome]:
+    """Publish messages and return an outcome for each, in their order.
+
+    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and calls again.
+    Raises `BrokerAway` when it is not known whether the last call was carried out, `BrokerError` when it was refused.
+    """
+    chunks = list(_chunks(messages))
+    with clear_errors("sending"):
+        replies = _run(store, [_call(store, chunk, policy) for chunk in chunks])
+    return [
+        outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _outcomes(chunk, reply)
+    ]
+
+
+def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
+    try:
+        return _send(store, calls)
+    except NoScriptError:
+        # The first call was refused before anything was done: a server that lost its scripts lost them for all.
+        store.client.script_load(script("publish").source)
+        return _send(store, calls)
+
+
+def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
+    if len(calls) == 1:
+        return [store.client.execute_command(*calls[0])]
+    with store.client.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.execute_command(*call)
+        return pipe.execute()
+
+
+def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Group neighbours that one call can carry: same queue, priority and batch, and not too many."""
+    chunk: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        alike = chunk and (chunk[0].queue, chunk[0].priority, chunk[0].batch) == (
+            message.queue,
+            message.priority,
+            message.batch,
+        )
+        if chunk and (not alike or len(chunk) == CHUNK_MESSAGES or size > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += len(message.payload)
+    if chunk:
+        yield chunk
+
+
+def _call(store: Store, chunk: list[Outgoing], policy: Policy) -> tuple[Any, ...]:
+    first = chunk[0]
+    keys = QueueKeys(first.queue, store.prefix)
+    args: list[Any] = [policy, step_of(first.priority), store.prefix]
+    for m in chunk:
+        args += (m.payload, m.id, "" if m.due_ms is None else m.due_ms, m.claim or "", m.claim_ms)
+    return script("publish").command((*keys.all, batch_key(first.batch, store.prefix), keys.claims), args)
+
+
+def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> Iterator[Outcome]:
+    _now, depth, bound, *answers = reply
+    for message, answer in zip(chunk, answers, strict=True):
+        match bytes(answer):
+            case b"taken":
+                yield Taken(message.id)
+            case b"full":
+                yield Full(message.id, message.queue, bound, depth)
+            case b"closed":
+                yield Closed(message.id, message.batch or "")
+            case other:
+                yield Duplicate(message.id, other.removeprefix(b"duplicate:").decode())

@@ -1,0 +1,39 @@
+"""Load the Lua scripts: each with `_common.lua` before it, known to the server by its SHA-1."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+
+@dataclass(frozen=True)
+class Script:
+    """Hold the source of a script and its SHA-1."""
+
+    name: str
+    source: str
+    sha: str
+
+    def command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the words of the call; the server answers NOSCRIPT when it has not seen the source."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
+    def run(self, client: "Redis[bytes]", keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run the script and return its reply, sending the source when the server has lost it."""
+        try:
+            return client.execute_command(*self.command(keys, args))
+        except NoScriptError:
+            return client.execute_command("EVAL", self.source, len(keys), *keys, *args)
+
+
+@cache
+def script(name: str) -> Script:
+    """Read one script; its header names its KEYS, ARGV and return value."""
+    folder = files(__package__)
+    source = folder.joinpath("_common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

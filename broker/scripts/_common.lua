@@ -1,0 +1,134 @@
+-- Shared by every script; put before each by broker/scripts.py.
+--
+-- KEYS of a queue, always the same twelve in this order (broker/keys.py makes them):
+--   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right
+--   5 delayed    sorted set, due time in ms -> priority index (one digit) and message
+--   6 dead       stream of dead letters
+--   7 consumers  sorted set, consumer -> lease expiry in ms
+--   8 deliveries hash, SHA-1 of a message -> how often it was handed out and not settled
+--   9 limits     hash of the queue's limits
+--  10 counters   hash of what happened so far
+--  11 wake       list of tokens, one for each consumer that should look
+--  12 held       prefix of the hashes of held messages: held .. consumer, token -> message
+--
+-- A message is in exactly one of: a ready list, delayed, a held hash, dead; or it is settled.
+-- A token is 'sequence/priority index', unique for the queue.
+
+local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
+local LIMITS, COUNTERS, WAKE, HELD = 9, 10, 11, 12
+local STEPS = 4
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function count(counter, n)
+  if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
+end
+
+-- A limit set at run time wins over the one of the pools table; zero is none.
+local function limit(name, default)
+  local l = redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name)
+  return tonumber(l[1] or l[2] or default)
+end
+
+local function depth()
+  local n = 0
+  for i = READY, READY + STEPS - 1 do n = n + redis.call('LLEN', KEYS[i]) end
+  return n
+end
+
+-- One token is enough for any number of messages: who fetches and leaves some behind wakes the next.
+local function wake(n)
+  local missing = n - redis.call('LLEN', KEYS[WAKE])
+  for _ = 1, missing do redis.call('LPUSH', KEYS[WAKE], 1) end
+  if missing > 0 then redis.call('PEXPIRE', KEYS[WAKE], 60000) end
+end
+
+-- A message goes back to the head of its queue: it is the next to leave.
+local function put_back(priority, message)
+  redis.call('RPUSH', KEYS[READY + priority], message)
+end
+
+-- Take all that a consumer holds and pass it on, the newest first: put back one by one, the oldest is next to leave.
+local function release(held, pass_on)
+  local pairs_, messages = redis.call('HGETALL', held), {}
+  for i = 1, #pairs_, 2 do
+    messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')),
+      tonumber(string.match(pairs_[i], '/(%d)$')), pairs_[i + 1]}
+  end
+  table.sort(messages, function(a, b) return a[1] > b[1] end)
+  redis.call('DEL', held)
+  for _, m in ipairs(messages) do pass_on(m[2], m[3]) end
+  return #messages
+end
+
+-- Read what Millpond put into a message's headers; a message of a foreign client has none of it.
+local function headers_of(message)
+  local ok, decoded = pcall(cjson.decode, message)
+  if not ok or type(decoded) ~= 'table' or type(decoded.headers) ~= 'table' then return {}, {} end
+  local own = decoded.headers.millpond
+  return decoded.headers, type(own) == 'table' and own or {}
+end
+
+-- Settle one task of a batch: count it, stream its outcome, and send what was to follow a finished batch.
+local function finish_batch_if_done(batch, now)
+  local b = redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'then', 'then_key', 'keep_ms')
+  if not b[1] or b[2] or tonumber(b[3] or 0) ~= tonumber(b[4] or 0) then return end
+  redis.call('HSET', batch, 'completed_at', now)
+  if b[5] then
+    local c = redis.call('HMGET', batch, 'sent', 'succeeded', 'failed', 'cancelled', 'expired')
+    local summary = string.format('%d,%d,%d,%d,%d', c[1] or 0, c[2] or 0, c[3] or 0, c[4] or 0, c[5] or 0)
+    local message = string.gsub(b[5], '%[%-1%]', '[' .. summary .. ']', 1)
+    redis.call('LPUSH', b[6], message)
+  end
+  if b[7] then
+    redis.call('PEXPIRE', batch, b[7])
+    redis.call('PEXPIRE', batch .. ':results', b[7])
+  end
+end
+
+local function record(batch, id, state, detail, now)
+  if batch == '' or redis.call('EXISTS', batch) == 0 then return end
+  redis.call('HINCRBY', batch, state, 1)
+  redis.call('HINCRBY', batch, 'settled', 1)
+  redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail)
+  finish_batch_if_done(batch, now)
+end
+
+-- Move a message, whole, to the dead letters. `detail` is a JSON object: traceback, times, who.
+local function bury(message, reason, detail, deliveries, batch, id, now)
+  redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail,
+    'deliveries', deliveries)
+  count('dead', 1)
+  redis.call('XTRIM', KEYS[DEAD], 'MAXLEN', '=', limit('dead_bound', 10000))
+  redis.call('XTRIM', KEYS[DEAD], 'MINID', '=', now - limit('dead_keep_ms', 30 * 24 * 3600 * 1000))
+  record(batch, id, 'failed', detail, now)
+end
+
+local function bury_unread(message, reason, deliveries, prefix, now)
+  local headers, own = headers_of(message)
+  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
+  local id = type(headers.id) == 'string' and headers.id or ''
+  bury(message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
+end
+
+-- A delivery ended without being settled: hand the message out again, or bury it when that happened too often.
+local function redeliver(priority, message, prefix, now)
+  local mark = redis.sha1hex(message)
+  local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)
+  if deliveries >= limit('max_deliveries', 5) then
+    redis.call('HDEL', KEYS[DELIVERIES], mark)
+    bury_unread(message, 'too many deliveries', deliveries, prefix, now)
+  else
+    put_back(priority, message)
+    count('redelivered', 1)
+  end
+end
+
+local function forget_deliveries(message)
+  if redis.call('EXISTS', KEYS[DELIVERIES]) == 1 then
+    redis.call('HDEL', KEYS[DELIVERIES], redis.sha1hex(message))
+  end
+end

@@ -1,0 +1,11 @@
+-- Close a batch; complete it when nothing of it is left to settle.
+--
+-- KEYS  1 batch hash
+-- ARGV  -
+-- Returns 1, or 0 when there is no such batch.
+
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local now = now_ms()
+redis.call('HSETNX', KEYS[1], 'closed_at', now)
+finish_batch_if_done(KEYS[1], now)
+return 1

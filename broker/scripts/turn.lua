@@ -1,0 +1,163 @@
+-- Settle what a consumer has finished and fetch what it has room for, in one step.
+--
+-- KEYS  the queue's twelve (see _common.lua), 13 bucket of the rate limit, 14 epoch of cancellations
+-- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
+--       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
+--       then for each settlement eight: token, action, batch key or '', task id, state, detail (JSON), due ms, message
+--   actions  'settle' the task is over (`state` counts in its batch)   'bury' it is over and a dead letter: due ms
+--            carries nothing, `message` the reason   'replace' a retry: `message` takes its place, due at `due ms`
+--            'delay' the same message, due later   'return' back to the head, no delivery counted
+--            'redeliver' back to the head, counted
+-- Returns {now ms, lease (1 held, 0 lost), late, next ms, epoch, then three for each message: token, deliveries
+--       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
+--       when to look again: -1 not before a wake token, 0 at once, else in so many ms.
+--
+-- Only what this consumer still holds is settled. When the lease is lost nothing is settled and nothing fetched.
+
+local consumer, lease, credit, slots, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
+local now = now_ms()
+local held = KEYS[HELD] .. consumer
+local epoch = redis.call('GET', KEYS[14]) or '0'
+
+if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
+  count('late', (#ARGV - 7) / 8)
+  return {now, 0, (#ARGV - 7) / 8, -1, epoch}
+end
+redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
+
+-- Settle ------------------------------------------------------------------------------------------------------
+local late, settled = 0, 0
+
+local function settle(token, action, batch, id, state, detail, due, text)
+  local message = redis.call('HGET', held, token)
+  if not message then
+    late = late + 1
+    return
+  end
+  redis.call('HDEL', held, token)
+  local priority = tonumber(string.match(token, '/(%d)$'))
+  if action == 'settle' then
+    forget_deliveries(message)
+    settled = settled + 1
+    record(batch, id, state, detail, now)
+  elseif action == 'bury' then
+    local mark = redis.sha1hex(message)
+    local before = tonumber(redis.call('HGET', KEYS[DELIVERIES], mark) or 0)
+    redis.call('HDEL', KEYS[DELIVERIES], mark)
+    bury(message, text, detail, before + 1, batch, id, now)
+  elseif action == 'replace' then
+    forget_deliveries(message)
+    redis.call('ZADD', KEYS[DELAYED], due, priority .. text)
+    count('retried', 1)
+  elseif action == 'delay' then
+    redis.call('ZADD', KEYS[DELAYED], due, priority .. message)
+  elseif action == 'return' then
+    put_back(priority, message)
+    count('returned', 1)
+  else
+    redeliver(priority, message, prefix, now)
+  end
+end
+
+for i = 8, #ARGV, 8 do
+  settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+end
+count('settled', settled)
+count('late', late)
+
+-- Sweep: what a dead consumer held goes back -------------------------------------------------------------------
+-- When nobody has spoken to this queue for a while, the server or the network was away, not the consumers: they get
+-- a moment to come back before what they hold is taken from them.
+local SILENCE, GRACE = 5000, 5000
+local before = tonumber(redis.call('HGET', KEYS[COUNTERS], 'spoken_at') or now)
+redis.call('HSET', KEYS[COUNTERS], 'spoken_at', now)
+local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'LIMIT', 0, 10)
+for _, dead in ipairs(expired) do
+  if now - before > SILENCE then
+    redis.call('ZADD', KEYS[CONSUMERS], now + GRACE, dead)
+  else
+    release(KEYS[HELD] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
+    redis.call('ZREM', KEYS[CONSUMERS], dead)
+    count('leases_lost', 1)
+  end
+end
+
+-- Promote: what is due joins the back of its queue ---------------------------------------------------------------
+local due = redis.call('ZRANGEBYSCORE', KEYS[DELAYED], '-inf', now, 'LIMIT', 0, 100)
+for _, entry in ipairs(due) do
+  redis.call('ZREM', KEYS[DELAYED], entry)
+  redis.call('LPUSH', KEYS[READY + tonumber(string.sub(entry, 1, 1))], string.sub(entry, 2))
+end
+
+-- Fetch -----------------------------------------------------------------------------------------------------
+local next_ms = -1
+
+local function sooner(ms)
+  ms = math.max(0, math.ceil(ms))
+  if next_ms < 0 or ms < next_ms then next_ms = ms end
+end
+
+-- How many messages the queue's limits allow now. Under a limit nothing is taken beyond the free slots, so that no
+-- consumer sits on permits that another could use.
+local function allowance()
+  if limit('paused', 0) == 1 then return 0 end
+  local rate, in_flight = limit('rate', 0), limit('in_flight', 0)
+  if rate == 0 and in_flight == 0 then return credit end
+  local allowed = math.min(credit, slots)
+  if in_flight > 0 then
+    local flying = 0
+    for _, c in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
+      flying = flying + redis.call('HLEN', KEYS[HELD] .. c)
+    end
+    allowed = math.min(allowed, math.max(0, in_flight - flying))
+  end
+  if rate > 0 and allowed > 0 then
+    local burst = limit('burst', math.max(1, rate))
+    local b = redis.call('HMGET', KEYS[13], 'tokens', 'at')
+    local tokens = math.min(burst, tonumber(b[1] or burst) + (now - tonumber(b[2] or now)) * rate / 1000)
+    redis.call('HSET', KEYS[13], 'tokens', tostring(tokens), 'at', now)
+    if tokens < 1 then sooner((1 - tokens) / rate * 1000) end
+    allowed = math.min(allowed, math.floor(tokens))
+  end
+  return allowed
+end
+
+local reply = {now, 1, late, 0, epoch}
+local allowed = credit > 0 and allowance() or 0
+local took = 0
+if allowed > 0 then
+  local counted = redis.call('EXISTS', KEYS[DELIVERIES]) == 1
+  for step = 0, STEPS - 1 do
+    local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
+    if messages then
+      local last = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages)
+      local writes = {}
+      for i, message in ipairs(messages) do
+        local token = string.format('%d/%d', last - #messages + i, step)
+        writes[#writes + 1], writes[#writes + 2] = token, message
+        reply[#reply + 1] = token
+        reply[#reply + 1] = counted and tonumber(redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message)) or 0) or 0
+        reply[#reply + 1] = message
+      end
+      for i = 1, #writes, 1000 do
+        redis.call('HSET', held, unpack(writes, i, math.min(i + 999, #writes)))
+      end
+      took = took + #messages
+    end
+  end
+  if took > 0 and limit('rate', 0) > 0 then
+    redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', -took)
+  end
+end
+
+local left = depth()
+if left > 0 and took == allowed and allowed > 0 then
+  wake(1)
+  sooner(0)
+elseif left > 0 and late + settled > 0 then
+  wake(1)  -- a permit of an in-flight limit may have come free for another consumer
+end
+local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
+if first[2] then sooner(tonumber(first[2]) - now) end
+reply[4] = next_ms
+return reply
