@@ -37,6 +37,10 @@ class Queue(BaseModel):
     soft_limit_seconds: PositiveFloat = 270.0
     hard_limit_seconds: PositiveFloat = 300.0
 
+    def broker_limits(self) -> dict[str, Any]:
+        """Return what the broker enforces for this queue, by the names of `broker.limits.Limits`."""
+        return self.model_dump(include={"bound", "overflow", "rate", "in_flight", "max_deliveries"}, exclude_none=True)
+
     @model_validator(mode="after")
     def _soft_before_hard(self) -> "Queue":
         if self.soft_limit_seconds > self.hard_limit_seconds:

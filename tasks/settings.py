@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from tasks.errors import SettingsError
 from tasks.pools import DRAIN_SECONDS, Table
@@ -56,11 +61,17 @@ class Settings(BaseSettings):
     """Hold every setting. Durations are seconds unless the name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MILLPOND_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix="MILLPOND_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     #: redis://, rediss:// or sentinel://; None starts the embedded Valkey where a command allows it.
     broker_url: str | None = None
+    #: The name of the master, where the URL is sentinel://.
+    sentinel_master: str = "mymaster"
     #: Put before every key, so that several deployments share one server.
     key_prefix: str = ""
     #: How long a producer waits for the broker before it gives up with `BrokerAway`.
@@ -99,7 +110,9 @@ def config_file() -> Path:
     """Return the TOML file in force, which need not exist unless `MILLPOND_CONFIG` names it."""
     named = os.environ.get("MILLPOND_CONFIG")
     if named and not Path(named).is_file():
-        raise SettingsError(f"MILLPOND_CONFIG names {named}, which is not a file: create it or unset the variable")
+        raise SettingsError(
+            f"MILLPOND_CONFIG names {named}, which is not a file: create it or unset the variable"
+        )
     return Path(named or "millpond.toml")
 
 

@@ -1,0 +1,76 @@
+"""Make the Celery application: its settings, and nothing that runs.
+
+The worker adds the bodies (`worker/app.py`); Flower and `celery inspect` need no more than this.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+from tasks.pools import Table
+from tasks.settings import Settings
+
+#: Finished tasks whose settlement may be under way at once, and so run again after a kill, beyond the slots.
+TRANSPORT = "broker.transport:Transport"
+SENTINEL_TRANSPORT = "broker.transport:SentinelTransport"
+
+
+def celery_app(settings: Settings) -> Celery:
+    """Return a Celery application that speaks to the configured broker through Millpond's transport."""
+    url = settings.broker_url or ""
+    app = Celery("millpond", broker=url or None, set_as_current=False)
+    app.conf.update(_configuration(settings.table))
+    app.conf.update(
+        broker_transport=SENTINEL_TRANSPORT if url.startswith("sentinel://") else TRANSPORT,
+        broker_transport_options=transport_options(settings),
+    )
+    return app
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """Return what the transport is told: kombu's own options, and the queues' leases and limits."""
+    leases = [queue.lease_seconds for queue in settings.table.queues.values()]
+    options: dict[str, Any] = {
+        "global_keyprefix": settings.key_prefix,
+        "socket_timeout": settings.broker_timeout_seconds,
+        "socket_connect_timeout": settings.broker_timeout_seconds,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+        "lease_seconds": min(leases),
+        "queues": {name: queue.broker_limits() for name, queue in settings.table.queues.items()},
+    }
+    if (settings.broker_url or "").startswith("sentinel://"):
+        options["master_name"] = settings.sentinel_master
+    return options
+
+
+def _configuration(table: Table) -> dict[str, Any]:
+    return {
+        # What is sent: JSON and nothing else, on queues that are in the table or made on demand.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "task_queues": [Queue(name, routing_key=name) for name in table.queues],
+        "task_default_queue": "default",
+        "task_create_missing_queues": True,
+        # How it is delivered: acknowledged when it is done, handed out again when its worker is lost.
+        "task_acks_late": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_reject_on_worker_lost": True,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        # A fixed number of slots; the transport adds the pool's prefetch to it.
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_prefetch_count_reduction": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # What Flower and `celery inspect` see.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "worker_hijack_root_logger": False,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }

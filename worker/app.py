@@ -1,0 +1,45 @@
+"""Assemble the worker's Celery application: `celery -A worker.app worker -Q email`.
+
+Made when it is first asked for, so that importing this module reads no environment.
+"""
+
+import importlib
+from typing import Any
+
+from celery import Celery
+
+from tasks.app import celery_app
+from tasks.bodies import bodies
+from tasks.settings import Settings, settings
+from worker.running import register
+
+#: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
+SHIPPED = ("tasks.email.task", "tasks.files.task", "tasks.squares.task")
+
+
+def make_app(configured: Settings) -> Celery:
+    """Return an application that knows every body of the shipped and of the configured kinds."""
+    app = celery_app(configured)
+    load_bodies(configured)
+    for body in bodies().values():
+        register(app, body, configured.table)
+    return app
+
+
+def load_bodies(configured: Settings) -> None:
+    """Import the modules of all kinds, which then declare their bodies."""
+    for module in SHIPPED:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
+                raise
+    for module in configured.kinds:
+        importlib.import_module(module)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("app", "celery"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = globals()["celery"] = made = make_app(settings())
+    return made

@@ -1,0 +1,67 @@
+"""Run a body as a Celery task: check the contract, give the body its context, turn what it says into Celery's words."""
+
+import random
+from typing import Any
+
+from celery import Celery, Task
+from pydantic import BaseModel, ValidationError
+
+from tasks.bodies import Body
+from tasks.context import Context
+from tasks.contracts import explain
+from tasks.errors import RetryLater
+from tasks.pools import Table
+
+
+def register(app: Celery, body: Body, table: Table) -> Task:
+    """Make a Celery task of a body, with the time limits of its kind's queue."""
+    queue = table.queues.get(body.contract.queue)
+
+    def run(self: Task, **kwargs: Any) -> Any:
+        return run_body(self, body, kwargs)
+
+    return app.task(
+        run,
+        name=body.kind,
+        bind=True,
+        max_retries=body.retries,
+        soft_time_limit=queue and queue.soft_limit_seconds,
+        time_limit=queue and queue.hard_limit_seconds,
+        queue=body.contract.queue,
+    )
+
+
+def run_body(task: Task, body: Body, kwargs: dict[str, Any]) -> Any:
+    """Run a body once. Raises `BadContract`, Celery's `Retry`, or what the body raised."""
+    try:
+        job = body.contract.model_validate(kwargs)
+    except ValidationError as error:
+        raise explain(error, what=body.kind) from None
+    try:
+        answer = body.function(job, context_of(task, body))
+    except RetryLater as later:
+        retries = task.request.retries
+        wait = later.after_seconds if later.after_seconds is not None else backoff_seconds(body, retries)
+        raise task.retry(exc=later, countdown=wait, throw=False) from later
+    return answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+
+
+def backoff_seconds(body: Body, retries: int) -> float:
+    """Draw the wait before the next run: exponential, with full jitter.
+
+    Source: Brooker, "Exponential backoff and jitter", 2015.
+    """
+    return random.uniform(0, min(body.backoff_limit_seconds, body.backoff_seconds * 2.0**retries))
+
+
+def context_of(task: Task, body: Body) -> Context:
+    """Make the context of the task that runs now."""
+    request = task.request
+    own = getattr(request, "millpond", None) or {}
+    return Context(
+        id=request.id or "by-hand",
+        kind=body.kind,
+        retries=request.retries or 0,
+        deliveries=1 + int(own.get("deliveries", 0)),
+        batch=own.get("batch"),
+    )
