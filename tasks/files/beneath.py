@@ -1,4 +1,4 @@
-"""Walk down from a root by descriptors, following no link, so that nothing swapped in meanwhile can lead out of it."""
+"""Walk down from a root by descriptors, following no link: what is swapped in meanwhile leads nowhere."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,10 @@ def made_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
-    """Step from `folder`, which is closed, to what `parts` name below it; with `made`, make what is missing and note its depth."""
+    """Step from `folder`, which is closed, to what `parts` name below it.
+
+    With `made`, folders that are missing are made, and their depths noted there.
+    """
     try:
         for depth, name in enumerate(parts):
             try:
@@ -57,7 +60,7 @@ def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int
 
 
 def _made(root: str, parts: Sequence[str], made: list[int]) -> int:
-    """Make and open the folder, again if a failing neighbour removes one that it had made and this one was to use."""
+    """Make and open the folder, and again if a failing task meanwhile removes one that it had made."""
     for tries_left in reversed(range(_TRIES)):
         try:
             return descend(os.open(root, _FOLDER), parts, made=made)

@@ -1,7 +1,8 @@
 """Describe the file tasks that may be sent: one contract an operation, and what each gives back.
 
-`source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or paths relative to the
-first configured root. `file_url` makes one of any local path, whatever the encoding of its name.
+`source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or
+paths relative to the first configured root. `file_url` makes one of any local path, whatever the encoding
+of its name.
 """
 
 import os
@@ -31,7 +32,7 @@ Url = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterVali
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
-    """Return how to name a local path in a contract: the absolute path, or a file:// URL where JSON cannot hold it.
+    """Return how a contract names a local path: as it is, or as a file:// URL where JSON cannot hold it.
 
     A name that is no UTF-8 comes from the operating system with surrogates, which no JSON string may hold.
     """
@@ -113,7 +114,7 @@ class Compress(_Conversion, kind="files.compress", queue="files"):
 
 
 class Unpack(_Conversion, kind="files.unpack", queue="files"):
-    """Unpack an archive (zip, tar, and tar in gzip, bzip2, xz or zstd, told by content) into a folder of its own."""
+    """Unpack a zip or tar archive, the latter also in gzip, bzip2, xz or zstd, into a folder of its own."""
 
 
 class _Result(BaseModel):

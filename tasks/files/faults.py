@@ -1,4 +1,4 @@
-"""Turn what an operating system or a storage service reports into an error of a task, one line that says what to do."""
+"""Turn what an operating system or a storage service reports into a task's error, one line each."""
 
 import errno
 from collections.abc import Iterator
@@ -36,7 +36,8 @@ def explained(url: str, doing: Doing) -> Iterator[None]:
 def room_explained(url: str) -> Iterator[None]:
     """Raise what a full disk in the block means, and leave every other `OSError` as it is.
 
-    For the block that a caller runs while it writes: what goes wrong there with its own input is not of this file.
+    For the block that a caller runs while it writes: what goes wrong there with its own input is not of
+    this file.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Fill a folder that appears at once: every file is made below a partial folder, which then takes the target's name."""
+"""Fill a folder that appears at once: files are made below a partial one, which then is renamed."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Folder:
     """Make files and folders below one that is not there yet; nothing can be made outside it.
 
-    Names are relative, with `/` between their parts. A file is new each time: an entry that comes twice is `BadInput`.
+    Names are relative, with `/` between their parts. A file is new each time: an entry that comes twice is
+    `BadInput`.
     """
 
     url: str
@@ -57,7 +58,7 @@ class Folder:
 
 
 def shown(name: str) -> str:
-    """Return a name from an untrusted source as it may stand in a message: on one line, in ASCII, not too long."""
+    """Return an untrusted name as it may stand in a message: one line of ASCII, not too long."""
     text = ascii(name)[1:-1]
     return text if len(text) <= 200 else f"{text[:200]}…"
 

@@ -1,6 +1,7 @@
 """Read and write files on a local disk, by descriptors below a root.
 
-An output is one unnamed promise: a locked partial beside the target (`partials.py`), synced, renamed, its folder synced.
+An output is one unnamed promise: a locked partial beside the target (`partials.py`), synced, renamed, its
+folder synced.
 """
 
 import os
@@ -19,7 +20,7 @@ from tasks.files.places import LocalPlace
 
 @contextmanager
 def open_input(place: LocalPlace) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; devices, pipes and folders are refused without being opened for data."""
+    """Open a regular file for reading; devices, pipes and folders are refused before they are opened."""
     with explained(place.url, "read"), folder_beneath(place.root, place.parts[:-1]) as folder:
         name = place.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), place.url)
@@ -32,7 +33,7 @@ def open_input(place: LocalPlace) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_output(place: LocalPlace) -> Iterator[BinaryIO]:
-    """Give a file that takes the place's name, replacing what is there, when the block ends without an error."""
+    """Give a file that takes the place's name when the block ends without an error."""
     name = place.parts[-1]
     with ExitStack() as stack:
         stack.enter_context(room_explained(place.url))

@@ -1,8 +1,9 @@
-"""Name, claim and sweep the temporary entries that outputs are written to before they take their target's name.
+"""Name, claim and sweep partials: what outputs are written to before they take their target's name.
 
-A partial is `.<name>.<n>.millpond-part` beside its target and locked (flock) by who writes it. The kernel drops the lock of a
-process that dies, so whoever finds a partial that it can lock has found a leftover and removes it. Writers of one target
-at the same time take different n. A partial is only ever made new, never reopened: what lies at its name is not trusted.
+A partial is `.<name>.<n>.millpond-part` beside its target and locked (flock) by who writes it. The kernel
+drops the lock of a process that dies, so whoever finds a partial that it can lock has found a leftover and
+removes it. Writers of one target at the same time take different n. A partial is only ever made new, never
+reopened: what lies at its name is not trusted.
 """
 
 import errno
@@ -92,7 +93,8 @@ def _sweep(folder: int, partial: str) -> None:
 def _locked(folder: int, partial: str, descriptor: int) -> bool:
     """Lock what the descriptor is of, and say whether that worked and the name still leads to it.
 
-    Only who holds the lock of an entry may rename or remove it, so a yes stays true until the descriptor is closed.
+    Only who holds the lock of an entry may rename or remove it, so a yes stays true until the descriptor is
+    closed.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,8 @@
 """Find the place that a storage URL names, and refuse one outside the configured roots.
 
-A local place is resolved through every symbolic link first and must then lie under a root; it is opened later along that
-resolved path without following any link (`local.py`), so a link put there in between is refused rather than followed.
+A local place is resolved through every symbolic link first and must then lie under a root; it is opened
+later along that resolved path without following any link (`local.py`), so a link put there in between is
+refused rather than followed.
 """
 
 import os
@@ -26,7 +27,7 @@ class LocalPlace:
 
 @dataclass(frozen=True)
 class RemotePlace:
-    """Name an object in a storage service: fsspec's protocol, and the URL without `.`, `..` or an empty part."""
+    """Name an object in a storage service: fsspec's protocol, and the path without `.` or `..` parts."""
 
     url: str
     protocol: str
@@ -39,7 +40,8 @@ Place = LocalPlace | RemotePlace
 def place_of(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Place:
     """Return the place that `url` names; raise `OutsideRoots` if no root holds it.
 
-    With `to_write` the last part is kept as it is: it will be replaced, so where a link of that name leads is of no matter.
+    With `to_write` the last part is kept as it is: it will be replaced, so where a link of that name leads
+    is of no matter.
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")

@@ -1,8 +1,9 @@
-"""Read and write objects in a storage service through fsspec; credentials come from fsspec's own configuration.
+"""Read and write objects in a storage service through fsspec, with credentials from fsspec's configuration.
 
-An output is collected in an unnamed local file first, sent under a temporary key that is made of its content, and moved. A killed
-task can leave that key, never half an object under the target's; the next run, whose bytes are the same, takes it up.
-A folder is sent object by object: each appears whole, the folder does not appear at once, for such services have no folders.
+An output is collected in an unnamed local file first, sent under a temporary key that is made of its
+content, and moved. A killed task can leave that key, never half an object under the target's; the next run,
+whose bytes are the same, takes it up. A folder is sent object by object: each appears whole, the folder
+does not appear at once, for such services have no folders.
 """
 
 import hashlib
@@ -77,7 +78,7 @@ def output_folder(place: RemotePlace) -> Iterator[folders.Folder]:
 def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
     folder, _, name = path.rpartition("/")
     file.seek(0)
-    temporary = f"{folder}/.{name}.{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}{partials.SUFFIX}"
+    temporary = f"{folder}/.{name}.{_digest(file)[:32]}{partials.SUFFIX}"
     with _service_explained(url, "write"):
         if system.isdir(path):
             raise BadInput(f"{url} is a folder: name a file")
@@ -94,6 +95,10 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
             raise
 
 
+def _digest(file: BinaryIO) -> str:
+    return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+
+
 def _found(system: Any, path: str) -> list[str]:
     """List the objects below a path, without what killed runs left."""
     try:
@@ -105,7 +110,7 @@ def _found(system: Any, path: str) -> list[str]:
 
 
 def _system(place: RemotePlace) -> Any:
-    """Return fsspec's file system for a protocol; instances are fsspec's to keep, one a process and thread."""
+    """Return fsspec's file system for a protocol; fsspec keeps them, one a process and thread."""
     try:
         return fsspec.filesystem(place.protocol)
     except (ImportError, ValueError) as error:
@@ -114,7 +119,7 @@ def _system(place: RemotePlace) -> Any:
 
 @contextmanager
 def _service_explained(url: str, doing: Any) -> Iterator[None]:
-    """Raise what an error of a service means: those that fsspec's systems do not map to an `OSError` may pass."""
+    """Raise what a service's error means; one that fsspec does not map to an `OSError` is taken to pass."""
     with explained(url, doing):
         try:
             yield

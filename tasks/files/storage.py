@@ -1,8 +1,9 @@
 """Give file bodies their input and take their output: confined to the roots, written whole or not at all.
 
-What is written goes to a temporary name beside its target, is made durable and renamed there on success; on any error, a cancellation
-included, it is removed. Local disks are reached through descriptors (`local.py`, `folders.py`), everything else through fsspec
-(`remote.py`), whose own interface to local disks could not be held inside a root.
+What is written goes to a temporary name beside its target, is made durable and renamed there on success; on
+any error, a cancellation included, it is removed. Local disks are reached through descriptors (`local.py`,
+`folders.py`), everything else through fsspec (`remote.py`), whose own interface to local disks could not be
+held inside a root.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ from tasks.settings import Files, settings
 class Storage:
     """Open what lies below `roots`; `limits` bounds what is read here and what bodies make of it.
 
-    Every method takes a URL or path as the contracts do, and raises `OutsideRoots`, `BadInput`, `TooLarge`, `FinalError`
-    (no access) or `RetryLater` (a full disk, a service that is away).
+    Every method takes a URL or path as the contracts do, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
+    `FinalError` (no access) or `RetryLater` (a full disk, a service that is away).
     """
 
     roots: tuple[str, ...]
@@ -40,7 +41,7 @@ class Storage:
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
-        """Give a local path to read `url` by, for a library that takes no file object; fetched first if it is remote."""
+        """Give a local path to read by, for a library that takes no file object; fetched if remote."""
         place = place_of(url, self.roots)
         with self.open_input(url, empty_allowed=empty_allowed) as file:
             if isinstance(place, LocalPlace):
@@ -50,7 +51,7 @@ class Storage:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
-        """Give a new file to write, seekable and readable; it appears as `url`, whole, when the block ends without an error."""
+        """Give a new file, seekable and readable, that appears as `url` when the block ends without an error."""
         place = place_of(url, self.roots, to_write=True)
         return local.open_output(place) if isinstance(place, LocalPlace) else remote.open_output(place)
 
@@ -58,16 +59,17 @@ class Storage:
     def local_output(self, url: str) -> Iterator[str]:
         """Give a local path to write to, for a library that takes no file object; otherwise as `open_output`.
 
-        The path is that of an open file, so its name says nothing of the format, and it must be written in place.
+        The path is that of an open file, so its name says nothing of the format, and it must be written in
+        place.
         """
         with self.open_output(url) as file:
             yield local.path_of(file)
 
     def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
-        """Give a new folder to fill; it appears as `url`, with everything in it, when the block ends without an error.
+        """Give a new folder to fill that appears as `url`, at once, when the block ends without an error.
 
-        A target that already holds exactly this is left as it is (a second run of the same task); any other content is
-        `BadInput`, for a folder is never replaced or mixed.
+        A target that already holds exactly this is left as it is (a second run of the same task); any other
+        content is `BadInput`, for a folder is never replaced or mixed.
         """
         place = place_of(url, self.roots, to_write=True)
         return folders.output_folder(place) if isinstance(place, LocalPlace) else remote.output_folder(place)
@@ -76,7 +78,7 @@ class Storage:
         length = length_of(file)
         if length > self.limits.max_input_bytes:
             raise TooLarge(
-                f"{url} holds {length} bytes, over the limit of {self.limits.max_input_bytes} (max_input_bytes)"
+                f"{url} holds {length} bytes, more than max_input_bytes ({self.limits.max_input_bytes})"
             )
         if not length and not empty_allowed:
             raise BadInput(f"{url} is empty: there is nothing to work on")
