@@ -1,0 +1,72 @@
+"""Check mail addresses and bring them into one form: `ann@example.org`, `Ann Lee <ann@example.org>`.
+
+A domain is kept in its ASCII form (IDNA 2008), so only a local part outside ASCII needs a server that offers
+SMTPUTF8. No DNS is asked. The library that checks is imported at the first address, for its import is slow.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+from tasks.email.plain import one_line
+
+MAX_NAME_CHARACTERS = 200
+
+_UNQUOTED_NAME = re.compile(r'[^<>"\\@]*')
+_QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+/=?^`{|}~-]|=\?")
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """Hold the two parts of an address: the name to show, which may be empty, and where the mail goes."""
+
+    name: str
+    address: str
+
+    def __str__(self) -> str:
+        """Write the one form that `Address` fields hold."""
+        if not self.name:
+            return self.address
+        if not _NEEDS_QUOTES.search(self.name):
+            return f"{self.name} <{self.address}>"
+        escaped = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}" <{self.address}>'
+
+
+@lru_cache(maxsize=4096)
+def mailbox(text: str) -> Mailbox:
+    """Parse one address with or without a name; raise `ValueError` that says what is wrong with it."""
+    from email_validator import EmailNotValidError, validate_email
+
+    name, bare = _split(one_line(text).strip())
+    try:
+        checked = validate_email(bare, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"{bare!r} is not a mail address: {error}") from None
+    return Mailbox(name, f"{checked.local_part}@{checked.ascii_domain}")
+
+
+def _split(text: str) -> tuple[str, str]:
+    if not text.endswith(">"):
+        return "", text
+    before, _, bare = text[:-1].rpartition("<")
+    name = before.strip()
+    if quoted := _QUOTED_NAME.fullmatch(name):
+        name = re.sub(r"\\(.)", r"\1", quoted[1]).strip()
+    elif not _UNQUOTED_NAME.fullmatch(name):
+        raise ValueError(f'{name!r} must stand in double quotes before an address: "Name" <local@domain>')
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise ValueError(f"the name before an address is over {MAX_NAME_CHARACTERS} characters: shorten it")
+    return name, bare.strip()
+
+
+def _one_form(text: str) -> str:
+    return str(mailbox(text))
+
+
+#: A mail address with or without a name, in its one form.
+Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_one_form)]

@@ -1,0 +1,88 @@
+"""Describe what is attached to a mail: where it is stored, and how the receiver sees it."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from tasks.email.plain import one_line
+
+MAX_ATTACHMENTS = 20
+
+
+def _file_name(name: str) -> str:
+    if "/" in name or "\\" in name or "=?" in name or name in (".", ".."):
+        raise ValueError(
+            f"{name!r} cannot be the name of an attached file: it must hold no slash, backslash or '=?'"
+        )
+    return one_line(name)
+
+
+def _leaf(content_type: str) -> str:
+    if content_type.startswith(("multipart/", "message/")):
+        raise ValueError(f"{content_type} holds further parts: attach it as application/octet-stream")
+    return content_type
+
+
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_file_name)]
+ContentType = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}$",
+        to_lower=True,
+    ),
+    AfterValidator(_leaf),
+]
+
+
+class Attachment(BaseModel):
+    """Attach what a storage URL holds.
+
+    `name` is by default the URL's last part, `content_type` what the name's ending says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]
+    name: FileName | None = None
+    content_type: ContentType | None = None
+
+    @property
+    def file_name(self) -> str:
+        """Return the name that the receiver sees."""
+        return self.name or _last_part(self.url)
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> Self:
+        if self.name is None:
+            try:
+                _file_name(_last_part(self.url))
+            except ValueError as error:
+                raise ValueError(
+                    f"give the attachment a name, the URL's own cannot be used: {error}"
+                ) from None
+        return self
+
+
+def _last_part(url: str) -> str:
+    path = unquote(urlsplit(url).path) if "://" in url else url
+    return PurePosixPath(path).name[:200] or "attachment"
+
+
+def _from_url(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+#: Attachments; a bare string stands for its URL.
+Attachments = Annotated[
+    tuple[Annotated[Attachment, BeforeValidator(_from_url)], ...], Field(max_length=MAX_ATTACHMENTS)
+]

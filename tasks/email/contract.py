@@ -1,0 +1,129 @@
+"""Describe the mail that may be sent: one message, or one message for each row of a CSV.
+
+With a `context`, `subject`, `text` and `html` are Jinja2 templates that see it; without one they are sent as
+they are. Whatever becomes a header is refused here if it could end its line. On the wire `from` may stand for
+`sender`.
+"""
+
+import json
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+from tasks.contracts import Contract
+from tasks.email.address import Address, mailbox
+from tasks.email.attachment import Attachments
+from tasks.email.custom import CustomHeaders
+from tasks.email.plain import body_text, one_line
+
+MAX_RECIPIENTS = 100
+MAX_SUBJECT_CHARACTERS = 900
+MAX_BODY_CHARACTERS = 1_000_000
+#: A campaign's text travels in each of its messages; a longer one belongs into the template folder.
+MAX_CAMPAIGN_BODY_CHARACTERS = 64_000
+MAX_CONTEXT_CHARACTERS = 64_000
+
+
+def _as_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _bounded(context: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    length = len(json.dumps(context, allow_nan=False, ensure_ascii=False))
+    if length > MAX_CONTEXT_CHARACTERS:
+        raise ValueError(f"is {length} characters as JSON, over the limit of {MAX_CONTEXT_CHARACTERS}")
+    return context
+
+
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_many)]
+Subject = Annotated[str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(one_line)]
+Body = Annotated[str, StringConstraints(max_length=MAX_BODY_CHARACTERS), AfterValidator(body_text)]
+TemplateName = Annotated[
+    str,
+    StringConstraints(
+        max_length=200, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
+    ),
+]
+TemplateContext = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
+
+
+class Mail(Contract):
+    """Hold what one message and a campaign have in common.
+
+    The body is `text`, `html` or both, or else a `template`: NAME.txt, NAME.html or both in the folder of
+    templates.
+    """
+
+    sender: Address = Field(validation_alias=AliasChoices("sender", "from"))
+    reply_to: Addresses = Field(default=(), max_length=10)
+    subject: Subject = ""
+    text: Body | None = Field(default=None, repr=False)
+    html: Body | None = Field(default=None, repr=False)
+    template: TemplateName | None = None
+    attachments: Attachments = ()
+    headers: CustomHeaders = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        inline = self.text is not None or self.html is not None
+        if inline == (self.template is not None):
+            raise ValueError("give the body in one form: text, html or both, or else a template")
+        return self
+
+
+class SendEmail(Mail, kind="email.send", queue="email"):
+    """Send one message to everyone it names; nobody in `bcc` appears in it."""
+
+    to: Addresses = ()
+    cc: Addresses = ()
+    bcc: Addresses = ()
+    context: TemplateContext | None = Field(default=None, repr=False)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Return the bare address of everyone the message goes to, each once, in the order given."""
+        return tuple(dict.fromkeys(mailbox(each).address for each in (*self.to, *self.cc, *self.bcc)))
+
+    @model_validator(mode="after")
+    def _some_recipients(self) -> Self:
+        count = len(self.to) + len(self.cc) + len(self.bcc)
+        if not count:
+            raise ValueError("name at least one recipient in to, cc or bcc")
+        if count > MAX_RECIPIENTS:
+            raise ValueError(f"{count} recipients are over the limit of {MAX_RECIPIENTS}: send a campaign")
+        return self
+
+
+class SendCampaign(Mail, kind="email.campaign", queue="email"):
+    """Send one message for each row of a CSV: to the address in `column`, with all columns as the context.
+
+    A run sends at most `chunk` messages and then sends itself again for the rest. `campaign` names the whole
+    and is by default the first task's id; the last three fields say where a run begins: leave them out.
+    """
+
+    source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]
+    column: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "email"
+    chunk: int = Field(default=500, ge=1, le=5_000)
+    campaign: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(one_line)] | None
+    ) = None
+    row: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0)
+    size: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _short_enough_to_repeat(self) -> Self:
+        if len(self.text or "") + len(self.html or "") > MAX_CAMPAIGN_BODY_CHARACTERS:
+            raise ValueError(
+                f"text and html of a campaign are at most {MAX_CAMPAIGN_BODY_CHARACTERS} characters, for "
+                "each message carries them: put them into the folder of templates and name the template"
+            )
+        return self

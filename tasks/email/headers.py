@@ -1,0 +1,71 @@
+"""Write header lines: encoded where not ASCII, folded at spaces, with no line break from outside.
+
+The standard library's header objects parse what they are given and decode encoded words on the way, so that a
+subject `=?utf-8?q?a=0D=0AX:_b?=` comes out with a line break in it. Nothing here parses: a value is written as
+it is, or encoded whole (RFC 2047). Words are never broken, so a long URL in List-Unsubscribe survives.
+"""
+
+import re
+from collections.abc import Iterable
+from email.header import Header
+
+from tasks.email.address import Mailbox, mailbox
+from tasks.email.plain import one_line
+from tasks.errors import BadInput
+
+LINE_CHARACTERS = 76
+_WORD = re.compile(r"[ \t]*[^ \t]+")
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
+
+
+def text_line(name: str, value: str) -> bytes:
+    """Return the lines of a header that holds text, such as Subject."""
+    return _line(name, _encoded(value) if _needs_encoding(value) else value)
+
+
+def address_line(name: str, addresses: Iterable[str]) -> bytes:
+    """Return the lines of a header that holds addresses; a local part outside ASCII stays UTF-8."""
+    return _line(name, ", ".join(_written(mailbox(each)) for each in addresses))
+
+
+def plain_line(name: str, value: str) -> bytes:
+    """Return the lines of a header whose value this program made."""
+    return _line(name, value)
+
+
+def _needs_encoding(value: str) -> bool:
+    return not value.isascii() or "=?" in value or value != value.strip() or "\t" in value
+
+
+def _encoded(value: str) -> str:
+    return Header(value, "utf-8", maxlinelen=LINE_CHARACTERS - 6).encode(linesep="")
+
+
+def _written(box: Mailbox) -> str:
+    if not box.name:
+        return box.address
+    if not box.name.isascii() or "=?" in box.name:
+        return f"{_encoded(box.name)} <{box.address}>"
+    if _ATOMS.fullmatch(box.name):
+        return f"{box.name} <{box.address}>"
+    escaped = box.name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}" <{box.address}>'
+
+
+def _line(name: str, value: str) -> bytes:
+    try:
+        one_line(value, tabs_allowed=True)
+    except ValueError as error:
+        raise BadInput(f"the header {name} {error}") from None
+    return _folded(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
+
+
+def _folded(line: str) -> str:
+    """Break a line before spaces only; a word that is longer than a line stands on one of its own."""
+    lines = [""]
+    for word in _WORD.findall(line):
+        if lines[-1] and len(lines[-1]) + len(word) > LINE_CHARACTERS:
+            lines.append(word)
+        else:
+            lines[-1] += word
+    return "\r\n".join(lines)

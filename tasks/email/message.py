@@ -1,0 +1,136 @@
+"""Make the bytes of a mail from its contract: the same task gives the same bytes, but for the date.
+
+The Message-ID is the task's id at the configured domain, so that whoever receives a message twice can tell.
+The MIME parts come from the standard library, the header lines from `headers.py`. Bcc is in the envelope alone.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from mimetypes import MimeTypes
+
+from tasks.email.address import mailbox
+from tasks.email.contract import SendEmail
+from tasks.email.headers import address_line, plain_line, text_line
+from tasks.email.plain import body_text
+from tasks.errors import BadInput
+
+#: 7bit: nothing asks the server for 8BITMIME, and no relay needs to recode a part.
+_POLICY = SMTP.clone(cte_type="7bit")
+
+#: Only the table in the standard library, not the host's files: every worker gives the same type.
+_TYPES = MimeTypes(filenames=())
+
+
+@dataclass(frozen=True)
+class Content:
+    """Hold what a message says, after templates."""
+
+    subject: str
+    text: str | None
+    html: str | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Hold an attachment that was read."""
+
+    name: str
+    content_type: str | None
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Hold what the SMTP conversation needs: who, to whom, and the bytes with CRLF line ends.
+
+    `needs_smtputf8` says that an address has a local part outside ASCII (RFC 6531).
+    """
+
+    message_id: str
+    sender: str
+    recipients: tuple[str, ...]
+    payload: bytes
+    needs_smtputf8: bool
+
+
+def compose(
+    job: SendEmail,
+    content: Content,
+    attachments: Sequence[Loaded],
+    *,
+    task_id: str,
+    domain: str,
+    now: datetime,
+) -> Envelope:
+    """Build the message; raise `BadInput` if what templates made of it cannot be mailed."""
+    message_id = f"<{_id_left(task_id)}@{domain}>"
+    headers = [
+        plain_line("Date", format_datetime(now)),
+        plain_line("Message-ID", message_id),
+        address_line("From", [job.sender]),
+        *_address_lines(job),
+        text_line("Subject", content.subject),
+        *(text_line(name, value) for name, value in job.headers.items()),
+    ]
+    body = _parts(content, attachments)
+    _set_boundaries(body, seed=f"{message_id}\n{content!r}")
+    sender = mailbox(job.sender).address
+    return Envelope(
+        message_id=message_id,
+        sender=sender,
+        recipients=job.recipients,
+        payload=b"".join(headers) + body.as_bytes(),
+        needs_smtputf8=not all(address.isascii() for address in (sender, *_shown_and_hidden(job))),
+    )
+
+
+def _address_lines(job: SendEmail) -> list[bytes]:
+    fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
+    lines = [address_line(name, addresses) for name, addresses in fields if addresses]
+    return lines if job.to or job.cc else [plain_line("To", "undisclosed-recipients:;"), *lines]
+
+
+def _shown_and_hidden(job: SendEmail) -> tuple[str, ...]:
+    return (*job.recipients, *(mailbox(each).address for each in job.reply_to))
+
+
+def _id_left(task_id: str) -> str:
+    """Return the left-hand side of a Message-ID: the task's id if it may stand there, or else its digest."""
+    if task_id.isascii() and task_id.replace("-", "").replace("_", "").isalnum() and len(task_id) <= 128:
+        return task_id
+    return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
+
+
+def _parts(content: Content, attachments: Sequence[Loaded]) -> EmailMessage:
+    body = EmailMessage(policy=_POLICY)
+    if content.text is not None:
+        body.set_content(_lines(content.text))
+        if content.html is not None:
+            body.add_alternative(_lines(content.html), subtype="html")
+    else:
+        body.set_content(_lines(content.html or ""), subtype="html")
+    for each in attachments:
+        content_type = each.content_type or _TYPES.guess_type(each.name)[0] or "application/octet-stream"
+        main, _, sub = content_type.partition("/")
+        body.add_attachment(each.data, maintype=main, subtype=sub, filename=each.name)
+    return body
+
+
+def _lines(text: str) -> str:
+    """Return text whose only line break is the line feed: a lone CR would reach the server as it is."""
+    try:
+        return body_text(text).replace("\r\n", "\n").replace("\r", "\n")
+    except ValueError as error:
+        raise BadInput(f"the body {error}") from None
+
+
+def _set_boundaries(body: EmailMessage, *, seed: str) -> None:
+    """Give every multipart a boundary made from the content, which therefore cannot hold it."""
+    digest = hashlib.sha256(seed.encode()).hexdigest()[:32]
+    for number, part in enumerate(part for part in body.walk() if part.is_multipart()):
+        part.set_boundary(f"=_{digest}_{number}")

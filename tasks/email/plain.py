@@ -1,0 +1,35 @@
+"""Refuse the characters that end a header line, or that no mail may hold: where header injection stops.
+
+Contracts call this on everything that becomes a header; `tasks/email/headers.py` calls it again on what
+templates made of it.
+"""
+
+import unicodedata
+
+#: Categories that end a line or cannot be encoded: control, line and paragraph separators, lone surrogates.
+_REFUSED = frozenset({"Cc", "Zl", "Zp", "Cs"})
+
+
+def one_line(text: str, *, tabs_allowed: bool = False) -> str:
+    """Return `text` as it is; raise `ValueError` if it holds a line break or another control character."""
+    if text.isascii() and text.isprintable():
+        return text
+    for character in text:
+        if unicodedata.category(character) in _REFUSED and not (tabs_allowed and character == "\t"):
+            raise ValueError(
+                f"must be one line without control characters, and holds U+{ord(character):04X}: remove it"
+            )
+    return text
+
+
+def body_text(text: str) -> str:
+    """Return `text` as it is; raise `ValueError` if no body may hold it (RFC 5322, section 3.5: no NUL)."""
+    if "\0" in text:
+        raise ValueError("must hold no NUL character: remove it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            "must be Unicode text, and holds half of a surrogate pair: repair its decoding"
+        ) from None
+    return text

@@ -1,0 +1,107 @@
+"""Make a mail's subject and bodies from its templates, in a sandbox, escaped for HTML where HTML is made.
+
+A template is either in the contract itself or a file below the configured folder; nothing outside that folder
+is read, whatever a name or a link in it says. A template that fails is `BadInput`: another run would fail too.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, Template, TemplateNotFound, TemplateSyntaxError
+from jinja2.loaders import BaseLoader, split_template_path
+
+from tasks.email.contract import MAX_BODY_CHARACTERS, MAX_SUBJECT_CHARACTERS, SendEmail
+from tasks.email.message import Content
+from tasks.email.sandbox import Sandbox, rendered
+from tasks.errors import BadInput
+
+
+def content_of(job: SendEmail, *, folder: Path | None) -> Content:
+    """Return what the message says; raise `BadInput` that names the template at fault."""
+    values = job.context or {}
+    subject = job.subject if job.context is None else _inline("subject", job.subject, values, folder)
+    if len(subject) > MAX_SUBJECT_CHARACTERS:
+        raise BadInput(f"the rendered subject is over {MAX_SUBJECT_CHARACTERS} characters: shorten it")
+    if job.template is not None:
+        return Content(subject, *_from_files(job.template, values, folder))
+    if job.context is None:
+        return Content(subject, job.text, job.html)
+    text, html = (
+        None if source is None else _inline(what, source, values, folder)
+        for what, source in (("text", job.text), ("html", job.html))
+    )
+    return Content(subject, text, html)
+
+
+def _from_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
+    if folder is None:
+        raise BadInput(
+            f"template {name!r} cannot be used: set MILLPOND_SMTP__TEMPLATES to the folder it is in"
+        )
+    bodies = [_file(f"{name}.{ending}", values, folder) for ending in ("txt", "html")]
+    if bodies == [None, None]:
+        raise BadInput(
+            f"there is neither {name}.txt nor {name}.html in {folder}: add one, or correct the name"
+        )
+    return bodies[0], bodies[1]
+
+
+def _file(name: str, values: dict[str, Any], folder: Path) -> str | None:
+    environment = _sandbox(folder, html=name.endswith(".html"))
+    try:
+        environment.loader.get_source(environment, name)  # type: ignore[union-attr]
+    except TemplateNotFound:
+        return None
+    return _run(name, lambda: environment.get_template(name), values)
+
+
+def _inline(what: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
+    return _run(what, lambda: _compiled(source, folder, what == "html"), values)
+
+
+def _run(what: str, make: Any, values: dict[str, Any]) -> str:
+    try:
+        return rendered(make(), values)
+    except TemplateSyntaxError as error:
+        raise BadInput(
+            f"the template of {what} cannot be read, line {error.lineno}: {error.message}"
+        ) from None
+    except TemplateNotFound as error:
+        raise BadInput(
+            f"the template of {what} includes {error}, which is not in the folder of templates"
+        ) from None
+    except Exception as error:  # a template is input: whatever it runs into is its fault
+        raise BadInput(f"the template of {what} fails: {error or type(error).__name__}") from None
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str, folder: Path | None, html: bool) -> Template:
+    """Keep the templates that a campaign repeats in each of its messages."""
+    return _sandbox(folder, html=html).from_string(source)
+
+
+@lru_cache(maxsize=8)
+def _sandbox(folder: Path | None, *, html: bool) -> Sandbox:
+    return Sandbox(autoescape=html, loader=None if folder is None else _Below(folder))
+
+
+class _Below(BaseLoader):
+    """Load templates from below one folder, and follow no link out of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Any]:  # noqa: ARG002
+        """Return a template's text, its path, and how to tell whether that has changed."""
+        path = self._folder.joinpath(*split_template_path(template)).resolve()
+        if not path.is_relative_to(self._folder) or not path.is_file():
+            raise TemplateNotFound(template)
+        if path.stat().st_size > 4 * MAX_BODY_CHARACTERS:
+            raise BadInput(f"the template {template} is over {4 * MAX_BODY_CHARACTERS} bytes: split it")
+        changed = path.stat().st_mtime_ns
+        return (
+            path.read_text("utf-8"),
+            str(path),
+            lambda: path.is_file() and path.stat().st_mtime_ns == changed,
+        )
