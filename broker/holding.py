@@ -1,0 +1,211 @@
+"""Know what this process holds: the messages it has fetched and not settled, and the settlements still to be sent.
+
+One `Holder` lives as long as the worker process: connections and channels come and go under it, so that a task which was
+fetched before a lost connection is settled after it. Only the event loop changes it; the thread that renews leases sets flags.
+"""
+
+import itertools
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import uuid4
+
+from broker.keys import QueueKeys, batch_key
+
+Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver"]
+
+#: Settlements that are gathered before they are sent although more work is at hand, and how long one waits at most.
+GATHERED = 8
+GATHERED_SECONDS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Say how a delivery ended; scripts/turn.lua explains the actions.
+
+    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the message that
+    takes this one's place, due at `due_ms`.
+    """
+
+    action: Action = "settle"
+    state: str = "succeeded"
+    detail: str = "{}"
+    due_ms: int = 0
+    text: str = ""
+
+
+DONE = Settlement()
+GIVEN_BACK = Settlement("return")
+HANDED_AGAIN = Settlement("redeliver")
+
+
+@dataclass(slots=True)
+class Held:
+    """Remember whose message a token stands for; `lost` once the lease on it ran out."""
+
+    id: str
+    batch: str
+    lost: bool = False
+
+
+@dataclass
+class Hold:
+    """Keep what this process holds of one queue."""
+
+    keys: QueueKeys
+    consumer: str
+    held: dict[str, Held] = field(default_factory=dict)
+    pending: deque[tuple[str, Held, Settlement]] = field(default_factory=deque)
+    pending_since: float = 0.0
+    registered: bool = False
+    lease_lost: bool = False
+    #: Whether a look at the queue may find something, and when to look without being woken (monotonic seconds).
+    hungry: bool = True
+    look_at: float = 0.0
+    late: int = 0
+
+    @property
+    def queue(self) -> str:
+        """Name the queue."""
+        return self.keys.queue
+
+    def take(self, token: str, *, id: str, batch: str | None) -> None:
+        """Note a message that was fetched."""
+        self.held[token] = Held(id, batch_key(batch, self.keys.prefix))
+
+    def settle(self, token: str, settlement: Settlement) -> bool:
+        """Queue a settlement to be sent; False when the token is not held here, as after a second acknowledgement."""
+        held = self.held.pop(token, None)
+        if held is None:
+            return False
+        if not self.pending:
+            self.pending_since = time.monotonic()
+        self.pending.append((token, held, settlement))
+        return True
+
+    def lose(self, successor: str) -> None:
+        """Start anew after the lease ran out: what was held belongs to others, and its settlements will be late."""
+        for held in self.held.values():
+            held.lost = True
+        self.consumer = successor
+        self.registered = False
+        self.lease_lost = False
+        self.hungry = True
+
+    def settlements(self, limit: int) -> list[tuple[str, Held, Settlement]]:
+        """Take the oldest settlements out of those to be sent."""
+        taken = [self.pending.popleft() for _ in range(min(limit, len(self.pending)))]
+        self.pending_since = time.monotonic()
+        return taken
+
+    def unsent(self, settlements: list[tuple[str, Held, Settlement]]) -> None:
+        """Put settlements back whose call was not answered; the script carries out each only once."""
+        self.pending.extendleft(reversed(settlements))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Describe one call of turn.lua: for which queue, with how much room, settling what."""
+
+    hold: Hold
+    credit: int
+    free_slots: int
+    settlements: list[tuple[str, Held, Settlement]]
+
+
+class Holder:
+    """Hold the messages of one worker process, of all its queues, under one credit of `slots` + `prefetch`."""
+
+    def __init__(self, *, prefetch: int = 0) -> None:
+        self.slots = 1
+        self.prefetch = prefetch
+        self.holds: dict[str, Hold] = {}
+        self.draining = False
+        self.pid = os.getpid()
+        self._names = itertools.count()
+        self._name = f"{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}"
+        self._order: deque[str] = deque()
+        self._outcomes: dict[str, Settlement] = {}
+        self.on_lost: Callable[[Hold], None] | None = None
+
+    # The consuming side ------------------------------------------------------------------------------------------
+
+    def hold(self, keys: QueueKeys) -> Hold:
+        """Return what is held of a queue, starting with nothing."""
+        if keys.queue not in self.holds:
+            self.holds[keys.queue] = Hold(keys, self._new_consumer())
+            self._order.append(keys.queue)
+        return self.holds[keys.queue]
+
+    @property
+    def count(self) -> int:
+        """Count the messages that this process holds and has not finished."""
+        return sum(len(hold.held) for hold in self.holds.values())
+
+    @property
+    def room(self) -> int:
+        """Count the messages that this process may fetch now."""
+        return 0 if self.draining else max(0, self.slots + self.prefetch - self.count)
+
+    def next_turn(self, active: set[str], now: float) -> Turn | None:
+        """Choose the queue whose turn it is, or None when there is nothing to send now.
+
+        Queues take turns. Settlements wait a moment for company, unless a slot is about to be free.
+        """
+        for _ in range(len(self._order)):
+            hold = self.holds[self._order[0]]
+            self._order.rotate(-1)
+            if hold.lease_lost:
+                self.lost(hold)
+            if hold.look_at and now >= hold.look_at:
+                hold.hungry, hold.look_at = True, 0.0
+            room = self.room if hold.queue in active and hold.hungry else 0
+            if self._is_time(hold, room, now):
+                free = max(0, self.slots - self.count) if room else 0
+                return Turn(hold, room, free, hold.settlements(100))
+        return None
+
+    def _is_time(self, hold: Hold, room: int, now: float) -> bool:
+        wants = room > 0 and self.count <= self.slots + self.prefetch // 2
+        if not hold.pending:
+            return wants
+        return (
+            wants
+            or len(hold.pending) >= GATHERED
+            or not self.count
+            or self.draining
+            or now - hold.pending_since >= GATHERED_SECONDS
+        )
+
+    def lost(self, hold: Hold) -> None:
+        """Give up the lease of a queue that ran out."""
+        hold.lose(self._new_consumer())
+        if self.on_lost is not None:
+            self.on_lost(hold)
+
+    def _new_consumer(self) -> str:
+        return f"{self._name}.{next(self._names)}"
+
+    # The finishing side ------------------------------------------------------------------------------------------
+
+    def note(self, token: str, settlement: Settlement) -> None:
+        """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""
+        self._outcomes[token] = settlement
+
+    def settle(self, token: str, settlement: Settlement = DONE) -> bool:
+        """Settle a delivery, as it was noted or as given; False when it is not held here."""
+        settlement = self._outcomes.pop(token, settlement)
+        return any(hold.settle(token, settlement) for hold in self.holds.values() if token in hold.held)
+
+    def is_lost(self, token: str) -> bool:
+        """Say whether another consumer may have this message by now: it must not be started."""
+        return any(hold.held[token].lost for hold in self.holds.values() if token in hold.held)
+
+    def tokens(self) -> Iterator[str]:
+        """Yield the tokens of all that is held."""
+        for hold in self.holds.values():
+            yield from tuple(hold.held)

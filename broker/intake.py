@@ -1,0 +1,150 @@
+"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the event loop.
+
+A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the wake lists: it
+takes only a token, so no message is ever in the hands of a blocking pop. It looks again after a second by itself, for a
+stock producer wakes nobody.
+"""
+
+import logging
+import time
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ResponseError
+
+from broker import turns
+from broker.holding import GATHERED_SECONDS, Holder, Turn
+from broker.keys import QueueKeys
+from broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks at a queue that nobody was woken for.
+LOOK_SECONDS = 1
+
+TURN, WAIT = "TURN", "WAIT"
+
+
+class Intake:
+    """Drive the turns of one channel; the poller calls `on_tick` before each poll and `on_…` when a reply is there."""
+
+    def __init__(self, channel: Any, holder: Holder, *, lease_ms: int) -> None:
+        self.channel = channel
+        self.holder = holder
+        self.lease_ms = lease_ms
+        self.epoch = 0
+        self.active: set[str] = set()
+        self.turn_client = channel._create_client(asynchronous=True)
+        self.wait_client = channel._create_client(asynchronous=True)
+        self._turn: Turn | None = None
+        self._waiting: list[str] | None = None
+        self._waiting_since = 0.0
+
+    def start(self, keys: QueueKeys) -> None:
+        """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
+        hold = self.holder.hold(keys)
+        if hold.registered:
+            known = [*hold.held, *(token for token, _, _ in hold.pending)]
+            client = self.channel.store.client
+            held, returned = script("resume").run(client, keys.all, (hold.consumer, self.lease_ms, *known))
+            if not held:
+                self.holder.lost(hold)
+            elif returned:
+                logger.info("queue %s: %d messages of a lost reply went back", keys.queue, returned)
+        hold.hungry = True
+        self.active.add(keys.queue)
+
+    def stop(self, queue: str) -> None:
+        """Fetch nothing more from a queue; what is held of it is settled as before."""
+        self.active.discard(queue)
+
+    # Sending -----------------------------------------------------------------------------------------------------
+
+    def on_tick(self) -> None:
+        """Send the next turn if it is time for one; else make sure that something will wake this process."""
+        if self._turn is None:
+            turn = self.holder.next_turn(self.active, time.monotonic())
+            if turn is not None:
+                self._send_turn(turn)
+        if self._turn is None and self._waiting is None and self.active and self.holder.room:
+            self._send_wait()
+
+    def seconds_to_next(self) -> float | None:
+        """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
+        now = time.monotonic()
+        times = [hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active]
+        times += [hold.pending_since + GATHERED_SECONDS for hold in self.holder.holds.values() if hold.pending]
+        return max(0.0, min(times) - now) if times and self._turn is None else None
+
+    def _send_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        try:
+            connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
+            connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.epoch))
+        except BaseException:
+            self._drop_turn()
+            raise
+
+    def _send_wait(self) -> None:
+        queues = sorted(self.active)
+        connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
+        connection.send_command("BLPOP", *(self.holder.holds[q].keys.wake for q in queues), LOOK_SECONDS)
+        self._waiting, self._waiting_since = queues, time.monotonic()
+
+    # Receiving ---------------------------------------------------------------------------------------------------
+
+    def on_turn(self) -> None:
+        """Read the reply of a turn and deliver what it fetched."""
+        turn = self._turn
+        if turn is None:
+            self.turn_client.connection.disconnect()  # the server closed an idle connection
+            return
+        try:
+            raw = self.turn_client.connection.read_response()
+        except NoScriptError:
+            self._turn = None
+            turn.hold.unsent(turn.settlements)
+            self.channel.store.client.script_load(script("turn").source)
+            return
+        except ResponseError as error:
+            self._drop_turn()
+            raise RedisConnectionError(f"the broker refused a turn: {error}") from error
+        except BaseException:
+            self._drop_turn()
+            raise
+        self._turn = None
+        self._take_in(turn, turns.read(raw))
+
+    def _take_in(self, turn: Turn, reply: turns.Reply) -> None:
+        if not reply.lease:
+            logger.warning("queue %s: the lease was lost; what was held has been handed to others", turn.hold.queue)
+            turn.hold.late += reply.late
+            self.holder.lost(turn.hold)
+            return
+        turns.note(turn, reply)
+        turns.accept(turn.hold, reply, self.channel.connection._deliver)
+
+    def on_wait(self) -> None:
+        """Read what woke this process: a token, or the end of a second."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            self.wait_client.connection.disconnect()
+            return
+        try:
+            woken = self.wait_client.connection.read_response()
+        except ResponseError as error:
+            raise RedisConnectionError(f"the broker refused to wait: {error}") from error
+        for queue in waiting:
+            hold = self.holder.holds[queue]
+            if not woken or hold.keys.wake == woken[0].decode():
+                hold.hungry = True
+
+    def overdue(self, seconds: float) -> bool:
+        """Say whether the wait is longer under way than the server would let it be: the connection is half-open."""
+        return self._waiting is not None and time.monotonic() - self._waiting_since > LOOK_SECONDS + seconds
+
+    def _drop_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.hold.unsent(turn.settlements)
+

@@ -1,0 +1,53 @@
+"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter lets them run out.
+
+A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases are kept by a process
+that runs no body.
+"""
+
+import logging
+import threading
+
+from redis.exceptions import RedisError
+
+from broker.connection import Store
+from broker.holding import Hold, Holder
+from broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Renew every lease of a holder, three times in the life of each."""
+
+    def __init__(self, holder: Holder, *, lease_ms: int, store: Store) -> None:
+        self.holder = holder
+        self.lease_ms = lease_ms
+        self._client = store.client
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="millpond-leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the leases then run out by themselves."""
+        self._stop.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.lease_ms / 3000):
+            for hold in tuple(self.holder.holds.values()):
+                if hold.registered:
+                    self._renew(hold)
+
+    def _renew(self, hold: Hold) -> None:
+        consumer = hold.consumer
+        try:
+            held = script("renew").run(self._client, hold.keys.all, (consumer, self.lease_ms))
+        except (RedisError, OSError) as error:
+            logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
+            return
+        # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
+        if not held and hold.consumer == consumer:
+            hold.lease_lost = True

@@ -1,0 +1,278 @@
+"""Carry Celery's messages: kombu's Redis transport, with another way of filling and emptying a queue.
+
+Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue of tasks is
+published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie is unchanged, so that stock
+clients, Flower and KEDA find what they expect. Chosen by `broker_transport = "broker.transport:Transport"`.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+
+from broker import limits, publishing, turns
+from broker.connection import Store
+from broker.errors import QueueFull
+from broker.holding import HANDED_AGAIN, Holder, Settlement, Turn
+from broker.intake import TURN, WAIT, Intake
+from broker.keys import QueueKeys
+from broker.leases import Keeper
+from broker.messages import Outgoing
+from broker.poller import Poller
+from broker.scripts import script
+
+#: How long a lease lasts when nobody says.
+LEASE_SECONDS = 15.0
+
+REJECTED = Settlement("bury", "failed", json.dumps({"error": "rejected"}), text="rejected")
+
+
+class QoS(virtual.QoS):
+    """Turn acknowledgements into settlements; the holder counts what is held."""
+
+    def can_consume(self) -> bool:
+        """Say whether there is room for one more message."""
+        return self.channel.intake is None or self.channel.holder.room > 0
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Do nothing: the holder knew the message before it was delivered."""
+
+    def get(self, delivery_tag: str) -> Any:
+        """Refuse: a settled message is not kept."""
+        raise KeyError(delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Settle a delivery as it was noted; a second acknowledgement changes nothing."""
+        self.channel.settle(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Hand a message out again, its delivery counted, or bury it."""
+        self.channel.settle(delivery_tag, HANDED_AGAIN if requeue else REJECTED)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Do nothing: what is held outlives its channel, and its lease sees to it if the process does not."""
+
+
+class Pond:
+    """What Millpond changes of kombu's Redis channels, plain and by Sentinel."""
+
+    QoS = QoS
+    from_transport_options = (
+        *stock.Channel.from_transport_options,
+        "holder",
+        "lease_seconds",
+        "queues",
+    )
+    #: The process's holder; a channel without one keeps its own.
+    holder: Holder
+    lease_seconds = LEASE_SECONDS
+    #: Queue -> its limits by the pools table.
+    queues: dict[str, dict[str, Any]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.intake: Intake | None = None
+        super().__init__(*args, **kwargs)
+        if not isinstance(getattr(self, "holder", None), Holder):
+            self.holder = Holder()
+        self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait}
+
+    # Consuming ---------------------------------------------------------------------------------------------------
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        """Consume a queue; one of tasks in turns, one of remote control as kombu does."""
+        answer = super().basic_consume(queue, *args, **kwargs)
+        if self._holds_tasks(queue):
+            if self.intake is None:
+                self.intake = Intake(self, self.holder, lease_ms=int(self.lease_seconds * 1000))
+                self._keep_leases()
+            limits.declare(self.store, queue, self.queues.get(queue, {}), authoritative=True)
+            self.intake.start(self.queue_keys(queue))
+        return answer
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        if self.intake is not None and queue is not None:
+            self.intake.stop(queue)
+        return super()._basic_cancel(consumer_tag)
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        """Set the number of slots; the holder adds its prefetch. Zero, kombu's 'no limit', is a hundred here."""
+        super().basic_qos(prefetch_size, prefetch_count, apply_global)
+        self.holder.slots = prefetch_count or 100
+
+    @property
+    def active_queues(self) -> list[str]:
+        """Name the queues that kombu's own blocking pop is for: those of remote control."""
+        return [queue for queue in super().active_queues if not self._holds_tasks(queue)]
+
+    def _holds_tasks(self, queue: str) -> bool:
+        return not (queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue))
+
+    def _on_turn(self) -> None:
+        if self.intake is not None:
+            self.intake.on_turn()
+
+    def _on_wait(self) -> None:
+        if self.intake is not None:
+            self.intake.on_wait()
+
+    def _keep_leases(self) -> None:
+        if getattr(self.holder, "keeper", None) is None:
+            keeper = Keeper(self.holder, lease_ms=int(self.lease_seconds * 1000), store=self.store)
+            self.holder.keeper = keeper
+            keeper.start()
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        """Fetch one message under a lease, for `basic_get` and kombu's SimpleQueue."""
+        if not self._holds_tasks(queue):
+            return super()._get(queue)  # type: ignore[no-any-return]
+        hold = self.holder.hold(self.queue_keys(queue))
+        self._keep_leases()
+        turn = Turn(hold, 1, 1, hold.settlements(100))
+        fetched: list[dict[str, Any]] = []
+        reply = self._call(turn)
+        turns.accept(hold, reply, lambda message, _queue: fetched.append(message))
+        if not fetched:
+            raise Empty
+        return fetched[0]
+
+    def _call(self, turn: Turn) -> turns.Reply:
+        words = turns.command(turn, lease_ms=int(self.lease_seconds * 1000))
+        try:
+            with_script = script("turn")
+            numkeys = words[2]
+            raw = with_script.run(self.store.client, words[3 : 3 + numkeys], words[3 + numkeys :])
+        except BaseException:
+            turn.hold.unsent(turn.settlements)
+            raise
+        reply = turns.read(raw)
+        turns.note(turn, reply)
+        return reply
+
+    # Settling ----------------------------------------------------------------------------------------------------
+
+    def settle(self, tag: str, settlement: Settlement | None = None) -> None:
+        """Queue a settlement; the next turn carries it."""
+        if settlement is None:
+            self.holder.settle(tag)
+        else:
+            self.holder.settle(tag, settlement)
+
+    def flush(self) -> None:
+        """Send every settlement that waits, now and synchronously."""
+        for hold in self.holder.holds.values():
+            while hold.pending:
+                self._call(Turn(hold, 0, 0, hold.settlements(100)))
+
+    def leave(self) -> int:
+        """Settle what is finished, give back what is not, and end the leases. Return how many went back."""
+        self.flush()
+        returned = 0
+        for hold in self.holder.holds.values():
+            if hold.registered:
+                returned += script("leave").run(self.store.client, hold.keys.all, (hold.consumer,))
+            hold.held.clear()
+            hold.registered = False
+        return returned
+
+    # Publishing --------------------------------------------------------------------------------------------------
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if not self._holds_tasks(queue):
+            super()._put(queue, message, **kwargs)
+            return
+        headers = message.get("headers") or {}
+        # What the pool sends itself, a retry or the next link of a chain, must never wait for room.
+        own = bool(headers.get("retries")) or headers.get("parent_id") is not None
+        outgoing = Outgoing(
+            queue,
+            str(headers.get("id", "")),
+            json.dumps(message),
+            self._get_message_priority(message, reverse=False),
+            turns.due_ms(headers),
+        )
+        [outcome] = publishing.publish(self.store, [outgoing], policy="exempt" if own else self._policy(queue))
+        if isinstance(outcome, publishing.Full):
+            raise QueueFull(queue, bound=outcome.bound, depth=outcome.depth)
+
+    def _policy(self, queue: str) -> publishing.Policy:
+        return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
+
+    # The rest ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def store(self) -> Store:
+        """Hold one client for all that is not asynchronous; kombu would make a new one for every command."""
+        return Store(stock.redis.Redis(connection_pool=self.pool), self.global_keyprefix)
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """Lend the one client."""
+        yield client or self._shared_client
+
+    @cached_property
+    def _shared_client(self) -> Any:
+        return self._create_client()
+
+    def queue_keys(self, queue: str) -> QueueKeys:
+        """Name the keys of a queue."""
+        return QueueKeys(queue, self.global_keyprefix)
+
+    def _purge(self, queue: str) -> int:
+        if not self._holds_tasks(queue):
+            return int(super()._purge(queue))
+        keys = self.queue_keys(queue)
+        with self.store.client.pipeline() as pipe:
+            for ready in keys.ready:
+                pipe.llen(ready)
+            pipe.zcard(keys.delayed).delete(*keys.ready, keys.delayed)
+            *counts, _deleted = pipe.execute()
+        return sum(counts)
+
+
+def is_remote_control(queue: str) -> bool:
+    """Say whether a queue is kombu's mailbox or a reply queue, whose messages are not tasks."""
+    return queue.endswith(".pidbox") or queue.startswith("celeryev.")
+
+
+class Channel(Pond, stock.Channel):  # type: ignore[misc]
+    """A channel to one server."""
+
+
+class SentinelChannel(Pond, stock.SentinelChannel):  # type: ignore[misc]
+    """A channel to the master that Sentinel names."""
+
+    from_transport_options = (
+        *Pond.from_transport_options,
+        "master_name",
+        "min_other_sentinels",
+        "sentinel_kwargs",
+        "sentinel_fanout_compat",
+    )
+
+
+class Transport(stock.Transport):  # type: ignore[misc]
+    """Millpond's transport, for redis:// and rediss://."""
+
+    Channel = Channel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Let the poller set timers for what is due later."""
+        super().register_with_event_loop(connection, loop)
+        self.cycle.hub = loop
+
+
+class SentinelTransport(Transport):
+    """Millpond's transport, for sentinel://."""
+
+    default_port = 26379
+    Channel = SentinelChannel

@@ -1,0 +1,135 @@
+"""Speak `turn.lua`: write the call of a turn, read its reply, deliver what was fetched."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.holding import Hold, Settlement, Turn
+from broker.keys import epoch_key
+from broker.scripts import script
+
+#: A message that is due within this many ms is run at once; a clock tells no finer.
+DUE_SOON_MS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Hold one message of a reply: its token, how often it was delivered before, and itself."""
+
+    token: str
+    deliveries: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Hold what a turn brought; `lease` is False when it had run out, and then nothing was done."""
+
+    now_ms: int
+    lease: bool
+    late: int
+    next_ms: int
+    epoch: int
+    messages: list[Fetched]
+
+
+def command(turn: Turn, *, lease_ms: int, epoch: int = 0) -> tuple[Any, ...]:
+    """Return the words of the call."""
+    hold = turn.hold
+    keys = (*hold.keys.all, hold.keys.bucket, epoch_key(hold.keys.prefix))
+    args: list[Any] = [
+        hold.consumer,
+        lease_ms,
+        turn.credit,
+        turn.free_slots,
+        "0" if hold.registered else "1",
+        hold.keys.prefix,
+        epoch,
+    ]
+    for token, held, s in turn.settlements:
+        args += (token, s.action, held.batch, held.id, s.state, s.detail, s.due_ms, s.text)
+    return script("turn").command(keys, args)
+
+
+def read(raw: list[Any]) -> Reply:
+    """Read the reply of a call."""
+    now_ms, lease, late, next_ms, epoch, *rest = raw
+    messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
+    return Reply(now_ms, lease == 1, late, next_ms, int(epoch), messages)
+
+
+def note(turn: Turn, reply: Reply) -> None:
+    """Remember what the reply says of the queue: whether to look again, and when."""
+    hold = turn.hold
+    hold.registered = True
+    hold.late += reply.late
+    if turn.credit:
+        hold.hungry = reply.next_ms == 0
+        hold.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
+
+
+def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], None]) -> None:
+    """Take what was fetched into the hold and deliver each message.
+
+    A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next one follows.
+    """
+    for fetched, message in _readable(hold, reply):
+        try:
+            _prepare(hold, fetched, message, reply.now_ms)
+            due = due_ms(message["headers"])
+            if due is not None and due > reply.now_ms + DUE_SOON_MS:
+                hold.settle(fetched.token, Settlement("delay", due_ms=due))
+                continue
+            message["headers"]["eta"] = None
+            deliver(message, hold.queue)
+        except OSError:
+            raise
+        except Exception as error:
+            hold.settle(fetched.token, buried("invalid message", f"{type(error).__name__}: {error}"))
+
+
+def buried(reason: str, error: str, **more: Any) -> Settlement:
+    """Return the settlement that moves a message to the dead letters; `error` is one line."""
+    return Settlement("bury", "failed", json.dumps({"error": error, **more}), text=reason)
+
+
+def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any]]]:
+    """Yield what is JSON and has the parts of a message, taken into the hold; bury the rest."""
+    for fetched in reply.messages:
+        hold.take(fetched.token, id="", batch=None)
+        try:
+            message = json.loads(fetched.payload)
+            if not isinstance(message["properties"], dict) or not isinstance(message["headers"], dict):
+                raise TypeError("properties and headers must be objects")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            hold.settle(fetched.token, buried("not a message", f"{type(error).__name__}: {error}"))
+        else:
+            yield fetched, message
+
+
+def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int) -> None:
+    """Write into a message what its delivery adds: the token as its tag, and the count of deliveries."""
+    headers, properties = message["headers"], message["properties"]
+    own = headers.get("millpond")
+    own = own if isinstance(own, dict) else {}
+    batch = own.get("batch")
+    hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
+    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "fetched": now_ms}
+    properties["delivery_tag"] = fetched.token
+    info = properties.get("delivery_info")
+    properties["delivery_info"] = {
+        **(info if isinstance(info, dict) else {"exchange": "", "routing_key": hold.queue}),
+        "redelivered": fetched.deliveries > 0,
+    }
+
+
+def due_ms(headers: dict[str, Any]) -> int | None:
+    """Return when a message is due, ms since the epoch, by its `eta` header; a time without a zone is UTC."""
+    eta = headers.get("eta")
+    if eta is None:
+        return None
+    due = datetime.fromisoformat(eta)
+    return int((due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp() * 1000)
