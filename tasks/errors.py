@@ -11,6 +11,10 @@ class SettingsError(MillpondError):
     """The environment or millpond.toml holds something that cannot be used."""
 
 
+class StartError(MillpondError):
+    """A part of Millpond could not be started."""
+
+
 class BadContract(MillpondError):
     """What was to be sent does not fit the contract of its kind; nothing was sent."""
 
@@ -67,6 +71,7 @@ __all__ = [
     "QueueFull",
     "RetryLater",
     "SettingsError",
+    "StartError",
     "TaskError",
     "TooLarge",
     "UnknownBatch",

