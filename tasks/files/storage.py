@@ -51,7 +51,7 @@ class Storage:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
-        """Give a new file, also to read and seek in; it appears as `url` when the block ends without an error."""
+        """Give a new file, seekable; it appears as `url`, whole, when the block ends without an error."""
         place = place_of(url, self.roots, to_write=True)
         return local.open_output(place) if isinstance(place, LocalPlace) else remote.open_output(place)
 
