@@ -23,6 +23,10 @@ class UnknownKind(MillpondError):
     """No kind of task has this name."""
 
 
+class UnknownQueue(MillpondError):
+    """No pool takes from a queue of this name; nothing was sent."""
+
+
 class TaskError(MillpondError):
     """A body could not do its work."""
 
@@ -76,4 +80,5 @@ __all__ = [
     "TooLarge",
     "UnknownBatch",
     "UnknownKind",
+    "UnknownQueue",
 ]

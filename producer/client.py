@@ -1,0 +1,157 @@
+"""Send work and follow it: the client that an application holds.
+
+`Client` may be shared by threads and used on both sides of a fork; it holds connections and nothing that must
+be saved. Nothing of Celery's and no task body is imported by it.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+from broker import batches
+from broker.batches import Summary
+from broker.connection import connect
+from producer.batch import Batch
+from producer.clock import ServerClock
+from producer.message import Message, Sendable
+from producer.outcomes import Refused, Sent, Tally
+from producer.queues import Queues
+from producer.sending import Sender
+from tasks.errors import SettingsError
+from tasks.pools import Overflow
+from tasks.settings import Settings
+from tasks.settings import settings as read_settings
+
+
+class Client:
+    """Speak to one broker: that of `url`, or the one that the settings name.
+
+    Raises `SettingsError` when there is neither. Nothing is sent before the first call.
+    """
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        chosen = settings or read_settings()
+        address = url or chosen.broker_url
+        if not address:
+            raise SettingsError(
+                "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
+                "or start one here with `millpond up`"
+            )
+        self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
+        self._sender = Sender(self.store, ServerClock(self.store), Queues(self.store, chosen.table))
+
+    def send(
+        self,
+        what: Sendable,
+        *,
+        queue: str | None = None,
+        id: str | None = None,
+        priority: int = 0,
+        delay: timedelta | None = None,
+        at: datetime | None = None,
+        expires: timedelta | datetime | None = None,
+        once: str | None = None,
+        for_: timedelta | None = None,
+        overflow: Overflow | None = None,
+        timeout: timedelta | None = None,
+        batch: "Batch | str | None" = None,
+    ) -> Sent:
+        """Send one task: a contract, or the name of a kind and its fields. `Message` explains the options.
+
+        `overflow` overrides what the queue does when it is full; under `block`, `timeout` bounds the wait
+        (None: none). Raises `QueueFull`, `BatchClosed`, `BadContract`, `UnknownQueue`, `BrokerAway`; only
+        after the last of them may the task have been taken all the same.
+        """
+        message = Message(
+            what,
+            queue=queue,
+            id=id,
+            priority=priority,
+            delay=delay,
+            at=at,
+            expires=expires,
+            once=once,
+            for_=for_,
+        )
+        (outcome,) = self.send_each([message], overflow=overflow, timeout=timeout, batch=batch)
+        if isinstance(outcome, Refused):
+            raise outcome.error
+        return outcome
+
+    def send_many(
+        self,
+        items: Iterable[Sendable | Message],
+        *,
+        queue: str | None = None,
+        priority: int = 0,
+        overflow: Overflow | None = None,
+        timeout: timedelta | None = None,
+        batch: "Batch | str | None" = None,
+    ) -> Tally:
+        """Send everything that an iterable yields, in constant memory, and count it.
+
+        Stops at the first refusal and raises it; `send_each` goes on and tells which. `queue` and `priority`
+        hold for items that are no `Message`. Under `block`, `timeout` bounds how long nothing at all may be
+        taken.
+        """
+        taken = duplicates = 0
+        messages = self._messages(items, queue, priority)
+        for outcome in self.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
+            if isinstance(outcome, Refused):
+                outcome.error.add_note(f"{taken} messages had been taken before this one")
+                raise outcome.error
+            taken += outcome.duplicate_of is None
+            duplicates += outcome.duplicate_of is not None
+        return Tally(taken, duplicates)
+
+    def send_each(
+        self,
+        items: Iterable[Sendable | Message],
+        *,
+        overflow: Overflow | None = None,
+        timeout: timedelta | None = None,
+        batch: "Batch | str | None" = None,
+    ) -> Iterator[Sent | Refused]:
+        """Send as the result is iterated, and yield what became of each item, in order.
+
+        A refusal is a value here.
+        """
+        return self._sender.stream(
+            self._messages(items),
+            overflow=overflow,
+            timeout_seconds=None if timeout is None else timeout.total_seconds(),
+            batch=batch.id if isinstance(batch, Batch) else batch,
+        )
+
+    def batch(self, description: str = "") -> Batch:
+        """Open a batch; used with `with`, it is closed at the end."""
+        return Batch(self, batches.open_batch(self.store, description=description))
+
+    def open_batch(self, id: str) -> Batch:
+        """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""
+        batches.summary(self.store, id)
+        return Batch(self, id)
+
+    def batches(self, limit: int = 100) -> Iterator[Summary]:
+        """Yield the summaries of the batches opened last, the newest first."""
+        return batches.recent(self.store, limit=limit)
+
+    def close(self) -> None:
+        """Close the connections; the client opens new ones if it is used again."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _messages(
+        items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
+    ) -> Iterator[Message]:
+        for item in items:
+            yield (item if isinstance(item, Message) else Message(item, queue=queue, priority=priority))

@@ -1,0 +1,103 @@
+"""Say what is to be sent and how, and compose it for the broker once it is known to be right."""
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from broker.messages import Outgoing, compose
+from tasks.contracts import Contract, contract_of, explain, redact
+
+#: How long a claim of `once` holds unless the sender says otherwise.
+CLAIM_FOR = timedelta(hours=24)
+
+#: Characters that an id or the name of a claim may have: both become part of keys.
+NAME_LENGTH = 200
+
+_MS = timedelta(milliseconds=1)
+
+#: What can be sent: a contract, or the name of a kind and its fields.
+Sendable = Contract | tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Hold a contract and how this one is to be sent, for `send_many`; `Message(Square(n=3), once="three")`.
+
+    `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
+    when it may no longer start. `once` names a claim held for `for_`: whoever sends the same name meanwhile
+    gets a duplicate.
+    """
+
+    contract: Sendable
+    _: KW_ONLY
+    queue: str | None = None
+    id: str | None = None
+    priority: int = 0
+    delay: timedelta | None = None
+    at: datetime | None = None
+    expires: timedelta | datetime | None = None
+    once: str | None = None
+    for_: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.at is not None:
+            raise ValueError("give delay or at, not both")
+        if not 0 <= self.priority <= 9:
+            raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
+        if self.for_ is not None and (self.once is None or self.for_ < _MS):
+            raise ValueError(
+                "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
+            )
+        for name, value in (("id", self.id), ("once", self.once)):
+            if value is not None and not 0 < len(value) <= NAME_LENGTH:
+                raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
+
+
+def contract_from(item: Sendable) -> Contract:
+    """Return the contract itself, or the one that a kind and its fields make.
+
+    Raises `BadContract`, `UnknownKind`.
+    """
+    if isinstance(item, Contract):
+        return item
+    kind, fields = item
+    try:
+        return contract_of(kind).model_validate(fields)
+    except ValidationError as error:
+        raise explain(error, what=kind) from None
+
+
+def outgoing(message: Message, contract: Contract, *, queue: str, now_ms: int, batch: str | None) -> Outgoing:
+    """Compose a message.
+
+    Fields that have their default stay at home, so that an older worker takes what it knows.
+    """
+    kwargs = contract.model_dump(mode="json", exclude_defaults=True)
+    claim_for = message.for_ or CLAIM_FOR
+    return compose(
+        contract.kind,
+        kwargs,
+        queue=queue,
+        sent_at_ms=now_ms,
+        id=message.id,
+        shown=redact(type(contract), kwargs),
+        priority=message.priority,
+        due_ms=_moment(message.delay if message.at is None else message.at, now_ms),
+        expires_ms=_moment(message.expires, now_ms),
+        batch=batch,
+        claim=message.once,
+        claim_ms=0 if message.once is None else claim_for // _MS,
+    )
+
+
+def _moment(when: timedelta | datetime | None, now_ms: int) -> int | None:
+    if when is None:
+        return None
+    if isinstance(when, timedelta):
+        return now_ms + when // _MS
+    if when.tzinfo is None:
+        raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
+    return int(when.timestamp() * 1000)

@@ -1,0 +1,46 @@
+"""Read the results of a batch as they come, through lost connections."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+from broker import batches
+from broker.batches import Result, Summary
+from broker.connection import Store
+from broker.errors import BrokerAway
+
+#: A read waits this long at the server before it looks whether the batch is complete.
+WAIT_MS = 500
+#: How long a reader goes on trying to reach a broker that is away.
+PATIENCE = timedelta(seconds=30)
+
+START = "0"
+
+
+def stream(
+    store: Store, batch: str, *, after: str = START, ended: Callable[[Summary], bool], patience: timedelta
+) -> Iterator[Result]:
+    """Yield the results behind a position, in order of completion, until the summary says that it is over.
+
+    Each is yielded once: the position moves with what was yielded, also over a reconnect. Raises
+    `UnknownBatch`, and `BrokerAway` when the broker stays away for `patience`.
+    """
+    away_since: float | None = None
+    while True:
+        try:
+            over = ended(batches.summary(store, batch))
+            found = batches.results(store, batch, after=after, wait_ms=0 if over else WAIT_MS)
+        except BrokerAway:
+            now = time.monotonic()
+            away_since = now if away_since is None else away_since
+            if now - away_since > patience.total_seconds():
+                raise
+            time.sleep(0.2)
+            continue
+        away_since = None
+        for result in found:
+            yield result
+            after = result.position
+        # What had settled before the summary was read is in the stream: an empty read after it is the end.
+        if over and not found:
+            return

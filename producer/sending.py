@@ -1,0 +1,95 @@
+"""Send a stream of messages: the one write path, for one message as for ten million.
+
+Messages are composed as they come, gathered into chunks and offered to their queues, so the stream needs the
+memory of one chunk. A chunk goes out when it is full, or when its time is up as the next message comes.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+
+from broker import status
+from broker.connection import Store
+from broker.errors import BatchClosed, BrokerError, QueueFull
+from broker.messages import Outgoing
+from broker.publishing import Closed, Duplicate, Full, Outcome, Taken
+from producer.backpressure import MOST_AT_ONCE, Pace, offer
+from producer.clock import ServerClock
+from producer.message import Message, contract_from, outgoing
+from producer.outcomes import Refused, Sent
+from producer.queues import Queues
+from tasks.pools import Overflow
+
+CHUNK_CHARACTERS = 4_000_000
+CHUNK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Send to one broker, each message under the policy of its queue."""
+
+    store: Store
+    clock: ServerClock
+    queues: Queues
+
+    def stream(
+        self,
+        messages: Iterable[Message],
+        *,
+        overflow: Overflow | None,
+        timeout_seconds: float | None,
+        batch: str | None,
+    ) -> Iterator[Sent | Refused]:
+        """Yield what became of each message, in order. Each is checked before its chunk is sent."""
+        pace = Pace()
+        for chunk in _chunks(self._compose(message, batch) for message in messages):
+            for policy, run in groupby(chunk, key=lambda m: overflow or self.queues.overflow(m.queue)):
+                same = list(run)
+                answers = offer(self.store, same, overflow=policy, timeout_seconds=timeout_seconds, pace=pace)
+                age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
+                for message, answer in zip(same, answers, strict=True):
+                    yield _outcome(message, answer, age)
+
+    def _compose(self, message: Message, batch: str | None) -> Outgoing:
+        contract = contract_from(message.contract)
+        queue = message.queue or contract.queue
+        self.queues.overflow(queue)  # an unknown queue is refused before anything of its chunk is sent
+        return outgoing(message, contract, queue=queue, now_ms=self.clock.now_ms(), batch=batch)
+
+    def _oldest_seconds(self, queue: str) -> float | None:
+        try:
+            return status.depth(self.store, queue).oldest_seconds
+        except BrokerError:
+            return None
+
+
+def _outcome(message: Outgoing, answer: Outcome, age: Callable[[str], float | None]) -> Sent | Refused:
+    match answer:
+        case Taken(id):
+            return Sent(id, message.queue)
+        case Duplicate(id, original):
+            return Sent(id, message.queue, duplicate_of=original)
+        case Closed(id, batch):
+            why = f"batch {batch} takes nothing more: it is closed, cancelled or unknown. Open a new one"
+            return Refused(id, message.queue, BatchClosed(why))
+        case Full(id, queue, bound, depth):
+            return Refused(id, queue, QueueFull(queue, bound=bound, depth=depth, oldest_seconds=age(queue)))
+
+
+def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    chunk: list[Outgoing] = []
+    size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
+    for message in messages:
+        chunk.append(message)
+        size += len(message.payload)
+        if (
+            len(chunk) == MOST_AT_ONCE
+            or size > CHUNK_CHARACTERS
+            or time.monotonic() - sent_at > CHUNK_SECONDS
+        ):
+            yield chunk
+            chunk, size, sent_at = [], 0, time.monotonic()
+    if chunk:
+        yield chunk
