@@ -7,14 +7,22 @@ of its name.
 
 import os
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from tasks.contracts import Contract
 
-ImageFormat = Literal["jpeg", "png", "webp"]
+ImageFormat = Literal["jpeg", "png", "webp", "avif"]
+#: Which format a target's extension asks for.
+IMAGE_EXTENSIONS: dict[str, ImageFormat] = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+    ".avif": "avif",
+}
 Algorithm = Literal["sha256", "sha512", "sha1", "md5", "blake2b"]
 TableFormat = Literal["csv", "jsonl"]
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
@@ -74,6 +82,17 @@ class _Image(_Conversion):
     quality: Annotated[int, Field(ge=1, le=100)] = 82
     #: What shows through where the target's format has no transparency.
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
+
+    @property
+    def target_format(self) -> ImageFormat:
+        """Return the format to write."""
+        return self.format or IMAGE_EXTENSIONS[PurePosixPath(self.target).suffix.lower()]
+
+    @model_validator(mode="after")
+    def _known_format(self) -> "_Image":
+        if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_EXTENSIONS:
+            raise ValueError(f"target must end in one of {', '.join(IMAGE_EXTENSIONS)}, or format be given")
+        return self
 
 
 class Thumbnail(_Image, kind="files.thumbnail", queue="files"):

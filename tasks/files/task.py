@@ -1,0 +1,49 @@
+"""Declare what each file task does; every operation is a module of its own, loaded when it is first run.
+
+So a child process carries only the libraries of what it does, and libvips is not loaded before a fork.
+"""
+
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.files.contract import (
+    Checksum,
+    ChecksumResult,
+    Compress,
+    ConvertImage,
+    FileResult,
+    ImageResult,
+    Thumbnail,
+)
+from tasks.files.storage import storage
+
+
+@body(Checksum)
+def checksum(job: Checksum, context: Context) -> ChecksumResult:
+    """Return the digest of a file."""
+    from tasks.files import digests
+
+    return digests.checksum(job, storage(), context)
+
+
+@body(Thumbnail)
+def thumbnail(job: Thumbnail, context: Context) -> ImageResult:
+    """Make an image that fits a box."""
+    from tasks.files import images
+
+    return images.thumbnail(job, storage(), context)
+
+
+@body(ConvertImage)
+def convert(job: ConvertImage, context: Context) -> ImageResult:
+    """Write an image in another format."""
+    from tasks.files import images
+
+    return images.convert(job, storage(), context)
+
+
+@body(Compress)
+def compress(job: Compress, context: Context) -> FileResult:
+    """Compress a file with zstd."""
+    from tasks.files import compression
+
+    return compression.compress(job, storage(), context)
