@@ -7,11 +7,12 @@ fetched before a lost connection is settled after it. Only the event loop change
 import itertools
 import os
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from broker.keys import QueueKeys, batch_key
@@ -125,9 +126,12 @@ class Holder:
         self.prefetch = prefetch
         self.holds: dict[str, Hold] = {}
         self.draining = False
-        self.pid = os.getpid()
+        #: Held by whoever settles outside the event loop, while the pool drains.
+        self.lock = threading.RLock()
+        #: The thread that renews the leases, once there are any.
+        self.keeper: Any = None
         self._names = itertools.count()
-        self._name = f"{socket.gethostname()}:{self.pid}:{uuid4().hex[:8]}"
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
         self.on_lost: Callable[[Hold], None] | None = None

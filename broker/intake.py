@@ -72,8 +72,12 @@ class Intake:
     def seconds_to_next(self) -> float | None:
         """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
         now = time.monotonic()
-        times = [hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active]
-        times += [hold.pending_since + GATHERED_SECONDS for hold in self.holder.holds.values() if hold.pending]
+        times = [
+            hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active
+        ]
+        times += [
+            hold.pending_since + GATHERED_SECONDS for hold in self.holder.holds.values() if hold.pending
+        ]
         return max(0.0, min(times) - now) if times and self._turn is None else None
 
     def _send_turn(self, turn: Turn) -> None:
@@ -117,7 +121,9 @@ class Intake:
 
     def _take_in(self, turn: Turn, reply: turns.Reply) -> None:
         if not reply.lease:
-            logger.warning("queue %s: the lease was lost; what was held has been handed to others", turn.hold.queue)
+            logger.warning(
+                "queue %s: the lease was lost; what was held has been handed to others", turn.hold.queue
+            )
             turn.hold.late += reply.late
             self.holder.lost(turn.hold)
             return
@@ -143,8 +149,16 @@ class Intake:
         """Say whether the wait is longer under way than the server would let it be: the connection is half-open."""
         return self._waiting is not None and time.monotonic() - self._waiting_since > LOOK_SECONDS + seconds
 
+    def finish(self) -> None:
+        """Wait for the reply of the turn that is under way, at most as long as the socket lets it."""
+        while self._turn is not None:
+            self.on_turn()
+
+    def abandon(self) -> None:
+        """Forget the turn that is under way; its settlements are sent again, and carried out once."""
+        self._drop_turn()
+
     def _drop_turn(self) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.hold.unsent(turn.settlements)
-

@@ -107,3 +107,8 @@ def cancelled_key(prefix: str = "") -> str:
 def epoch_key(prefix: str = "") -> str:
     """Name the counter that rises with every cancellation."""
     return f"{prefix}millpond:cancelled:epoch"
+
+
+def mail_key(mail: str, prefix: str = "") -> str:
+    """Name the ledger's entry of a mail."""
+    return f"{prefix}millpond:mail:{{{mail}}}"

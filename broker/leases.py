@@ -51,3 +51,16 @@ class Keeper:
         # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
         if not held and hold.consumer == consumer:
             hold.lease_lost = True
+
+
+def leave(store: Store, holder: Holder) -> int:
+    """Give back all that a holder has not settled, no delivery counted, and end its leases. Return how many."""
+    returned = 0
+    for hold in holder.holds.values():
+        if hold.registered:
+            returned += int(script("leave").run(store.client, hold.keys.all, (hold.consumer,)))
+        hold.held.clear()
+        hold.registered = False
+    if returned:
+        logger.info("%d messages that were held went back to their queues", returned)
+    return returned

@@ -21,7 +21,7 @@ from broker.errors import QueueFull
 from broker.holding import HANDED_AGAIN, Holder, Settlement, Turn
 from broker.intake import TURN, WAIT, Intake
 from broker.keys import QueueKeys
-from broker.leases import Keeper
+from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
 from broker.scripts import script
@@ -111,7 +111,9 @@ class Pond:
         return [queue for queue in super().active_queues if not self._holds_tasks(queue)]
 
     def _holds_tasks(self, queue: str) -> bool:
-        return not (queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue))
+        return not (
+            queue in self.active_fanout_queues or queue in self._fanout_queues or is_remote_control(queue)
+        )
 
     def _on_turn(self) -> None:
         if self.intake is not None:
@@ -122,7 +124,7 @@ class Pond:
             self.intake.on_wait()
 
     def _keep_leases(self) -> None:
-        if getattr(self.holder, "keeper", None) is None:
+        if self.holder.keeper is None:
             keeper = Keeper(self.holder, lease_ms=int(self.lease_seconds * 1000), store=self.store)
             self.holder.keeper = keeper
             keeper.start()
@@ -163,22 +165,29 @@ class Pond:
         else:
             self.holder.settle(tag, settlement)
 
-    def flush(self) -> None:
-        """Send every settlement that waits, now and synchronously."""
+    def settle_now(self, tag: str) -> None:
+        """Settle a delivery as it was noted, without the event loop; from any thread."""
+        with self.holder.lock:
+            self.holder.settle(tag)
+            self._flush()
+
+    def finish_turn(self) -> None:
+        """Wait for the reply of a turn that is under way, and take in what it brings."""
+        if self.intake is not None:
+            self.intake.finish()
+
+    def leave(self) -> None:
+        """Settle what is finished, give back what is not, and end the leases."""
+        with self.holder.lock:
+            self._flush()
+            leave(self.store, self.holder)
+
+    def _flush(self) -> None:
+        if self.intake is not None:
+            self.intake.abandon()
         for hold in self.holder.holds.values():
             while hold.pending:
                 self._call(Turn(hold, 0, 0, hold.settlements(100)))
-
-    def leave(self) -> int:
-        """Settle what is finished, give back what is not, and end the leases. Return how many went back."""
-        self.flush()
-        returned = 0
-        for hold in self.holder.holds.values():
-            if hold.registered:
-                returned += script("leave").run(self.store.client, hold.keys.all, (hold.consumer,))
-            hold.held.clear()
-            hold.registered = False
-        return returned
 
     # Publishing --------------------------------------------------------------------------------------------------
 
@@ -196,7 +205,9 @@ class Pond:
             self._get_message_priority(message, reverse=False),
             turns.due_ms(headers),
         )
-        [outcome] = publishing.publish(self.store, [outgoing], policy="exempt" if own else self._policy(queue))
+        [outcome] = publishing.publish(
+            self.store, [outgoing], policy="exempt" if own else self._policy(queue)
+        )
         if isinstance(outcome, publishing.Full):
             raise QueueFull(queue, bound=outcome.bound, depth=outcome.depth)
 

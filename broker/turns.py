@@ -117,7 +117,8 @@ def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int)
     own = own if isinstance(own, dict) else {}
     batch = own.get("batch")
     hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
-    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "fetched": now_ms}
+    clock_ms = now_ms - int(time.time() * 1000)  # what to add to this host's clock to have the server's
+    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
     properties["delivery_tag"] = fetched.token
     info = properties.get("delivery_info")
     properties["delivery_info"] = {

@@ -4,13 +4,24 @@ Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, 
 `MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then the defaults.
 """
 
+import json
 import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -41,6 +52,21 @@ class Smtp(BaseModel):
     templates: Path | None = None
     #: How long the ledger remembers that a message was sent.
     ledger_days: PositiveInt = 7
+    #: All attachments of one message together, before encoding.
+    max_attachment_bytes: PositiveInt = 20 * 1024**2
+    #: Send the password over a connection that is not encrypted.
+    allow_plaintext_login: bool = False
+
+    @model_validator(mode="after")
+    def _login_is_whole_and_encrypted(self) -> "Smtp":
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together: set both or neither")
+        if self.username is not None and self.security == "none" and not self.allow_plaintext_login:
+            raise ValueError(
+                "a login needs security = starttls or tls; to send the password in the clear, set "
+                "allow_plaintext_login = true"
+            )
+        return self
 
 
 class Files(BaseModel):
@@ -77,6 +103,8 @@ class Settings(BaseSettings):
     #: How long a producer waits for the broker before it gives up with `BrokerAway`.
     broker_timeout_seconds: PositiveFloat = 5.0
     drain_seconds: PositiveFloat = DRAIN_SECONDS
+    #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
+    prefetch: NonNegativeInt = 16
     #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
     kinds: tuple[str, ...] = ()
     table: Table = Field(default_factory=Table)
@@ -134,6 +162,31 @@ def settings() -> Settings:
 def scratch() -> Path:
     """Return the folder for this machine's short-lived files."""
     return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
+
+
+def state_dir() -> Path:
+    """Return the folder for what this user's embedded set-up keeps between two starts."""
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "millpond"
+
+
+def environment(configured: Settings) -> dict[str, str]:
+    """Return the environment in which a child process reads these very settings."""
+    own = tuple(f"MILLPOND_{name.upper()}" for name in Settings.model_fields)
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() not in own and not name.upper().startswith(tuple(f"{field}__" for field in own))
+    }
+    for name, value in configured.model_dump().items():
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, default=_unveiled)
+            env[f"MILLPOND_{name.upper()}"] = text
+    return env
+
+
+def _unveiled(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

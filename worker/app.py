@@ -8,9 +8,11 @@ from typing import Any
 
 from celery import Celery
 
+from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
+from worker.draining import install
 from worker.running import register
 
 #: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
@@ -20,6 +22,10 @@ SHIPPED = ("tasks.email.task", "tasks.files.task", "tasks.squares.task")
 def make_app(configured: Settings) -> Celery:
     """Return an application that knows every body of the shipped and of the configured kinds."""
     app = celery_app(configured)
+    holder = Holder(prefetch=configured.prefetch)
+    app.conf.worker_consumer = "worker.consumer:PondConsumer"
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
+    install(app, configured, holder)
     load_bodies(configured)
     for body in bodies().values():
         register(app, body, configured.table)
@@ -32,7 +38,7 @@ def load_bodies(configured: Settings) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as missing:
-            if (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
+            if missing.name != module and (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
                 raise
     for module in configured.kinds:
         importlib.import_module(module)

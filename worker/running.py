@@ -9,8 +9,9 @@ from pydantic import BaseModel, ValidationError
 from tasks.bodies import Body
 from tasks.context import Context
 from tasks.contracts import explain
-from tasks.errors import RetryLater
+from tasks.errors import FinalError, RetryLater
 from tasks.pools import Table
+from worker.retrying import retry_after
 
 
 def register(app: Celery, body: Body, table: Table) -> Task:
@@ -28,6 +29,7 @@ def register(app: Celery, body: Body, table: Table) -> Task:
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,
         queue=body.contract.queue,
+        Strategy="worker.strategy:pond",
     )
 
 
@@ -42,7 +44,9 @@ def run_body(task: Task, body: Body, kwargs: dict[str, Any]) -> Any:
     except RetryLater as later:
         retries = task.request.retries
         wait = later.after_seconds if later.after_seconds is not None else backoff_seconds(body, retries)
-        raise task.retry(exc=later, countdown=wait, throw=False) from later
+        raise retry_after(task, body, kwargs, later, seconds=wait) from later
+    except SystemExit as exit_:
+        raise FinalError(f"the body called sys.exit({exit_.code!r}); a body returns or raises") from exit_
     return answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
 
 

@@ -90,7 +90,7 @@ local function finish_batch_if_done(batch, now)
 end
 
 local function record(batch, id, state, detail, now)
-  if batch == '' or redis.call('EXISTS', batch) == 0 then return end
+  if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
   redis.call('HINCRBY', batch, state, 1)
   redis.call('HINCRBY', batch, 'settled', 1)
   redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail)

@@ -4,7 +4,7 @@
 -- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
 --       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
 --       then for each settlement eight: token, action, batch key or '', task id, state, detail (JSON), due ms, message
---   actions  'settle' the task is over (`state` counts in its batch)   'bury' it is over and a dead letter: due ms
+--   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)   'bury' it is over and a dead letter: due ms
 --            carries nothing, `message` the reason   'replace' a retry: `message` takes its place, due at `due ms`
 --            'delay' the same message, due later   'return' back to the head, no delivery counted
 --            'redeliver' back to the head, counted

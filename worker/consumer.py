@@ -1,0 +1,83 @@
+"""Consume as Celery does, but bury what cannot be read and give back what was not started."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from celery.worker.state import requests, reserved_requests
+
+from broker.connection import clear_errors
+from broker.errors import BrokerError
+from broker.holding import GIVEN_BACK
+from broker.turns import buried
+from worker.request import PondRequest
+
+logger = logging.getLogger(__name__)
+
+
+class PondConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer over Millpond's transport."""
+
+    # Messages that cannot be run ---------------------------------------------------------------------------------
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Bury a message whose body cannot be decoded."""
+        self._bury(message, "cannot be decoded", exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Bury a message that is no task."""
+        self._bury(message, "not a task", "its headers name no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Bury a task of a kind that this worker does not know."""
+        self._bury(message, "unknown kind", f"no body for {message.headers.get('task')!r} in this worker")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Bury a task whose message cannot be used."""
+        self._bury(message, "invalid message", exc)
+
+    def _bury(self, message: Any, reason: str, error: object) -> None:
+        logger.error(
+            "Message %s buried: %s: %s", message.headers.get("id") if message.headers else "?", reason, error
+        )
+        message.channel.settle(message.delivery_tag, buried(reason, str(error)))
+
+    # Stopping ----------------------------------------------------------------------------------------------------
+
+    def on_close(self) -> None:
+        """Give back, after a lost connection, what Celery then takes out of the pool: what had not started."""
+        super().on_close()
+        if self.pool is not None and self.pool.uses_semaphore:
+            for request in self._requests():
+                if not request.time_start:
+                    request.holder.settle(request.token, GIVEN_BACK)
+
+    def stop(self) -> None:
+        """Stop fetching and give back what has not started; what runs goes on."""
+        channel = getattr(self.task_consumer, "channel", None)
+        if channel is not None:
+            channel.holder.draining = True
+            self._ignoring_a_lost_broker(channel.finish_turn)
+        super().stop()
+        for request in self._requests():
+            if not request.started:
+                request.give_back()
+
+    def shutdown(self) -> None:
+        """Settle what finished, give back the rest, and leave the queues."""
+        channel = getattr(self.task_consumer, "channel", None)
+        if channel is not None:
+            self._ignoring_a_lost_broker(channel.leave)
+        super().shutdown()
+
+    def _ignoring_a_lost_broker(self, step: Callable[[], None]) -> None:
+        try:
+            with clear_errors("leaving the queues"):
+                step()
+        except BrokerError as error:
+            logger.warning("%s What is held comes back when its lease runs out.", error)
+
+    def _requests(self) -> list[PondRequest]:
+        known = {*reserved_requests, *requests.values()}
+        return [request for request in known if isinstance(request, PondRequest)]

@@ -1,0 +1,232 @@
+"""Carry one delivery through the pool: start it, and say how it ended in the settlement that acknowledges it.
+
+Celery's own request acknowledges and forgets; here the outcome travels with the acknowledgement, so that the broker counts
+a batch, keeps a dead letter or replaces a message by its retry in the same step that lets the message go.
+"""
+
+import json
+import logging
+from typing import Any
+
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery.app import trace
+from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from broker.holding import GIVEN_BACK, Holder, Settlement
+from broker.turns import buried
+from tasks.errors import BadContract
+from worker.retrying import RetryAsSettlement
+
+logger = logging.getLogger(__name__)
+
+#: What a body returned is kept in a batch's results up to this many characters of JSON.
+RESULT_LENGTH = 65_536
+
+#: A traceback in a dead letter is cut to its last this many characters.
+TRACEBACK_LENGTH = 8_192
+
+#: What the traced call answers for a task that was not started: the pool drains, or the message is another's now.
+NOT_STARTED = "not started"
+
+_SUCCEEDED = Settlement()
+_GOES_ON = Settlement("settle", state="")
+
+
+def run(
+    name: str, id: str, request: dict[str, Any], body: Any, content_type: str, encoding: str
+) -> tuple[int, Any, float]:
+    """Run a task in its slot; return (failed, (what to keep, what to show) or ExceptionInfo, seconds).
+
+    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is never lost.
+    """
+    tasks, accept, hostname = trace._localized
+    try:
+        args, kwargs, embed = trace.loads_message(body, content_type, encoding, accept=accept)
+        request.update(
+            {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False}, **embed or {}
+        )
+        returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
+        if info:
+            return 1, returned, seconds
+        return 0, (_kept(request, returned), shown), seconds
+    except Exception:
+        return 1, ExceptionInfo(), 0.0
+
+
+def _kept(request: dict[str, Any], returned: Any) -> str | None:
+    """Return the JSON of what a body returned, for a task of a batch; nobody asks for the others'."""
+    own = request.get("millpond")
+    if not isinstance(own, dict) or not own.get("batch"):
+        return None
+    text = json.dumps({"value": returned}, separators=(",", ":"))
+    if len(text) > RESULT_LENGTH:
+        raise ValueError(
+            f"the result is {len(text)} characters of JSON; at most {RESULT_LENGTH} are kept: store it and return where"
+        )
+    return text
+
+
+class PondRequest(Request):  # type: ignore[misc]
+    """Celery's request, which tells the holder how its delivery ended."""
+
+    #: A prefork child has it: what is handed to a child is as good as started.
+    in_child = False
+
+    @property
+    def token(self) -> str:
+        """Return the token under which the message is held."""
+        return str(self._message.delivery_tag)
+
+    @property
+    def holder(self) -> Holder:
+        """Return the holder of this process."""
+        holder: Holder = self._message.channel.holder
+        return holder
+
+    # Starting ----------------------------------------------------------------------------------------------------
+
+    def execute_using_pool(self, pool: Any, **_: Any) -> Any:
+        """Hand the task to the pool. Raises Celery's `TaskRevokedError` when it must not start any more."""
+        if self.revoked():
+            raise TaskRevokedError(self.id)
+        if not self.may_start():
+            self.give_back()
+            raise TaskRevokedError(self.id)
+        self.in_child = bool(pool.uses_semaphore)
+        hard, soft = self.time_limits
+        return pool.apply_async(
+            run if pool.uses_semaphore else self._run_if_still_wanted,
+            args=(
+                self._type,
+                self.id,
+                self._request_dict,
+                self._body,
+                self._content_type,
+                self._content_encoding,
+            ),
+            accept_callback=self.on_accepted,
+            timeout_callback=self.on_timeout,
+            callback=self.on_success,
+            error_callback=self.on_failure,
+            soft_timeout=soft or self._task.soft_time_limit,
+            timeout=hard or self._task.time_limit,
+            correlation_id=self.id,
+        )
+
+    @property
+    def started(self) -> bool:
+        """Say whether the body runs, or is about to."""
+        return self.in_child or self.time_start is not None
+
+    def may_start(self) -> bool:
+        """Say whether the pool still takes work and the message is still this process's."""
+        return not self.holder.draining and not self.holder.is_lost(self.token)
+
+    def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
+        """Run in a thread, which may have had to wait for its slot."""
+        if not self.may_start():
+            return 0, NOT_STARTED, 0.0
+        return run(*args)
+
+    def give_back(self) -> None:
+        """Return the message to the head of its queue, no delivery counted."""
+        task_ready(self)
+        self._settle(GIVEN_BACK)
+
+    # Ending ------------------------------------------------------------------------------------------------------
+
+    def on_success(self, answer: Any, **_: Any) -> None:
+        """Settle a task that ended by itself, well or not."""
+        if not isinstance(answer, tuple):
+            self.on_failure(answer)
+            return
+        failed, returned, seconds = answer
+        if returned == NOT_STARTED:
+            self.give_back()
+        elif failed:
+            self.on_failure(returned, return_ok=True)
+        else:
+            kept, shown = returned
+            task_ready(self, successful=True)
+            self._settle(_SUCCEEDED if kept is None else Settlement(detail=kept))
+            self.send_event("task-succeeded", result=shown, runtime=seconds)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """Settle a task that failed, is to be retried, or whose process was lost."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        self._note(error, exc_info)
+        if isinstance(error, MemoryError):
+            # Celery raises it again, in the main process, and with it ends a worker that is in good health.
+            self._fail_of_memory(exc_info)
+            return
+        super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Settle a task whose time limit ran out; its process is killed after this."""
+        if not soft:
+            self.holder.note(
+                self.token, buried("time limit", f"ran for more than {timeout} s, its hard time limit")
+            )
+        super().on_timeout(soft, timeout)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        self.holder.note(self.token, Settlement(state="expired" if expired else "cancelled"))
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _note(self, error: BaseException, exc_info: Any) -> None:
+        match error:
+            case RetryAsSettlement():
+                replacement = Settlement("replace", due_ms=error.due_ms, text=error.payload)
+                self.holder.note(self.token, replacement)
+            case Retry():
+                self.holder.note(self.token, _GOES_ON)
+            case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
+                pass  # handed out again, or rejected: the broker counts
+            case BadContract():
+                self.holder.note(self.token, buried("bad contract", str(error)))
+            case TimeLimitExceeded():
+                self.holder.note(self.token, buried("time limit", str(error)))
+            case _:
+                self.holder.note(self.token, self._failure(error, exc_info))
+
+    def _failure(self, error: BaseException, exc_info: Any) -> Settlement:
+        line = f"{type(error).__name__}: {error}".splitlines()[0][:1024]
+        return buried(
+            type(error).__name__,
+            line,
+            traceback=str(exc_info.traceback or "")[-TRACEBACK_LENGTH:],
+            retries=self._request_dict.get("retries", 0),
+            worker=self._hostname,
+            started_at=self.time_start,
+        )
+
+    def _fail_of_memory(self, exc_info: Any) -> None:
+        task_ready(self)
+        self.acknowledge()
+        self.send_event("task-failed", exception="MemoryError()", traceback=str(exc_info.traceback))
+        logger.error("Task %s[%s] ran out of memory", self.name, self.id)
+
+    def _settle(self, settlement: Settlement) -> None:
+        self.holder.note(self.token, settlement)
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Let the event loop settle the delivery as noted; without a loop, while the pool drains, do it here."""
+        if self.acknowledged:
+            return
+        if self.holder.draining:
+            self.acknowledged = True
+            self._message.channel.settle_now(self.token)
+        else:
+            super().acknowledge()
+
+    # Showing -----------------------------------------------------------------------------------------------------
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Describe the request for remote control, arguments always as they may be shown."""
+        del safe
+        return dict(super().info(safe=True))

@@ -1,0 +1,87 @@
+"""Receive a message: make a request of it, tell the event listeners, pass it to the pool.
+
+Celery's default strategy without what the broker does now: a task with an ETA arrives when it is due, and rate limits hold
+for the whole fleet in the fetch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, Task, signals
+from celery.utils.log import get_logger
+from celery.worker.state import task_reserved
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+
+from tasks.contracts import Contract, kinds, redact
+from worker.request import PondRequest
+
+logger = get_logger("celery.worker.strategy")
+
+
+def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
+    """Return the function that receives the messages of one kind."""
+    eventer = consumer.event_dispatcher
+    send_events = bool(eventer and eventer.enabled and task.send_events)
+    contract = kinds().get(task.name)
+    hides = contract is not None and any(not field.repr for field in contract.model_fields.values())
+    makes = {"app": app, "hostname": consumer.hostname, "eventer": eventer, "task": task}
+    revoked = consumer.controller.state.revoked
+
+    def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
+        body, headers, decoded, utc = _parts(message, body, app)
+        request = PondRequest(
+            message,
+            on_ack=ack,
+            on_reject=reject,
+            body=body,
+            headers=headers,
+            decoded=decoded,
+            utc=utc,
+            connection_errors=consumer.connection_errors,
+            **makes,
+        )
+        if hides and contract is not None:
+            _hide(request, contract)
+        logger.debug("Task %s[%s] received", request.name, request.id)
+        if (request.expires or request.id in revoked) and request.revoked():
+            return
+        signals.task_received.send(sender=consumer, request=request)
+        if send_events:
+            _announce(eventer, request)
+        task_reserved(request)
+        for callback in callbacks:
+            callback(request)
+        consumer.on_task_request(request)
+
+    return receive
+
+
+def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
+    """Return body, headers, whether the body is decoded, and whether times are UTC, for both of Celery's protocols."""
+    if body is None and "args" not in message.payload:
+        return message.body, message.headers, False, app.uses_utc_timezone()
+    if "args" in message.payload:
+        return hybrid_to_proto2(message, message.payload)  # type: ignore[no-any-return]
+    return proto1_to_proto2(message, body)  # type: ignore[no-any-return]
+
+
+def _hide(request: PondRequest, contract: type[Contract]) -> None:
+    """Redact what may be shown of the arguments; a stock client put them all into the header."""
+    if isinstance(request._kwargs, dict):
+        shown = repr(redact(contract, request._kwargs))[:1024]
+        request._kwargsrepr = request._request_dict["kwargsrepr"] = shown
+
+
+def _announce(eventer: Any, request: PondRequest) -> None:
+    eventer.send(
+        "task-received",
+        uuid=request.id,
+        name=request.name,
+        args=request.argsrepr,
+        kwargs=request.kwargsrepr,
+        root_id=request.root_id,
+        parent_id=request.parent_id,
+        retries=request.request_dict.get("retries", 0),
+        eta=None,
+        expires=request.expires and request.expires.isoformat(),
+    )
