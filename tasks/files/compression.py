@@ -16,6 +16,7 @@ from tasks.files.storage import Storage, length_of
 
 def compress(job: Compress, storage: Storage, context: Context) -> FileResult:
     """Write the source as one zstd frame; an empty file becomes an empty frame."""
+    storage.refuse_same(job.source, job.target)
     with storage.open_input(job.source) as source, storage.open_output(job.target) as target:
         length = length_of(source)
         frame = zstandard.ZstdCompressor(level=job.level, write_checksum=True).compressobj(size=length)

@@ -44,7 +44,11 @@ def file_url(path: str | os.PathLike[str]) -> str:
 
     A name that is no UTF-8 comes from the operating system with surrogates, which no JSON string may hold.
     """
-    absolute = Path(path).absolute()
+    above, name = os.path.split(os.fspath(path))
+    if name in ("", ".", ".."):
+        above, name = os.fspath(path), ""
+    # The folder is resolved, for a '..' is refused later; a link of the last name stays a link.
+    absolute = Path(os.path.realpath(above), name)
     text = str(absolute)
     try:
         text.encode()

@@ -54,6 +54,7 @@ def _rewrite(
     job: Thumbnail | ConvertImage, storage: Storage, context: Context, load: Callable[[str, Any], Any]
 ) -> ImageResult:
     form = job.target_format
+    storage.refuse_same(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
         header = _header(job.source, path, storage.limits.max_pixels)
         context.checkpoint()

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks.errors import RetryLater
+from tasks.files.places import PARTIAL_SUFFIX
 
-SUFFIX = ".millpond-part"
 #: How many tasks may write one target at the same time.
 SLOTS = 8
 _NAME_BYTES = 255
@@ -51,7 +51,7 @@ def discard(folder: int, partial: str) -> None:
 
 def partial_name(name: str, slot: int) -> str:
     """Return the partial's name, which stays below the limit of file systems however long the target's is."""
-    raw, tail = os.fsencode(name), f".{slot}{SUFFIX}".encode()
+    raw, tail = os.fsencode(name), f".{slot}{PARTIAL_SUFFIX}".encode()
     if len(raw) + len(tail) >= _NAME_BYTES:
         raw = raw[:150] + b"~" + hashlib.sha256(raw).hexdigest()[:16].encode()
     return os.fsdecode(b"." + raw + tail)
@@ -66,7 +66,7 @@ def _claim(folder: int, name: str, make: Callable[[str], int]) -> tuple[str, int
             descriptor = make(partial)
         except FileExistsError:
             continue
-        if _locked(folder, partial, descriptor):
+        if _locked(folder, partial, descriptor, where_unsupported=True):
             return partial, descriptor
         os.close(descriptor)  # a sweeper took it for a leftover between its making and its locking
     raise RetryLater(f"{SLOTS} tasks write {name!r} at the moment: one target should have one writer")
@@ -84,20 +84,28 @@ def _sweep(folder: int, partial: str) -> None:
         discard(folder, partial)  # a link or a socket: no writer of ours made it
         return
     try:
-        if _locked(folder, partial, descriptor):
+        if _locked(folder, partial, descriptor, where_unsupported=False):
             discard(folder, partial)
     finally:
         os.close(descriptor)
 
 
-def _locked(folder: int, partial: str, descriptor: int) -> bool:
+def _locked(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
     """Lock what the descriptor is of, and say whether that worked and the name still leads to it.
+
+    On a file system without such locks a partial just made counts as locked, and none counts as left over.
 
     Only who holds the lock of an entry may rename or remove it, so a yes stays true until the descriptor is
     closed.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        if not where_unsupported:
+            return False
+    try:
         return os.path.samestat(os.fstat(descriptor), os.stat(partial, dir_fd=folder, follow_symlinks=False))
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         return False

@@ -14,6 +14,8 @@ from tasks.errors import BadInput, OutsideRoots
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = ("file", "local")
+#: How the names end that outputs have before they are whole.
+PARTIAL_SUFFIX = ".millpond-part"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class LocalPlace:
     root: str
     parts: tuple[str, ...]
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return what two places have in common that are one."""
+        return (self.root, *self.parts)
+
 
 @dataclass(frozen=True)
 class RemotePlace:
@@ -32,6 +39,11 @@ class RemotePlace:
     url: str
     protocol: str
     path: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Return what two places have in common that are one."""
+        return (self.protocol, self.path)
 
 
 Place = LocalPlace | RemotePlace
@@ -63,6 +75,10 @@ def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> Local
         raise OutsideRoots(f"{url} climbs out with '..': name the file from its root")
     path = path.rstrip("/") or "/"
     folder, name = os.path.split(path)
+    if to_write and name.endswith(PARTIAL_SUFFIX):
+        raise BadInput(
+            f"{url} ends in {PARTIAL_SUFFIX}, which is kept for what is half written: choose another name"
+        )
     real = f"{os.path.realpath(folder).rstrip('/')}/{name}" if to_write else os.path.realpath(path)
     for root in roots:
         if _scheme(root) not in (None, *_LOCAL):

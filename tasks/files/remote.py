@@ -7,19 +7,20 @@ does not appear at once, for such services have no folders.
 """
 
 import hashlib
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
 
 from tasks.errors import BadInput, FinalError, RetryLater
-from tasks.files import folders, partials
+from tasks.files import folders
 from tasks.files.faults import explained, room_explained
-from tasks.files.places import LocalPlace, RemotePlace
+from tasks.files.places import PARTIAL_SUFFIX, LocalPlace, RemotePlace
 from tasks.settings import scratch
 
 _CHUNK = 1024 * 1024
@@ -33,8 +34,37 @@ def open_input(place: RemotePlace) -> Iterator[BinaryIO]:
         if system.isdir(place.path):
             raise BadInput(f"{place.url} is a folder: name a file")
         file = system.open(place.path, "rb")
-    with file:
-        yield cast(BinaryIO, file)
+    with io.BufferedReader(_Reader(file, place.url), _CHUNK) as reader:
+        yield reader
+
+
+class _Reader(io.RawIOBase):
+    """Read an object, and raise what a service that fails meanwhile means."""
+
+    def __init__(self, file: Any, url: str) -> None:
+        self._file = file
+        self._url = url
+
+    def readinto(self, buffer: Any) -> int:
+        with _service_explained(self._url, "read"):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _service_explained(self._url, "read"):
+            return int(self._file.seek(offset, whence))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -78,7 +108,7 @@ def output_folder(place: RemotePlace) -> Iterator[folders.Folder]:
 def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
     folder, _, name = path.rpartition("/")
     file.seek(0)
-    temporary = f"{folder}/.{name}.{_digest(file)[:32]}{partials.SUFFIX}"
+    temporary = f"{folder}/.{name}.{_digest(file)[:32]}{PARTIAL_SUFFIX}"
     with _service_explained(url, "write"):
         if system.isdir(path):
             raise BadInput(f"{url} is a folder: name a file")
@@ -88,10 +118,20 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
             file.seek(0)
             with system.open(temporary, "wb") as sent:
                 shutil.copyfileobj(file, sent, _CHUNK)
-            system.mv(temporary, path)
+            _move(system, temporary, path)
         except BaseException:
-            if system.exists(temporary):
+            with suppress(Exception):
                 system.rm_file(temporary)
+            raise
+
+
+def _move(system: Any, temporary: str, path: str) -> None:
+    """Move an object to its target; a task that writes the same bytes may have moved it already."""
+    length = system.size(temporary)
+    try:
+        system.mv(temporary, path)
+    except FileNotFoundError:
+        if not system.exists(path) or system.size(path) != length:
             raise
 
 
@@ -103,7 +143,7 @@ def _found(system: Any, path: str) -> list[str]:
     """List the objects below a path, without what killed runs left."""
     try:
         return [
-            str(found).lstrip("/") for found in system.find(path) if not str(found).endswith(partials.SUFFIX)
+            str(found).lstrip("/") for found in system.find(path) if not str(found).endswith(PARTIAL_SUFFIX)
         ]
     except FileNotFoundError:
         return []

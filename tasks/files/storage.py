@@ -34,10 +34,15 @@ class Storage:
         """Open a regular file for reading, seekable, at most `limits.max_input_bytes` long."""
         place = place_of(url, self.roots)
         reader = local.open_input(place) if isinstance(place, LocalPlace) else remote.open_input(place)
-        with reader as file:
+        with reader as file, explained(url, "read"):
             self._check_length(url, file, empty_allowed)
-            with explained(url, "read"):
-                yield file
+            yield file
+
+    def refuse_same(self, source: str, target: str) -> None:
+        """Raise `BadInput` if both name one place: a second run would read what the first one wrote."""
+        places = place_of(source, self.roots), place_of(target, self.roots, to_write=True)
+        if places[0].key == places[1].key:
+            raise BadInput(f"{target} is the source itself: choose another target")
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
