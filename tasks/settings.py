@@ -164,6 +164,11 @@ def scratch() -> Path:
     return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
 
 
+def debug() -> bool:
+    """Say whether `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
+    return os.environ.get("MILLPOND_DEBUG", "0") not in ("", "0")
+
+
 def state_dir() -> Path:
     """Return the folder for what this user's embedded set-up keeps between two starts."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

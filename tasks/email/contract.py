@@ -106,7 +106,7 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
     """Send one message for each row of a CSV: to the address in `column`, with all columns as the context.
 
     A run sends at most `chunk` messages and then sends itself again for the rest. `campaign` names the whole
-    and is by default the first task's id; the last three fields say where a run begins: leave them out.
+    and is by default the first task's id; the last four fields say where a run begins: leave them out.
     """
 
     source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]
@@ -116,6 +116,7 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
         Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(one_line)] | None
     ) = None
     row: int = Field(default=0, ge=0)
+    line: int = Field(default=0, ge=0)
     offset: int = Field(default=0, ge=0)
     size: int | None = Field(default=None, ge=0)
 

@@ -57,7 +57,8 @@ def _check_value(name: str, value: str) -> None:
         raise ValueError(f"the header {name} is empty: leave it out")
     if len(value) > MAX_VALUE_CHARACTERS or any(len(word) > MAX_WORD_CHARACTERS for word in value.split()):
         raise ValueError(
-            f"the header {name} or a word of it is too long: at most {MAX_VALUE_CHARACTERS} characters, a word {MAX_WORD_CHARACTERS}"
+            f"the header {name} is too long: at most {MAX_VALUE_CHARACTERS} characters and "
+            f"{MAX_WORD_CHARACTERS} a word"
         )
 
 

@@ -1,8 +1,8 @@
 """Write header lines: encoded where not ASCII, folded at spaces, with no line break from outside.
 
 The standard library's header objects parse what they are given and decode encoded words on the way, so that a
-subject `=?utf-8?q?a=0D=0AX:_b?=` comes out with a line break in it. Nothing here parses: a value is written as
-it is, or encoded whole (RFC 2047). Words are never broken, so a long URL in List-Unsubscribe survives.
+subject `=?utf-8?q?a=0D=0AX:_b?=` comes out with a line break in it. Nothing here parses: a value is written
+as it is, or encoded whole (RFC 2047). Words are never broken, so a long URL in List-Unsubscribe survives.
 """
 
 import re

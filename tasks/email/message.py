@@ -1,7 +1,7 @@
 """Make the bytes of a mail from its contract: the same task gives the same bytes, but for the date.
 
 The Message-ID is the task's id at the configured domain, so that whoever receives a message twice can tell.
-The MIME parts come from the standard library, the header lines from `headers.py`. Bcc is in the envelope alone.
+MIME parts come from the standard library, header lines from `headers.py`. Bcc is in the envelope only.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ def compose(
     now: datetime,
 ) -> Envelope:
     """Build the message; raise `BadInput` if what templates made of it cannot be mailed."""
-    message_id = f"<{_id_left(task_id)}@{domain}>"
+    message_id = message_id_of(task_id, domain)
     headers = [
         plain_line("Date", format_datetime(now)),
         plain_line("Message-ID", message_id),
@@ -87,6 +87,11 @@ def compose(
         payload=b"".join(headers) + body.as_bytes(),
         needs_smtputf8=not all(address.isascii() for address in (sender, *_shown_and_hidden(job))),
     )
+
+
+def message_id_of(task_id: str, domain: str) -> str:
+    """Return the Message-ID of a task's mail, the same at each delivery."""
+    return f"<{_id_left(task_id)}@{domain}>"
 
 
 def _address_lines(job: SendEmail) -> list[bytes]:

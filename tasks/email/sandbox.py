@@ -12,9 +12,9 @@ from types import CodeType
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, nodes, pass_context
+from jinja2.exceptions import SecurityError
 from jinja2.loaders import BaseLoader
 from jinja2.runtime import Context
-from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
@@ -93,7 +93,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     ) -> str | CodeType:
         """Compile a template whose loops and joins have been given a clock and a measure."""
         tree = self.parse(source, name, filename) if isinstance(source, str) else source
-        return super().compile(_Bounded().visit(tree), name, filename, raw, defer_init)  # type: ignore[call-overload,no-any-return]
+        return super().compile(_Bounded().visit(tree), name, filename, raw, defer_init)  # type: ignore
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call what a template calls, if there is time."""

@@ -1,7 +1,7 @@
 """Make a mail's subject and bodies from its templates, in a sandbox, escaped for HTML where HTML is made.
 
 A template is either in the contract itself or a file below the configured folder; nothing outside that folder
-is read, whatever a name or a link in it says. A template that fails is `BadInput`: another run would fail too.
+is read, whatever a name or a link in it says. A template that fails is `BadInput`: a retry would too.
 """
 
 from functools import lru_cache

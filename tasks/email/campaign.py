@@ -1,0 +1,93 @@
+"""Make the mails of a campaign, one for each row of its CSV, in constant memory: for task and command.
+
+The id of a mail is made from the campaign, the row and the address, so that a row that is read again is the
+same mail, and the ledger sends it once. The row's columns are the context of the mail's templates.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from uuid import UUID, uuid5
+
+from pydantic import ValidationError
+
+from tasks.email.address import mailbox
+from tasks.email.contract import SendCampaign, SendEmail
+from tasks.email.rows import Place, Row, rows
+from tasks.errors import BadInput
+
+#: What this program's ids are made below (RFC 9562, section 5.5).
+NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")
+
+_SHARED = ("sender", "reply_to", "subject", "text", "html", "template", "attachments", "headers")
+
+
+@dataclass(frozen=True)
+class CampaignMail:
+    """Hold one mail of a campaign with its task id, and the place behind its row."""
+
+    id: str
+    job: SendEmail
+    after: Place
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """Name a row that no mail can be made of, and why; `line` counts from 1."""
+
+    line: int
+    reason: str
+    after: Place
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+def recipients(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
+    """Read the mails from where the campaign says; raise `BadInput` that names the first line at fault."""
+    for each in mails_and_faults(campaign, stream, campaign_id=campaign_id):
+        if isinstance(each, BadRow):
+            raise BadInput(f"the CSV cannot be used, {each}")
+        yield each
+
+
+def mails_and_faults(
+    campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str
+) -> Iterator[CampaignMail | BadRow]:
+    """Read the mails, and in their place the rows that none can be made of.
+
+    Raises `BadInput` for what no single row is to blame for: no such column, not UTF-8, not CSV.
+    """
+    columns, all_rows = rows(stream, Place(campaign.row, campaign.line, campaign.offset))
+    if campaign.column not in columns:
+        raise BadInput(
+            f"the CSV has no column {campaign.column!r}, only {', '.join(map(repr, columns))}: "
+            "rename one, or say which holds the address"
+        )
+    shared: dict[str, Any] = {name: getattr(campaign, name) for name in _SHARED}
+    for row in all_rows:
+        try:
+            job = _mail(shared, columns, row, campaign.column)
+        except ValueError as error:
+            yield BadRow(row.line, _reason(error), row.after)
+        else:
+            yield CampaignMail(mail_id(campaign_id, row.number, job.to[0]), job, row.after)
+
+
+def mail_id(campaign_id: str, row: int, address: str) -> str:
+    """Return the task id of the mail that a campaign sends for a row (from 0) and the address in it."""
+    return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{mailbox(address).address}"))
+
+
+def _mail(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> SendEmail:
+    if len(row.cells) != len(columns):
+        raise ValueError(f"it has {len(row.cells)} fields where the header names {len(columns)}")
+    context = dict(zip(columns, row.cells, strict=True))
+    return SendEmail(**shared, to=(context[column],), context=context)
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        faults = error.errors(include_input=False, include_url=False)
+        return "; ".join(fault["msg"].removeprefix("Value error, ") for fault in faults)
+    return str(error)
