@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     drain_seconds: PositiveFloat = DRAIN_SECONDS
     #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
     prefetch: NonNegativeInt = 16
+    #: Who may see Flower, as user:password each; without any, Flower stays on loopback.
+    flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
     kinds: tuple[str, ...] = ()
     table: Table = Field(default_factory=Table)

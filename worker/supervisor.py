@@ -36,7 +36,7 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     """Run all processes of the named pools until told to stop; return the exit code.
 
-    0: every process ended by itself after a signal. 1: one had to be killed. `ready_fd` gets one line: `ready`,
+    0: every process ended by itself after a signal. 1: one had to be killed. `ready_fd` gets a line: `ready`,
     when all take messages, or why one died before that. Raises `SettingsError` for an unknown pool.
     """
     configured = settings()

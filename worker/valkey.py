@@ -17,6 +17,7 @@ from time import monotonic
 
 from broker.ping import answers
 from tasks.errors import StartError
+from worker.ending import end
 from worker.leash import leashed
 
 #: How often another port is tried when one was taken between choosing it and using it.
@@ -36,12 +37,7 @@ class Server:
 
     def stop(self) -> None:
         """Let the server write what it has and end; kill it if it does not end."""
-        self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process, within_seconds=_STOP_SECONDS)
 
 
 @contextmanager

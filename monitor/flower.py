@@ -1,0 +1,121 @@
+"""Serve Flower, the page on which people watch workers, tasks and queues, for Millpond's application.
+
+On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke tasks
+and stop workers. Secrets and mail bodies are redacted before they leave the worker (`worker/strategy.py`).
+Nothing is kept on disk. Metrics are at /metrics, liveness at /healthcheck.
+"""
+
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from broker.connection import redacted
+from tasks.app import celery_app
+from tasks.errors import MillpondError, SettingsError, StartError
+from tasks.settings import Settings, settings
+
+#: What the tasks page shows of each task, in this order.
+COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
+
+
+def serve(
+    configured: Settings,
+    *,
+    address: str = "127.0.0.1",
+    port: int = 5555,
+    basic_auth: Sequence[str] = (),
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the page's URL. Port 0 takes any that is free.
+
+    `basic_auth` holds user:password pairs beside those of the settings. Raises `SettingsError` or `StartError`.
+    """
+    logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
+    must_be_safe(address, logins)
+    if not configured.broker_url:
+        raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
+    page = _application(configured, address, port, logins)
+    try:
+        taken = page.start_http_server()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            f"Flower cannot listen on {address}:{port}: {reason}. Try another --port, or --port 0 for any"
+        ) from None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
+    page.io_loop.add_callback(on_ready, f"http://{_in_url(address)}:{taken}/")
+    page.start()
+
+
+def must_be_safe(address: str, logins: Sequence[str]) -> None:
+    """Refuse to show the page beyond this machine without a login, and a login that is not one."""
+    for login in logins:
+        user, _, password = login.partition(":")
+        if not user or not password:
+            raise SettingsError("a login of Flower is not of the form user:password")
+    if not logins and not is_loopback(address):
+        raise SettingsError(
+            f"Flower does not listen on {address or 'every address'} without a login: "
+            "add --basic-auth user:password, or leave out --address"
+        )
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether only this machine can reach the address."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(address).is_loopback
+    return address == "localhost"
+
+
+def _application(configured: Settings, address: str, port: int, logins: list[str]) -> Any:
+    from flower.app import Flower
+    from flower.options import default_options
+    from flower.urls import settings as of_tornado
+
+    class Page(Flower):  # type: ignore[misc]
+        """Flower, told the broker's URL: the connection's names our transport, which Flower does not know."""
+
+        broker_uri = redacted(configured.broker_url or "")
+        # Of several sentinels Flower asks one.
+        broker_uri_with_password = (configured.broker_url or "").split(";")[0]
+
+    default_options.address = address
+    default_options.port = port
+    default_options.basic_auth = logins
+    default_options.persistent = False
+    default_options.tasks_columns = COLUMNS
+    return Page(options=default_options, capp=celery_app(configured), **of_tornado)
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve as a child process, which tells its URL on the descriptor it was given."""
+    parser = ArgumentParser(prog="monitor.flower")
+    parser.add_argument("--port", type=int, default=5555)
+    parser.add_argument("--ready-fd", type=int, required=True)
+    asked = parser.parse_args(argv)
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+
+    def tell(url: str) -> None:
+        os.write(asked.ready_fd, f"{url}\n".encode())
+        os.close(asked.ready_fd)
+
+    try:
+        serve(settings(), port=asked.port, on_ready=tell)
+    except MillpondError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
