@@ -82,7 +82,13 @@ def _from_url(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
+def _as_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 #: Attachments; a bare string stands for its URL.
 Attachments = Annotated[
-    tuple[Annotated[Attachment, BeforeValidator(_from_url)], ...], Field(max_length=MAX_ATTACHMENTS)
+    tuple[Annotated[Attachment, BeforeValidator(_from_url)], ...],
+    BeforeValidator(_as_many),
+    Field(max_length=MAX_ATTACHMENTS),
 ]

@@ -48,7 +48,7 @@ class Post:
 
     def deliver(self, job: SendEmail, task_id: str) -> Receipt:
         """Send the mail to whoever lacks it; raise `RetryLater` if some may get it later, or `FinalError`."""
-        owner = uuid4().hex
+        owner, claimed = uuid4().hex, time.monotonic()
         claim = self._claim(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)
         if claim.state == "sent":
@@ -56,7 +56,7 @@ class Post:
         try:
             envelope = self._envelope(job, task_id)
             pending = [address for address in envelope.recipients if address not in claim.outcomes]
-            keep = partial(self._keep, task_id, owner, time.monotonic())
+            keep = partial(self._keep, task_id, owner, claimed)
             delivery = self.shelf.send(envelope, pending, before_data=keep) if pending else Delivery()
         except BaseException:
             with suppress(BrokerError):

@@ -1,0 +1,108 @@
+"""Check the mail ledger on every server that Millpond supports: one sender at a time, and never twice."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from broker.connection import Store, connect
+from broker.errors import BrokerAway
+from broker.ledger import ACCEPTED, MailLedger
+
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def ledger(each_store: Store) -> MailLedger:
+    return MailLedger(each_store, DAY)
+
+
+def test_first_claim_is_taken_and_the_second_is_busy(ledger):
+    """While one delivery sends, another learns how long to stay away; the owner itself may renew."""
+    assert ledger.claim("m", "a", seconds=30).state == "taken"
+    other = ledger.claim("m", "b", seconds=30)
+    assert other.state == "busy"
+    assert 29 < other.wait_seconds <= 30
+    assert ledger.claim("m", "a", seconds=60).state == "taken"
+    assert ledger.claim("m", "b", seconds=30).wait_seconds > 50
+
+
+def test_sent_is_sent(ledger):
+    """What was recorded as sent is given back, to everyone, for ever after."""
+    ledger.claim("m", "a", seconds=30)
+    ledger.record("m", "a", {"bob@example.org": ACCEPTED, "no@example.org": "550 never"}, sent=True)
+    for owner in ("a", "b"):
+        claim = ledger.claim("m", owner, seconds=30)
+        assert claim.state == "sent"
+        assert claim.outcomes == {"bob@example.org": ACCEPTED, "no@example.org": "550 never"}
+
+
+def test_recorded_outcomes_are_kept_for_the_next_delivery(ledger):
+    """After a part was settled the claim is open at once, and the next owner learns who has the mail."""
+    ledger.claim("m", "a", seconds=30)
+    ledger.record("m", "a", {"bob@example.org": ACCEPTED}, sent=False)
+    claim = ledger.claim("m", "b", seconds=30)
+    assert (claim.state, claim.outcomes) == ("taken", {"bob@example.org": ACCEPTED})
+
+
+def test_claim_of_the_dead_is_taken_over(ledger, eventually):
+    """A claim that nobody renews ends by the server's clock, and the next delivery sends."""
+    ledger.claim("m", "dead", seconds=0.2)
+    assert ledger.claim("m", "b", seconds=30).state == "busy"
+    eventually(lambda: ledger.claim("m", "b", seconds=30).state == "taken")
+    assert ledger.claim("m", "dead", seconds=30).state == "busy"
+
+
+def test_overtaken_owner_ends_nobody_elses_claim(ledger, eventually):
+    """One who lost the claim may still say what the server answered, but neither ends nor forgets the new claim."""
+    ledger.claim("m", "late", seconds=0.05)
+    eventually(lambda: ledger.claim("m", "b", seconds=30).state == "taken")
+    ledger.record("m", "late", {"bob@example.org": ACCEPTED}, sent=False)
+    ledger.forget("m", "late")
+    claim = ledger.claim("m", "c", seconds=30)
+    assert (claim.state, claim.outcomes) == ("busy", {"bob@example.org": ACCEPTED})
+    ledger.record("m", "b", {"bob@example.org": "550 never"}, sent=True)
+    assert ledger.claim("m", "c", seconds=30).outcomes == {"bob@example.org": ACCEPTED}
+
+
+def test_forgotten_mail_may_be_sent_again(ledger):
+    """After forget the mail is as if it had never been claimed."""
+    ledger.claim("m", "a", seconds=30)
+    ledger.forget("m", "a")
+    assert ledger.claim("m", "b", seconds=30).state == "taken"
+
+
+def test_one_of_many_at_the_same_time_wins(ledger):
+    """Of eight deliveries that claim at once, one sends."""
+    states = []
+    start = threading.Barrier(8)
+
+    def claim(owner: str) -> None:
+        start.wait(10)
+        states.append(ledger.claim("m", owner, seconds=30).state)
+
+    threads = [threading.Thread(target=claim, args=(f"o{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(states) == ["busy"] * 7 + ["taken"]
+
+
+def test_entries_are_forgotten_after_the_days_set(ledger, each_store):
+    """Every entry carries an expiry, a claim as well as a mail that was sent; one sent mail is small."""
+    ledger.claim("claimed", "a", seconds=30)
+    ledger.claim("sent", "a", seconds=30)
+    ledger.record("sent", "a", {"somebody@example.org": ACCEPTED}, sent=True)
+    keys = each_store.client.keys(f"{each_store.prefix}*")
+    assert len(keys) == 2
+    for key in keys:
+        assert DAY - 60 < each_store.client.ttl(key) <= DAY
+        assert each_store.client.memory_usage(key) < 300
+
+
+def test_ledger_that_cannot_be_reached_says_so(tmp_path: Path):
+    """A server that is away is BrokerAway, which the mail body retries, and nothing is sent."""
+    nowhere = MailLedger(connect(f"redis+socket://{tmp_path}/none.sock", timeout_seconds=0.5), DAY)
+    with pytest.raises(BrokerAway):
+        nowhere.claim("m", "a", seconds=30)
