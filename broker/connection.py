@@ -15,11 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from broker.errors import BrokerAway, BrokerError, MillpondError
-
-
-class BadBrokerUrl(MillpondError):
-    """The broker's URL cannot be used."""
+from broker.errors import BadBrokerUrl, BrokerAway, BrokerError
 
 
 @dataclass(frozen=True)

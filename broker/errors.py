@@ -17,6 +17,10 @@ class BrokerAway(BrokerError):
     """The broker cannot be reached, or answered too late; whether the last message was taken is not known."""
 
 
+class BadBrokerUrl(MillpondError):
+    """The broker's URL cannot be used."""
+
+
 class QueueFull(BrokerError):
     """A queue is at its bound and its policy is to refuse.
 

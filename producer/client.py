@@ -18,9 +18,8 @@ from producer.message import Message, Sendable
 from producer.outcomes import Refused, Sent, Tally
 from producer.queues import Queues
 from producer.sending import Sender
-from tasks.errors import SettingsError
 from tasks.pools import Overflow
-from tasks.settings import Settings
+from tasks.settings import Settings, configured_broker
 from tasks.settings import settings as read_settings
 
 
@@ -32,12 +31,7 @@ class Client:
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         chosen = settings or read_settings()
-        address = url or chosen.broker_url
-        if not address:
-            raise SettingsError(
-                "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
-                "or start one here with `millpond up`"
-            )
+        address = url or configured_broker(chosen)
         self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
         self._sender = Sender(self.store, ServerClock(self.store), Queues(self.store, chosen.table))
 

@@ -4,7 +4,15 @@ A body raises `Retry…` to be run again later and `Final…` to fail for good; 
 with its traceback kept in the dead letter. A message is one line that says what to do next.
 """
 
-from broker.errors import BatchClosed, BrokerAway, BrokerError, MillpondError, QueueFull, UnknownBatch
+from broker.errors import (
+    BadBrokerUrl,
+    BatchClosed,
+    BrokerAway,
+    BrokerError,
+    MillpondError,
+    QueueFull,
+    UnknownBatch,
+)
 
 
 class SettingsError(MillpondError):
@@ -63,6 +71,7 @@ class Cancelled(TaskError):
 
 
 __all__ = [
+    "BadBrokerUrl",
     "BadContract",
     "BadInput",
     "BatchClosed",

@@ -1,7 +1,8 @@
 """Read the environment and millpond.toml: the only place that does.
 
 Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
-`MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then the defaults.
+`MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then
+the defaults.
 """
 
 import json
@@ -159,6 +160,16 @@ def settings() -> Settings:
         raise SettingsError(f"settings that cannot be used: {faults}") from None
     except ValueError as error:  # a TOML file that does not parse
         raise SettingsError(f"{config_file()}: {error}") from None
+
+
+def configured_broker(chosen: Settings) -> str:
+    """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
+    if chosen.broker_url:
+        return chosen.broker_url
+    raise SettingsError(
+        "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
+        "or start one here with `millpond up`"
+    )
 
 
 def scratch() -> Path:

@@ -1,0 +1,118 @@
+"""Open the front door: the names that an application imports, and the `millpond` command.
+
+    from millpond import Client, SendEmail
+
+    with Client() as client:
+        client.send(SendEmail(sender="shop@example.org", to="ann@example.org", subject="Hello", text="…"))
+
+Names are looked up when they are used, so a producer imports no body and no worker.
+"""
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tasks.settings import Settings
+
+_NAMES = {
+    "producer.client": ("Client",),
+    "producer.batch": ("Batch",),
+    "producer.message": ("Message",),
+    "producer.outcomes": ("Refused", "Sent", "Tally"),
+    "broker.batches": ("Result", "Summary"),
+    "tasks.contracts": ("Contract",),
+    "tasks.bodies": ("body",),
+    "tasks.context": ("Context",),
+    "tasks.settings": ("Settings", "settings"),
+    "tasks.errors": (
+        "BadContract",
+        "BadInput",
+        "BatchClosed",
+        "BrokerAway",
+        "Cancelled",
+        "FinalError",
+        "MillpondError",
+        "QueueFull",
+        "RetryLater",
+        "UnknownBatch",
+        "UnknownKind",
+        "UnknownQueue",
+    ),
+    "tasks.email.contract": ("SendCampaign", "SendEmail"),
+    "tasks.files.contract": (
+        "Checksum",
+        "Compress",
+        "ConvertImage",
+        "PdfText",
+        "Thumbnail",
+        "ToParquet",
+        "Unpack",
+        "file_url",
+    ),
+    "tasks.squares.contract": ("Square",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+#: The commands: where each is, and what it does.
+COMMANDS = {
+    "up": ("worker.cli.up:app", "Start a broker, every pool and Flower on this machine"),
+    "files": ("producer.cli.files:app", "Run an operation over files, and wait for the results"),
+    "email": ("producer.cli.email:app", "Send a mail, or one to each row of a CSV"),
+    "status": ("monitor.cli.status:app", "Show the pools and the queues"),
+    "queue": ("monitor.cli.queue:app", "Show, set, pause and resume a queue"),
+    "batches": ("producer.cli.batches:app", "List the batches opened last"),
+    "batch": ("producer.cli.batch:app", "Show or follow a batch"),
+    "kinds": ("producer.cli.kinds:app", "List what can be sent, with an example each"),
+    "worker": ("worker.cli.worker:app", "Run the processes of a pool"),
+    "flower": ("monitor.cli.flower:app", "Run Flower"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'millpond' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "main"]
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run the `millpond` command and return its exit code."""
+    from producer.cli import commands, endings
+    from producer.cli.session import Surroundings
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+    command = commands.group(
+        COMMANDS,
+        help="Worker pools done right, across processes and hosts.",
+        epilog="Example: millpond files thumbnail holiday/ --out thumbs",
+    )
+    given = sys.argv[1:] if arguments is None else arguments
+    return endings.run(command, given, program="millpond", obj=Surroundings(_embedded))
+
+
+def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:
+    from contextlib import contextmanager
+
+    from worker.embedded import embedded
+
+    @contextmanager
+    def running() -> "Iterator[str]":
+        with embedded(settings, pools=pools, flower=False) as running:
+            yield running.url
+
+    return running()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Offer `millpond flower`: serve Flower for the configured broker."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(epilog="Example: millpond flower --address 0.0.0.0 --basic-auth ann:secret")
+def flower(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen here; 0 takes a free port.")] = 5555,
+    address: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
+    basic_auth: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER:PASSWORD",
+            help="Let this user in; may be repeated. Other users of this machine can read it: prefer "
+            "MILLPOND_FLOWER_BASIC_AUTH, a JSON list.",
+        ),
+    ] = None,
+) -> None:
+    """Serve Flower for the configured broker, on loopback unless somebody can log in."""
+    from monitor.flower import serve
+    from tasks.settings import settings
+
+    def say(url: str) -> None:
+        typer.echo(f"Flower is at {url}, until Ctrl-C")
+
+    serve(settings(), address=address, port=port, basic_auth=basic_auth or (), on_ready=say)

@@ -1,0 +1,113 @@
+"""Offer `millpond queue`: look at a queue, change its limits while it runs, pause it and let it go on."""
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Show, set, pause and resume a queue, for the whole fleet and at once.",
+    no_args_is_help=True,
+    epilog="Example: millpond queue set email --rate 20",
+)
+
+Name = Annotated[str, typer.Argument(metavar="QUEUE", help="As `millpond status` lists it.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object.")]
+
+
+@app.command(epilog="Example: millpond queue show email")
+def show(name: Name, as_json: Json = False) -> None:
+    """Show what a queue holds, its limits in force and its counters."""
+    import json
+
+    from monitor.cli.status import queue_object
+
+    view = queue_object(_view(name))
+    if as_json:
+        print(json.dumps(view))
+        return
+    counters, limits = view.pop("counters"), view.pop("limits")
+    for title, values in (("", view), ("limits", limits), ("so far", counters)):
+        for key, value in values.items():
+            print(f"{title} {key}".strip().ljust(28), ", ".join(value) if isinstance(value, list) else value)
+
+
+@app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 20 --in-flight 10")
+def set_(
+    name: Name,
+    bound: Annotated[int | None, typer.Option(min=1, help="Messages that may wait.")] = None,
+    overflow: Annotated[str | None, typer.Option(help="When it is full: block, reject or shed.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Tasks a second, of the whole fleet.")] = None,
+    burst: Annotated[float | None, typer.Option(min=1, help="Tasks at once under a rate.")] = None,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, help="Tasks that run at once, of the whole fleet.")
+    ] = None,
+    max_deliveries: Annotated[int | None, typer.Option(min=1, help="Deliveries until it is buried.")] = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LIMIT", help="Take a limit back to the pools table; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Set limits of a queue; they hold from the next message on, until they are unset."""
+    from tasks.errors import BadInput
+
+    given: dict[str, Any] = {
+        "bound": bound,
+        "overflow": overflow,
+        "rate": rate,
+        "burst": burst,
+        "in_flight": in_flight,
+        "max_deliveries": max_deliveries,
+    }
+    changes = {limit: value for limit, value in given.items() if value is not None}
+    taken_back = [limit.replace("-", "_") for limit in unset or ()]
+    if not changes and not taken_back:
+        raise BadInput("nothing to set: name a limit, as in --bound 5000")
+    for limit in taken_back:
+        if limit not in given:
+            raise BadInput(f"{limit!r} is no limit that can be unset; there are: {', '.join(given)}")
+    if overflow not in (None, "block", "reject", "shed"):
+        raise BadInput(f"--overflow is block, reject or shed, not {overflow!r}")
+    _change(name, as_json, **changes, **dict.fromkeys(taken_back))
+
+
+@app.command(epilog="Example: millpond queue pause email")
+def pause(name: Name, as_json: Json = False) -> None:
+    """Hand out nothing more from a queue; what runs goes on, and sending does too."""
+    _change(name, as_json, paused=True)
+
+
+@app.command(epilog="Example: millpond queue resume email")
+def resume(name: Name, as_json: Json = False) -> None:
+    """Hand out messages of a paused queue again."""
+    _change(name, as_json, paused=None)
+
+
+def _view(name: str) -> Any:
+    from monitor.cli.opening import opened
+    from monitor.overview import queue_views
+    from tasks.errors import UnknownQueue
+    from tasks.settings import settings
+
+    with opened() as store:
+        views = {view.depth.queue: view for view in queue_views(store, settings().table)}
+    if name not in views:
+        raise UnknownQueue(f"no queue is named {name!r}; there are: {', '.join(views)}")
+    return views[name]
+
+
+def _change(name: str, as_json: bool, **changes: Any) -> None:
+    import json
+    from dataclasses import asdict
+
+    from broker import limits
+    from monitor.cli.opening import opened
+
+    _view(name)  # a queue that nobody knows is refused
+    with opened() as store:
+        in_force = asdict(limits.change(store, name, **changes))
+    if as_json:
+        print(json.dumps({"queue": name, "limits": in_force}))
+        return
+    words = ("unset" if value is None else f"{value}" for value in changes.values())
+    print(f"{name}: " + ", ".join(f"{limit} {word}" for limit, word in zip(changes, words, strict=True)))

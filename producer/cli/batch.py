@@ -1,0 +1,86 @@
+"""Offer `millpond batch ID`: what became of a batch, from anywhere."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.cli.options import Json
+
+if TYPE_CHECKING:
+    from broker.batches import Summary
+    from producer.batch import Batch
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond batch 2f6c… --follow")
+def batch(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `millpond batches` lists it.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the batch is complete.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
+    close: Annotated[
+        bool, typer.Option("--close", help="Close it, when its producer died before it could.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a batch: what was sent into it and how it ended. Exits with 1 when something in it failed."""
+    from producer.cli.session import configured
+
+    with configured() as client:
+        found = client.open_batch(id)
+        if close:
+            found.close()
+        summary = _follow(found) if follow else found.summary()
+        if failures:
+            for result in found.failures():
+                line = {"id": result.id, "state": result.state, "error": result.error}
+                _print(line, f"{result.id}: {result.error or result.state}", as_json)
+        _print({"summary": as_object(summary)}, in_words(summary), as_json)
+    raise typer.Exit(1 if summary.failed or summary.expired else 0)
+
+
+def _follow(batch: "Batch") -> "Summary":
+    """Show progress until the batch is complete.
+
+    The counts are the server's, so nothing is streamed for them.
+    """
+    from datetime import timedelta
+
+    from producer.cli.progress import Progress
+    from producer.cli.tally import Count
+
+    count = Count()
+    with Progress(count, "batch"):
+        while True:
+            summary = batch.wait(timeout=timedelta(seconds=0.2))
+            count.sent = count.total = summary.sent
+            count.succeeded = summary.succeeded
+            count.failed = summary.settled - summary.succeeded
+            if summary.complete:
+                return summary
+
+
+def as_object(summary: "Summary") -> dict[str, Any]:
+    """Return a summary as JSON has it."""
+    from dataclasses import asdict
+
+    return {**asdict(summary), "under_way": summary.waiting, "complete": summary.complete}
+
+
+def in_words(summary: "Summary") -> str:
+    """Return a summary as a line for a person."""
+    counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} done"]
+    counts += [
+        f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)
+    ]
+    if summary.waiting:
+        counts.append(f"{summary.waiting:,} under way")
+    state = "complete" if summary.complete else "closed" if summary.closed_at_ms else "open"
+    named = f" ({summary.description})" if summary.description else ""
+    return f"{summary.id}{named}: {state}, {', '.join(counts)}"
+
+
+def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+    import json
+
+    print(json.dumps(value) if as_json else text, flush=True)

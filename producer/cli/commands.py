@@ -1,0 +1,62 @@
+"""Load a command's module when the command is used, so that `millpond --help` imports none of them."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+#: Name of a command -> where its typer application is ("module:attribute"), and what it does in one line.
+Table = Mapping[str, tuple[str, str]]
+
+
+class Group(TyperGroup):
+    """A command that has others under it and no option of its own but --help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Pass a command's name and arguments on; typer would import pydantic to find --help absent."""
+        if not args or args[0].startswith("-"):
+            return super().parse_args(ctx, args)
+        ctx._protected_args, ctx.args = args[:1], args[1:]
+        return args[1:]
+
+
+def group(table: Table, *, help: str, epilog: str) -> Any:
+    """Return the command that has the commands of the table under it."""
+
+    class Lazy(Group):
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+            return list(table)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+            return _load(cmd_name, table[cmd_name][0]) if cmd_name in table else None
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, line) for name, (_target, line) in table.items()])
+
+    app = typer.Typer(no_args_is_help=True, epilog=epilog)
+    app.callback(help=help)(_nothing)
+    return _command(app, Lazy)
+
+
+def _load(name: str, target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    command = _command(getattr(importlib.import_module(module), attribute), Group)
+    command.name = name
+    return command
+
+
+def _command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
+    """Make a command of an application, with plain help: rich would double the time that it takes."""
+    app._add_completion = False
+    app.rich_markup_mode = None
+    app.info.cls = cls
+    app.info.context_settings = {"help_option_names": ["-h", "--help"]}
+    return get_command(app)
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,77 @@
+"""End a command: its exit code, and one line for everything that a person can cause.
+
+0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is away, 130 interrupted.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from typer.exceptions import TyperException
+
+from tasks.errors import (
+    BadBrokerUrl,
+    BadContract,
+    BadInput,
+    BrokerAway,
+    MillpondError,
+    SettingsError,
+    UnknownBatch,
+    UnknownKind,
+    UnknownQueue,
+)
+
+FAILED = 1
+USAGE = 2
+AWAY = 3
+INTERRUPTED = 130
+
+_WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
+
+
+def run(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> int:
+    """Run a command line and return its exit code; nothing is raised."""
+    try:
+        code = command.main(list(arguments), prog_name=program, standalone_mode=False, obj=obj)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return _explain(error, program)
+
+
+def _explain(error: Exception, program: str) -> int:
+    from tasks.settings import debug
+
+    if debug():
+        traceback.print_exception(error)
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer names it in a private module alone
+        print(error, file=sys.stderr)
+        return USAGE
+    text, code = _text_and_code(error)
+    notes = getattr(error, "__notes__", ())
+    line = " ".join(f"{program}: {' '.join((text, *notes))}".split())
+    print(line, file=sys.stderr)
+    return code
+
+
+def _text_and_code(error: Exception) -> tuple[str, int]:
+    match error:
+        case TyperException():
+            command = getattr(getattr(error, "ctx", None), "command_path", "millpond")
+            return f"{error.format_message()} See: {command} --help", USAGE
+        case BrokerAway():
+            return str(error), AWAY
+        case MillpondError():
+            return str(error), USAGE if isinstance(error, _WRONG_INPUT) else FAILED
+        case OSError() if error.filename is not None:
+            return f"{error.filename}: {error.strerror}", USAGE
+        case _:
+            return (
+                f"this should not have happened: {type(error).__name__}: {error}. "
+                "Please report it, with what MILLPOND_DEBUG=1 shows"
+            ), FAILED

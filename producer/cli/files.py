@@ -1,0 +1,153 @@
+"""Offer a command for each file operation: `millpond files thumbnail PHOTOS... --out DIR`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from producer.cli.options import Json, Match, Out, Paths, Queue, Roots
+
+app = typer.Typer(
+    help="Run an operation over files, and wait for the results.",
+    no_args_is_help=True,
+    epilog="Example: millpond files thumbnail holiday/ --out thumbs",
+)
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "avif", "heic", "gif", "tif", "tiff", "bmp")
+TABLES = ("csv", "tsv", "jsonl", "ndjson")
+ARCHIVES = ("zip", "tar", "tgz", "tbz2", "txz", "tzst", "tar.gz", "tar.bz2", "tar.xz", "tar.zst")
+
+Quality = Annotated[int, typer.Option(help="1 (small) to 100 (like the original).")]
+Background = Annotated[str, typer.Option(help="What shows through where the format has no transparency.")]
+
+
+@app.command(epilog="Example: millpond files checksum photos/ --algorithm sha256 > SHA256SUMS")
+def checksum(
+    ctx: typer.Context,
+    paths: Paths,
+    algorithm: Annotated[str, typer.Option(help="sha256, sha512, sha1, md5 or blake2b.")] = "sha256",
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Print the digest of each file, as sha256sum does."""
+    _run(ctx, "files.checksum", locals(), title="checksums", suffixes=())
+
+
+@app.command(epilog="Example: millpond files thumbnail photos/ --out thumbs --width 640 --height 640")
+def thumbnail(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    width: Annotated[int, typer.Option(help="Pixels, at most.")] = 320,
+    height: Annotated[int, typer.Option(help="Pixels, at most.")] = 320,
+    format: Annotated[
+        str | None, typer.Option(help="jpeg, png, webp or avif (default: that of the input, or else jpeg).")
+    ] = None,
+    quality: Quality = 82,
+    background: Background = "#ffffff",
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Make a small image of each image."""
+    _run(ctx, "files.thumbnail", locals(), title="thumbnails", suffixes=IMAGES)
+
+
+@app.command(epilog="Example: millpond files convert scans/ --format webp --out web")
+def convert(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    format: Annotated[str, typer.Option(help="jpeg, png, webp or avif.")],
+    quality: Quality = 82,
+    background: Background = "#ffffff",
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Write each image in another format, upright, in sRGB and without its metadata."""
+    _run(ctx, "files.convert", locals(), title="images", suffixes=IMAGES)
+
+
+@app.command(epilog="Example: millpond files parquet exports/ --out tables --compression zstd")
+def parquet(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    format: Annotated[str | None, typer.Option(help="csv or jsonl (default: by extension).")] = None,
+    delimiter: Annotated[str, typer.Option(help="What stands between the columns of a CSV.")] = ",",
+    encoding: Annotated[str, typer.Option(help="Encoding of the input.")] = "utf-8",
+    compression: Annotated[str, typer.Option(help="zstd, snappy, gzip, lz4 or none.")] = "zstd",
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Turn each CSV or JSONL file into Parquet."""
+    _run(ctx, "files.parquet", locals(), title="tables", suffixes=TABLES)
+
+
+@app.command("pdf-text", epilog="Example: millpond files pdf-text papers/ --out text")
+def pdf_text(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Write the text of each PDF as UTF-8, a form feed between pages."""
+    _run(ctx, "files.pdf_text", locals(), title="texts", suffixes=("pdf",))
+
+
+@app.command(epilog="Example: find logs -name '*.log' -print0 | millpond files compress - --out packed")
+def compress(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    level: Annotated[int, typer.Option(help="1 (quick) to 19 (small).")] = 3,
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Compress each file with zstd."""
+    _run(ctx, "files.compress", locals(), title="files", suffixes=())
+
+
+@app.command(epilog="Example: millpond files unpack downloads/*.zip --out unpacked")
+def unpack(
+    ctx: typer.Context,
+    paths: Paths,
+    out: Out,
+    match: Match = None,
+    queue: Queue = None,
+    root: Roots = None,
+    as_json: Json = False,
+) -> None:
+    """Unpack each archive (zip; tar, plain or compressed) into a folder of its own."""
+    _run(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVES)
+
+
+def _run(
+    ctx: typer.Context, kind: str, given: dict[str, Any], *, title: str, suffixes: tuple[str, ...]
+) -> None:
+    """Sort a command's parameters into those of all commands and the fields of its contract, and run it."""
+    from producer.cli.operation import Operation, run_operation
+
+    shared = {"ctx", "paths", "out", "match", "queue", "root", "as_json"}
+    operation = Operation(
+        kind=kind,
+        title=title,
+        fields={name: value for name, value in given.items() if name not in shared and value is not None},
+        patterns=tuple(given["match"] or ()) or tuple(f"*.{suffix}" for suffix in suffixes),
+        out=given.get("out"),
+        queue=given["queue"],
+        roots=tuple(given["root"] or ()),
+        as_json=given["as_json"],
+    )
+    raise typer.Exit(run_operation(ctx.obj, operation, given["paths"]))

@@ -1,0 +1,137 @@
+"""Find the files that a command line names: as they are walked, so that a folder of any size needs no memory.
+
+An argument is a file, a folder (walked, taking the names that fit the operation), a storage URL, or `-`:
+paths from stdin, separated by newlines or, as `find -print0` writes them, by NUL.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from tasks.errors import BadInput
+
+STDIN = "-"
+_READ_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to work on.
+
+    Where it is, and its path below the folder that was named (its name alone for a file).
+    """
+
+    place: str
+    below: PurePosixPath
+
+    @property
+    def is_url(self) -> bool:
+        """Say whether it lies in a storage and not on this machine."""
+        return "://" in self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A place that could not be looked at."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of a command, the name patterns that fit (none.
+
+    Every name), and a folder to keep out of.
+    """
+
+    arguments: Sequence[str]
+    patterns: Sequence[str] = ()
+    keep_out: Path | None = None
+
+    def check(self) -> None:
+        """Refuse an argument that names nothing. Raises `BadInput`."""
+        for argument in self.arguments:
+            if argument != STDIN and "://" not in argument and not os.path.lexists(argument):
+                raise BadInput(f"{argument}: there is no such file or folder; name one that exists")
+        if self.arguments.count(STDIN) > 1:
+            raise BadInput("'-' reads stdin to its end: name it once")
+
+    def __iter__(self) -> Iterator[Found | Unreadable]:
+        """Yield what there is to work on, as it is found."""
+        for argument in self.arguments:
+            if argument == STDIN:
+                yield from map(_named, paths_from(sys.stdin.fileno()))
+            elif "://" in argument:
+                yield Found(argument, PurePosixPath(argument.rstrip("/").rpartition("/")[2]))
+            elif os.path.isdir(argument):  # noqa: PTH112  bytes that are no UTF-8 pass through
+                yield from self._walk(argument, PurePosixPath())
+            else:
+                yield _named(argument)
+
+    def count(self) -> int:
+        """Count what iterating yields. Not for stdin, which can be read only once."""
+        return sum(1 for _ in self)
+
+    def roots(self, *others: Path) -> list[str]:
+        """Return the folders that workers must be allowed for these arguments; those inside another go."""
+        named = {_root(argument) for argument in self.arguments} | {
+            os.path.realpath(other) for other in others
+        }
+        return sorted(root for root in named if not any(_is_inside(root, other) for other in named))
+
+    def _walk(self, folder: str, below: PurePosixPath) -> Iterator[Found | Unreadable]:
+        try:
+            entries = os.scandir(folder)
+        except OSError as error:
+            yield Unreadable(folder, error.strerror or str(error))
+            return
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if self.keep_out is None or Path(entry.path).absolute() != self.keep_out.absolute():
+                        yield from self._walk(entry.path, below / entry.name)
+                elif entry.is_file() and self._fits(entry.name):
+                    yield Found(entry.path, below / entry.name)
+
+    def _fits(self, name: str) -> bool:
+        return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
+
+
+def paths_from(descriptor: int) -> Iterator[str]:
+    """Yield the paths that a descriptor gives, as they come; the first block says how they are separated."""
+    rest, separator = b"", None
+    while block := os.read(descriptor, _READ_BYTES):
+        rest += block
+        if separator is None:
+            separator = b"\0" if b"\0" in rest else b"\n"
+        *whole, rest = rest.split(separator)
+        yield from (os.fsdecode(path) for path in whole if path)
+        if len(rest) > _READ_BYTES:
+            raise BadInput("a path on stdin is over 65,536 bytes: separate the paths by newlines or NUL")
+    if rest:
+        yield os.fsdecode(rest)
+
+
+def _named(path: str) -> Found | Unreadable:
+    if "://" in path:
+        return Found(path, PurePosixPath(path.rpartition("/")[2]))
+    if not os.path.isfile(path):  # noqa: PTH113
+        return Unreadable(path, "there is no such file" if not os.path.lexists(path) else "is not a file")
+    return Found(path, PurePosixPath(os.path.basename(path)))  # noqa: PTH119
+
+
+def _root(argument: str) -> str:
+    if "://" in argument:
+        return argument.rstrip("/").rpartition("/")[0]
+    if argument == STDIN:
+        return os.path.realpath(".")
+    folder = argument if os.path.isdir(argument) else os.path.dirname(argument)  # noqa: PTH112, PTH120
+    return os.path.realpath(folder or ".")
+
+
+def _is_inside(root: str, other: str) -> bool:
+    return root != other and root.startswith(other.rstrip("/") + "/")

@@ -1,0 +1,81 @@
+"""Offer `millpond kinds`: what can be sent, with the fields of each and an example."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from producer.cli.options import Json
+
+if TYPE_CHECKING:
+    from tasks.contracts import Contract
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond kinds --json")
+def kinds(as_json: Json = False) -> None:
+    """List the kinds of task: their fields, and an example in Python that can be sent as it stands."""
+    import importlib
+    import json
+
+    from tasks.contracts import kinds as known
+    from tasks.contracts import load_shipped
+    from tasks.settings import settings
+
+    load_shipped()
+    for module in settings().kinds:
+        importlib.import_module(module)
+    for name, contract in sorted(known().items()):
+        if as_json:
+            print(json.dumps(as_object(name, contract)))
+        else:
+            print(in_words(name, contract))
+
+
+def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
+    """Return a kind as JSON has it, its fields as JSON Schema."""
+    from producer.examples import example
+
+    return {
+        "kind": name,
+        "queue": contract.queue,
+        "about": _about(contract),
+        "schema": contract.model_json_schema(),
+        "example": example(contract),
+    }
+
+
+def in_words(name: str, contract: "type[Contract]") -> str:
+    """Return a kind as lines for a person."""
+    from producer.examples import example
+
+    lines = [f"{name}  (queue {contract.queue})", f"  {_about(contract)}"]
+    schema = contract.model_json_schema()
+    required = schema.get("required", ())
+    for field, described in schema.get("properties", {}).items():
+        default = "required" if field in required else _default(described)
+        lines.append(f"    {field}: {_type(described)}, {default}")
+    given = ", ".join(f"{field}={value!r}" for field, value in example(contract).items())
+    lines.append(f"  Example: client.send({contract.__name__}({given}))")
+    return "\n".join([*lines, ""])
+
+
+def _about(contract: "type[Contract]") -> str:
+    return (contract.__doc__ or "").strip().partition("\n")[0]
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Say in a few words what a JSON Schema takes."""
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return str(schema.get("type") or schema.get("$ref", "anything").rpartition("/")[2])
+
+
+def _default(schema: dict[str, Any]) -> str:
+    import json
+
+    return f"default {json.dumps(schema['default'])}" if "default" in schema else "optional"

@@ -1,0 +1,136 @@
+"""Run a file operation over what a command line names: inputs to contracts to tasks to a report."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import ValidationError
+
+from producer.cli.inputs import STDIN, Inputs, Unreadable
+from producer.cli.output import Output
+from producer.cli.progress import Foresight
+from producer.cli.running import Job, LeftOut, run
+from producer.cli.session import Surroundings, session
+from producer.cli.targets import Naming, Targets, folder_of_archive, unchanged, with_added, with_extension
+from producer.message import Message, contract_from
+from tasks.contracts import Contract, contract_of, explain
+from tasks.errors import BadInput
+from tasks.files.contract import IMAGE_EXTENSIONS, file_url
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a command asked for.
+
+    A kind, the fields that its options set, and where results go (None: nowhere).
+    """
+
+    kind: str
+    title: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    patterns: tuple[str, ...] = ()
+    out: str | None = None
+    queue: str | None = None
+    roots: tuple[str, ...] = ()
+    as_json: bool = False
+
+
+def run_operation(surroundings: Surroundings | None, operation: Operation, arguments: Sequence[str]) -> int:
+    """Run the operation and return the exit code.
+
+    Raises `BadInput`, `BadContract` before anything is sent.
+    """
+    out = None if operation.out is None or "://" in operation.out else Path(operation.out)
+    inputs = Inputs(arguments, operation.patterns, keep_out=out)
+    inputs.check()
+    _check_fields(operation)
+    is_counted = STDIN not in arguments
+    if is_counted and next(iter(inputs), None) is None:
+        wanted = ", ".join(operation.patterns) or "any file"
+        raise BadInput(f"{' '.join(arguments)}: holds no {wanted}; name files, or say --match GLOB")
+    if out is not None and os.path.lexists(out) and not out.is_dir():
+        raise BadInput(f"--out {out} is a file: name a folder")
+    roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))
+    with session(surroundings, queue=_queue(operation), roots=roots) as opened:
+        if opened.is_embedded and out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        return run(
+            opened,
+            _jobs(operation, inputs),
+            what=operation.title,
+            output=Output(as_json=operation.as_json, line=_line(operation)),
+            foresee=_counting(inputs) if is_counted else None,
+        )
+
+
+def _jobs(operation: Operation, inputs: Inputs) -> Iterator[Job | LeftOut]:
+    targets = None if operation.out is None else Targets(operation.out, naming(operation))
+    for found in inputs:
+        if isinstance(found, Unreadable):
+            yield LeftOut(found.place, found.reason)
+            continue
+        try:
+            fields = {"source": found.place if found.is_url else file_url(found.place)}
+            if targets is not None:
+                fields["target"] = targets.target(found.below)
+            contract = contract_of(operation.kind).model_validate({**fields, **operation.fields})
+        except ValidationError as error:
+            yield LeftOut(found.place, str(explain(error, what=operation.kind)))
+        except ValueError as error:
+            yield LeftOut(found.place, str(error))
+        else:
+            yield Job(found.place, Message(contract, queue=operation.queue))
+
+
+def _counting(inputs: Inputs) -> Foresight:
+    """Count the inputs beside their use; a second walk is cheap beside the tasks, and keeps nothing."""
+    counted: list[int] = []
+    threading.Thread(target=lambda: counted.append(inputs.count()), name="counting", daemon=True).start()
+    return lambda _count: counted[0] if counted else None
+
+
+def naming(operation: Operation) -> Naming:
+    """Return how the operation names its outputs."""
+    match operation.kind:
+        case "files.parquet":
+            return with_extension(".parquet")
+        case "files.pdf_text":
+            return with_extension(".txt")
+        case "files.compress":
+            return with_added(".zst")
+        case "files.unpack":
+            return folder_of_archive
+        case _:
+            return _image_naming(operation.fields.get("format"))
+
+
+def _image_naming(format: str | None) -> Naming:
+    """Keep an extension that fits the format; take the format's own, or .jpg, where it does not."""
+
+    def name(original: str) -> str:
+        known = IMAGE_EXTENSIONS.get(PurePosixPath(original).suffix.lower())
+        if known is not None and format in (None, known):
+            return unchanged(original)
+        return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(original)
+
+    return name
+
+
+def _check_fields(operation: Operation) -> None:
+    """Refuse options that no contract of this kind takes, before a worker is started for them."""
+    places = {"source": "/a.png"} if operation.out is None else {"source": "/a.png", "target": "/b.png"}
+    contract_from((operation.kind, {**places, **operation.fields}))
+
+
+def _queue(operation: Operation) -> str:
+    contract: type[Contract] = contract_of(operation.kind)
+    return operation.queue or contract.queue
+
+
+def _line(operation: Operation) -> Any:
+    if operation.kind != "files.checksum":
+        return None
+    return lambda label, value: f"{value['digest']}  {label}"

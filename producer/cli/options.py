@@ -1,0 +1,37 @@
+"""Declare the options that commands share, so that they are spelled and explained alike."""
+
+from typing import Annotated
+
+import typer
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATHS...",
+        help="Files, folders (walked), storage URLs, or - for paths from stdin, ended by newline or NUL.",
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder or storage URL that the results are written below."
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write one JSON object a line to stdout, the summary last.")
+]
+Match = Annotated[
+    list[str] | None,
+    typer.Option("--match", metavar="GLOB", help="Names to take from folders, instead of the usual ones."),
+]
+Queue = Annotated[
+    str | None, typer.Option("--queue", metavar="NAME", help="Send to this queue instead of the kind's own.")
+]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="A further folder that this command's own workers may touch (for paths from stdin).",
+    ),
+]

@@ -1,0 +1,150 @@
+"""Run one command's tasks as a batch: send as inputs come, follow results meanwhile, and say how it ended.
+
+The main thread sends, so Ctrl-C stops just that; a second thread follows the batch. Neither holds more than
+what is under way.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from uuid import uuid4
+
+from broker.batches import Result
+from broker.errors import BrokerError
+from producer.batch import Batch
+from producer.cli.endings import FAILED, INTERRUPTED
+from producer.cli.output import Output
+from producer.cli.progress import Foresight, Progress
+from producer.cli.session import Session
+from producer.cli.tally import Count
+from producer.message import Message
+from producer.outcomes import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A message and what a person calls it: the path of its file, the address of its mail."""
+
+    label: str
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An input that no task can be made of."""
+
+    label: str
+    reason: str
+
+
+def run(
+    session: Session,
+    inputs: Iterable[Job | LeftOut],
+    *,
+    what: str,
+    output: Output,
+    foresee: Foresight | None = None,
+) -> int:
+    """Send a task for each input, wait for the results, and return the exit code.
+
+    `what` names the work ("thumbnails"); `foresee` says how many inputs there will be, for the progress bar.
+    """
+    count = Count()
+    batch = session.client.batch(description=what)
+    with Progress(count, what, foresee) as progress:
+        follower = Follower(batch, count, progress, output)
+        follower.start()
+        stopped = _send(batch, inputs, follower)
+        count.sent = batch.close().sent  # the server's count: an interrupted call may have been carried out
+        count.total = count.sent + count.left_out
+        stopped = _wait(session, batch, follower, stopped=stopped)
+    output.end(what, batch.id, count)
+    if stopped:
+        return INTERRUPTED
+    return FAILED if count.failed or count.left_out else 0
+
+
+def _send(batch: Batch, inputs: Iterable[Job | LeftOut], follower: "Follower") -> bool:
+    """Send everything; return whether Ctrl-C stopped it. The batch is closed when an input breaks off."""
+    try:
+        for outcome in batch.submit_each(follower.labelled(inputs), overflow="block"):
+            if isinstance(outcome, Refused):
+                raise outcome.error
+            follower.count.gone()
+    except KeyboardInterrupt:
+        return True
+    except Exception as error:
+        with suppress(BrokerError):
+            batch.close()
+        if follower.count.sent:
+            error.add_note(f"{follower.count.sent} tasks had been sent: millpond batch {batch.id}")
+        raise
+    return False
+
+
+def _wait(session: Session, batch: Batch, follower: "Follower", *, stopped: bool) -> bool:
+    """Wait for the results; Ctrl-C says what is under way, and again leaves."""
+    while True:
+        try:
+            if stopped:
+                follower.progress.say(_under_way(session, batch))
+            follower.join()
+            follower.raise_error()
+            return stopped
+        except KeyboardInterrupt:
+            if stopped:
+                raise
+            stopped = True
+
+
+def _under_way(session: Session, batch: Batch) -> str:
+    left = batch.summary().waiting
+    said = f"stopped: nothing more is sent, {left} tasks are still under way in batch {batch.id}. "
+    if session.is_embedded:
+        return said + "Waiting for them; Ctrl-C again ends them with the workers of this command"
+    return said + f"Ctrl-C again leaves them to the workers; look at them with: millpond batch {batch.id}"
+
+
+class Follower(threading.Thread):
+    """Read the results of a batch as they come, and tell of each."""
+
+    def __init__(self, batch: Batch, count: Count, progress: Progress, output: Output) -> None:
+        super().__init__(name="results", daemon=True)
+        self.count = count
+        self.progress = progress
+        self._batch = batch
+        self._output = output
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Follow until the batch is complete; an error is kept for the main thread."""
+        try:
+            for result in self._batch.results():
+                self._tell(result)
+        except BaseException as error:
+            self._error = error
+
+    def labelled(self, inputs: Iterable[Job | LeftOut]) -> Iterator[Message]:
+        """Yield the messages, each with an id by which its result is known; stop when following failed."""
+        for item in inputs:
+            self.raise_error()
+            if isinstance(item, LeftOut):
+                self.count.left()
+                self._output.left_out(item.label, item.reason)
+                self.progress.failure(item.label, item.reason)
+                continue
+            message = item.message if item.message.id else replace(item.message, id=str(uuid4()))
+            self.count.going(message.id or "", item.label)
+            yield message
+
+    def raise_error(self) -> None:
+        """Raise what ended the following, in the thread that can end the command."""
+        if self._error is not None:
+            raise self._error
+
+    def _tell(self, result: Result) -> None:
+        label = self.count.settled(result)
+        self._output.result(label, result)
+        if result.state != "succeeded":
+            self.progress.failure(label, result.error or result.state)
