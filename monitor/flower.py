@@ -1,8 +1,8 @@
 """Serve Flower, the page on which people watch workers, tasks and queues, for Millpond's application.
 
-On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke tasks
-and stop workers. Secrets and mail bodies are redacted before they leave the worker (`worker/strategy.py`).
-Nothing is kept on disk. Metrics are at /metrics, liveness at /healthcheck.
+On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke
+tasks and stop workers. Secrets and mail bodies are redacted before they leave the worker
+(`worker/strategy.py`). Nothing is kept on disk. Metrics are at /metrics, liveness at /healthcheck.
 """
 
 import ipaddress
@@ -34,7 +34,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` gets the page's URL. Port 0 takes any that is free.
 
-    `basic_auth` holds user:password pairs beside those of the settings. Raises `SettingsError` or `StartError`.
+    `basic_auth` holds user:password pairs beside those of the settings. Raises `SettingsError` or
+    `StartError`.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
     must_be_safe(address, logins)

@@ -40,6 +40,8 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     when all take messages, or why one died before that. Raises `SettingsError` for an unknown pool.
     """
     configured = settings()
+    if not configured.broker_url:
+        raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
     members = list(members_of(pools, configured.table))
     return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 

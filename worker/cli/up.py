@@ -1,0 +1,77 @@
+"""Offer `millpond up`: run a broker, the pools and Flower on this machine, and say what runs where."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.embedded import Embedded
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(epilog="Example: millpond up --pool email --no-flower")
+def up(
+    pool: Annotated[list[str] | None, typer.Option(help="Run this pool only; may be repeated.")] = None,
+    flower: Annotated[bool, typer.Option(help="Run Flower on a free port of loopback.")] = True,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep data and logs here, not in your state folder.")
+    ] = None,
+) -> None:
+    """Run a broker, every pool and Flower on this machine, until Ctrl-C.
+
+    The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. What is not done when you stop is
+    kept and done after the next start.
+    """
+    from tasks.errors import StartError
+    from tasks.settings import settings, state_dir
+    from worker.embedded import embedded
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    chosen, ended = settings(), None
+    typer.echo("Starting…")
+    with embedded(chosen, pools=pool, flower=flower, data_dir=data or state_dir()) as running:
+        try:
+            typer.echo(overview(running, pool or list(chosen.table.pools), own_broker=not chosen.broker_url))
+            ended = running.wait()
+        except KeyboardInterrupt:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, _hurry)
+            typer.echo(
+                f"\nStopping: what runs has {chosen.drain_seconds:.0f} s to finish. Again: do not wait."
+            )
+    if ended:
+        raise StartError(f"{ended} ended by itself, so everything was stopped: look into {running.data_dir}")
+    typer.echo("Stopped. What was not done is kept for the next start.")
+
+
+def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
+    """Return the lines that say what runs where, and how to use and stop it."""
+    from broker.connection import redacted
+
+    table = running.settings.table
+    lines = [f"broker  {redacted(running.url)}" + (", private" if own_broker else "")]
+    for name in pools:
+        entry = table.pools[name]
+        shape = f"{entry.processes} x {entry.concurrency} {entry.executor}"
+        lines.append(f"pool    {name}: {entry.slots} slots ({shape}), queues {', '.join(entry.queues)}")
+    if running.flower_url:
+        lines.append(f"flower  {running.flower_url}")
+    lines.append(f"logs    {running.data_dir}")
+    if own_broker:
+        lines += ["", "To send to it from another shell:", f"  export MILLPOND_BROKER_URL='{running.url}'"]
+    return "\n".join([*lines, "", "Ctrl-C stops: what runs is finished first. Twice: at once."])
+
+
+def _hurry(_number: int, _frame: FrameType | None) -> None:
+    typer.echo("Not waiting.")
+    raise KeyboardInterrupt

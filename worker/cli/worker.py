@@ -1,0 +1,27 @@
+"""Offer `millpond worker POOL…`: run the processes of pools until told to stop."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond worker email files")
+def worker(
+    pools: Annotated[list[str], typer.Argument(metavar="POOL…", help="Pools of the table, by name.")],
+) -> None:
+    """Run the processes of pools, and restart one that dies.
+
+    SIGTERM or Ctrl-C: finish what runs, give back what is left at the drain deadline, exit with 0; a second
+    one does not wait. SIGHUP: replace every process, each finishing what it runs.
+    """
+    from worker.supervisor import log_to_stderr, supervise
+
+    log_to_stderr()
+    raise typer.Exit(supervise(pools))
