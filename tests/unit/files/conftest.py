@@ -1,0 +1,45 @@
+"""Give file tests a root of their own, and photographs of every awkward sort."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tasks.context import Context
+from tasks.files.storage import Storage
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Return the folder that is the only root of `store`."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def store(root: Path) -> Storage:
+    """Return storage confined to `root`."""
+    return Storage(roots=(str(root),))
+
+
+@pytest.fixture
+def context() -> Context:
+    """Return the context of a body called by hand."""
+    return Context()
+
+
+@pytest.fixture
+def names(root: Path) -> Callable[[], list[str]]:
+    """Return a function that lists everything below `root`."""
+    return lambda: sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+@pytest.fixture
+def scene() -> Image.Image:
+    """Return a picture of 640 x 480 pixels: red above, blue below, a gradient and grain across."""
+    picture = Image.new("RGB", (640, 480), (40, 60, 200))
+    picture.paste((220, 40, 40), (0, 0, 640, 240))
+    grain = Image.effect_noise(picture.size, 40).convert("RGB")
+    return Image.blend(picture, grain, 0.2)

@@ -1,0 +1,115 @@
+"""Checksums and compression stream: the right bytes, the same each time, in constant memory."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from tasks.context import Context
+from tasks.errors import BadInput, Cancelled, RetryLater
+from tasks.files import compression
+from tasks.files.chunks import CHUNK_BYTES
+from tasks.files.compression import compress
+from tasks.files.contract import Checksum, Compress
+from tasks.files.digests import checksum
+from tasks.files.storage import Storage
+
+Names = Callable[[], list[str]]
+TEXT = b"".join(b"line %d\n" % number for number in range(300_000))
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512", "sha1", "md5", "blake2b"])
+@pytest.mark.parametrize("content", [b"", b"abc", TEXT], ids=["empty", "short", "long"])
+def test_a_checksum_is_that_of_the_content(
+    store: Storage, root: Path, context: Context, algorithm: str, content: bytes
+) -> None:
+    """Every algorithm agrees with the standard library on the whole content, an empty one included."""
+    (root / "a").write_bytes(content)
+    result = checksum(Checksum(source="a", algorithm=algorithm), store, context)
+    assert result.digest == hashlib.new(algorithm, content).hexdigest()
+    assert result.bytes == len(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", TEXT], ids=["empty", "short", "long"])
+@pytest.mark.parametrize("level", [1, 3, 19])
+def test_what_is_compressed_comes_back(
+    store: Storage, root: Path, context: Context, content: bytes, level: int
+) -> None:
+    """The frame holds the content, its length and a checksum of it."""
+    content = content[:500_000] if level == 19 else content
+    (root / "a").write_bytes(content)
+    result = compress(Compress(source="a", target="b/a.zst", level=level), store, context)
+    packed = (root / "b" / "a.zst").read_bytes()
+    assert result.bytes == len(packed)
+    parameters = zstandard.get_frame_parameters(packed)
+    assert parameters.content_size == len(content)
+    assert parameters.has_checksum
+    assert zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read() == content
+
+
+def test_compressing_twice_gives_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
+    """The output is a function of the content."""
+    (root / "a").write_bytes(TEXT)
+    (root / "b").write_bytes(TEXT)
+    for source, target in (("a", "1"), ("b", "2"), ("a", "1")):
+        compress(Compress(source=source, target=target), store, context)
+    assert (root / "1").read_bytes() == (root / "2").read_bytes()
+
+
+def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context) -> None:
+    """The last report is the whole."""
+    (root / "a").write_bytes(TEXT)
+    told: list[tuple[int, int | None]] = []
+    checksum(
+        Checksum(source="a"), store, replace(context, report=lambda done, total: told.append((done, total)))
+    )
+    assert told[0] == (CHUNK_BYTES, len(TEXT))
+    assert told[-1] == (len(TEXT), len(TEXT))
+
+
+def test_a_cancelled_task_stops_between_two_pieces(
+    store: Storage, root: Path, context: Context, names: Names
+) -> None:
+    """Half a file is compressed when the cancellation comes; nothing of it stays."""
+    (root / "a").write_bytes(TEXT)
+    told: list[int] = []
+    stopping = replace(context, report=lambda done, _: told.append(done), is_cancelled=lambda: bool(told))
+    with pytest.raises(Cancelled):
+        compress(Compress(source="a", target="b"), store, stopping)
+    assert told == [CHUNK_BYTES]
+    assert names() == ["a"]
+
+
+@pytest.mark.parametrize("change", [-10, 10])
+def test_a_file_that_changes_while_it_is_read_is_tried_later(
+    store: Storage, root: Path, context: Context, names: Names, change: int
+) -> None:
+    """A frame never says another length than it holds."""
+    (root / "a").write_bytes(TEXT)
+
+    def resize(done: int, total: int | None) -> None:
+        with (root / "a").open("r+b") as file:
+            file.truncate(len(TEXT) + change)
+
+    with pytest.raises(RetryLater, match="changed while it was read"):
+        compress(Compress(source="a", target="b"), store, replace(context, report=resize))
+    assert names() == ["a"]
+
+
+def test_the_source_is_not_overwritten(store: Storage, root: Path, context: Context) -> None:
+    """Two names of one file are found out before anything is written."""
+    (root / "a").write_bytes(TEXT)
+    with pytest.raises(BadInput, match="source itself"):
+        compress(Compress(source="a", target=str(root / "a")), store, context)
+    assert (root / "a").read_bytes() == TEXT
+
+
+def test_a_missing_source_leaves_nothing(store: Storage, context: Context, names: Names) -> None:
+    """No folder is made for an output that never comes."""
+    with pytest.raises(BadInput, match="does not exist"):
+        compression.compress(Compress(source="a", target="x/y/b"), store, context)
+    assert names() == []

@@ -1,0 +1,229 @@
+"""Images made to do harm, cut short or no images at all get one clear line and leave nothing behind."""
+
+import io
+import shutil
+import struct
+import subprocess
+import sys
+import textwrap
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tasks.context import Context
+from tasks.errors import BadInput, RetryLater, TooLarge
+from tasks.files import images
+from tasks.files.contract import ConvertImage, Thumbnail
+from tasks.files.images import convert, thumbnail
+from tasks.files.storage import Storage
+from tasks.settings import Files
+
+Names = Callable[[], list[str]]
+BODIES = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+
+
+def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *extra: bytes) -> bytes:
+    """Return a PNG that says how large it is and holds next to nothing."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + pixels + chunk(b"IEND", b"")
+
+
+def gif(width: int, height: int) -> bytes:
+    """Return a GIF whose only frame is as large as said and holds next to nothing."""
+    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+    return head + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00;"
+
+
+def refused(store: Storage, context: Context, error: type[BaseException], match: str) -> None:
+    """Run both operations on `hostile` and hold them to their promise."""
+    for body, contract in BODIES:
+        with pytest.raises(error, match=match) as caught:
+            body(contract(source="hostile", target="out/t.jpg"), store, context)
+        assert "\n" not in str(caught.value)
+        assert "/proc/" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [png(60_000, 60_000), png(1_000_000, 201), gif(65_535, 65_535)], ids=["square", "flat", "gif"]
+)
+def test_a_bomb_of_pixels_is_refused_by_its_header(
+    store: Storage, root: Path, context: Context, names: Names, data: bytes
+) -> None:
+    """A few hundred bytes that would become gigabytes are refused before a pixel is decoded."""
+    (root / "hostile").write_bytes(data)
+    refused(store, context, TooLarge, "max_pixels")
+    assert names() == ["hostile"]
+
+
+def test_the_bound_on_pixels_is_the_settings(
+    root: Path, context: Context, scene: Image.Image, names: Names
+) -> None:
+    """One pixel over is refused; as many as allowed are read."""
+    scene.save(root / "hostile", "JPEG")
+    tight = Storage(roots=(str(root),), limits=Files(max_pixels=640 * 480 - 1))
+    refused(tight, context, TooLarge, "640 x 480 pixels")
+    assert names() == ["hostile"]
+    fitting = Storage(roots=(str(root),), limits=Files(max_pixels=640 * 480))
+    assert thumbnail(Thumbnail(source="hostile", target="t.jpg"), fitting, context).width == 320
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.95])
+def test_a_file_cut_short_is_refused(
+    store: Storage, root: Path, context: Context, scene: Image.Image, names: Names, form: str, kept: float
+) -> None:
+    """No picture that is half grey passes for a whole one."""
+    whole = encoded(scene, form)
+    (root / "hostile").write_bytes(whole[: int(len(whole) * kept)])
+    refused(store, context, BadInput, "cut short|no whole")
+    assert names() == ["hostile"]
+
+
+@pytest.mark.parametrize("form", ["PNG", "AVIF"])
+def test_a_file_damaged_in_the_middle_is_refused(
+    store: Storage, root: Path, context: Context, scene: Image.Image, names: Names, form: str
+) -> None:
+    """Damage is told where the format can tell; JPEG, WebP and GIF carry no checksum."""
+    whole = encoded(scene, form)
+    half = len(whole) // 2
+    (root / "hostile").write_bytes(whole[:half] + bytes(1000) + b"\xff" * 1000 + whole[half + 2000 :])
+    refused(store, context, BadInput, "damaged")
+    assert names() == ["hostile"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"just some text, whatever the name says",
+        b"%PDF-1.7\n",
+        b"PK\x03\x04" + bytes(100),
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="9" height="9"/></svg>',
+        b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+        b"\xff\xd8\xff\xe0",
+        bytes(4096),
+        b"8BPS\x00\x01" + bytes(100),
+    ],
+    ids=["text", "pdf", "zip", "svg", "svg with an entity", "four bytes of jpeg", "zeros", "psd"],
+)
+def test_what_is_no_image_is_refused_whatever_it_is_called(
+    store: Storage, root: Path, context: Context, names: Names, data: bytes
+) -> None:
+    """The content decides, and formats that can fetch files or run programs are not read at all."""
+    for name in ("hostile", "photo.jpg"):
+        (root / name).write_bytes(data)
+    refused(store, context, BadInput, "no whole JPEG")
+    with pytest.raises(BadInput, match="by its content"):
+        thumbnail(Thumbnail(source="photo.jpg", target="t.jpg"), store, context)
+    assert names() == ["hostile", "photo.jpg"]
+
+
+def test_an_image_with_another_formats_name_is_read_for_what_it_is(
+    store: Storage, root: Path, context: Context, scene: Image.Image
+) -> None:
+    """A PNG called .jpg is a PNG."""
+    scene.save(root / "photo.jpg", "PNG")
+    assert thumbnail(Thumbnail(source="photo.jpg", target="t.webp"), store, context).format == "webp"
+
+
+def test_an_empty_file_is_refused(store: Storage, root: Path, context: Context, names: Names) -> None:
+    """Nothing cannot be made smaller."""
+    (root / "hostile").touch()
+    refused(store, context, BadInput, "is empty")
+    assert names() == ["hostile"]
+
+
+def test_a_bomb_of_metadata_is_harmless(store: Storage, root: Path, context: Context) -> None:
+    """A hundred megabytes in a compressed comment or profile are dropped, not unpacked into the output."""
+    bomb = zlib.compress(bytes(100_000_000), 9)
+    extra = [chunk(b"zTXt", b"Comment\0\0" + bomb), chunk(b"iCCP", b"icc\0\0" + bomb)]
+    rows = zlib.compress(b"".join(b"\0" + bytes(3 * 10) for _ in range(10)))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (root / "hostile").write_bytes(data)
+    for body, contract in BODIES:
+        try:
+            result = body(contract(source="hostile", target="t.png"), store, context)
+        except BadInput:
+            continue
+        assert result.bytes < 1000
+
+
+def test_a_disk_that_fills_up_is_tried_later(
+    store: Storage, root: Path, context: Context, scene: Image.Image
+) -> None:
+    """The encoder's own report of a failed write does not pass for a damaged image."""
+    disk = root / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=64k", "millpond-test", str(disk)]
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    try:
+        scene.resize((1000, 750)).save(root / "hostile", "PNG")
+        for form in ("jpg", "png", "webp", "avif"):
+            job = ConvertImage(source="hostile", target=f"disk/a/t.{form}", quality=100)
+            with pytest.raises(RetryLater, match="no room left"):
+                convert(job, store, context)
+            assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_no_memory_is_no_fault_of_the_image(
+    store: Storage, root: Path, context: Context, scene: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker short of memory tries again."""
+    from tasks.files.vips import libvips
+
+    def fail(*_: Any) -> None:
+        raise libvips().Error("vips_tracked_malloc: out of memory")
+
+    scene.save(root / "hostile", "JPEG")
+    monkeypatch.setattr(images, "_plain", fail)
+    refused(store, context, RetryLater, "no memory left")
+
+
+def test_a_worker_killed_in_the_middle_of_a_thumbnail_leaves_nothing_half_written(
+    store: Storage, root: Path, context: Context, scene: Image.Image, names: Names
+) -> None:
+    """SIGKILL while the output is written: the next run makes it, once and whole."""
+    scene.save(root / "a.jpg")
+    program = f"""
+        import os, signal
+        from tasks.context import Context
+        from tasks.files import images
+        from tasks.files.contract import Thumbnail
+        from tasks.files.storage import Storage
+
+        def save_half(image, file, form, quality):
+            file.write(image.jpegsave_buffer()[:1000])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        images._save = save_half
+        job = Thumbnail(source="a.jpg", target="t.jpg")
+        images.thumbnail(job, Storage(roots=({str(root)!r},)), Context())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
+    assert done.returncode == -9
+    assert names() == [".t.jpg.0.millpond-part", "a.jpg"]
+    result = thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
+    assert names() == ["a.jpg", "t.jpg"]
+    with Image.open(root / "t.jpg") as image:
+        image.load()
+        assert image.size == (result.width, result.height) == (320, 240)

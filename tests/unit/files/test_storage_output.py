@@ -1,0 +1,273 @@
+"""An output appears whole under its name, or not at all."""
+
+import errno
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import BadInput, Cancelled, RetryLater, TooLarge
+from tasks.files import partials
+from tasks.files.faults import meaning
+from tasks.files.storage import Storage
+
+Names = Callable[[], list[str]]
+
+
+def write(store: Storage, url: str, data: bytes = b"new") -> None:
+    with store.open_output(url) as file:
+        file.write(data)
+
+
+def test_an_output_appears_only_when_it_is_whole(store: Storage, root: Path) -> None:
+    """Until the end the old content stands."""
+    (root / "target").write_bytes(b"old")
+    with store.open_output("target") as file:
+        file.write(b"new content")
+        file.flush()
+        assert (root / "target").read_bytes() == b"old"
+    assert (root / "target").read_bytes() == b"new content"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), Cancelled("x"), KeyboardInterrupt(), SystemExit(1)])
+def test_an_error_leaves_nothing_behind(store: Storage, names: Names, error: BaseException) -> None:
+    """Neither the file nor the folders made for it stay, a cancelled or interrupted task included."""
+    with pytest.raises(type(error)):
+        _write_and_fail(store, error)
+    assert names() == []
+
+
+def _write_and_fail(store: Storage, error: BaseException) -> None:
+    with store.open_output("a/b/target") as file:
+        file.write(b"half")
+        raise error
+
+
+def test_folders_that_were_there_stay_when_a_task_fails(store: Storage, root: Path, names: Names) -> None:
+    """Only what the failed task made is removed."""
+    (root / "a").mkdir()
+    with pytest.raises(ValueError), store.open_output("a/b/target"):
+        raise ValueError
+    assert names() == ["a"]
+
+
+def test_a_folder_is_no_target_for_a_file(store: Storage, root: Path, names: Names) -> None:
+    """A folder is not replaced by a file."""
+    (root / "folder").mkdir()
+    with pytest.raises(BadInput, match="is a folder"):
+        write(store, "folder")
+    assert names() == ["folder"]
+
+
+def test_a_file_is_no_folder_for_a_target(store: Storage, root: Path) -> None:
+    """A path through a file is one clear line."""
+    (root / "file").write_text("x")
+    with pytest.raises(BadInput, match="no folder"):
+        write(store, "file/target")
+
+
+@pytest.mark.parametrize("length", [200, 240, 255])
+def test_a_name_of_any_length_can_be_written(store: Storage, root: Path, length: int) -> None:
+    """The temporary name fits where the target's does."""
+    write(store, "n" * length)
+    assert (root / ("n" * length)).read_bytes() == b"new"
+
+
+def test_a_name_too_long_is_one_clear_line(store: Storage) -> None:
+    """The file system's limit is told, not a traceback."""
+    with pytest.raises(BadInput, match="too long"):
+        write(store, "n" * 300)
+
+
+def test_two_writers_of_one_target_do_not_mix(store: Storage, root: Path, names: Names) -> None:
+    """Each writes a whole file; the last one to finish is seen."""
+    with store.open_output("target") as one:
+        one.write(b"1" * 1000)
+        with store.open_output("target") as two:
+            two.write(b"2" * 10)
+        assert (root / "target").read_bytes() == b"2" * 10
+        one.write(b"1" * 1000)
+    assert (root / "target").read_bytes() == b"1" * 2000
+    assert names() == ["target"]
+
+
+def test_too_many_writers_of_one_target_wait(store: Storage, names: Names) -> None:
+    """A crowd on one target is told so, and tried later."""
+    with pytest.raises(RetryLater, match="one target"):
+        _nest(store, partials.SLOTS + 1)
+    assert names() == []
+
+
+def _nest(store: Storage, depth: int) -> None:
+    if depth:
+        with store.open_output("target"):
+            _nest(store, depth - 1)
+    else:
+        raise AssertionError("more writers than there are slots")
+
+
+def test_what_lies_at_the_temporary_name_is_not_written_to(
+    store: Storage, root: Path, tmp_path: Path
+) -> None:
+    """A link or file put at the temporary name is removed, never followed or reused."""
+    outside = tmp_path / "outside"
+    outside.write_text("secret")
+    for slot in range(partials.SLOTS):
+        partial = root / partials.partial_name("target", slot)
+        if slot % 2:
+            partial.symlink_to(outside)
+        else:
+            partial.hardlink_to(outside)
+    write(store, "target")
+    assert outside.read_text() == "secret"
+    assert [path.name for path in root.iterdir()] == ["target"]
+
+
+def test_a_name_kept_for_partials_is_refused(store: Storage) -> None:
+    """No task may write where another's half-written output could be."""
+    with pytest.raises(BadInput, match="half written"):
+        write(store, partials.partial_name("target", 0))
+
+
+def _child(root: Path, body: str) -> "subprocess.Popen[str]":
+    """Start a process that opens `target` as `file`, runs `body`, says so, and waits to be killed."""
+    program = f"""
+        import sys
+        from tasks.files.storage import Storage
+        store = Storage(roots=({str(root)!r},))
+        with store.open_output("target") as file:
+            {body}
+            print("ready", flush=True)
+            sys.stdin.read()
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
+
+
+def _kill(child: "subprocess.Popen[str]") -> None:
+    child.kill()
+    child.communicate()
+
+
+def test_a_task_killed_while_it_writes_leaves_the_old_content(
+    store: Storage, root: Path, names: Names
+) -> None:
+    """SIGKILL leaves nothing half-written under the target's name; the next run sweeps what it did leave."""
+    (root / "target").write_bytes(b"old")
+    child = _child(root, "file.write(b'half' * 100_000)")
+    _kill(child)
+    assert (root / "target").read_bytes() == b"old"
+    assert names() == [".target.0.millpond-part", "target"]
+    write(store, "target")
+    assert (root / "target").read_bytes() == b"new"
+    assert names() == ["target"]
+
+
+def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) -> None:
+    """What another process still writes is left to it."""
+    child = _child(root, "file.write(b'theirs')")
+    try:
+        write(store, "target")
+        assert names() == [".target.0.millpond-part", "target"]
+        child.communicate("")  # lets it finish
+    finally:
+        _kill(child)
+    assert (root / "target").read_bytes() == b"theirs"
+    assert names() == ["target"]
+
+
+@pytest.fixture
+def small_disk(root: Path) -> Iterator[Path]:
+    """Return a folder below the root on a file system of 1 MB."""
+    disk = root / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=1m", "millpond-test", str(disk)]
+    if not mount or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("piece", [1_000, 10_000_000])
+def test_a_disk_that_fills_up_is_tried_later(store: Storage, small_disk: Path, piece: int) -> None:
+    """A full disk is one clear line and frees what was written; the task goes once there is room."""
+    (small_disk / "old").write_bytes(b"x" * 500_000)
+    with pytest.raises(RetryLater, match="no room left to write disk/a/target"):
+        _write_pieces(store, "disk/a/target", piece)
+    assert [path.name for path in small_disk.iterdir()] == ["old"]
+    (small_disk / "old").unlink()
+    write(store, "disk/a/target", b"x" * 900_000)
+
+
+def _write_pieces(store: Storage, url: str, piece: int) -> None:
+    with store.open_output(url) as file:
+        for _ in range(2_000_000 // piece + 1):
+            file.write(b"x" * piece)
+
+
+def test_a_disk_that_fills_up_while_a_folder_is_filled_is_tried_later(
+    store: Storage, small_disk: Path
+) -> None:
+    """The files that did fit are removed with the one that did not."""
+    with pytest.raises(RetryLater, match="no room left"):
+        _fill(store, "disk/folder", files=20)
+    assert list(small_disk.iterdir()) == []
+
+
+def _fill(store: Storage, url: str, files: int) -> None:
+    with store.output_folder(url) as folder:
+        for number in range(files):
+            with folder.create(f"a/{number}") as file:
+                file.write(b"x" * 100_000)
+
+
+def test_a_file_over_the_limit_of_its_process_is_final(store: Storage, names: Names) -> None:
+    """A limit on file sizes is no full disk: trying again cannot help."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(TooLarge, match="largest file"):
+            write(store, "target", b"x" * 200_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names() == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
+def test_what_may_pass_is_tried_later(number: int) -> None:
+    """A disk or server in trouble is no fault of the input."""
+    assert isinstance(meaning(OSError(number, os.strerror(number)), "x", "read"), RetryLater)
+
+
+def test_an_error_of_the_source_is_not_blamed_on_the_target(store: Storage, names: Names) -> None:
+    """Each message names the file at fault."""
+    with (
+        pytest.raises(BadInput, match="nothing does not exist"),
+        store.open_output("target"),
+        store.open_input("nothing"),
+    ):
+        pass
+    assert names() == []
+
+
+def test_a_library_that_needs_a_path_gets_one(store: Storage, root: Path) -> None:
+    """Reading and writing by path goes to the same confined files."""
+    with store.local_output("target") as path:
+        Path(path).write_bytes(b"by path")
+    with store.local_input("target") as path:
+        assert Path(path).read_bytes() == b"by path"
+    assert [entry.name for entry in root.iterdir()] == ["target"]

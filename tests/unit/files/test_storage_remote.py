@@ -1,0 +1,165 @@
+"""Storage services are held to the same promises as a local disk, as far as they can keep them."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fsspec
+import pytest
+
+from tasks.context import Context
+from tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater
+from tasks.files.compression import compress
+from tasks.files.contract import Compress
+from tasks.files.places import PARTIAL_SUFFIX
+from tasks.files.storage import Storage
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """Return the URL of a fresh place in fsspec's memory."""
+    url = f"memory://bucket-{uuid.uuid4().hex}/base"
+    yield url
+    system = fsspec.filesystem("memory")
+    if system.exists(url):
+        system.rm(url, recursive=True)
+
+
+@pytest.fixture
+def remote(bucket: str) -> Storage:
+    """Return storage confined to `bucket`."""
+    return Storage(roots=(bucket,))
+
+
+@pytest.fixture
+def keys(bucket: str) -> Callable[[], list[str]]:
+    """Return a function that lists the keys below `bucket`."""
+    base = "/" + bucket.split("://")[1] + "/"
+    return lambda: sorted(key.removeprefix(base) for key in fsspec.filesystem("memory").find(base))
+
+
+def put(store: Storage, url: str, data: bytes = b"new") -> None:
+    with store.open_output(url) as file:
+        file.write(data)
+
+
+def get(store: Storage, url: str) -> bytes:
+    with store.open_input(url) as file:
+        return file.read()
+
+
+def test_an_object_is_written_whole_and_read_back(remote: Storage, bucket: str, keys: Any) -> None:
+    """By URL or relative to the first root, under its name alone."""
+    put(remote, "a/b.txt", b"x" * 3_000_000)
+    assert get(remote, f"{bucket}/a/b.txt") == b"x" * 3_000_000
+    put(remote, "a/b.txt", b"again")
+    assert get(remote, "a/b.txt") == b"again"
+    assert keys() == ["a/b.txt"]
+
+
+def test_an_error_sends_nothing(remote: Storage, keys: Any) -> None:
+    """A body that fails leaves no key."""
+    with pytest.raises(KeyboardInterrupt), remote.open_output("a"):
+        raise KeyboardInterrupt
+    assert keys() == []
+
+
+@pytest.mark.parametrize("failing", ["open", "mv"])
+def test_a_service_that_fails_is_tried_later(
+    remote: Storage, keys: Any, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Whatever a service throws while an object is sent may pass, and no key is left."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError("gone")
+
+    put(remote, "there", b"old")
+    monkeypatch.setattr(fsspec.filesystem("memory"), failing, fail)
+    with pytest.raises(RetryLater):
+        put(remote, "there")
+    monkeypatch.undo()
+    assert keys() == ["there"]
+    assert get(remote, "there") == b"old"
+
+
+def test_a_leftover_of_a_killed_task_is_taken_up(remote: Storage, keys: Any) -> None:
+    """The temporary key is made of the content, so the same run replaces it and moves it."""
+    system = fsspec.filesystem("memory")
+    moved = []
+
+    class Killed(BaseException):
+        pass
+
+    def die(temporary: str, path: str) -> None:
+        moved.append(temporary)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system, "mv", die)
+        patch.setattr(system, "rm_file", die)
+        with pytest.raises(Killed):
+            put(remote, "target")
+    assert [key for key in keys() if key.endswith(PARTIAL_SUFFIX)] == keys() != []
+    put(remote, "target")
+    assert keys() == ["target"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["memory://elsewhere/x", "{bucket}-other/x", "{bucket}/../x", "{bucket}/./x", "{bucket}", "../x", "/x"],
+)
+def test_a_key_outside_the_roots_is_refused(remote: Storage, bucket: str, url: str) -> None:
+    """No spelling of a key outside the roots is read or written."""
+    for act in (put, get):
+        with pytest.raises(OutsideRoots):
+            act(remote, url.format(bucket=bucket))
+
+
+def test_a_chain_of_file_systems_is_refused(remote: Storage, bucket: str) -> None:
+    """fsspec's `::` cannot lead from a root to somewhere else."""
+    with pytest.raises(OutsideRoots, match="::"):
+        get(remote, f"{bucket}/x::file:///etc/passwd")
+
+
+def test_a_missing_object_is_one_clear_line(remote: Storage) -> None:
+    """As a missing file is."""
+    with pytest.raises(BadInput, match=r"^nothing does not exist"):
+        get(remote, "nothing")
+
+
+def test_a_protocol_without_its_library_says_so() -> None:
+    """The message names what to install."""
+    with pytest.raises(FinalError, match="nosuch"):
+        get(Storage(roots=("nosuch://bucket",)), "x")
+
+
+def test_a_folder_is_sent_file_by_file(remote: Storage, keys: Any) -> None:
+    """A second run finds its work done; a folder of other content is left alone."""
+    fill(remote, "a", "b/c")
+    fill(remote, "a", "b/c")
+    assert keys() == ["folder/a", "folder/b/c"]
+    with pytest.raises(BadInput, match="holds something else"):
+        fill(remote, "other")
+    assert keys() == ["folder/a", "folder/b/c"]
+
+
+def fill(store: Storage, *names: str) -> None:
+    with store.output_folder("folder") as folder:
+        for name in names:
+            with folder.create(name) as file:
+                file.write(name.encode())
+
+
+def test_a_path_is_given_for_an_object(remote: Storage) -> None:
+    """A library that needs a path gets that of a copy."""
+    put(remote, "a", b"content")
+    with remote.local_input("a") as path, open(path, "rb") as file:  # noqa: PTH123 - by path, as a library does
+        assert file.read() == b"content"
+
+
+def test_a_body_runs_on_a_service_as_on_a_disk(remote: Storage, context: Context, keys: Any) -> None:
+    """An operation neither knows nor cares where its files are."""
+    put(remote, "a", b"content" * 1000)
+    result = compress(Compress(source="a", target="b.zst"), remote, context)
+    assert len(get(remote, "b.zst")) == result.bytes
+    assert keys() == ["a", "b.zst"]
