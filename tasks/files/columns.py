@@ -1,0 +1,147 @@
+"""Find the type of a column of text, batch by batch, and convert it.
+
+A type is taken only where it loses nothing: `007`, a number of 20 digits or a mix stays text. Types are
+found over the whole file, so no late value can contradict an early guess (pyarrow's streaming reader infers
+from its first block alone: apache/arrow#46223).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.files.contract import ColumnType
+
+#: What stands for "no value" in a column that is not text.
+NOTHING = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
+
+_MOMENT = pa.timestamp("us")
+_ZONED_MOMENT = pa.timestamp("us", tz="UTC")
+#: In the order in which they are tried.
+_CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _MOMENT, _ZONED_MOMENT)
+#: What a type may turn into when a later batch does not fit: only what also fits every earlier one.
+_WIDER = {pa.int64(): pa.float64(), pa.date32(): _MOMENT}
+#: The types that a declared one may become, the first one where there is no value.
+DECLARED: dict[ColumnType, tuple[Any, ...]] = {
+    "string": (pa.string(),),
+    "int64": (pa.int64(),),
+    "float64": (pa.float64(),),
+    "bool": (pa.bool_(),),
+    "date": (pa.date32(),),
+    "timestamp": (_MOMENT, _ZONED_MOMENT),
+}
+#: Numbers that a double holds to the last digit that is written, and that are written as doubles are.
+_DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+_DECIMAL_CHARACTERS = 24
+_WORD_BOOLEAN = r"^([tT]rue|TRUE|[fF]alse|FALSE)$"
+#: Integers up to here are the same as doubles.
+_EXACT = 2**53
+
+
+@dataclass
+class Column:
+    """Learn the type of one column from its batches, in order; `declared` fixes it."""
+
+    name: str
+    declared: ColumnType | None = None
+    type: Any = None
+    _wide: bool = False
+
+    def learn(self, texts: Any) -> bool:
+        """Take one batch into account; return False where it does not fit the declared type."""
+        if texts.null_count == len(texts) or self.type == pa.string():
+            return True
+        if self.declared:
+            return self._learn_declared(texts)
+        wider = _WIDER.get(self.type)
+        tried: tuple[Any, ...] = _CANDIDATES
+        if self.type is not None:
+            tried = (self.type,) if wider is None or self._wide else (self.type, wider)
+        values = without_nothing(texts)
+        if values.null_count == len(values):
+            return True
+        for candidate in tried:
+            converted = _exactly(values, candidate)
+            if converted is not None:
+                self.type = candidate
+                self._wide = self._wide or _holds_wide(converted)
+                return True
+        self.type = pa.string()
+        return True
+
+    def _learn_declared(self, texts: Any) -> bool:
+        assert self.declared is not None
+        for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
+            if convert(texts, candidate) is not None:
+                self.type = candidate
+                return True
+        return False
+
+    @property
+    def field(self) -> Any:
+        """Return the Arrow field; a column without any value is text unless declared otherwise."""
+        unseen = DECLARED[self.declared][0] if self.declared else pa.string()
+        return pa.field(self.name, self.type if self.type is not None else unseen)
+
+
+def convert(texts: Any, type_: Any) -> Any | None:
+    """Return a column of text as `type_`, or None where a value does not fit."""
+    if type_ == pa.string():
+        return texts
+    try:
+        return without_nothing(texts).cast(type_)
+    except pa.ArrowInvalid:
+        return None
+
+
+def first_misfit(texts: Any, type_: Any) -> int:
+    """Return the index of the first value that `type_` does not fit, by halving."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if convert(texts.slice(low, middle - low), type_) is None:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def without_nothing(texts: Any) -> Any:
+    """Return the column with null for every spelling of no value."""
+    nothing = pc.is_in(texts, value_set=pa.array(NOTHING))
+    return pc.if_else(nothing, pa.scalar(None, pa.string()), texts) if pc.any(nothing).as_py() else texts
+
+
+def _exactly(values: Any, type_: Any) -> Any | None:
+    """Return the values as `type_` if nothing of how they are written is lost, else None."""
+    if type_ == pa.float64() and not _all(_written_as_double(values)):
+        return None
+    if type_ == pa.bool_() and not _all(pc.match_substring_regex(values, _WORD_BOOLEAN)):
+        return None
+    try:
+        converted = values.cast(type_)
+    except pa.ArrowInvalid:
+        return None
+    if type_ == pa.int64() and not _all(pc.equal(converted.cast(pa.string()), values)):
+        return None
+    if type_ == pa.float64() and not _all(pc.is_finite(converted)):
+        return None
+    return converted
+
+
+def _written_as_double(values: Any) -> Any:
+    short = pc.less_equal(pc.binary_length(values), _DECIMAL_CHARACTERS)
+    return pc.and_(short, pc.match_substring_regex(values, _DECIMAL))
+
+
+def _holds_wide(converted: Any) -> bool:
+    """Say whether an integer is among the values that a double could not hold."""
+    if converted.type != pa.int64():
+        return False
+    ends = pc.min_max(converted).as_py()
+    return bool(max(abs(ends["min"]), abs(ends["max"])) > _EXACT)
+
+
+def _all(flags: Any) -> bool:
+    return bool(pc.all(flags).as_py())

@@ -1,0 +1,149 @@
+"""Read CSV in two passes of constant memory: one learns the types over the whole file, one converts."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from tasks.errors import BadInput, TooLarge
+from tasks.files import csv_lines
+from tasks.files.columns import Column, convert, first_misfit
+from tasks.files.contract import ToParquet
+from tasks.files.folders import shown
+from tasks.files.text import Utf8Reader
+
+#: A row must fit a block; a file with longer rows is read again with the second size.
+BLOCK_BYTES = (1024 * 1024, 16 * 1024 * 1024)
+MAX_COLUMNS = 4096
+
+#: Opens the text from its beginning.
+Opener = Callable[..., Utf8Reader]
+
+
+class _RowOverBlock(Exception):
+    pass
+
+
+class CsvRows:
+    """Give the rows of a CSV file as record batches of one schema.
+
+    The first row names the columns. An empty field is no value, `""` in a column of text is an empty text.
+    """
+
+    def __init__(self, job: ToParquet, opener: Opener) -> None:
+        self._job, self._open, self._block = job, opener, BLOCK_BYTES[0]
+        self._names: list[str] = []
+        self._blank_lines = 0
+
+    def schema(self) -> Any:
+        """Read the file once and return the schema of every row; raise `BadInput` with the line at fault."""
+        self._names = self._header()
+        for self._block in BLOCK_BYTES:
+            columns = [Column(name, self._job.types.get(name)) for name in self._names]
+            try:
+                self._learn(columns)
+                return pa.schema([column.field for column in columns])
+            except _RowOverBlock:
+                continue
+        raise self._row_too_long()
+
+    def batches(self, schema: Any) -> Iterator[Any]:
+        """Read the file again, converted; raise `BadInput` if it is no longer what `schema` was made of."""
+        for batch in self._text_batches():
+            columns = [convert(batch.column(at), field.type) for at, field in enumerate(schema)]
+            if any(column is None for column in columns):
+                raise BadInput(f"{self._job.source} changed while it was read: send the task again")
+            yield pa.record_batch(columns, schema=schema)
+
+    def _learn(self, columns: list[Column]) -> None:
+        rows = 0
+        for batch in self._text_batches():
+            for at, column in enumerate(columns):
+                if not column.learn(batch.column(at)):
+                    raise self._misfit(column, batch.column(at), rows)
+            rows += len(batch)
+
+    def _text_batches(self) -> Iterator[Any]:
+        """Yield the rows below the header, every column as text."""
+        with self._explained():
+            reader = pa.csv.open_csv(
+                io.BufferedReader(self._open(again=True), self._block),
+                read_options=pa.csv.ReadOptions(
+                    use_threads=False,
+                    block_size=self._block,
+                    column_names=self._names,
+                    skip_rows=self._blank_lines,
+                    skip_rows_after_names=1,
+                ),
+                parse_options=pa.csv.ParseOptions(delimiter=self._job.delimiter, newlines_in_values=True),
+                convert_options=pa.csv.ConvertOptions(
+                    column_types={name: pa.string() for name in self._names},
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                    check_utf8=False,
+                ),
+            )
+        with reader:
+            while True:
+                with self._explained():
+                    try:
+                        batch = reader.read_next_batch()
+                    except StopIteration:
+                        return
+                yield batch
+
+    def _header(self) -> list[str]:
+        """Return the columns' names: unique, an empty one named by its place."""
+        line, row = csv_lines.header(self._open(), self._job.delimiter, self._job.source)
+        self._blank_lines = line - 1
+        names = [name or f"column_{at}" for at, name in enumerate(row, 1)]
+        where = f"{self._job.source}, line {line},"
+        if len(names) > MAX_COLUMNS:
+            raise TooLarge(f"{where} names {len(names)} columns, over the limit of {MAX_COLUMNS}")
+        for at, name in enumerate(names):
+            if name in names[:at]:
+                first = names.index(name) + 1
+                raise BadInput(f"{where} names columns {first} and {at + 1} both {shown(name)!r}: rename one")
+        if unknown := sorted(set(self._job.types) - set(names)):
+            raise BadInput(f"{where} names no column {shown(unknown[0])!r}, which `types` does")
+        return names
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            if "straddling" in str(error):
+                raise _RowOverBlock from error
+            raise self._misshapen(error) from error
+
+    def _misshapen(self, error: pa.ArrowInvalid) -> BadInput:
+        """Say which line has too few or too many columns."""
+        width = len(self._names)
+        found = csv_lines.first_of_other_width(self._open(), self._job.delimiter, width)
+        if found is None:
+            return BadInput(f"{self._job.source} cannot be read as CSV: {shown(str(error))}")
+        line, columns = found
+        return BadInput(
+            f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
+            "mend the line, or give the right delimiter"
+        )
+
+    def _misfit(self, column: Column, texts: Any, rows_before: int) -> BadInput:
+        kind = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
+        at = first_misfit(texts, column.type if column.type is not None else kind)
+        line = csv_lines.line_of_row(self._open(), self._job.delimiter, rows_before + at)
+        value = shown(texts[at].as_py() or "")
+        where = f"{self._job.source}, line {line}, column {shown(column.name)!r}"
+        return BadInput(f"{where}: {value!r} is no {column.declared}")
+
+    def _row_too_long(self) -> TooLarge:
+        line = csv_lines.first_longer(self._open(), BLOCK_BYTES[-1])
+        return TooLarge(
+            f"{self._job.source}: the row that begins at line {line} is longer than {BLOCK_BYTES[-1]} bytes: "
+            "a quote that is never closed?"
+        )

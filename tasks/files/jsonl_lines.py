@@ -1,0 +1,147 @@
+"""Cut JSONL into blocks of whole lines that can be parsed in bounded memory and on a bounded stack."""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import BadInput, TooLarge
+from tasks.files.folders import shown
+
+BLOCK_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 16 * 1024 * 1024
+#: Deeper input is refused: Parquet's readers take some 100 levels, of which an array needs three; and pyarrow's
+#: parser recurses, so that some ten thousand levels overflow the stack and end the process.
+MAX_DEPTH = 32
+#: Objects times names: so many values at most are held at once, for an absent one takes room as well.
+MAX_CELLS = 4_000_000
+
+_NAME = re.compile(rb'"((?:[^"\\]|\\.)*+)"\s*+:')
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hold whole lines, as they are in the file, and the number of the first; `rows` counts those not blank."""
+
+    url: str
+    first_line: int
+    data: bytes
+    rows: int = 0
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield each line that is not blank with its number."""
+        for number, line in enumerate(self.data.split(b"\n"), self.first_line):
+            if line := line.strip():
+                yield number, line
+
+    def names(self) -> set[bytes]:
+        """Return every name of a value, at any depth; a few too many where a text looks like one."""
+        return set(_NAME.findall(self.data))
+
+    def row_line(self, index: int) -> int:
+        """Return the number of the line that holds the row of this index."""
+        return next(number for at, (number, _) in enumerate(self.lines()) if at == index)
+
+
+def blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
+    """Yield the file in blocks; raise `TooLarge` with the line that fits none."""
+    line, tail = 1, b""
+    while chunk := text.read(BLOCK_BYTES):
+        end = chunk.rfind(b"\n") + 1
+        if len(tail) + (chunk.find(b"\n") if end else len(chunk)) > MAX_LINE_BYTES:
+            raise TooLarge(f"{url}, line {line}, is longer than {MAX_LINE_BYTES} bytes: is this JSONL?")
+        if end:
+            yield Block(url, line, tail + chunk[:end])
+            line, tail = line + chunk.count(b"\n"), chunk[end:]
+        else:
+            tail += chunk
+    if tail:
+        yield Block(url, line, tail)
+
+
+def pieces(block: Block, width: int) -> Iterator[Block]:
+    """Yield a block in pieces whose objects, with up to `width` names each, stay below `MAX_CELLS`.
+
+    Every line is an object from its first to its last character, so no parser can nest across lines: the
+    depth that is checked here is the depth that it meets.
+    """
+    held: list[bytes] = []
+    first, cells, rows = block.first_line, 0, 0
+    for number, line in enumerate(block.data.split(b"\n"), block.first_line):
+        objects = _checked(line.strip(), block.url, number) * width
+        if objects > MAX_CELLS:
+            raise TooLarge(f"{block.url}, line {number}: over {MAX_CELLS} values, counting absent ones")
+        if cells + objects > MAX_CELLS:
+            yield Block(block.url, first, b"\n".join(held), rows)
+            held, first, cells, rows = [], number, 0, 0
+        held.append(line)
+        cells, rows = cells + objects, rows + bool(objects)
+    if rows:
+        yield Block(block.url, first, b"\n".join(held), rows)
+
+
+def parsed(block: Block) -> list[dict[str, Any]]:
+    """Return a block's objects, read by Python; raise `BadInput` with the line and column at fault."""
+    return [_parsed_line(line, block.url, number) for number, line in block.lines()]
+
+
+def _checked(line: bytes, url: str, number: int) -> int:
+    """Return how many objects a line holds; raise `BadInput` unless it is one, and not too deep."""
+    if not line:
+        return 0
+    if line[:1] != b"{" or line[-1:] != b"}":
+        raise _no_object(line, url, number)
+    objects = line.count(b"{")
+    if objects + line.count(b"[") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
+        raise TooLarge(f"{url}, line {number}, nests deeper than {MAX_DEPTH} levels")
+    return objects
+
+
+def _no_object(line: bytes, url: str, number: int) -> BadInput:
+    if line[:1] == b"[":
+        return BadInput(
+            f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
+        )
+    cut = "ends before its object does" if line[:1] == b"{" else "is no JSON object"
+    return BadInput(f"{url}, line {number}, {cut}: {shown(line[:40].decode(errors='replace'))}")
+
+
+def _depth(line: bytes) -> int:
+    depth = deepest = 0
+    for bracket in _TEXT.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):
+        depth += 1 if bracket in b"{[" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _parsed_line(line: bytes, url: str, number: int) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line, object_pairs_hook=_unique, parse_float=_finite)
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+        return row
+    except json.JSONDecodeError as error:
+        fault = f"column {error.colno}: {error.msg}"
+    except UnicodeEncodeError:
+        fault = "an escaped surrogate without its other half is no character"
+    except ValueError as error:
+        fault = str(error)
+    raise BadInput(f"{url}, line {number}, {fault}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("one object has the same name twice")
+    return row
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits[:20]} is too large a number")
+    return number

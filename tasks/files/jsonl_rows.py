@@ -1,0 +1,105 @@
+"""Read JSONL in two passes of constant memory: one learns the types over the whole file, one converts.
+
+pyarrow parses a block at a time; what it cannot (values of several kinds under one name, integers that a
+double would round) goes through Python's parser, slower and exact. A name with values of several kinds
+becomes a column of text that holds them as JSON; texts stay texts, for JSON has no dates.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+
+from tasks.errors import BadInput
+from tasks.files import json_types
+from tasks.files.columns import DECLARED, convert
+from tasks.files.contract import ToParquet
+from tasks.files.folders import shown
+from tasks.files.jsonl_lines import Block, blocks, parsed, pieces
+from tasks.files.text import Utf8Reader
+
+#: So long an integer may not fit 64 bits, and pyarrow would round it.
+_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+
+
+class JsonlRows:
+    """Give the objects of a JSONL file as record batches of one schema; a name that one lacks is null."""
+
+    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader]) -> None:
+        self._job, self._open = job, opener
+        self._types = json_types.Types(job.source)
+
+    def schema(self) -> Any:
+        """Read the file once and return the schema that every object fits."""
+        for block in blocks(self._open(again=True), self._job.source):
+            for piece in pieces(block, len(block.names()) or 1):
+                self._types.learn(_table(piece) or parsed(piece))
+        self._types.finish(self._job.types)
+        return pa.schema([pa.field(name, self._target(name)) for name in self._types.names])
+
+    def batches(self, schema: Any) -> Iterator[Any]:
+        """Read the file again, converted; raise `BadInput` with the line of a value of another type."""
+        readable = self._types.schema()
+        for block in blocks(self._open(again=True), self._job.source):
+            for piece in pieces(block, self._types.leaves):
+                table = None if self._types.mixed else _table(piece, readable)
+                if table is None:
+                    table = self._table_of(parsed(piece), readable)
+                yield from self._declared(table, piece, schema).to_batches()
+
+    def _target(self, name: str) -> Any:
+        declared = self._job.types.get(name)
+        return DECLARED[declared][0] if declared else self._types.types[name]
+
+    def _table_of(self, rows: list[dict[str, Any]], schema: Any) -> Any:
+        for row in rows:
+            for name in self._types.mixed & row.keys():
+                row[name] = _as_text(row[name])
+        try:
+            return pa.Table.from_pylist(rows, schema=schema)
+        except (pa.ArrowException, OverflowError) as error:
+            raise BadInput(f"{self._job.source} changed while it was read: send the task again") from error
+
+    def _declared(self, table: Any, piece: Block, schema: Any) -> Any:
+        """Convert the columns whose type the sender declared."""
+        for at, field in enumerate(schema):
+            if table.schema.field(at).type != field.type:
+                column = table.column(at).combine_chunks()
+                table = table.set_column(at, field, self._converted(column, field, piece))
+        return table
+
+    def _converted(self, column: Any, field: Any, piece: Block) -> Any:
+        texts = column if column.type == pa.string() else column.cast(pa.string())
+        converted = convert(texts, field.type)
+        if converted is None:
+            at = next(at for at in range(len(texts)) if convert(texts.slice(at, 1), field.type) is None)
+            where = f"{self._job.source}, line {piece.row_line(at)}, {shown(field.name)!r}"
+            raise BadInput(f"{where}: {shown(texts[at].as_py())!r} is no {self._job.types[field.name]}")
+        return converted
+
+
+def _table(piece: Block, schema: Any = None) -> Any | None:
+    """Return a piece as pyarrow reads it, or None where Python must tell what is in it, or what is wrong."""
+    if schema is None and _LONG_INTEGER.search(piece.data):
+        return None
+    try:
+        table = pa.json.read_json(
+            io.BytesIO(piece.data),
+            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(piece.data) + 1),
+            parse_options=pa.json.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "error"
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return table if len(table) == piece.rows else None
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

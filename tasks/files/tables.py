@@ -1,0 +1,100 @@
+"""Turn CSV or JSONL into Parquet in constant memory: learn the schema over the whole file, then convert."""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.context import Context
+from tasks.errors import BadInput
+from tasks.files.contract import TableFormat, TableResult, ToParquet
+from tasks.files.csv_rows import CsvRows
+from tasks.files.jsonl_rows import JsonlRows
+from tasks.files.storage import Storage, length_of
+from tasks.files.text import Utf8Reader
+
+#: A row group ends before it holds more than this in memory, however many rows were asked for.
+GROUP_BYTES = 64 * 1024 * 1024
+_ENDINGS: dict[str, TableFormat] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Rows(Protocol):
+    """Read a table twice: `schema` first, then `batches` of that schema."""
+
+    def schema(self) -> Any:
+        """Return the schema that every row fits."""
+
+    def batches(self, schema: Any) -> Iterator[Any]:
+        """Yield all rows as record batches."""
+
+
+def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResult:
+    """Write `job.source` as Parquet to `job.target`, the same bytes on each run.
+
+    Progress is in bytes read, over two passes. Raises `BadInput` with the line and column at fault.
+    """
+    table_format = job.format or _format_of(job.source)
+    with storage.open_input(job.source, empty_allowed=False) as file:
+        rows = _rows(job, table_format, file, context)
+        schema = rows.schema()
+        with storage.open_output(job.target) as output:
+            count = _write(rows.batches(schema), schema, job, output)
+            size = length_of(output)
+    return TableResult(target=job.target, bytes=size, rows=count, columns=len(schema))
+
+
+def _format_of(url: str) -> TableFormat:
+    for ending, table_format in _ENDINGS.items():
+        if url.lower().endswith(ending):
+            return table_format
+    raise BadInput(f"{url} ends in none of {', '.join(_ENDINGS)}: give format='csv' or format='jsonl'")
+
+
+def _rows(job: ToParquet, table_format: TableFormat, file: BinaryIO, context: Context) -> Rows:
+    length = length_of(file)
+    passes = 0
+
+    def advance(consumed: int) -> None:
+        context.checkpoint()
+        context.progress(min((passes - 1) * length + consumed, 2 * length), 2 * length)
+
+    def opener(*, again: bool = False) -> Utf8Reader:
+        nonlocal passes
+        passes += again
+        file.seek(0)
+        return Utf8Reader(file, job.source, job.encoding, advance)
+
+    return CsvRows(job, opener) if table_format == "csv" else JsonlRows(job, opener)
+
+
+def _write(batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO) -> int:
+    """Write all batches in row groups; return the number of rows."""
+    count = 0
+    with pq.ParquetWriter(output, schema, compression=job.compression) as writer:
+        for group in row_groups(batches, schema, job.row_group_rows):
+            writer.write_table(group, row_group_size=job.row_group_rows)
+            count += len(group)
+    return count
+
+
+def row_groups(batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
+    """Gather batches to tables of `rows` rows, of fewer where these would hold over `GROUP_BYTES`."""
+    held: list[Any] = []
+    held_rows = held_bytes = 0
+    for batch in batches:
+        held.append(batch)
+        held_rows, held_bytes = held_rows + len(batch), held_bytes + batch.nbytes
+        if held_rows < rows and held_bytes < GROUP_BYTES:
+            continue
+        table = pa.Table.from_batches(held, schema)
+        while len(table) >= rows:
+            yield table.slice(0, rows)
+            table = table.slice(rows)
+        if table.nbytes >= GROUP_BYTES:
+            yield table
+            table = table.slice(len(table))
+        held = table.to_batches()
+        held_rows, held_bytes = len(table), table.nbytes
+    if held_rows:
+        yield pa.Table.from_batches(held, schema)

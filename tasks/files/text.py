@@ -1,0 +1,100 @@
+"""Read a text file as UTF-8, whatever its encoding, and name the line where that is not possible."""
+
+import codecs
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from tasks.errors import BadInput
+from tasks.files.signatures import HEAD_BYTES, told_by
+
+_CHUNK = 1024 * 1024
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class Utf8Reader(io.RawIOBase):
+    """Give a text file as UTF-8, without byte order mark and with its last line ended, in chunks.
+
+    `advance` is called with the bytes consumed so far, once a chunk. Reading raises `BadInput` with the line
+    of the first byte that the encoding does not allow, or of a zero byte. Closing it leaves the file open.
+    """
+
+    def __init__(self, file: BinaryIO, url: str, encoding: str, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self._file, self._url, self._encoding, self._advance = file, url, encoding, advance
+        self._decoder = _decoder(encoding)
+        self._as_it_is = codecs.lookup(encoding).name == "utf-8"
+        self._ready = memoryview(b"")
+        self._line, self._consumed, self._ended, self._broken = 1, 0, False, False
+
+    def readable(self) -> bool:
+        """Say that this can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as what is decoded reaches; 0 only at the end of the file."""
+        while not self._ready and not self._ended:
+            self._take()
+        taken = min(len(buffer), len(self._ready))
+        buffer[:taken] = self._ready[:taken]
+        self._ready = self._ready[taken:]
+        return taken
+
+    def _take(self) -> None:
+        chunk = self._file.read(_CHUNK)
+        if not self._consumed:
+            self._refuse_another_format(chunk[:HEAD_BYTES])
+        self._ready = memoryview(self._converted(chunk))
+        self._consumed += len(chunk)
+        self._ended = not chunk
+        self._advance(self._consumed)
+
+    def _converted(self, chunk: bytes) -> bytes:
+        """Return a chunk as UTF-8; an empty one ends the file."""
+        try:
+            text = self._decoder.decode(chunk, final=not chunk)
+            converted = chunk if self._as_it_is else text.encode()
+        except UnicodeError as error:
+            raise self._undecodable(chunk, error) from error
+        if not self._consumed:
+            converted = converted.removeprefix(codecs.BOM_UTF8)
+        if (zero := converted.find(b"\0")) >= 0:
+            line = self._line + converted.count(b"\n", 0, zero)
+            raise BadInput(
+                f"{self._url}, line {line}, holds a zero byte: this is no text in {self._encoding}"
+            )
+        self._line += converted.count(b"\n")
+        if converted:
+            self._broken = converted[-1:] not in (b"\n", b"\r")
+        return converted if chunk or not self._broken else converted + b"\n"
+
+    def _undecodable(self, chunk: bytes, error: UnicodeError) -> BadInput:
+        start, wrong = 0, "what stands there"
+        if isinstance(error, UnicodeDecodeError):
+            # What the decoder kept of the last chunk stands before this one in the error's object.
+            start = max(0, error.start - (len(error.object) - len(chunk)))
+            wrong = f"byte 0x{error.object[error.start]:02x}"
+        line = self._line + chunk.count(b"\n", 0, start)
+        tip = "give the encoding that the file has, such as encoding='cp1252' or 'utf-16'"
+        return BadInput(f"{self._url}, line {line}: {wrong} is not {self._encoding}: {tip}")
+
+    def _refuse_another_format(self, head: bytes) -> None:
+        if what := told_by(head):
+            raise BadInput(f"{self._url} is no text: it looks like {what}")
+        if self._as_it_is and head.startswith(_UTF16_MARKS):
+            raise BadInput(
+                f"{self._url} is not {self._encoding}: it looks like UTF-16, give encoding='utf-16'"
+            )
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    """Return a strict decoder of a text encoding; codecs that make bytes of bytes are not known here."""
+    try:
+        with suppress(UnicodeError):
+            b"a".decode(encoding)
+        return codecs.getincrementaldecoder(encoding)("strict")
+    except LookupError as error:
+        raise BadInput(
+            f"no text encoding is called {encoding!r}: name one such as 'utf-8' or 'cp1252'"
+        ) from error
