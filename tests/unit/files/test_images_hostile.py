@@ -23,7 +23,7 @@ from tasks.files.storage import Storage
 from tasks.settings import Files
 
 Names = Callable[[], list[str]]
-BODIES = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+BODIES: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
 
 
 def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
