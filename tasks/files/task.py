@@ -12,7 +12,9 @@ from tasks.files.contract import (
     ConvertImage,
     FileResult,
     ImageResult,
+    TableResult,
     Thumbnail,
+    ToParquet,
 )
 from tasks.files.storage import storage
 
@@ -47,3 +49,11 @@ def compress(job: Compress, context: Context) -> FileResult:
     from tasks.files import compression
 
     return compression.compress(job, storage(), context)
+
+
+@body(ToParquet)
+def to_parquet(job: ToParquet, context: Context) -> TableResult:
+    """Turn a CSV or JSONL file into Parquet."""
+    from tasks.files import tables
+
+    return tables.to_parquet(job, storage(), context)

@@ -53,7 +53,7 @@ def main() -> None:
         count = make_material(arguments.folder, Path(scratch))
         length = statistics.mean(path.stat().st_size for path in Path(scratch).glob("[0-9].jpg")) / 1e6
         print(
-            f"{count} photographs of 4000 x 3000, {length:.1f} MB as JPEG in the mean; {RUNS} runs after a first"
+            f"{count} photographs, 12 MP and {length:.1f} MB as JPEG in the mean; {RUNS} runs after a first"
         )
         print("processor seconds a photograph, MB of memory at the peak, length of the result pillow/pyvips")
         print(f"{'job':<26}{'pillow s':>10}{'pyvips s':>10}{'pillow MB':>11}{'pyvips MB':>11}{'size':>14}")
@@ -130,7 +130,7 @@ def _pillow() -> Callable[[str, str, int | None], None]:
     from PIL import Image, ImageOps
 
     Image.init()
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "jpg": {"quality": 82, "optimize": True},
         "png": {"compress_level": 6},
         "webp": {"quality": 82},
@@ -151,7 +151,7 @@ def _pyvips() -> Callable[[str, str, int | None], None]:
 
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "jpg": {"Q": 82, "optimize_coding": True},
         "png": {"filter": "all"},
         "webp": {"Q": 82},
