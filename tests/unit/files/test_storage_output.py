@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -271,3 +272,24 @@ def test_a_library_that_needs_a_path_gets_one(store: Storage, root: Path) -> Non
     with store.local_input("target") as path:
         assert Path(path).read_bytes() == b"by path"
     assert [entry.name for entry in root.iterdir()] == ["target"]
+
+
+def test_no_descriptor_is_left_open(store: Storage, root: Path) -> None:
+    """A child process runs thousands of tasks, of which many fail."""
+    (root / "file").write_text("x")
+    (root / "folder").mkdir()
+
+    def run_all() -> None:
+        for url in ("a/b/target", "file/target", "folder", "n" * 300, "../x"):
+            with suppress(BadInput):
+                write(store, url)
+            with suppress(BadInput), store.open_input(url):
+                pass
+            with suppress(BadInput), store.output_folder(url):
+                raise BadInput("x")
+
+    run_all()
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(20):
+        run_all()
+    assert len(list(Path("/dev/fd").iterdir())) == before
