@@ -51,7 +51,7 @@ def mailbox(text: str) -> Mailbox:
 
 
 def _split(text: str) -> tuple[str, str]:
-    if not text.endswith(">"):
+    if not text.endswith(">") or "<" not in text:
         return "", text
     before, _, bare = text[:-1].rpartition("<")
     name = before.strip()

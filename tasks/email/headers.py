@@ -20,6 +20,7 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 def text_line(name: str, value: str) -> bytes:
     """Return the lines of a header that holds text, such as Subject."""
+    _check(name, value)
     return _line(name, _encoded(value) if _needs_encoding(value) else value)
 
 
@@ -52,11 +53,15 @@ def _written(box: Mailbox) -> str:
     return f'"{escaped}" <{box.address}>'
 
 
-def _line(name: str, value: str) -> bytes:
+def _check(name: str, value: str) -> None:
     try:
         one_line(value, tabs_allowed=True)
     except ValueError as error:
         raise BadInput(f"the header {name} {error}") from None
+
+
+def _line(name: str, value: str) -> bytes:
+    _check(name, value)
     return _folded(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 

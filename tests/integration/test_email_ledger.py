@@ -54,7 +54,7 @@ def test_claim_of_the_dead_is_taken_over(ledger, eventually):
 
 
 def test_overtaken_owner_ends_nobody_elses_claim(ledger, eventually):
-    """One who lost the claim may still say what the server answered, but neither ends nor forgets the new claim."""
+    """One who lost the claim may say what the server answered, but ends nobody else's claim."""
     ledger.claim("m", "late", seconds=0.05)
     eventually(lambda: ledger.claim("m", "b", seconds=30).state == "taken")
     ledger.record("m", "late", {"bob@example.org": ACCEPTED}, sent=False)

@@ -1,4 +1,4 @@
-"""Check the SMTP conversation against a real server: encryption, login, answers, connections that are kept or break."""
+"""Check the SMTP conversation against a real server: encryption, login, answers, connections."""
 
 import os
 import ssl
@@ -78,7 +78,7 @@ def server_tls(authority) -> ssl.SSLContext:
 
 
 def test_message_arrives_as_it_was_made(sink, shelf):
-    """The server gets the sender, the recipients and exactly the bytes, dots at the start of lines included."""
+    """The server gets sender, recipients and exactly the bytes, dots at the start of lines included."""
     delivery = send(shelf, "bob@example.org", "eve@example.org")
     assert delivery.accepted == ("bob@example.org", "eve@example.org")
     [taken] = sink.taken
@@ -159,7 +159,7 @@ def test_new_connection_that_breaks_is_retried_later(sink, shelf):
 
 @pytest.mark.parametrize("where", ["354", "DATA"])
 def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, shelf, where):
-    """Once the message was on its way, a break is reported as a doubt, and even a kept connection is not replaced."""
+    """Once the message was on its way, a break is a doubt, and the message is not sent again at once."""
     send(shelf)
     sink.answers[where] = ["abort"]
     with pytest.raises(Broken, match="may arrive twice") as caught:
@@ -168,9 +168,11 @@ def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, she
     assert len(sink.peers) == 1
 
 
-@pytest.mark.parametrize(("where", "named"), [("MAIL", "the sender"), ("354", "the message"), ("DATA", "the message")])
+@pytest.mark.parametrize(
+    ("where", "named"), [("MAIL", "the sender"), ("354", "the message"), ("DATA", "the message")]
+)
 def test_answers_decide_between_later_and_never(sink, shelf, where, named):
-    """4xx to the whole message is RetryLater, 5xx FinalError, each with the server's words; the connection lives on."""
+    """4xx to the message is RetryLater, 5xx FinalError, in the server's words; the connection lives on."""
     sink.answers[where] = ["451 come back", "554 never"]
     with pytest.raises(RetryLater, match=f"{named}.*451 come back") as later:
         send(shelf)
@@ -182,7 +184,7 @@ def test_answers_decide_between_later_and_never(sink, shelf, where, named):
 
 
 def test_recipients_are_answered_one_by_one(sink, shelf):
-    """One accepted, one refused for good, one put off: the message goes to the first, the others keep their answers."""
+    """One accepted, one refused, one put off: the message goes to the first, each has its answer."""
     sink.answers["no@example.org"] = ["550 no such user"]
     sink.answers["full@example.org"] = ["452 mailbox full"]
     delivery = send(shelf, "bob@example.org", "no@example.org", "full@example.org")
@@ -229,7 +231,7 @@ def test_starttls_and_tls_verify_the_server(server_tls, ca_file):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("how", ["starttls", "tls"])
 def test_unknown_authority_is_refused(server_tls, how):
-    """A certificate that nobody vouches for ends the attempt: nothing is sent, and the error names the setting."""
+    """A certificate that nobody vouches for ends the attempt, and the error names the setting."""
     with mail_sink(**{how: server_tls}) as sink:
         with pytest.raises(ServerRefuses, match="MILLPOND_SMTP__CA_FILE"):
             send(Shelf(smtp(sink.port, security=how)))
@@ -257,7 +259,7 @@ def test_login(server_tls, ca_file):
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH")
 def test_refused_login_is_not_repeated_by_every_message(server_tls, ca_file, clock):
-    """A wrong password is said in words, without the password, and the server is asked again only after a while."""
+    """A wrong password is said in words, without it, and the server is asked again only after a while."""
     login = {"username": "ann", "password": SecretStr("hunter2")}
     with mail_sink(tls=server_tls, auth_required=True) as sink:
         shelf = Shelf(smtp(sink.port, security="tls", ca_file=ca_file, **login), clock=clock)
@@ -276,7 +278,7 @@ def test_refused_login_is_not_repeated_by_every_message(server_tls, ca_file, clo
 
 
 def test_address_outside_ascii_needs_smtputf8():
-    """Such an address goes to a server that offers SMTPUTF8, and is FinalError, in words, for one that does not."""
+    """Such an address goes to a server that offers SMTPUTF8, and is FinalError for one that does not."""
     mail = envelope("jörg@example.org", utf8=True)
     with mail_sink() as sink:
         shelf = Shelf(smtp(sink.port))
@@ -291,7 +293,7 @@ def test_address_outside_ascii_needs_smtputf8():
 
 
 def test_child_of_a_fork_leaves_its_parents_connection_alone(sink):
-    """A forked child gets a shelf of its own, and what it sends does not disturb the parent's conversation."""
+    """A forked child gets a shelf of its own, and does not disturb its parent's conversation."""
     settings = smtp(sink.port)
     send(shelf_for(settings))
     child = os.fork()

@@ -1,0 +1,201 @@
+"""Check the bytes of a mail: the same each time, no header from outside, no line break that is not CRLF."""
+
+import re
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tasks.email.contract import SendEmail
+from tasks.email.message import Content, Envelope, Loaded, compose
+from tasks.errors import BadInput
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+OURS = {
+    "Date",
+    "Message-ID",
+    "From",
+    "To",
+    "Subject",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+}
+
+#: Text that attacks headers: line breaks in every spelling, encoded words, separators, surrogates.
+hostile = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "\r\nBcc: eve@example.org",
+                "\n",
+                "\r",
+                "\0",
+                "\x85",
+                "\u2028",
+                "\r\n\r\n<script>",
+                "\r\n.\r\n",
+                "=?utf-8?q?a=0D=0ABcc:_eve=40example.org?=",
+                "=?utf-8?b?DQpCY2M6IGVAeC5vcmc=?=",
+                "=?",
+                "?=",
+                ":",
+                " ",
+                "\t",
+                "\ud800",
+                '"',
+                "\\",
+                "<",
+                ">",
+                ",",
+                ";",
+                "(",
+                "é",
+                "漢",
+                "\U0001f4a9",
+                "a" * 90,
+                " " * 90,
+            ]
+        ),
+        st.text(max_size=20),
+    ),
+    max_size=8,
+).map("".join)
+
+
+def mail(**changes) -> SendEmail:
+    return SendEmail(**{"sender": "ann@example.org", "to": "bob@example.org", "text": "hello", **changes})
+
+
+def made(
+    job: SendEmail, *attachments: Loaded, task_id: str = "t-1", content: Content | None = None
+) -> Envelope:
+    content = content or Content(job.subject, job.text, job.html)
+    return compose(job, content, attachments, task_id=task_id, domain="mail.example.org", now=NOW)
+
+
+def header_names(payload: bytes) -> list[str]:
+    """Read the names as the simplest receiver would: lines up to the first empty one, folds left out."""
+    head = payload.split(b"\r\n\r\n", 1)[0]
+    return [line.split(b":")[0].decode() for line in head.split(b"\r\n") if line[:1] not in (b" ", b"\t")]
+
+
+def test_same_task_gives_the_same_bytes():
+    """Made twice, a mail with attachments is the same to the byte, under the task's own Message-ID."""
+    job = mail(html="<p>hello</p>")
+    attachment = Loaded("a.txt", None, b"data")
+    first, second = made(job, attachment), made(job, attachment)
+    assert first == second
+    assert first.message_id == "<t-1@mail.example.org>"
+    assert made(job, attachment, task_id="t-2").message_id != first.message_id
+
+
+@pytest.mark.parametrize("task_id", ["a b", "a>\r\nX: y", "", "é", "x" * 500])
+def test_any_task_id_makes_a_message_id(task_id):
+    """A task id that may not stand in a Message-ID is replaced by its digest, the same each time."""
+    assert re.fullmatch(r"<[0-9a-f]{64}@mail\.example\.org>", made(mail(), task_id=task_id).message_id)
+
+
+def test_hidden_copies_are_in_the_envelope_alone():
+    """Nobody in bcc appears in the bytes; a mail to hidden recipients only names none."""
+    envelope = made(mail(bcc="eve@example.org"))
+    assert envelope.recipients == ("bob@example.org", "eve@example.org")
+    assert b"eve" not in envelope.payload
+    hidden = made(SendEmail(sender="ann@example.org", bcc="eve@example.org", text="x"))
+    assert b"To: undisclosed-recipients:;\r\n" in hidden.payload
+    assert b"eve" not in hidden.payload
+
+
+@given(subject=hostile, header=hostile, name=hostile, body=hostile)
+def test_no_text_becomes_a_header(subject, header, name, body):
+    """Whatever subject, header, display name and body hold, the mail has the headers meant and no others."""
+    try:
+        job = mail(subject=subject, headers={"X-Note": header}, to=[f'"{name}" <bob@example.org>'], text=body)
+    except (ValidationError, UnicodeEncodeError):
+        return
+    check(made(job).payload, OURS | {"X-Note"})
+
+
+@given(subject=hostile, body=hostile)
+def test_no_rendered_text_becomes_a_header(subject, body):
+    """What templates make is held to the same rule: BadInput, or a mail with the headers meant."""
+    try:
+        envelope = made(mail(), content=Content(subject, body, None))
+    except BadInput:
+        return
+    check(envelope.payload, OURS)
+
+
+def check(payload: bytes, names: set[str]) -> None:
+    assert sorted(header_names(payload)) == sorted(names)
+    assert set(message_from_bytes(payload, policy=default).keys()) == names
+    assert b"\0" not in payload
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", payload)
+    assert max(map(len, payload.split(b"\r\n"))) <= 998
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=200))
+def test_subject_reads_back(subject):
+    """A receiver sees the subject that was given, whatever letters are in it."""
+    read = message_from_bytes(made(mail(subject=subject)).payload, policy=default)["Subject"]
+    assert " ".join(str(read).split()) == " ".join(subject.split())
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=300))
+def test_body_reads_back(text):
+    """A receiver reads the text that was given, but for the spelling of its line ends."""
+    read = message_from_bytes(made(mail(text=text)).payload, policy=default).get_content()
+    assert re.sub("\r\n|\r", "\n", read).rstrip("\n") == re.sub("\r\n|\r", "\n", text).rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "subject", ["a\r\nBcc: eve@example.org", "a\nb", "é\nb", "a\0b", "a\u2028b", "\ud800"]
+)
+def test_rendered_subject_of_two_lines_is_bad_input(subject):
+    """A value in a CSV that holds a line break does not reach the header, encoded or not."""
+    with pytest.raises(BadInput, match="Subject"):
+        made(mail(), content=Content(subject, "x", None))
+
+
+def test_long_words_in_headers_are_not_broken():
+    """A List-Unsubscribe of 300 characters stays one word on one line."""
+    url = f"<https://example.org/{'u' * 300}>"
+    payload = made(mail(headers={"List-Unsubscribe": url})).payload
+    assert url.encode() in payload
+
+
+def test_many_recipients_are_folded():
+    """Eighty addresses stand on lines of at most 78 characters, all of them."""
+    people = [f"Person Number {n} <person{n}@example.org>" for n in range(80)]
+    payload = made(mail(to=people)).payload
+    assert max(map(len, payload.split(b"\r\n"))) <= 78
+    assert message_from_bytes(payload, policy=default)["To"].addresses[79].addr_spec == "person79@example.org"
+
+
+def test_attachments_keep_name_type_and_bytes():
+    """An attachment arrives with its name in any script, its type, guessed or given, and its bytes."""
+    loaded = [
+        Loaded("bericht für é.pdf", None, bytes(range(256))),
+        Loaded("x.bin", "image/png", b"--=_\r\n.\r\n"),
+    ]
+    message = message_from_bytes(made(mail(html="<p>x</p>"), *loaded).payload, policy=default)
+    seen = [
+        (part.get_filename(), part.get_content_type(), part.get_content())
+        for part in message.iter_attachments()
+    ]
+    assert seen == [
+        ("bericht für é.pdf", "application/pdf", bytes(range(256))),
+        ("x.bin", "image/png", b"--=_\r\n.\r\n"),
+    ]
+    assert message.get_body(("html",)).get_content().strip() == "<p>x</p>"
+
+
+def test_smtputf8_is_asked_for_only_where_needed():
+    """A domain or name outside ASCII needs nothing; a local part does."""
+    assert not made(mail(to="Jörg <joerg@müller.de>")).needs_smtputf8
+    for field in ("sender", "to", "bcc", "reply_to"):
+        assert made(mail(**{field: "jörg@example.org"})).needs_smtputf8
