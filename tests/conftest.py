@@ -2,8 +2,9 @@
 
 `server` is a Valkey; a test that takes `each_server` runs on every server that Millpond supports. `url` and
 `store` are a fresh database of `server` under a fresh key prefix, so nothing is ever flushed; `each_url` and
-`each_store` are the same on every server. A server that is not installed skips its tests at home and fails
-them in CI.
+`each_store` are the same on every server. `pond` is an embedded set-up for a module, as its `POND` says;
+the workers of tests know the kinds of tests/kinds as well. A server that is not installed skips its tests at
+home and fails them in CI.
 """
 
 import itertools
@@ -15,11 +16,14 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn, TypeVar
 
+import psutil
 import pytest
 
 from broker.connection import Store, connect
 from tasks.errors import StartError
+from tasks.settings import Settings
 from worker import valkey as private
+from worker.embedded import Embedded, embedded
 from worker.valkey import Server
 
 T = TypeVar("T")
@@ -113,6 +117,40 @@ def each_store(each_url: str, prefix: str) -> Iterator[Store]:
     opened = connect(each_url, prefix=prefix)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def kinds_path() -> Iterator[None]:
+    """Let this process and the workers that it starts import the kinds of tests/kinds."""
+    folder = str(Path(__file__).parent / "kinds")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setenv("PYTHONPATH", folder)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pond(
+    request: pytest.FixtureRequest, kinds_path: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Embedded]:
+    """Run an embedded set-up for a module; its `POND` holds arguments of `embedded`, and `settings`."""
+    wanted = {"pools": ["default"], **getattr(request.module, "POND", {})}
+    changed = {"kinds": ("pond_kinds",), "drain_seconds": 5, **wanted.pop("settings", {})}
+    with embedded(Settings(**changed), **wanted) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def alive() -> Callable[[list[psutil.Process]], list[psutil.Process]]:
+    """Return `alive(processes)`: those that still run; one that only waits to be reaped does not."""
+
+    def runs(process: psutil.Process) -> bool:
+        try:
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    return lambda processes: [each for each in processes if runs(each)]
 
 
 @pytest.fixture(scope="session")

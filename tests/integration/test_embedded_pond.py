@@ -1,0 +1,57 @@
+"""The embedded set-up as a library: ready when entered, nothing lost when left, clear when it fails."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producer.client import Client
+from tasks.errors import SettingsError, StartError
+from tasks.settings import Settings
+from worker.embedded import embedded
+
+Eventually = Callable[..., Any]
+OWN_KINDS = ("pond_kinds",)
+
+
+@pytest.mark.usefixtures("kinds_path")
+def test_what_was_not_done_is_done_after_the_next_start(tmp_path: Path, eventually: Eventually) -> None:
+    """A task that nobody ran is in the folder, and the next set-up in that folder runs it."""
+    from pond_kinds import Gate
+
+    data, gate = tmp_path / "data", Gate(folder=str(tmp_path), name="kept")
+    (tmp_path / "kept.open").touch()
+    settings = Settings(kinds=OWN_KINDS)
+    with embedded(settings, pools=[], data_dir=data) as pond, Client(pond.url) as client:
+        client.send(gate)
+    with embedded(settings, pools=["default"], data_dir=data) as pond:
+        eventually(lambda: (tmp_path / "kept.done").exists())
+        assert set(pond.pids) == {"valkey", "pools"}
+
+
+def test_a_configured_broker_is_used(url: str, tmp_path: Path) -> None:
+    """Where the settings name a broker, none is started, and a temporary folder is gone afterwards."""
+    with embedded(Settings(broker_url=url), pools=[]) as pond:
+        assert pond.url == url
+        assert pond.pids == {}
+        assert pond.data_dir.is_dir()
+    assert not pond.data_dir.exists()
+
+
+def test_a_pool_that_cannot_start_is_named_with_its_reason(tmp_path: Path) -> None:
+    """A worker that dies before it is ready ends the start, in one line with the worker's last one."""
+    broken = Settings(kinds=("no_such_module_of_mine",))
+    expected = r"^pool=default process=1 ended with exit code 1 .*No module named 'no_such_module_of_mine'$"
+    with pytest.raises(StartError, match=expected), embedded(broken, pools=["default"], data_dir=tmp_path):
+        pytest.fail("it must not be entered")
+
+
+def test_an_unknown_pool_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """A mistyped pool costs no start: the error names the pools there are."""
+    with (
+        pytest.raises(SettingsError, match="no pool is named 'emial'; there are: default, email, files"),
+        embedded(Settings(), pools=["emial"], data_dir=tmp_path / "data"),
+    ):
+        pytest.fail("it must not be entered")
+    assert not (tmp_path / "data").exists()

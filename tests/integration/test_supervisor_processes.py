@@ -1,0 +1,154 @@
+"""The supervisor, with real workers: restart what dies, drain, keep the deadline, leave nothing behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psutil
+import pytest
+
+from broker.connection import connect
+from broker.status import depth
+from producer.client import Client
+from tasks.settings import Settings, environment
+
+Eventually = Callable[..., Any]
+Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
+
+
+@dataclass
+class Supervised:
+    """A running supervisor, and what a test does to it."""
+
+    url: str
+    folder: Path
+    eventually: Eventually
+    process: "subprocess.Popen[bytes]" = field(repr=False)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def gate(self, name: str) -> int:
+        """Send a task that waits for its gate; return the process id of the worker that runs it."""
+        from pond_kinds import Gate
+
+        with Client(self.url) as client:
+            client.send(Gate(folder=str(self.folder), name=name))
+        started = self.folder / f"{name}.started"
+        return int(self.eventually(lambda: started.exists() and started.read_text()))
+
+    def open(self, name: str) -> None:
+        (self.folder / f"{name}.open").touch()
+
+    def done(self, name: str) -> bool:
+        return (self.folder / f"{name}.done").exists()
+
+    def ended(self, within_seconds: float) -> int:
+        return self.process.wait(within_seconds)
+
+
+@pytest.fixture
+def supervised(
+    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> Iterator[Callable[..., Supervised]]:
+    """Start supervisors of the pool `default`, ready; what is left of them at the end is killed."""
+    started: list[Supervised] = []
+
+    def start(*, drain_seconds: float = 30, **pool: Any) -> Supervised:
+        table = {"pools": {"default": {"concurrency": 2, **pool}}}
+        chosen = Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=drain_seconds, table=table)
+        reading, writing = os.pipe()
+        argv = [sys.executable, "-P", "-m", "worker.supervisor", "default", "--ready-fd", str(writing)]
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                argv, env=environment(chosen), pass_fds=[writing], stdout=log, stderr=log
+            )
+        os.close(writing)
+        running = Supervised(url, tmp_path, eventually, process)
+        started.append(running)
+        with os.fdopen(reading) as said:
+            assert said.readline() == "ready\n", running.log()
+        return running
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            for each in running.family():
+                each.kill()
+            running.process.kill()
+            running.process.wait()
+
+
+def test_a_killed_process_is_replaced(supervised: Callable[..., Supervised], eventually: Eventually) -> None:
+    """Another process takes the place of one that was killed, does the work, and the log says why."""
+    running = supervised()
+    killed = running.workers()[0]
+    killed.kill()
+    eventually(lambda: "starting it again" in running.log())
+    assert f"pid={killed.pid} was killed by SIGKILL" in running.log()
+    assert running.gate("after") != killed.pid
+    running.open("after")
+    eventually(lambda: running.done("after"))
+
+
+def test_a_drain_lets_the_running_task_finish(
+    supervised: Callable[..., Supervised], eventually: Eventually
+) -> None:
+    """SIGTERM: the task that runs finishes, nothing new starts, and the exit code is 0."""
+    running = supervised()
+    running.gate("runs")
+    running.process.terminate()
+    eventually(lambda: "draining" in running.log())
+    running.open("runs")
+    assert running.ended(within_seconds=15) == 0
+    assert running.done("runs")
+
+
+def test_a_drain_gives_back_what_does_not_end(
+    supervised: Callable[..., Supervised], eventually: Eventually
+) -> None:
+    """At the deadline a task that still runs goes back to its queue, and the exit code is 0 all the same."""
+    running = supervised(drain_seconds=0.5)
+    running.gate("stuck")
+    running.process.terminate()
+    assert running.ended(within_seconds=10) == 0
+    counts = depth(connect(running.url), "default")
+    assert (counts.ready, counts.held) == (1, 0)
+
+
+def test_a_second_signal_does_not_wait(supervised: Callable[..., Supervised], eventually: Eventually) -> None:
+    """With half a minute left to drain, a second SIGTERM ends everything in seconds."""
+    running = supervised(executor="prefork")
+    running.gate("stuck")
+    begun, family = monotonic(), running.family()
+    running.process.terminate()
+    eventually(lambda: "draining" in running.log() and "Warm shutdown" in running.log())
+    running.process.terminate()
+    running.ended(within_seconds=10)
+    assert monotonic() - begun < 10
+    assert not alive(family)
+
+
+@pytest.mark.parametrize("executor", ["threads", "prefork"])
+def test_a_killed_supervisor_leaves_nothing_behind(
+    executor: str, supervised: Callable[..., Supervised], eventually: Eventually, alive: Alive
+) -> None:
+    """Workers and their children, busy ones too, go with a supervisor that is killed."""
+    running = supervised(executor=executor)
+    running.gate("busy")
+    family = running.family()
+    assert len(family) == (3 if executor == "prefork" else 1)
+    running.process.kill()
+    running.process.wait()
+    eventually(lambda: not alive(family))

@@ -1,0 +1,122 @@
+"""The supervisor, with processes that misbehave in ways a worker rarely does: cheap shells in their place."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psutil
+import pytest
+
+Eventually = Callable[..., Any]
+Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
+
+#: Supervise shells that run the script given, with the stop deadline given, as a program of its own.
+PROGRAM = """
+import sys
+from worker.member import Member
+from worker.supervisor import Supervisor, log_to_stderr
+
+def command(ready_fd):
+    return ["/bin/sh", "-c", sys.argv[1].replace("READY", str(ready_fd))]
+
+log_to_stderr()
+sys.exit(Supervisor([Member("p", n, command) for n in (1, 2)], float(sys.argv[2])).run())
+"""
+OBEDIENT = "echo >&READY; exec sleep 60"
+DEAF = 'trap "" TERM; echo >&READY; sleep 60 & wait; wait'
+WITH_A_CHILD = "echo >&READY; sleep 60 & wait"
+
+
+@pytest.fixture
+def supervise(tmp_path: Path, eventually: Eventually) -> Iterator[Callable[..., "Shells"]]:
+    """Start supervisors of two shells each, ready."""
+    started: list[Shells] = []
+
+    def start(script: str, stop_seconds: float = 30) -> Shells:
+        log = tmp_path / "log"
+        with log.open("wb") as sink:
+            argv = [sys.executable, "-c", PROGRAM, script, str(stop_seconds)]
+            shells = Shells(subprocess.Popen(argv, stderr=sink), log)
+        started.append(shells)
+        return shells
+
+    yield start
+    for shells in started:
+        if shells.process.poll() is None:
+            shells.process.kill()
+            shells.process.wait()
+
+
+class Shells:
+    """A running supervisor of shells."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def logged(self, words: str) -> int:
+        return self._log.read_text().count(words)
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+def test_one_that_does_not_listen_is_killed_at_the_deadline(
+    supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
+) -> None:
+    """Whatever the processes do, the supervisor ends at its deadline, with 1, and nothing of them is left."""
+    shells = supervise(DEAF, stop_seconds=0.5)
+    eventually(lambda: shells.logged("takes messages") == 2)
+    family, begun = shells.family(), monotonic()
+    shells.process.terminate()
+    assert shells.process.wait(10) == 1
+    assert monotonic() - begun < 5
+    assert shells.logged("killed; what it held is delivered again") == 2
+    assert not alive(family)
+
+
+def test_what_a_dead_process_had_started_goes_with_it(
+    supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
+) -> None:
+    """A process that is killed takes along what it had started itself, and is replaced."""
+    shells = supervise(WITH_A_CHILD)
+    eventually(lambda: shells.logged("takes messages") == 2 and len(shells.family()) == 4)
+    shell = psutil.Process(shells.process.pid).children()[0]
+    (orphan,) = shell.children()
+    shell.kill()
+    eventually(lambda: shells.logged("takes messages") == 3)
+    eventually(lambda: not alive([orphan]))
+
+
+def test_one_that_dies_at_once_is_not_started_in_a_loop(
+    supervise: Callable[..., Shells], eventually: Eventually
+) -> None:
+    """A process that cannot start is tried again ever more seldom; each time the log says how it ended."""
+    shells = supervise("exit 3")
+    eventually(lambda: shells.logged("ended with exit code 3; starting it again in 1.0 s") == 2)
+    assert shells.logged("started") == 4
+    shells.process.terminate()
+    assert shells.process.wait(10) == 0
+
+
+def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventually: Eventually) -> None:
+    """SIGHUP: each process is asked to end and followed by a new one, without a wait."""
+    shells = supervise(OBEDIENT)
+    eventually(lambda: shells.logged("takes messages") == 2)
+    before = {each.pid for each in shells.family()}
+    shells.process.send_signal(signal.SIGHUP)
+    eventually(lambda: shells.logged("takes messages") == 4)
+    assert shells.logged("starting it again in 0.0 s") == 2
+    assert not before & {each.pid for each in shells.family()}
+
+
+def test_interrupt_drains_like_terminate(supervise: Callable[..., Shells], eventually: Eventually) -> None:
+    """Ctrl-C on `millpond worker` ends it as SIGTERM does."""
+    shells = supervise(OBEDIENT)
+    eventually(lambda: shells.logged("takes messages") == 2)
+    shells.process.send_signal(signal.SIGINT)
+    assert shells.process.wait(10) == 0

@@ -1,0 +1,45 @@
+"""Kinds for the tests of workers: one that waits at a gate until the test opens it, one with a secret."""
+
+import os
+from pathlib import Path
+from time import monotonic, sleep
+
+from pydantic import Field
+
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.contracts import Contract
+
+
+class Gate(Contract, kind="test.gate"):
+    """Wait until `folder/name.open` is there; leave `name.started`, with the process id, and `name.done`."""
+
+    folder: str
+    name: str
+
+
+class Whisper(Contract, kind="test.whisper"):
+    """Carry a word for everybody and one for nobody."""
+
+    aloud: str
+    secret: str = Field(repr=False)
+
+
+@body(Gate)
+def gate(job: Gate, context: Context) -> str:
+    """Pass the gate, or give up after a minute."""
+    folder, deadline = Path(job.folder), monotonic() + 60
+    (folder / f"{job.name}.started").write_text(str(os.getpid()))
+    while not (folder / f"{job.name}.open").exists():
+        if monotonic() > deadline:
+            raise TimeoutError("nobody opened the gate")
+        sleep(0.02)
+    with (folder / f"{job.name}.done").open("a") as file:
+        file.write(f"{context.id}\n")
+    return job.name
+
+
+@body(Whisper)
+def whisper(job: Whisper, context: Context) -> int:
+    """Keep the secret."""
+    return len(job.secret)
