@@ -20,9 +20,12 @@ from broker.errors import BadBrokerUrl, BrokerAway, BrokerError
 
 @dataclass(frozen=True)
 class Store:
-    """Hold a client and the prefix of its keys: what every module of broker/ is given."""
+    """Hold a client and the prefix of its keys: what every module of broker/ is given.
 
-    client: "Redis[bytes]"
+    The client is typed as Any: redis-py's own types are unions of every protocol's answers, awaited or not.
+    """
+
+    client: Any
     prefix: str = ""
 
     def close(self) -> None:
@@ -61,7 +64,7 @@ def _as_redis_py(url: str) -> str:
     return f"unix://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
 
 
-def _by_sentinel(url: str, options: dict[str, Any]) -> "Redis[bytes]":
+def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
     nodes = [urlsplit(part) for part in url.split(";")]
     path = nodes[-1].path.strip("/").split("/")
     master, db = (path[0], path[1] if len(path) > 1 else "0") if path[0] else ("", "0")
@@ -73,7 +76,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> "Redis[bytes]":
         [(n.hostname or "localhost", n.port or 26379) for n in nodes], sentinel_kwargs=options
     )
     login = {"username": nodes[0].username, "password": nodes[0].password}
-    return sentinel.master_for(master, db=int(db), **login, **options)  # type: ignore[no-any-return]
+    return sentinel.master_for(master, db=int(db), **login, **options)
 
 
 def redacted(url: str) -> str:

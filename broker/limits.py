@@ -18,7 +18,8 @@ class Limits:
     """Hold the limits of a queue; zero is none.
 
     `bound` and `delayed_bound` are messages; `rate` tasks a second with bursts of `burst`; `in_flight` tasks at once;
-    `max_deliveries` before a message is buried; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
+    `max_deliveries` before a message is buried, at once where
+    it is longer than `message_bytes`; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
     """
 
     bound: int = 0
@@ -29,6 +30,7 @@ class Limits:
     paused: bool = False
     max_deliveries: int = 5
     delayed_bound: int = 1_000_000
+    message_bytes: int = 10_000_000
     dead_bound: int = 10_000
     dead_keep_ms: int = 30 * 24 * 3600 * 1000
 

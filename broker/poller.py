@@ -7,7 +7,7 @@ from kombu.transport import redis as stock
 from broker.intake import TURN, WAIT
 
 
-class Poller(stock.MultiChannelPoller):  # type: ignore[misc]
+class Poller(stock.MultiChannelPoller):
     """kombu's poller, which also gives each intake its tick before every poll."""
 
     def __init__(self) -> None:

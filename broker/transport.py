@@ -58,8 +58,8 @@ class QoS(virtual.QoS):
         """Do nothing: what is held outlives its channel, and its lease sees to it if the process does not."""
 
 
-class Pond:
-    """What Millpond changes of kombu's Redis channels, plain and by Sentinel."""
+class Channel(stock.Channel):
+    """A channel to one server: kombu's, with queues of tasks filled and emptied Millpond's way."""
 
     QoS = QoS
     from_transport_options = (
@@ -132,7 +132,7 @@ class Pond:
     def _get(self, queue: str) -> dict[str, Any]:
         """Fetch one message under a lease, for `basic_get` and kombu's SimpleQueue."""
         if not self._holds_tasks(queue):
-            return super()._get(queue)  # type: ignore[no-any-return]
+            return super()._get(queue)
         hold = self.holder.hold(self.queue_keys(queue))
         self._keep_leases()
         turn = Turn(hold, 1, 1, hold.settlements(100))
@@ -251,15 +251,11 @@ def is_remote_control(queue: str) -> bool:
     return queue.endswith(".pidbox") or queue.startswith("celeryev.")
 
 
-class Channel(Pond, stock.Channel):  # type: ignore[misc]
-    """A channel to one server."""
-
-
-class SentinelChannel(Pond, stock.SentinelChannel):  # type: ignore[misc]
+class SentinelChannel(Channel, stock.SentinelChannel):
     """A channel to the master that Sentinel names."""
 
     from_transport_options = (
-        *Pond.from_transport_options,
+        *Channel.from_transport_options,
         "master_name",
         "min_other_sentinels",
         "sentinel_kwargs",
@@ -267,7 +263,7 @@ class SentinelChannel(Pond, stock.SentinelChannel):  # type: ignore[misc]
     )
 
 
-class Transport(stock.Transport):  # type: ignore[misc]
+class Transport(stock.Transport):
     """Millpond's transport, for redis:// and rediss://."""
 
     Channel = Channel

@@ -15,9 +15,25 @@ from worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
 
+#: How long an event for Flower waits for company, and how many may.
+EVENTS_SECONDS = 0.2
+EVENTS_GATHERED = 1_000
 
-class PondConsumer(Consumer):  # type: ignore[misc]
+
+class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
+
+    # Events ------------------------------------------------------------------------------------------------------
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Send events a few times a second; Celery would wait for the broker in every turn of its loop."""
+        super().register_with_event_loop(hub)
+        if self.event_dispatcher:
+            self.event_dispatcher.buffer_limit = EVENTS_GATHERED
+            hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
+
+    def on_send_event_buffered(self) -> None:
+        """Do nothing: the timer sends what is gathered."""
 
     # Messages that cannot be run ---------------------------------------------------------------------------------
 

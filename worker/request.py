@@ -68,7 +68,7 @@ def _kept(request: dict[str, Any], returned: Any) -> str | None:
     return text
 
 
-class PondRequest(Request):  # type: ignore[misc]
+class PondRequest(Request):
     """Celery's request, which tells the holder how its delivery ended."""
 
     #: A prefork child has it: what is handed to a child is as good as started.

@@ -14,7 +14,7 @@ from tasks.bodies import Body
 from tasks.contracts import redact
 
 
-class RetryAsSettlement(Retry):  # type: ignore[misc]
+class RetryAsSettlement(Retry):
     """Celery's `Retry`, with the message that is to run next and when it is due (ms, the server's clock)."""
 
     def __init__(
@@ -30,9 +30,7 @@ class RetryAsSettlement(Retry):  # type: ignore[misc]
         return type(self), (str(self.message), cause, self.when, self.payload, self.due_ms)
 
 
-def retry_after(
-    task: Task, body: Body, kwargs: dict[str, Any], cause: Exception, *, now_ms: int, seconds: float
-) -> Retry:
+def retry_after(task: Task, body: Body, kwargs: dict[str, Any], cause: Exception, *, seconds: float) -> Retry:
     """Return what to raise so that the task runs again in so many seconds.
 
     Raises `cause` when the task has no retries left.

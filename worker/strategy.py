@@ -61,8 +61,8 @@ def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
     if body is None and "args" not in message.payload:
         return message.body, message.headers, False, app.uses_utc_timezone()
     if "args" in message.payload:
-        return hybrid_to_proto2(message, message.payload)  # type: ignore[no-any-return]
-    return proto1_to_proto2(message, body)  # type: ignore[no-any-return]
+        return hybrid_to_proto2(message, message.payload)
+    return proto1_to_proto2(message, body)
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:

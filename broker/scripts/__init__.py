@@ -7,7 +7,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import NoScriptError
 
 
@@ -23,7 +22,7 @@ class Script:
         """Return the words of the call; the server answers NOSCRIPT when it has not seen the source."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
-    def run(self, client: "Redis[bytes]", keys: Sequence[str], args: Sequence[Any]) -> Any:
+    def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script and return its reply, sending the source when the server has lost it."""
         try:
             return client.execute_command(*self.command(keys, args))

@@ -64,8 +64,10 @@ local function release(held, pass_on)
   return #messages
 end
 
--- Read what Millpond put into a message's headers; a message of a foreign client has none of it.
+-- Read what Millpond put into a message's headers; a message of a foreign client has none of it, and one that is too long
+-- to be decoded here is treated as such.
 local function headers_of(message)
+  if #message > 1000000 then return {}, {} end
   local ok, decoded = pcall(cjson.decode, message)
   if not ok or type(decoded) ~= 'table' or type(decoded.headers) ~= 'table' then return {}, {} end
   local own = decoded.headers.millpond
@@ -98,20 +100,20 @@ local function record(batch, id, state, detail, now)
 end
 
 -- Move a message, whole, to the dead letters. `detail` is a JSON object: traceback, times, who.
-local function bury(message, reason, detail, deliveries, batch, id, now)
+local function bury(priority, message, reason, detail, deliveries, batch, id, now)
   redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail,
-    'deliveries', deliveries)
+    'deliveries', deliveries, 'step', priority)
   count('dead', 1)
   redis.call('XTRIM', KEYS[DEAD], 'MAXLEN', '=', limit('dead_bound', 10000))
   redis.call('XTRIM', KEYS[DEAD], 'MINID', '=', now - limit('dead_keep_ms', 30 * 24 * 3600 * 1000))
   record(batch, id, 'failed', detail, now)
 end
 
-local function bury_unread(message, reason, deliveries, prefix, now)
+local function bury_unread(priority, message, reason, deliveries, prefix, now)
   local headers, own = headers_of(message)
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
-  bury(message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
+  bury(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
 end
 
 -- A delivery ended without being settled: hand the message out again, or bury it when that happened too often.
@@ -120,7 +122,7 @@ local function redeliver(priority, message, prefix, now)
   local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)
   if deliveries >= limit('max_deliveries', 5) then
     redis.call('HDEL', KEYS[DELIVERIES], mark)
-    bury_unread(message, 'too many deliveries', deliveries, prefix, now)
+    bury_unread(priority, message, 'too many deliveries', deliveries, prefix, now)
   else
     put_back(priority, message)
     count('redelivered', 1)

@@ -30,7 +30,7 @@ local function shed_oldest()
     local oldest = redis.call('RPOP', KEYS[i])
     if oldest then
       forget_deliveries(oldest)
-      bury_unread(oldest, 'shed', 0, prefix, now)
+      bury_unread(i - READY, oldest, 'shed', 0, prefix, now)
       count('shed', 1)
       ready = ready - 1
       return

@@ -23,6 +23,9 @@ if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
   count('late', (#ARGV - 7) / 8)
   return {now, 0, (#ARGV - 7) / 8, -1, epoch}
 end
+-- When the server is out of memory it refuses a script whose first write may grow; settling must go on, for it is what
+-- frees memory. So the first write is one that cannot.
+redis.call('HDEL', KEYS[COUNTERS], '')
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 
 -- Settle ------------------------------------------------------------------------------------------------------
@@ -44,7 +47,7 @@ local function settle(token, action, batch, id, state, detail, due, text)
     local mark = redis.sha1hex(message)
     local before = tonumber(redis.call('HGET', KEYS[DELIVERIES], mark) or 0)
     redis.call('HDEL', KEYS[DELIVERIES], mark)
-    bury(message, text, detail, before + 1, batch, id, now)
+    bury(priority, message, text, detail, before + 1, batch, id, now)
   elseif action == 'replace' then
     forget_deliveries(message)
     redis.call('ZADD', KEYS[DELAYED], due, priority .. text)
@@ -125,29 +128,32 @@ end
 local reply = {now, 1, late, 0, epoch}
 local allowed = credit > 0 and allowance() or 0
 local took = 0
+
+local function hold(messages, step, counted, longest)
+  local last = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages)
+  for i, message in ipairs(messages) do
+    if #message > longest then
+      bury_unread(step, message, 'too long: ' .. #message .. ' bytes', 0, prefix, now)
+    else
+      local token = string.format('%d/%d', last - #messages + i, step)
+      redis.call('HSET', held, token, message)
+      reply[#reply + 1] = token
+      reply[#reply + 1] = counted and tonumber(redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message)) or 0) or 0
+      reply[#reply + 1] = message
+    end
+  end
+end
+
 if allowed > 0 then
-  local counted = redis.call('EXISTS', KEYS[DELIVERIES]) == 1
+  local counted, longest = redis.call('EXISTS', KEYS[DELIVERIES]) == 1, limit('message_bytes', 10000000)
   for step = 0, STEPS - 1 do
     local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
     if messages then
-      local last = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages)
-      local writes = {}
-      for i, message in ipairs(messages) do
-        local token = string.format('%d/%d', last - #messages + i, step)
-        writes[#writes + 1], writes[#writes + 2] = token, message
-        reply[#reply + 1] = token
-        reply[#reply + 1] = counted and tonumber(redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message)) or 0) or 0
-        reply[#reply + 1] = message
-      end
-      for i = 1, #writes, 1000 do
-        redis.call('HSET', held, unpack(writes, i, math.min(i + 999, #writes)))
-      end
+      hold(messages, step, counted, longest)
       took = took + #messages
     end
   end
-  if took > 0 and limit('rate', 0) > 0 then
-    redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', -took)
-  end
+  if took > 0 and limit('rate', 0) > 0 then redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', -took) end
 end
 
 local left = depth()

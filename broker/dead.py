@@ -1,0 +1,133 @@
+"""Look at dead letters, send them again, drop them.
+
+A dead letter is the message, whole, with the reason and what is known of its last run. The stream is bounded by count and age (limits
+`dead_bound` and `dead_keep_ms`).
+"""
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from broker.connection import Store, clear_errors
+from broker.keys import QueueKeys
+from broker.scripts import script
+
+#: Dead letters read in one round trip.
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Hold one dead letter.
+
+    `id` names it within its queue and says when it died (`died_at_ms`, the server's clock). `detail` has `error` and, where
+    there was a run, `traceback`, `retries` and `worker`. `message` is what stock Celery would have put on the queue.
+    """
+
+    id: str
+    queue: str
+    task_id: str
+    kind: str
+    reason: str
+    deliveries: int
+    died_at_ms: int
+    detail: dict[str, Any]
+    message: bytes
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Return the task's arguments as they were sent, unredacted; empty where the message cannot be read."""
+        try:
+            payload = json.loads(self.message)
+            body = payload["body"]
+            if payload["properties"].get("body_encoding") == "base64":
+                body = b64decode(body)
+            _args, kwargs, _embed = json.loads(body)
+        except (ValueError, TypeError, KeyError):
+            return {}
+        return kwargs if isinstance(kwargs, dict) else {}
+
+
+def letters(
+    store: Store,
+    queue: str,
+    *,
+    kind: str | None = None,
+    reason: str | None = None,
+    task_id: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+) -> Iterator[DeadLetter]:
+    """Yield the dead letters of a queue, the oldest first, in constant memory.
+
+    Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the server's clock).
+    """
+    keys = QueueKeys(queue, store.prefix)
+    start, end = str(since_ms or "-"), str(until_ms or "+")
+    while True:
+        with clear_errors(f"reading the dead letters of {queue!r}"):
+            page = store.client.xrange(keys.dead, min=start, max=end, count=PAGE)
+        for entry, fields in page:
+            letter = _letter(queue, entry.decode(), fields)
+            if (
+                (kind is None or letter.kind == kind)
+                and (task_id is None or letter.task_id == task_id)
+                and (
+                    reason is None or reason in letter.reason or reason in str(letter.detail.get("error", ""))
+                )
+            ):
+                yield letter
+        if len(page) < PAGE:
+            return
+        start = "(" + page[-1][0].decode()
+
+
+def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
+    """Return one dead letter, or None where there is none of this id."""
+    keys = QueueKeys(queue, store.prefix)
+    with clear_errors(f"reading dead letter {id}"):
+        found = store.client.xrange(keys.dead, min=id, max=id)
+    return _letter(queue, found[0][0].decode(), found[0][1]) if found else None
+
+
+def requeue(store: Store, queue: str, id: str) -> bool:
+    """Send a dead letter again; False when it is not there any more. One step on the server: it is never in both places."""
+    keys = QueueKeys(queue, store.prefix)
+    with clear_errors(f"requeueing dead letter {id}"):
+        return bool(script("requeue").run(store.client, keys.all, (id, store.prefix)))
+
+
+def purge(store: Store, queue: str, id: str) -> bool:
+    """Drop a dead letter for good; False when it is not there any more."""
+    with clear_errors(f"dropping dead letter {id}"):
+        return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
+
+
+def _letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
+    headers = _headers(fields[b"message"])
+    return DeadLetter(
+        id=id,
+        queue=queue,
+        task_id=str(headers.get("id", "")),
+        kind=str(headers.get("task", "")),
+        reason=fields[b"reason"].decode(errors="replace"),
+        deliveries=int(fields[b"deliveries"]),
+        died_at_ms=int(id.split("-")[0]),
+        detail=_json_object(fields[b"detail"]),
+        message=fields[b"message"],
+    )
+
+
+def _headers(message: bytes) -> dict[str, Any]:
+    headers = _json_object(message).get("headers")
+    return headers if isinstance(headers, dict) else {}
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

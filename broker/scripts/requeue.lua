@@ -1,0 +1,30 @@
+-- Send a dead letter again: the same message joins the back of its queue, with no deliveries counted.
+--
+-- KEYS  the queue's twelve (see _common.lua)
+-- ARGV  1 id of the dead letter   2 key prefix
+-- Returns 1, or 0 when there is no such dead letter (any more).
+--
+-- The message leaves the dead letters in the step that puts it on its queue. In its batch it counts as not settled again.
+
+local found = redis.call('XRANGE', KEYS[DEAD], ARGV[1], ARGV[1])
+if not found[1] then return 0 end
+local fields = {}
+for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
+local message = fields.message
+
+redis.call('XDEL', KEYS[DEAD], ARGV[1])
+local headers, own = headers_of(message)
+redis.call('LPUSH', KEYS[READY + tonumber(fields.step or 0)], message)
+count('requeued', 1)
+if type(own.batch) == 'string' then
+  local batch = ARGV[2] .. 'millpond:batch:{' .. own.batch .. '}'
+  if redis.call('EXISTS', batch) == 1 then
+    redis.call('HINCRBY', batch, 'failed', -1)
+    redis.call('HINCRBY', batch, 'settled', -1)
+    redis.call('HDEL', batch, 'completed_at')
+    redis.call('PERSIST', batch)
+    redis.call('PERSIST', batch .. ':results')
+  end
+end
+wake(1)
+return 1
