@@ -1,0 +1,148 @@
+"""Every error that a person can cause from the command line is one line that says what to do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import millpond
+from tasks.settings import settings
+
+AWAY = "redis://127.0.0.1:1/0"
+MAIL = ["--from", "a@example.org", "--text", "hello"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run in a folder with a few files, and no broker configured."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "people.csv").write_text("email,name\nann@example.org,Ann\n")
+    (tmp_path / "nobody.csv").write_text("email\n")
+    (tmp_path / "binary.csv").write_bytes(b"email\n\xff\xfe@example.org\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
+    monkeypatch.delenv("MILLPOND_DEBUG", raising=False)
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+WRONG = [
+    (["nonsense"], "No such command 'nonsense'. See: millpond --help"),
+    (["files", "checksum"], "Missing argument"),
+    (["files", "thumbnail", "a.txt"], "Missing option '--out'"),
+    (["files", "checksum", "nope.txt"], "nope.txt: there is no such file or folder"),
+    (["files", "checksum", "a.txt", "--algorithm", "rot13"], "algorithm: "),
+    (["files", "thumbnail", ".", "--out", "out"], "--match GLOB"),
+    (["files", "thumbnail", "a.txt", "--out", "a.txt"], "--out a.txt is a file"),
+    (["files", "thumbnail", "a.txt", "--out", "o", "--width", "0"], "width: "),
+    (["files", "thumbnail", "a.txt", "--out", "o", "--width", "wide"], "--width"),
+    (["files", "convert", "a.txt", "--out", "o", "--format", "bmp"], "format: "),
+    (["files", "checksum", "-", "-"], "name it once"),
+    (["email", "send", *MAIL], "at least one recipient"),
+    (["email", "send", *MAIL, "--to", "nobody"], "to.0: "),
+    (["email", "send", *MAIL, "--to", "b@example.org", "--header", "X"], "has no colon"),
+    (["email", "send", *MAIL, "--to", "b@example.org", "--attach", "nope.pdf"], "nope.pdf"),
+    (["email", "send", *MAIL, "--to", "b@example.org", "--context", "{"], "--context is no JSON"),
+    (["email", "send", *MAIL, "--text-file", "a.txt", "--to", "b@example.org"], "leave one out"),
+    (
+        ["email", "send", "--from", "a@example.org", "--to", "b@example.org", "--text-file", "x"],
+        "x: No such file",
+    ),
+    (["email", "campaign", "nope.csv", *MAIL], "nope.csv: No such file"),
+    (["email", "campaign", "people.csv", *MAIL, "--column", "mail"], "no column 'mail'"),
+    (["email", "campaign", "nobody.csv", *MAIL], "nobody to write to"),
+    (["email", "campaign", "binary.csv", *MAIL], "UTF-8"),
+    (["status"], "set MILLPOND_BROKER_URL"),
+    (["batch", "x"], "set MILLPOND_BROKER_URL"),
+    (["batches", "--limit", "0"], "--limit"),
+    (["queue", "set", "email"], "nothing to set"),
+    (["queue", "set", "email", "--overflow", "drop"], "block, reject or shed"),
+    (["queue", "set", "email", "--unset", "colour"], "is no limit"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=lambda value: " ".join(value)[:60])
+@pytest.mark.usefixtures("folder")
+def test_wrong_usage_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage or input exits with 2 and one line on stderr, before any worker is started."""
+    assert millpond.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("millpond: ")
+    assert shown.err.count("\n") == 1
+    assert said in shown.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["status"], ["batches"], ["batch", "x"], ["queue", "show", "email"], ["files", "checksum", "a.txt"]],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_broker_that_is_away_exits_with_3(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broker that cannot be reached has an exit code of its own."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
+    assert millpond.main(arguments) == 3
+    shown = capsys.readouterr().err
+    assert "cannot be reached" in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MILLPOND_BROKER_URL", "http://example.org", "cannot be used"),
+        ("MILLPOND_DRAIN_SECONDS", "soon", "MILLPOND_DRAIN_SECONDS"),
+        ("MILLPOND_CONFIG", "nowhere.toml", "nowhere.toml"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_settings_that_cannot_be_used_are_named(
+    variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A setting that cannot be used is named in one line."""
+    monkeypatch.setenv(variable, value)
+    assert millpond.main(["status"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_debugging_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With MILLPOND_DEBUG=1 the traceback stands before the line."""
+    monkeypatch.setenv("MILLPOND_DEBUG", "1")
+    assert millpond.main(["status"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.rstrip().rpartition("\n")[2].startswith("millpond: no broker is configured")
+
+
+@pytest.mark.parametrize("command", list(millpond.COMMANDS))
+def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each command's help ends with an example."""
+    assert millpond.main([command, "--help"]) == 0
+    assert "Example: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("files", ["checksum", "thumbnail", "convert", "parquet", "pdf-text", "compress", "unpack"]),
+        ("email", ["send", "campaign"]),
+        ("queue", ["show", "set", "pause", "resume"]),
+    ],
+)
+def test_every_operation_has_an_example(
+    group: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each operation's help ends with an example of that operation."""
+    for name in names:
+        assert millpond.main([group, name, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "Example:" in shown
+        assert f"millpond {group} {name}" in shown.partition("Example:")[2]

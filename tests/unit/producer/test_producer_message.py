@@ -1,0 +1,88 @@
+"""What is checked of a message before anything is sent, and what goes on the wire."""
+
+import json
+from base64 import b64decode
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from producer.message import Message, contract_from, outgoing
+from tasks.contracts import kinds, load_shipped
+from tasks.email.contract import SendEmail
+from tasks.errors import BadContract, UnknownKind
+from tasks.squares.contract import Square
+
+NOW = 1_800_000_000_000
+
+
+def composed(message: Message) -> dict[str, Any]:
+    contract = contract_from(message.contract)
+    sent = outgoing(message, contract, queue="q", now_ms=NOW, batch=None)
+    return {"message": sent, **json.loads(sent.payload)}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"delay": timedelta(1), "at": datetime.now(UTC)}, "not both"),
+        ({"priority": 10}, "from 0"),
+        ({"for_": timedelta(1)}, "give both"),
+        ({"once": "x", "for_": timedelta(0)}, "at least a millisecond"),
+        ({"once": ""}, "once must have 1 to"),
+        ({"id": "x" * 201}, "id must have 1 to"),
+    ],
+)
+def test_options_that_contradict_are_refused(options: dict[str, Any], said: str) -> None:
+    """Options that cannot be meant are refused where they are given."""
+    with pytest.raises(ValueError, match=said):
+        Message(Square(n=1), **options)
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    """A naive time would mean another moment on another host, so it is refused."""
+    with pytest.raises(ValueError, match="no time zone"):
+        composed(Message(Square(n=1), at=datetime(2030, 1, 1)))
+
+
+def test_due_and_expiry_are_by_the_servers_clock() -> None:
+    """`delay` and `expires` count from the server's time, wherever the producer's clock is."""
+    sent = composed(Message(Square(n=1), delay=timedelta(seconds=5), expires=timedelta(seconds=9)))
+    assert sent["message"].due_ms == NOW + 5_000
+    assert datetime.fromisoformat(sent["headers"]["expires"]).timestamp() * 1000 == NOW + 9_000
+
+
+def test_a_kind_and_its_fields_stand_for_their_contract() -> None:
+    """A kind's name with fields is checked as the contract is."""
+    assert contract_from(("squares.square", {"n": 3})) == Square(n=3)
+    with pytest.raises(BadContract, match="n: "):
+        contract_from(("squares.square", {"n": "three"}))
+    with pytest.raises(UnknownKind, match=r"squares\.square"):
+        contract_from(("squares.cube", {}))
+
+
+def test_secrets_travel_but_are_not_shown() -> None:
+    """A field declared secret is in the body of the message and not in what Flower shows."""
+    mail = SendEmail(sender="a@example.org", to=("b@example.org",), subject="s", text="the secret")
+    sent = composed(Message(mail))
+    assert "the secret" in b64decode(sent["body"]).decode()
+    assert "the secret" not in sent["headers"]["kwargsrepr"]
+
+
+def test_fields_with_their_default_stay_at_home() -> None:
+    """Fields left at their default are not sent, so an older worker takes what a newer producer sends."""
+    body = json.loads(b64decode(composed(Message(Square(n=1)))["body"]))
+    assert body[1] == {"n": 1}
+
+
+def test_every_kind_that_ships_has_a_valid_example() -> None:
+    """The example that `millpond kinds` shows of each shipped kind can be sent as it stands."""
+    from producer.examples import example
+
+    load_shipped()
+    shipped = {
+        name: contract for name, contract in kinds().items() if contract.__module__.startswith("tasks.")
+    }
+    assert shipped
+    for name, contract in shipped.items():
+        assert contract_from((name, example(contract)))
