@@ -159,9 +159,7 @@ def _pyvips() -> Callable[[str, str, int | None], None]:
 
     def work(source: str, target: str, box: int | None) -> None:
         if box:
-            image = pyvips.Image.thumbnail(
-                source, box, height=box, size="down", fail_on="error", output_profile="srgb"
-            )
+            image = pyvips.Image.thumbnail(source, box, height=box, size="down", fail_on="error")
         else:
             image = pyvips.Image.new_from_file(source, access="sequential", fail_on="error").autorot()
         image.write_to_file(target, keep="none", **options[target.rsplit(".", 1)[1]])

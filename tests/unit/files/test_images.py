@@ -145,6 +145,26 @@ def test_colours_of_another_profile_become_srgb(
     assert is_near(colour(image, box), tuple(round(value) for value in colour(scene, box)), within=4)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("profile", ["garbage", "cut", "lab"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_profile_that_does_not_fit_is_ignored(
+    store: Storage, root: Path, context: Context, scene: Image.Image, profile: str, mode: str
+) -> None:
+    """A broken note of its colours does not cost anybody the photograph."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    noted = {"garbage": b"garbage" * 100, "cut": srgb[:200], "lab": lab}[profile]
+    scene.convert(mode).save(root / "a.jpg", icc_profile=noted)
+    bodies: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+    for body, contract in bodies:
+        body(contract(source="a.jpg", target="t.png"), store, context)
+        image = opened(root / "t.png")
+        wanted = scene.convert("L").convert("RGB") if mode == "L" else scene
+        box = (0, 0, image.width, image.height // 3)
+        mean = colour(wanted, (0, 0, 640, 160))
+        assert is_near(colour(image, box), tuple(round(value) for value in mean), within=45)  # type: ignore[arg-type]
+
+
 def _in_display_p3(source: Path, target: Path) -> None:
     from tasks.files.vips import libvips
 
