@@ -25,7 +25,7 @@ def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult
     """Write the source, scaled down to fit the job's box, in the target's format."""
 
     def scale(path: str, header: Any) -> Any:
-        # Asked for an output profile, libvips transforms every pixel, even from sRGB to sRGB: four times the work.
+        # Asked for an output profile, libvips transforms every pixel, even of sRGB: four times the work.
         profile = {"output_profile": "srgb"} if _has_profile(header) else {}
         return libvips().Image.thumbnail(
             path, job.width, height=job.height, size="down", fail_on="error", **profile
