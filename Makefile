@@ -1,0 +1,60 @@
+# Everything a developer runs. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock demo test test-slow test-browser test-containers check coverage chaos bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## Make the environment .venv, once and again when the lock changes
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Millpond needs Python 3.11 or later: make PYTHON=python3.12 install" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(UV) || { command -v uv >/dev/null && ln -sf "$$(command -v uv)" $(UV); } || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+lock: ## Lock the newest versions that pyproject.toml allows
+	$(UV) pip compile --quiet --universal --upgrade --all-extras --group dev --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
+
+demo: install ## Run the main job on real photographs, tables, PDFs and mail
+	@$(BIN)/millpond demo
+
+test: install ## Run the tests that take minutes: units, real servers, real workers
+	$(PYTEST) -m "not slow and not browser and not containers"
+
+test-slow: install ## Run the slow tests: long faults, large inputs
+	$(PYTEST) -m "slow and not containers"
+
+test-browser: install ## Drive Flower in a real browser
+	$(PYTEST) -m "browser and not slow"
+
+test-containers: install ## Build the image and run it (needs a container engine)
+	$(PYTEST) -m containers
+
+check: install ## Lint, check types and the arrows between the folders
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+coverage: install ## Run `make test` and report branch coverage
+	$(PYTEST) -m "not slow and not browser and not containers" --cov --cov-report=term-missing:skip-covered
+
+chaos: install ## Kill everything at random under load and count what was lost
+	$(BIN)/python -m tests.chaos
+
+bench: install ## Measure against stock Celery, interleaved, in one run
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove the environment and what the tools left behind
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov demo-out
