@@ -145,6 +145,10 @@ class Holder:
             self._order.append(keys.queue)
         return self.holds[keys.queue]
 
+    def __json__(self) -> dict[str, int]:
+        """Describe this process in `celery inspect stats`, which lists the transport's options."""
+        return {"slots": self.slots, "prefetch": self.prefetch, "held": self.count}
+
     @property
     def count(self) -> int:
         """Count the messages that this process holds and has not finished."""
