@@ -133,9 +133,10 @@ def _save(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
         else:
             image.heifsave_target(target, Q=quality, compression="av1", effort=2, keep="none")
     except vips.Error:
-        if met:
-            raise met[0] from None
-        raise
+        if not met:
+            raise
+    if met:
+        raise met[0]
 
 
 @contextmanager
