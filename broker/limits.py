@@ -24,8 +24,8 @@ class Limits:
 
     bound: int = 0
     overflow: str = "block"
-    rate: float = 0
-    burst: float = 0
+    rate: float = 0.0
+    burst: float = 0.0
     in_flight: int = 0
     paused: bool = False
     max_deliveries: int = 5
