@@ -34,6 +34,12 @@ DATABASES = 2_000
 _databases = itertools.count(1)
 
 
+@pytest.fixture(scope="session", name="missing")
+def missing_fixture() -> Callable[[str], NoReturn]:
+    """Return `missing(what)`: skip the test at home, fail it in CI."""
+    return missing
+
+
 def missing(what: str) -> NoReturn:
     """Skip the test at home and fail it in CI, for want of `what`."""
     if os.environ.get("CI"):
@@ -125,7 +131,7 @@ def kinds_path() -> Iterator[None]:
     folder = str(Path(__file__).parent / "kinds")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setenv("PYTHONPATH", folder)
+        patch.setenv("PYTHONPATH", folder, prepend=os.pathsep)
         yield
 
 

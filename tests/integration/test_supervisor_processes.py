@@ -127,7 +127,9 @@ def test_a_drain_gives_back_what_does_not_end(
     assert (counts.ready, counts.held) == (1, 0)
 
 
-def test_a_second_signal_does_not_wait(supervised: Callable[..., Supervised], eventually: Eventually) -> None:
+def test_a_second_signal_does_not_wait(
+    supervised: Callable[..., Supervised], eventually: Eventually, alive: Alive
+) -> None:
     """With half a minute left to drain, a second SIGTERM ends everything in seconds."""
     running = supervised(executor="prefork")
     running.gate("stuck")
