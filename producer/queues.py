@@ -35,7 +35,7 @@ class Queues:
         """Fill in the limits of the own table where no worker has; a queue that nobody knows is refused."""
         described = self._table.queues.get(queue)
         if described is not None:
-            limits.declare(self._store, queue, described.model_dump(), authoritative=False)
+            limits.declare(self._store, queue, described.broker_limits(), authoritative=False)
         elif queue not in (known := status.queues(self._store)):
             names = ", ".join(sorted({*known, *self._table.queues}))
             raise UnknownQueue(
