@@ -26,6 +26,7 @@ IMAGE_EXTENSIONS: dict[str, ImageFormat] = {
 Algorithm = Literal["sha256", "sha512", "sha1", "md5", "blake2b"]
 TableFormat = Literal["csv", "jsonl"]
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")]
 Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
 
@@ -118,7 +119,7 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
 
     format: TableFormat | None = None
     delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
-    encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")] = "utf-8"
+    encoding: Encoding = "utf-8"
     compression: Codec = "zstd"
     row_group_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     types: Annotated[dict[str, ColumnType], Field(max_length=4096)] = Field(default_factory=dict)
@@ -137,7 +138,12 @@ class Compress(_Conversion, kind="files.compress", queue="files"):
 
 
 class Unpack(_Conversion, kind="files.unpack", queue="files"):
-    """Unpack a zip or tar archive, the latter also in gzip, bzip2, xz or zstd, into a folder of its own."""
+    """Unpack a zip or tar archive, the latter also in gzip, bzip2, xz or zstd, into a folder of its own.
+
+    `encoding` is that of the entries' names, where they are not in UTF-8 and the archive does not say.
+    """
+
+    encoding: Encoding | None = None
 
 
 class _Result(BaseModel):
@@ -176,10 +182,11 @@ class TableResult(FileResult):
 
 
 class TextResult(FileResult):
-    """Say which text was written and how much of a document it covers."""
+    """Say which text was written and how much of a document it covers; `note` where a person should look."""
 
     pages: int
     characters: int
+    note: str | None = None
 
 
 class FolderResult(_Result):

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 
-from tasks.errors import BadInput
+from tasks.errors import BadInput, TooLarge
 from tasks.files import json_types
 from tasks.files.columns import DECLARED, convert
 from tasks.files.contract import ToParquet
@@ -29,16 +29,23 @@ _LONG_INTEGER = re.compile(rb"[0-9]{19}")
 class JsonlRows:
     """Give the objects of a JSONL file as record batches of one schema; a name that one lacks is null."""
 
-    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader]) -> None:
-        self._job, self._open = job, opener
+    def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
+        self._job, self._open, self._most_values = job, opener, most_values
         self._types = json_types.Types(job.source)
 
     def schema(self) -> Any:
         """Read the file once and return the schema that every object fits."""
+        rows = 0
         for block in blocks(self._open(again=True), self._job.source):
             for piece in pieces(block, len(block.names()) or 1):
                 self._types.learn(_table(piece) or parsed(piece))
+                rows += piece.rows
         self._types.finish(self._job.types)
+        if rows * self._types.leaves > self._most_values:
+            raise TooLarge(
+                f"{self._job.source} makes {rows} rows of {self._types.leaves} values, nearly all absent: "
+                f"over {self._most_values} values (max_unpacked_ratio a byte)"
+            )
         return pa.schema([pa.field(name, self._target(name)) for name in self._types.names])
 
     def batches(self, schema: Any) -> Iterator[Any]:

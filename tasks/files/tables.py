@@ -16,6 +16,8 @@ from tasks.files.text import Utf8Reader
 
 #: A row group ends before it holds more than this in memory, however many rows were asked for.
 GROUP_BYTES = 64 * 1024 * 1024
+#: So many values, absent ones included, a JSONL file may make however small it is.
+ALWAYS_VALUES = 10_000_000
 _ENDINGS: dict[str, TableFormat] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -36,7 +38,7 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
     """
     table_format = job.format or _format_of(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
-        rows = _rows(job, table_format, file, context)
+        rows = _rows(job, table_format, file, storage, context)
         schema = rows.schema()
         with storage.open_output(job.target) as output:
             count = _write(rows.batches(schema), schema, job, output)
@@ -51,7 +53,9 @@ def _format_of(url: str) -> TableFormat:
     raise BadInput(f"{url} ends in none of {', '.join(_ENDINGS)}: give format='csv' or format='jsonl'")
 
 
-def _rows(job: ToParquet, table_format: TableFormat, file: BinaryIO, context: Context) -> Rows:
+def _rows(
+    job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
+) -> Rows:
     length = length_of(file)
     passes = 0
 
@@ -65,7 +69,9 @@ def _rows(job: ToParquet, table_format: TableFormat, file: BinaryIO, context: Co
         file.seek(0)
         return Utf8Reader(file, job.source, job.encoding, advance)
 
-    return CsvRows(job, opener) if table_format == "csv" else JsonlRows(job, opener)
+    if table_format == "csv":
+        return CsvRows(job, opener)
+    return JsonlRows(job, opener, max(ALWAYS_VALUES, length * storage.limits.max_unpacked_ratio))
 
 
 def _write(batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO) -> int:

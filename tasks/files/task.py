@@ -11,10 +11,14 @@ from tasks.files.contract import (
     Compress,
     ConvertImage,
     FileResult,
+    FolderResult,
     ImageResult,
+    PdfText,
     TableResult,
+    TextResult,
     Thumbnail,
     ToParquet,
+    Unpack,
 )
 from tasks.files.storage import storage
 
@@ -57,3 +61,19 @@ def to_parquet(job: ToParquet, context: Context) -> TableResult:
     from tasks.files import tables
 
     return tables.to_parquet(job, storage(), context)
+
+
+@body(PdfText)
+def pdf_text(job: PdfText, context: Context) -> TextResult:
+    """Write the text of a PDF."""
+    from tasks.files import pdf
+
+    return pdf.pdf_text(job, storage(), context)
+
+
+@body(Unpack)
+def unpack(job: Unpack, context: Context) -> FolderResult:
+    """Unpack an archive into a new folder."""
+    from tasks.files import archives
+
+    return archives.unpack(job, storage(), context)

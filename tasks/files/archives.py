@@ -1,0 +1,71 @@
+"""Unpack an archive into a folder that appears at once, or not at all.
+
+Only regular files and folders are made, without the archive's owners, modes and times. Links, devices,
+entries that come twice and names that lead out are refused, and the archive with them: what was left out
+silently would be missed later. An archive in an archive stays packed.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from tasks.context import Context
+from tasks.errors import BadInput
+from tasks.files import tars, zips
+from tasks.files.contract import FolderResult, Unpack
+from tasks.files.entries import Entry, Names, Quota
+from tasks.files.folders import Folder
+from tasks.files.signatures import HEAD_BYTES, instead, told_by
+from tasks.files.storage import Storage, length_of
+from tasks.files.streams import Decompressed, Readable
+
+_COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
+
+
+def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
+    """Unpack `job.source` below the new folder `job.target`; progress is in bytes of the archive.
+
+    Raises `BadInput` with the entry at fault, `TooLarge` over a limit of the settings; then nothing is left.
+    """
+    with storage.open_input(job.source, empty_allowed=False) as file:
+        length = length_of(file)
+        quota = Quota(storage.limits, length, job.source)
+        names = Names(job.source)
+        entries = _entries(file, job, quota)
+        with storage.output_folder(job.target) as folder:
+            for entry in entries:
+                path = names.accept(entry.name, quota.entry(), folder=entry.chunks is None)
+                for _ in _made(folder, path, entry, quota):
+                    context.checkpoint()
+                    context.progress(min(file.tell(), length), length)
+        return FolderResult(target=job.target, files=quota.files, bytes=quota.bytes)
+
+
+def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
+    """Return the entries of what the file's first bytes say it is."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    kind = told_by(head)
+    if kind == "zip":
+        return zips.entries(file, job.source, job.encoding, quota.limits)
+    if kind in _COMPRESSED:
+        what = f"{job.source}, {kind} as its first bytes say,"
+        return tars.entries(Decompressed(cast(Readable, file), kind, what), job.source, job.encoding, quota)
+    if kind == "tar" or tars.begins(head):
+        return tars.entries(cast(Readable, file), job.source, job.encoding, quota)
+    raise BadInput(f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {instead(head)}")
+
+
+def _made(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:
+    """Make what an entry holds, and yield after each chunk."""
+    if entry.chunks is None:
+        if path:
+            folder.mkdir(path)
+        yield
+        return
+    quota.files += 1
+    with folder.create(path) as output:
+        for chunk in entry.chunks:
+            quota.take(len(chunk))
+            output.write(chunk)
+            yield
+    yield

@@ -1,0 +1,139 @@
+"""Write the text of a PDF, page by page, as PDFium finds it in a child process of bounded memory."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from tasks.context import Context
+from tasks.errors import BadInput, FinalError, TooLarge
+from tasks.files import pdf_pages
+from tasks.files.contract import PdfText, TextResult
+from tasks.files.signatures import instead
+from tasks.files.storage import Storage
+
+#: Where readers look for a PDF's first and last mark.
+_HEAD_BYTES, _TAIL_BYTES = 1024, 4096
+_CHUNK = 256 * 1024
+
+
+def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
+    """Write the text of `job.source` to `job.target`, UTF-8, a form feed between pages; progress is in pages.
+
+    A document without a text layer is no error: its text is empty and the result's note says so. Raises
+    `BadInput` for what is no PDF, is cut off or damaged, or is encrypted without the right password.
+    """
+    with storage.open_input(job.source, empty_allowed=False) as file:
+        _refuse_others(file, job.source)
+    characters = blank = 0
+    with storage.local_input(job.source) as path, _started(path, job) as reader:
+        pages = reader.begin(storage.limits.max_entries)
+        with storage.open_output(job.target) as output:
+            for number in range(1, pages + 1):
+                context.checkpoint()
+                if number > 1:
+                    output.write(b"\f")
+                length, in_page = reader.page(number)
+                if output.tell() + length > storage.limits.max_unpacked_bytes:
+                    raise TooLarge(f"{job.source} holds more text than max_unpacked_bytes allows")
+                for chunk in reader.text(length):
+                    output.write(chunk)
+                characters, blank = characters + in_page, blank + (not in_page)
+                context.progress(number, pages)
+            size = output.tell()
+    note = _note(pages, blank)
+    return TextResult(target=job.target, bytes=size, pages=pages, characters=characters, note=note)
+
+
+def _refuse_others(file: BinaryIO, url: str) -> None:
+    """Raise `BadInput` unless the file begins and ends as a PDF does: PDFium would mend half a file."""
+    head = file.read(_HEAD_BYTES)
+    if b"%PDF-" not in head:
+        raise BadInput(f"{url} is no PDF: {instead(head)}")
+    file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+    if b"%%EOF" not in file.read(_TAIL_BYTES):
+        raise BadInput(f"{url} ends without a PDF's end mark: it was cut off")
+
+
+def _note(pages: int, blank: int) -> str | None:
+    if blank == pages:
+        return "no page has a text layer: scanned pages need OCR first"
+    return f"{blank} of {pages} pages have no text" if blank else None
+
+
+@contextmanager
+def _started(path: str, job: PdfText) -> Iterator["_Reader"]:
+    """Start the child that reads the PDF; it does not outlive the block."""
+    secret, writing = os.pipe()
+    try:
+        # A password fits a pipe's buffer, so this waits for nobody; in arguments it would be seen.
+        os.write(writing, (job.password or "").encode())
+        os.close(writing)
+        with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
+            child = subprocess.Popen(
+                [sys.executable, "-P", pdf_pages.__file__, str(secret)],
+                stdin=file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(secret,),
+            )
+    finally:
+        os.close(secret)
+    try:
+        yield _Reader(child, job)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Take from the child what `pdf_pages.py` says it writes; raise what it means where that stops."""
+
+    child: "subprocess.Popen[bytes]"
+    job: PdfText
+
+    def begin(self, most: int) -> int:
+        """Return the number of pages."""
+        (pages,) = pdf_pages.COUNT.unpack(self._take(pdf_pages.COUNT.size, 0))
+        if pages > most:
+            raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")
+        return int(pages)
+
+    def page(self, number: int) -> tuple[int, int]:
+        """Return how long the next page's text is, in bytes and in characters."""
+        length, characters = pdf_pages.PAGE.unpack(self._take(pdf_pages.PAGE.size, number))
+        return length, characters
+
+    def text(self, length: int) -> Iterator[bytes]:
+        """Yield the text of the page whose length was asked for last."""
+        while length:
+            chunk = self._take(min(length, _CHUNK), 0)
+            length -= len(chunk)
+            yield chunk
+
+    def _take(self, size: int, number: int) -> bytes:
+        assert self.child.stdout is not None
+        data = self.child.stdout.read(size)
+        if len(data) < size:
+            raise self._ended(number)
+        return data
+
+    def _ended(self, number: int) -> FinalError:
+        """Say why the child stopped, which it does at once after its last byte."""
+        where = f"{self.job.source}, page {number}," if number else self.job.source
+        match self.child.wait():
+            case pdf_pages.ENCRYPTED:
+                tip = "the password is wrong" if self.job.password else "give its password"
+                return BadInput(f"{self.job.source} is encrypted: {tip}")
+            case pdf_pages.DAMAGED | pdf_pages.DAMAGED_PAGE:
+                return BadInput(f"{where} cannot be read: the PDF is damaged")
+            case pdf_pages.NO_PDFIUM:
+                return FinalError("PDFium is not installed: install millpond[files] where the workers run")
+        limit = f"{pdf_pages.MEMORY_BYTES // 1024**2} MiB"
+        return TooLarge(
+            f"{where} takes over {limit} to read, or breaks PDFium: a decompression bomb, or damaged"
+        )

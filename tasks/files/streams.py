@@ -1,0 +1,126 @@
+"""Decompress gzip, bzip2, xz and zstd piece by piece: no input, however made, makes one read large."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zstandard
+
+from tasks.errors import BadInput
+
+_CHUNK = 64 * 1024
+#: The largest dictionary accepted: more than `xz -9` and `zstd --long=27` need.
+MAX_WINDOW_BYTES = 128 * 1024 * 1024
+#: zstd makes up to 128 KiB of 4 bytes, and python-zstandard returns all that a call's input makes.
+_ZSTD_CHUNK = 1024
+
+
+class Readable(Protocol):
+    """Be read from the beginning to the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none only at the end."""
+        ...
+
+
+class Decompressed:
+    """Read what a compressed stream holds, and nothing after its end.
+
+    With `many`, several streams one after the other are one, as the formats have it for files. Raises
+    `BadInput` for a stream that is damaged or ends too early; `what` names it in the message.
+    """
+
+    def __init__(self, packed: Readable, codec: str, what: str, *, many: bool = True) -> None:
+        self._packed, self._make, self._what, self._many = packed, _CODECS[codec], what, many
+        self._decompressor = self._make()
+        self._input = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at least one and at most `size` bytes, none at the end."""
+        try:
+            while not self._decompressor.eof or self._begin_next():
+                if self._decompressor.needs_input and not self._input:
+                    self._input = self._packed.read(_CHUNK)
+                    if not self._input:
+                        raise BadInput(f"{self._what} ends too early: it was cut off")
+                taken, self._input = self._input, b""
+                output: bytes = self._decompressor.decompress(taken, size)
+                if output:
+                    return output
+            return b""
+        except _DAMAGE as error:
+            raise BadInput(f"{self._what} is damaged: {error}") from error
+
+    def _begin_next(self) -> bool:
+        """Go on with a stream that follows the one that ended; zero bytes at the end are padding."""
+        rest = self._decompressor.unused_data
+        while not rest.lstrip(b"\0"):
+            rest = self._packed.read(_CHUNK)
+            if not rest:
+                return False
+        if not self._many:
+            raise BadInput(f"{self._what} is damaged: it goes on after its end")
+        self._decompressor, self._input = self._make(), rest.lstrip(b"\0")
+        return True
+
+
+class _Inflate:
+    """Fit zlib to the ways of bz2 and lzma."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._inner = zlib.decompressobj(window_bits)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    def decompress(self, data: bytes, size: int) -> bytes:
+        output = self._inner.decompress(self._inner.unconsumed_tail + data, size)
+        self.needs_input = not self._inner.unconsumed_tail and len(output) < size
+        return output
+
+
+class _Zstd:
+    """Fit python-zstandard to the ways of bz2 and lzma, and bound what one call makes."""
+
+    def __init__(self) -> None:
+        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
+        self._input, self._output = b"", memoryview(b"")
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof and not self._output
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._input and not self._output
+
+    @property
+    def unused_data(self) -> bytes:
+        rest: bytes = self._inner.unused_data + self._input
+        return rest
+
+    def decompress(self, data: bytes, size: int) -> bytes:
+        self._input += data
+        if not self._output and self._input:
+            part, self._input = self._input[:_ZSTD_CHUNK], self._input[_ZSTD_CHUNK:]
+            self._output = memoryview(self._inner.decompress(part))
+        taken, self._output = self._output[:size], self._output[size:]
+        return bytes(taken)
+
+
+_DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_CODECS: dict[str, Callable[[], Any]] = {
+    "deflate": lambda: _Inflate(-15),
+    "gzip": lambda: _Inflate(31),
+    "bzip2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES),
+    "zstd": _Zstd,
+}

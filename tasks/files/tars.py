@@ -1,0 +1,163 @@
+"""Walk through a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
+
+import tarfile
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tasks.errors import BadInput, TooLarge
+from tasks.files.entries import CHUNK_BYTES, Entry, Quota, decoded
+from tasks.files.folders import shown
+from tasks.files.streams import Readable
+
+#: What one entry's headers may hold; tarfile keeps long names and pax records whole.
+MAX_HEADER_BYTES = 1024 * 1024
+_BLOCK = tarfile.BLOCKSIZE
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_KINDS = {
+    tarfile.LNKTYPE: "a hard link",
+    tarfile.SYMTYPE: "a symbolic link",
+    tarfile.CHRTYPE: "a device",
+    tarfile.BLKTYPE: "a device",
+    tarfile.FIFOTYPE: "a pipe",
+}
+#: What tarfile lets through for a damaged header, beside its own errors.
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError, EOFError, MemoryError)
+
+
+def begins(head: bytes) -> bool:
+    """Say whether a tar, of any age, begins with this block: its checksum must be right."""
+    try:
+        tarfile.TarInfo.frombuf(head[:_BLOCK], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, *_DAMAGE):
+        return False
+    return True
+
+
+def entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
+    """Yield what the tar holds; raise `BadInput` where it is damaged, ends early or holds more than files."""
+    forward = _Forward(stream, url, quota)
+    if not begins(forward.peek(_BLOCK)):
+        raise BadInput(
+            f"{url} holds no tar, or one whose first header is damaged: only archives are unpacked"
+        )
+    return _entries(forward, url, encoding)
+
+
+def _entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[Entry]:
+    number = 0
+    tar, member = _opened(forward, url)
+    while member is not None:
+        number += 1
+        raw = member.name.encode("utf-8", "surrogateescape")
+        name = decoded(raw, encoding if "path" not in member.pax_headers else None, number, url)
+        _refuse_others(member, f"{url}, entry {number} ({shown(name)})")
+        yield Entry(name, None if member.isdir() else forward.chunks(member.size))
+        # tarfile keeps every member it has seen; none is needed again.
+        cast(Any, tar).members.clear()
+        member = _next(tar, forward, url)
+    if forward.last_block.strip(b"\0") or not forward.last_block:
+        raise BadInput(
+            f"{url} ends without a tar's end mark: it was cut off, or entry {number + 1} is damaged"
+        )
+    forward.drain()
+
+
+def _refuse_others(member: tarfile.TarInfo, where: str) -> None:
+    if member.issparse():
+        raise BadInput(f"{where} is stored sparse: pack it again without --sparse")
+    if not member.isdir() and member.type not in _FILES:
+        what = _KINDS.get(member.type, "of a kind that is not known here")
+        raise BadInput(f"{where} is {what}: only files and folders are unpacked")
+    if member.size < 0:
+        raise BadInput(f"{where} has a negative length: the archive is damaged")
+
+
+def _opened(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
+    """Open the tar, which reads its first header."""
+    forward.expect_header()
+    try:
+        tar = tarfile.TarFile(
+            fileobj=cast(Any, forward), mode="r", encoding="utf-8", errors="surrogateescape"
+        )
+        return tar, tar.next()
+    except _DAMAGE as error:
+        raise _damaged(url, error) from error
+
+
+def _next(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
+    forward.expect_header()
+    try:
+        return tar.next()
+    except _DAMAGE as error:
+        raise _damaged(url, error) from error
+
+
+def _damaged(url: str, error: Exception) -> BadInput:
+    return BadInput(f"{url} is no whole tar: {shown(str(error)) or type(error).__name__}")
+
+
+class _Forward:
+    """Be the file that tarfile reads headers from: forward only, and never much at a time."""
+
+    def __init__(self, stream: Readable, url: str, quota: Quota) -> None:
+        self._stream, self._url, self._quota = stream, url, quota
+        self._ahead = b""
+        self._position = 0
+        self._header_bytes = 0
+        self.last_block = b""
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Skip what lies between; tarfile goes over padding so."""
+        if position < self._position:
+            raise BadInput(f"{self._url} has a header that points back: the archive is damaged")
+        while self._position < position:
+            skipped = len(self._take(min(CHUNK_BYTES, position - self._position)))
+            self._quota.skip(skipped)
+            if not skipped:
+                return
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes of a header, fewer only at the end."""
+        self._header_bytes += max(size, 0)
+        if size < 0 or self._header_bytes > MAX_HEADER_BYTES:
+            raise TooLarge(f"{self._url} has an entry whose headers are over {MAX_HEADER_BYTES} bytes")
+        data = b""
+        while len(data) < size and (part := self._take(size - len(data))):
+            data += part
+        self._quota.skip(len(data))
+        if size == _BLOCK:
+            self.last_block = data
+        return data
+
+    def peek(self, size: int) -> bytes:
+        """Return the next bytes, to be read again."""
+        while len(self._ahead) < size and (part := self._stream.read(size - len(self._ahead))):
+            self._ahead += part
+        return self._ahead[:size]
+
+    def expect_header(self) -> None:
+        """Start to count anew: what is read next belongs to the next entry."""
+        self._header_bytes = 0
+
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the content of the entry whose header was read last."""
+        while size:
+            chunk = self._take(min(CHUNK_BYTES, size))
+            if not chunk:
+                raise BadInput(f"{self._url} ends within an entry: it was cut off")
+            size -= len(chunk)
+            yield chunk
+
+    def drain(self) -> None:
+        """Read on to the end, so that a checksum there is checked."""
+        while rest := self._take(CHUNK_BYTES):
+            self._quota.skip(len(rest))
+
+    def _take(self, size: int) -> bytes:
+        data, self._ahead = self._ahead[:size], self._ahead[size:]
+        data = data or self._stream.read(size)
+        self._position += len(data)
+        return data
