@@ -12,20 +12,21 @@ from tasks.files.folders import shown
 
 BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-#: Deeper input is refused: Parquet's readers take some 100 levels, of which an array needs three; and pyarrow's
-#: parser recurses, so that some ten thousand levels overflow the stack and end the process.
+#: Deeper input is refused: Parquet readers take some 100 levels, of which an array needs three, and the parser
+#: of pyarrow recurses: some ten thousand levels overflow the stack and end the process.
 MAX_DEPTH = 32
 #: Objects times names: so many values at most are held at once, for an absent one takes room as well.
 MAX_CELLS = 4_000_000
 
-_NAME = re.compile(rb'"((?:[^"\\]|\\.)*+)"\s*+:')
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+# No text begins after a backslash: without that, or `*+`, a hostile line takes quadratic time.
+_NAME = re.compile(rb'(?<!\\)"([^"\\]*+(?:\\.[^"\\]*+)*+)"\s*+:')
+_TEXT = re.compile(rb'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Hold whole lines, as they are in the file, and the number of the first; `rows` counts those not blank."""
+    """Hold whole lines as they are in the file, the number of the first, and how many are not blank."""
 
     url: str
     first_line: int
