@@ -73,7 +73,7 @@ def compose(
         plain_line("Date", format_datetime(now)),
         plain_line("Message-ID", message_id),
         address_line("From", [job.sender]),
-        *_address_lines(job),
+        *_address_mailable(job),
         text_line("Subject", content.subject),
         *(text_line(name, value) for name, value in job.headers.items()),
     ]
@@ -94,7 +94,7 @@ def message_id_of(task_id: str, domain: str) -> str:
     return f"<{_id_left(task_id)}@{domain}>"
 
 
-def _address_lines(job: SendEmail) -> list[bytes]:
+def _address_mailable(job: SendEmail) -> list[bytes]:
     fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
     lines = [address_line(name, addresses) for name, addresses in fields if addresses]
     return lines if job.to or job.cc else [plain_line("To", "undisclosed-recipients:;"), *lines]
@@ -114,11 +114,11 @@ def _id_left(task_id: str) -> str:
 def _parts(content: Content, attachments: Sequence[Loaded]) -> EmailMessage:
     body = EmailMessage(policy=_POLICY)
     if content.text is not None:
-        body.set_content(_lines(content.text))
+        body.set_content(_mailable(content.text))
         if content.html is not None:
-            body.add_alternative(_lines(content.html), subtype="html")
+            body.add_alternative(_mailable(content.html), subtype="html")
     else:
-        body.set_content(_lines(content.html or ""), subtype="html")
+        body.set_content(_mailable(content.html or ""), subtype="html")
     for each in attachments:
         content_type = each.content_type or _TYPES.guess_type(each.name)[0] or "application/octet-stream"
         main, _, sub = content_type.partition("/")
@@ -126,10 +126,10 @@ def _parts(content: Content, attachments: Sequence[Loaded]) -> EmailMessage:
     return body
 
 
-def _lines(text: str) -> str:
-    """Return text whose only line break is the line feed: a lone CR would reach the server as it is."""
+def _mailable(text: str) -> str:
+    """Return text that may be mailed; the library makes CRLF of every line break, a lone CR included."""
     try:
-        return body_text(text).replace("\r\n", "\n").replace("\r", "\n")
+        return body_text(text)
     except ValueError as error:
         raise BadInput(f"the body {error}") from None
 

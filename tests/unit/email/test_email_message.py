@@ -6,7 +6,7 @@ from email import message_from_bytes
 from email.policy import default
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -139,6 +139,7 @@ def check(payload: bytes, names: set[str]) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), max_size=200))
+@example("=?utf-8?q?looks_encoded?=")
 def test_subject_reads_back(subject):
     """A receiver sees the subject that was given, whatever letters are in it."""
     read = message_from_bytes(made(mail(subject=subject)).payload, policy=default)["Subject"]
@@ -159,6 +160,14 @@ def test_rendered_subject_of_two_lines_is_bad_input(subject):
     """A value in a CSV that holds a line break does not reach the header, encoded or not."""
     with pytest.raises(BadInput, match="Subject"):
         made(mail(), content=Content(subject, "x", None))
+
+
+@pytest.mark.parametrize("body", ["a\0b", "\ud800"])
+def test_rendered_body_that_cannot_be_mailed_is_bad_input(body):
+    """A template that makes a NUL or half a letter is stopped before the mail server sees it."""
+    for content in (Content("s", body, None), Content("s", None, body)):
+        with pytest.raises(BadInput, match="body"):
+            made(mail(), content=content)
 
 
 def test_long_words_in_headers_are_not_broken():
