@@ -51,16 +51,20 @@ local function put_back(priority, message)
   redis.call('RPUSH', KEYS[READY + priority], message)
 end
 
--- Take all that a consumer holds and pass it on, the newest first: put back one by one, the oldest is next to leave.
-local function release(held, pass_on)
+-- Take what a consumer holds, except the tokens in `keep`, and pass it on, the newest first: put back one by one, the
+-- oldest is next to leave.
+local function release(held, pass_on, keep)
   local pairs_, messages = redis.call('HGETALL', held), {}
   for i = 1, #pairs_, 2 do
-    messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')),
-      tonumber(string.match(pairs_[i], '/(%d)$')), pairs_[i + 1]}
+    if not (keep and keep[pairs_[i]]) then
+      messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')), pairs_[i], pairs_[i + 1]}
+    end
   end
   table.sort(messages, function(a, b) return a[1] > b[1] end)
-  redis.call('DEL', held)
-  for _, m in ipairs(messages) do pass_on(m[2], m[3]) end
+  for _, m in ipairs(messages) do
+    redis.call('HDEL', held, m[2])
+    pass_on(tonumber(string.match(m[2], '/(%d)$')), m[3])
+  end
   return #messages
 end
 

@@ -1,0 +1,360 @@
+"""The scripts against a plain model, step by step, on a real server whose clock the test moves."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from plain_queue import STEPS, Batch, New, PlainQueue, Settled
+
+import broker.scripts
+from broker import batches, dead, limits, publishing, turns
+from broker.connection import Store
+from broker.holding import Hold, Settlement, Turn
+from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
+from broker.messages import Outgoing, compose
+from broker.scripts import script
+
+QUEUE, CLOCK, LEASE_MS = "mill", "model-clock", 15_000
+CONSUMERS = [f"consumer-{n}" for n in range(3)]
+LIMITS: dict[str, list[Any]] = {
+    "bound": [None, 1, 3, 8],
+    "delayed_bound": [None, 2],
+    "max_deliveries": [None, 1, 2],
+    "in_flight": [None, 1, 3],
+    "rate": [None, 8, 16],
+    "burst": [None, 1, 4],
+    "paused": [None, True],
+    "dead_bound": [None, 2],
+    "message_bytes": [None, 1_500],
+}
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the scripts read the time from a key of the test; production's scripts are untouched."""
+    now = re.compile(r"local function now_ms\(\).*?\nend\n", re.DOTALL)
+    ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
+    for source in Path(broker.scripts.__file__).parent.glob("*.lua"):
+        text, found = now.subn(ours, source.read_text())
+        assert found == (source.name == "_common.lua")
+        (tmp_path / source.name).write_text(text)
+    monkeypatch.setattr(broker.scripts, "files", lambda _package: tmp_path)
+    script.cache_clear()
+    yield
+    script.cache_clear()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Hold what is on the server."""
+
+    ready: list[list[str]]
+    delayed: dict[tuple[int, str], int]
+    dead: list[tuple[str, dict[str, str]]]
+    leases: dict[str, int]
+    held: dict[str, dict[str, str]]
+    counters: dict[str, int]
+
+    def messages(self) -> list[str]:
+        """List every message, wherever it is."""
+        held = [message for hold in self.held.values() for message in hold.values()]
+        letters = [fields["message"] for _, fields in self.dead]
+        return [*sum(self.ready, []), *(message for _, message in self.delayed), *held, *letters]
+
+
+def look(store: Store, keys: QueueKeys) -> Seen:
+    """Read all of a queue."""
+    with store.client.pipeline() as pipe:
+        for ready in keys.ready:
+            pipe.lrange(ready, 0, -1)
+        pipe.zrange(keys.delayed, 0, -1, withscores=True).xrange(keys.dead)
+        pipe.zrange(keys.consumers, 0, -1, withscores=True).hgetall(keys.counters)
+        for name in CONSUMERS:
+            pipe.hgetall(keys.held(name))
+        *ready_, delayed, letters, leases, counters, h0, h1, h2 = pipe.execute()
+    return Seen(
+        [[m.decode() for m in reversed(each)] for each in ready_],
+        {(int(entry[:1]), entry[1:].decode()): int(due) for entry, due in delayed},
+        [(id.decode(), _text(fields)) for id, fields in letters],
+        {name.decode(): int(until) for name, until in leases},
+        {name: _text(h) for name, h in zip(CONSUMERS, (h0, h1, h2), strict=True) if h},
+        {name: int(value) for name, value in _text(counters).items()},
+    )
+
+
+def _text(pairs: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in pairs.items()}
+
+
+class Mill(RuleBasedStateMachine):
+    """Do the same to the server and to the model, and compare."""
+
+    def __init__(self, server: Store) -> None:
+        super().__init__()
+        self.store = Store(server.client, f"m-{uuid4().hex[:8]}:")
+        self.keys = QueueKeys(QUEUE, self.store.prefix)
+        # A whole second of the real time, for the server dates dead letters by its own clock.
+        self.plain, self.now = PlainQueue(), server.client.time()[0] * 1000
+        self.holds = {name: Hold(self.keys, name) for name in CONSUMERS}
+        self.batches: list[str] = []
+        self.wait(0)
+
+    def teardown(self) -> None:
+        keys = list(self.store.client.scan_iter(f"{self.store.prefix}*", count=1000))
+        if keys:
+            self.store.client.delete(*keys)
+
+    # Producers ---------------------------------------------------------------------------------------------------
+
+    @rule(
+        policy=st.sampled_from(["reject", "block", "shed", "exempt"]),
+        priority=st.integers(0, 9),
+        shape=st.lists(
+            st.tuples(
+                st.sampled_from([None, None, None, -5, 1, 125, 1_000, 60_000]),  # due in ms
+                st.sampled_from(["", "", "a", "b"]),  # claim
+                st.sampled_from([0, 0, 0, 3_000]),  # padding
+            ),
+            min_size=1,
+            max_size=4,
+        ),
+        batch=st.integers(-2, 2),
+    )
+    def publish(
+        self, policy: Any, priority: int, shape: list[tuple[int | None, str, int]], batch: int
+    ) -> None:
+        chosen = self.batches[batch] if 0 <= batch < len(self.batches) else None
+        outgoing = [self._compose(*each, priority=priority, batch=chosen) for each in shape]
+        self.store.client.delete(self.keys.wake)
+        before = self.plain.depth
+        outcomes = publishing.publish(self.store, outgoing, policy=policy)
+        new = [New(o.payload, o.id, o.due_ms, o.claim or "") for o in outgoing]
+        step = max(index for index, lowest in enumerate(PRIORITY_STEPS) if priority >= lowest)
+        expected = self.plain.publish(policy, step, chosen or "", new, self.now)
+        assert list(map(_word, outcomes)) == expected
+        ready = sum(w == "taken" and (n.due or 0) <= self.now for w, n in zip(expected, new, strict=True))
+        if ready:
+            assert self.store.client.llen(self.keys.wake) >= 1, "nobody is woken for what was sent"
+        bound = self.plain.limit("bound", 0)
+        if policy != "exempt" and bound:
+            assert self.plain.depth <= max(before, bound)
+
+    def _compose(
+        self, due: int | None, claim: str, padding: int, *, priority: int, batch: str | None
+    ) -> Outgoing:
+        return compose(
+            "model.task",
+            {"padding": "x" * padding} if padding else {},
+            queue=QUEUE,
+            sent_at_ms=self.now,
+            priority=priority,
+            due_ms=None if due is None else self.now + due,
+            batch=batch,
+            claim=claim or None,
+            claim_ms=3_600_000,
+        )
+
+    @rule()
+    def open_batch(self) -> None:
+        if len(self.batches) < 3:
+            self.batches.append(batches.open_batch(self.store))
+            self.plain.batches[self.batches[-1]] = Batch()
+
+    @rule(batch=st.integers(0, 2))
+    def close_batch(self, batch: int) -> None:
+        if batch < len(self.batches):
+            batches.close_batch(self.store, self.batches[batch])
+            self.plain.close_batch(self.batches[batch])
+
+    # Consumers ---------------------------------------------------------------------------------------------------
+
+    @rule(
+        name=st.sampled_from(CONSUMERS),
+        credit=st.integers(0, 4),
+        slots=st.integers(0, 4),
+        chosen=st.lists(
+            st.tuples(
+                st.integers(0, 9),
+                st.sampled_from(["settle", "settle", "bury", "replace", "delay", "return", "redeliver"]),
+                st.sampled_from(["succeeded", "failed", "cancelled", "expired", ""]),
+                st.sampled_from([-10, 125, 5_000]),
+            ),
+            max_size=4,
+        ),
+        reply_arrives=st.sampled_from([True, True, True, False]),
+    )
+    def turn(self, name: str, credit: int, slots: int, chosen: list[Any], reply_arrives: bool) -> None:
+        hold = self.holds[name]
+        was_new = not hold.registered
+        for index, action, state, due in chosen:
+            if hold.held:
+                token = list(hold.held)[index % len(hold.held)]
+                hold.settle(token, self._settlement(action, state, self.now + due))
+        taken = hold.settlements(100)
+        call = Turn(hold, credit, min(slots, credit), taken)
+        reply = turns.read(self._run(turns.command(call, lease_ms=LEASE_MS)))
+        settled = [Settled(t, s.action, s.state, s.due_ms, s.text) for t, _, s in taken]
+        slots = min(slots, credit)
+        lease, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
+        assert (reply.lease, reply.late) == (lease, late)
+        assert [(f.token, f.deliveries, f.payload.decode()) for f in reply.messages] == fetched
+        if not reply_arrives:
+            hold.registered = True
+            hold.unsent(taken)
+        elif not lease:
+            hold.held.clear()
+            hold.lose(name)
+        else:
+            turns.note(call, reply)
+            for token, _, message in fetched:
+                hold.take(token, id="", batch=self.plain.batch_of[message])
+            self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
+
+    def _settlement(self, action: Any, state: str, due: int) -> Settlement:
+        text = self._compose(None, "", 0, priority=0, batch=None).payload if action == "replace" else "why"
+        return Settlement(action, state, "{}", due, text)
+
+    def _check_when_to_look_again(self, next_ms: int, credit: int, took: int) -> None:
+        if self.plain.delayed:
+            assert 0 <= next_ms <= max(0, min(self.plain.delayed.values()) - self.now)
+        limited = any(self.plain.limit(name, 0) for name in ("paused", "rate", "in_flight"))
+        if self.plain.depth and credit and took == credit and not limited:
+            assert next_ms == 0, "messages wait, and nobody is told"
+
+    def _run(self, words: tuple[Any, ...]) -> Any:
+        return script("turn").run(self.store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
+
+    @rule(name=st.sampled_from(CONSUMERS))
+    def renew(self, name: str) -> None:
+        held = script("renew").run(self.store.client, self.keys.all, (name, LEASE_MS))
+        assert bool(held) == self.plain.renew(name, LEASE_MS, self.now)
+
+    @precondition(lambda self: self.plain.consumers)
+    @rule(name=st.sampled_from(CONSUMERS))
+    def resume(self, name: str) -> None:
+        hold = self.holds[name]
+        known = [*hold.held, *(token for token, _, _ in hold.pending)]
+        reply = script("resume").run(self.store.client, self.keys.all, (name, LEASE_MS, *known))
+        assert tuple(reply) == self.plain.resume(name, LEASE_MS, set(known), self.now)
+        if not reply[0] and hold.registered:
+            hold.held.clear()
+            hold.lose(name)
+
+    @rule(name=st.sampled_from(CONSUMERS))
+    def leave(self, name: str) -> None:
+        returned = script("leave").run(self.store.client, self.keys.all, (name,))
+        assert returned == self.plain.leave(name)
+        self.holds[name] = Hold(self.keys, name)
+
+    # People and time -----------------------------------------------------------------------------------------------
+
+    @rule(change=st.sampled_from([(name, value) for name, values in LIMITS.items() for value in values]))
+    def set_limit(self, change: tuple[str, Any]) -> None:
+        name, value = change
+        limits.change(self.store, QUEUE, **{name: value})
+        self.plain.limits.pop(name, None)
+        if value is not None:
+            self.plain.limits[name] = value
+
+    @precondition(lambda self: self.plain.dead)
+    @rule(index=st.integers(0, 20), drop=st.booleans())
+    def requeue_or_purge(self, index: int, drop: bool) -> None:
+        index %= len(self.plain.dead)
+        id = look(self.store, self.keys).dead[index][0]
+        assert (dead.purge if drop else dead.requeue)(self.store, QUEUE, id)
+        assert not dead.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
+        (self.plain.purge if drop else self.plain.requeue)(index)
+
+    @rule(ms=st.sampled_from([0, 125, 1_000, 4_875, 6_000, 16_000]))
+    def wait(self, ms: int) -> None:
+        self.now += ms
+        self.store.client.set(CLOCK, self.now)
+
+    # What holds after every step -------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_server_is_as_the_model(self) -> None:
+        seen, plain = look(self.store, self.keys), self.plain
+        assert seen.ready == [list(each) for each in plain.ready]
+        assert seen.delayed == plain.delayed
+        letters = [(f["message"], f["reason"], int(f["deliveries"]), int(f["step"])) for _, f in seen.dead]
+        assert letters == [(d.message, d.reason, d.deliveries, d.step) for d in plain.dead]
+        assert seen.leases == {name: c.lease_until for name, c in plain.consumers.items()}
+        assert seen.held == {name: c.held for name, c in plain.consumers.items() if c.held}
+        counters = {name: value for name, value in seen.counters.items() if name != "spoken_at"}
+        assert counters == {name: value for name, value in plain.counters.items() if value}
+        self._in_one_place(seen)
+
+    def _in_one_place(self, seen: Seen) -> None:
+        """Every message taken is in exactly one place, or settled, or dropped from the dead letters."""
+        messages = seen.messages()
+        assert not [m for m, times in Counter(messages).items() if times > 1]
+        taken = seen.counters.get("published", 0)
+        assert taken == len(messages) + seen.counters.get("settled", 0) + self.plain.dropped
+
+    @invariant()
+    def the_batches_are_as_the_model(self) -> None:
+        for batch in self.batches:
+            found = _text(self.store.client.hgetall(batch_key(batch, self.store.prefix)))
+            plain = self.plain.batches[batch]
+            names = ("sent", "settled", "succeeded", "failed", "cancelled", "expired")
+            assert {name: int(found.get(name, 0)) for name in names} == {n: plain.counts[n] for n in names}
+            assert ("closed_at" in found, "completed_at" in found) == (plain.closed, plain.completed)
+
+
+def _word(outcome: publishing.Outcome) -> str:
+    match outcome:
+        case publishing.Taken():
+            return "taken"
+        case publishing.Full():
+            return "full"
+        case publishing.Closed():
+            return "closed"
+        case publishing.Duplicate(_, owner):
+            return f"duplicate:{owner}"
+
+
+def _run(store: Store, examples: int) -> None:
+    checks = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        # Shrinking costs minutes, for every step asks a server; the steps are printed as they were.
+        phases=(Phase.reuse, Phase.generate),
+        report_multiple_bugs=False,
+    )
+    machine: Callable[[], RuleBasedStateMachine] = lambda: Mill(store)  # noqa: E731
+    run_state_machine_as_test(machine, settings=checks)
+
+
+def test_the_scripts_do_what_the_model_does(store: Store, clock: None) -> None:
+    """Whatever is sent, fetched, settled, lost and changed in whatever order: each message is where it must be."""
+    _run(store, 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_scripts_do_what_the_model_does_for_long(each_store: Store, clock: None) -> None:
+    """The same on every server, for thousands of interleavings."""
+    _run(each_store, 400)
+
+
+def test_the_model_has_every_step(clock: None) -> None:
+    """The model knows as many priority steps as the queue has lists."""
+    assert len(PRIORITY_STEPS) == STEPS
