@@ -12,8 +12,8 @@ from tasks.files.folders import shown
 
 BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
-#: Deeper input is refused: Parquet readers take some 100 levels, of which an array needs three, and the parser
-#: of pyarrow recurses: some ten thousand levels overflow the stack and end the process.
+#: Deeper input is refused: Parquet readers take 100 levels, of which an array needs three, and the parser of
+#: pyarrow recurses: some ten thousand levels overflow the stack and end the process.
 MAX_DEPTH = 32
 #: Objects times names: so many values at most are held at once, for an absent one takes room as well.
 MAX_CELLS = 4_000_000

@@ -1,6 +1,8 @@
 """Give file tests a root of their own, and photographs of every awkward sort."""
 
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,16 @@ def scene() -> Image.Image:
     picture.paste((220, 40, 40), (0, 0, 640, 240))
     grain = Image.effect_noise(picture.size, 40).convert("RGB")
     return Image.blend(picture, grain, 0.2)
+
+
+@pytest.fixture
+def small_disk(root: Path) -> Iterator[Path]:
+    """Return a folder below the root on a file system of 1 MB."""
+    disk = root / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=1m", "millpond-test", str(disk)]
+    if not mount or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

@@ -3,11 +3,10 @@
 import errno
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -188,19 +187,6 @@ def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) 
         _kill(child)
     assert (root / "target").read_bytes() == b"theirs"
     assert names() == ["target"]
-
-
-@pytest.fixture
-def small_disk(root: Path) -> Iterator[Path]:
-    """Return a folder below the root on a file system of 1 MB."""
-    disk = root / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    options = ["-t", "tmpfs", "-o", "size=1m", "millpond-test", str(disk)]
-    if not mount or subprocess.run([mount, *options], capture_output=True, check=False).returncode:
-        pytest.skip("this user may not mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("piece", [1_000, 10_000_000])
