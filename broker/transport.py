@@ -273,9 +273,19 @@ class Transport(stock.Transport):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Let the poller set timers for what is due later."""
+        """Let the poller set timers for what is due later, and watch each socket once instead of in every turn."""
+        known = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
-        self.cycle.hub = loop
+        loop.on_tick = known
+        cycle = self.cycle
+        cycle.hub = loop
+
+        def on_tick() -> None:
+            cycle.on_poll_start()
+            for fd in cycle.fds.keys() - loop.readers.keys():
+                loop.add_reader(fd, self.on_readable, fd)
+
+        loop.on_tick.add(on_tick)
 
 
 class SentinelTransport(Transport):

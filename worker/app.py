@@ -22,14 +22,18 @@ SHIPPED = ("tasks.email.task", "tasks.files.task", "tasks.squares.task")
 def make_app(configured: Settings) -> Celery:
     """Return an application that knows every body of the shipped and of the configured kinds."""
     app = celery_app(configured)
-    holder = Holder(prefetch=configured.prefetch)
-    app.conf.worker_consumer = "worker.consumer:PondConsumer"
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
-    install(app, configured, holder)
+    prepare(app, configured, Holder(prefetch=configured.prefetch))
     load_bodies(configured)
     for body in bodies().values():
         register(app, body, configured.table)
     return app
+
+
+def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
+    """Make workers of this application consume, hold and drain Millpond's way."""
+    app.conf.worker_consumer = "worker.consumer:PondConsumer"
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
+    install(app, configured, holder)
 
 
 def load_bodies(configured: Settings) -> None:
@@ -38,7 +42,7 @@ def load_bodies(configured: Settings) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as missing:
-            if missing.name != module and (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
+            if (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
                 raise
     for module in configured.kinds:
         importlib.import_module(module)

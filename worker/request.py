@@ -34,16 +34,14 @@ _SUCCEEDED = Settlement()
 _GOES_ON = Settlement("settle", state="")
 
 
-def run(
-    name: str, id: str, request: dict[str, Any], body: Any, content_type: str, encoding: str
-) -> tuple[int, Any, float]:
+def run(name: str, id: str, request: dict[str, Any], body: Any) -> tuple[int, Any, float]:
     """Run a task in its slot; return (failed, (what to keep, what to show) or ExceptionInfo, seconds).
 
     Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is never lost.
     """
-    tasks, accept, hostname = trace._localized
+    tasks, _accept, hostname = trace._localized
     try:
-        args, kwargs, embed = trace.loads_message(body, content_type, encoding, accept=accept)
+        args, kwargs, embed = body
         request.update(
             {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False}, **embed or {}
         )
@@ -98,14 +96,7 @@ class PondRequest(Request):
         hard, soft = self.time_limits
         return pool.apply_async(
             run if pool.uses_semaphore else self._run_if_still_wanted,
-            args=(
-                self._type,
-                self.id,
-                self._request_dict,
-                self._body,
-                self._content_type,
-                self._content_encoding,
-            ),
+            args=(self._type, self.id, self._request_dict, self._body),
             accept_callback=self.on_accepted,
             timeout_callback=self.on_timeout,
             callback=self.on_success,

@@ -57,12 +57,17 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
 
 
 def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
-    """Return body, headers, whether the body is decoded, and whether times are UTC, for both of Celery's protocols."""
-    if body is None and "args" not in message.payload:
-        return message.body, message.headers, False, app.uses_utc_timezone()
-    if "args" in message.payload:
-        return hybrid_to_proto2(message, message.payload)
-    return proto1_to_proto2(message, body)
+    """Return body, headers, whether the body is decoded and whether times are UTC, for both of Celery's protocols.
+
+    The body is decoded here, once: what does not decode is buried before it takes a slot.
+    """
+    if body is not None:
+        return proto1_to_proto2(message, body)  # type: ignore[no-any-return]
+    decoded = message.payload
+    if "args" in decoded:
+        return hybrid_to_proto2(message, decoded)  # type: ignore[no-any-return]
+    args, kwargs, embed = decoded
+    return (args, kwargs, embed), message.headers, True, app.uses_utc_timezone()
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:
