@@ -250,12 +250,19 @@ def test_running_twice_gives_the_same_bytes(
     assert len(seen) == 1
 
 
-def test_one_task_never_gets_the_image_of_another(store: Storage, root: Path, context: Context) -> None:
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("body", [thumbnail, convert])
+def test_one_task_never_gets_the_image_of_another(
+    store: Storage, root: Path, context: Context, body: Any, orientation: int
+) -> None:
     """Files that are opened one after the other under one descriptor are told apart."""
+    contract = Thumbnail if body is thumbnail else ConvertImage
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
     for number, shade in enumerate((RED, BLUE, (10, 200, 10))):
-        Image.new("RGB", (64, 48), shade).save(root / f"{number}.png")
-        thumbnail(Thumbnail(source=f"{number}.png", target="t.png"), store, context)
-        assert is_near(colour(opened(root / "t.png"), (0, 0, 64, 48)), shade, within=3)
+        Image.new("RGB", (48, 48), shade).save(root / f"{number}.jpg", exif=exif)
+        body(contract(source=f"{number}.jpg", target="t.png"), store, context)
+        assert is_near(colour(opened(root / "t.png"), (0, 0, 48, 48)), shade, within=8)
 
 
 def test_the_better_the_quality_the_longer_the_file(

@@ -66,6 +66,16 @@ def test_a_name_outside_the_roots_is_refused_to_read_and_to_write(
     assert secret.read_text() == "secret"
 
 
+def test_a_way_up_is_refused_even_within_the_root(store: Storage, root: Path) -> None:
+    """Where '..' leads depends on links, so nobody may say it."""
+    (root / "a").mkdir()
+    (root / "file").write_text("inside")
+    for act in (read, write):
+        with pytest.raises(OutsideRoots, match="climbs out"):
+            act(store, "a/../file")
+    assert (root / "file").read_text() == "inside"
+
+
 def test_a_sibling_whose_name_begins_like_the_root_is_outside(store: Storage, root: Path) -> None:
     """/data-private is not below /data."""
     sibling = root.with_name("root-private")
