@@ -1,8 +1,8 @@
 """Model one queue in plain Python: where each message is, and what happened so far.
 
-Written from what the scripts promise (their headers), not from how they do it: lists and dictionaries, one clock.
-A message is in exactly one of `ready`, `delayed`, a consumer's `held`, `dead`; or it is settled, or was dropped
-from the dead letters.
+Written from what the scripts promise (their headers), not from how they do it: lists, dictionaries, a clock.
+A message is in exactly one of `ready`, `delayed`, a consumer's `held`, `dead`; or it is settled, or was
+dropped from the dead letters.
 """
 
 from collections import Counter, deque
@@ -88,7 +88,7 @@ class PlainQueue:
         """Return a limit."""
         return self.limits.get(name, default)
 
-    # Publishing --------------------------------------------------------------------------------------------------
+    # Publishing ---------------------------------------------------------------------------------------------
 
     def publish(self, policy: str, step: int, batch: str, items: Iterable[New], now: int) -> list[str]:
         """Take what there is room for."""
@@ -137,7 +137,7 @@ class PlainQueue:
         self.counters["shed"] += 1
         return True
 
-    # Ending ------------------------------------------------------------------------------------------------------
+    # Ending -------------------------------------------------------------------------------------------------
 
     def _bury(self, step: int, message: str, reason: str, deliveries: int) -> None:
         self.dead.append(Dead(message, reason, deliveries, step))
@@ -203,7 +203,7 @@ class PlainQueue:
                 self._redeliver(step, message)
         return True
 
-    # A consumer's turn -------------------------------------------------------------------------------------------
+    # A consumer's turn --------------------------------------------------------------------------------------
 
     def turn(
         self, name: str, lease: int, credit: int, slots: int, new: bool, settled: list[Settled], now: int
@@ -271,7 +271,7 @@ class PlainQueue:
                 fetched.append((token, self.deliveries.get(message, 0), message))
         return fetched
 
-    # The other scripts -------------------------------------------------------------------------------------------
+    # The other scripts --------------------------------------------------------------------------------------
 
     def renew(self, name: str, lease: int, now: int) -> bool:
         """Renew a lease."""
