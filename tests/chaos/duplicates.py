@@ -1,0 +1,63 @@
+"""Match every run too many to the fault that explains it.
+
+A run is explained when a fault hit the process of that run, or of the one before it, while it held the message:
+from `HELD_SECONDS` before the run began (it was fetched ahead) to `HELD_SECONDS` after it ended (its settlement
+was under way). A fault without pids hit every process that spoke to the broker.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.faults import Fault
+from tests.chaos.runs import Run, Task
+
+HELD_SECONDS = 2.0
+
+
+@dataclass
+class Duplicates:
+    """Count runs too many by the kind of fault that explains them; list those that none explains."""
+
+    explained: Counter[str] = field(default_factory=Counter)
+    unexplained: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Count all runs too many."""
+        return self.explained.total() + len(self.unexplained)
+
+
+def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
+    """Match all runs too many of all tasks."""
+    found = Duplicates()
+    for task in tasks:
+        for attempt, runs in task.attempts().items():
+            for before, again in zip(runs, runs[1:], strict=False):
+                fault = _explanation(before, faults) or _explanation(again, faults)
+                if fault is None:
+                    found.unexplained.append(f"{task.id}/{attempt}: {before} then {again}")
+                else:
+                    found.explained[fault.kind] += 1
+    return found
+
+
+def _explanation(run: Run, faults: Sequence[Fault]) -> Fault | None:
+    begins, ends = run.started - HELD_SECONDS, (run.ended or run.started) + HELD_SECONDS
+    if run.ended is None:
+        ends = float("inf")
+    hits = [fault for fault in faults if fault.begins <= ends and fault.ends >= begins]
+    own = [fault for fault in hits if run.pid in fault.pids or run.owner in fault.pids]
+    return next(iter(own or [fault for fault in hits if not fault.pids]), None)
+
+
+def finished_again(tasks: Iterable[Task], faults: Sequence[Fault]) -> int:
+    """Return the most finished runs that any one killed process had to have done again."""
+    killed = {pid: fault.begins for fault in faults if fault.kind.startswith("kill") for pid in fault.pids}
+    again: Counter[int] = Counter()
+    for task in tasks:
+        for runs in task.attempts().values():
+            for run in runs[:-1]:
+                if run.ended is not None and run.owner in killed and run.ended <= killed[run.owner]:
+                    again[run.owner] += 1
+    return max(again.values(), default=0)

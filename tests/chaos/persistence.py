@@ -1,0 +1,21 @@
+"""Try again what a broker that is away did not answer."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tasks.errors import BrokerError
+
+T = TypeVar("T")
+
+
+def persistently(call: Callable[[], T], *, patience_seconds: float = 60.0) -> T:
+    """Call until it is answered, at most for so long; for calls that may be carried out twice."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return call()
+        except BrokerError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -1,0 +1,23 @@
+"""Print the verdict of a run as a table of Markdown, ready for RESULTS.md."""
+
+from tests.chaos.running import Plan
+from tests.chaos.verdict import Verdict
+
+#: Lines of a kind of wrong that are printed; the count tells the rest.
+_SHOWN = 20
+
+
+def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
+    """Print the counts, the faults, the duplicates by fault, and what is wrong."""
+    print(f"\n{plan.transport}, seed {plan.seed}, {plan.tasks} tasks, {seconds:.0f} s\n")
+    rows = [(name, str(count)) for name, count in verdict.counts.items()]
+    rows += [(f"fault: {kind}", str(count)) for kind, count in sorted(verdict.faults.items())]
+    rows += [(f"duplicated by: {kind}", str(n)) for kind, n in sorted(verdict.duplicated.explained.items())]
+    width = max(len(name) for name, _ in rows)
+    print(f"| {'count'.ljust(width)} | {plan.transport:>10} |\n|-{'-' * width}-|-----------:|")
+    for name, count in rows:
+        print(f"| {name.ljust(width)} | {count:>10} |")
+    for line in verdict.wrong[:_SHOWN]:
+        print("WRONG", line)
+    if len(verdict.wrong) > _SHOWN:
+        print(f"… and {len(verdict.wrong) - _SHOWN} more")

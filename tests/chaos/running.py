@@ -1,0 +1,143 @@
+"""Run the servers, the fleet and the producers of one plan, inflict its faults, and wait until all is settled."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from broker import limits, status
+from broker.connection import Store, connect
+from broker.errors import BrokerError
+from broker.keys import QueueKeys
+from tests.chaos import ledger
+from tests.chaos.faults import Faults
+from tests.chaos.fleet import ROOT, Fleet, environment_for
+from tests.chaos.kinds import QUEUES
+from tests.chaos.runs import tasks_of
+from tests.chaos.server import Broker
+from tests.chaos.verdict import Verdict, dead_letters, judge, wrong_batches, wrong_letters
+from worker import valkey
+
+PRODUCERS = 2
+
+#: How long everything may take to be settled after the last fault, and how long it must stay so.
+_PATIENCE_SECONDS = 180.0
+_QUIET_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what is to be run: so many tasks under so many faults, one every so many seconds."""
+
+    transport: str
+    seed: int
+    tasks: int
+    faults: int
+    every_seconds: float
+    folder: Path
+
+
+def run(plan: Plan) -> tuple[Verdict, float]:
+    """Run the plan; return the verdict and how many seconds it took."""
+    begun = time.monotonic()
+    with ExitStack() as stack:
+        book = stack.enter_context(valkey.serving(plan.folder / "ledger", extra=["appendonly no"]))
+        broker = Broker(plan.folder / "broker")
+        stack.callback(broker.kill)
+        env = environment_for(broker.url, book.url)
+        store = connect(broker.url)
+        if plan.transport == "millpond":
+            for queue in QUEUES:
+                limits.change(store, queue, dead_bound=1_000_000)
+        fleet = Fleet(plan.transport, env, plan.folder / "workers.log")
+        stack.callback(fleet.stop)
+        faults = Faults(plan.seed, fleet, broker, _logger(plan.folder / "faults.log"))
+        producers = _producers(plan, env)
+        for producer in producers:
+            stack.callback(producer.kill)
+        stuck = _play(plan, faults, producers, book.url, store)
+        code = fleet.stop()
+        verdict = _judge(plan, faults, book.url, store)
+    verdict.wrong += stuck + ([f"the supervisor ended with {code}"] if code else [])
+    return verdict, time.monotonic() - begun
+
+
+def _play(
+    plan: Plan, faults: Faults, producers: list["subprocess.Popen[bytes]"], book: str, store: Store
+) -> list[str]:
+    """Inflict the faults while tasks are sent, then wait; return what did not come to an end."""
+    next_at = time.monotonic() + 2 * plan.every_seconds
+    while len(faults.inflicted) < plan.faults or faults.under_way or _running(producers):
+        faults.tick()
+        share = ledger.offered(book) / plan.tasks
+        is_time = time.monotonic() >= next_at and len(faults.inflicted) < plan.faults
+        if is_time and (len(faults.inflicted) < plan.faults * share + 1 or not _running(producers)):
+            if faults.inflict():
+                next_at = time.monotonic() + plan.every_seconds
+        time.sleep(0.05)
+    wrong = [f"a producer ended with {p.returncode}" for p in producers if p.returncode]
+    deadline, quiet_since = time.monotonic() + _PATIENCE_SECONDS, time.monotonic()
+    while time.monotonic() - quiet_since < _QUIET_SECONDS:
+        time.sleep(0.1)
+        left = _left(plan, store)
+        if left:
+            quiet_since = time.monotonic()
+        if time.monotonic() > deadline:
+            return [*wrong, f"not settled after {_PATIENCE_SECONDS} s: {left}"]
+    return wrong
+
+
+def _running(producers: list["subprocess.Popen[bytes]"]) -> bool:
+    return any(producer.poll() is None for producer in producers)
+
+
+def _left(plan: Plan, store: Store) -> str:
+    """Say what is not settled; an empty string when all is."""
+    try:
+        if plan.transport == "millpond":
+            depths = [status.depth(store, queue) for queue in QUEUES]
+            return " ".join(str(d) for d in depths if d.ready or d.delayed or d.held)
+        lists = [name for queue in QUEUES for name in QueueKeys(queue).ready]
+        waiting = sum(store.client.llen(name) for name in lists) + store.client.hlen("unacked")
+        return f"{waiting} messages" if waiting else ""
+    except (BrokerError, RedisError) as error:
+        return str(error)
+
+
+def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
+    tasks, batches = tasks_of(ledger.read(book))
+    letters = dead_letters(store) if plan.transport == "millpond" else set()
+    verdict = judge(tasks, faults.inflicted, letters)
+    if plan.transport == "millpond":
+        verdict.counts["batches"] = len(batches)
+        wrong = wrong_batches(store, batches, tasks)
+        verdict.counts["batches wrong"] = len(wrong)
+        verdict.wrong += wrong + wrong_letters(tasks, letters)
+    return verdict
+
+
+def _producers(plan: Plan, env: dict[str, str]) -> list["subprocess.Popen[bytes]"]:
+    seconds = plan.faults * plan.every_seconds + 5
+    rate = plan.tasks / seconds / PRODUCERS
+
+    def start(number: int) -> "subprocess.Popen[bytes]":
+        arguments = [plan.transport, plan.seed, number, plan.tasks // PRODUCERS, rate]
+        command = [sys.executable, "-m", "tests.chaos.producing", *map(str, arguments)]
+        with (plan.folder / f"producer-{number}.log").open("wb") as log:
+            return subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+
+    return [start(number) for number in range(PRODUCERS)]
+
+
+def _logger(path: Path) -> Callable[[str], None]:
+    def log(line: str) -> None:
+        with path.open("a") as file:
+            file.write(line + "\n")
+        print(line, flush=True)
+
+    return log

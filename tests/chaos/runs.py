@@ -1,0 +1,81 @@
+"""Make tasks and their runs of the ledger's events."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Run:
+    """Describe one run of a body: by which process (`owner`: its worker's main process), from when to when."""
+
+    attempt: int
+    pid: int
+    owner: int
+    started: float
+    ended: float | None = None
+    how: str = ""
+    after: float = 0.0
+
+
+@dataclass
+class Task:
+    """Describe a task: what its producer was told (`outcome`), and its runs in the order of their starts."""
+
+    id: str
+    outcome: str = ""
+    batch: str | None = None
+    due: float | None = None
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def ended(self) -> set[str]:
+        """Return the ways in which runs of it ended for good."""
+        return {run.how for run in self.runs} & {"ok", "fail"}
+
+    def attempts(self) -> dict[int, list[Run]]:
+        """Group the runs by attempt."""
+        grouped = defaultdict(list)
+        for run in self.runs:
+            grouped[run.attempt].append(run)
+        return grouped
+
+
+def tasks_of(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Task], list[str]]:
+    """Return the tasks by id, and the ids of the batches."""
+    tasks: dict[str, Task] = {}
+    batches = []
+    for event in events:
+        if event["event"] == "batch":
+            batches.append(event["id"])
+            continue
+        task = tasks.setdefault(event["id"], Task(event["id"]))
+        match event["event"]:
+            case "started":
+                task.runs.append(Run(event["attempt"], event["pid"], event["owner"], event["at"]))
+            case "ended":
+                _end(task, event)
+            case outcome:
+                task.outcome, task.batch = outcome, event["batch"]
+                task.due = event["sent_at"] + event["delay"] if event["delay"] else None
+    for task in tasks.values():
+        task.runs.sort(key=lambda run: run.started)
+    return tasks, batches
+
+
+def _end(task: Task, event: dict[str, Any]) -> None:
+    for run in task.runs:
+        if (run.attempt, run.pid, run.ended) == (event["attempt"], event["pid"], None):
+            run.ended, run.how, run.after = event["at"], event["how"], event["after"]
+            return
+
+
+def early(task: Task, tolerance_seconds: float) -> bool:
+    """Say whether a run of it began before it was due, at first or after a retry."""
+    due: dict[int, float] = {} if task.due is None else {0: task.due}
+    for run in task.runs:
+        if run.how == "retry" and run.ended is not None:
+            again = run.ended + run.after
+            due[run.attempt + 1] = min(again, due.get(run.attempt + 1, again))
+    return any(run.started < due.get(run.attempt, 0.0) - tolerance_seconds for run in task.runs)

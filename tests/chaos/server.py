@@ -1,0 +1,55 @@
+"""Run the server under test: one that is killed and comes back at the same address with everything it had taken."""
+
+import secrets
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from time import monotonic, sleep
+
+from broker.ping import answers
+from worker.leash import leashed
+from worker.valkey import embedded_binary
+
+_READY_SECONDS = 60.0
+
+
+class Broker:
+    """Be a Valkey with an append-only file that is written to disk before each answer."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        password = secrets.token_urlsafe(16)
+        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        self._configuration = "\n".join(
+            [
+                f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nlogfile {folder}/server.log",
+                'save ""\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n',
+            ]
+        )
+        self.start()
+
+    def start(self) -> None:
+        """Start the server, and return when it answers."""
+        self.process = subprocess.Popen(
+            leashed([embedded_binary(), "-"]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(self._configuration.encode())
+        self.process.stdin.close()
+        deadline = monotonic() + _READY_SECONDS
+        while not answers(self.url):
+            if monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError("the server under test did not start")
+            sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill the server without a word."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()

@@ -1,0 +1,105 @@
+"""Compare what the ledger says with what the producers were told and with what the broker counted."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from broker import batches, dead
+from broker.connection import Store
+from tests.chaos import duplicates
+from tests.chaos.faults import Fault
+from tests.chaos.fleet import POOLS
+from tests.chaos.kinds import QUEUES
+from tests.chaos.runs import Task, early
+
+#: A message that is due within this is run at once; clocks are read by different processes.
+EARLY_SECONDS = 0.005
+
+#: After a kill, no process may have had more finished tasks run again than its slots and this.
+FINISHED_AGAIN = 16
+
+
+@dataclass
+class Verdict:
+    """Hold the counts of a run, and in `wrong` a line for everything that must not be."""
+
+    counts: dict[str, int]
+    duplicated: duplicates.Duplicates
+    faults: Counter[str]
+    wrong: list[str] = field(default_factory=list)
+
+
+def judge(tasks: dict[str, Task], faults: Sequence[Fault], letters: set[str]) -> Verdict:
+    """Judge a run. `letters` are the ids of its dead letters; stock Celery has none."""
+    outcomes = Counter(task.outcome for task in tasks.values())
+    settled = {id for id, task in tasks.items() if "ok" in task.ended}
+    buried = {id for id, task in tasks.items() if "fail" in task.ended} | letters
+    taken = {id for id, task in tasks.items() if task.outcome == "taken"}
+    unknown = {id for id, task in tasks.items() if task.outcome == "unknown"}
+    lost = sorted(taken - settled - buried)
+    half = sorted(id for id in unknown - settled - buried if tasks[id].runs)
+    hasty = sorted(id for id, task in tasks.items() if early(task, EARLY_SECONDS))
+    doubled = duplicates.match(tasks.values(), faults)
+    again = duplicates.finished_again(tasks.values(), faults)
+    counts = {
+        "sent": outcomes["taken"],
+        "settled": len(settled),
+        "dead": len(buried - settled),
+        "lost": len(lost) + len(half),
+        "early": len(hasty),
+        "duplicated": doubled.count,
+        "unexplained": len(doubled.unexplained),
+        "unknown": len(unknown),
+        "unknown, taken": len(unknown & (settled | buried)),
+        "refused": outcomes["refused"],
+        "most finished again after a kill": again,
+    }
+    verdict = Verdict(counts, doubled, Counter(fault.kind for fault in faults))
+    verdict.wrong += [f"lost: {tasks[id]}" for id in lost + half]
+    verdict.wrong += [f"early: {tasks[id]}" for id in hasty]
+    verdict.wrong += [f"unexplained: {line}" for line in doubled.unexplained]
+    allowed = FINISHED_AGAIN + max(pool.concurrency for pool in POOLS.values())
+    if again > allowed:
+        verdict.wrong.append(f"{again} finished tasks of one killed process ran again; at most {allowed} may")
+    return verdict
+
+
+def dead_letters(store: Store) -> set[str]:
+    """Return the ids of the tasks that are dead letters."""
+    return {letter.task_id for queue in QUEUES for letter in dead.letters(store, queue)}
+
+
+def wrong_letters(tasks: dict[str, Task], letters: set[str]) -> list[str]:
+    """Return a line for each task that failed and is no dead letter."""
+    failed = {id for id, task in tasks.items() if "fail" in task.ended}
+    return [f"failed and no dead letter: {tasks[id]}" for id in sorted(failed - letters)]
+
+
+def wrong_batches(store: Store, ids: Sequence[str], tasks: dict[str, Task]) -> list[str]:
+    """Return a line for each batch whose counts or results are not those of the ledger."""
+    members: dict[str, set[str]] = {id: set() for id in ids}
+    for task in tasks.values():
+        if task.batch in members and task.outcome in ("taken", "unknown"):
+            members[task.batch].add(task.id)
+    return [f"batch {id}: {fault}" for id in ids for fault in _faults_of(store, id, members[id], tasks)]
+
+
+def _faults_of(store: Store, batch: str, members: set[str], tasks: dict[str, Task]) -> list[str]:
+    summary = batches.summary(store, batch)
+    results = list(batches.results(store, batch, wait_ms=0, limit=10_000))
+    ids = [result.id for result in results]
+    faults = []
+    if not summary.complete:
+        faults.append(f"not complete: {summary}")
+    if summary.settled != summary.sent or len(results) != summary.sent:
+        faults.append(f"{summary.sent} sent, {summary.settled} settled, {len(results)} results")
+    if len(ids) != len(set(ids)):
+        faults.append("a task has two results")
+    taken = {id for id in members if tasks[id].outcome == "taken"}
+    if not taken <= set(ids) <= members:
+        faults.append(f"results of {set(ids) ^ taken} are missing or too many")
+    for result in results:
+        expected = {"succeeded": "ok", "failed": "fail"}.get(result.state)
+        if result.id in tasks and expected not in tasks[result.id].ended:
+            faults.append(f"{result.id} {result.state}, but the ledger says {tasks[result.id].ended}")
+    return faults
