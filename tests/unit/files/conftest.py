@@ -4,11 +4,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tasks.context import Context
+from tasks.errors import BadInput
+from tasks.files.contract import TableResult, ToParquet
 from tasks.files.storage import Storage
 
 
@@ -58,3 +61,34 @@ def small_disk(root: Path) -> Iterator[Path]:
         pytest.skip("this user may not mount a small file system")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def to_table(store: Storage, root: Path, context: Context) -> Callable[..., tuple[TableResult, Any]]:
+    """Return a function that writes a table, converts it, and gives the result and the table read back."""
+    import pyarrow.parquet as pq
+
+    from tasks.files.tables import to_parquet
+
+    def convert(content: bytes, *, name: str = "in.csv", **options: Any) -> tuple[TableResult, Any]:
+        (root / name).write_bytes(content)
+        result = to_parquet(ToParquet(source=name, target="out.parquet", **options), store, context)
+        return result, pq.read_table(root / "out.parquet")
+
+    return convert
+
+
+@pytest.fixture
+def refused_table(to_table: Callable[..., tuple[TableResult, Any]], root: Path) -> Callable[..., str]:
+    """Return a function that converts a table which cannot be, and gives the message; nothing may be left."""
+
+    def refuse(content: bytes, *, name: str = "in.csv", **options: Any) -> str:
+        (root / "out.parquet").unlink(missing_ok=True)
+        with pytest.raises(BadInput) as caught:
+            to_table(content, name=name, **options)
+        assert [path.name for path in root.iterdir()] == [name]
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    return refuse

@@ -1,0 +1,42 @@
+"""Hold the conversion of tables to constant memory, measured in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_CONVERT = """
+import resource, sys
+from tasks.context import Context
+from tasks.files.contract import ToParquet
+from tasks.files.storage import Storage
+from tasks.files.tables import to_parquet
+job = ToParquet(source=sys.argv[2], target="out.parquet", row_group_rows=10_000)
+to_parquet(job, Storage(roots=(sys.argv[1],)), Context())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+_ROWS = {
+    "csv": lambda at: f"{at},name {at},{at * 1.5},2024-01-01 10:00:{at % 60:02},some more text to read\n",
+    "jsonl": lambda at: f'{{"id":{at},"name":"name {at}","x":{at * 1.5},"more":["some","text"]}}\n',
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_eight_times_the_rows_take_no_more_memory(root: Path, kind: str) -> None:
+    """The peak of 32 MB is that of 4 MB, but for the noise of an allocator."""
+    peaks = [_peak_mib(root, kind, megabytes) for megabytes in (4, 32)]
+    assert peaks[1] < peaks[0] + 40
+
+
+def _peak_mib(root: Path, kind: str, megabytes: int) -> int:
+    source = root / f"in.{kind}"
+    with source.open("w") as file:
+        if kind == "csv":
+            file.write("id,name,x,at,more\n")
+        at = 0
+        while file.tell() < megabytes * 1_000_000:
+            file.write("".join(_ROWS[kind](each) for each in range(at, at + 1_000)))
+            at += 1_000
+    command = [sys.executable, "-c", _CONVERT, str(root), source.name]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
