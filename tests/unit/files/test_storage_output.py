@@ -58,10 +58,12 @@ def test_folders_that_were_there_stay_when_a_task_fails(store: Storage, root: Pa
 
 
 def test_a_folder_is_no_target_for_a_file(store: Storage, root: Path, names: Names) -> None:
-    """A folder is not replaced by a file."""
+    """A folder is not replaced by a file, and that is said before the work is done."""
     (root / "folder").mkdir()
-    with pytest.raises(BadInput, match="is a folder"):
-        write(store, "folder")
+    begun = []
+    with pytest.raises(BadInput, match="is a folder"), store.open_output("folder"):
+        begun.append("the work that would be lost")
+    assert not begun
     assert names() == ["folder"]
 
 
