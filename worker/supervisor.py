@@ -145,13 +145,12 @@ class Supervisor:
                 member.terminate()
 
     def _kill(self) -> None:
-        for member in self.members:
-            if member.process and not self.killed:
-                logger.warning(
-                    "%s pid=%d killed; what it held is delivered again", member.name, member.process.pid
-                )
-                member.kill()
-        self.killed = True
+        running = [member for member in self.members if member.process and not self.killed]
+        for member in running:
+            pid = member.process.pid if member.process else 0
+            logger.warning("%s pid=%d killed; what it held is delivered again", member.name, pid)
+            member.kill()
+        self.killed = self.killed or bool(running)
 
     def _reap(self) -> None:
         """Bury every child that has ended: members, and strangers left to process 1 of a container."""
