@@ -154,7 +154,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root:
 def operator(
     fleet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Operator]:
-    """Run commands in this process, on the fleet's broker: `operator("status")` returns (exit code, stdout)."""
+    """Run commands in this process on the fleet's broker: `operator("status")` gives (code, output)."""
     for name, value in environment(fleet).items():
         if name.startswith("MILLPOND_"):
             monkeypatch.setenv(name, value)

@@ -78,6 +78,7 @@ def test_block_gives_up_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = offered(queue, 4, monkeypatch, timeout_seconds=0.02)
     assert outcomes[:2] == [Taken("0"), Taken("1")]
     assert all(isinstance(outcome, Full) for outcome in outcomes[2:])
+    assert len(queue.asked) <= len(queue.waits) + 1  # between two questions there is always a pause
 
 
 @pytest.mark.parametrize("options", [{"overflow": "reject"}, {"timeout_seconds": 0.0}])
