@@ -1,0 +1,65 @@
+"""Make archives for tests, good and bad ones."""
+
+import io
+import tarfile
+import zipfile
+from typing import Any
+
+#: What a good archive holds; None is a folder.
+FILES: dict[str, bytes | None] = {
+    "a.txt": b"hello",
+    "deep/er/größe €.txt": b"0123456789" * 30_000,
+    "empty": b"",
+    "folder": None,
+    "n" * 200 + "/" + "m" * 120: b"long names",
+}
+
+
+def tar(*entries: tuple[Any, bytes | None], form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8") -> bytes:
+    """Return a tar of entries: a name or a `TarInfo`, and content, None for a folder."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding=encoding) as archive:
+        for named, content in entries:
+            member = named if isinstance(named, tarfile.TarInfo) else tarfile.TarInfo(named)
+            if content is None and member is not named:
+                member.type = tarfile.DIRTYPE
+            member.size = len(content or b"")
+            archive.addfile(member, io.BytesIO(content or b""))
+    return buffer.getvalue()
+
+
+def zipped(*entries: tuple[Any, bytes | None], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Return a zip of entries: a name or a `ZipInfo`, and content, None for a folder."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for named, content in entries:
+            archive.writestr(f"{named}/" if content is None else named, content or b"")
+    return buffer.getvalue()
+
+
+def overlapping(copies: int, kernel: bytes) -> bytes:
+    """Return a zip whose directory lists one compressed file many times, under names of one length."""
+    one = zipped(("0000", kernel))
+    directory_at = one.index(b"PK\x01\x02")
+    end_at = one.index(b"PK\x05\x06")
+    record = one[directory_at:end_at]
+    records = b"".join(record.replace(b"0000", b"%04d" % at) for at in range(copies))
+    end = bytearray(one[end_at:])
+    end[8:12] = copies.to_bytes(2, "little") * 2
+    end[12:16] = len(records).to_bytes(4, "little")
+    return one[:directory_at] + records + bytes(end)
+
+
+def quoted_overlap(kernel: bytes) -> bytes:
+    """Return a zip of two entries, of which the first has all of the second as its own content."""
+    inner = zipped(("b", kernel), method=zipfile.ZIP_STORED)
+    inner_local = inner[: inner.index(b"PK\x01\x02")]
+    outer = zipped(("a", inner_local), method=zipfile.ZIP_STORED)
+    directory_at, end_at = outer.index(b"PK\x01\x02", len(inner_local)), outer.rindex(b"PK\x05\x06")
+    record = bytearray(inner[inner.index(b"PK\x01\x02") : inner.rindex(b"PK\x05\x06")])
+    record[42:46] = outer.index(inner_local).to_bytes(4, "little")
+    records = outer[directory_at:end_at] + bytes(record)
+    end = bytearray(outer[end_at:])
+    end[8:12] = (2).to_bytes(2, "little") * 2
+    end[12:16] = len(records).to_bytes(4, "little")
+    return outer[:directory_at] + records + bytes(end)

@@ -1,0 +1,212 @@
+"""Refuse archives that are damaged or meant to harm: the entry named, and nothing left in or outside."""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from packed import FILES, overlapping, quoted_overlap, tar, zipped
+
+from tasks.context import Context
+from tasks.errors import BadInput, TooLarge
+from tasks.files.archives import unpack
+from tasks.files.contract import Unpack
+from tasks.files.storage import Storage
+from tasks.settings import Files
+
+Refuse = Callable[..., str]
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def refused(root: Path, tmp_path: Path, context: Context) -> Refuse:
+    """Return a function that unpacks what must be refused, and gives the message."""
+
+    def refuse(content: bytes, *, error: type[Exception] = BadInput, **limits: int) -> str:
+        (root / "in").write_bytes(content)
+        store = Storage(roots=(str(root),), limits=Files.model_validate(limits))
+        with pytest.raises(error) as caught:
+            unpack(Unpack(source="in", target="a/out"), store, context)
+        assert [path.name for path in root.iterdir()] == ["in"]
+        assert [path.name for path in tmp_path.iterdir()] == ["root"]
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    return refuse
+
+
+@pytest.mark.parametrize("pack", [zipped, tar])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../evil", "outside the target"),
+        ("a/../../evil", "outside the target"),
+        ("/tmp/evil", "outside the target"),
+        ("C:/evil", "outside the target"),
+        ("C:\\evil", "outside the target"),
+        ("..\\evil", "backslash"),
+        ("a\\b", "backslash"),
+        ("a\nb", "control character"),
+        ("a\x1b[2Jb", "control character"),
+        ("x" * 256, "too long"),
+        ("/".join("x" * 200 for _ in range(30)), "too long"),
+        ("a/" * 64 + "x", "deeper than 64 folders"),
+    ],
+)
+def test_names_that_lead_out_or_astray(
+    refused: Refuse, pack: Callable[..., bytes], name: str, reason: str
+) -> None:
+    """No name of an entry leads outside the target, or is what another system takes for such a name."""
+    assert reason in refused(pack(("good", b"x"), (name, b"evil")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (tarfile.SYMTYPE, "a symbolic link"),
+        (tarfile.LNKTYPE, "a hard link"),
+        (tarfile.CHRTYPE, "a device"),
+        (tarfile.BLKTYPE, "a device"),
+        (tarfile.FIFOTYPE, "a pipe"),
+        (tarfile.GNUTYPE_SPARSE, "sparse"),
+        (b"Z", "of a kind that is not known"),
+    ],
+)
+def test_only_files_and_folders_come_out_of_a_tar(refused: Refuse, kind: bytes, what: str) -> None:
+    """A link, which a later entry could be written through, is refused; so is all else that is no file."""
+    member = tarfile.TarInfo("link")
+    member.type, member.linkname = kind, "/etc"
+    message = refused(tar(("good", b"x"), (member, None), ("link/passwd", b"evil")))
+    assert "entry 2 (link)" in message
+    assert what in message
+
+
+def test_a_link_in_a_zip_is_refused(refused: Refuse) -> None:
+    """A zip from Unix may hold a link as a file with a mode."""
+    link = zipfile.ZipInfo("link")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    assert "entry 2 (link) is a symbolic link" in refused(zipped(("good", b"x"), (link, b"/etc")))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("pack", [zipped, tar])
+def test_entries_that_stand_in_each_others_way(refused: Refuse, pack: Callable[..., bytes]) -> None:
+    """Of two entries with one name only one could be kept, and which one is a matter of taste."""
+    assert "entry 2 (a) comes twice" in refused(pack(("a", b"1"), ("a", b"2")))
+    assert "entry 2 (a/b) comes twice, or lies below a file" in refused(pack(("a", b"1"), ("a/b", b"2")))
+    assert "entry 2 (a) is a file and a folder" in refused(pack(("a/b", b"1"), ("a", b"2")))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        zipped(("a", bytes(40 * MEGABYTE))),
+        zipped(("a", bytes(40 * MEGABYTE)), method=zipfile.ZIP_BZIP2),
+        gzip.compress(tar(("a", bytes(40 * MEGABYTE)))),
+        bz2.compress(tar(("a", bytes(40 * MEGABYTE)))),
+        lzma.compress(tar(("a", bytes(40 * MEGABYTE)))),
+        zstandard.ZstdCompressor().compress(tar(("a", bytes(40 * MEGABYTE)))),
+    ],
+)
+def test_a_ratio_that_is_too_good_is_refused(refused: Refuse, content: bytes) -> None:
+    """A bomb is stopped at its ratio, counted as the bytes come out."""
+    assert "over 200 times its own size" in refused(content, error=TooLarge)
+
+
+@pytest.mark.parametrize("pack", [zipped, tar])
+def test_the_sum_and_the_number_of_entries_are_bounded(refused: Refuse, pack: Callable[..., bytes]) -> None:
+    """Limits hold for all entries together, and a claim in a header is not what is counted."""
+    message = refused(pack(("a", b"x" * 600), ("b", b"x" * 600)), error=TooLarge, max_unpacked_bytes=1_000)
+    assert "over 1000 bytes (max_unpacked_bytes)" in message
+    many = pack(*((str(at), b"") for at in range(11)))
+    assert "over 10 entries" in refused(many, error=TooLarge, max_entries=10)
+
+
+def test_a_size_that_is_a_lie_is_found(refused: Refuse) -> None:
+    """A zip that claims less, or other content, than it holds is damaged."""
+    content = zipped(("a", b"x" * 5_000))
+    directory = content.index(b"PK\x01\x02")
+    for at, what in ((directory + 24, b"\x01\0\0\0"), (directory + 16, b"\0\0\0\0")):
+        lie = bytearray(content)
+        lie[at : at + 4] = what
+        assert "entry 1 (a) is damaged: its length or checksum is wrong" in refused(bytes(lie))
+
+
+def test_entries_may_not_share_bytes(refused: Refuse) -> None:
+    """The bomb that lists one file many times, or quotes one entry in another, is refused unread."""
+    assert "shares bytes with the next entry" in refused(overlapping(500, bytes(MEGABYTE)))
+    assert "shares bytes with the next entry" in refused(quoted_overlap(b"x" * 5_000))
+
+
+def test_headers_are_bounded(refused: Refuse) -> None:
+    """A name or a record as large as memory is refused, and so is a directory of a million entries."""
+    endless = tarfile.TarInfo("x" * 3 * MEGABYTE)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        assert "headers are over" in refused(gzip.compress(tar((endless, b""), form=form)), error=TooLarge)
+    many = zipped(("a", b""))
+    record = many[many.index(b"PK\x01\x02") : many.index(b"PK\x05\x06")]
+    end = bytearray(many[many.index(b"PK\x05\x06") :])
+    end[12:16] = (len(record) * 20_000).to_bytes(4, "little")
+    flood = many[: many.index(b"PK\x01\x02")] + record * 20_000 + bytes(end)
+    assert "over 10000 entries" in refused(flood, error=TooLarge, max_entries=10_000)
+
+
+def test_an_encrypted_zip_says_so(refused: Refuse) -> None:
+    """An entry that needs a password is named."""
+    content = bytearray(zipped(("secret", b"x")))
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    assert "entry 1 (secret) is encrypted" in refused(bytes(content))
+
+
+def test_a_method_that_is_not_known_says_so(refused: Refuse) -> None:
+    """LZMA within a zip is not read here."""
+    assert "method not known here (14)" in refused(zipped(("a", b"x"), method=zipfile.ZIP_LZMA))
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress],
+    ids=["tar", "gzip", "bzip2", "xz", "zstd"],
+)
+def test_a_tar_that_is_cut_off_anywhere_is_refused(refused: Refuse, pack: Callable[[bytes], bytes]) -> None:
+    """A tar without its end is never taken for a shorter one, at whichever block it was cut."""
+    content = tar(*((f"file {at}", bytes([at]) * 700) for at in range(8)))
+    packed = pack(content)
+    blocks = range(512, len(content.rstrip(b"\0")), 512)
+    cuts = blocks if pack is bytes else (len(packed) // 4, len(packed) // 2, len(packed) - 1)
+    for cut in cuts:
+        refused(packed[:cut])
+        if pack is not bytes:
+            refused(packed[:cut] + bytes(3) + b"?")
+    refused(packed + b"more") if pack is not bytes else None
+
+
+def test_a_zip_that_is_cut_off_is_refused(refused: Refuse) -> None:
+    """A zip has its directory at its end, so no part of it passes for the whole."""
+    content = zipped(*FILES.items())
+    for cut in (10, 100, len(content) // 2, len(content) - 30, len(content) - 1):
+        refused(content[:cut])
+    assert "is not where the directory says" in refused(content[:50] + content[200:])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"hello", "is no archive that is unpacked here"),
+        (bytes(10_240), "is no archive that is unpacked here"),
+        (b"%PDF-1.7 and so on", "it looks like PDF"),
+        (b"Rar!\x1a\x07\x01\x00", "it looks like RAR"),
+        (gzip.compress(b"a log, not an archive" * 100), "holds no tar"),
+        (b"\x1f\x8b\x08 broken", "is damaged"),
+    ],
+)
+def test_what_is_no_archive_is_told_by_its_content(refused: Refuse, content: bytes, message: str) -> None:
+    """A name says nothing; what the first bytes say is in the message."""
+    assert message in refused(content)
