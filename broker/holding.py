@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
@@ -73,6 +73,10 @@ class Hold:
     def queue(self) -> str:
         """Name the queue."""
         return self.keys.queue
+
+    def tag(self, token: str) -> str:
+        """Return the delivery tag of a message: a token is unique for its queue, a tag for the process."""
+        return f"{token} {self.queue}"
 
     def take(self, token: str, *, id: str, batch: str | None) -> None:
         """Note a message that was fetched."""
@@ -200,20 +204,22 @@ class Holder:
 
     # The finishing side ------------------------------------------------------------------------------------------
 
-    def note(self, token: str, settlement: Settlement) -> None:
+    def note(self, tag: str, settlement: Settlement) -> None:
         """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""
-        self._outcomes[token] = settlement
+        self._outcomes[tag] = settlement
 
-    def settle(self, token: str, settlement: Settlement = DONE) -> bool:
+    def settle(self, tag: str, settlement: Settlement = DONE) -> bool:
         """Settle a delivery, as it was noted or as given; False when it is not held here."""
-        settlement = self._outcomes.pop(token, settlement)
-        return any(hold.settle(token, settlement) for hold in self.holds.values() if token in hold.held)
+        settlement = self._outcomes.pop(tag, settlement)
+        hold, token = self._find(tag)
+        return hold is not None and hold.settle(token, settlement)
 
-    def is_lost(self, token: str) -> bool:
+    def is_lost(self, tag: str) -> bool:
         """Say whether another consumer may have this message by now: it must not be started."""
-        return any(hold.held[token].lost for hold in self.holds.values() if token in hold.held)
+        hold, token = self._find(tag)
+        held = hold.held.get(token) if hold is not None else None
+        return held is not None and held.lost
 
-    def tokens(self) -> Iterator[str]:
-        """Yield the tokens of all that is held."""
-        for hold in self.holds.values():
-            yield from tuple(hold.held)
+    def _find(self, tag: str) -> tuple[Hold | None, str]:
+        token, _, queue = tag.partition(" ")
+        return self.holds.get(queue), token

@@ -111,7 +111,7 @@ def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any
 
 
 def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int) -> None:
-    """Write into a message what its delivery adds: the token as its tag, and the count of deliveries."""
+    """Write into a message what its delivery adds: its tag, and the count of deliveries."""
     headers, properties = message["headers"], message["properties"]
     own = headers.get("millpond")
     own = own if isinstance(own, dict) else {}
@@ -119,7 +119,7 @@ def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int)
     hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
     clock_ms = now_ms - int(time.time() * 1000)  # what to add to this host's clock to have the server's
     headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
-    properties["delivery_tag"] = fetched.token
+    properties["delivery_tag"] = hold.tag(fetched.token)
     info = properties.get("delivery_info")
     properties["delivery_info"] = {
         **(info if isinstance(info, dict) else {"exchange": "", "routing_key": hold.queue}),

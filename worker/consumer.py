@@ -67,7 +67,7 @@ class PondConsumer(Consumer):
         if self.pool is not None and self.pool.uses_semaphore:
             for request in self._requests():
                 if not request.time_start:
-                    request.holder.settle(request.token, GIVEN_BACK)
+                    request.holder.settle(request.tag, GIVEN_BACK)
 
     def stop(self) -> None:
         """Stop fetching and give back what has not started; what runs goes on."""

@@ -73,8 +73,8 @@ class PondRequest(Request):
     in_child = False
 
     @property
-    def token(self) -> str:
-        """Return the token under which the message is held."""
+    def tag(self) -> str:
+        """Return the delivery tag under which the message is held."""
         return str(self._message.delivery_tag)
 
     @property
@@ -113,7 +113,7 @@ class PondRequest(Request):
 
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
-        return not self.holder.draining and not self.holder.is_lost(self.token)
+        return not self.holder.draining and not self.holder.is_lost(self.tag)
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -160,29 +160,29 @@ class PondRequest(Request):
         """Settle a task whose time limit ran out; its process is killed after this."""
         if not soft:
             self.holder.note(
-                self.token, buried("time limit", f"ran for more than {timeout} s, its hard time limit")
+                self.tag, buried("time limit", f"ran for more than {timeout} s, its hard time limit")
             )
         super().on_timeout(soft, timeout)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        self.holder.note(self.token, Settlement(state="expired" if expired else "cancelled"))
+        self.holder.note(self.tag, Settlement(state="expired" if expired else "cancelled"))
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _note(self, error: BaseException, exc_info: Any) -> None:
         match error:
             case RetryAsSettlement():
                 replacement = Settlement("replace", due_ms=error.due_ms, text=error.payload)
-                self.holder.note(self.token, replacement)
+                self.holder.note(self.tag, replacement)
             case Retry():
-                self.holder.note(self.token, _GOES_ON)
+                self.holder.note(self.tag, _GOES_ON)
             case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
                 pass  # handed out again, or rejected: the broker counts
             case BadContract():
-                self.holder.note(self.token, buried("bad contract", str(error)))
+                self.holder.note(self.tag, buried("bad contract", str(error)))
             case TimeLimitExceeded():
-                self.holder.note(self.token, buried("time limit", str(error)))
+                self.holder.note(self.tag, buried("time limit", str(error)))
             case _:
-                self.holder.note(self.token, self._failure(error, exc_info))
+                self.holder.note(self.tag, self._failure(error, exc_info))
 
     def _failure(self, error: BaseException, exc_info: Any) -> Settlement:
         line = f"{type(error).__name__}: {error}".splitlines()[0][:1024]
@@ -202,7 +202,7 @@ class PondRequest(Request):
         logger.error("Task %s[%s] ran out of memory", self.name, self.id)
 
     def _settle(self, settlement: Settlement) -> None:
-        self.holder.note(self.token, settlement)
+        self.holder.note(self.tag, settlement)
         self.acknowledge()
 
     def acknowledge(self) -> None:
@@ -211,7 +211,7 @@ class PondRequest(Request):
             return
         if self.holder.draining:
             self.acknowledged = True
-            self._message.channel.settle_now(self.token)
+            self._message.channel.settle_now(self.tag)
         else:
             super().acknowledge()
 
