@@ -43,14 +43,14 @@ class Intake:
     def start(self, keys: QueueKeys) -> None:
         """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
         hold = self.holder.hold(keys)
-        if hold.registered:
-            known = [*hold.held, *(token for token, _, _ in hold.pending)]
-            client = self.channel.store.client
-            held, returned = script("resume").run(client, keys.all, (hold.consumer, self.lease_ms, *known))
-            if not held:
-                self.holder.lost(hold)
-            elif returned:
-                logger.info("queue %s: %d messages of a lost reply went back", keys.queue, returned)
+        known = [*hold.held, *(token for token, _, _ in hold.pending)]
+        # Asked even when no turn was ever answered: the server may have carried out the first one.
+        client = self.channel.store.client
+        held, returned = script("resume").run(client, keys.all, (hold.consumer, self.lease_ms, *known))
+        if hold.registered and not held:
+            self.holder.lost(hold)
+        elif returned:
+            logger.info("queue %s: %d messages of a lost reply went back", keys.queue, returned)
         hold.hungry = True
         self.active.add(keys.queue)
 
