@@ -1,0 +1,116 @@
+"""Change good files at random: only Millpond's own errors come out, and nothing is left on the disk."""
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from packed import FILES, tar, zipped
+from reportlab.pdfgen.canvas import Canvas
+
+from tasks.context import Context
+from tasks.errors import FinalError
+from tasks.files.archives import unpack
+from tasks.files.contract import PdfText, ToParquet, Unpack
+from tasks.files.pdf import pdf_text
+from tasks.files.storage import Storage
+from tasks.files.tables import to_parquet
+from tasks.settings import Files
+
+_SMALL = {name: content and content[:2_000] for name, content in FILES.items()}
+ARCHIVES = [
+    tar(*_SMALL.items()),
+    tar(*_SMALL.items(), form=tarfile.GNU_FORMAT),
+    zipped(*_SMALL.items()),
+    zipped(*_SMALL.items(), method=zipfile.ZIP_BZIP2),
+    *(
+        pack(tar(*_SMALL.items()))
+        for pack in (gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress)
+    ),
+]
+CSV = 'a,b,"c d"\n1,2.5,x\n-7,,"y, ""z""\nnew"\n2024-01-01,true,é\n'.encode()
+JSONL = '{"a":1,"b":[1,{"c":null}],"d":"é\\u00e9"}\n{"a":2.5,"e":{"f":[[]]}}\n\n{"a":"x"}\n'.encode()
+LIMITS = Files(max_entries=500, max_unpacked_bytes=5_000_000)
+
+#: What files are full of that parsers trip over.
+_TOKENS = [b'"', b"\n", b"\r", b",", b"\\", b"{", b"}", b"[", b"]", b":", b"\0", b"\xff", b"../", b"/", b"PK"]
+_patches = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 12),
+        st.one_of(st.binary(max_size=8), st.sampled_from(_TOKENS)),
+    ),
+    max_size=6,
+)
+_quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def patched(content: bytes, patches: list[tuple[float, int, bytes]]) -> bytes:
+    """Return the content with some of its bytes replaced by others."""
+    for where, removed, added in patches:
+        at = int(where * len(content))
+        content = content[:at] + added + content[at + removed :]
+    return content
+
+
+def check(content: bytes, name: str, body: Callable[[Any, Storage, Context], Any], job: Any) -> None:
+    """Run a body: it does its work, or raises an error of one line and leaves nothing anywhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "root")
+        root.mkdir()
+        (root / name).write_bytes(content)
+        store = Storage(roots=(str(root),), limits=LIMITS)
+        message = None
+        try:
+            body(job, store, Context())
+        except FinalError as error:
+            message = str(error)
+        assert message is None or message.isprintable()
+        left = [name, "out"] if message is None else [name]
+        assert sorted(path.name for path in root.iterdir()) == left
+        assert [path.name for path in Path(folder).iterdir()] == ["root"]
+        assert not any(path.is_symlink() or path.is_fifo() for path in root.rglob("*"))
+
+
+@_quick
+@given(st.sampled_from(ARCHIVES), _patches)
+def test_archives(content: bytes, patches: list[tuple[float, int, bytes]]) -> None:
+    """No change to an archive gets past the limits, out of the folder, or out as another error."""
+    check(patched(content, patches), "in", unpack, Unpack(source="in", target="out"))
+
+
+@_quick
+@given(_patches, st.sampled_from(["utf-8", "utf-16", "cp1252", "utf-7", "shift_jis"]))
+@example([], "utf-8")
+def test_csv(patches: list[tuple[float, int, bytes]], encoding: str) -> None:
+    """No change to a CSV file is more than an error with its reason."""
+    job = ToParquet(source="in.csv", target="out", encoding=encoding)
+    check(patched(CSV * 3, patches), "in.csv", to_parquet, job)
+
+
+@_quick
+@given(_patches)
+@example([])
+def test_jsonl(patches: list[tuple[float, int, bytes]]) -> None:
+    """No change to a JSONL file is more than an error with its reason."""
+    check(patched(JSONL * 3, patches), "in.jsonl", to_parquet, ToParquet(source="in.jsonl", target="out"))
+
+
+@settings(parent=_quick, max_examples=15)
+@given(_patches)
+def test_pdfs(patches: list[tuple[float, int, bytes]]) -> None:
+    """No change to a PDF is more than an error with its reason."""
+    canvas = Canvas("", invariant=True, pageCompression=1)
+    for page in range(3):
+        canvas.drawString(72, 700, f"page {page}")
+        canvas.showPage()
+    job = PdfText(source="in.pdf", target="out")
+    check(patched(canvas.getpdfdata(), patches), "in.pdf", pdf_text, job)
