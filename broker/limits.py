@@ -52,7 +52,8 @@ def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative
         if authoritative:
             stale = [_TABLE + name for name in NAMES if _TABLE + name not in entries]
             pipe.hdel(keys.limits, *stale)
-            pipe.hset(keys.limits, mapping=entries)
+            if entries:
+                pipe.hset(keys.limits, mapping=entries)
         else:
             for name, value in entries.items():
                 pipe.hsetnx(keys.limits, name, value)
