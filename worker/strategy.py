@@ -4,7 +4,9 @@ Celery's default strategy without what the broker does now: a task with an ETA a
 for the whole fleet in the fetch.
 """
 
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -12,6 +14,8 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
+from broker.holding import Settlement
+from broker.turns import DUE_SOON_MS
 from tasks.contracts import Contract, kinds, redact
 from worker.request import PondRequest
 
@@ -42,6 +46,8 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         )
         if hides and contract is not None:
             _hide(request, contract)
+        if request.eta is not None and _is_later(message, request.eta):
+            return
         logger.debug("Task %s[%s] received", request.name, request.id)
         if (request.expires or request.id in revoked) and request.revoked():
             return
@@ -68,6 +74,17 @@ def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
         return hybrid_to_proto2(message, decoded)  # type: ignore[no-any-return]
     args, kwargs, embed = decoded
     return (args, kwargs, embed), message.headers, True, app.uses_utc_timezone()
+
+
+def _is_later(message: Any, eta: datetime) -> bool:
+    """Let a message of protocol 1, which the broker cannot read, wait in Redis until it is due."""
+    own = message.headers.get("millpond")
+    now_ms = int(time.time() * 1000) + int(own.get("clock_ms", 0) if isinstance(own, dict) else 0)
+    due_ms = int(eta.timestamp() * 1000)
+    if due_ms <= now_ms + DUE_SOON_MS:
+        return False
+    message.channel.settle(message.delivery_tag, Settlement("delay", due_ms=due_ms))
+    return True
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:
