@@ -73,22 +73,32 @@ def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "rej
     ]
 
 
-def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
-    try:
-        return _send(store, calls)
-    except NoScriptError:
-        # The first call was refused before anything was done: a server that lost its scripts lost them for all.
+def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+    replies = _send(store, calls)
+    # A server that lost its scripts refused these before anything was done; others may have been carried out meanwhile.
+    unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unseen:
         store.client.script_load(script("publish").source)
-        return _send(store, calls)
+        for n, reply in zip(unseen, _send(store, [calls[n] for n in unseen]), strict=True):
+            replies[n] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
 
 
-def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
+def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Return the reply of each call; what the server refused is its error."""
     if len(calls) == 1:
-        return [store.client.execute_command(*calls[0])]
+        try:
+            return [store.client.execute_command(*calls[0])]
+        except NoScriptError as error:
+            return [error]
     with store.client.pipeline(transaction=False) as pipe:
         for call in calls:
             pipe.execute_command(*call)
-        return pipe.execute()
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
 
 
 def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
