@@ -101,6 +101,7 @@ def compose(
                 "correlation_id": id,
                 "reply_to": "",
                 "delivery_mode": 2,
+                **({} if expires_ms is None else {"expiration": str(max(0, expires_ms - sent_at_ms))}),
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": priority,
                 "body_encoding": "base64",
