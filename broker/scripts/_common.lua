@@ -23,6 +23,12 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
+-- When the server is out of memory it refuses a script whose first write may grow. What holds and settles must go on, for
+-- it is what frees memory: such a script begins with a write that cannot grow.
+local function write_although_full()
+  redis.call('HDEL', KEYS[COUNTERS], '')
+end
+
 local function count(counter, n)
   if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
 end
@@ -71,7 +77,7 @@ end
 -- Read what Millpond put into a message's headers; a message of a foreign client has none of it, and one that is too long
 -- to be decoded here is treated as such.
 local function headers_of(message)
-  if #message > 1000000 then return {}, {} end
+  if #message > 20000000 then return {}, {} end
   local ok, decoded = pcall(cjson.decode, message)
   if not ok or type(decoded) ~= 'table' or type(decoded.headers) ~= 'table' then return {}, {} end
   local own = decoded.headers.millpond

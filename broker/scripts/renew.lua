@@ -5,6 +5,7 @@
 -- Returns 1 while the lease is held, 0 when it was lost: all that it covered belongs to others now.
 
 if not redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return 0 end
+write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
 count('renewed', 1)
 return 1

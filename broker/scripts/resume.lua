@@ -6,6 +6,7 @@
 --       back at the head of the queue.
 
 if not redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return {0, 0} end
+write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
 local known = {}
 for i = 3, #ARGV do known[ARGV[i]] = true end

@@ -23,9 +23,7 @@ if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
   count('late', (#ARGV - 7) / 8)
   return {now, 0, (#ARGV - 7) / 8, -1, epoch}
 end
--- When the server is out of memory it refuses a script whose first write may grow; settling must go on, for it is what
--- frees memory. So the first write is one that cannot.
-redis.call('HDEL', KEYS[COUNTERS], '')
+write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 
 -- Settle ------------------------------------------------------------------------------------------------------
@@ -160,7 +158,7 @@ local left = depth()
 if left > 0 and took == allowed and allowed > 0 then
   wake(1)
   sooner(0)
-elseif left > 0 and late + settled > 0 then
+elseif left > 0 and #ARGV > 7 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
