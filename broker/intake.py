@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import turns
 from broker.holding import GATHERED_SECONDS, Holder, Turn
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks at a queue that nobody was woken for.
 LOOK_SECONDS = 1
+
+#: How long the server may owe an answer where no socket timeout is set.
+PATIENCE_SECONDS = 5.0
 
 TURN, WAIT = "TURN", "WAIT"
 
@@ -37,6 +41,7 @@ class Intake:
         self.turn_client = channel._create_client(asynchronous=True)
         self.wait_client = channel._create_client(asynchronous=True)
         self._turn: Turn | None = None
+        self._turn_since = 0.0
         self._waiting: list[str] | None = None
         self._waiting_since = 0.0
 
@@ -61,13 +66,26 @@ class Intake:
     # Sending -----------------------------------------------------------------------------------------------------
 
     def on_tick(self) -> None:
-        """Send the next turn if it is time for one; else make sure that something will wake this process."""
+        """Send the next turn if it is time for one; else make sure that something will wake this process.
+
+        Raises redis-py's `TimeoutError` where the server owes an answer for too long: no socket tells the event loop.
+        """
+        self._check_patience()
         if self._turn is None:
             turn = self.holder.next_turn(self.active, time.monotonic())
             if turn is not None:
                 self._send_turn(turn)
         if self._turn is None and self._waiting is None and self.active and self.holder.room:
             self._send_wait()
+
+    def _check_patience(self) -> None:
+        patience, now = self.channel.socket_timeout or PATIENCE_SECONDS, time.monotonic()
+        if self._turn is not None and now - self._turn_since > patience:
+            self._drop_turn()
+            raise RedisTimeoutError(f"no answer to a turn for {patience} s")
+        if self._waiting is not None and now - self._waiting_since > LOOK_SECONDS + patience:
+            self._waiting = None
+            raise RedisTimeoutError(f"no answer to a wait for {patience} s")
 
     def seconds_to_next(self) -> float | None:
         """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
@@ -85,6 +103,7 @@ class Intake:
         try:
             connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
             connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.epoch))
+            self._turn_since = time.monotonic()
         except BaseException:
             self._drop_turn()
             raise
@@ -144,10 +163,6 @@ class Intake:
             hold = self.holder.holds[queue]
             if not woken or hold.keys.wake == woken[0].decode():
                 hold.hungry = True
-
-    def overdue(self, seconds: float) -> bool:
-        """Say whether the wait is longer under way than the server would let it be: the connection is half-open."""
-        return self._waiting is not None and time.monotonic() - self._waiting_since > LOOK_SECONDS + seconds
 
     def finish(self) -> None:
         """Wait for the reply of the turn that is under way, at most as long as the socket lets it."""

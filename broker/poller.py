@@ -1,5 +1,6 @@
 """Poll the connections of turns and waits beside kombu's own."""
 
+from time import monotonic
 from typing import Any
 
 from kombu.transport import redis as stock
@@ -14,6 +15,7 @@ class Poller(stock.MultiChannelPoller):
         super().__init__()
         self.hub: Any = None
         self._timer: Any = None
+        self._wakes_at = 0.0
 
     def on_poll_start(self) -> None:
         """Prepare kombu's connections, then let the intakes send what it is time for."""
@@ -21,15 +23,25 @@ class Poller(stock.MultiChannelPoller):
         for channel in tuple(self._channels):
             if channel.intake is not None:
                 channel.intake.on_tick()
-                self._wake_up_in(channel.intake.seconds_to_next())
+                self.wake_up_in(channel.intake.seconds_to_next())
 
-    def _wake_up_in(self, seconds: float | None) -> None:
-        """Make the event loop turn again when something is due; without a loop, `get` looks every second."""
+    def wake_up_in(self, seconds: float | None) -> None:
+        """Make the event loop turn again when something is due; without a loop, `get` looks every second.
+
+        The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from the next one.
+        So whoever learns of something due outside the tick plans it there and then.
+        """
+        if seconds is None or self.hub is None:
+            return
+        at = monotonic() + seconds
         if self._timer is not None:
+            if self._wakes_at <= at:
+                return
             self._timer.cancel()
-            self._timer = None
-        if seconds is not None and self.hub is not None:
-            self._timer = self.hub.call_later(seconds, _nothing)
+        self._timer, self._wakes_at = self.hub.call_later(seconds, self._awake), at
+
+    def _awake(self) -> None:
+        self._timer = None
 
     def connected(self, channel: Any, client: Any, kind: str) -> Any:
         """Return the connection of a client, connected and watched by the poller."""
@@ -42,15 +54,10 @@ class Poller(stock.MultiChannelPoller):
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind in (TURN, WAIT):
             channel.handlers[kind]()
+            if channel.intake is not None:
+                self.wake_up_in(channel.intake.seconds_to_next())
         else:
             super().on_readable(fileno)
-
-    def maybe_check_brpop_health(self) -> None:
-        """Drop a waiting connection whose reply is overdue: it is half-open."""
-        super().maybe_check_brpop_health()
-        for channel in tuple(self._channels):
-            if channel.intake is not None and channel.intake.overdue(channel.health_check_interval):
-                channel.intake.wait_client.connection.disconnect()
 
     def maybe_restore_messages(self) -> None:
         """Do nothing: leases see to what was not settled."""
@@ -58,7 +65,3 @@ class Poller(stock.MultiChannelPoller):
     def on_poll_init(self, poller: Any) -> None:
         """Take the event loop's poller."""
         self.poller = poller
-
-
-def _nothing() -> None:
-    """Let the event loop turn."""

@@ -6,6 +6,7 @@ clients, Flower and KEDA find what they expect. Chosen by `broker_transport = "b
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,17 +15,21 @@ from typing import Any
 
 from kombu.transport import redis as stock
 from kombu.transport import virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from broker import limits, publishing, turns
 from broker.connection import Store
-from broker.errors import QueueFull
-from broker.holding import HANDED_AGAIN, Holder, Settlement, Turn
+from broker.errors import BrokerAway, BrokerError, QueueFull
+from broker.holding import GATHERED_SECONDS, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement, Turn
 from broker.intake import TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
 from broker.scripts import script
+
+logger = logging.getLogger(__name__)
 
 #: How long a lease lasts when nobody says.
 LEASE_SECONDS = 15.0
@@ -90,9 +95,28 @@ class Channel(stock.Channel):
             if self.intake is None:
                 self.intake = Intake(self, self.holder, lease_ms=int(self.lease_seconds * 1000))
                 self._keep_leases()
-            limits.declare(self.store, queue, self.queues.get(queue, {}), authoritative=True)
-            self.intake.start(self.queue_keys(queue))
+            self._begin(self.intake, queue)
         return answer
+
+    def _begin(self, intake: Intake, queue: str) -> None:
+        """Declare a queue and start to take from it. What goes wrong is the connection's fault, so that it is tried again."""
+        try:
+            limits.declare(self.store, queue, self.queues.get(queue, {}), authoritative=True)
+        except BrokerAway as error:
+            raise RedisConnectionError(str(error)) from error
+        except BrokerError as error:
+            logger.warning("%s. The limits stay as they were.", error)
+        try:
+            intake.start(self.queue_keys(queue))
+        except ResponseError as error:
+            raise RedisConnectionError(f"the lease on {queue!r} cannot be taken up: {error}") from error
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Bind a queue; a server that is full refuses even what it has, and that must not keep a worker from emptying it."""
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except OutOfMemoryError as error:
+            logger.warning("queue %s is not bound to its exchange: %s", queue, error)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
@@ -153,17 +177,20 @@ class Channel(stock.Channel):
             turn.hold.unsent(turn.settlements)
             raise
         reply = turns.read(raw)
-        turns.note(turn, reply)
+        if reply.lease:
+            turns.note(turn, reply)
+        else:
+            self.holder.lost(turn.hold)
         return reply
 
     # Settling ----------------------------------------------------------------------------------------------------
 
     def settle(self, tag: str, settlement: Settlement | None = None) -> None:
         """Queue a settlement; the next turn carries it."""
-        if settlement is None:
-            self.holder.settle(tag)
-        else:
-            self.holder.settle(tag, settlement)
+        self.holder.settle(tag) if settlement is None else self.holder.settle(tag, settlement)
+        cycle = getattr(self.connection, "cycle", None)  # a closed channel has no connection
+        if cycle is not None:
+            cycle.wake_up_in(GATHERED_SECONDS)
 
     def settle_now(self, tag: str) -> None:
         """Settle a delivery as it was noted, without the event loop; from any thread."""
@@ -286,6 +313,13 @@ class Transport(stock.Transport):
                 loop.add_reader(fd, self.on_readable, fd)
 
         loop.on_tick.add(on_tick)
+
+
+    def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
+        """Give back what was fetched for a consumer that has been cancelled meanwhile."""
+        for channel in self.channels:
+            if channel is not None and channel.intake is not None:
+                channel.settle(raw_message["properties"]["delivery_tag"], GIVEN_BACK)
 
 
 class SentinelTransport(Transport):

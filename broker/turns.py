@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from broker.holding import Hold, Settlement, Turn
 from broker.keys import epoch_key
 from broker.scripts import script
@@ -85,7 +87,9 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
                 continue
             message["headers"]["eta"] = None
             deliver(message, hold.queue)
-        except OSError:
+        except (OSError, RedisError):
+            # The connection broke before the message was passed on: not known here, it goes back when it is taken up again.
+            hold.held.pop(fetched.token, None)
             raise
         except Exception as error:
             hold.settle(fetched.token, buried("invalid message", f"{type(error).__name__}: {error}"))
