@@ -1,0 +1,118 @@
+"""Run one worker process of a pool, with nobody to start it again."""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tasks.settings import Settings, environment
+from worker.process import command
+
+READY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class OneWorker:
+    """Name a running worker process and its log."""
+
+    process: "subprocess.Popen[bytes]"
+    log_file: Path
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Read what it has logged."""
+        return self.log_file.read_text()
+
+    def freeze(self) -> None:
+        """Stop it and its children, as a paused virtual machine is stopped."""
+        for each in self._family():
+            each.suspend()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for each in self._family():
+            each.resume()
+
+    def kill(self) -> None:
+        """Kill it and its children."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, within_seconds: float = 20) -> int:
+        """Drain it and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(within_seconds)
+
+    def _family(self) -> list[psutil.Process]:
+        own = psutil.Process(self.pid)
+        return [own, *own.children(recursive=True)]
+
+
+def settings_for(
+    url: str, *, pool: Mapping[str, Any] = {}, queue: Mapping[str, Any] = {}, **more: Any
+) -> Settings:
+    """Return settings whose pool and queue `default` are as wanted."""
+    table = {
+        "pools": {"default": {"processes": 1, "concurrency": 4, "prefetch": 4, **pool}},
+        "queues": {"default": queue},
+    }
+    return Settings(
+        **{"broker_url": url, "kinds": ("broker_kinds",), "drain_seconds": 5, "table": table, **more}
+    )
+
+
+@contextmanager
+def workers(settings: Settings, folder: Path, *, count: int = 1) -> Iterator[list[OneWorker]]:
+    """Run worker processes of the pool `default`, started side by side, until the block is left."""
+    with ExitStack() as stack:
+        started = [_start(settings, folder / f"worker-{n}.log", n, stack) for n in range(1, count + 1)]
+        for worker, ready in started:
+            _must_be_ready(worker, ready)
+        yield [worker for worker, _ in started]
+
+
+def _start(settings: Settings, log_file: Path, number: int, stack: ExitStack) -> tuple[OneWorker, int]:
+    here, there = os.pipe()
+    stack.callback(os.close, here)
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            command("default", number, ready_fd=there),
+            env=environment(settings),
+            pass_fds=[there],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    os.close(there)
+    stack.callback(_end, process)
+    return OneWorker(process, log_file), here
+
+
+def _must_be_ready(worker: OneWorker, ready: int) -> None:
+    readable, _, _ = select.select([ready], [], [], READY_SECONDS)
+    assert readable, f"not ready within {READY_SECONDS} s: {worker.log[-2000:]}"
+    assert os.read(ready, 64), f"it ended before it was ready: {worker.log[-2000:]}"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGCONT)
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)

@@ -1,0 +1,91 @@
+"""A kind for the tests of the broker: it notes when it runs and does what it is told, however bad."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from celery.exceptions import Ignore, Reject
+
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.contracts import Contract
+from tasks.errors import FinalError, RetryLater
+
+What = Literal[
+    "note",
+    "fail",
+    "retry",
+    "kill",
+    "exit",
+    "leave",
+    "interrupt",
+    "memory",
+    "reject",
+    "requeue",
+    "ignore",
+    "burn",
+]
+
+
+class Act(Contract, kind="broker.act"):
+    """Note in `file` that `name` runs, hold the slot for `seconds`, then do it."""
+
+    file: str
+    name: str = ""
+    what: What = "note"
+    seconds: float = 0.0
+    size: str = ""
+
+
+class Base(BaseException):
+    """Be nothing that `except Exception` catches."""
+
+
+@body(Act, retries=2, backoff_seconds=0.2)
+def act(job: Act, context: Context) -> str:
+    """Do it."""
+    _note(job, context, "start")
+    if job.what == "burn":
+        _burn(job.seconds)
+    else:
+        time.sleep(job.seconds)
+    match job.what:
+        case "fail":
+            raise FinalError("the body was told to fail")
+        case "retry":
+            raise RetryLater("come again")
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            raise SystemExit(3)
+        case "leave":
+            raise Base("nobody catches this")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "memory":
+            raise MemoryError
+        case "reject":
+            raise Reject("not mine", requeue=False)
+        case "requeue":
+            raise Reject("not now", requeue=context.deliveries < 3)
+        case "ignore":
+            raise Ignore
+    _note(job, context, "end")
+    return job.name
+
+
+def _burn(seconds: float) -> None:
+    """Hold the interpreter as pure Python does, giving it up at every switch interval."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1_000))
+
+
+def _note(job: Act, context: Context, when: str) -> None:
+    note = {"when": when, "name": job.name, "at": time.time(), "pid": os.getpid()}
+    line = json.dumps({**note, "retries": context.retries, "deliveries": context.deliveries})
+    with Path(job.file).open("a") as file:
+        file.write(line + "\n")
