@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from broker.keys import QueueKeys, batch_key
 
-Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver"]
+Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
 
 #: Settlements that are gathered before they are sent although more work is at hand, and how long one waits at most.
 GATHERED = 8
@@ -42,6 +42,7 @@ class Settlement:
 DONE = Settlement()
 GIVEN_BACK = Settlement("return")
 HANDED_AGAIN = Settlement("redeliver")
+CANCELLED = Settlement("drop", state="cancelled")
 
 
 @dataclass(slots=True)
@@ -134,8 +135,13 @@ class Holder:
         self.lock = threading.RLock()
         #: The thread that renews the leases, once there are any.
         self.keeper: Any = None
+        #: What is cancelled (ids of tasks, keys of batches), and the epoch of that knowledge.
+        self.cancelled: frozenset[str] = frozenset()
+        self.epoch = 0
+        #: Called when more is cancelled: whoever has not started it gives it up.
+        self.on_cancelled: Callable[[], None] | None = None
         self._names = itertools.count()
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
         self.on_lost: Callable[[Hold], None] | None = None
@@ -200,7 +206,7 @@ class Holder:
             self.on_lost(hold)
 
     def _new_consumer(self) -> str:
-        return f"{self._name}.{next(self._names)}"
+        return f"{self.name}.{next(self._names)}"
 
     # The finishing side ------------------------------------------------------------------------------------------
 
@@ -223,3 +229,11 @@ class Holder:
     def _find(self, tag: str) -> tuple[Hold | None, str]:
         token, _, queue = tag.partition(" ")
         return self.holds.get(queue), token
+
+    def is_cancelled(self, tag: str) -> bool:
+        """Say whether somebody cancelled this message's task or its batch."""
+        if not self.cancelled:
+            return False
+        hold, token = self._find(tag)
+        held = hold.held.get(token) if hold is not None else None
+        return held is not None and (held.id in self.cancelled or held.batch in self.cancelled)

@@ -13,8 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from broker import turns
+from broker.cancelling import cancelled, hear
 from broker.holding import GATHERED_SECONDS, Holder, Turn
-from broker.keys import QueueKeys
+from broker.keys import QueueKeys, epoch_key
 from broker.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between looks at a queue that nobody was woken for.
 LOOK_SECONDS = 1
 
-TURN, WAIT = "TURN", "WAIT"
+TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
 
 
 class Intake:
@@ -32,10 +33,11 @@ class Intake:
         self.channel = channel
         self.holder = holder
         self.lease_ms = lease_ms
-        self.epoch = 0
         self.active: set[str] = set()
         self.turn_client = channel._create_client(asynchronous=True)
         self.wait_client = channel._create_client(asynchronous=True)
+        self.news_client = channel._create_client(asynchronous=True)
+        self._listening = False
         self._turn: Turn | None = None
         self._waiting: list[str] | None = None
         self._waiting_since = 0.0
@@ -66,6 +68,8 @@ class Intake:
             turn = self.holder.next_turn(self.active, time.monotonic())
             if turn is not None:
                 self._send_turn(turn)
+        if not self._listening:
+            self._listen()
         if self._turn is None and self._waiting is None and self.active and self.holder.room:
             self._send_wait()
 
@@ -84,7 +88,7 @@ class Intake:
         self._turn = turn
         try:
             connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
-            connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.epoch))
+            connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.holder.epoch))
         except BaseException:
             self._drop_turn()
             raise
@@ -94,6 +98,20 @@ class Intake:
         connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
         connection.send_command("BLPOP", *(self.holder.holds[q].keys.wake for q in queues), LOOK_SECONDS)
         self._waiting, self._waiting_since = queues, time.monotonic()
+
+    def _listen(self) -> None:
+        """Listen for cancellations, and learn of those that were made before."""
+        connection = self.channel.connection.cycle.connected(self.channel, self.news_client, NEWS)
+        connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
+        self._listening = True
+        self._learn_cancelled()
+
+    def _learn_cancelled(self) -> None:
+        store, holder = self.channel.store, self.holder
+        holder.epoch, holder.cancelled = cancelled(store)
+        if holder.on_cancelled is not None:
+            holder.on_cancelled()
+        hear(store, holder.name, holder.epoch)
 
     # Receiving ---------------------------------------------------------------------------------------------------
 
@@ -128,6 +146,8 @@ class Intake:
             self.holder.lost(turn.hold)
             return
         turns.note(turn, reply)
+        if reply.epoch > self.holder.epoch:
+            self._learn_cancelled()
         turns.accept(turn.hold, reply, self.channel.connection._deliver)
 
     def on_wait(self) -> None:
@@ -144,6 +164,12 @@ class Intake:
             hold = self.holder.holds[queue]
             if not woken or hold.keys.wake == woken[0].decode():
                 hold.hungry = True
+
+    def on_news(self) -> None:
+        """Read that something was cancelled."""
+        kind, *_rest = self.news_client.connection.read_response(push_request=True)
+        if kind == b"message":
+            self._learn_cancelled()
 
     def overdue(self, seconds: float) -> bool:
         """Say whether the wait is longer under way than the server would let it be: the connection is half-open."""

@@ -104,8 +104,13 @@ def cancelled_key(prefix: str = "") -> str:
     return f"{prefix}millpond:cancelled"
 
 
+def known_epochs_key(prefix: str = "") -> str:
+    """Name the hash of worker processes and the epoch of cancellations that each knows."""
+    return f"{prefix}millpond:cancelled:known"
+
+
 def epoch_key(prefix: str = "") -> str:
-    """Name the counter that rises with every cancellation."""
+    """Name the counter that rises with every cancellation, and the channel that tells of it."""
     return f"{prefix}millpond:cancelled:epoch"
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from broker.intake import TURN, WAIT
+from broker.intake import NEWS, TURN, WAIT
 
 
 class Poller(stock.MultiChannelPoller):
@@ -40,7 +40,7 @@ class Poller(stock.MultiChannelPoller):
     def on_readable(self, fileno: int) -> None:
         """Pass a reply on; that of a turn also when there is no more room, for it may bring what was asked for."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
-        if kind in (TURN, WAIT):
+        if kind in (TURN, WAIT, NEWS):
             channel.handlers[kind]()
         else:
             super().on_readable(fileno)

@@ -19,7 +19,7 @@ from broker import limits, publishing, turns
 from broker.connection import Store
 from broker.errors import QueueFull
 from broker.holding import HANDED_AGAIN, Holder, Settlement, Turn
-from broker.intake import TURN, WAIT, Intake
+from broker.intake import NEWS, TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
@@ -79,7 +79,7 @@ class Channel(stock.Channel):
         super().__init__(*args, **kwargs)
         if not isinstance(getattr(self, "holder", None), Holder):
             self.holder = Holder()
-        self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait}
+        self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait, NEWS: self._on_news}
 
     # Consuming ---------------------------------------------------------------------------------------------------
 
@@ -122,6 +122,10 @@ class Channel(stock.Channel):
     def _on_wait(self) -> None:
         if self.intake is not None:
             self.intake.on_wait()
+
+    def _on_news(self) -> None:
+        if self.intake is not None:
+            self.intake.on_news()
 
     def _keep_leases(self) -> None:
         if self.holder.keeper is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.errors import Cancelled
 
@@ -29,6 +30,8 @@ class Context:
     batch: str | None = None
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
+    #: What a body that sends further tasks sends them by; None where nothing lets it.
+    outbox: Any = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:

@@ -14,9 +14,9 @@ from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from broker.holding import GIVEN_BACK, Holder, Settlement
+from broker.holding import CANCELLED, GIVEN_BACK, Holder, Settlement
 from broker.turns import buried
-from tasks.errors import BadContract
+from tasks.errors import BadContract, Cancelled
 from worker.retrying import RetryAsSettlement
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class PondRequest(Request):
 
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
-        return not self.holder.draining and not self.holder.is_lost(self.tag)
+        holder, tag = self.holder, self.tag
+        return not (holder.draining or holder.is_lost(tag) or holder.is_cancelled(tag))
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -122,9 +123,9 @@ class PondRequest(Request):
         return run(*args)
 
     def give_back(self) -> None:
-        """Return the message to the head of its queue, no delivery counted."""
+        """Return the message to the head of its queue, no delivery counted; drop it if it was cancelled."""
         task_ready(self)
-        self._settle(GIVEN_BACK)
+        self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
 
     # Ending ------------------------------------------------------------------------------------------------------
 
@@ -177,6 +178,8 @@ class PondRequest(Request):
                 self.holder.note(self.tag, _GOES_ON)
             case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
                 pass  # handed out again, or rejected: the broker counts
+            case Cancelled():
+                self.holder.note(self.tag, Settlement(state="cancelled"))
             case BadContract():
                 self.holder.note(self.tag, buried("bad contract", str(error)))
             case TimeLimitExceeded():
