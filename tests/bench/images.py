@@ -152,7 +152,7 @@ def _pyvips() -> Callable[[str, str, int | None], None]:
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     options: dict[str, dict[str, Any]] = {
-        "jpg": {"Q": 82, "optimize_coding": True},
+        "jpg": {"Q": 82},
         "png": {"filter": "all"},
         "webp": {"Q": 82},
     }
@@ -162,7 +162,10 @@ def _pyvips() -> Callable[[str, str, int | None], None]:
             image = pyvips.Image.thumbnail(source, box, height=box, size="down", fail_on="error")
         else:
             image = pyvips.Image.new_from_file(source, access="sequential", fail_on="error").autorot()
-        image.write_to_file(target, keep="none", **options[target.rsplit(".", 1)[1]])
+        extra = dict(options[target.rsplit(".", 1)[1]])
+        if target.endswith("jpg"):
+            extra["optimize_coding"] = image.width * image.height <= 4_000_000
+        image.write_to_file(target, keep="none", **extra)
 
     return work
 
