@@ -1,8 +1,9 @@
 """Cancel tasks and batches: nothing of them is accepted or started any more, and every worker has said so.
 
-A cancellation is kept in Redis, so it survives restarts. Each raises the epoch; a process that holds messages hears of it (a
-published word, or its next turn), reads what is cancelled, drops what it has not started, and writes down the epoch it knows.
-`cancel` returns when all who hold anything have: from then on nothing that is cancelled starts.
+A cancellation is kept in Redis, so it survives restarts. Each raises the epoch; a process that holds
+messages hears of it (a published word, or its next turn), reads what is cancelled, drops what it has not
+started, and writes down the epoch it knows. `cancel` returns when all who hold anything have: from then
+on nothing that is cancelled starts.
 """
 
 import time
@@ -24,7 +25,10 @@ _LOOK_SECONDS = 0.01
 
 @dataclass(frozen=True)
 class Cancellation:
-    """Tell of a cancellation: its epoch, and the processes that had not heard of it in time (empty: all had)."""
+    """Tell of a cancellation: its epoch, and the processes that had not heard of it in time.
+
+    Empty: all had, and nothing that was cancelled starts any more.
+    """
 
     epoch: int
     unheard: tuple[str, ...]
@@ -43,7 +47,10 @@ def cancel_batch(store: Store, batch: str, *, patience_seconds: float = HEARD_SE
 
 
 def cancel_task(store: Store, id: str, *, patience_seconds: float = HEARD_SECONDS) -> Cancellation:
-    """Cancel a task that has not started; one that runs is told. One that has ended, or never was, is not changed."""
+    """Cancel a task that has not started; one that runs is told.
+
+    One that has ended, or never was, is not changed.
+    """
     with clear_errors(f"cancelling task {id}"):
         return _heard(store, _run(store, id, batch=False), patience_seconds)
 

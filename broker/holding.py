@@ -1,7 +1,9 @@
-"""Know what this process holds: the messages it has fetched and not settled, and the settlements still to be sent.
+"""Know what this process holds: the messages it has fetched and not settled, and the settlements still
+to be sent.
 
-One `Holder` lives as long as the worker process: connections and channels come and go under it, so that a task which was
-fetched before a lost connection is settled after it. Only the event loop changes it; the thread that renews leases sets flags.
+One `Holder` lives as long as the worker process: connections and channels come and go under it, so that
+a task which was fetched before a lost connection is settled after it. Only the event loop changes it;
+the thread that renews leases sets flags.
 """
 
 import itertools
@@ -19,7 +21,8 @@ from broker.keys import QueueKeys, batch_key
 
 Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
 
-#: Settlements that are gathered before they are sent although more work is at hand, and how long one waits at most.
+#: Settlements that are gathered before they are sent although more work is at hand, and how long one
+#: waits at most.
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
@@ -28,8 +31,8 @@ GATHERED_SECONDS = 0.005
 class Settlement:
     """Say how a delivery ended; scripts/turn.lua explains the actions.
 
-    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the message that
-    takes this one's place, due at `due_ms`.
+    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the
+    message that takes this one's place, due at `due_ms`.
     """
 
     action: Action = "settle"
@@ -65,7 +68,8 @@ class Hold:
     pending_since: float = 0.0
     registered: bool = False
     lease_lost: bool = False
-    #: Whether a look at the queue may find something, and when to look without being woken (monotonic seconds).
+    #: Whether a look at the queue may find something, and when to look without being woken (monotonic
+    #: seconds).
     hungry: bool = True
     look_at: float = 0.0
     late: int = 0
@@ -84,7 +88,10 @@ class Hold:
         self.held[token] = Held(id, batch_key(batch, self.keys.prefix))
 
     def settle(self, token: str, settlement: Settlement) -> bool:
-        """Queue a settlement to be sent; False when the token is not held here, as after a second acknowledgement."""
+        """Queue a settlement to be sent.
+
+        False when the token is not held here, as after a second acknowledgement.
+        """
         held = self.held.pop(token, None)
         if held is None:
             return False
@@ -94,7 +101,10 @@ class Hold:
         return True
 
     def lose(self, successor: str) -> None:
-        """Start anew after the lease ran out: what was held belongs to others, and its settlements will be late."""
+        """Start anew after the lease ran out.
+
+        What was held belongs to others, and its settlements will be late.
+        """
         for held in self.held.values():
             held.lost = True
         self.consumer = successor
@@ -124,7 +134,10 @@ class Turn:
 
 
 class Holder:
-    """Hold the messages of one worker process, of all its queues, under one credit of `slots` + `prefetch`."""
+    """Hold the messages of one worker process.
+
+    Of all its queues, under one credit of `slots` + `prefetch`.
+    """
 
     def __init__(self, *, prefetch: int = 0) -> None:
         self.slots = 1
@@ -146,7 +159,7 @@ class Holder:
         self._outcomes: dict[str, Settlement] = {}
         self.on_lost: Callable[[Hold], None] | None = None
 
-    # The consuming side ------------------------------------------------------------------------------------------
+    # The consuming side
 
     def hold(self, keys: QueueKeys) -> Hold:
         """Return what is held of a queue, starting with nothing."""
@@ -208,7 +221,7 @@ class Holder:
     def _new_consumer(self) -> str:
         return f"{self.name}.{next(self._names)}"
 
-    # The finishing side ------------------------------------------------------------------------------------------
+    # The finishing side
 
     def note(self, tag: str, settlement: Settlement) -> None:
         """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""

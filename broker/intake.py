@@ -1,8 +1,9 @@
-"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the event loop.
+"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the
+event loop.
 
-A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the wake lists: it
-takes only a token, so no message is ever in the hands of a blocking pop. It looks again after a second by itself, for a
-stock producer wakes nobody.
+A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the
+wake lists: it takes only a token, so no message is ever in the hands of a blocking pop. It looks again
+after a second by itself, for a stock producer wakes nobody.
 """
 
 import logging
@@ -27,7 +28,10 @@ TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
 
 
 class Intake:
-    """Drive the turns of one channel; the poller calls `on_tick` before each poll and `on_…` when a reply is there."""
+    """Drive the turns of one channel.
+
+    The poller calls `on_tick` before each poll and `on_…` when a reply is there.
+    """
 
     def __init__(self, channel: Any, holder: Holder, *, lease_ms: int) -> None:
         self.channel = channel
@@ -60,7 +64,7 @@ class Intake:
         """Fetch nothing more from a queue; what is held of it is settled as before."""
         self.active.discard(queue)
 
-    # Sending -----------------------------------------------------------------------------------------------------
+    # Sending
 
     def on_tick(self) -> None:
         """Send the next turn if it is time for one; else make sure that something will wake this process."""
@@ -113,7 +117,7 @@ class Intake:
             holder.on_cancelled()
         hear(store, holder.name, holder.epoch)
 
-    # Receiving ---------------------------------------------------------------------------------------------------
+    # Receiving
 
     def on_turn(self) -> None:
         """Read the reply of a turn and deliver what it fetched."""
@@ -172,7 +176,10 @@ class Intake:
             self._learn_cancelled()
 
     def overdue(self, seconds: float) -> bool:
-        """Say whether the wait is longer under way than the server would let it be: the connection is half-open."""
+        """Say whether the wait is longer under way than the server would let it be.
+
+        The connection is half-open.
+        """
         return self._waiting is not None and time.monotonic() - self._waiting_since > LOOK_SECONDS + seconds
 
     def finish(self) -> None:

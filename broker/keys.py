@@ -1,7 +1,7 @@
 """Name every key, in one place.
 
-Ready messages stay where stock Celery keeps them: the list named as the queue, and one more for each further priority
-step. All else of a queue lies beside it under `millpond:{queue}:`.
+Ready messages stay where stock Celery keeps them: the list named as the queue, and one more for each
+further priority step. All else of a queue lies beside it under `millpond:{queue}:`.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,10 @@ class QueueKeys:
 
 
 def batch_key(batch: str | None, prefix: str = "") -> str:
-    """Name the record of a batch; its results lie beside it under `:results`. No batch is the empty string."""
+    """Name the record of a batch; its results lie beside it under `:results`.
+
+    No batch is the empty string.
+    """
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
 
 

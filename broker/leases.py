@@ -1,7 +1,8 @@
-"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter lets them run out.
+"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter
+lets them run out.
 
-A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases are kept by a process
-that runs no body.
+A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
+are kept by a process that runs no body.
 """
 
 import logging
@@ -54,7 +55,10 @@ class Keeper:
 
 
 def leave(store: Store, holder: Holder) -> int:
-    """Give back all that a holder has not settled, no delivery counted, and end its leases. Return how many."""
+    """Give back all that a holder has not settled, no delivery counted, and end its leases.
+
+    Return how many.
+    """
     returned = 0
     for hold in holder.holds.values():
         if hold.registered:

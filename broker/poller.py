@@ -38,7 +38,10 @@ class Poller(stock.MultiChannelPoller):
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on; that of a turn also when there is no more room, for it may bring what was asked for."""
+        """Pass a reply on; that of a turn also when there is no more room.
+
+        It may bring what was asked for when there was.
+        """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind in (TURN, WAIT, NEWS):
             channel.handlers[kind]()

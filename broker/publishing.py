@@ -1,7 +1,7 @@
 """Put messages on their queues: the one write path, for one message as for a million.
 
-Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer, atomically;
-chunks of different queues go out in one pipeline.
+Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer,
+atomically; chunks of different queues go out in one pipeline.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,8 +62,9 @@ Outcome = Taken | Duplicate | Full | Closed
 def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject") -> list[Outcome]:
     """Publish messages and return an outcome for each, in their order.
 
-    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and calls again.
-    Raises `BrokerAway` when it is not known whether the last call was carried out, `BrokerError` when it was refused.
+    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and
+    calls again. Raises `BrokerAway` when it is not known whether the last call was carried out,
+    `BrokerError` when it was refused.
     """
     chunks = list(_chunks(messages))
     with clear_errors("sending"):
@@ -77,7 +78,8 @@ def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
     try:
         return _send(store, calls)
     except NoScriptError:
-        # The first call was refused before anything was done: a server that lost its scripts lost them for all.
+        # The first call was refused before anything was done: a server that lost its scripts lost them
+        # for all.
         store.client.script_load(script("publish").source)
         return _send(store, calls)
 

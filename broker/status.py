@@ -11,8 +11,8 @@ from broker.keys import QueueKeys, queues_key
 class Depth:
     """Count the messages of a queue by where they are.
 
-    `oldest_seconds` is how long the next message to leave has waited (None: nothing waits, or a foreign client sent it
-    without a time). `counters` are totals since the queue was first used.
+    `oldest_seconds` is how long the next message to leave has waited (None: nothing waits, or a foreign
+    client sent it without a time). `counters` are totals since the queue was first used.
     """
 
     queue: str

@@ -1,8 +1,9 @@
 """Carry Celery's messages: kombu's Redis transport, with another way of filling and emptying a queue.
 
-Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue of tasks is
-published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie is unchanged, so that stock
-clients, Flower and KEDA find what they expect. Chosen by `broker_transport = "broker.transport:Transport"`.
+Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue
+of tasks is published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie
+is unchanged, so that stock clients, Flower and KEDA find what they expect. Chosen by `broker_transport =
+"broker.transport:Transport"`.
 """
 
 import json
@@ -73,6 +74,7 @@ class Channel(stock.Channel):
     lease_seconds = LEASE_SECONDS
     #: Queue -> its limits by the pools table.
     queues: dict[str, dict[str, Any]] = {}
+    handlers: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.intake: Intake | None = None
@@ -81,7 +83,7 @@ class Channel(stock.Channel):
             self.holder = Holder()
         self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait, NEWS: self._on_news}
 
-    # Consuming ---------------------------------------------------------------------------------------------------
+    # Consuming
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Consume a queue; one of tasks in turns, one of remote control as kombu does."""
@@ -101,7 +103,10 @@ class Channel(stock.Channel):
         return super()._basic_cancel(consumer_tag)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Set the number of slots; the holder adds its prefetch. Zero, kombu's 'no limit', is a hundred here."""
+        """Set the number of slots; the holder adds its prefetch.
+
+        Zero, kombu's 'no limit', is a hundred here.
+        """
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
         self.holder.slots = prefetch_count or 100
 
@@ -136,7 +141,7 @@ class Channel(stock.Channel):
     def _get(self, queue: str) -> dict[str, Any]:
         """Fetch one message under a lease, for `basic_get` and kombu's SimpleQueue."""
         if not self._holds_tasks(queue):
-            return super()._get(queue)
+            return dict(super()._get(queue))
         hold = self.holder.hold(self.queue_keys(queue))
         self._keep_leases()
         turn = Turn(hold, 1, 1, hold.settlements(100))
@@ -160,7 +165,7 @@ class Channel(stock.Channel):
         turns.note(turn, reply)
         return reply
 
-    # Settling ----------------------------------------------------------------------------------------------------
+    # Settling
 
     def settle(self, tag: str, settlement: Settlement | None = None) -> None:
         """Queue a settlement; the next turn carries it."""
@@ -193,7 +198,7 @@ class Channel(stock.Channel):
             while hold.pending:
                 self._call(Turn(hold, 0, 0, hold.settlements(100)))
 
-    # Publishing --------------------------------------------------------------------------------------------------
+    # Publishing
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not self._holds_tasks(queue):
@@ -218,7 +223,7 @@ class Channel(stock.Channel):
     def _policy(self, queue: str) -> publishing.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
-    # The rest ----------------------------------------------------------------------------------------------------
+    # The rest
 
     @cached_property
     def store(self) -> Store:
@@ -277,7 +282,10 @@ class Transport(stock.Transport):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Let the poller set timers for what is due later, and watch each socket once instead of in every turn."""
+        """Let the poller set timers for what is due later.
+
+        And watch each socket once instead of in every turn.
+        """
         known = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
         loop.on_tick = known

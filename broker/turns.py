@@ -74,7 +74,8 @@ def note(turn: Turn, reply: Reply) -> None:
 def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], None]) -> None:
     """Take what was fetched into the hold and deliver each message.
 
-    A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next one follows.
+    A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next
+    one follows.
     """
     for fetched, message in _readable(hold, reply):
         try:

@@ -49,7 +49,8 @@ def body(
 ) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
     """Declare the decorated function to be what tasks of this contract's kind do."""
     if not contract.kind:
-        raise UnknownKind(f'{contract.__qualname__} has no kind: declare it as class {contract.__name__}(Contract, kind="…")')
+        name = contract.__qualname__
+        raise UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
 
     def declare(function: BodyFunction[C]) -> BodyFunction[C]:
         _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)

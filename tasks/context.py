@@ -19,8 +19,8 @@ def _unheard(done: int, total: int | None) -> None:
 class Context:
     """What a body is given beside its contract; the defaults are those of a body called by hand, in a test.
 
-    `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that asked to be
-    run again, `deliveries` how often the broker handed the message out (1: the first time).
+    `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
+    asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
     """
 
     id: str = "by-hand"

@@ -23,7 +23,7 @@ EVENTS_GATHERED = 1_000
 class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
 
-    # Events ------------------------------------------------------------------------------------------------------
+    # Events
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Send events a few times a second; Celery would wait for the broker in every turn of its loop."""
@@ -42,7 +42,7 @@ class PondConsumer(Consumer):
             if not request.started and request.holder.is_cancelled(request.tag):
                 request.give_back()
 
-    # Messages that cannot be run ---------------------------------------------------------------------------------
+    # Messages that cannot be run
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a message whose body cannot be decoded."""
@@ -66,10 +66,11 @@ class PondConsumer(Consumer):
         )
         message.channel.settle(message.delivery_tag, buried(reason, str(error)))
 
-    # Stopping ----------------------------------------------------------------------------------------------------
+    # Stopping
 
     def on_close(self) -> None:
-        """Keep everything after a lost connection: it is held under a lease, and settled on the next connection.
+        """Keep everything after a lost connection: it is held under a lease, and settled on the next
+        connection.
 
         Celery would forget here what had not started, for its brokers deliver it again.
         """

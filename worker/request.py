@@ -1,7 +1,8 @@
 """Carry one delivery through the pool: start it, and say how it ended in the settlement that acknowledges it.
 
-Celery's own request acknowledges and forgets; here the outcome travels with the acknowledgement, so that the broker counts
-a batch, keeps a dead letter or replaces a message by its retry in the same step that lets the message go.
+Celery's own request acknowledges and forgets; here the outcome travels with the acknowledgement, so that
+the broker counts a batch, keeps a dead letter or replaces a message by its retry in the same step that
+lets the message go.
 """
 
 import json
@@ -27,7 +28,8 @@ RESULT_LENGTH = 65_536
 #: A traceback in a dead letter is cut to its last this many characters.
 TRACEBACK_LENGTH = 8_192
 
-#: What the traced call answers for a task that was not started: the pool drains, or the message is another's now.
+#: What the traced call answers for a task that was not started: the pool drains, or the message is
+#: another's now.
 NOT_STARTED = "not started"
 
 _SUCCEEDED = Settlement()
@@ -37,7 +39,8 @@ _GOES_ON = Settlement("settle", state="")
 def run(name: str, id: str, request: dict[str, Any], body: Any) -> tuple[int, Any, float]:
     """Run a task in its slot; return (failed, (what to keep, what to show) or ExceptionInfo, seconds).
 
-    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is never lost.
+    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is
+    never lost.
     """
     tasks, _accept, hostname = trace._localized
     try:
@@ -61,7 +64,8 @@ def _kept(request: dict[str, Any], returned: Any) -> str | None:
     text = json.dumps({"value": returned}, separators=(",", ":"))
     if len(text) > RESULT_LENGTH:
         raise ValueError(
-            f"the result is {len(text)} characters of JSON; at most {RESULT_LENGTH} are kept: store it and return where"
+            f"the result is {len(text)} characters of JSON and at most {RESULT_LENGTH} are kept: "
+            "store it elsewhere and return where"
         )
     return text
 
@@ -71,6 +75,7 @@ class PondRequest(Request):
 
     #: A prefork child has it: what is handed to a child is as good as started.
     in_child = False
+    acknowledged: bool
 
     @property
     def tag(self) -> str:
@@ -83,7 +88,7 @@ class PondRequest(Request):
         holder: Holder = self._message.channel.holder
         return holder
 
-    # Starting ----------------------------------------------------------------------------------------------------
+    # Starting
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the task to the pool. Raises Celery's `TaskRevokedError` when it must not start any more."""
@@ -127,7 +132,7 @@ class PondRequest(Request):
         task_ready(self)
         self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
 
-    # Ending ------------------------------------------------------------------------------------------------------
+    # Ending
 
     def on_success(self, answer: Any, **_: Any) -> None:
         """Settle a task that ended by itself, well or not."""
@@ -209,7 +214,10 @@ class PondRequest(Request):
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Let the event loop settle the delivery as noted; without a loop, while the pool drains, do it here."""
+        """Let the event loop settle the delivery as noted.
+
+        Without a loop, while the pool drains, do it here.
+        """
         if self.acknowledged:
             return
         if self.holder.draining:
@@ -218,7 +226,7 @@ class PondRequest(Request):
         else:
             super().acknowledge()
 
-    # Showing -----------------------------------------------------------------------------------------------------
+    # Showing
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for remote control, arguments always as they may be shown."""

@@ -1,4 +1,7 @@
-"""Run a body as a Celery task: check the contract, give the body its context, turn what it says into Celery's words."""
+"""Run a body as a Celery task.
+
+Check the contract, give the body its context, turn what it says into Celery's words.
+"""
 
 import random
 from typing import Any

@@ -1,13 +1,15 @@
 """Give a running body its context: whether to stop, where to report progress, how to send further tasks.
 
-The body may run in a prefork child, which shares nothing with the process that holds its message, so all of it goes through a
-store of its own; each answer is kept for a moment, so that a body may ask as often as it likes.
+The body may run in a prefork child, which shares nothing with the process that holds its message, so all
+of it goes through a store of its own; each answer is kept for a moment, so that a body may ask as often
+as it likes.
 """
 
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 
 from broker.cancelling import cancelled
@@ -55,10 +57,9 @@ class Cancellations:
     def __contains__(self, name: str) -> bool:
         with self._lock:
             if self._clock() >= self._good_until:
-                try:
+                # What was known stands: a body must not fail because the broker is away.
+                with suppress(BrokerError):
                     self._names = self._read()
-                except BrokerError:
-                    pass  # what was known stands; a body must not fail because the broker is away
                 self._good_until = self._clock() + FRESH_SECONDS
             return name in self._names
 
@@ -80,10 +81,8 @@ class Progress:
         if now < self._silent_until and done != total:
             return
         self._silent_until = now + PROGRESS_SECONDS
-        try:
+        with suppress(BrokerError):  # progress is a courtesy
             report(store(), self._task_id, done, total)
-        except BrokerError:
-            pass  # progress is a courtesy
 
 
 class Outbox:
@@ -133,7 +132,10 @@ class Outbox:
 def context(
     *, id: str, kind: str, retries: int, deliveries: int, batch: str | None, clock_ms: int
 ) -> Context:
-    """Make the context of a task that is about to run. `clock_ms` leads from this host's clock to the server's."""
+    """Make the context of a task that is about to run.
+
+    `clock_ms` leads from this host's clock to the server's.
+    """
     record = batch_key(batch, settings().key_prefix)
 
     def is_cancelled() -> bool:
