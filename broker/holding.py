@@ -73,6 +73,8 @@ class Hold:
     hungry: bool = True
     look_at: float = 0.0
     late: int = 0
+    #: What the last turns said of the server's clock: its time less ours when they were asked (ms).
+    clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
 
     @property
     def queue(self) -> str:
@@ -82,6 +84,14 @@ class Hold:
     def tag(self, token: str) -> str:
         """Return the delivery tag of a message: a token is unique for its queue, a tag for the process."""
         return f"{token} {self.queue}"
+
+    @property
+    def clock_ms(self) -> int:
+        """Return what to add to this host's clock to have the server's, or a little more, never less.
+
+        A busy process reads a reply late, so what counts is when it was asked; the quickest turn tells best.
+        """
+        return min(self.clocks, default=0)
 
     def take(self, token: str, *, id: str, batch: str | None) -> None:
         """Note a message that was fetched."""
@@ -131,6 +141,8 @@ class Turn:
     credit: int
     free_slots: int
     settlements: list[tuple[str, Held, Settlement]]
+    #: When it was asked, ms by this host's clock.
+    asked_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
 class Holder:

@@ -66,6 +66,7 @@ def note(turn: Turn, reply: Reply) -> None:
     hold = turn.hold
     hold.registered = True
     hold.late += reply.late
+    hold.clocks.append(reply.now_ms - turn.asked_ms)
     if turn.credit:
         hold.hungry = reply.next_ms == 0
         hold.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
@@ -79,7 +80,7 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
     """
     for fetched, message in _readable(hold, reply):
         try:
-            _prepare(hold, fetched, message, reply.now_ms)
+            _prepare(hold, fetched, message)
             due = due_ms(message["headers"])
             if due is not None and due > reply.now_ms + DUE_SOON_MS:
                 hold.settle(fetched.token, Settlement("delay", due_ms=due))
@@ -111,15 +112,14 @@ def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any
             yield fetched, message
 
 
-def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int) -> None:
+def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
     """Write into a message what its delivery adds: its tag, and the count of deliveries."""
     headers, properties = message["headers"], message["properties"]
     own = headers.get("millpond")
     own = own if isinstance(own, dict) else {}
     batch = own.get("batch")
     hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
-    clock_ms = now_ms - int(time.time() * 1000)  # what to add to this host's clock to have the server's
-    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
+    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": hold.clock_ms}
     properties["delivery_tag"] = hold.tag(fetched.token)
     info = properties.get("delivery_info")
     properties["delivery_info"] = {

@@ -54,7 +54,7 @@ def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
 def test_a_worker_under_load_stops_when_its_slots_are_free(
     executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
 ) -> None:
-    """SIGTERM under load ends a worker once what runs has ended; the rest is ready again, nothing ran twice."""
+    """SIGTERM under load ends a worker once what runs has ended; the rest is ready, nothing ran twice."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 8}
     settings = settings_for(module_url, pool=pool, drain_seconds=25)
     with Client(settings=settings) as client:
