@@ -90,7 +90,8 @@ def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[list[Any]]:
     with store.client.pipeline(transaction=False) as pipe:
         for call in calls:
             pipe.execute_command(*call)
-        return pipe.execute()
+        replies: list[list[Any]] = pipe.execute()
+    return replies
 
 
 def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:

@@ -25,8 +25,9 @@ BodyFunction = Callable[[C, Context], Any]
 class Body:
     """Tie a kind to the function that does its work.
 
-    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero to
-    `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff and jitter").
+    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero
+    to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
+    and jitter").
     """
 
     contract: type[Contract]

@@ -1,7 +1,8 @@
 """Describe what may be sent: the base class of every contract, and the list of kinds.
 
-A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client sends the same
-task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is redacted wherever arguments are shown.
+A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client
+sends the same task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is
+redacted wherever arguments are shown.
 """
 
 import importlib
