@@ -7,6 +7,7 @@ is unchanged, so that stock clients, Flower and KEDA find what they expect. Chos
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,15 +18,16 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 
 from broker import limits, publishing, turns
-from broker.connection import Store
-from broker.errors import QueueFull
+from broker.connection import Store, clear_errors
+from broker.errors import BrokerError, QueueFull
 from broker.holding import HANDED_AGAIN, Holder, Settlement, Turn
 from broker.intake import NEWS, TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
-from broker.scripts import script
+
+logger = logging.getLogger(__name__)
 
 #: How long a lease lasts when nobody says.
 LEASE_SECONDS = 15.0
@@ -146,24 +148,19 @@ class Channel(stock.Channel):
         self._keep_leases()
         turn = Turn(hold, 1, 1, hold.settlements(100))
         fetched: list[dict[str, Any]] = []
-        reply = self._call(turn)
+        try:
+            reply = turns.call(self.store, turn, lease_ms=self._lease_ms)
+        except BaseException:
+            self.holder.lost(hold)  # what the lost reply brought comes back with this lease
+            raise
         turns.accept(hold, reply, lambda message, _queue: fetched.append(message))
         if not fetched:
             raise Empty
         return fetched[0]
 
-    def _call(self, turn: Turn) -> turns.Reply:
-        words = turns.command(turn, lease_ms=int(self.lease_seconds * 1000))
-        try:
-            with_script = script("turn")
-            numkeys = words[2]
-            raw = with_script.run(self.store.client, words[3 : 3 + numkeys], words[3 + numkeys :])
-        except BaseException:
-            turn.hold.unsent(turn.settlements)
-            raise
-        reply = turns.read(raw)
-        turns.note(turn, reply)
-        return reply
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
 
     # Settling
 
@@ -175,28 +172,34 @@ class Channel(stock.Channel):
             self.holder.settle(tag, settlement)
 
     def settle_now(self, tag: str) -> None:
-        """Settle a delivery as it was noted, without the event loop; from any thread."""
+        """Settle a delivery as it was noted, without the event loop; from any thread.
+
+        While the broker is away the settlement waits; leaving tries again.
+        """
         with self.holder.lock:
             self.holder.settle(tag)
-            self._flush()
+            self._abandon_turn()
+            try:
+                with clear_errors("settling"):
+                    turns.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
+            except BrokerError as error:
+                logger.warning("%s Trying again before this process ends.", error)
 
     def finish_turn(self) -> None:
         """Wait for the reply of a turn that is under way, and take in what it brings."""
-        if self.intake is not None:
-            self.intake.finish()
+        with self.holder.lock:
+            if self.intake is not None:
+                self.intake.finish()
 
     def leave(self) -> None:
         """Settle what is finished, give back what is not, and end the leases."""
         with self.holder.lock:
-            self._flush()
+            self._abandon_turn()
             leave(self.store, self.holder)
 
-    def _flush(self) -> None:
+    def _abandon_turn(self) -> None:
         if self.intake is not None:
             self.intake.abandon()
-        for hold in self.holder.holds.values():
-            while hold.pending:
-                self._call(Turn(hold, 0, 0, hold.settlements(100)))
 
     # Publishing
 

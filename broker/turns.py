@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from broker.holding import Hold, Settlement, Turn
+from broker.connection import Store
+from broker.holding import Hold, Holder, Settlement, Turn
 from broker.keys import epoch_key
 from broker.scripts import script
 
@@ -59,6 +60,26 @@ def read(raw: list[Any]) -> Reply:
     now_ms, lease, late, next_ms, epoch, *rest = raw
     messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
     return Reply(now_ms, lease == 1, late, next_ms, int(epoch), messages)
+
+
+def call(store: Store, turn: Turn, *, lease_ms: int) -> Reply:
+    """Make a turn and wait for its reply; when there is none, its settlements are to be sent again."""
+    words = command(turn, lease_ms=lease_ms)
+    keys = words[3 : 3 + words[2]]
+    try:
+        reply = read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
+    except BaseException:
+        turn.hold.unsent(turn.settlements)
+        raise
+    note(turn, reply)
+    return reply
+
+
+def settle_pending(store: Store, holder: Holder, *, lease_ms: int) -> None:
+    """Send every settlement that waits to be sent, and fetch nothing."""
+    for hold in holder.holds.values():
+        while hold.pending:
+            call(store, Turn(hold, 0, 0, hold.settlements(100)), lease_ms=lease_ms)
 
 
 def note(turn: Turn, reply: Reply) -> None:
