@@ -31,6 +31,13 @@ def queues(store: Store) -> list[str]:
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
 
 
+def now_ms(store: Store) -> int:
+    """Return the server's time, ms since the epoch."""
+    with clear_errors("asking the time"):
+        seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
 def depth(store: Store, queue: str) -> Depth:
     """Return the depth of one queue, in two round trips."""
     keys = QueueKeys(queue, store.prefix)
