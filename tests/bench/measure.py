@@ -1,4 +1,7 @@
-"""Measure one system once: how fast it drains and publishes, how soon a task starts, what it asks of the server."""
+"""Measure one system once: how fast it drains and publishes.
+
+How soon a task starts, what it asks of the server.
+"""
 
 import os
 import subprocess
@@ -47,10 +50,30 @@ class Drained:
 
 
 @contextmanager
-def workers(system: str, url: str, executor: Executor, *, events: bool, starts: Path) -> Iterator[list[psutil.Process]]:
+def workers(
+    system: str, url: str, executor: Executor, *, events: bool, starts: Path
+) -> Iterator[list[psutil.Process]]:
     """Run the workers of a system for the length of a `with` block."""
-    words = [sys.executable, "-m", "celery", "-A", f"tests.bench.apps:{system}", "worker", "-P", executor.pool]
-    words += ["-c", str(executor.slots), "-Q", "default", "-l", "ERROR", "--without-gossip", "--without-mingle"]
+    words = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        f"tests.bench.apps:{system}",
+        "worker",
+        "-P",
+        executor.pool,
+    ]
+    words += [
+        "-c",
+        str(executor.slots),
+        "-Q",
+        "default",
+        "-l",
+        "ERROR",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     words += ["-E"] if events else ["--without-heartbeat"]
     environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "PYTHONWARNINGS": "ignore"}
     started = [
@@ -87,7 +110,10 @@ def drain(system: str, url: str, executor: Executor, *, tasks: int, events: bool
 
 
 def latency_ms(system: str, url: str, executor: Executor, *, tasks: int, folder: Path) -> tuple[float, float]:
-    """Send one task at a time to idle workers; return the median and the 99th percentile from sending to start, in ms."""
+    """Send one task at a time to idle workers.
+
+    Return the median and the 99th percentile from sending to start, in ms.
+    """
     client = redis.Redis.from_url(url)
     client.flushdb()
     starts = folder / f"starts-{system}-{time.monotonic_ns()}"
@@ -141,7 +167,10 @@ def _fill(url: str, tasks: int) -> None:
     store = connect(url)
     for start in range(0, tasks, 1000):
         kwargs = {"payload": "x" * 64}
-        batch = [compose(Noop.kind, kwargs, queue="default", sent_at_ms=1) for _ in range(start, min(tasks, start + 1000))]
+        batch = [
+            compose(Noop.kind, kwargs, queue="default", sent_at_ms=1)
+            for _ in range(start, min(tasks, start + 1000))
+        ]
         publish(store, batch, policy="exempt")
     store.close()
 
