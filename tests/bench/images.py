@@ -56,12 +56,12 @@ def main() -> None:
             f"{count} photographs, 12 MP and {length:.1f} MB as JPEG in the mean; {RUNS} runs after a first"
         )
         print("processor seconds a photograph, MB of memory at the peak, length of the result pillow/pyvips")
-        print(f"{'job':<26}{'pillow s':>10}{'pyvips s':>10}{'pillow MB':>11}{'pyvips MB':>11}{'size':>14}")
+        print(f"{'job':<26}{'pillow s':>10}{'pyvips s':>10}{'pillow MB':>11}{'pyvips MB':>11}{'size':>18}")
         for job in JOBS:
             p, v = (_in_process(library, scratch, job) for library in ("pillow", "pyvips"))
             sizes = f"{p['kb']:.0f}/{v['kb']:.0f} kB"
             print(
-                f"{job:<26}{p['seconds']:>10.3f}{v['seconds']:>10.3f}{p['mb']:>11.0f}{v['mb']:>11.0f}{sizes:>14}"
+                f"{job:<26}{p['seconds']:>10.3f}{v['seconds']:>10.3f}{p['mb']:>11.0f}{v['mb']:>11.0f}{sizes:>18}"
             )
 
 
