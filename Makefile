@@ -26,8 +26,8 @@ lock: ## Lock the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet --universal --upgrade --all-extras --group dev --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
 
-demo: install ## Run the main job on real photographs, tables, PDFs and mail
-	@$(BIN)/millpond demo
+demo: install ## Run the main job on photographs, tables, PDFs and mail; PHOTOS=DIR takes yours
+	@$(BIN)/python -m tests.demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run the tests that take minutes: units, real servers, real workers
 	$(PYTEST) -m "not slow and not browser and not containers"

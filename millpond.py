@@ -65,6 +65,7 @@ COMMANDS = {
     "email": ("producer.cli.email:app", "Send a mail, or one to each row of a CSV"),
     "status": ("monitor.cli.status:app", "Show the pools and the queues"),
     "queue": ("monitor.cli.queue:app", "Show, set, pause and resume a queue"),
+    "dead": ("monitor.cli.dead:app", "List, show, requeue and purge dead letters"),
     "batches": ("producer.cli.batches:app", "List the batches opened last"),
     "batch": ("producer.cli.batch:app", "Show or follow a batch"),
     "kinds": ("producer.cli.kinds:app", "List what can be sent, with an example each"),

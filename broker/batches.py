@@ -1,7 +1,8 @@
 """Keep batches: a record in Redis that producers fill and close, and whose results anybody reads by its id.
 
-A batch is complete when it is closed and everything in it is settled. Its counts are kept by the scripts that publish and
-settle, so they are exact whoever ran what twice; its results are a stream, in order of completion.
+A batch is complete when it is closed and everything in it is settled. Its counts are kept by the scripts
+that publish and settle, so they are exact whoever ran what twice; its results are a stream, in order of
+completion.
 """
 
 import json
@@ -17,6 +18,8 @@ from broker.scripts import script
 
 State = Literal["succeeded", "failed", "cancelled", "expired"]
 
+_TIMES = ("closed_at", "completed_at", "cancelled_at")
+
 #: How long a finished batch and its results are kept.
 KEEP_MS = 7 * 24 * 3600 * 1000
 
@@ -26,7 +29,10 @@ FORGOTTEN_MS = 30 * 24 * 3600 * 1000
 
 @dataclass(frozen=True)
 class Summary:
-    """Count a batch: messages sent into it and how they ended. Times are ms by the server's clock, None: not yet."""
+    """Count a batch: messages sent into it and how they ended.
+
+    Times are ms by the server's clock, None: not yet.
+    """
 
     id: str
     sent: int
@@ -60,7 +66,8 @@ class Summary:
 class Result:
     """Tell how one task of a batch ended.
 
-    `position` is where to go on reading after it. `value` is what its body returned; `error`, one line, why it failed.
+    `position` is where to go on reading after it. `value` is what its body returned; `error`, one line,
+    why it failed.
     """
 
     id: str
@@ -102,16 +109,15 @@ def summary(store: Store, batch: str) -> Summary:
     counts = {
         name: int(found.get(name, 0)) for name in ("sent", "succeeded", "failed", "cancelled", "expired")
     }
-    times = {
-        f"{name}_ms": int(found[name]) if name in found else None
-        for name in ("closed_at", "completed_at", "cancelled_at")
-    }
+    times = {name: int(found[name]) if name in found else None for name in _TIMES}
     return Summary(
         id=batch,
         opened_at_ms=int(found["opened_at"]),
         description=found.get("description", ""),
+        closed_at_ms=times["closed_at"],
+        completed_at_ms=times["completed_at"],
+        cancelled_at_ms=times["cancelled_at"],
         **counts,
-        **times,
     )
 
 
@@ -120,7 +126,8 @@ def results(
 ) -> list[Result]:
     """Return the next results of a batch, at most `limit`, in order of completion.
 
-    Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come (0: not at all).
+    Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come
+    (0: not at all).
     """
     stream = batch_key(batch, store.prefix) + ":results"
     with clear_errors(f"reading the results of batch {batch}"):

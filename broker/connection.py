@@ -36,8 +36,8 @@ class Store:
 def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
     """Make a store for a URL: redis://, rediss://, redis+socket:// or sentinel://host:port;sentinel://…/master/db.
 
-    Nothing is sent yet. Every command is bounded by `timeout_seconds`; one that the server certainly has not seen is
-    tried again, one whose answer is missing is not. Raises `BadBrokerUrl`.
+    Nothing is sent yet. Every command is bounded by `timeout_seconds`; one that the server certainly has
+    not seen is tried again, one whose answer is missing is not. Raises `BadBrokerUrl`.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
@@ -72,7 +72,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
         raise ValueError(
             "name the master behind the last sentinel: sentinel://a:26379;sentinel://b:26379/mymaster"
         )
-    sentinel = Sentinel(
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         [(n.hostname or "localhost", n.port or 26379) for n in nodes], sentinel_kwargs=options
     )
     login = {"username": nodes[0].username, "password": nodes[0].password}

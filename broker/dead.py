@@ -1,7 +1,7 @@
 """Look at dead letters, send them again, drop them.
 
-A dead letter is the message, whole, with the reason and what is known of its last run. The stream is bounded by count and age (limits
-`dead_bound` and `dead_keep_ms`).
+A dead letter is the message, whole, with the reason and what is known of its last run. The stream is
+bounded by count and age (limits `dead_bound` and `dead_keep_ms`).
 """
 
 import json
@@ -22,8 +22,9 @@ PAGE = 200
 class DeadLetter:
     """Hold one dead letter.
 
-    `id` names it within its queue and says when it died (`died_at_ms`, the server's clock). `detail` has `error` and, where
-    there was a run, `traceback`, `retries` and `worker`. `message` is what stock Celery would have put on the queue.
+    `id` names it within its queue and says when it died (`died_at_ms`, the server's clock). `detail` has
+    `error` and, where there was a run, `traceback`, `retries` and `worker`. `message` is what stock
+    Celery would have put on the queue.
     """
 
     id: str
@@ -38,7 +39,10 @@ class DeadLetter:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Return the task's arguments as they were sent, unredacted; empty where the message cannot be read."""
+        """Return the task's arguments as they were sent, unredacted.
+
+        Empty where the message cannot be read.
+        """
         try:
             payload = json.loads(self.message)
             body = payload["body"]
@@ -62,7 +66,8 @@ def letters(
 ) -> Iterator[DeadLetter]:
     """Yield the dead letters of a queue, the oldest first, in constant memory.
 
-    Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the server's clock).
+    Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the
+    server's clock).
     """
     keys = QueueKeys(queue, store.prefix)
     start, end = str(since_ms or "-"), str(until_ms or "+")
@@ -93,7 +98,10 @@ def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:
-    """Send a dead letter again; False when it is not there any more. One step on the server: it is never in both places."""
+    """Send a dead letter again; False when it is not there any more.
+
+    One step on the server: it is never in both places.
+    """
     keys = QueueKeys(queue, store.prefix)
     with clear_errors(f"requeueing dead letter {id}"):
         return bool(script("requeue").run(store.client, keys.all, (id, store.prefix)))

@@ -1,7 +1,9 @@
-"""Know what this process holds: the messages it has fetched and not settled, and the settlements still to be sent.
+"""Know what this process holds: the messages it has fetched and not settled, and the settlements still
+to be sent.
 
-One `Holder` lives as long as the worker process: connections and channels come and go under it, so that a task which was
-fetched before a lost connection is settled after it. Only the event loop changes it; the thread that renews leases sets flags.
+One `Holder` lives as long as the worker process: connections and channels come and go under it, so that
+a task which was fetched before a lost connection is settled after it. Only the event loop changes it;
+the thread that renews leases sets flags.
 """
 
 import itertools
@@ -17,9 +19,10 @@ from uuid import uuid4
 
 from broker.keys import QueueKeys, batch_key
 
-Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver"]
+Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
 
-#: Settlements that are gathered before they are sent although more work is at hand, and how long one waits at most.
+#: Settlements that are gathered before they are sent although more work is at hand, and how long one
+#: waits at most.
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
@@ -28,8 +31,8 @@ GATHERED_SECONDS = 0.005
 class Settlement:
     """Say how a delivery ended; scripts/turn.lua explains the actions.
 
-    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the message that
-    takes this one's place, due at `due_ms`.
+    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the
+    message that takes this one's place, due at `due_ms`.
     """
 
     action: Action = "settle"
@@ -42,6 +45,7 @@ class Settlement:
 DONE = Settlement()
 GIVEN_BACK = Settlement("return")
 HANDED_AGAIN = Settlement("redeliver")
+CANCELLED = Settlement("drop", state="cancelled")
 
 
 @dataclass(slots=True)
@@ -64,10 +68,13 @@ class Hold:
     pending_since: float = 0.0
     registered: bool = False
     lease_lost: bool = False
-    #: Whether a look at the queue may find something, and when to look without being woken (monotonic seconds).
+    #: Whether a look at the queue may find something, and when to look without being woken (monotonic
+    #: seconds).
     hungry: bool = True
     look_at: float = 0.0
     late: int = 0
+    #: What the last turns said of the server's clock: its time less ours when they were asked (ms).
+    clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
 
     @property
     def queue(self) -> str:
@@ -78,12 +85,23 @@ class Hold:
         """Return the delivery tag of a message: a token is unique for its queue, a tag for the process."""
         return f"{token} {self.queue}"
 
+    @property
+    def clock_ms(self) -> int:
+        """Return what to add to this host's clock to have the server's, or a little more, never less.
+
+        A busy process reads a reply late, so what counts is when it was asked; the quickest turn tells best.
+        """
+        return min(self.clocks, default=0)
+
     def take(self, token: str, *, id: str, batch: str | None) -> None:
         """Note a message that was fetched."""
         self.held[token] = Held(id, batch_key(batch, self.keys.prefix))
 
     def settle(self, token: str, settlement: Settlement) -> bool:
-        """Queue a settlement to be sent; False when the token is not held here, as after a second acknowledgement."""
+        """Queue a settlement to be sent.
+
+        False when the token is not held here, as after a second acknowledgement.
+        """
         held = self.held.pop(token, None)
         if held is None:
             return False
@@ -93,7 +111,10 @@ class Hold:
         return True
 
     def lose(self, successor: str) -> None:
-        """Start anew after the lease ran out: what was held belongs to others, and its settlements will be late."""
+        """Start anew after the lease ran out.
+
+        What was held belongs to others, and its settlements will be late.
+        """
         for held in self.held.values():
             held.lost = True
         self.consumer = successor
@@ -120,10 +141,15 @@ class Turn:
     credit: int
     free_slots: int
     settlements: list[tuple[str, Held, Settlement]]
+    #: When it was asked, ms by this host's clock.
+    asked_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
 class Holder:
-    """Hold the messages of one worker process, of all its queues, under one credit of `slots` + `prefetch`."""
+    """Hold the messages of one worker process.
+
+    Of all its queues, under one credit of `slots` + `prefetch`.
+    """
 
     def __init__(self, *, prefetch: int = 0) -> None:
         self.slots = 1
@@ -134,13 +160,18 @@ class Holder:
         self.lock = threading.RLock()
         #: The thread that renews the leases, once there are any.
         self.keeper: Any = None
+        #: What is cancelled (ids of tasks, keys of batches), and the epoch of that knowledge.
+        self.cancelled: frozenset[str] = frozenset()
+        self.epoch = 0
+        #: Called when more is cancelled: whoever has not started it gives it up.
+        self.on_cancelled: Callable[[], None] | None = None
         self._names = itertools.count()
-        self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
         self.on_lost: Callable[[Hold], None] | None = None
 
-    # The consuming side ------------------------------------------------------------------------------------------
+    # The consuming side
 
     def hold(self, keys: QueueKeys) -> Hold:
         """Return what is held of a queue, starting with nothing."""
@@ -200,9 +231,9 @@ class Holder:
             self.on_lost(hold)
 
     def _new_consumer(self) -> str:
-        return f"{self._name}.{next(self._names)}"
+        return f"{self.name}.{next(self._names)}"
 
-    # The finishing side ------------------------------------------------------------------------------------------
+    # The finishing side
 
     def note(self, tag: str, settlement: Settlement) -> None:
         """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""
@@ -223,3 +254,11 @@ class Holder:
     def _find(self, tag: str) -> tuple[Hold | None, str]:
         token, _, queue = tag.partition(" ")
         return self.holds.get(queue), token
+
+    def is_cancelled(self, tag: str) -> bool:
+        """Say whether somebody cancelled this message's task or its batch."""
+        if not self.cancelled:
+            return False
+        hold, token = self._find(tag)
+        held = hold.held.get(token) if hold is not None else None
+        return held is not None and (held.id in self.cancelled or held.batch in self.cancelled)

@@ -1,8 +1,9 @@
-"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the event loop.
+"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the
+event loop.
 
-A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the wake lists: it
-takes only a token, so no message is ever in the hands of a blocking pop. It looks again after a second by itself, for a
-stock producer wakes nobody.
+A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the
+wake lists: it takes only a token, so no message is ever in the hands of a blocking pop. It looks again
+after a second by itself, for a stock producer wakes nobody.
 """
 
 import logging
@@ -14,8 +15,9 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import turns
+from broker.cancelling import cancelled, hear
 from broker.holding import GATHERED_SECONDS, Holder, Turn
-from broker.keys import QueueKeys
+from broker.keys import QueueKeys, epoch_key
 from broker.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -26,20 +28,24 @@ LOOK_SECONDS = 1
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
-TURN, WAIT = "TURN", "WAIT"
+TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
 
 
 class Intake:
-    """Drive the turns of one channel; the poller calls `on_tick` before each poll and `on_…` when a reply is there."""
+    """Drive the turns of one channel.
+
+    The poller calls `on_tick` before each poll and `on_…` when a reply is there.
+    """
 
     def __init__(self, channel: Any, holder: Holder, *, lease_ms: int) -> None:
         self.channel = channel
         self.holder = holder
         self.lease_ms = lease_ms
-        self.epoch = 0
         self.active: set[str] = set()
         self.turn_client = channel._create_client(asynchronous=True)
         self.wait_client = channel._create_client(asynchronous=True)
+        self.news_client = channel._create_client(asynchronous=True)
+        self._listening = False
         self._turn: Turn | None = None
         self._turn_since = 0.0
         self._waiting: list[str] | None = None
@@ -63,18 +69,20 @@ class Intake:
         """Fetch nothing more from a queue; what is held of it is settled as before."""
         self.active.discard(queue)
 
-    # Sending -----------------------------------------------------------------------------------------------------
+    # Sending
 
     def on_tick(self) -> None:
         """Send the next turn if it is time for one; else make sure that something will wake this process.
 
-        Raises redis-py's `TimeoutError` where the server owes an answer for too long: no socket tells the event loop.
+        Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
         """
         self._check_patience()
         if self._turn is None:
             turn = self.holder.next_turn(self.active, time.monotonic())
             if turn is not None:
                 self._send_turn(turn)
+        if not self._listening:
+            self._listen()
         if self._turn is None and self._waiting is None and self.active and self.holder.room:
             self._send_wait()
 
@@ -102,7 +110,7 @@ class Intake:
         self._turn = turn
         try:
             connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
-            connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.epoch))
+            connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.holder.epoch))
             self._turn_since = time.monotonic()
         except BaseException:
             self._drop_turn()
@@ -114,7 +122,21 @@ class Intake:
         connection.send_command("BLPOP", *(self.holder.holds[q].keys.wake for q in queues), LOOK_SECONDS)
         self._waiting, self._waiting_since = queues, time.monotonic()
 
-    # Receiving ---------------------------------------------------------------------------------------------------
+    def _listen(self) -> None:
+        """Listen for cancellations, and learn of those that were made before."""
+        connection = self.channel.connection.cycle.connected(self.channel, self.news_client, NEWS)
+        connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
+        self._listening = True
+        self._learn_cancelled()
+
+    def _learn_cancelled(self) -> None:
+        store, holder = self.channel.store, self.holder
+        holder.epoch, holder.cancelled = cancelled(store)
+        if holder.on_cancelled is not None:
+            holder.on_cancelled()
+        hear(store, holder.name, holder.epoch)
+
+    # Receiving
 
     def on_turn(self) -> None:
         """Read the reply of a turn and deliver what it fetched."""
@@ -147,6 +169,8 @@ class Intake:
             self.holder.lost(turn.hold)
             return
         turns.note(turn, reply)
+        if reply.epoch > self.holder.epoch:
+            self._learn_cancelled()
         turns.accept(turn.hold, reply, self.channel.connection._deliver)
 
     def on_wait(self) -> None:
@@ -163,6 +187,12 @@ class Intake:
             hold = self.holder.holds[queue]
             if not woken or hold.keys.wake == woken[0].decode():
                 hold.hungry = True
+
+    def on_news(self) -> None:
+        """Read that something was cancelled."""
+        kind, *_rest = self.news_client.connection.read_response(push_request=True)
+        if kind == b"message":
+            self._learn_cancelled()
 
     def finish(self) -> None:
         """Wait for the reply of the turn that is under way, at most as long as the socket lets it."""

@@ -1,7 +1,7 @@
 """Name every key, in one place.
 
-Ready messages stay where stock Celery keeps them: the list named as the queue, and one more for each further priority
-step. All else of a queue lies beside it under `millpond:{queue}:`.
+Ready messages stay where stock Celery keeps them: the list named as the queue, and one more for each
+further priority step. All else of a queue lies beside it under `millpond:{queue}:`.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,10 @@ class QueueKeys:
 
 
 def batch_key(batch: str | None, prefix: str = "") -> str:
-    """Name the record of a batch; its results lie beside it under `:results`. No batch is the empty string."""
+    """Name the record of a batch; its results lie beside it under `:results`.
+
+    No batch is the empty string.
+    """
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""
 
 
@@ -104,8 +107,13 @@ def cancelled_key(prefix: str = "") -> str:
     return f"{prefix}millpond:cancelled"
 
 
+def known_epochs_key(prefix: str = "") -> str:
+    """Name the hash of worker processes and the epoch of cancellations that each knows."""
+    return f"{prefix}millpond:cancelled:known"
+
+
 def epoch_key(prefix: str = "") -> str:
-    """Name the counter that rises with every cancellation."""
+    """Name the counter that rises with every cancellation, and the channel that tells of it."""
     return f"{prefix}millpond:cancelled:epoch"
 
 

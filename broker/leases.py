@@ -1,7 +1,8 @@
-"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter lets them run out.
+"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter
+lets them run out.
 
-A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases are kept by a process
-that runs no body.
+A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
+are kept by a process that runs no body.
 """
 
 import logging
@@ -12,8 +13,12 @@ from redis.exceptions import RedisError
 from broker.connection import Store
 from broker.holding import Hold, Holder
 from broker.scripts import script
+from broker.turns import settle_pending
 
 logger = logging.getLogger(__name__)
+
+#: How long a lease lasts that is about to be ended.
+LEAVING_MS = 5_000
 
 
 class Keeper:
@@ -54,7 +59,11 @@ class Keeper:
 
 
 def leave(store: Store, holder: Holder) -> int:
-    """Give back all that a holder has not settled, no delivery counted, and end its leases. Return how many."""
+    """Settle what is finished, give back all else that is held, no delivery counted, and end the leases.
+
+    Return how many went back.
+    """
+    settle_pending(store, holder, lease_ms=LEAVING_MS)
     returned = 0
     for hold in holder.holds.values():
         if hold.registered:

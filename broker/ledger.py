@@ -9,9 +9,9 @@ server has answered, `record` writes what it said to each recipient, and *sent* 
 - A claim that has ended was left by a worker that died: the next delivery takes it over and sends to whoever
   is not settled. **This is at least once.** The one window that no ledger can close lies between the mail
   server taking the message and `record`: a worker that dies there leaves *sending*, and the mail is sent
-  again, with the same Message-ID, by which a receiver can tell (RFC 1047 describes this gap). So it is where the
-  connection breaks before the server's last answer. The other choice, to give up such a mail, would lose
-  those that were never sent.
+  again, with the same Message-ID, by which a receiver can tell (RFC 1047 describes this gap). So it is
+  where the connection breaks before the server's last answer. The other choice, to give up such a mail,
+  would lose those that were never sent.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """Set what a queue may hold and how fast it may be emptied, for the whole fleet, while it runs.
 
-What the pools table says is declared under `table:…`; what a person sets at run time stands beside it and wins, until it is unset.
+What the pools table says is declared under `table:…`; what a person sets at run time stands beside it
+and wins, until it is unset.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,9 @@ _TABLE = "table:"
 class Limits:
     """Hold the limits of a queue; zero is none.
 
-    `bound` and `delayed_bound` are messages; `rate` tasks a second with bursts of `burst`; `in_flight` tasks at once;
-    `max_deliveries` before a message is buried, at once where
-    it is longer than `message_bytes`; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
+    `bound` and `delayed_bound` are messages; `rate` tasks a second with bursts of `burst`; `in_flight`
+    tasks at once; `max_deliveries` before a message is buried, at once where it is longer than
+    `message_bytes`; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
     """
 
     bound: int = 0
@@ -70,7 +71,8 @@ def read(store: Store, queue: str) -> Limits:
 
 
 def change(store: Store, queue: str, **limits: Any) -> Limits:
-    """Set limits at run time; None takes a setting back, to what the pools table says. Return what is in force.
+    """Set limits at run time; None takes a setting back, to what the pools table says. Return what is in
+    force.
 
     All consumers that wait look again at once. Raises `ValueError` for a name that is no limit.
     """

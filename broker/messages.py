@@ -1,7 +1,8 @@
 """Compose messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
 
-Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the server's clock) and its `batch`.
-Source: Celery's documentation, "Message Protocol", version 2; kombu's virtual transports.
+Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the
+server's clock) and its `batch`. Source: Celery's documentation, "Message Protocol", version 2; kombu's
+virtual transports.
 """
 
 import json
@@ -25,8 +26,8 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 class Outgoing:
     """Hold a message ready to be published, and what the publish script must know of it.
 
-    `due_ms` is the server's time from which it may run (None: now). `claim` is the name under which it is sent only
-    once, for `claim_ms`. `payload` is what stock Celery would have put on the queue.
+    `due_ms` is the server's time from which it may run (None: now). `claim` is the name under which it
+    is sent only once, for `claim_ms`. `payload` is what stock Celery would have put on the queue.
     """
 
     queue: str
@@ -61,8 +62,8 @@ def compose(
 ) -> Outgoing:
     """Compose one message.
 
-    `kwargs` must be JSON; `shown` is what may be shown of them (default: all). Times are ms since the epoch, by the
-    server's clock. `time_limits` are (hard, soft) seconds.
+    `kwargs` must be JSON; `shown` is what may be shown of them (default: all). Times are ms since the
+    epoch, by the server's clock. `time_limits` are (hard, soft) seconds.
     """
     id = id or str(uuid4())
     body = json.dumps([args, kwargs, _EMBED], separators=(",", ":")).encode()

@@ -5,7 +5,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from broker.intake import TURN, WAIT
+from broker.intake import NEWS, TURN, WAIT
 
 
 class Poller(stock.MultiChannelPoller):
@@ -26,7 +26,7 @@ class Poller(stock.MultiChannelPoller):
                 self.wake_up_in(channel.intake.seconds_to_next())
 
     def wake_up_in(self, seconds: float | None) -> None:
-        """Make the event loop turn again when something is due; without a loop, `get` looks every second.
+        """Make the event loop turn when something is due; without one, `get` looks every second.
 
         The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from the next one.
         So whoever learns of something due outside the tick plans it there and then.
@@ -50,9 +50,12 @@ class Poller(stock.MultiChannelPoller):
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on; that of a turn also when there is no more room, for it may bring what was asked for."""
+        """Pass a reply on; that of a turn also when there is no more room.
+
+        It may bring what was asked for when there was.
+        """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
-        if kind in (TURN, WAIT):
+        if kind in (TURN, WAIT, NEWS):
             channel.handlers[kind]()
             if channel.intake is not None:
                 self.wake_up_in(channel.intake.seconds_to_next())

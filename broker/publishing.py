@@ -1,7 +1,7 @@
 """Put messages on their queues: the one write path, for one message as for a million.
 
-Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer, atomically;
-chunks of different queues go out in one pipeline.
+Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer,
+atomically; chunks of different queues go out in one pipeline.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,8 +62,9 @@ Outcome = Taken | Duplicate | Full | Closed
 def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject") -> list[Outcome]:
     """Publish messages and return an outcome for each, in their order.
 
-    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and calls again.
-    Raises `BrokerAway` when it is not known whether the last call was carried out, `BrokerError` when it was refused.
+    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and
+    calls again. Raises `BrokerAway` when it is not known whether the last call was carried out,
+    `BrokerError` when it was refused.
     """
     chunks = list(_chunks(messages))
     with clear_errors("sending"):
@@ -75,7 +76,7 @@ def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "rej
 
 def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     replies = _send(store, calls)
-    # A server that lost its scripts refused these before anything was done; others may have been carried out meanwhile.
+    # A server that lost its scripts refused these before anything was done; it may have carried out others.
     unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unseen:
         store.client.script_load(script("publish").source)

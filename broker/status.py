@@ -11,8 +11,8 @@ from broker.keys import QueueKeys, queues_key
 class Depth:
     """Count the messages of a queue by where they are.
 
-    `oldest_seconds` is how long the next message to leave has waited (None: nothing waits, or a foreign client sent it
-    without a time). `counters` are totals since the queue was first used.
+    `oldest_seconds` is how long the next message to leave has waited (None: nothing waits, or a foreign
+    client sent it without a time). `counters` are totals since the queue was first used.
     """
 
     queue: str
@@ -29,6 +29,13 @@ def queues(store: Store) -> list[str]:
     """Return the names of all queues that were ever declared."""
     with clear_errors("listing the queues"):
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
+
+
+def now_ms(store: Store) -> int:
+    """Return the server's time, ms since the epoch."""
+    with clear_errors("asking the time"):
+        seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def depth(store: Store, queue: str) -> Depth:

@@ -1,8 +1,9 @@
 """Carry Celery's messages: kombu's Redis transport, with another way of filling and emptying a queue.
 
-Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue of tasks is
-published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie is unchanged, so that stock
-clients, Flower and KEDA find what they expect. Chosen by `broker_transport = "broker.transport:Transport"`.
+Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue
+of tasks is published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie
+is unchanged, so that stock clients, Flower and KEDA find what they expect. Chosen by `broker_transport =
+"broker.transport:Transport"`.
 """
 
 import json
@@ -19,15 +20,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from broker import limits, publishing, turns
-from broker.connection import Store
+from broker.connection import Store, clear_errors
 from broker.errors import BrokerAway, BrokerError, QueueFull
 from broker.holding import GATHERED_SECONDS, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement, Turn
-from broker.intake import TURN, WAIT, Intake
+from broker.intake import NEWS, TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
-from broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +78,16 @@ class Channel(stock.Channel):
     lease_seconds = LEASE_SECONDS
     #: Queue -> its limits by the pools table.
     queues: dict[str, dict[str, Any]] = {}
+    handlers: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.intake: Intake | None = None
         super().__init__(*args, **kwargs)
         if not isinstance(getattr(self, "holder", None), Holder):
             self.holder = Holder()
-        self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait}
+        self.handlers = {**self.handlers, TURN: self._on_turn, WAIT: self._on_wait, NEWS: self._on_news}
 
-    # Consuming ---------------------------------------------------------------------------------------------------
+    # Consuming
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         """Consume a queue; one of tasks in turns, one of remote control as kombu does."""
@@ -99,7 +100,7 @@ class Channel(stock.Channel):
         return answer
 
     def _begin(self, intake: Intake, queue: str) -> None:
-        """Declare a queue and start to take from it. What goes wrong is the connection's fault, so that it is tried again."""
+        """Declare a queue and start to take from it; a fault is a lost connection, and so tried again."""
         try:
             limits.declare(self.store, queue, self.queues.get(queue, {}), authoritative=True)
         except BrokerAway as error:
@@ -112,7 +113,7 @@ class Channel(stock.Channel):
             raise RedisConnectionError(f"the lease on {queue!r} cannot be taken up: {error}") from error
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Bind a queue; a server that is full refuses even what it has, and that must not keep a worker from emptying it."""
+        """Bind a queue; a full server refuses even what it has, and a worker must still come to empty it."""
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)
         except OutOfMemoryError as error:
@@ -125,7 +126,10 @@ class Channel(stock.Channel):
         return super()._basic_cancel(consumer_tag)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Set the number of slots; the holder adds its prefetch. Zero, kombu's 'no limit', is a hundred here."""
+        """Set the number of slots; the holder adds its prefetch.
+
+        Zero, kombu's 'no limit', is a hundred here.
+        """
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
         self.holder.slots = prefetch_count or 100
 
@@ -147,6 +151,10 @@ class Channel(stock.Channel):
         if self.intake is not None:
             self.intake.on_wait()
 
+    def _on_news(self) -> None:
+        if self.intake is not None:
+            self.intake.on_news()
+
     def _keep_leases(self) -> None:
         if self.holder.keeper is None:
             keeper = Keeper(self.holder, lease_ms=int(self.lease_seconds * 1000), store=self.store)
@@ -156,34 +164,26 @@ class Channel(stock.Channel):
     def _get(self, queue: str) -> dict[str, Any]:
         """Fetch one message under a lease, for `basic_get` and kombu's SimpleQueue."""
         if not self._holds_tasks(queue):
-            return super()._get(queue)
+            return dict(super()._get(queue))
         hold = self.holder.hold(self.queue_keys(queue))
         self._keep_leases()
         turn = Turn(hold, 1, 1, hold.settlements(100))
         fetched: list[dict[str, Any]] = []
-        reply = self._call(turn)
+        try:
+            reply = turns.call(self.store, turn, lease_ms=self._lease_ms)
+        except BaseException:
+            self.holder.lost(hold)  # what the lost reply brought comes back with this lease
+            raise
         turns.accept(hold, reply, lambda message, _queue: fetched.append(message))
         if not fetched:
             raise Empty
         return fetched[0]
 
-    def _call(self, turn: Turn) -> turns.Reply:
-        words = turns.command(turn, lease_ms=int(self.lease_seconds * 1000))
-        try:
-            with_script = script("turn")
-            numkeys = words[2]
-            raw = with_script.run(self.store.client, words[3 : 3 + numkeys], words[3 + numkeys :])
-        except BaseException:
-            turn.hold.unsent(turn.settlements)
-            raise
-        reply = turns.read(raw)
-        if reply.lease:
-            turns.note(turn, reply)
-        else:
-            self.holder.lost(turn.hold)
-        return reply
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
 
-    # Settling ----------------------------------------------------------------------------------------------------
+    # Settling
 
     def settle(self, tag: str, settlement: Settlement | None = None) -> None:
         """Queue a settlement; the next turn carries it."""
@@ -193,30 +193,36 @@ class Channel(stock.Channel):
             cycle.wake_up_in(GATHERED_SECONDS)
 
     def settle_now(self, tag: str) -> None:
-        """Settle a delivery as it was noted, without the event loop; from any thread."""
+        """Settle a delivery as it was noted, without the event loop; from any thread.
+
+        While the broker is away the settlement waits; leaving tries again.
+        """
         with self.holder.lock:
             self.holder.settle(tag)
-            self._flush()
+            self._abandon_turn()
+            try:
+                with clear_errors("settling"):
+                    turns.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
+            except BrokerError as error:
+                logger.warning("%s Trying again before this process ends.", error)
 
     def finish_turn(self) -> None:
         """Wait for the reply of a turn that is under way, and take in what it brings."""
-        if self.intake is not None:
-            self.intake.finish()
+        with self.holder.lock:
+            if self.intake is not None:
+                self.intake.finish()
 
     def leave(self) -> None:
         """Settle what is finished, give back what is not, and end the leases."""
         with self.holder.lock:
-            self._flush()
+            self._abandon_turn()
             leave(self.store, self.holder)
 
-    def _flush(self) -> None:
+    def _abandon_turn(self) -> None:
         if self.intake is not None:
             self.intake.abandon()
-        for hold in self.holder.holds.values():
-            while hold.pending:
-                self._call(Turn(hold, 0, 0, hold.settlements(100)))
 
-    # Publishing --------------------------------------------------------------------------------------------------
+    # Publishing
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if not self._holds_tasks(queue):
@@ -241,7 +247,7 @@ class Channel(stock.Channel):
     def _policy(self, queue: str) -> publishing.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
-    # The rest ----------------------------------------------------------------------------------------------------
+    # The rest
 
     @cached_property
     def store(self) -> Store:
@@ -300,7 +306,10 @@ class Transport(stock.Transport):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Let the poller set timers for what is due later, and watch each socket once instead of in every turn."""
+        """Let the poller set timers for what is due later.
+
+        And watch each socket once instead of in every turn.
+        """
         known = set(loop.on_tick)
         super().register_with_event_loop(connection, loop)
         loop.on_tick = known
@@ -313,7 +322,6 @@ class Transport(stock.Transport):
                 loop.add_reader(fd, self.on_readable, fd)
 
         loop.on_tick.add(on_tick)
-
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
         """Give back what was fetched for a consumer that has been cancelled meanwhile."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from broker.holding import Hold, Settlement, Turn
+from broker.connection import Store
+from broker.holding import Hold, Holder, Settlement, Turn
 from broker.keys import epoch_key
 from broker.scripts import script
 
@@ -63,11 +64,32 @@ def read(raw: list[Any]) -> Reply:
     return Reply(now_ms, lease == 1, late, next_ms, int(epoch), messages)
 
 
+def call(store: Store, turn: Turn, *, lease_ms: int) -> Reply:
+    """Make a turn and wait for its reply; when there is none, its settlements are to be sent again."""
+    words = command(turn, lease_ms=lease_ms)
+    keys = words[3 : 3 + words[2]]
+    try:
+        reply = read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
+    except BaseException:
+        turn.hold.unsent(turn.settlements)
+        raise
+    note(turn, reply)
+    return reply
+
+
+def settle_pending(store: Store, holder: Holder, *, lease_ms: int) -> None:
+    """Send every settlement that waits to be sent, and fetch nothing."""
+    for hold in holder.holds.values():
+        while hold.pending:
+            call(store, Turn(hold, 0, 0, hold.settlements(100)), lease_ms=lease_ms)
+
+
 def note(turn: Turn, reply: Reply) -> None:
     """Remember what the reply says of the queue: whether to look again, and when."""
     hold = turn.hold
     hold.registered = True
     hold.late += reply.late
+    hold.clocks.append(reply.now_ms - turn.asked_ms)
     if turn.credit:
         hold.hungry = reply.next_ms == 0
         hold.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
@@ -76,11 +98,12 @@ def note(turn: Turn, reply: Reply) -> None:
 def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], None]) -> None:
     """Take what was fetched into the hold and deliver each message.
 
-    A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next one follows.
+    A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next
+    one follows.
     """
     for fetched, message in _readable(hold, reply):
         try:
-            _prepare(hold, fetched, message, reply.now_ms)
+            _prepare(hold, fetched, message)
             due = due_ms(message["headers"])
             if due is not None and due > reply.now_ms + DUE_SOON_MS:
                 hold.settle(fetched.token, Settlement("delay", due_ms=due))
@@ -88,7 +111,7 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
             message["headers"]["eta"] = None
             deliver(message, hold.queue)
         except (OSError, RedisError):
-            # The connection broke before the message was passed on: not known here, it goes back when it is taken up again.
+            # The connection broke before the message was passed on; unknown here, it goes back on resuming.
             hold.held.pop(fetched.token, None)
             raise
         except Exception as error:
@@ -114,15 +137,14 @@ def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any
             yield fetched, message
 
 
-def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], now_ms: int) -> None:
+def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
     """Write into a message what its delivery adds: its tag, and the count of deliveries."""
     headers, properties = message["headers"], message["properties"]
     own = headers.get("millpond")
     own = own if isinstance(own, dict) else {}
     batch = own.get("batch")
     hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
-    clock_ms = now_ms - int(time.time() * 1000)  # what to add to this host's clock to have the server's
-    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
+    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": hold.clock_ms}
     properties["delivery_tag"] = hold.tag(fetched.token)
     info = properties.get("delivery_info")
     properties["delivery_info"] = {

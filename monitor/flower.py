@@ -80,7 +80,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.options import default_options
     from flower.urls import settings as of_tornado
 
-    class Page(Flower):  # type: ignore[misc]
+    class Page(Flower):
         """Flower, told the broker's URL: the connection's names our transport, which Flower does not know."""
 
         broker_uri = redacted(configured.broker_url or "")

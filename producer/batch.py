@@ -11,8 +11,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from broker import batches
+from broker import batches, cancelling
 from broker.batches import Result, Summary
+from broker.cancelling import Cancellation
 from broker.errors import BrokerError
 from producer import results
 from producer.message import Message, Sendable
@@ -64,6 +65,13 @@ class Batch:
     def close(self) -> Summary:
         """Say that nothing more will come. Closing again changes nothing."""
         return batches.close_batch(self._client.store, self.id)
+
+    def cancel(self) -> Cancellation:
+        """Close the batch and let nothing of it start that has not; what runs goes on, and is told.
+
+        Returns when every worker that holds any of it has confirmed: from then on nothing of it starts.
+        """
+        return cancelling.cancel_batch(self._client.store, self.id)
 
     def summary(self) -> Summary:
         """Count what was sent into the batch and how it ended, now."""

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from broker import batches
+from broker import batches, cancelling
 from broker.batches import Summary
+from broker.cancelling import Cancellation
 from broker.connection import connect
 from producer.batch import Batch
 from producer.clock import ServerClock
@@ -126,6 +127,10 @@ class Client:
         """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""
         batches.summary(self.store, id)
         return Batch(self, id)
+
+    def cancel(self, id: str) -> Cancellation:
+        """Cancel a task by its id; returns when every worker that may hold it has confirmed."""
+        return cancelling.cancel_task(self.store, id)
 
     def batches(self, limit: int = 100) -> Iterator[Summary]:
         """Yield the summaries of the batches opened last, the newest first."""

@@ -25,8 +25,9 @@ BodyFunction = Callable[[C, Context], Any]
 class Body:
     """Tie a kind to the function that does its work.
 
-    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero to
-    `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff and jitter").
+    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero
+    to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
+    and jitter").
     """
 
     contract: type[Contract]
@@ -49,7 +50,8 @@ def body(
 ) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
     """Declare the decorated function to be what tasks of this contract's kind do."""
     if not contract.kind:
-        raise UnknownKind(f'{contract.__qualname__} has no kind: declare it as class {contract.__name__}(Contract, kind="…")')
+        name = contract.__qualname__
+        raise UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
 
     def declare(function: BodyFunction[C]) -> BodyFunction[C]:
         _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)

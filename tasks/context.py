@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tasks.errors import Cancelled
 
@@ -18,8 +19,8 @@ def _unheard(done: int, total: int | None) -> None:
 class Context:
     """What a body is given beside its contract; the defaults are those of a body called by hand, in a test.
 
-    `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that asked to be
-    run again, `deliveries` how often the broker handed the message out (1: the first time).
+    `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
+    asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
     """
 
     id: str = "by-hand"
@@ -29,6 +30,8 @@ class Context:
     batch: str | None = None
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
+    #: What a body that sends further tasks sends them by; None where nothing lets it.
+    outbox: Any = field(default=None, repr=False)
 
     @property
     def cancelled(self) -> bool:

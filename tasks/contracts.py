@@ -1,7 +1,8 @@
 """Describe what may be sent: the base class of every contract, and the list of kinds.
 
-A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client sends the same
-task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is redacted wherever arguments are shown.
+A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client
+sends the same task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is
+redacted wherever arguments are shown.
 """
 
 import importlib
@@ -34,7 +35,8 @@ class Contract(BaseModel):
             return
         known = _kinds.get(kind)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise UnknownKind(f"two contracts are named {kind!r}, in {known.__module__} and {cls.__module__}: rename one")
+            where = f"{known.__module__} and {cls.__module__}"
+            raise UnknownKind(f"two contracts are named {kind!r}, in {where}: rename one")
         cls.kind = kind
         cls.queue = queue or cls.queue
         _kinds[kind] = cls
@@ -78,5 +80,9 @@ def kinds() -> dict[str, type[Contract]]:
 
 def explain(error: ValidationError, *, what: str) -> BadContract:
     """Turn pydantic's report into one line that names each field at fault."""
-    faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+    faults = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())
     return BadContract(f"{what} does not fit its contract: {faults}")
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "it"

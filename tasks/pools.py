@@ -22,8 +22,9 @@ STOP_MARGIN_SECONDS = 10.0
 class Queue(BaseModel):
     """Describe one queue: what it holds at most, and how what it holds is delivered.
 
-    `bound` counts messages that wait for a slot; `rate` is tasks a second and `in_flight` tasks at once, both for
-    the whole fleet; the time limits are seconds of a body's run, the soft one raises inside the body.
+    `bound` counts messages that wait for a slot; `rate` is tasks a second and `in_flight` tasks at once,
+    both for the whole fleet; the time limits are seconds of a body's run, the soft one raises inside the
+    body.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +40,9 @@ class Queue(BaseModel):
 
     def broker_limits(self) -> dict[str, Any]:
         """Return what the broker enforces for this queue, by the names of `broker.limits.Limits`."""
-        return self.model_dump(include={"bound", "overflow", "rate", "in_flight", "max_deliveries"}, exclude_none=True)
+        return self.model_dump(
+            include={"bound", "overflow", "rate", "in_flight", "max_deliveries"}, exclude_none=True
+        )
 
     @model_validator(mode="after")
     def _soft_before_hard(self) -> "Queue":
@@ -51,8 +54,9 @@ class Queue(BaseModel):
 class Pool(BaseModel):
     """Describe one pool: a fixed number of slots, and the queues they take from.
 
-    `processes` fetch for themselves, each with `concurrency` slots; `prefetch` messages a process are held beyond
-    its slots. `max_tasks_per_child` and `max_memory_per_child_mb` replace a prefork child, after its task.
+    `processes` fetch for themselves, each with `concurrency` slots; `prefetch` messages a process are
+    held beyond its slots. `max_tasks_per_child` and `max_memory_per_child_mb` replace a prefork child,
+    after its task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,8 +87,8 @@ def default_queues() -> dict[str, Queue]:
 def default_pools() -> dict[str, Pool]:
     """Return the pools that ship with Millpond, by name.
 
-    Mail waits for a network, so it runs on threads; file bodies use the processor and may crash, so they run in
-    child processes, one a core.
+    Mail waits for a network, so it runs on threads; file bodies use the processor and may crash, so they
+    run in child processes, one a core.
     """
     return {
         "email": Pool(queues=("email",), executor="threads", concurrency=8, prefetch=16),

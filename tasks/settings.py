@@ -154,7 +154,7 @@ def settings() -> Settings:
     Source: the environment and the TOML file, as the module says.
     """
     try:
-        return Settings()  # type: ignore[call-arg]
+        return Settings()
     except ValidationError as error:
         faults = "; ".join(f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors())
         raise SettingsError(f"settings that cannot be used: {faults}") from None

@@ -9,8 +9,8 @@ from celery.worker.state import requests, reserved_requests
 
 from broker.connection import clear_errors
 from broker.errors import BrokerError
-from broker.holding import GIVEN_BACK
 from broker.turns import buried
+from worker.handover import finish_writing, take_back
 from worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ EVENTS_GATHERED = 1_000
 class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
 
-    # Events ------------------------------------------------------------------------------------------------------
+    # Events
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Send events a few times a second; Celery would wait for the broker in every turn of its loop."""
@@ -31,11 +31,18 @@ class PondConsumer(Consumer):
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
+        self.task_consumer.channel.holder.on_cancelled = self._drop_cancelled
 
     def on_send_event_buffered(self) -> None:
         """Do nothing: the timer sends what is gathered."""
 
-    # Messages that cannot be run ---------------------------------------------------------------------------------
+    def _drop_cancelled(self) -> None:
+        """Let go of what was cancelled before it started."""
+        for request in self._requests():
+            if not request.started and request.holder.is_cancelled(request.tag):
+                request.give_back()
+
+    # Messages that cannot be run
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a message whose body cannot be decoded."""
@@ -59,15 +66,15 @@ class PondConsumer(Consumer):
         )
         message.channel.settle(message.delivery_tag, buried(reason, str(error)))
 
-    # Stopping ----------------------------------------------------------------------------------------------------
+    # Stopping
 
     def on_close(self) -> None:
-        """Give back, after a lost connection, what Celery then takes out of the pool: what had not started."""
-        super().on_close()
-        if self.pool is not None and self.pool.uses_semaphore:
-            for request in self._requests():
-                if not request.time_start:
-                    request.holder.settle(request.tag, GIVEN_BACK)
+        """Keep everything after a lost connection: it is held under a lease, and settled on the next
+        connection.
+
+        Celery would forget here what had not started, for its brokers deliver it again.
+        """
+        finish_writing(self.pool)
 
     def stop(self) -> None:
         """Stop fetching and give back what has not started; what runs goes on."""
@@ -76,8 +83,10 @@ class PondConsumer(Consumer):
             channel.holder.draining = True
             self._ignoring_a_lost_broker(channel.finish_turn)
         super().stop()
+        finish_writing(self.pool)
+        never_given = take_back(self.pool)
         for request in self._requests():
-            if not request.started:
+            if not request.started or request.id in never_given:
                 request.give_back()
 
     def shutdown(self) -> None:

@@ -1,6 +1,8 @@
-"""End a worker process in three steps: stop fetching, finish what runs, give back what is left at the deadline.
+"""End a worker process in three steps: stop fetching, finish what runs, give back what is left at the
+deadline.
 
-Celery's warm shutdown does the first two without a deadline; this watches over it. A second signal is a deadline of now.
+Celery's warm shutdown does the first two without a deadline; this watches over it. A second signal is a
+deadline of now.
 """
 
 import logging

@@ -1,7 +1,8 @@
 """Carry one delivery through the pool: start it, and say how it ended in the settlement that acknowledges it.
 
-Celery's own request acknowledges and forgets; here the outcome travels with the acknowledgement, so that the broker counts
-a batch, keeps a dead letter or replaces a message by its retry in the same step that lets the message go.
+Celery's own request acknowledges and forgets; here the outcome travels with the acknowledgement, so that
+the broker counts a batch, keeps a dead letter or replaces a message by its retry in the same step that
+lets the message go.
 """
 
 import json
@@ -14,9 +15,9 @@ from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from broker.holding import GIVEN_BACK, Holder, Settlement
+from broker.holding import CANCELLED, GIVEN_BACK, Holder, Settlement
 from broker.turns import buried
-from tasks.errors import BadContract
+from tasks.errors import BadContract, Cancelled
 from worker.retrying import RetryAsSettlement
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ RESULT_LENGTH = 65_536
 #: A traceback in a dead letter is cut to its last this many characters.
 TRACEBACK_LENGTH = 8_192
 
-#: What the traced call answers for a task that was not started: the pool drains, or the message is another's now.
+#: What the traced call answers for a task that was not started: the pool drains, or the message is
+#: another's now.
 NOT_STARTED = "not started"
 
 _SUCCEEDED = Settlement()
@@ -37,7 +39,8 @@ _GOES_ON = Settlement("settle", state="")
 def run(name: str, id: str, request: dict[str, Any], body: Any) -> tuple[int, Any, float]:
     """Run a task in its slot; return (failed, (what to keep, what to show) or ExceptionInfo, seconds).
 
-    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is never lost.
+    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is
+    never lost.
     """
     tasks, _accept, hostname = trace._localized
     try:
@@ -61,7 +64,8 @@ def _kept(request: dict[str, Any], returned: Any) -> str | None:
     text = json.dumps({"value": returned}, separators=(",", ":"))
     if len(text) > RESULT_LENGTH:
         raise ValueError(
-            f"the result is {len(text)} characters of JSON; at most {RESULT_LENGTH} are kept: store it and return where"
+            f"the result is {len(text)} characters of JSON and at most {RESULT_LENGTH} are kept: "
+            "store it elsewhere and return where"
         )
     return text
 
@@ -71,6 +75,7 @@ class PondRequest(Request):
 
     #: A prefork child has it: what is handed to a child is as good as started.
     in_child = False
+    acknowledged: bool
 
     @property
     def tag(self) -> str:
@@ -83,7 +88,7 @@ class PondRequest(Request):
         holder: Holder = self._message.channel.holder
         return holder
 
-    # Starting ----------------------------------------------------------------------------------------------------
+    # Starting
 
     def execute_using_pool(self, pool: Any, **_: Any) -> Any:
         """Hand the task to the pool. Raises Celery's `TaskRevokedError` when it must not start any more."""
@@ -113,7 +118,8 @@ class PondRequest(Request):
 
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
-        return not self.holder.draining and not self.holder.is_lost(self.tag)
+        holder, tag = self.holder, self.tag
+        return not (holder.draining or holder.is_lost(tag) or holder.is_cancelled(tag))
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -122,11 +128,11 @@ class PondRequest(Request):
         return run(*args)
 
     def give_back(self) -> None:
-        """Return the message to the head of its queue, no delivery counted."""
+        """Return the message to the head of its queue, no delivery counted; drop it if it was cancelled."""
         task_ready(self)
-        self._settle(GIVEN_BACK)
+        self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
 
-    # Ending ------------------------------------------------------------------------------------------------------
+    # Ending
 
     def on_success(self, answer: Any, **_: Any) -> None:
         """Settle a task that ended by itself, well or not."""
@@ -177,6 +183,8 @@ class PondRequest(Request):
                 self.holder.note(self.tag, _GOES_ON)
             case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
                 pass  # handed out again, or rejected: the broker counts
+            case Cancelled():
+                self.holder.note(self.tag, Settlement(state="cancelled"))
             case BadContract():
                 self.holder.note(self.tag, buried("bad contract", str(error)))
             case TimeLimitExceeded():
@@ -206,7 +214,10 @@ class PondRequest(Request):
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Let the event loop settle the delivery as noted; without a loop, while the pool drains, do it here."""
+        """Let the event loop settle the delivery as noted.
+
+        Without a loop, while the pool drains, do it here.
+        """
         if self.acknowledged:
             return
         if self.holder.draining:
@@ -215,7 +226,7 @@ class PondRequest(Request):
         else:
             super().acknowledge()
 
-    # Showing -----------------------------------------------------------------------------------------------------
+    # Showing
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for remote control, arguments always as they may be shown."""

@@ -1,6 +1,7 @@
 """Retry by settlement: the message of the next run takes the place of this one in the step that settles it.
 
-Celery publishes the retry first and acknowledges after; a kill in between runs the task twice and counts it twice.
+Celery publishes the retry first and acknowledges after; a kill in between runs the task twice and counts
+it twice.
 """
 
 import time

@@ -1,4 +1,7 @@
-"""Run a body as a Celery task: check the contract, give the body its context, turn what it says into Celery's words."""
+"""Run a body as a Celery task.
+
+Check the contract, give the body its context, turn what it says into Celery's words.
+"""
 
 import random
 from typing import Any
@@ -9,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 from tasks.bodies import Body
 from tasks.context import Context
 from tasks.contracts import explain
-from tasks.errors import FinalError, RetryLater
+from tasks.errors import FinalError, MillpondError, RetryLater
 from tasks.pools import Table
 from worker.retrying import retry_after
+from worker.surroundings import context
 
 
 def register(app: Celery, body: Body, table: Table) -> Task:
@@ -30,6 +34,7 @@ def register(app: Celery, body: Body, table: Table) -> Task:
         time_limit=queue and queue.hard_limit_seconds,
         queue=body.contract.queue,
         Strategy="worker.strategy:pond",
+        throws=(MillpondError,),  # said in one line, not logged with a traceback
     )
 
 
@@ -62,10 +67,11 @@ def context_of(task: Task, body: Body) -> Context:
     """Make the context of the task that runs now."""
     request = task.request
     own = getattr(request, "millpond", None) or {}
-    return Context(
+    return context(
         id=request.id or "by-hand",
         kind=body.kind,
         retries=request.retries or 0,
         deliveries=1 + int(own.get("deliveries", 0)),
         batch=own.get("batch"),
+        clock_ms=int(own.get("clock_ms", 0)),
     )

@@ -1,7 +1,7 @@
 """Receive a message: make a request of it, tell the event listeners, pass it to the pool.
 
-Celery's default strategy without what the broker does now: a task with an ETA arrives when it is due, and rate limits hold
-for the whole fleet in the fetch.
+Celery's default strategy without what the broker does now: a task with an ETA arrives when it is due,
+and rate limits hold for the whole fleet in the fetch.
 """
 
 import time
@@ -63,7 +63,8 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
 
 
 def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
-    """Return body, headers, whether the body is decoded and whether times are UTC, for both of Celery's protocols.
+    """Return body, headers, whether the body is decoded and whether times are UTC, for both of Celery's
+    protocols.
 
     The body is decoded here, once: what does not decode is buried before it takes a slot.
     """

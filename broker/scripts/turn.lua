@@ -7,7 +7,7 @@
 --   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)   'bury' it is over and a dead letter: due ms
 --            carries nothing, `message` the reason   'replace' a retry: `message` takes its place, due at `due ms`
 --            'delay' the same message, due later   'return' back to the head, no delivery counted
---            'redeliver' back to the head, counted
+--            'redeliver' back to the head, counted   'drop' it is over, and was not run
 -- Returns {now ms, lease (1 held, 0 lost), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
 --       when to look again: -1 not before a wake token, 0 at once, else in so many ms.
@@ -29,6 +29,11 @@ redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 -- Settle ------------------------------------------------------------------------------------------------------
 local late, settled = 0, 0
 
+-- What was fetched and not run gives its token of the rate limit back.
+local function refund()
+  if redis.call('EXISTS', KEYS[13]) == 1 then redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', 1) end
+end
+
 local function settle(token, action, batch, id, state, detail, due, text)
   local message = redis.call('HGET', held, token)
   if not message then
@@ -37,7 +42,8 @@ local function settle(token, action, batch, id, state, detail, due, text)
   end
   redis.call('HDEL', held, token)
   local priority = tonumber(string.match(token, '/(%d)$'))
-  if action == 'settle' then
+  if action == 'return' or action == 'drop' then refund() end
+  if action == 'settle' or action == 'drop' then
     forget_deliveries(message)
     settled = settled + 1
     record(batch, id, state, detail, now)

@@ -7,7 +7,7 @@ import typer
 app = typer.Typer(
     help="Show, set, pause and resume a queue, for the whole fleet and at once.",
     no_args_is_help=True,
-    epilog="Example: millpond queue set email --rate 20",
+    epilog="Example: millpond queue set email --rate 50/s",
 )
 
 Name = Annotated[str, typer.Argument(metavar="QUEUE", help="As `millpond status` lists it.")]
@@ -31,12 +31,14 @@ def show(name: Name, as_json: Json = False) -> None:
             print(f"{title} {key}".strip().ljust(28), ", ".join(value) if isinstance(value, list) else value)
 
 
-@app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 20 --in-flight 10")
+@app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 50/s --in-flight 20")
 def set_(
     name: Name,
     bound: Annotated[int | None, typer.Option(min=1, help="Messages that may wait.")] = None,
     overflow: Annotated[str | None, typer.Option(help="When it is full: block, reject or shed.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.001, help="Tasks a second, of the whole fleet.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="RATE", help="Of the whole fleet, as in 50/s, 100/m.")
+    ] = None,
     burst: Annotated[float | None, typer.Option(min=1, help="Tasks at once under a rate.")] = None,
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Tasks that run at once, of the whole fleet.")
@@ -49,12 +51,13 @@ def set_(
     as_json: Json = False,
 ) -> None:
     """Set limits of a queue; they hold from the next message on, until they are unset."""
+    from monitor.durations import per_second
     from tasks.errors import BadInput
 
     given: dict[str, Any] = {
         "bound": bound,
         "overflow": overflow,
-        "rate": rate,
+        "rate": None if rate is None else per_second(rate),
         "burst": burst,
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,

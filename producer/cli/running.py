@@ -89,7 +89,7 @@ def _wait(session: Session, batch: Batch, follower: "Follower", *, stopped: bool
         try:
             if stopped:
                 follower.progress.say(_under_way(session, batch))
-            follower.join()
+            follower.finished.wait()  # join() takes a thread for ended once Ctrl-C interrupted it (bpo-45274)
             follower.raise_error()
             return stopped
         except KeyboardInterrupt:
@@ -116,6 +116,7 @@ class Follower(threading.Thread):
         self._batch = batch
         self._output = output
         self._error: BaseException | None = None
+        self.finished = threading.Event()
 
     def run(self) -> None:
         """Follow until the batch is complete; an error is kept for the main thread."""
@@ -124,6 +125,8 @@ class Follower(threading.Thread):
                 self._tell(result)
         except BaseException as error:
             self._error = error
+        finally:
+            self.finished.set()
 
     def labelled(self, inputs: Iterable[Job | LeftOut]) -> Iterator[Message]:
         """Yield the messages, each with an id by which its result is known; stop when following failed."""

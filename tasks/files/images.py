@@ -19,6 +19,7 @@ from tasks.files.vips import LOADERS, libvips
 #: The longest side that a format can hold, in pixels.
 _LONGEST = {"jpeg": 65_500, "png": 1_000_000, "webp": 16_383, "avif": 16_384}
 _CMYK_WITH_ALPHA = 5
+_SMALL_PIXELS = 4_000_000
 
 
 def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult:
@@ -125,7 +126,9 @@ def _save(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
     target.on_write(write)
     try:
         if form == "jpeg":
-            image.jpegsave_target(target, Q=quality, optimize_coding=True, keep="none")
+            # The best coding is found over the whole image, which is held for it.
+            small = image.width * image.height <= _SMALL_PIXELS
+            image.jpegsave_target(target, Q=quality, optimize_coding=small, keep="none")
         elif form == "png":
             image.pngsave_target(target, filter="all", keep="none")
         elif form == "webp":

@@ -1,7 +1,8 @@
 """Print Millpond beside stock Celery: `python -m tests.bench [--rounds N] [--tasks N]`.
 
-Each round measures both, one after the other, on one private server; the table shows medians over the rounds, and the ratio of
-each pair. The load of other programs moves both sides of a pair alike, so quote the ratios.
+Each round measures both, one after the other, on one private server; the table shows medians over the
+rounds, and the ratio of each pair. The load of other programs moves both sides of a pair alike, so quote
+the ratios.
 """
 
 import argparse
@@ -11,7 +12,16 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from tests.bench.measure import PREFORK, THREADS, Drained, Executor, drain, latency_ms, publish_bulk, publish_single
+from tests.bench.measure import (
+    PREFORK,
+    THREADS,
+    Drained,
+    Executor,
+    drain,
+    latency_ms,
+    publish_bulk,
+    publish_single,
+)
 from worker.valkey import serving
 
 SYSTEMS = ("stock", "pond")
@@ -22,7 +32,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--only", default="", help="measure only what has this in its name, such as prefork")
-    parser.add_argument("--tasks", type=int, default=20_000, help="tasks a drain of Millpond; stock gets a fifth")
+    parser.add_argument(
+        "--tasks", type=int, default=20_000, help="tasks a drain of Millpond; stock gets a fifth"
+    )
     asked = parser.parse_args()
     figures: dict[tuple[str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
@@ -33,7 +45,9 @@ def main() -> None:
     _table(figures)
 
 
-def _round(url: str, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]], only: str) -> None:
+def _round(
+    url: str, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]], only: str
+) -> None:
     for executor in (PREFORK, THREADS):
         if only in executor.name:
             _drains(url, executor, tasks, folder, figures)
@@ -42,15 +56,21 @@ def _round(url: str, tasks: int, folder: Path, figures: dict[tuple[str, str], li
         _publishing(url, tasks, figures)
 
 
-def _drains(url: str, executor: Executor, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]]) -> None:
+def _drains(
+    url: str, executor: Executor, tasks: int, folder: Path, figures: dict[tuple[str, str], list[float]]
+) -> None:
     for events in (False, True):
         name = f"{executor.name}{', events on' if events else ''}"
         for system in SYSTEMS:
             count = tasks if system == "pond" else tasks // 5
-            _note(figures, system, name, drain(system, url, executor, tasks=count, events=events, folder=folder))
+            _note(
+                figures, system, name, drain(system, url, executor, tasks=count, events=events, folder=folder)
+            )
 
 
-def _latencies(url: str, executor: Executor, folder: Path, figures: dict[tuple[str, str], list[float]]) -> None:
+def _latencies(
+    url: str, executor: Executor, folder: Path, figures: dict[tuple[str, str], list[float]]
+) -> None:
     for system in SYSTEMS:
         middle, slow = latency_ms(system, url, executor, tasks=200, folder=folder)
         figures[f"{executor.name}: send to start, median ms", system].append(middle)
@@ -60,7 +80,9 @@ def _latencies(url: str, executor: Executor, folder: Path, figures: dict[tuple[s
 def _publishing(url: str, tasks: int, figures: dict[tuple[str, str], list[float]]) -> None:
     for system in SYSTEMS:
         figures["publish one by one, /s", system].append(publish_single(system, url, tasks=2_000))
-    figures["publish in bulk (stock: a loop), /s", "stock"].append(figures["publish one by one, /s", "stock"][-1])
+    figures["publish in bulk (stock: a loop), /s", "stock"].append(
+        figures["publish one by one, /s", "stock"][-1]
+    )
     figures["publish in bulk (stock: a loop), /s", "pond"].append(publish_bulk(url, tasks=tasks))
 
 

@@ -1,7 +1,8 @@
-"""Make the two applications that are measured, each with the same task: `celery -A tests.bench.apps:stock worker`.
+"""Make the two applications that are measured, each with the same task: `celery -A
+tests.bench.apps:stock worker`.
 
-The task does nothing; given the time it was sent (monotonic ns, one clock for all processes of a machine) it appends how long it
-took to start to the file that `BENCH_STARTS` names.
+The task does nothing; given the time it was sent (monotonic ns, one clock for all processes of a
+machine) it appends how long it took to start to the file that `BENCH_STARTS` names.
 """
 
 import os

@@ -246,6 +246,32 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
     assert "closed, 3 sent, 0 done, 3 under way" in shown.stdout
 
 
+def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
+    """After one Ctrl-C what is under way is waited for and shown; the exit code is 130 all the same."""
+    folder = root / "waiting"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.txt").write_text(str(n))
+    with Client(settings=fleet) as client:
+        limits.pause(client.store, "files")
+        command = subprocess.Popen(
+            [*MILLPOND, "files", "checksum", str(folder)],
+            env=environment(fleet),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert command.stderr is not None
+        eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.waiting == 3], 30)
+        command.send_signal(signal.SIGINT)
+        assert "3 tasks are still under way" in command.stderr.readline()
+        limits.resume(client.store, "files")
+        out, rest = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert len(out.splitlines()) == 3
+    assert "3 done, 0 failed" in rest
+
+
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
     from worker.valkey import serving

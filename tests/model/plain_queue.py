@@ -182,8 +182,10 @@ class PlainQueue:
             self.counters["late"] += 1
             return False
         step, message = step_of(s.token), consumer.held.pop(s.token)
+        if s.action in ("return", "drop") and self.bucket is not None:
+            self.bucket = self.bucket[0] + 1, self.bucket[1]
         match s.action:
-            case "settle":
+            case "settle" | "drop":
                 self.deliveries.pop(message, None)
                 self.counters["settled"] += 1
                 self._record(message, s.state)

@@ -147,7 +147,9 @@ class Mill(RuleBasedStateMachine):
         chosen=st.lists(
             st.tuples(
                 st.integers(0, 9),
-                st.sampled_from(["settle", "settle", "bury", "replace", "delay", "return", "redeliver"]),
+                st.sampled_from(
+                    ["settle", "settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
+                ),
                 st.sampled_from(["succeeded", "failed", "cancelled", "expired", ""]),
                 st.sampled_from([-10, 125, 5_000]),
             ),

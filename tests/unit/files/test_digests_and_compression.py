@@ -51,6 +51,15 @@ def test_what_is_compressed_comes_back(
     assert zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read() == content
 
 
+def test_a_higher_level_packs_tighter(store: Storage, root: Path, context: Context) -> None:
+    """The level reaches the library."""
+    (root / "a").write_bytes(Path(__file__).read_bytes())
+    lengths = [
+        compress(Compress(source="a", target="b", level=level), store, context).bytes for level in (19, 1)
+    ]
+    assert lengths == sorted(set(lengths))
+
+
 def test_compressing_twice_gives_the_same_bytes(store: Storage, root: Path, context: Context) -> None:
     """The output is a function of the content."""
     (root / "a").write_bytes(TEXT)

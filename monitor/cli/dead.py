@@ -1,0 +1,197 @@
+"""Offer `millpond dead`: list dead letters, look at one, send them again, drop them."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from broker.connection import Store
+    from broker.dead import DeadLetter
+
+app = typer.Typer(
+    help="Look at dead letters, send them again, drop them.",
+    no_args_is_help=True,
+    epilog="Example: millpond dead list email --reason SMTPRecipientsRefused",
+)
+
+Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="As `millpond status` lists it.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `millpond dead list` has it.")]
+Kind = Annotated[str | None, typer.Option(help="Only this kind of task.")]
+Reason = Annotated[str | None, typer.Option(help="Only with this in the reason or the error.")]
+Task = Annotated[str | None, typer.Option(help="Only this task, by its id.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only as old as this at most, as in 90s, 2h, 7d.")
+]
+Before = Annotated[str | None, typer.Option(metavar="AGE", help="Only older than this.")]
+All = Annotated[bool, typer.Option("--all", help="Everything in the queue's dead letters.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
+
+
+@app.command("list", epilog="Example: millpond dead list files --since 1h --json")
+def list_(
+    queue: Queue,
+    kind: Kind = None,
+    reason: Reason = None,
+    task: Task = None,
+    since: Since = None,
+    before: Before = None,
+    as_json: Json = False,
+) -> None:
+    """List the dead letters of a queue, the oldest first."""
+    with _opened() as store:
+        for letter in _chosen(store, queue, kind, reason, task, since, before):
+            _print(_line(letter), as_json, f"{letter.id}  {letter.kind}  {letter.reason}  {_error(letter)}")
+
+
+@app.command(epilog="Example: millpond dead show email 1795423079879-0")
+def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
+    """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
+    from broker.dead import letter
+    from tasks.errors import BadInput
+
+    with _opened() as store:
+        found = letter(store, queue, id) if _is_id(id) else None
+    if found is None:
+        raise BadInput(f"{queue} has no dead letter {id!r}: look at `millpond dead list {queue}`")
+    whole = {**_line(found), "kwargs": _redacted(found), **found.detail}
+    if as_json:
+        _print(whole, True, "")
+        return
+    traceback = whole.pop("traceback", "")
+    for name, value in whole.items():
+        print(f"{name:12} {value}")
+    if traceback:
+        print(f"\n{traceback}")
+
+
+@app.command(epilog="Example: millpond dead requeue email --reason 'connection refused'")
+def requeue(
+    queue: Queue,
+    ids: Ids = None,
+    kind: Kind = None,
+    reason: Reason = None,
+    task: Task = None,
+    since: Since = None,
+    before: Before = None,
+    all_: All = False,
+    as_json: Json = False,
+) -> None:
+    """Send dead letters again, by their ids or all that fit: each is the message as it was."""
+    from broker import dead
+
+    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.requeue, "requeued")
+
+
+@app.command(epilog="Example: millpond dead purge files --before 30d")
+def purge(
+    queue: Queue,
+    ids: Ids = None,
+    kind: Kind = None,
+    reason: Reason = None,
+    task: Task = None,
+    since: Since = None,
+    before: Before = None,
+    all_: All = False,
+    as_json: Json = False,
+) -> None:
+    """Drop dead letters for good, by their ids or all that fit."""
+    from broker import dead
+
+    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.purge, "purged")
+
+
+def _each(
+    queue: str,
+    ids: list[str] | None,
+    filters: tuple[str | None, ...],
+    everything: bool,
+    as_json: bool,
+    act: "Callable[[Store, str, str], bool]",
+    done: str,
+) -> None:
+    from tasks.errors import BadInput
+
+    if not ids and not everything and not any(filters):
+        raise BadInput("which? Name ids, a filter such as --reason, or --all")
+    count = 0
+    with _opened() as store:
+        chosen = ids or [letter.id for letter in _chosen(store, queue, *filters)]
+        for id in chosen:
+            if _is_id(id) and act(store, queue, id):
+                count += 1
+            elif ids:
+                raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
+    _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
+
+
+def _chosen(
+    store: "Store",
+    queue: str,
+    kind: str | None,
+    reason: str | None,
+    task: str | None,
+    since: str | None,
+    before: str | None,
+) -> "Iterator[DeadLetter]":
+    from broker.dead import letters
+    from broker.status import now_ms
+    from monitor.durations import milliseconds
+
+    now = now_ms(store)
+    return letters(
+        store,
+        queue,
+        kind=kind,
+        reason=reason,
+        task_id=task,
+        since_ms=None if since is None else now - milliseconds(since),
+        until_ms=None if before is None else now - milliseconds(before),
+    )
+
+
+def _line(letter: "DeadLetter") -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    return {
+        "id": letter.id,
+        "queue": letter.queue,
+        "task_id": letter.task_id,
+        "kind": letter.kind,
+        "reason": letter.reason,
+        "error": _error(letter),
+        "deliveries": letter.deliveries,
+        "died_at": datetime.fromtimestamp(letter.died_at_ms / 1000, UTC).isoformat(),
+    }
+
+
+def _error(letter: "DeadLetter") -> str:
+    return str(letter.detail.get("error", ""))
+
+
+def _redacted(letter: "DeadLetter") -> dict[str, Any]:
+    """Return the arguments as they may be shown; those of a kind that is not known here are not."""
+    from tasks.contracts import contract_of, redact
+    from tasks.errors import UnknownKind
+
+    try:
+        return redact(contract_of(letter.kind), letter.kwargs)
+    except UnknownKind:
+        return dict.fromkeys(letter.kwargs, "[redacted: no contract of this kind is known here]")
+
+
+def _is_id(id: str) -> bool:
+    time, _, number = id.partition("-")
+    return time.isdigit() and number.isdigit()
+
+
+def _print(line: dict[str, Any], as_json: bool, words: str) -> None:
+    import json
+
+    print(json.dumps(line) if as_json else words)
+
+
+def _opened() -> Any:
+    from monitor.cli.opening import opened
+
+    return opened()

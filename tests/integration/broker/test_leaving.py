@@ -1,0 +1,31 @@
+"""Leave the queues as a worker does at the end, with work in every state."""
+
+from broker import publishing, status, turns
+from broker.connection import Store
+from broker.holding import Holder, Turn
+from broker.keys import QueueKeys
+from broker.leases import leave
+from broker.messages import compose
+
+LEASE_MS = 60_000
+
+
+def held(store: Store, count: int) -> Holder:
+    """Return a holder of so many messages of a queue."""
+    messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
+    publishing.publish(store, messages)
+    holder = Holder()
+    hold = holder.hold(QueueKeys("left", store.prefix))
+    reply = turns.call(store, Turn(hold, count, count, []), lease_ms=LEASE_MS)
+    turns.accept(hold, reply, lambda message, queue: None)
+    return holder
+
+
+def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> None:
+    """A task that has ended does not run again because its process left before it told the broker."""
+    holder = held(store, 3)
+    hold = holder.holds["left"]
+    holder.settle(hold.tag(next(iter(hold.held))))
+    assert leave(store, holder) == 2
+    depth = status.depth(store, "left")
+    assert (depth.ready, depth.held, depth.counters["settled"]) == (2, 0, 1)

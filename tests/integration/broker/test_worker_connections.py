@@ -1,0 +1,72 @@
+"""Cut the connections of workers and end workers under load, and count what their bodies noted."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from noted import names
+from one_worker import settings_for, workers
+
+from broker import status
+from broker.connection import Store
+from millpond import Client
+
+EXECUTORS = ("prefork", "threads")
+
+
+def cut(store: Store) -> None:
+    """Cut every connection to the server but this one."""
+    store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    store.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
+
+
+def send(client: Client, file: Path, count: int, seconds: float) -> set[str]:
+    """Send bodies that hold their slot for so long; return their names."""
+    wanted = [f"n{n}" for n in range(count)]
+    client.send_many(("broker.act", {"file": str(file), "name": name, "seconds": seconds}) for name in wanted)
+    return set(wanted)
+
+
+@pytest.fixture(autouse=True)
+def kinds(kinds_path: None) -> None:
+    """Know the kinds of the tests, here too."""
+    import broker_kinds  # noqa: F401
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
+    executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
+) -> None:
+    """Tasks fetched before a lost connection run after it, each once, before any lease runs out."""
+    pool = {"executor": executor, "concurrency": 1, "prefetch": 4}
+    settings = settings_for(module_url, pool=pool, queue={"lease_seconds": 60})
+    with workers(settings, tmp_path), Client(settings=settings) as client:
+        wanted = send(client, file, 6, 0.3)
+        eventually(lambda: names(file))
+        cut(module_store)
+        eventually(lambda: wanted <= set(names(file, "end")), 20)
+        eventually(lambda: status.depth(module_store, "default").held == 0)
+    assert Counter(names(file)) == dict.fromkeys(wanted, 1)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_worker_under_load_stops_when_its_slots_are_free(
+    executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
+) -> None:
+    """SIGTERM under load ends a worker once what runs has ended; the rest is ready, nothing ran twice."""
+    pool = {"executor": executor, "concurrency": 2, "prefetch": 8}
+    settings = settings_for(module_url, pool=pool, drain_seconds=25)
+    with Client(settings=settings) as client:
+        wanted = send(client, file, 1500, 0.0)
+        for _ in range(3):
+            before = len(names(file))
+            with workers(settings, tmp_path) as [worker]:
+                eventually(lambda before=before: len(names(file)) > before + 20)
+                asked = time.monotonic()
+                assert worker.stop(40) == 0
+                assert time.monotonic() - asked < 10, worker.log
+            depth = status.depth(module_store, "default")
+            assert (depth.held, depth.ready) == (0, len(wanted) - len(names(file)))
+    assert max(Counter(names(file)).values()) == 1
+    module_store.client.flushdb()

@@ -1,0 +1,29 @@
+"""Hold the worker's idea of the server's clock to never running behind it."""
+
+import time
+
+from broker import turns
+from broker.holding import Holder, Turn
+from broker.keys import QueueKeys
+from broker.turns import Reply
+
+AHEAD_MS = 50_000
+
+
+def test_a_reply_that_is_read_late_makes_no_retry_early() -> None:
+    """The server's clock is taken from when a turn was asked, however late its reply is read."""
+    hold = Holder().hold(QueueKeys("slow"))
+    asked_ms = int(time.time() * 1000) - 700  # the process was busy for so long
+    turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
+    turns.note(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
+    assert hold.clock_ms == AHEAD_MS
+
+
+def test_the_quickest_turn_tells_the_clock() -> None:
+    """Of several turns, the one that the server answered soonest is right, and a slow one changes nothing."""
+    hold = Holder().hold(QueueKeys("slow"))
+    asked_ms = int(time.time() * 1000)
+    for taken_ms in (400, 1, 90):
+        turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
+        turns.note(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
+    assert hold.clock_ms == AHEAD_MS + 1
