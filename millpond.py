@@ -53,6 +53,7 @@ _NAMES = {
         "file_url",
     ),
     "tasks.squares.contract": ("Square",),
+    "worker.embedded": ("embedded",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

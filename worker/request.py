@@ -75,6 +75,8 @@ class PondRequest(Request):
 
     #: A prefork child has it: what is handed to a child is as good as started.
     in_child = False
+    #: It was given back or dropped: the holder knows it no more, and its body must not start.
+    let_go = False
     acknowledged: bool
 
     @property
@@ -119,7 +121,7 @@ class PondRequest(Request):
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
         holder, tag = self.holder, self.tag
-        return not (holder.draining or holder.is_lost(tag) or holder.is_cancelled(tag))
+        return not (self.let_go or holder.draining or holder.is_lost(tag) or holder.is_cancelled(tag))
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -129,6 +131,7 @@ class PondRequest(Request):
 
     def give_back(self) -> None:
         """Return the message to the head of its queue, no delivery counted; drop it if it was cancelled."""
+        self.let_go = True
         task_ready(self)
         self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
 
