@@ -1,6 +1,7 @@
 """Run chaos: `python -m tests.chaos --seed S --tasks N --faults K --transport millpond|stock`.
 
-Prints what was done and what came of it; the exit code is 1 when something was lost, early, or twice without a reason.
+Prints what was done and what came of it; the exit code is 1 when something was lost, early, or run twice
+without a reason.
 """
 
 import argparse

@@ -1,13 +1,14 @@
 """Match every run too many to the fault that explains it.
 
-A run is explained when a fault hit the process of that run, or of the one before it, while it held the message:
-from `HELD_SECONDS` before the run began (it was fetched ahead) to `HELD_SECONDS` after it ended (its settlement
-was under way). A fault without pids hit every process that spoke to the broker.
+A run is explained when a fault hit the process of that run, or of the one before it, while it held the
+message: from `HELD_SECONDS` before the run began (it was fetched ahead) to `HELD_SECONDS` after it ended (its
+settlement was under way). A fault without pids hit every process that spoke to the broker.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tests.chaos.faults import Fault
 from tests.chaos.runs import Run, Task
@@ -33,7 +34,7 @@ def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
     found = Duplicates()
     for task in tasks:
         for attempt, runs in task.attempts().items():
-            for before, again in zip(runs, runs[1:], strict=False):
+            for before, again in pairwise(runs):
                 fault = _explanation(before, faults) or _explanation(again, faults)
                 if fault is None:
                     found.unexplained.append(f"{task.id}/{attempt}: {before} then {again}")

@@ -24,9 +24,9 @@ POOLS = {
 }
 
 
-def settings_for(broker_url: str) -> Settings:
+def settings_for(broker_url: str, *, lease_seconds: float = LEASE_SECONDS) -> Settings:
     """Return the settings of a run: short leases, bounded queues, many deliveries before a burial."""
-    queue = Queue(bound=500, max_deliveries=50, lease_seconds=LEASE_SECONDS)
+    queue = Queue(bound=500, max_deliveries=50, lease_seconds=lease_seconds)
     return Settings(
         broker_url=broker_url,
         broker_timeout_seconds=5,
@@ -36,9 +36,11 @@ def settings_for(broker_url: str) -> Settings:
     )
 
 
-def environment_for(broker_url: str, ledger_url: str) -> dict[str, str]:
+def environment_for(
+    broker_url: str, ledger_url: str, *, lease_seconds: float = LEASE_SECONDS
+) -> dict[str, str]:
     """Return the environment of every process of a run."""
-    env = environment(settings_for(broker_url))
+    env = environment(settings_for(broker_url, lease_seconds=lease_seconds))
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**env, URL_VARIABLE: ledger_url, "CHAOS_BROKER": broker_url, "PYTHONPATH": path}
 
@@ -81,7 +83,7 @@ class Fleet:
         self.supervisor.wait()
 
     def stop(self) -> int:
-        """Ask the supervisor to end, wait, and return how it did; kill what is left. Again changes nothing."""
+        """Ask the supervisor to end, wait, and return how it did; kill what is left. May be called again."""
         family = self.family()
         self.supervisor.terminate()
         try:

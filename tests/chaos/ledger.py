@@ -1,7 +1,7 @@
 """Write down what really happened, on a server of its own that no fault touches.
 
-Every body says when it started and how it ended, every producer what became of what it sent. The verdict compares
-the two with what the broker says. Times are this machine's clock: all of a run is on one machine.
+Every body says when it started and how it ended, every producer what became of what it sent. The verdict
+compares the two with what the broker says. Times are this machine's: all of a run is on one machine.
 """
 
 import json

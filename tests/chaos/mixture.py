@@ -1,4 +1,4 @@
-"""Draw the tasks of a run from its seed: some delayed, some retried, some that fail, of every priority, some in batches."""
+"""Draw the tasks of a run from its seed: delayed, retried, failing, of every priority, in batches."""
 
 import random
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Send what one producer of a run sends, and tell the ledger what became of each task.
 
-`python -m tests.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. A task whose sending was
-answered is taken or refused; one whose answer was lost is unknown, and is not sent again.
+`python -m tests.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. A task whose
+sending was answered is taken or refused; one whose answer was lost is unknown, and is not sent again.
 """
 
 import sys

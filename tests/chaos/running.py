@@ -1,12 +1,14 @@
-"""Run the servers, the fleet and the producers of one plan, inflict its faults, and wait until all is settled."""
+"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait until all is settled."""
 
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -76,9 +78,9 @@ def _play(
         faults.tick()
         share = ledger.offered(book) / plan.tasks
         is_time = time.monotonic() >= next_at and len(faults.inflicted) < plan.faults
-        if is_time and (len(faults.inflicted) < plan.faults * share + 1 or not _running(producers)):
-            if faults.inflict():
-                next_at = time.monotonic() + plan.every_seconds
+        is_its_turn = len(faults.inflicted) < plan.faults * share + 1 or not _running(producers)
+        if is_time and is_its_turn and faults.inflict():
+            next_at = time.monotonic() + plan.every_seconds
         time.sleep(0.05)
     wrong = [f"a producer ended with {p.returncode}" for p in producers if p.returncode]
     deadline, quiet_since = time.monotonic() + _PATIENCE_SECONDS, time.monotonic()
@@ -110,7 +112,10 @@ def _left(plan: Plan, store: Store) -> str:
 
 
 def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
-    tasks, batches = tasks_of(ledger.read(book))
+    events = list(ledger.read(book))
+    _keep(plan.folder / "events.jsonl", events)
+    _keep(plan.folder / "faults.jsonl", map(asdict, faults.inflicted))
+    tasks, batches = tasks_of(events)
     letters = dead_letters(store) if plan.transport == "millpond" else set()
     verdict = judge(tasks, faults.inflicted, letters)
     if plan.transport == "millpond":
@@ -119,6 +124,11 @@ def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
         verdict.counts["batches wrong"] = len(wrong)
         verdict.wrong += wrong + wrong_letters(tasks, letters)
     return verdict
+
+
+def _keep(path: Path, lines: Iterable[Any]) -> None:
+    with path.open("w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def _producers(plan: Plan, env: dict[str, str]) -> list["subprocess.Popen[bytes]"]:

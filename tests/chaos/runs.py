@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Run:
-    """Describe one run of a body: by which process (`owner`: its worker's main process), from when to when."""
+    """Describe one run of a body: in which process, of which worker (`owner`), from when to when."""
 
     attempt: int
     pid: int

@@ -1,4 +1,4 @@
-"""Run the server under test: one that is killed and comes back at the same address with everything it had taken."""
+"""Run the server under test: it is killed, and comes back at the same address with all that it had taken."""
 
 import secrets
 import signal
@@ -26,7 +26,8 @@ class Broker:
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         self._configuration = "\n".join(
             [
-                f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}\nlogfile {folder}/server.log",
+                f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}",
+                f"logfile {folder}/server.log",
                 'save ""\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n',
             ]
         )

@@ -1,7 +1,7 @@
 """Run the same tasks on stock Celery over kombu's own Redis transport, as well set up as it can be.
 
-Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a visibility time-out as short as the
-other transport's lease allows. `celery -A tests.chaos.stock worker`, or `python -m tests.chaos.stock` for the fleet.
+Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
+time-out. `celery -A tests.chaos.stock worker`, or `python -m tests.chaos.stock` for the fleet.
 """
 
 import os
@@ -55,7 +55,7 @@ def fleet() -> int:
         command = [sys.executable, "-m", "celery", "-A", "tests.chaos.stock", "worker", "-l", "INFO"]
         command += ["-P", pool.executor, "-c", str(pool.concurrency), "-Q", ",".join(pool.queues)]
         command += ["-n", f"{name}.{number}@%h", "--without-gossip", "--without-mingle"]
-        return Member(name, number, lambda fd: command)
+        return Member(name, number, lambda _: command)
 
     log_to_stderr()
     members = [start(name, n) for name, pool in POOLS.items() for n in range(1, pool.processes + 1)]

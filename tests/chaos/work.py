@@ -1,4 +1,4 @@
-"""Do what a task of the chaos run does, under whichever transport: say so, hold a slot, end as it was told to."""
+"""Do what a task of the chaos run does under any transport: say so, hold a slot, end as it was told to."""
 
 import time
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Run:
 
 
 def work(run: Run, *, n: int, hold_seconds: float, retries: int, fails: bool) -> int:
-    """Run one task and return `n`. Raises `Again` for the first `retries` attempts, then `Failed` if it `fails`."""
+    """Run one task and return `n`. Raises `Again` for the first `retries` attempts, then `Failed`."""
     ledger.started(run.id, attempt=run.attempt, deliveries=run.deliveries)
     if hold_seconds:
         time.sleep(hold_seconds)
