@@ -12,6 +12,7 @@ from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
+from worker import checking
 from worker.draining import install
 from worker.running import register
 
@@ -34,6 +35,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     app.conf.worker_consumer = "worker.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)
+    checking.install(app, configured)
 
 
 def load_bodies(configured: Settings) -> None:

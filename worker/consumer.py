@@ -11,6 +11,7 @@ from broker.connection import clear_errors
 from broker.errors import BrokerError
 from broker.turns import buried
 from worker.handover import finish_writing, take_back
+from worker.reconnecting import connected
 from worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,13 @@ EVENTS_GATHERED = 1_000
 
 class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
+
+    # Connecting
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait until the broker can be reached."""
+        self.first_connection_attempt = False
+        return connected(conn)
 
     # Events
 

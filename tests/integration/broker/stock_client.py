@@ -1,8 +1,8 @@
 """Be a stock Celery client in a process of its own, which imports nothing of Millpond's.
 
-Started as `python stock_client.py URL`. Each line of stdin is JSON, [protocol, call…]; a call is the name of a
-task, its arguments by name and options of `apply_async`; or a chain or a group of such. Each is answered by
-a line: when it began.
+Started as `python stock_client.py URL`. Each line of stdin is JSON, [protocol, call…]. A call is the
+name of a task, its arguments by name and options of `apply_async`; or a chain or a group of
+such. The answer to each is a line: when it began.
 """
 
 import json

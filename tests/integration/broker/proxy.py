@@ -1,0 +1,110 @@
+"""Stand between a client and a server, and be the network that fails."""
+
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Proxy:
+    """Pass bytes on, until told to cut the connections or to swallow everything.
+
+    What was open while it swallowed stays dead, as after a firewall forgot it; new connections work.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._swallowing = False
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the server behind it."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def cut(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for each in tuple(self._pairs):
+                self._drop(each)
+
+    def swallow(self) -> None:
+        """Let nothing through and say nothing; connections can still be opened."""
+        with self._lock:
+            self._swallowing = True
+            for each in self._pairs:
+                with suppress(KeyError):
+                    self._selector.unregister(each)
+
+    def heal(self) -> None:
+        """Let new connections through."""
+        with self._lock:
+            self._swallowing = False
+
+    def close(self) -> None:
+        """End."""
+        self._closed.set()
+        self._thread.join(5)
+        self.cut()
+        self._listener.close()
+        self._selector.close()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            for key, _ in self._selector.select(0.05):
+                with self._lock:
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pairs:
+                        self._pass_on(key.fileobj)
+
+    def _accept(self) -> None:
+        near, _ = self._listener.accept()
+        try:
+            far = socket.create_connection(self._target, timeout=2)
+        except OSError:
+            near.close()
+            return
+        self._pairs |= {near: far, far: near}
+        if not self._swallowing:
+            self._selector.register(near, selectors.EVENT_READ)
+            self._selector.register(far, selectors.EVENT_READ)
+
+    def _pass_on(self, source: socket.socket) -> None:
+        if self._swallowing:
+            return
+        try:
+            data = source.recv(65536)
+            self._pairs[source].sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(source)
+
+    def _drop(self, one: socket.socket) -> None:
+        other = self._pairs.pop(one, None)
+        for each in (one, other):
+            if each is not None:
+                self._pairs.pop(each, None)
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(each)
+                each.close()
+
+
+@contextmanager
+def proxy(port: int) -> Iterator[Proxy]:
+    """Stand before a port of loopback for the length of a block."""
+    made = Proxy(port)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,55 @@
+"""What a worker says of a broker that may lose messages."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from one_worker import settings_for, workers
+from own_server import OwnServer, running
+
+from broker.connection import Store, connect
+from broker.durability import risks
+from worker.valkey import embedded_binary
+
+EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
+LOCKED = ["user default on nopass ~* &* +@all -config"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["appendonly yes", "maxmemory-policy allkeys-lru"], []),
+        (
+            ["appendonly yes", *EVICTS],
+            ["may evict messages .* allkeys-lru.*: set maxmemory-policy noeviction"],
+        ),
+        ([], ["keeps nothing on disk"]),
+        (["save 60 1"], []),
+        ([*LOCKED, *EVICTS], ["may evict", "no append-only file"]),
+        (["user default on nopass ~* &* +@all -config -info"], []),
+    ],
+)
+def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
+    """Eviction and a server without a disk are found, also where CONFIG is denied, and no more than that."""
+    with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
+        found = risks(connect(server.url))
+    assert len(found) == len(expected)
+    assert all(re.search(pattern, line) for pattern, line in zip(expected, found, strict=True))
+
+
+@pytest.mark.usefixtures("kinds_path")
+def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    """The log of a worker has one line for each risk, and what to set."""
+    with (
+        running(OwnServer(embedded_binary(), tmp_path / "server", EVICTS)) as server,
+        workers(settings_for(server.url), tmp_path) as (worker,),
+    ):
+        eventually(lambda: "set appendonly yes" in worker.log)
+        assert worker.log.count("may evict messages") == 1
+
+
+def test_the_private_server_is_safe(store: Store) -> None:
+    """The server that Millpond starts itself loses nothing."""
+    assert risks(store) == []

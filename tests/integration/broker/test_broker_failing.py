@@ -1,0 +1,194 @@
+"""The server or the network fails: producers are told in time, workers keep what they hold and go on."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from noted import names
+from one_worker import OneWorker, settings_for, workers
+from own_server import OwnServer, running
+from proxy import Proxy, proxy
+
+from broker import dead, status
+from broker.connection import Store, connect
+from broker.errors import BrokerAway, BrokerError
+from broker.messages import compose
+from broker.publishing import Taken, publish
+from worker.valkey import embedded_binary
+
+Eventually = Callable[..., Any]
+LEASE_SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    lines = [
+        "appendonly yes",
+        "appendfsync always",
+        "enable-debug-command local",
+    ]
+    with running(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), lines)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def network(server: OwnServer) -> Iterator[Proxy]:
+    with proxy(server.port) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def worker(network: Proxy, kinds_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+    settings = settings_for(network.url, queue={"lease_seconds": LEASE_SECONDS}, broker_timeout_seconds=2)
+    with workers(settings, tmp_path_factory.mktemp("failing")) as (running_,):
+        yield running_
+
+
+@pytest.fixture(scope="module")
+def direct(server: OwnServer) -> Iterator[Store]:
+    """Open a store that does not pass the network that fails."""
+    store = connect(server.url)
+    yield store
+    store.close()
+
+
+def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
+    """Send one task of each name."""
+    messages = [
+        compose("broker.act", {"file": str(file), "name": name, **more}, queue="default", sent_at_ms=0)
+        for name in wanted
+    ]
+    assert all(isinstance(outcome, Taken) for outcome in publish(store, messages))
+
+
+def once(file: Path, *wanted: str) -> bool:
+    """Say whether each ran to its end, and none was started twice."""
+    assert not [name for name, times in Counter(names(file)).items() if times > 1]
+    return set(wanted) <= set(names(file, "end"))
+
+
+def test_connections_are_cut(
+    worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """After a cut the worker is back within two seconds; what ran meanwhile is settled, and ran once."""
+    send(direct, file, "held", seconds=1.5)
+    eventually(lambda: names(file) == ["held"])
+    network.cut()
+    send(direct, file, "next")
+    began = monotonic()
+    eventually(lambda: once(file, "held", "next"))
+    assert monotonic() - began < 8
+    eventually(lambda: status.depth(direct, "default").held == 0)
+
+
+def test_the_network_is_away_for_longer_than_a_lease(
+    worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """Nothing passes and nobody says so: producers get a clear error in time, and the worker comes back."""
+    send(direct, file, "held", seconds=1)
+    eventually(lambda: names(file) == ["held"])
+    network.swallow()
+    began = monotonic()
+    with pytest.raises(BrokerAway, match="cannot be reached"):
+        send(connect(network.url, timeout_seconds=1), file, "unsent")
+    assert monotonic() - began < 3
+    eventually(lambda: monotonic() - began > LEASE_SECONDS + 2, 30)
+    network.heal()
+    send(direct, file, "next")
+    eventually(lambda: once(file, "held", "next"), 30)
+    eventually(lambda: status.depth(direct, "default").held == 0)
+
+
+@pytest.mark.slow
+def test_the_server_is_killed_and_started_again(
+    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """What was taken before a power cut of the server is done after it, once; the worker was never told."""
+    send(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
+    send(direct, file, *(f"waiting-{n}" for n in range(20)))
+    eventually(lambda: len(names(file)) == 4)
+    server.kill()
+    with pytest.raises(BrokerAway):
+        send(direct, file, "unsent")
+    eventually(lambda: len(names(file, "end")) >= 4)
+    server.start()
+    wanted = [f"held-{n}" for n in range(4)] + [f"waiting-{n}" for n in range(20)]
+    eventually(lambda: once(file, *wanted), 40)
+    eventually(lambda: status.depth(direct, "default").held == 0)
+
+
+def test_the_server_is_full(
+    worker: OneWorker, server: OwnServer, network: Proxy, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """A full server refuses what is sent, in words; the worker still settles, keeps its lease and drains."""
+    send(direct, file, "long", seconds=LEASE_SECONDS + 3)
+    send(direct, file, *(f"waiting-{n}" for n in range(60)), seconds=0.1)
+    client = server.client
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(BrokerError, match="out of memory"):
+            send(direct, file, "unsent")
+        network.cut()  # a worker that comes back to a full server must be let in
+        eventually(lambda: once(file, "long", *(f"waiting-{n}" for n in range(60))), 40)
+        eventually(lambda: status.depth(direct, "default").held == 0)
+    finally:
+        client.config_set("maxmemory", 0)
+    send(direct, file, "afterwards")
+    eventually(lambda: once(file, "afterwards"))
+
+
+def test_the_server_becomes_a_replica(
+    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """A read-only replica refuses what is sent, in words; when it is a master again the worker goes on."""
+    client = server.client
+    client.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(BrokerError, match="read-only replica"):
+            send(direct, file, "unsent")
+    finally:
+        client.replicaof("NO", "ONE")
+    send(direct, file, "afterwards")
+    eventually(lambda: once(file, "afterwards"), 30)
+
+
+def test_the_scripts_are_flushed(
+    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """A server that lost its scripts gets them again, from producers and workers, and nothing runs twice."""
+    client, wanted = server.client, [f"task-{n}" for n in range(120)]
+    for n in range(0, 120, 20):
+        client.script_flush()
+        send(direct, file, *wanted[n : n + 20])
+        client.script_flush()
+    eventually(lambda: once(file, *wanted), 20)
+
+
+@pytest.mark.slow
+def test_a_slow_command_is_in_the_way(
+    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """While the server is busy producers are told in time; the worker keeps what it holds and goes on."""
+    send(direct, file, "held", seconds=1)
+    eventually(lambda: names(file) == ["held"])
+    sleeper = server.client
+    sleeper.connection_pool.connection_kwargs["socket_timeout"] = 30
+    sleeping = threading.Thread(target=sleeper.execute_command, args=("DEBUG", "SLEEP", LEASE_SECONDS + 3))
+    sleeping.start()
+    began = monotonic()
+    with pytest.raises(BrokerAway):
+        send(connect(server.url, timeout_seconds=1), file, "unsent")
+    assert monotonic() - began < 3
+    sleeping.join()
+    send(direct, file, "next")
+    eventually(lambda: once(file, "held", "next"), 30)
+
+
+def test_the_worker_lived_through_it(worker: OneWorker, direct: Store) -> None:
+    """All this was one process, which buried nothing."""
+    assert worker.process.poll() is None
+    assert not [(letter.reason, letter.detail) for letter in dead.letters(direct, "default")]

@@ -1,0 +1,29 @@
+"""Say once, when a worker starts, how its broker may lose messages."""
+
+import logging
+from typing import Any
+
+from celery import Celery, signals
+
+from broker.connection import connect
+from broker.durability import risks
+from broker.errors import MillpondError
+from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def install(app: Celery, settings: Settings) -> None:
+    """Check the broker of this application's workers once they are ready."""
+
+    def check(**_: Any) -> None:
+        try:
+            store = connect(settings.broker_url or "", timeout_seconds=settings.broker_timeout_seconds)
+            for risk in risks(store):
+                logger.warning("%s", risk)
+            store.close()
+        except MillpondError as error:
+            logger.warning("%s", error)
+
+    app.check_broker = check  # signals keep weak references
+    signals.worker_ready.connect(check)
