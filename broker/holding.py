@@ -163,8 +163,8 @@ class Holder:
         #: What is cancelled (ids of tasks, keys of batches), and the epoch of that knowledge.
         self.cancelled: frozenset[str] = frozenset()
         self.epoch = 0
-        #: Called when more is cancelled: whoever has not started it gives it up.
-        self.on_cancelled: Callable[[], None] | None = None
+        #: Called when more is cancelled: whoever has not started it gives it up, then calls what it is given.
+        self.on_cancelled: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
         self._names = itertools.count()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._order: deque[str] = deque()

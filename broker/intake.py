@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import turns
 from broker.cancelling import cancelled, hear
+from broker.errors import BrokerAway, BrokerError
 from broker.holding import GATHERED_SECONDS, Holder, Turn
 from broker.keys import QueueKeys, epoch_key
 from broker.scripts import script
@@ -130,11 +131,17 @@ class Intake:
         self._learn_cancelled()
 
     def _learn_cancelled(self) -> None:
-        store, holder = self.channel.store, self.holder
-        holder.epoch, holder.cancelled = cancelled(store)
-        if holder.on_cancelled is not None:
-            holder.on_cancelled()
-        hear(store, holder.name, holder.epoch)
+        try:
+            self.holder.epoch, self.holder.cancelled = cancelled(self.channel.store)
+        except BrokerAway as away:
+            raise RedisConnectionError(str(away)) from away
+        self.holder.on_cancelled(self._confirm_cancelled)
+
+    def _confirm_cancelled(self) -> None:
+        try:
+            hear(self.channel.store, self.holder.name, self.holder.epoch)
+        except BrokerError as error:
+            logger.warning("%s Who cancelled waits until this process is heard of again.", error)
 
     # Receiving
 

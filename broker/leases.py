@@ -41,21 +41,25 @@ class Keeper:
         self._thread.join(timeout=1)
 
     def _run(self) -> None:
-        while not self._stop.wait(self.lease_ms / 3000):
-            for hold in tuple(self.holder.holds.values()):
-                if hold.registered:
-                    self._renew(hold)
+        wait_ms = self.lease_ms / 3
+        while not self._stop.wait(wait_ms / 1000):
+            holds = [hold for hold in tuple(self.holder.holds.values()) if hold.registered]
+            answered = [self._renew(hold) for hold in holds]
+            # A server that comes back within a lease must hear of it before the lease is over.
+            wait_ms = self.lease_ms / (3 if all(answered) else 30)
 
-    def _renew(self, hold: Hold) -> None:
+    def _renew(self, hold: Hold) -> bool:
+        """Renew one lease; False when the server did not answer."""
         consumer = hold.consumer
         try:
             held = script("renew").run(self._client, hold.keys.all, (consumer, self.lease_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
-            return
+            return False
         # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
         if not held and hold.consumer == consumer:
             hold.lease_lost = True
+        return True
 
 
 def leave(store: Store, holder: Holder) -> int:

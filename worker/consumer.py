@@ -10,6 +10,7 @@ from celery.worker.state import requests, reserved_requests
 from broker.connection import clear_errors
 from broker.errors import BrokerError
 from broker.turns import buried
+from worker.grouping import Grouper
 from worker.handover import finish_writing, take_back
 from worker.reconnecting import connected
 from worker.request import PondRequest
@@ -23,6 +24,10 @@ EVENTS_GATHERED = 1_000
 
 class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.grouper = Grouper()
+        super().__init__(*args, **kwargs)
 
     # Connecting
 
@@ -39,16 +44,17 @@ class PondConsumer(Consumer):
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
-        self.task_consumer.channel.holder.on_cancelled = self._drop_cancelled
+        self.task_consumer.channel.holder.on_cancelled = self._on_cancelled
 
     def on_send_event_buffered(self) -> None:
         """Do nothing: the timer sends what is gathered."""
 
-    def _drop_cancelled(self) -> None:
-        """Let go of what was cancelled before it started."""
+    def _on_cancelled(self, confirm: Callable[[], None]) -> None:
+        """Let go of what was cancelled before it started; confirm when a child has none of it unstarted."""
         for request in self._requests():
             if not request.started and request.holder.is_cancelled(request.tag):
                 request.give_back()
+        self.grouper.call_when_quiet(confirm)
 
     # Messages that cannot be run
 

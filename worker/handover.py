@@ -31,7 +31,7 @@ def take_back(pool: Any) -> set[str]:
     children.outbound_buffer.clear()
     for job in waiting:
         job.discard()
-    return {job.correlation_id for job in waiting}
+    return {id for job in waiting for id in job.correlation_id.split()}
 
 
 def _children_of(pool: Any) -> Any:

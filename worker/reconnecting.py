@@ -15,7 +15,7 @@ LONGEST_SECONDS = (2.0, 5.0)
 def connected(connection: Any) -> Any:
     """Return the connection once it stands, however long that takes, unless the worker is told to stop.
 
-    Celery waits 2, 4, 6 … 30 s, the same in every worker: long after the broker is back, and then all at once.
+    Celery waits 2, 4, 6 … 30 s, the same in every worker: long after the broker is back, and all at once.
     """
 
     def tell(error: Exception, seconds: float) -> None:

@@ -15,9 +15,10 @@ from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from broker.holding import CANCELLED, GIVEN_BACK, Holder, Settlement
+from broker.holding import CANCELLED, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement
 from broker.turns import buried
 from tasks.errors import BadContract, Cancelled
+from worker.grouping import Grouper, Words
 from worker.retrying import RetryAsSettlement
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class PondRequest(Request):
 
     #: A prefork child has it: what is handed to a child is as good as started.
     in_child = False
+    #: Shared by the requests of this process; set by the strategy.
+    grouper: Grouper
     #: It was given back or dropped: the holder knows it no more, and its body must not start.
     let_go = False
     acknowledged: bool
@@ -99,19 +102,39 @@ class PondRequest(Request):
         if not self.may_start():
             self.give_back()
             raise TaskRevokedError(self.id)
+        piece = self.grouper.piece_for(self, pool._pool._putlock) if pool.uses_semaphore else None
+        if piece is not None:
+            return piece.send(pool)
         self.in_child = bool(pool.uses_semaphore)
-        hard, soft = self.time_limits
+        hard, soft = self.limits
         return pool.apply_async(
             run if pool.uses_semaphore else self._run_if_still_wanted,
-            args=(self._type, self.id, self._request_dict, self._body),
+            args=self.words,
             accept_callback=self.on_accepted,
             timeout_callback=self.on_timeout,
             callback=self.on_success,
             error_callback=self.on_failure,
-            soft_timeout=soft or self._task.soft_time_limit,
-            timeout=hard or self._task.time_limit,
+            soft_timeout=soft,
+            timeout=hard,
             correlation_id=self.id,
         )
+
+    @property
+    def words(self) -> Words:
+        """Return what `run` is called with."""
+        return self._type, self.id, self._request_dict, self._body
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """Return the hard and the soft time limit, in seconds: the message's own, or else its kind's."""
+        hard, soft = self.time_limits
+        return hard or self._task.time_limit, soft or self._task.soft_time_limit
+
+    @property
+    def deliveries(self) -> int:
+        """Count the deliveries before this one."""
+        own = self._request_dict.get("millpond")
+        return int(own["deliveries"]) if own else 0
 
     @property
     def started(self) -> bool:
@@ -135,6 +158,14 @@ class PondRequest(Request):
         task_ready(self)
         self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
 
+    def hand_out_again(self, exc_info: Any) -> None:
+        """Let the message be delivered again, the delivery counted: its child was lost before it answered."""
+        if self.acknowledged:
+            return
+        task_ready(self)
+        self._settle(HANDED_AGAIN)
+        logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, exc_info.exception)
+
     # Ending
 
     def on_success(self, answer: Any, **_: Any) -> None:
@@ -149,6 +180,7 @@ class PondRequest(Request):
             self.on_failure(returned, return_ok=True)
         else:
             kept, shown = returned
+            self.grouper.learn(self.name, seconds)
             task_ready(self, successful=True)
             self._settle(_SUCCEEDED if kept is None else Settlement(detail=kept))
             self.send_event("task-succeeded", result=shown, runtime=seconds)

@@ -45,7 +45,7 @@ def _pond_publish() -> None:
 def _stock_settle() -> None:
     from celery.worker.request import Request
 
-    before(Request, "on_success")
+    before(Request, "acknowledge")
 
 
 def _pond_settle() -> None:

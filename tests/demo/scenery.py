@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.files.vips import libvips
 
-WIDTH, HEIGHT, LONG_SIDE = 800, 600, 4000
+WIDTH, HEIGHT, LONG_SIDE = 640, 480, 4000
 
 #: An hour of the day: the sky above, the sky at the horizon, the hills.
 _HOURS = (
@@ -62,9 +62,9 @@ def _sky(dice: random.Random, height: int, above: tuple[int, ...], horizon: tupl
     low = (place[1] / height) ** 1.3
     sky = low * [h - a for h, a in zip(horizon, above, strict=True)] + list(above)
     x, y = dice.uniform(0.25, 0.75) * WIDTH, dice.uniform(0.25, 0.6) * height
-    away = (((place[0] - x) ** 2 + (place[1] - y) ** 2) ** 0.5) / dice.uniform(15, 28)
+    away = (((place[0] - x) ** 2 + (place[1] - y) ** 2) ** 0.5) / dice.uniform(12, 22)
     glow = (away * -0.25).exp() * 70 + (6 * (1.4 - away)).exp().relational_const("more", [1.0]) * 0.35
-    clouds = vips.perlin(WIDTH, height, cell_size=dice.choice((80, 100, 160)), seed=dice.getrandbits(30))
+    clouds = vips.perlin(WIDTH, height, cell_size=dice.choice((64, 80, 128)), seed=dice.getrandbits(30))
     return sky + glow + (clouds > 0.12).ifthenelse(clouds - 0.12, 0) * low * 90
 
 
@@ -85,7 +85,7 @@ def _hill(dice: random.Random, top: float, swing: float, height: int) -> Any:
 
 def _mill(dice: random.Random, shore: int) -> Any:
     """Return the silhouette of a house with a wheel at the water."""
-    x, size = int(dice.uniform(0.2, 0.7) * WIDTH), dice.randint(28, 48)
+    x, size = int(dice.uniform(0.2, 0.7) * WIDTH), dice.randint(22, 38)
     wheel = size * 11 // 20
     walls = libvips().Image.black(WIDTH, shore).draw_rect(255, x, shore - size, size, size, fill=True)
     for step in range(size * 2 // 3):
@@ -107,7 +107,7 @@ def _water(dice: random.Random, land: Any) -> Any:
     height = HEIGHT - land.height
     mirrored = land.flip("vertical").crop(0, 0, WIDTH, min(height, land.height))
     place = vips.xyz(WIDTH, mirrored.height)
-    ripple = vips.perlin(WIDTH, 4 * mirrored.height, cell_size=64, seed=dice.getrandbits(30))
+    ripple = vips.perlin(WIDTH, 4 * mirrored.height, cell_size=40, seed=dice.getrandbits(30))
     ripple = ripple.resize(1, vscale=0.25).crop(0, 0, WIDTH, mirrored.height)
     depth = place[1] / mirrored.height
     moved = (place[0] + ripple * (3 + 22 * depth)).bandjoin(place[1] + ripple * (1 + 10 * depth))

@@ -8,32 +8,27 @@ import pytest
 
 from tasks.pools import Pool
 from tasks.settings import Settings, environment
-from worker.process import celery_arguments, command
+from worker.process import command, options
 
 
 def test_the_table_decides_slots_executor_and_queues() -> None:
     """A pool's executor, concurrency and queues are Celery's, and each process has a name of its own."""
     pool = Pool(queues=("email", "bulk"), executor="threads", concurrency=3)
-    arguments = celery_arguments("mail", 2, pool)
-    assert _value(arguments, "-P") == "threads"
-    assert _value(arguments, "-c") == "3"
-    assert _value(arguments, "-Q") == "email,bulk"
-    assert _value(arguments, "-n") == "mail.2@%h"
+    chosen = options("mail", 2, pool)
+    assert (chosen["pool"], chosen["concurrency"], chosen["queues"]) == ("threads", 3, ["email", "bulk"])
+    assert chosen["hostname"].startswith("mail.2@")
 
 
 def test_a_prefork_child_is_replaced_after_so_many_tasks_or_so_much_memory() -> None:
     """The caps of a prefork pool reach Celery, the memory in its unit, KiB."""
     capped = Pool(queues=("q",), executor="prefork", max_tasks_per_child=10, max_memory_per_child_mb=2)
-    arguments = celery_arguments("files", 1, capped)
-    assert _value(arguments, "--max-tasks-per-child") == "10"
-    assert _value(arguments, "--max-memory-per-child") == "2048"
+    chosen = options("files", 1, capped)
+    assert (chosen["max_tasks_per_child"], chosen["max_memory_per_child"]) == (10, 2048)
 
 
 def test_threads_have_no_children_to_cap() -> None:
     """Celery would refuse nothing and do nothing: the caps are left out."""
-    assert "--max-tasks-per-child" not in celery_arguments(
-        "p", 1, Pool(queues=("q",), max_tasks_per_child=10)
-    )
+    assert "max_tasks_per_child" not in options("p", 1, Pool(queues=("q",), max_tasks_per_child=10))
 
 
 def test_a_folder_named_worker_where_the_user_is_does_no_harm() -> None:
@@ -68,7 +63,3 @@ def test_secrets_reach_the_child_unmasked() -> None:
     """A masked password would be a wrong password."""
     login = Settings(smtp={"username": "u", "password": "pw", "security": "tls"})  # type: ignore[arg-type]
     assert json.loads(environment(login)["MILLPOND_SMTP"])["password"] == "pw"
-
-
-def _value(arguments: list[str], option: str) -> str:
-    return arguments[arguments.index(option) + 1]
