@@ -10,10 +10,11 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -25,6 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -32,6 +34,21 @@ from pydantic_settings import (
 
 from tasks.errors import SettingsError
 from tasks.pools import DRAIN_SECONDS, Table
+
+
+def _words(value: Any) -> Any:
+    """Read a list as a person writes it in the environment, `a,b`, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    return (
+        json.loads(value)
+        if value.startswith("[")
+        else [word.strip() for word in value.split(",") if word.strip()]
+    )
+
+
+#: A list of words: in the environment separated by commas.
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Smtp(BaseModel):
@@ -76,7 +93,7 @@ class Files(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: Storage URLs or local folders; a task touches nothing outside them. Empty: file tasks are refused.
-    roots: tuple[str, ...] = ()
+    roots: Words = ()
     max_input_bytes: PositiveInt = 10 * 1024**3
     max_pixels: PositiveInt = 200_000_000
     max_unpacked_bytes: PositiveInt = 10 * 1024**3
@@ -109,7 +126,7 @@ class Settings(BaseSettings):
     #: Who may see Flower, as user:password each; without any, Flower stays on loopback.
     flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
-    kinds: tuple[str, ...] = ()
+    kinds: Words = ()
     table: Table = Field(default_factory=Table)
     smtp: Smtp = Field(default_factory=Smtp)
     files: Files = Field(default_factory=Files)
