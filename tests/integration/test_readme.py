@@ -1,0 +1,93 @@
+"""What the README shows works as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from broker.connection import Store, connect
+from broker.status import depth
+from tasks.pools import Table
+from tasks.settings import Settings
+from worker.embedded import Embedded, embedded
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def snippet(containing: str, language: str = "python") -> str:
+    """Return the one code block of the README that contains a text."""
+    (found,) = [
+        block for block in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in block
+    ]
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded, Path]]:
+    """Run the pool `default` with the kind of the README, in a folder that has its module."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "greetings.py").write_text(snippet("class Greet"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        patch.chdir(folder)
+        with embedded(Settings(kinds=("greetings",), drain_seconds=5), pools=["default"]) as pond:
+            yield pond, folder
+
+
+def run(code: str, running: tuple[Embedded, Path]) -> str:
+    """Run a snippet as a newcomer would, and return what it prints."""
+    pond, folder = running
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("redis://localhost:6379/0", pond.url)],
+        cwd=folder,
+        env={**os.environ, "MILLPOND_BROKER_URL": pond.url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_kind_of_ones_own_runs(running: tuple[Embedded, Path]) -> None:
+    """The few lines of a kind of one's own are enough, and its result comes back."""
+    assert run(snippet("from greetings import Greet"), running) == "succeeded hello Ada\n"
+
+
+def test_an_application_sends_once(running: tuple[Embedded, Path]) -> None:
+    """The application's snippet sends its mail, and a second run names the first, which stands."""
+    first, second = (run(snippet("order-42"), running).split() for _ in range(2))
+    assert first[1] == "None"
+    assert second[1] == first[0]
+
+
+def test_a_stock_celery_client_sends_the_same_task(
+    running: tuple[Embedded, Path], eventually: Callable[..., object]
+) -> None:
+    """What a plain Celery client sends is run by the pool."""
+    store = connect(running[0].url)
+    before = _settled(store)
+    run(snippet("send_task"), running)
+    eventually(lambda: _settled(store) == before + 1)
+    store.close()
+
+
+def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of millpond.toml changes what it names and nothing else."""
+    text = snippet("[pools.email]", "toml")
+    (tmp_path / "millpond.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    table = Settings().table
+    assert table.pools["email"].concurrency == tomllib.loads(text)["pools"]["email"]["concurrency"]
+    assert (table.queues["email"].bound, table.queues["email"].rate) == (5000, 50)
+    assert table.pools["files"] == Table().pools["files"]
+
+
+def _settled(store: Store) -> int:
+    return depth(store, "default").counters.get("settled", 0)
