@@ -28,8 +28,8 @@ class Poller(stock.MultiChannelPoller):
     def wake_up_in(self, seconds: float | None) -> None:
         """Make the event loop turn when something is due; without one, `get` looks every second.
 
-        The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from its next.
-        So whoever learns of something due outside the tick plans it there and then.
+        The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from its
+        next. So whoever learns of something due outside the tick plans it there and then.
         """
         if seconds is None or self.hub is None:
             return
