@@ -176,7 +176,7 @@ class Holder:
     def hold(self, keys: QueueKeys) -> Hold:
         """Return what is held of a queue, starting with nothing."""
         if keys.queue not in self.holds:
-            self.holds[keys.queue] = Hold(keys, self._new_consumer())
+            self.holds[keys.queue] = Hold(keys, self.new_consumer())
             self._order.append(keys.queue)
         return self.holds[keys.queue]
 
@@ -224,13 +224,19 @@ class Holder:
             or now - hold.pending_since >= GATHERED_SECONDS
         )
 
+    def go_on_as(self, hold: Hold, consumer: str) -> None:
+        """Hold what is held under another name, as the server does."""
+        with self.lock:
+            hold.consumer, hold.registered, hold.lease_lost = consumer, True, False
+
     def lost(self, hold: Hold) -> None:
         """Give up the lease of a queue that ran out."""
-        hold.lose(self._new_consumer())
+        hold.lose(self.new_consumer())
         if self.on_lost is not None:
             self.on_lost(hold)
 
-    def _new_consumer(self) -> str:
+    def new_consumer(self) -> str:
+        """Return a name that no consumer has had."""
         return f"{self.name}.{next(self._names)}"
 
     # The finishing side

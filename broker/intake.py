@@ -57,11 +57,14 @@ class Intake:
         hold = self.holder.hold(keys)
         known = [*hold.held, *(token for token, _, _ in hold.pending)]
         # Asked even when no turn was ever answered: the server may have carried out the first one.
-        client = self.channel.store.client
-        held, returned = script("resume").run(client, keys.all, (hold.consumer, self.lease_ms, *known))
-        if hold.registered and not held:
+        client, successor = self.channel.store.client, self.holder.new_consumer()
+        words = (hold.consumer, self.lease_ms, successor, *known)
+        held, returned = script("resume").run(client, keys.all, words)
+        if held:
+            self.holder.go_on_as(hold, successor)
+        elif hold.registered:
             self.holder.lost(hold)
-        elif returned:
+        if returned:
             logger.info("queue %s: %d messages of a lost reply went back", keys.queue, returned)
         hold.hungry = True
         self.active.add(keys.queue)

@@ -57,8 +57,9 @@ class Keeper:
             logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
             return False
         # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
-        if not held and hold.consumer == consumer:
-            hold.lease_lost = True
+        with self.holder.lock:
+            if not held and hold.consumer == consumer:
+                hold.lease_lost = True
         return True
 
 

@@ -1,16 +1,24 @@
 -- Take up a lease again after a lost connection.
 --
 -- KEYS  the queue's twelve (see _common.lua)
--- ARGV  1 consumer   2 lease ms   3... the tokens that the consumer knows it holds
+-- ARGV  1 consumer   2 lease ms   3 the name that it goes on by   4... the tokens that it knows it holds
 -- Returns {lease (1 held, 0 lost), returned}: `returned` messages were fetched in a reply that never arrived, and are
 --       back at the head of the queue.
+--
+-- Under its new name no turn of the lost connection is the consumer's any more, should one still be on its way.
 
 if not redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return {0, 0} end
 write_although_full()
-redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
 local known = {}
-for i = 3, #ARGV do known[ARGV[i]] = true end
+for i = 4, #ARGV do known[ARGV[i]] = true end
 local returned = release(KEYS[HELD] .. ARGV[1], put_back, known)
+if ARGV[3] ~= ARGV[1] then
+  redis.call('ZREM', KEYS[CONSUMERS], ARGV[1])
+  if redis.call('EXISTS', KEYS[HELD] .. ARGV[1]) == 1 then
+    redis.call('RENAME', KEYS[HELD] .. ARGV[1], KEYS[HELD] .. ARGV[3])
+  end
+end
+redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[3])
 count('returned', returned)
 if returned > 0 then wake(1) end
 return {1, returned}

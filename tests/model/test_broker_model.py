@@ -208,7 +208,7 @@ class Mill(RuleBasedStateMachine):
     def resume(self, name: str) -> None:
         hold = self.holds[name]
         known = [*hold.held, *(token for token, _, _ in hold.pending)]
-        reply = script("resume").run(self.store.client, self.keys.all, (name, LEASE_MS, *known))
+        reply = script("resume").run(self.store.client, self.keys.all, (name, LEASE_MS, name, *known))
         assert tuple(reply) == self.plain.resume(name, LEASE_MS, set(known), self.now)
         if not reply[0] and hold.registered:
             hold.held.clear()

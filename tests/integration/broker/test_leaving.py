@@ -17,7 +17,7 @@ def held(store: Store, count: int) -> Holder:
     holder = Holder()
     hold = holder.hold(QueueKeys("left", store.prefix))
     reply = turns.call(store, Turn(hold, count, count, []), lease_ms=LEASE_MS)
-    turns.accept(hold, reply, lambda message, queue: None)
+    turns.accept(hold, reply, lambda *_: None)
     return holder
 
 

@@ -42,3 +42,34 @@ def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) ->
     start(store, holder)
     depth = status.depth(store, "lost")
     assert (depth.ready, depth.held) == (3, 0)
+
+
+def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(store: Store) -> None:
+    """A turn of a lost connection that the server sees late is nobody's, and fetches nothing."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("lost", store.prefix))
+    send(store, 1)
+    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    late = Turn(hold, 5, 5, [])
+    words = turns.command(late, lease_ms=LEASE_MS)
+    start(store, holder)
+    send(store, 3)
+    keys = words[3 : 3 + words[2]]
+    reply = turns.read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
+    assert (reply.lease, reply.messages) == (False, [])
+    depth = status.depth(store, "lost")
+    assert (depth.ready, depth.held, depth.consumers) == (3, 1, 1)
+
+
+def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) -> None:
+    """A message fetched before a lost connection is this consumer's after it, and settled by it."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("lost", store.prefix))
+    send(store, 1)
+    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    start(store, holder)
+    [token] = hold.held
+    holder.settle(hold.tag(token))
+    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = status.depth(store, "lost")
+    assert (depth.held, depth.counters["settled"], hold.late) == (0, 1, 0)
