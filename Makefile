@@ -25,6 +25,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 lock: ## Lock the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet --universal --upgrade --all-extras --group dev --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --python-version 3.11 pyproject.toml -o requirements.lock
+	$(UV) pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--python-version 3.11 --constraint requirements.lock pyproject.toml -o requirements-prod.lock
 
 demo: install ## Run the main job on photographs, tables, PDFs and mail; PHOTOS=DIR takes yours
 	@$(BIN)/python -m tests.demo $(if $(PHOTOS),"$(PHOTOS)")
