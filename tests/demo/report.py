@@ -26,7 +26,7 @@ def show_table(runs: Sequence[Run]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("job")
     table.add_column("pool")
-    for name in ("done", "failed", "read", "seconds", "a second", "MB/s"):
+    for name in ("done", "failed", "read", "seconds", "tasks/s", "bytes/s"):
         table.add_column(name, justify="right")
     for run in runs:
         tasks = (run.done, len(run.failures))
@@ -39,8 +39,12 @@ def show_table(runs: Sequence[Run]) -> None:
 
 
 def _figures(done: int, failed: int, length: int, seconds: float) -> tuple[str, ...]:
-    rates = (f"{(done + failed) / seconds:,.1f}", f"{length / 1e6 / seconds:,.1f}")
-    return f"{done:,}", f"{failed:,}", f"{length / 1e6:,.1f} MB", f"{seconds:.1f}", *rates
+    rates = (f"{(done + failed) / seconds:,.1f}", _size(length / seconds))
+    return f"{done:,}", f"{failed:,}", _size(length), f"{seconds:.1f}", *rates
+
+
+def _size(length: float) -> str:
+    return f"{length / 1e6:,.1f} MB" if length >= 1e6 else f"{length / 1e3:,.0f} kB"
 
 
 def failures(runs: Iterable[Run]) -> Iterator[str]:

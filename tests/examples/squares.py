@@ -11,8 +11,8 @@ with embedded(Settings(), pools=["default"]) as pond, Client(settings=pond.setti
     for result in batch.results():
         if result.state == "succeeded":
             squares.append(result.value)
-        if len(squares) == 50:
-            batch.cancel()  # nothing new starts; what has started finishes, and is counted
+            if len(squares) == 50:
+                batch.cancel()  # nothing new starts; what has started finishes, and is counted
 
     summary = batch.summary()
     print(f"{summary.sent} sent, {summary.succeeded} done, {summary.cancelled} cancelled")
