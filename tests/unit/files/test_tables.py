@@ -66,9 +66,9 @@ def test_the_last_row_counts_as_much_as_the_first(to_table: Convert, last: bytes
 
 
 def test_integers_that_a_double_would_round_stay_exact(to_table: Convert) -> None:
-    """A fraction that follows large integers makes the column text, not a rounded number."""
-    _, table = to_table(b"a\n" + b"9007199254740993\n" * 100_000 + b"0.5\n")
-    assert types(table) == {"a": "string"}
+    """A fraction far behind a large integer, or one of many digits, makes the column text, not rounded."""
+    _, table = to_table(b"a,b\n9007199254740993,0.1\n" + b"1,2\n" * 400_000 + b"0.5,0." + b"1" * 30 + b"\n")
+    assert types(table) == {"a": "string", "b": "string"}
     assert table["a"][0].as_py() == "9007199254740993"
 
 
@@ -138,6 +138,7 @@ def test_declared_types_are_followed(to_table: Convert) -> None:
         (b"a,b\n1,2\n\nx,3\n", {"types": {"a": "int64"}}, "line 4, column 'a': 'x' is no int64"),
         (b"a,b\n1,2\n", {"types": {"c": "int64"}}, "line 1, names no column 'c'"),
         (b"a,b\n" + b"1,2\n" * 300_000 + b"1\n", {}, "line 300002, has 1 columns where the header has 2"),
+        (b"a,b\n" + b"1,2\n" * 300_000 + b"1,\xff\n", {}, "line 300002: byte 0xff is not utf-8"),
     ],
 )
 def test_bad_input_names_its_line(
