@@ -7,6 +7,7 @@ the thread that renews leases sets flags.
 """
 
 import itertools
+import math
 import os
 import socket
 import threading
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
 
+from broker.clock import elapsed_seconds
 from broker.keys import QueueKeys, batch_key
 
 Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
@@ -68,6 +70,8 @@ class Hold:
     pending_since: float = 0.0
     registered: bool = False
     lease_lost: bool = False
+    #: Until when the lease surely lasts, by `elapsed_seconds`; endless before its first renewal.
+    leased_until: float = math.inf
     #: Whether a look at the queue may find something, and when to look without being woken (monotonic
     #: seconds).
     hungry: bool = True
@@ -120,6 +124,7 @@ class Hold:
         self.consumer = successor
         self.registered = False
         self.lease_lost = False
+        self.leased_until = math.inf
         self.hungry = True
 
     def settlements(self, limit: int) -> list[tuple[str, Held, Settlement]]:
@@ -228,6 +233,7 @@ class Holder:
         """Hold what is held under another name, as the server does."""
         with self.lock:
             hold.consumer, hold.registered, hold.lease_lost = consumer, True, False
+            hold.leased_until = math.inf
 
     def lost(self, hold: Hold) -> None:
         """Give up the lease of a queue that ran out."""
@@ -255,7 +261,10 @@ class Holder:
         """Say whether another consumer may have this message by now: it must not be started."""
         hold, token = self._find(tag)
         held = hold.held.get(token) if hold is not None else None
-        return held is not None and held.lost
+        if hold is None or held is None:
+            return False
+        # A process that was frozen knows by the clock what the server will tell it.
+        return held.lost or hold.lease_lost or elapsed_seconds() > hold.leased_until
 
     def _find(self, tag: str) -> tuple[Hold | None, str]:
         token, _, queue = tag.partition(" ")

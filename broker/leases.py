@@ -10,6 +10,7 @@ import threading
 
 from redis.exceptions import RedisError
 
+from broker.clock import elapsed_seconds
 from broker.connection import Store
 from broker.holding import Hold, Holder
 from broker.scripts import script
@@ -50,7 +51,7 @@ class Keeper:
 
     def _renew(self, hold: Hold) -> bool:
         """Renew one lease; False when the server did not answer."""
-        consumer = hold.consumer
+        consumer, asked = hold.consumer, elapsed_seconds()
         try:
             held = script("renew").run(self._client, hold.keys.all, (consumer, self.lease_ms))
         except (RedisError, OSError) as error:
@@ -58,7 +59,11 @@ class Keeper:
             return False
         # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
         with self.holder.lock:
-            if not held and hold.consumer == consumer:
+            if hold.consumer != consumer:
+                return True
+            if held:
+                hold.leased_until = asked + self.lease_ms / 1000
+            else:
                 hold.lease_lost = True
         return True
 

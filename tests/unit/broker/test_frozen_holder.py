@@ -1,0 +1,38 @@
+"""Freeze a process past its lease, in thought, and ask it what it may start."""
+
+import pytest
+
+from broker import holding
+from broker.connection import Store
+from broker.holding import Holder
+from broker.keys import QueueKeys
+from broker.leases import Keeper
+
+LEASE_MS = 3_000
+
+
+class Renewing:
+    """Be a client that renews every lease."""
+
+    def execute_command(self, *_: object) -> int:
+        """Renew."""
+        return 1
+
+
+def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was fetched before a pause longer than the lease is not started right after it."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("cold"))
+    hold.registered = True
+    hold.take("1/0", id="one", batch=None)
+    keeper = Keeper(holder, lease_ms=LEASE_MS, store=Store(Renewing()))
+    keeper._renew(hold)
+    assert not holder.is_lost(hold.tag("1/0"))
+    later = holding.elapsed_seconds() + LEASE_MS / 1000
+    with monkeypatch.context() as frozen:
+        frozen.setattr(holding, "elapsed_seconds", lambda: later)
+        assert holder.is_lost(hold.tag("1/0"))
+    keeper._renew(hold)
+    assert not holder.is_lost(hold.tag("1/0"))
