@@ -11,6 +11,7 @@ import itertools
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -38,6 +39,11 @@ _databases = itertools.count(1)
 def missing_fixture() -> Callable[[str], NoReturn]:
     """Return `missing(what)`: skip the test at home, fail it in CI."""
     return missing
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it does in a terminal: the children of a background job would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> NoReturn:
