@@ -5,6 +5,7 @@ message: from `HELD_SECONDS` before the run began (it was fetched ahead) to `HEL
 settlement was under way). A fault without pids hit every process that spoke to the broker.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from tests.chaos.faults import Fault
 from tests.chaos.runs import Run, Task
 
 HELD_SECONDS = 2.0
+
+#: A worker that is told to end finishes what it runs and gives back the rest: that explains nothing.
+HARMLESS = ("terminate worker",)
 
 
 @dataclass
@@ -35,7 +39,7 @@ def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
     for task in tasks:
         for attempt, runs in task.attempts().items():
             for before, again in pairwise(runs):
-                fault = _explanation(before, faults) or _explanation(again, faults)
+                fault = _explanation((before, again), faults)
                 if fault is None:
                     found.unexplained.append(f"{task.id}/{attempt}: {before} then {again}")
                 else:
@@ -43,13 +47,17 @@ def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
     return found
 
 
-def _explanation(run: Run, faults: Sequence[Fault]) -> Fault | None:
-    begins, ends = run.started - HELD_SECONDS, (run.ended or run.started) + HELD_SECONDS
-    if run.ended is None:
-        ends = float("inf")
-    hits = [fault for fault in faults if fault.begins <= ends and fault.ends >= begins]
-    own = [fault for fault in hits if run.pid in fault.pids or run.owner in fault.pids]
-    return next(iter(own or [fault for fault in hits if not fault.pids]), None)
+def _explanation(pair: Sequence[Run], faults: Sequence[Fault]) -> Fault | None:
+    """Return the fault that hit one of the two runs: one of its own process, or else one of all."""
+    hits = [(fault, run) for run in pair for fault in faults if _hit(run, fault)]
+    own = [fault for fault, run in hits if {run.pid, run.owner} & set(fault.pids)]
+    return next(iter(own or [fault for fault, _ in hits if not fault.pids]), None)
+
+
+def _hit(run: Run, fault: Fault) -> bool:
+    begins = run.started - HELD_SECONDS
+    ends = math.inf if run.ended is None else run.ended + HELD_SECONDS
+    return fault.kind not in HARMLESS and fault.begins <= ends and fault.ends >= begins
 
 
 def finished_again(tasks: Iterable[Task], faults: Sequence[Fault]) -> int:
