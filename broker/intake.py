@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from broker import turns
 from broker.cancelling import cancelled, hear
 from broker.errors import BrokerAway, BrokerError
-from broker.holding import GATHERED_SECONDS, Holder, Turn
+from broker.holding import GATHERED_SECONDS, Hold, Holder, Turn
 from broker.keys import QueueKeys, epoch_key
 from broker.scripts import script
 
@@ -51,23 +51,33 @@ class Intake:
         self._turn_since = 0.0
         self._waiting: list[str] | None = None
         self._waiting_since = 0.0
+        self._taken_up: set[str] = set()
+        # A turn of a lost connection is answered no more; what it was to settle is settled on this one.
+        if holder.intake is not None:
+            holder.intake.abandon()
+        holder.intake = self
 
     def start(self, keys: QueueKeys) -> None:
         """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
         hold = self.holder.hold(keys)
+        if keys.queue not in self._taken_up:
+            self._take_up(hold)
+            self._taken_up.add(keys.queue)
+        hold.hungry = True
+        self.active.add(keys.queue)
+
+    def _take_up(self, hold: Hold) -> None:
         known = [*hold.held, *(token for token, _, _ in hold.pending)]
         # Asked even when no turn was ever answered: the server may have carried out the first one.
         client, successor = self.channel.store.client, self.holder.new_consumer()
         words = (hold.consumer, self.lease_ms, successor, *known)
-        held, returned = script("resume").run(client, keys.all, words)
+        held, returned = script("resume").run(client, hold.keys.all, words)
         if held:
             self.holder.go_on_as(hold, successor)
         elif hold.registered:
             self.holder.lost(hold)
         if returned:
-            logger.info("queue %s: %d messages of a lost reply went back", keys.queue, returned)
-        hold.hungry = True
-        self.active.add(keys.queue)
+            logger.info("queue %s: %d messages of a lost reply went back", hold.queue, returned)
 
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; what is held of it is settled as before."""

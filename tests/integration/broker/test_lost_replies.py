@@ -27,10 +27,19 @@ def turn_without_reply(store: Store, holder: Holder) -> None:
     script("turn").run(store.client, keys, words[3 + len(keys) :])
 
 
-def start(store: Store, holder: Holder) -> None:
-    """Consume the queue, as after a lost connection."""
-    channel = SimpleNamespace(store=store, _create_client=lambda **_: None)
-    Intake(channel, holder, lease_ms=LEASE_MS).start(QueueKeys("lost", store.prefix))
+def start(store: Store, holder: Holder) -> Intake:
+    """Consume the queue, as after a lost connection, on one that takes commands and never answers."""
+    silent = SimpleNamespace(send_command=lambda *_: None)
+    cycle = SimpleNamespace(connected=lambda *_: silent)
+    channel = SimpleNamespace(
+        store=store,
+        _create_client=lambda **_: None,
+        connection=SimpleNamespace(cycle=cycle),
+        global_keyprefix=store.prefix,
+    )
+    intake = Intake(channel, holder, lease_ms=LEASE_MS)
+    intake.start(QueueKeys("lost", store.prefix))
+    return intake
 
 
 def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) -> None:
@@ -73,3 +82,20 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     turns.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = status.depth(store, "lost")
     assert (depth.held, depth.counters["settled"], hold.late) == (0, 1, 0)
+
+
+def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> None:
+    """A task whose settlement was on its way as the connection was lost does not run again."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("lost", store.prefix))
+    send(store, 1)
+    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    first = start(store, holder)
+    [token] = hold.held
+    holder.settle(hold.tag(token))
+    first.on_tick()
+    assert not hold.pending, "the settlement is under way"
+    start(store, holder)
+    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = status.depth(store, "lost")
+    assert (depth.ready, depth.held, depth.counters["settled"]) == (0, 0, 1)
