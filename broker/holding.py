@@ -163,7 +163,7 @@ class Holder:
         self.draining = False
         #: Held by whoever settles outside the event loop, while the pool drains.
         self.lock = threading.RLock()
-        #: The thread that renews the leases, once there are any, and the intake of the connection that is used.
+        #: The thread that renews the leases, once there are any, and the intake in use.
         self.keeper: Any = None
         self.intake: Any = None
         #: What is cancelled (ids of tasks, keys of batches), and the epoch of that knowledge.

@@ -36,6 +36,7 @@ def start(store: Store, holder: Holder) -> Intake:
         _create_client=lambda **_: None,
         connection=SimpleNamespace(cycle=cycle),
         global_keyprefix=store.prefix,
+        socket_timeout=5,
     )
     intake = Intake(channel, holder, lease_ms=LEASE_MS)
     intake.start(QueueKeys("lost", store.prefix))
