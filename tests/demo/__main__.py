@@ -108,11 +108,11 @@ def _told(runs: list[Run], box: Mailbox, out: Path) -> list[str]:
     report.show_table(runs)
     for line in report.failures(runs):
         print(line)
-    mails = next(run for run in runs if run.job.queue == "email")
-    lost_or_doubled = report.mail_faults(mails, box)
+    by_name = {run.job.name: run for run in runs}
+    lost_or_doubled = report.mail_faults(by_name["mails"], box)
     print(f"mail: {sum(box.arrived.values())} arrived" + ("" if lost_or_doubled else ", each once"))
     page = out / "thumbnails.html"
-    print(f"thumbnails: {report.write_page(out / 'thumbnails', page)} to look at in {page}")
+    print(f"thumbnails: {report.write_page(by_name['thumbnails'], page)} to look at in {page}")
     return lost_or_doubled + [f"{each.id}: {each.error}" for run in runs for each in run.unexpected]
 
 

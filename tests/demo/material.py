@@ -55,8 +55,9 @@ class Material:
     def photograph_files(self) -> list[Path]:
         """Return the photographs, and one that is cut short."""
         most = self.amounts.photographs if self.are_own_photographs else MOST_OF_YOURS
-        found = (at for at in sorted(self.photographs.rglob("*")) if at.suffix.lower() in (".jpg", ".jpeg"))
-        chosen = list(islice(found, most))
+        found = sorted(self.photographs.rglob("*"))
+        jpegs = (at for at in found if at.suffix.lower() in (".jpg", ".jpeg") and at.is_file())
+        chosen = list(islice(jpegs, most))
         if not chosen:
             raise BadInput(f"{self.photographs}: holds no .jpg; name a folder of photographs, or none")
         broken = self.folder / CUT_SHORT

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.email.contract import SendEmail
+from tasks.files.contract import Thumbnail
 from tests.demo.running import Run
 from tests.demo.sink import Mailbox
 
@@ -69,11 +70,14 @@ def mail_faults(run: Run, box: Mailbox) -> list[str]:
     ]
 
 
-def write_page(thumbnails: Path, page: Path) -> int:
-    """Write a page that shows every thumbnail; return how many there are."""
-    found = sorted(thumbnails.glob("*.jpg"))
+def write_page(run: Run, page: Path) -> int:
+    """Write a page that shows the thumbnails of this run; return how many there are."""
+    jobs = (message.contract for message in run.job.messages)
+    targets = (Path(job.target) for job in jobs if isinstance(job, Thumbnail))
+    found = [target for target in targets if target.exists()]
     images = (
-        f'<img src="{quote(f"{thumbnails.name}/{path.name}")}" alt="{escape(path.stem)}">' for path in found
+        f'<img src="{quote(f"{target.parent.name}/{target.name}")}" alt="{escape(target.stem)}">'
+        for target in found
     )
     head = f'<!doctype html><meta charset="utf-8"><title>Millpond: thumbnails</title><style>{_STYLE}</style>'
     page.write_text("\n".join([head, *images, ""]), encoding="utf-8")

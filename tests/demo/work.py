@@ -1,8 +1,10 @@
 """Say what the demo does with its material: a list of jobs, each a batch of tasks of one kind."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from producer.message import Message
 from tasks.contracts import Contract
@@ -23,6 +25,10 @@ _HTML = """<p>Dear {{ name }},</p>
 <p>the water at <b>{{ town }}</b> stands at the upper mark. The wheels turn at the rate they can bear.</p>
 <p>The miller</p>
 """
+
+
+#: A file that is read, and the fields of the task that reads it.
+Task = tuple[Path, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -47,39 +53,35 @@ def making(missing: list[Make]) -> Job:
 def the_work(material: Material, out: Path) -> list[Job]:
     """Return what is to be done, the mails first; their queue is another, so nothing waits for anything."""
     photographs, tables = material.photograph_files(), material.table_files()
+    small = {"width": 480, "height": 480}
     return [
         _campaign(material.people_file()),
-        _over("Parquet of tables", tables, lambda at: ToParquet(**_places(at, out / "parquet", ".parquet"))),
-        _over("zstd of tables", tables, lambda at: Compress(**_places(at, out / "packed", ".csv.zst"))),
+        _over("Parquet of tables", ToParquet, _places(tables, out / "parquet", ".parquet")),
+        _over("zstd of tables", Compress, _places(tables, out / "packed", ".csv.zst")),
+        _over("text of PDFs", PdfText, _places(material.document_files(), out / "texts", ".txt")),
         _over(
-            "text of PDFs",
-            material.document_files(),
-            lambda at: PdfText(**_places(at, out / "texts", ".txt")),
+            "thumbnails", Thumbnail, _places(photographs, out / "thumbnails", ".jpg", **small), (CUT_SHORT,)
         ),
-        _over(
-            "thumbnails",
-            photographs,
-            lambda at: Thumbnail(**_places(at, out / "thumbnails", ".jpg"), width=480, height=480),
-            meant_to_fail=(CUT_SHORT,),
-        ),
-        _over("checksums", photographs, lambda at: Checksum(source=file_url(at))),
+        _over("checksums", Checksum, [(path, {"source": file_url(path)}) for path in photographs]),
     ]
 
 
-def _over(
-    name: str,
-    files: Sequence[Path],
-    task: Callable[[Path], Contract],
-    *,
-    meant_to_fail: tuple[str, ...] = (),
-) -> Job:
-    size = sum(path.stat().st_size for path in files)
-    return Job(name, "files", [Message(task(path)) for path in files], size, meant_to_fail)
+def _over(name: str, kind: type[Contract], tasks: Sequence[Task], meant_to_fail: tuple[str, ...] = ()) -> Job:
+    size = sum(path.stat().st_size for path, _fields in tasks)
+    return Job(name, "files", [Message(kind(**fields)) for _path, fields in tasks], size, meant_to_fail)
 
 
-def _places(source: Path, folder: Path, extension: str) -> dict[str, str]:
+def _places(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:
+    """Give each source a target of its own in one folder, though sources of several may share a name."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {"source": file_url(source), "target": file_url(folder / (source.stem + extension))}
+    taken: Counter[str] = Counter()
+    tasks = []
+    for source in sources:
+        taken[source.stem] += 1
+        number = f"~{taken[source.stem]}" if taken[source.stem] > 1 else ""
+        target = file_url(folder / f"{source.stem}{number}{extension}")
+        tasks.append((source, {"source": file_url(source), "target": target, **fields}))
+    return tasks
 
 
 def _campaign(people: Path) -> Job:
