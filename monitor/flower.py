@@ -5,19 +5,18 @@ tasks and stop workers. Secrets and mail bodies are redacted before they leave t
 (`worker/strategy.py`). Nothing is kept on disk. Metrics are at /metrics, liveness at /healthcheck.
 """
 
-import ipaddress
 import logging
 import os
 import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from broker.connection import redacted
 from tasks.app import celery_app
 from tasks.errors import MillpondError, SettingsError, StartError
+from tasks.loopback import is_loopback
 from tasks.settings import Settings, settings
 
 #: What the tasks page shows of each task, in this order.
@@ -66,13 +65,6 @@ def must_be_safe(address: str, logins: Sequence[str]) -> None:
             f"Flower does not listen on {address or 'every address'} without a login: "
             "add --basic-auth user:password, or leave out --address"
         )
-
-
-def is_loopback(address: str) -> bool:
-    """Say whether only this machine can reach the address."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(address).is_loopback
-    return address == "localhost"
 
 
 def _application(configured: Settings, address: str, port: int, logins: list[str]) -> Any:

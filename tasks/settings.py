@@ -101,6 +101,45 @@ class Files(BaseModel):
     max_entries: PositiveInt = 100_000
 
 
+class GatewayToken(BaseModel):
+    """Let whoever holds a token in, for some kinds; `millpond gateway token` makes both halves.
+
+    `hash` is `sha256:` and the hex digest of the token; `kinds` are names of kinds or patterns, `email.*`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")]
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False)]
+    kinds: Words = ("*",)
+
+
+class Gateway(BaseModel):
+    """Say who may use the HTTP gateway, and how much at once."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Without any, the gateway stays on loopback and lets everybody there in.
+    tokens: tuple[GatewayToken, ...] = ()
+    #: One task: the body of a request, or a line of a stream.
+    max_task_bytes: PositiveInt = 4 * 1024**2
+    max_stream_bytes: PositiveInt = 1024**3
+    max_batch_tasks: PositiveInt = 10_000_000
+    #: Streams of tasks, and streams of results, at once each.
+    max_streams: PositiveInt = 32
+    max_connections: PositiveInt = 1_000
+    #: How long a stream waits for room in a full queue before it refuses what it holds.
+    wait_seconds: PositiveFloat = 30.0
+    #: How long a client may send nothing of a body it began, or take nothing of an answer.
+    idle_seconds: PositiveFloat = 60.0
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> "Gateway":
+        if len({token.name for token in self.tokens}) < len(self.tokens):
+            raise ValueError("two tokens have the same name: give each its own")
+        return self
+
+
 class Settings(BaseSettings):
     """Hold every setting. Durations are seconds unless the name says otherwise."""
 
@@ -130,6 +169,7 @@ class Settings(BaseSettings):
     table: Table = Field(default_factory=Table)
     smtp: Smtp = Field(default_factory=Smtp)
     files: Files = Field(default_factory=Files)
+    gateway: Gateway = Field(default_factory=Gateway)
 
     @classmethod
     def settings_customise_sources(

@@ -2,8 +2,9 @@
 
 import pytest
 
-from monitor.flower import is_loopback, must_be_safe, serve
+from monitor.flower import must_be_safe, serve
 from tasks.errors import SettingsError
+from tasks.loopback import is_loopback
 from tasks.settings import Settings
 
 
