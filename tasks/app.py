@@ -3,11 +3,14 @@
 The worker adds the bodies (`worker/app.py`); Flower and `celery inspect` need no more than this.
 """
 
+import ssl
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu import Queue
 
+from broker.naming import Connection
 from tasks.pools import Table
 from tasks.settings import Settings
 
@@ -16,14 +19,22 @@ TRANSPORT = "broker.transport:Transport"
 SENTINEL_TRANSPORT = "broker.transport:SentinelTransport"
 
 
+class NamedAMQP(AMQP):
+    """Celery's own, with connections that name themselves by their URL."""
+
+    Connection = Connection
+
+
 def celery_app(settings: Settings) -> Celery:
     """Return a Celery application that speaks to the configured broker through Millpond's transport."""
     url = settings.broker_url or ""
-    app = Celery("millpond", broker=url or None, set_as_current=False)
+    app = Celery("millpond", broker=url or None, amqp="tasks.app:NamedAMQP", set_as_current=False)
     app.conf.update(_configuration(settings.table))
     app.conf.update(
         broker_transport=SENTINEL_TRANSPORT if url.startswith("sentinel://") else TRANSPORT,
         broker_transport_options=transport_options(settings),
+        # kombu encrypts nothing for rediss:// alone; what the URL says of certificates goes before this.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
     )
     return app
 

@@ -1,0 +1,96 @@
+"""A broker behind TLS: producers and workers encrypt what they say, and check whom they say it to."""
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import trustme
+from kombu.exceptions import OperationalError
+from own_server import OwnServer, free_port, running
+
+from producer.client import Client
+from tasks.app import celery_app
+from tasks.errors import BrokerAway
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+from worker.embedded import embedded
+
+#: A TLS record of a handshake.
+HANDSHAKE = b"\x16\x03"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a certificate for 127.0.0.1, its key, and the authority that issued it."""
+    folder = tmp_path_factory.mktemp("tls")
+    made = trustme.CA()
+    made.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = made.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encrypted(authority: Path, missing: Callable[[str], NoReturn]) -> Iterator[str]:
+    """Run a server that speaks TLS and nothing else; give its URL."""
+    binary = shutil.which("redis-server") or missing("redis-server")
+    server = OwnServer(binary, authority, scheme="rediss", port=free_port())
+    server.options = {"ssl_ca_certs": str(authority / "ca.pem")}
+    server.lines = [
+        "port 0",
+        f"tls-port {server.port}",
+        *(
+            f"tls-{what} {authority}/{name}.pem"
+            for what, name in (("cert-file", "cert"), ("key-file", "key"))
+        ),
+        f"tls-ca-cert-file {authority}/ca.pem",
+        "tls-auth-clients no",
+    ]
+    with running(server):
+        yield server.url
+
+
+def test_producer_and_worker_meet_through_tls(encrypted: str, authority: Path) -> None:
+    """With rediss:// and the authority named in the URL, a batch is done and its results come back."""
+    settings = Settings(broker_url=f"{encrypted}?ssl_ca_certs={authority}/ca.pem", drain_seconds=5)
+    with embedded(settings, pools=["default"]), Client(settings=settings) as client:
+        with client.batch() as batch:
+            batch.submit_many(Square(n=n) for n in range(10))
+        assert sorted(result.value for result in batch.results()) == [n * n for n in range(10)]
+
+
+def test_a_certificate_of_somebody_else_is_refused(encrypted: str) -> None:
+    """Where no authority that is trusted here has signed it, neither producer nor worker goes on."""
+    settings = Settings(broker_url=encrypted)
+    with Client(settings=settings) as client, pytest.raises(BrokerAway, match="CERTIFICATE_VERIFY_FAILED"):
+        client.send(Square(n=1))
+    with celery_app(settings).connection_for_read() as connection, pytest.raises(OperationalError):
+        connection.ensure_connection(max_retries=1, interval_start=0)
+
+
+def test_a_worker_logs_in_through_tls_or_not_at_all() -> None:
+    """The first bytes to a rediss:// broker begin a handshake; the log names it by that scheme."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as threads:
+        server.settimeout(20)
+        first = threads.submit(_first_bytes, server)
+        settings = Settings(
+            broker_url=f"rediss://:secret@127.0.0.1:{server.getsockname()[1]}/0", broker_timeout_seconds=1
+        )
+        with celery_app(settings).connection_for_read() as connection:
+            assert connection.as_uri().startswith("rediss://:**@127.0.0.1:")
+            with suppress(OperationalError):
+                connection.ensure_connection(max_retries=1, interval_start=0)
+        assert first.result()[:2] == HANDSHAKE
+
+
+def _first_bytes(server: socket.socket) -> bytes:
+    peer, _ = server.accept()
+    with peer:
+        peer.settimeout(20)
+        return peer.recv(4096)
