@@ -161,6 +161,8 @@ class Holder:
         self.prefetch = prefetch
         self.holds: dict[str, Hold] = {}
         self.draining = False
+        #: Round trips that fetched and settled.
+        self.turns = 0
         #: Held by whoever settles outside the event loop, while the pool drains.
         self.lock = threading.RLock()
         #: The thread that renews the leases, once there are any, and the intake in use.

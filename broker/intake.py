@@ -122,6 +122,7 @@ class Intake:
 
     def _send_turn(self, turn: Turn) -> None:
         self._turn = turn
+        self.holder.turns += 1
         try:
             connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
             connection.send_command(*turns.command(turn, lease_ms=self.lease_ms, epoch=self.holder.epoch))

@@ -120,3 +120,38 @@ def epoch_key(prefix: str = "") -> str:
 def mail_key(mail: str, prefix: str = "") -> str:
     """Name the ledger's entry of a mail."""
     return f"{prefix}millpond:mail:{{{mail}}}"
+
+
+def processes_key(prefix: str = "") -> str:
+    """Name the sorted set of worker processes by when they reported last."""
+    return f"{prefix}millpond:processes"
+
+
+def process_key(process: str, prefix: str = "") -> str:
+    """Name the last report of a worker process."""
+    return f"{prefix}millpond:process:{process}"
+
+
+def pools_key(prefix: str = "") -> str:
+    """Name the set of pools that ever reported."""
+    return f"{prefix}millpond:pools"
+
+
+def pool_totals_key(pool: str, prefix: str = "") -> str:
+    """Name the hash of what the processes of a pool have done since the pool was first used."""
+    return f"{prefix}millpond:pool:{pool}:totals"
+
+
+def samples_key(what: str, prefix: str = "") -> str:
+    """Name the stream of samples of `queue:<name>` or `pool:<name>`, over the last hour."""
+    return f"{prefix}millpond:samples:{what}"
+
+
+def sampling_key(prefix: str = "") -> str:
+    """Name the claim of whoever takes the next samples."""
+    return f"{prefix}millpond:sampling"
+
+
+def audit_key(prefix: str = "") -> str:
+    """Name the stream of what people changed."""
+    return f"{prefix}millpond:audit"

@@ -28,7 +28,7 @@ class Keeper:
     def __init__(self, holder: Holder, *, lease_ms: int, store: Store) -> None:
         self.holder = holder
         self.lease_ms = lease_ms
-        self._client = store.client
+        self.store = store
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="millpond-leases", daemon=True)
 
@@ -53,7 +53,7 @@ class Keeper:
         """Renew one lease; False when the server did not answer."""
         consumer, asked = hold.consumer, elapsed_seconds()
         try:
-            held = script("renew").run(self._client, hold.keys.all, (consumer, self.lease_ms))
+            held = script("renew").run(self.store.client, hold.keys.all, (consumer, self.lease_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
             return False

@@ -1,10 +1,13 @@
 """Read what a queue holds and what happened on it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from broker.connection import Store, clear_errors
 from broker.keys import QueueKeys, queues_key
+from broker.turns import due_ms
 
 
 @dataclass(frozen=True)
@@ -40,26 +43,45 @@ def now_ms(store: Store) -> int:
 
 def depth(store: Store, queue: str) -> Depth:
     """Return the depth of one queue, in two round trips."""
-    keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"looking at queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
-        for ready in keys.ready:
-            pipe.llen(ready)
-        pipe.zcard(keys.delayed).xlen(keys.dead).zrange(keys.consumers, 0, -1).hgetall(keys.counters).time()
-        *ready_lengths, delayed, dead, consumers, counters, (seconds, micros) = pipe.execute()
-        for consumer in consumers:
-            pipe.hlen(keys.held(consumer.decode()))
-        for ready in keys.ready:
-            pipe.lindex(ready, -1)
-        answers = pipe.execute()
-    held, heads = answers[: len(consumers)], answers[len(consumers) :]
+    return depths(store, [queue])[0]
+
+
+def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
+    """Return the depths of queues, in two round trips for all of them."""
+    keys = [QueueKeys(queue, store.prefix) for queue in queues]
+    looking = f"looking at queue {queues[0]!r}" if len(queues) == 1 else "looking at the queues"
+    with clear_errors(looking), store.client.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for each in keys:
+            for ready in each.ready:
+                pipe.llen(ready)
+            pipe.zcard(each.delayed).xlen(each.dead).hgetall(each.counters)
+            pipe.zrange(each.consumers, 0, -1, withscores=True)
+        (seconds, micros), *counted = pipe.execute()
+        consumers = counted[7::8]
+        for each, leases in zip(keys, consumers, strict=True):
+            for ready in each.ready:
+                pipe.lindex(ready, -1)
+            for consumer, _until in leases:
+                pipe.hlen(each.held(consumer.decode()))
+        looked = iter(pipe.execute())
+    now = seconds + micros / 1e6
+    return [
+        _depth(queue, counted[8 * n : 8 * n + 8], [next(looked) for _ in range(4 + len(leases))], now)
+        for n, (queue, leases) in enumerate(zip(queues, consumers, strict=True))
+    ]
+
+
+def _depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float) -> Depth:
+    *ready, delayed, dead, counters, leases = counted
     return Depth(
         queue=queue,
-        ready=sum(ready_lengths),
+        ready=sum(ready),
         delayed=delayed,
-        held=sum(held),
+        held=sum(looked[4:]),
         dead=dead,
-        consumers=len(consumers),
-        oldest_seconds=_oldest(heads, seconds + micros / 1e6),
+        consumers=sum(until >= now_seconds * 1000 for _consumer, until in leases),
+        oldest_seconds=_oldest(looked[:4], now_seconds),
         counters={name.decode(): int(float(value)) for name, value in counters.items()},
     )
 
@@ -70,9 +92,13 @@ def _oldest(heads: list[bytes | None], now_seconds: float) -> float | None:
 
 
 def sent_at_ms(message: bytes) -> int | None:
-    """Return when a message was sent, by the server's clock; None where it does not say."""
+    """Return since when a message waits, ms by the server's clock: since it was sent, or was due.
+
+    None where it does not say.
+    """
     try:
-        at = json.loads(message)["headers"]["millpond"]["at"]
-    except (ValueError, TypeError, KeyError):
+        headers = json.loads(message)["headers"]
+        at, due = headers["millpond"]["at"], due_ms(headers)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return at if isinstance(at, int) else None
+    return max(at, due or 0) if isinstance(at, int) else None

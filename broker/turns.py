@@ -109,6 +109,7 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
                 hold.settle(fetched.token, Settlement("delay", due_ms=due))
                 continue
             message["headers"]["eta"] = None
+            message["headers"]["millpond"]["due"] = due
             deliver(message, hold.queue)
         except (OSError, RedisError):
             # The connection broke before the message was passed on; unknown here, it goes back on resuming.

@@ -12,6 +12,7 @@ from broker.errors import BrokerError
 from broker.turns import buried
 from worker.grouping import Grouper
 from worker.handover import finish_writing, take_back
+from worker.meter import Meter
 from worker.reconnecting import connected
 from worker.request import PondRequest
 
@@ -27,6 +28,7 @@ class PondConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.grouper = Grouper()
+        self.meter = Meter()
         super().__init__(*args, **kwargs)
 
     # Connecting

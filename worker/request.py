@@ -7,6 +7,7 @@ lets the message go.
 
 import json
 import logging
+import time
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -19,6 +20,7 @@ from broker.holding import CANCELLED, GIVEN_BACK, HANDED_AGAIN, Holder, Settleme
 from broker.turns import buried
 from tasks.errors import BadContract, Cancelled
 from worker.grouping import Grouper, Words
+from worker.meter import Meter, State
 from worker.retrying import RetryAsSettlement
 
 logger = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ class PondRequest(Request):
     in_child = False
     #: Shared by the requests of this process; set by the strategy.
     grouper: Grouper
+    meter: Meter
+    measured = False
     #: It was given back or dropped: the holder knows it no more, and its body must not start.
     let_go = False
     acknowledged: bool
@@ -163,6 +167,7 @@ class PondRequest(Request):
         if self.acknowledged:
             return
         task_ready(self)
+        self._measure("lost")
         self._settle(HANDED_AGAIN)
         logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, exc_info.exception)
 
@@ -181,6 +186,7 @@ class PondRequest(Request):
         else:
             kept, shown = returned
             self.grouper.learn(self.name, seconds)
+            self._measure("succeeded", seconds)
             task_ready(self, successful=True)
             self._settle(_SUCCEEDED if kept is None else Settlement(detail=kept))
             self.send_event("task-succeeded", result=shown, runtime=seconds)
@@ -191,6 +197,7 @@ class PondRequest(Request):
         if isinstance(error, ExceptionWithTraceback):
             error = error.exc
         self._note(error, exc_info)
+        self._measure(_state_of(error))
         if isinstance(error, MemoryError):
             # Celery raises it again, in the main process, and with it ends a worker that is in good health.
             self._fail_of_memory(exc_info)
@@ -200,6 +207,7 @@ class PondRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Settle a task whose time limit ran out; its process is killed after this."""
         if not soft:
+            self._measure("failed")
             self.holder.note(
                 self.tag, buried("time limit", f"ran for more than {timeout} s, its hard time limit")
             )
@@ -244,6 +252,17 @@ class PondRequest(Request):
         self.send_event("task-failed", exception="MemoryError()", traceback=str(exc_info.traceback))
         logger.error("Task %s[%s] ran out of memory", self.name, self.id)
 
+    def _measure(self, state: State, seconds: float | None = None) -> None:
+        """Note how the run ended, how long the message had waited, and how long the body took."""
+        start = self.time_start
+        if start is None or self.measured:
+            return
+        self.measured = True
+        own = self._request_dict.get("millpond")
+        since = max(own.get("at") or 0, own.get("due") or 0) if own else 0
+        wait = start + (own["clock_ms"] - since) / 1000 if since else None
+        self.meter.ended.append((self.name, state, wait, time.time() - start if seconds is None else seconds))
+
     def _settle(self, settlement: Settlement) -> None:
         self.holder.note(self.tag, settlement)
         self.acknowledge()
@@ -267,3 +286,16 @@ class PondRequest(Request):
         """Describe the request for remote control, arguments always as they may be shown."""
         del safe
         return dict(super().info(safe=True))
+
+
+def _state_of(error: BaseException) -> State:
+    """Name how a run ended that raised this."""
+    match error:
+        case Retry():
+            return "retried"
+        case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
+            return "lost"
+        case Cancelled():
+            return "cancelled"
+        case _:
+            return "failed"

@@ -44,7 +44,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
             connection_errors=consumer.connection_errors,
             **makes,
         )
-        request.grouper = consumer.grouper
+        request.grouper, request.meter = consumer.grouper, consumer.meter
         if hides and contract is not None:
             _hide(request, contract)
         if request.eta is not None and _is_later(message, request.eta):

@@ -1,0 +1,17 @@
+-- Take in the report of a worker process.
+--
+-- KEYS  1 the process's report   2 sorted set of processes by their last report   3 totals of its pool
+--       4 set of pools   5 claim of whoever samples
+-- ARGV  1 process   2 report (JSON)   3 ms the report is kept   4 pool   5 ms between two samples
+--       then in turn a field of the totals and what to add to it
+-- Returns 1 when the caller is to take the next samples, else 0.
+--
+-- The report and what it adds to the totals are taken in together or not at all.
+
+local now = now_ms()
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - tonumber(ARGV[3])))
+redis.call('SADD', KEYS[4], ARGV[4])
+for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1]) end
+return redis.call('SET', KEYS[5], ARGV[1], 'NX', 'PX', ARGV[5]) and 1 or 0
