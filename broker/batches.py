@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
+from broker import following
 from broker.connection import Store, clear_errors
 from broker.errors import UnknownBatch
 from broker.keys import batch_key, batches_key
+from broker.messages import Outgoing
 from broker.scripts import script
 
 State = Literal["succeeded", "failed", "cancelled", "expired"]
 
-_TIMES = ("closed_at", "completed_at", "cancelled_at")
+_TIMES = ("closed_at", "completed_at", "cancelled_at", "fed_at")
+
+#: What is counted in a batch: what was sent, and how it ended.
+COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
+
+#: Records read in one round trip.
+_PAGE = 100
 
 #: How long a finished batch and its results are kept.
 KEEP_MS = 7 * 24 * 3600 * 1000
@@ -45,6 +53,9 @@ class Summary:
     completed_at_ms: int | None
     cancelled_at_ms: int | None
     description: str
+    #: When something was last sent into it, and the id of the task that follows it (`then`).
+    fed_at_ms: int | None = None
+    then_id: str | None = None
 
     @property
     def settled(self) -> int:
@@ -77,13 +88,25 @@ class Result:
     position: str
 
 
-def open_batch(store: Store, *, description: str = "", keep_ms: int = KEEP_MS) -> str:
-    """Open a batch and return its id."""
-    batch = str(uuid4())
+def open_batch(
+    store: Store,
+    *,
+    id: str | None = None,
+    description: str = "",
+    keep_ms: int = KEEP_MS,
+    then: Outgoing | None = None,
+) -> str:
+    """Open a batch and return its id.
+
+    `then`, composed by `broker.following`, is sent once, by the script that completes the batch.
+    """
+    batch = id or str(uuid4())
     with clear_errors("opening a batch"):
         now_ms = _now_ms(store)
         with store.client.pipeline() as pipe:
-            record = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            record: dict[str, Any] = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            if then is not None:
+                record |= following.record(then, store.prefix)
             pipe.hset(batch_key(batch, store.prefix), mapping=record)
             pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
             pipe.zadd(batches_key(store.prefix), {batch: now_ms})
@@ -105,19 +128,20 @@ def summary(store: Store, batch: str) -> Summary:
         raw = store.client.hgetall(batch_key(batch, store.prefix))
     if not raw:
         raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
-    found = {name.decode(): value.decode() for name, value in raw.items()}
-    counts = {
-        name: int(found.get(name, 0)) for name in ("sent", "succeeded", "failed", "cancelled", "expired")
-    }
-    times = {name: int(found[name]) if name in found else None for name in _TIMES}
+    return _summary(batch, raw)
+
+
+def _summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
+    found = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
+    counts = {name: int(found.get(name, 0)) for name in COUNTS}
+    times: dict[str, Any] = {f"{name}_ms": int(found[name]) if name in found else None for name in _TIMES}
     return Summary(
         id=batch,
         opened_at_ms=int(found["opened_at"]),
         description=found.get("description", ""),
-        closed_at_ms=times["closed_at"],
-        completed_at_ms=times["completed_at"],
-        cancelled_at_ms=times["cancelled_at"],
+        then_id=found.get("then_id"),
         **counts,
+        **times,
     )
 
 
@@ -135,15 +159,23 @@ def results(
     return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
 
 
-def recent(store: Store, *, limit: int = 100) -> Iterator[Summary]:
-    """Yield the batches opened last, the newest first."""
-    with clear_errors("listing the batches"):
-        ids = store.client.zrevrange(batches_key(store.prefix), 0, limit - 1)
-    for batch in ids:
-        try:
-            yield summary(store, batch.decode())
-        except UnknownBatch:
-            continue
+def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
+    """Yield the batches opened last, the newest first; of those that nobody has closed, with `still_open`."""
+    yielded, at = 0, 0
+    while yielded < limit:
+        with clear_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
+            ids = store.client.zrevrange(batches_key(store.prefix), at, at + _PAGE - 1)
+            for batch in ids:
+                pipe.hgetall(batch_key(batch.decode(), store.prefix))
+            records = pipe.execute()
+        for batch, raw in zip(ids, records, strict=True):
+            # A record that has expired has left its name behind.
+            if raw and yielded < limit and not (still_open and b"closed_at" in raw):
+                yielded += 1
+                yield _summary(batch.decode(), raw)
+        if len(ids) < _PAGE:
+            return
+        at += _PAGE
 
 
 def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:

@@ -1,8 +1,8 @@
 """Compose messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
 
 Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the
-server's clock) and its `batch`. Source: Celery's documentation, "Message Protocol", version 2; kombu's
-virtual transports.
+server's clock), its `batch`, and the batch that it follows (`after`). Source: Celery's documentation,
+"Message Protocol", version 2; kombu's virtual transports.
 """
 
 import json
@@ -54,6 +54,7 @@ def compose(
     expires_ms: int | None = None,
     time_limits: tuple[float | None, float | None] = (None, None),
     batch: str | None = None,
+    after: Mapping[str, Any] | None = None,
     claim: str | None = None,
     claim_ms: int = 0,
     retries: int = 0,
@@ -63,13 +64,16 @@ def compose(
     """Compose one message.
 
     `kwargs` must be JSON; `shown` is what may be shown of them (default: all). Times are ms since the
-    epoch, by the server's clock. `time_limits` are (hard, soft) seconds.
+    epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` tells of the batch that
+    the task follows.
     """
     id = id or str(uuid4())
     body = json.dumps([args, kwargs, _EMBED], separators=(",", ":")).encode()
     own: dict[str, Any] = {"at": sent_at_ms}
     if batch is not None:
         own["batch"] = batch
+    if after is not None:
+        own["after"] = after
     headers = {
         "lang": "py",
         "task": kind,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 from broker import batches, cancelling
 from broker.batches import Summary
@@ -15,7 +16,7 @@ from broker.cancelling import Cancellation
 from broker.connection import connect
 from producer.batch import Batch
 from producer.clock import ServerClock
-from producer.message import Message, Sendable
+from producer.message import Message, Sendable, following
 from producer.outcomes import Refused, Sent, Tally
 from producer.queues import Queues
 from producer.sending import Sender
@@ -119,9 +120,15 @@ class Client:
             batch=batch.id if isinstance(batch, Batch) else batch,
         )
 
-    def batch(self, description: str = "") -> Batch:
-        """Open a batch; used with `with`, it is closed at the end."""
-        return Batch(self, batches.open_batch(self.store, description=description))
+    def batch(self, description: str = "", *, then: "Sendable | Message | None" = None) -> Batch:
+        """Open a batch; used with `with`, it is closed at the end.
+
+        `then` is sent exactly once, as soon as the batch is complete, however its tasks ended; its body finds
+        the counts in `context.batch_summary`. Raises `BadContract`, `UnknownQueue`.
+        """
+        id = str(uuid4())
+        follower = None if then is None else self._sender.follower(following(then), id, description)
+        return Batch(self, batches.open_batch(self.store, id=id, description=description, then=follower))
 
     def open_batch(self, id: str) -> Batch:
         """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""
@@ -132,9 +139,13 @@ class Client:
         """Cancel a task by its id; returns when every worker that may hold it has confirmed."""
         return cancelling.cancel_task(self.store, id)
 
-    def batches(self, limit: int = 100) -> Iterator[Summary]:
-        """Yield the summaries of the batches opened last, the newest first."""
-        return batches.recent(self.store, limit=limit)
+    def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
+        """Yield the summaries of the batches opened last, the newest first.
+
+        With `still_open`, of those that nobody has closed: `fed_at_ms` tells how long ago their producer was
+        last heard of.
+        """
+        return batches.recent(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""

@@ -56,6 +56,18 @@ class Message:
                 raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
 
 
+def following(what: Sendable | Message) -> Message:
+    """Return what is to follow a batch as a message; it is sent when the batch completes, and not else."""
+    message = what if isinstance(what, Message) else Message(what)
+    for name in ("delay", "at", "expires", "once"):
+        if getattr(message, name) is not None:
+            raise ValueError(
+                f"then= takes no {name}: the task is sent once, as soon as the batch is complete. "
+                "Let its body send what shall come later"
+            )
+    return message
+
+
 def contract_from(item: Sendable) -> Contract:
     """Return the contract itself, or the one that a kind and its fields make.
 
@@ -70,8 +82,16 @@ def contract_from(item: Sendable) -> Contract:
         raise explain(error, what=kind) from None
 
 
-def outgoing(message: Message, contract: Contract, *, queue: str, now_ms: int, batch: str | None) -> Outgoing:
-    """Compose a message.
+def outgoing(
+    message: Message,
+    contract: Contract,
+    *,
+    queue: str,
+    now_ms: int,
+    batch: str | None = None,
+    after: Mapping[str, Any] | None = None,
+) -> Outgoing:
+    """Compose a message; `after` tells of the batch that it follows.
 
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
@@ -88,6 +108,7 @@ def outgoing(message: Message, contract: Contract, *, queue: str, now_ms: int, b
         due_ms=_moment(message.delay if message.at is None else message.at, now_ms),
         expires_ms=_moment(message.expires, now_ms),
         batch=batch,
+        after=after,
         claim=message.once,
         claim_ms=0 if message.once is None else claim_for // _MS,
     )

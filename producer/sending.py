@@ -13,6 +13,7 @@ from itertools import groupby
 from broker import status
 from broker.connection import Store
 from broker.errors import BatchClosed, BrokerError, QueueFull
+from broker.following import UNKNOWN, after
 from broker.messages import Outgoing
 from broker.publishing import Closed, Duplicate, Full, Outcome, Taken
 from producer.backpressure import MOST_AT_ONCE, Pace, offer
@@ -51,6 +52,14 @@ class Sender:
                 age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
                 for message, answer in zip(same, answers, strict=True):
                     yield _outcome(message, answer, age)
+
+    def follower(self, message: Message, batch: str, description: str) -> Outgoing:
+        """Compose the task that follows a batch; its time and the batch's counts are filled in later."""
+        contract = contract_from(message.contract)
+        queue = message.queue or contract.queue
+        self.queues.overflow(queue)
+        told = after(batch, description)
+        return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         contract = contract_from(message.contract)

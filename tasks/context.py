@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.errors import Cancelled
+
+if TYPE_CHECKING:
+    from broker.batches import Summary
 
 
 def _never() -> bool:
@@ -30,6 +33,8 @@ class Context:
     batch: str | None = None
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
+    #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
+    batch_summary: "Summary | None" = None
     #: What a body that sends further tasks sends them by; None where nothing lets it.
     outbox: Any = field(default=None, repr=False)
 

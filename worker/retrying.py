@@ -53,6 +53,7 @@ def retry_after(task: Task, body: Body, kwargs: dict[str, Any], cause: Exception
         due_ms=due_ms,
         time_limits=tuple(request.timelimit or (None, None)),
         batch=own.get("batch"),
+        after=own.get("after"),
         retries=request.retries + 1,
         root_id=request.root_id,
         parent_id=request.parent_id,

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, Task
 from pydantic import BaseModel, ValidationError
 
+from broker.following import summary_after
 from tasks.bodies import Body
 from tasks.context import Context
 from tasks.contracts import explain
@@ -74,4 +75,5 @@ def context_of(task: Task, body: Body) -> Context:
         deliveries=1 + int(own.get("deliveries", 0)),
         batch=own.get("batch"),
         clock_ms=int(own.get("clock_ms", 0)),
+        batch_summary=summary_after(own.get("after")),
     )

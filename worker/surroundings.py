@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 
+from broker.batches import Summary
 from broker.cancelling import cancelled
 from broker.connection import Store, connect
 from broker.errors import BrokerError
@@ -130,7 +131,14 @@ class Outbox:
 
 
 def context(
-    *, id: str, kind: str, retries: int, deliveries: int, batch: str | None, clock_ms: int
+    *,
+    id: str,
+    kind: str,
+    retries: int,
+    deliveries: int,
+    batch: str | None,
+    clock_ms: int,
+    batch_summary: Summary | None = None,
 ) -> Context:
     """Make the context of a task that is about to run.
 
@@ -151,4 +159,5 @@ def context(
         is_cancelled=is_cancelled,
         report=Progress(id),
         outbox=Outbox(id, clock_ms),
+        batch_summary=batch_summary,
     )

@@ -84,28 +84,51 @@ local function headers_of(message)
   return decoded.headers, type(own) == 'table' and own or {}
 end
 
--- Settle one task of a batch: count it, stream its outcome, and send what was to follow a finished batch.
-local function finish_batch_if_done(batch, now)
-  local b = redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'then', 'then_key', 'keep_ms')
-  if not b[1] or b[2] or tonumber(b[3] or 0) ~= tonumber(b[4] or 0) then return end
-  redis.call('HSET', batch, 'completed_at', now)
-  if b[5] then
-    local c = redis.call('HMGET', batch, 'sent', 'succeeded', 'failed', 'cancelled', 'expired')
-    local summary = string.format('%d,%d,%d,%d,%d', c[1] or 0, c[2] or 0, c[3] or 0, c[4] or 0, c[5] or 0)
-    local message = string.gsub(b[5], '%[%-1%]', '[' .. summary .. ']', 1)
-    redis.call('LPUSH', b[6], message)
-  end
-  if b[7] then
-    redis.call('PEXPIRE', batch, b[7])
-    redis.call('PEXPIRE', batch .. ':results', b[7])
-  end
+-- How long the record of a batch that is never finished is kept after it was last fed.
+local UNFINISHED_MS = 30 * 24 * 3600 * 1000
+
+local function keep_batch(batch, ms)
+  redis.call('PEXPIRE', batch, ms)
+  redis.call('PEXPIRE', batch .. ':results', ms)
 end
 
+-- Write a value over a placeholder. With its quotes it stands in no string of the JSON, so it is found where it is meant.
+local function fill(message, name, value)
+  local from, to = string.find(message, '"' .. name .. '":-1', 1, true)
+  if not from then return message end
+  return string.sub(message, 1, to - 2) .. value .. string.sub(message, to + 1)
+end
+
+-- Send the task that follows a batch, with the batch's counts. Once: a batch that is completed again after a requeue has
+-- sent it. Its queue's bound does not hold it up.
+local function send_then(batch, now)
+  local t = redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at')
+  if not t[1] or t[5] then return end
+  redis.call('HSET', batch, 'then_sent_at', now)
+  local counts = redis.call('HMGET', batch, 'sent', 'succeeded', 'failed', 'cancelled', 'expired', 'opened_at',
+    'closed_at', 'completed_at', 'cancelled_at')
+  for i = 1, 9 do counts[i] = counts[i] or 0 end
+  redis.call('LPUSH', t[2], fill(fill(t[1], 'at', now), 'counts', '[' .. table.concat(counts, ',') .. ']'))
+  redis.call('HINCRBY', t[4], 'published', 1)
+  if redis.call('LLEN', t[3]) == 0 then redis.call('LPUSH', t[3], 1) end
+  redis.call('PEXPIRE', t[3], 60000)
+end
+
+local function finish_batch_if_done(batch, now)
+  local b = redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'keep_ms')
+  if not b[1] or b[2] or tonumber(b[3] or 0) ~= tonumber(b[4] or 0) then return end
+  redis.call('HSET', batch, 'completed_at', now)
+  send_then(batch, now)
+  if b[5] then keep_batch(batch, b[5]) end
+end
+
+-- Settle one task of a batch: count it, stream its outcome, and finish the batch with its last.
 local function record(batch, id, state, detail, now)
   if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
   redis.call('HINCRBY', batch, state, 1)
-  redis.call('HINCRBY', batch, 'settled', 1)
+  local settled = redis.call('HINCRBY', batch, 'settled', 1)
   redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail)
+  if settled == 1 then redis.call('PEXPIRE', batch .. ':results', UNFINISHED_MS) end
   finish_batch_if_done(batch, now)
 end
 

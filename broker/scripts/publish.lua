@@ -79,7 +79,11 @@ flush()
 local refused = #answers - 3 - taken
 if taken > 0 then
   count('published', taken)
-  if batch ~= '' then redis.call('HINCRBY', batch, 'sent', taken) end
+  if batch ~= '' then
+    redis.call('HINCRBY', batch, 'sent', taken)
+    redis.call('HSET', batch, 'fed_at', now)
+    keep_batch(batch, UNFINISHED_MS)
+  end
   if ready > (tonumber(redis.call('HGET', KEYS[COUNTERS], 'high_water') or 0)) then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
   end

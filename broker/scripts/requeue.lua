@@ -1,8 +1,9 @@
 -- Send a dead letter again: the same message joins the back of its queue, with no deliveries counted.
 --
--- KEYS  the queue's twelve (see _common.lua)
+-- KEYS  the queue's fifteen (see _common.lua)
 -- ARGV  1 id of the dead letter   2 key prefix
--- Returns 1, or 0 when there is no such dead letter (any more).
+-- Returns 1, 0 when there is no such dead letter (any more), or the id of the task that holds the name under which it
+--       was sent once: then it stays.
 --
 -- The message leaves the dead letters in the step that puts it on its queue. In its batch it counts as not settled again.
 
@@ -12,8 +13,13 @@ local fields = {}
 for i = 1, #found[1][2], 2 do fields[found[1][2][i]] = found[1][2][i + 1] end
 local message = fields.message
 
-redis.call('XDEL', KEYS[DEAD], ARGV[1])
 local headers, own = headers_of(message)
+if type(own.once) == 'string' then
+  local owner = redis.call('GET', KEYS[CLAIMS] .. own.once)
+  if owner and owner ~= headers.id then return owner end
+  redis.call('SET', KEYS[CLAIMS] .. own.once, headers.id, 'PX', CLAIM_KEPT_MS)
+end
+redis.call('XDEL', KEYS[DEAD], ARGV[1])
 redis.call('LPUSH', KEYS[READY + tonumber(fields.step or 0)], message)
 count('requeued', 1)
 if type(own.batch) == 'string' then
@@ -22,8 +28,7 @@ if type(own.batch) == 'string' then
     redis.call('HINCRBY', batch, 'failed', -1)
     redis.call('HINCRBY', batch, 'settled', -1)
     redis.call('HDEL', batch, 'completed_at')
-    redis.call('PERSIST', batch)
-    redis.call('PERSIST', batch .. ':results')
+    keep_batch(batch, UNFINISHED_MS)
   end
 end
 wake(1)

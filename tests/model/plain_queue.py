@@ -37,6 +37,8 @@ class Batch:
 
     closed: bool = False
     completed: bool = False
+    #: The task that follows it was sent, with these counts.
+    followed: dict[str, int] | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
 
@@ -157,6 +159,7 @@ class PlainQueue:
     def _finish(self, batch: Batch) -> None:
         if batch.closed and batch.counts["sent"] == batch.counts["settled"]:
             batch.completed = True
+            batch.followed = batch.followed or dict(batch.counts)
 
     def _put_back(self, step: int, message: str) -> None:
         self.ready[step].appendleft(message)

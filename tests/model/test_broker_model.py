@@ -1,5 +1,6 @@
 """The scripts against a plain model, step by step, on a real server whose clock the test moves."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from plain_queue import STEPS, Batch, New, PlainQueue, Settled
 from seen_queue import Seen, look, text
 
 import broker.scripts
-from broker import batches, dead, limits, publishing, turns
+from broker import batches, dead, following, limits, publishing, turns
 from broker.connection import Store
 from broker.holding import Hold, Settlement, Turn
 from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
@@ -129,7 +130,10 @@ class Mill(RuleBasedStateMachine):
     @rule()
     def open_batch(self) -> None:
         if len(self.batches) < 3:
-            self.batches.append(batches.open_batch(self.store))
+            id = str(uuid4())
+            told = following.after(id, "of the model")
+            then = compose("model.then", {"of": id}, queue=id, sent_at_ms=following.UNKNOWN, after=told)
+            self.batches.append(batches.open_batch(self.store, id=id, then=then))
             self.plain.batches[self.batches[-1]] = Batch()
 
     @rule(batch=st.integers(0, 2))
@@ -274,6 +278,19 @@ class Mill(RuleBasedStateMachine):
             names = ("sent", "settled", "succeeded", "failed", "cancelled", "expired")
             assert {name: int(found.get(name, 0)) for name in names} == {n: plain.counts[n] for n in names}
             assert ("closed_at" in found, "completed_at" in found) == (plain.closed, plain.completed)
+            self._is_followed_once(batch, plain)
+
+    def _is_followed_once(self, batch: str, plain: Batch) -> None:
+        """The task that follows a batch is on its queue once the batch was complete, and once only."""
+        sent = self.store.client.lrange(self.store.prefix + batch, 0, -1)
+        assert len(sent) == (plain.followed is not None)
+        for message in sent:
+            summary = following.summary_after(json.loads(message)["headers"]["millpond"]["after"])
+            assert summary is not None
+            assert summary.id == batch
+            assert {name: getattr(summary, name) for name in batches.COUNTS} == {
+                name: (plain.followed or {}).get(name, 0) for name in batches.COUNTS
+            }
 
 
 def _word(outcome: publishing.Outcome) -> str:

@@ -1,0 +1,38 @@
+"""Take messages off a queue and settle them, step by step, as a worker process does in its turns."""
+
+from broker import turns
+from broker.connection import Store
+from broker.holding import Holder, Settlement, Turn
+from broker.keys import QueueKeys
+
+LEASE_MS = 60_000
+
+
+class Hand:
+    """Be one consumer of a queue."""
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self.store = store
+        self.holder = Holder()
+        self.hold = self.holder.hold(QueueKeys(queue, store.prefix))
+
+    def turn(self, credit: int = 0) -> None:
+        """Settle what was finished and fetch at most `credit` messages."""
+        turn = Turn(self.hold, credit, credit, self.hold.settlements(100))
+        reply = turns.call(self.store, turn, lease_ms=LEASE_MS)
+        turns.accept(self.hold, reply, lambda *_: None)
+
+    def take(self, count: int = 1) -> list[str]:
+        """Fetch messages and return the tokens of all that is held."""
+        self.turn(count)
+        return list(self.hold.held)
+
+    def end(self, settlement: Settlement, count: int = 100) -> None:
+        """Settle so many of the messages held."""
+        for token in list(self.hold.held)[:count]:
+            self.hold.settle(token, settlement)
+        self.turn()
+
+    def lose_lease(self) -> None:
+        """Let the lease run out, as a frozen process does."""
+        self.store.client.zadd(self.hold.keys.consumers, {self.hold.consumer: 1})

@@ -1,0 +1,122 @@
+"""The task that follows a batch: sent once, by whatever completes the batch, with its counts."""
+
+import json
+
+import pytest
+from by_hand import Hand
+
+from broker import batches, cancelling, dead
+from broker.batches import Summary
+from broker.connection import Store
+from broker.following import summary_after
+from broker.holding import CANCELLED, DONE, Settlement
+from broker.turns import buried
+from producer.batch import Batch
+from producer.client import Client
+from producer.message import Message
+from tasks.errors import UnknownKind, UnknownQueue
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+FAILED = buried("FinalError", "it failed")
+
+
+@pytest.fixture
+def client(store: Store, url: str) -> Client:
+    """Return a client of the store's server."""
+    return Client(url, settings=Settings(key_prefix=store.prefix))
+
+
+def filled(client: Client, count: int) -> Batch:
+    """Return a closed batch of so many squares, which a square follows on the queue `email`."""
+    with client.batch("seven [-1]", then=Message(Square(n=7), queue="email", priority=3)) as batch:
+        batch.submit_many(Square(n=n) for n in range(count))
+    return batch
+
+
+def followers(store: Store) -> list[Summary]:
+    """Return what the tasks on the queue `email` were told of their batches."""
+    hand = Hand(store, "email")
+    raw = store.client.lrange(hand.hold.keys.ready[1], 0, -1)
+    told = [json.loads(message)["headers"]["millpond"] for message in raw]
+    assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
+    return [summary for own in told if (summary := summary_after(own["after"]))]
+
+
+def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:
+    """Not before the last task has ended, and then with how all of them did."""
+    batch, hand = filled(client, 4), Hand(store, "default")
+    hand.take(4)
+    for settlement in (DONE, FAILED, Settlement(state="expired")):
+        hand.end(settlement, 1)
+        assert followers(store) == []
+    hand.end(DONE)
+    (summary,) = followers(store)
+    now = batch.summary()
+    assert (summary.id, summary.description) == (batch.id, "seven [-1]")
+    assert [getattr(summary, name) for name in batches.COUNTS] == [4, 2, 1, 0, 1]
+    assert (summary.closed_at_ms, summary.completed_at_ms) == (now.closed_at_ms, now.completed_at_ms)
+    assert summary.cancelled_at_ms is None
+
+
+def test_an_empty_batch_is_followed_when_it_is_closed(client: Client, store: Store) -> None:
+    """A producer that found nothing to send still has its batch followed, once however often it closes."""
+    batch = filled(client, 0)
+    batch.close()
+    assert [summary.sent for summary in followers(store)] == [0]
+
+
+def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store) -> None:
+    """What follows a cancelled batch is told when it was cancelled, and how much had been done."""
+    with client.batch(then=Message(Square(n=7), queue="email", priority=3)) as batch:
+        batch.submit_many(Square(n=n) for n in range(2))
+        hand = Hand(store, "default")
+        hand.take(2)
+        hand.end(DONE, 1)
+        cancelling.cancel_batch(store, batch.id, patience_seconds=0)
+    hand.end(CANCELLED)
+    (summary,) = followers(store)
+    assert (summary.succeeded, summary.cancelled) == (1, 1)
+    assert summary.cancelled_at_ms == batch.summary().cancelled_at_ms
+
+
+def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, store: Store) -> None:
+    """A dead letter sent again after the batch was complete counts anew; what followed has been sent."""
+    batch, hand = filled(client, 2), Hand(store, "default")
+    hand.take(2)
+    hand.end(DONE, 1)
+    hand.end(FAILED)
+    assert [summary.failed for summary in followers(store)] == [1]
+    (letter,) = dead.letters(store, "default")
+    assert dead.requeue(store, "default", letter.id)
+    assert not batch.summary().complete
+    hand.take(1)
+    hand.end(DONE)
+    summary = batch.summary()
+    assert (summary.complete, summary.succeeded, summary.failed) == (True, 2, 0)
+    assert len(followers(store)) == 1
+
+
+def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None:
+    """Of two consumers that finish the same delivery, one whose lease ran out, one counts."""
+    batch, frozen, other = filled(client, 1), Hand(store, "default"), Hand(store, "default")
+    frozen.take(1)
+    frozen.lose_lease()
+    other.turn()  # finds the lease that ran out
+    assert other.take(1)
+    frozen.end(DONE)
+    assert batch.summary().succeeded == 0
+    other.end(DONE)
+    assert (batch.summary().succeeded, batch.summary().complete) == (1, True)
+    assert len(followers(store)) == 1
+
+
+def test_what_cannot_follow_is_refused_before_the_batch_is_opened(client: Client) -> None:
+    """A kind or queue that nobody knows, and a time, are refused in one line; no batch is left behind."""
+    with pytest.raises(UnknownKind, match=r"no\.such"):
+        client.batch(then=("no.such", {}))
+    with pytest.raises(UnknownQueue, match="nowhere"):
+        client.batch(then=Message(Square(n=1), queue="nowhere"))
+    with pytest.raises(ValueError, match=r"then= takes no once"):
+        client.batch(then=Message(Square(n=1), once="x"))
+    assert list(client.batches()) == []
