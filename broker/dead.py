@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.connection import Store, clear_errors
+from broker.errors import BrokerError
 from broker.keys import QueueKeys
 from broker.scripts import script
 
@@ -63,30 +64,38 @@ def letters(
     task_id: str | None = None,
     since_ms: int | None = None,
     until_ms: int | None = None,
+    newest_first: bool = False,
 ) -> Iterator[DeadLetter]:
-    """Yield the dead letters of a queue, the oldest first, in constant memory.
+    """Yield the dead letters of a queue, the oldest first unless told, in constant memory.
 
     Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the
     server's clock).
     """
-    keys = QueueKeys(queue, store.prefix)
-    start, end = str(since_ms or "-"), str(until_ms or "+")
+    for entry, fields in _entries(store, queue, str(since_ms or "-"), str(until_ms or "+"), newest_first):
+        letter = _letter(queue, entry.decode(), fields)
+        if (
+            (kind is None or letter.kind == kind)
+            and (task_id is None or letter.task_id == task_id)
+            and (reason is None or reason in letter.reason or reason in str(letter.detail.get("error", "")))
+        ):
+            yield letter
+
+
+def _entries(
+    store: Store, queue: str, start: str, end: str, newest_first: bool
+) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    key = QueueKeys(queue, store.prefix).dead
     while True:
         with clear_errors(f"reading the dead letters of {queue!r}"):
-            page = store.client.xrange(keys.dead, min=start, max=end, count=PAGE)
-        for entry, fields in page:
-            letter = _letter(queue, entry.decode(), fields)
-            if (
-                (kind is None or letter.kind == kind)
-                and (task_id is None or letter.task_id == task_id)
-                and (
-                    reason is None or reason in letter.reason or reason in str(letter.detail.get("error", ""))
-                )
-            ):
-                yield letter
+            if newest_first:
+                page = store.client.xrevrange(key, max=end, min=start, count=PAGE)
+            else:
+                page = store.client.xrange(key, min=start, max=end, count=PAGE)
+        yield from page
         if len(page) < PAGE:
             return
-        start = "(" + page[-1][0].decode()
+        behind = "(" + page[-1][0].decode()
+        start, end = (start, behind) if newest_first else (behind, end)
 
 
 def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
@@ -100,11 +109,18 @@ def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 def requeue(store: Store, queue: str, id: str) -> bool:
     """Send a dead letter again; False when it is not there any more.
 
-    One step on the server: it is never in both places.
+    One step on the server: it is never in both places. Raises `BrokerError` when another task goes by now
+    by the name under which this one was sent once.
     """
     keys = QueueKeys(queue, store.prefix)
     with clear_errors(f"requeueing dead letter {id}"):
-        return bool(script("requeue").run(store.client, keys.all, (id, store.prefix)))
+        answer = script("requeue").run(store.client, keys.all, (id, store.prefix))
+    if isinstance(answer, bytes):
+        raise BrokerError(
+            f"dead letter {id} was sent once under a name that task {answer.decode()} has now: "
+            "requeue it when that task has ended"
+        )
+    return bool(answer)
 
 
 def purge(store: Store, queue: str, id: str) -> bool:

@@ -57,6 +57,8 @@ class Held:
     id: str
     batch: str
     lost: bool = False
+    #: The name under which the task was sent once, where that ends with the task.
+    claim: str = ""
 
 
 @dataclass
@@ -97,9 +99,9 @@ class Hold:
         """
         return min(self.clocks, default=0)
 
-    def take(self, token: str, *, id: str, batch: str | None) -> None:
+    def take(self, token: str, *, id: str, batch: str | None, claim: str = "") -> None:
         """Note a message that was fetched."""
-        self.held[token] = Held(id, batch_key(batch, self.keys.prefix))
+        self.held[token] = Held(id, batch_key(batch, self.keys.prefix), claim=claim)
 
     def settle(self, token: str, settlement: Settlement) -> bool:
         """Queue a settlement to be sent.

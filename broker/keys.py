@@ -35,9 +35,9 @@ class QueueKeys:
 
     @cached_property
     def all(self) -> tuple[str, ...]:
-        """Name the twelve keys that every script takes, in the order of scripts/_common.lua."""
+        """Name the fifteen keys that every script takes, in the order of scripts/_common.lua."""
         beside = ("delayed", "dead", "consumers", "deliveries", "limits", "counters", "wake", "held:")
-        return (*self.ready, *map(self._own, beside))
+        return (*self.ready, *map(self._own, (*beside, "line", "once:", "pace")))
 
     @cached_property
     def bucket(self) -> str:
@@ -79,9 +79,18 @@ class QueueKeys:
         return self._own("held:") + consumer
 
     @cached_property
-    def claims(self) -> str:
-        """Name what stands before the claims of messages sent once."""
-        return self._own("once:")
+    def line(self) -> str:
+        """Name the sorted set of producers that wait for room."""
+        return self._own("line")
+
+    def room(self, ticket: str) -> str:
+        """Name the list on which a producer sleeps that waits for room."""
+        return self._own("line:room:") + ticket
+
+    @cached_property
+    def pace(self) -> str:
+        """Name the hash of what was measured of the pool's speed."""
+        return self._own("pace")
 
 
 def batch_key(batch: str | None, prefix: str = "") -> str:

@@ -26,8 +26,9 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 class Outgoing:
     """Hold a message ready to be published, and what the publish script must know of it.
 
-    `due_ms` is the server's time from which it may run (None: now). `claim` is the name under which it
-    is sent only once, for `claim_ms`. `payload` is what stock Celery would have put on the queue.
+    `due_ms` is the server's time from which it may run (None: now), `deadline_ms` that by which it must
+    have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as
+    the task lives (0). `payload` is what stock Celery would have put on the queue.
     """
 
     queue: str
@@ -38,6 +39,7 @@ class Outgoing:
     batch: str | None = None
     claim: str | None = None
     claim_ms: int = 0
+    deadline_ms: int | None = None
 
 
 def compose(
@@ -57,6 +59,7 @@ def compose(
     after: Mapping[str, Any] | None = None,
     claim: str | None = None,
     claim_ms: int = 0,
+    deadline_ms: int | None = None,
     retries: int = 0,
     root_id: str | None = None,
     parent_id: str | None = None,
@@ -74,6 +77,8 @@ def compose(
         own["batch"] = batch
     if after is not None:
         own["after"] = after
+    if claim is not None and not claim_ms:
+        own["once"] = claim
     headers = {
         "lang": "py",
         "task": kind,
@@ -115,7 +120,7 @@ def compose(
         },
         separators=(",", ":"),
     )
-    return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms)
+    return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
 def _iso(ms: int | None) -> str | None:

@@ -1,6 +1,6 @@
 """Put messages on their queues: the one write path, for one message as for a million.
 
-Each chunk is one call of `publish.lua`, which looks at the bound, takes the claims and wakes a consumer,
+Each chunk is one call of `publish.lua`, which takes the claims, looks at the bound and wakes a consumer,
 atomically; chunks of different queues go out in one pipeline.
 """
 
@@ -16,7 +16,7 @@ from broker.messages import Outgoing
 from broker.scripts import script
 
 #: `exempt` is for what the pool sends itself: a retry must never wait for room in its own queue.
-Policy = Literal["block", "reject", "shed", "exempt"]
+Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]
 
 #: Messages a call, and bytes a call: a script must stay short, for nothing else runs on the server meanwhile.
 CHUNK_MESSAGES = 200
@@ -40,12 +40,35 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """The queue is at its bound; this message was not taken."""
+    """The queue is at its bound; this message was not taken.
+
+    The pool clears `per_second` messages (None: not measured). `delayed`: what is full is what waits for
+    its time.
+    """
 
     id: str
     queue: str
     bound: int
     depth: int
+    per_second: float | None = None
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The message could not start by its deadline, for the pool gets to it in `wait_ms`; it was not taken."""
+
+    id: str
+    queue: str
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The queue is at its bound; the caller holds this message, by its token, and is to run it."""
+
+    id: str
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +79,29 @@ class Closed:
     batch: str
 
 
-Outcome = Taken | Duplicate | Full | Closed
+Outcome = Taken | Duplicate | Full | Closed | Late | Given
 
 
-def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject") -> list[Outcome]:
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Say who publishes, where that matters.
+
+    `ticket` is a producer's place in the line for room, `stays` whether it waits on when not everything
+    fits. `consumer` is who runs under `caller_runs` what does not fit, with a lease of `lease_ms`.
+    """
+
+    ticket: str = ""
+    stays: bool = False
+    consumer: str = ""
+    lease_ms: int = 0
+
+
+NOBODY = Caller()
+
+
+def publish(
+    store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject", caller: Caller = NOBODY
+) -> list[Outcome]:
     """Publish messages and return an outcome for each, in their order.
 
     `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and
@@ -68,7 +110,7 @@ def publish(store: Store, messages: Sequence[Outgoing], *, policy: Policy = "rej
     """
     chunks = list(_chunks(messages))
     with clear_errors("sending"):
-        replies = _run(store, [_call(store, chunk, policy) for chunk in chunks])
+        replies = _run(store, [_call(store, chunk, policy, caller) for chunk in chunks])
     return [
         outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _outcomes(chunk, reply)
     ]
@@ -121,24 +163,35 @@ def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield chunk
 
 
-def _call(store: Store, chunk: list[Outgoing], policy: Policy) -> tuple[Any, ...]:
+def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
     first = chunk[0]
     keys = QueueKeys(first.queue, store.prefix)
     args: list[Any] = [policy, step_of(first.priority), store.prefix]
+    args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
     for m in chunk:
-        args += (m.payload, m.id, "" if m.due_ms is None else m.due_ms, m.claim or "", m.claim_ms)
-    return script("publish").command((*keys.all, batch_key(first.batch, store.prefix), keys.claims), args)
+        args += (m.payload, m.id, _or_none(m.due_ms), m.claim or "", m.claim_ms, _or_none(m.deadline_ms))
+    return script("publish").command((*keys.all, batch_key(first.batch, store.prefix)), args)
+
+
+def _or_none(ms: int | None) -> int | str:
+    return "" if ms is None else ms
 
 
 def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> Iterator[Outcome]:
-    _now, depth, bound, *answers = reply
+    _now, depth, bound, rate, *answers = reply
     for message, answer in zip(chunk, answers, strict=True):
-        match bytes(answer):
-            case b"taken":
+        word, _, more = bytes(answer).decode().partition(":")
+        match word:
+            case "taken":
                 yield Taken(message.id)
-            case b"full":
-                yield Full(message.id, message.queue, bound, depth)
-            case b"closed":
+            case "full":
+                per_second = float(rate) if rate else None
+                yield Full(message.id, message.queue, bound, depth, per_second, delayed=bool(more))
+            case "closed":
                 yield Closed(message.id, message.batch or "")
-            case other:
-                yield Duplicate(message.id, other.removeprefix(b"duplicate:").decode())
+            case "late":
+                yield Late(message.id, message.queue, int(more))
+            case "run":
+                yield Given(message.id, more)
+            case _:
+                yield Duplicate(message.id, more)

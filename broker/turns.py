@@ -53,7 +53,7 @@ def command(turn: Turn, *, lease_ms: int, epoch: int = 0) -> tuple[Any, ...]:
         epoch,
     ]
     for token, held, s in turn.settlements:
-        args += (token, s.action, held.batch, held.id, s.state, s.detail, s.due_ms, s.text)
+        args += (token, s.action, held.batch, held.id, s.state, s.detail, s.due_ms, s.text, held.claim)
     return script("turn").command(keys, args)
 
 
@@ -144,7 +144,12 @@ def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
     own = headers.get("millpond")
     own = own if isinstance(own, dict) else {}
     batch = own.get("batch")
-    hold.take(fetched.token, id=str(headers.get("id", "")), batch=batch if isinstance(batch, str) else None)
+    hold.take(
+        fetched.token,
+        id=str(headers.get("id", "")),
+        batch=batch if isinstance(batch, str) else None,
+        claim=str(own.get("once", "")),
+    )
     headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": hold.clock_ms}
     properties["delivery_tag"] = hold.tag(fetched.token)
     info = properties.get("delivery_info")

@@ -10,9 +10,6 @@ from pydantic import ValidationError
 from broker.messages import Outgoing, compose
 from tasks.contracts import Contract, contract_of, explain, redact
 
-#: How long a claim of `once` holds unless the sender says otherwise.
-CLAIM_FOR = timedelta(hours=24)
-
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200
 
@@ -27,8 +24,8 @@ class Message:
     """Hold a contract and how this one is to be sent, for `send_many`; `Message(Square(n=3), once="three")`.
 
     `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
-    when it may no longer start. `once` names a claim held for `for_`: whoever sends the same name meanwhile
-    gets a duplicate.
+    when it may no longer start. `once` names a claim: whoever sends the same name while the task is not
+    done, or for as long as `for_` says, gets a duplicate.
     """
 
     contract: Sendable
@@ -96,7 +93,6 @@ def outgoing(
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
     kwargs = contract.model_dump(mode="json", exclude_defaults=True)
-    claim_for = message.for_ or CLAIM_FOR
     return compose(
         contract.kind,
         kwargs,
@@ -110,7 +106,7 @@ def outgoing(
         batch=batch,
         after=after,
         claim=message.once,
-        claim_ms=0 if message.once is None else claim_for // _MS,
+        claim_ms=0 if message.for_ is None else message.for_ // _MS,
     )
 
 

@@ -5,6 +5,7 @@ it twice.
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import Task
@@ -51,11 +52,21 @@ def retry_after(task: Task, body: Body, kwargs: dict[str, Any], cause: Exception
         shown=redact(body.contract, kwargs),
         priority=(request.delivery_info or {}).get("priority") or 0,
         due_ms=due_ms,
+        expires_ms=_expires_ms(request.expires),
         time_limits=tuple(request.timelimit or (None, None)),
         batch=own.get("batch"),
         after=own.get("after"),
+        claim=own.get("once"),
         retries=request.retries + 1,
         root_id=request.root_id,
         parent_id=request.parent_id,
     )
     return RetryAsSettlement("", cause, seconds, outgoing.payload, due_ms)
+
+
+def _expires_ms(expires: str | datetime | None) -> int | None:
+    """Return the message's expiry, which holds for its retries too; a time without a zone is UTC."""
+    if expires is None:
+        return None
+    at = datetime.fromisoformat(expires) if isinstance(expires, str) else expires
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

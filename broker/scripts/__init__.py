@@ -1,4 +1,4 @@
-"""Load the Lua scripts: each with `_common.lua` before it, known to the server by its SHA-1."""
+"""Load the Lua scripts: each with what all share before it, known to the server by its SHA-1."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,6 +8,9 @@ from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError
+
+#: What stands before each script, in this order.
+SHARED = ("_common", "_pace", "_line")
 
 
 @dataclass(frozen=True)
@@ -34,5 +37,5 @@ class Script:
 def script(name: str) -> Script:
     """Read one script; its header names its KEYS, ARGV and return value."""
     folder = files(__package__)
-    source = folder.joinpath("_common.lua").read_text() + folder.joinpath(f"{name}.lua").read_text()
+    source = "".join(folder.joinpath(f"{part}.lua").read_text() for part in (*SHARED, name))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -1,6 +1,6 @@
--- Shared by every script; put before each by broker/scripts.py.
+-- Shared by every script; put before each by broker/scripts/__init__.py, as _pace.lua and _line.lua are.
 --
--- KEYS of a queue, always the same twelve in this order (broker/keys.py makes them):
+-- KEYS of a queue, always the same fifteen in this order (broker/keys.py makes them):
 --   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right
 --   5 delayed    sorted set, due time in ms -> priority index (one digit) and message
 --   6 dead       stream of dead letters
@@ -10,12 +10,16 @@
 --  10 counters   hash of what happened so far
 --  11 wake       list of tokens, one for each consumer that should look
 --  12 held       prefix of the hashes of held messages: held .. consumer, token -> message
+--  13 line       producers that wait for room (_line.lua)
+--  14 claims     prefix of the claims of tasks sent once: claims .. name, a string, the task's id
+--  15 pace       hash of what was measured: how fast the pool clears the queue (_pace.lua)
 --
 -- A message is in exactly one of: a ready list, delayed, a held hash, dead; or it is settled.
 -- A token is 'sequence/priority index', unique for the queue.
 
 local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
 local LIMITS, COUNTERS, WAKE, HELD = 9, 10, 11, 12
+local LINE, CLAIMS, PACE = 13, 14, 15
 local STEPS = 4
 
 local function now_ms()
@@ -37,6 +41,18 @@ end
 local function limit(name, default)
   local l = redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name)
   return tonumber(l[1] or l[2] or default)
+end
+
+-- Several limits at once, as text; nil where there is none.
+local function limit_texts(...)
+  local names = {}
+  for _, name in ipairs({...}) do
+    names[#names + 1] = name
+    names[#names + 1] = 'table:' .. name
+  end
+  local found, texts = redis.call('HMGET', KEYS[LIMITS], unpack(names)), {}
+  for i = 1, #found, 2 do texts[#texts + 1] = found[i] or found[i + 1] end
+  return texts
 end
 
 local function depth()
@@ -122,6 +138,14 @@ local function finish_batch_if_done(batch, now)
   if b[5] then keep_batch(batch, b[5]) end
 end
 
+-- A claim without a time of its own lasts as long as its task; this is for a task that somebody removed by other means.
+local CLAIM_KEPT_MS = 30 * 24 * 3600 * 1000
+
+-- Let a claim go as its task ends, so that the name can be sent under again; never that of another task.
+local function release_claim(name, id)
+  if name ~= '' and redis.call('GET', KEYS[CLAIMS] .. name) == id then redis.call('DEL', KEYS[CLAIMS] .. name) end
+end
+
 -- Settle one task of a batch: count it, stream its outcome, and finish the batch with its last.
 local function record(batch, id, state, detail, now)
   if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
@@ -147,6 +171,7 @@ local function bury_unread(priority, message, reason, deliveries, prefix, now)
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
   bury(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
+  release_claim(type(own.once) == 'string' and own.once or '', id)
 end
 
 -- A delivery ended without being settled: hand the message out again, or bury it when that happened too often.

@@ -1,6 +1,6 @@
 -- Let a consumer go: what it still holds goes back to the head of its queue, no delivery counted.
 --
--- KEYS  the queue's twelve (see _common.lua)
+-- KEYS  the queue's fifteen (see _common.lua)
 -- ARGV  1 consumer
 -- Returns how many messages went back.
 

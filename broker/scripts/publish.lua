@@ -1,21 +1,36 @@
 -- Publish messages to one queue, as many as its bound leaves room for, in order.
 --
--- KEYS  the queue's twelve (see _common.lua), 13 batch hash or '' , 14 prefix of the claims of `once`
--- ARGV  1 policy: 'block' and 'reject' refuse what does not fit, 'shed' buries the oldest, 'exempt' has no bound
---       2 priority index   3 key prefix   then for each message five:
---       message, id, due ms or '', name of the claim or '', ms the claim lasts
--- Returns {now ms, depth after, bound, answers...}: for each message 'taken', 'full', 'closed' (the batch takes
---       nothing more) or the id of the task that holds the claim, behind 'duplicate:'.
+-- KEYS  the queue's fifteen (see _common.lua), 16 batch hash or ''
+-- ARGV  1 policy: 'block' and 'reject' refuse what does not fit, 'shed' buries the oldest, 'caller_runs' hands the first that
+--         does not fit to the caller, 'exempt' has no bound
+--       2 priority index   3 key prefix
+--       4 ticket of a producer in the line (_line.lua) or ''   5 '1' to stand in the line when something does not fit; else
+--         the ticket is given up
+--       6 consumer that the caller is, or ''   7 its lease, ms   then for each message six:
+--       message, id, due ms or '', name of the claim or '', ms the claim lasts (0: as long as the task), deadline ms or ''
+-- Returns {now ms, depth after, bound, messages cleared a second or '', answers...}: for each message
+--       'taken', 'full', 'full:delayed' (too many wait for their time), 'closed' (the batch takes nothing more),
+--       'duplicate:' and the id of the task that holds the claim, 'late:' and the ms until the pool would get to it (it could
+--       not meet its deadline), or 'run:' and the token under which the caller holds it.
 --
--- A message that is not taken leaves nothing behind: no claim, no count.
+-- A message that is not taken leaves nothing behind: no claim, no count. A claim is looked at before room is.
 
-local policy, priority, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now, ready = now_ms(), depth()
-local bound = limit('bound', 0)
-local delayed_bound = limit('delayed_bound', 0)
-local batch, taken, delayed, earliest = KEYS[13], 0, 0, nil
-local answers = {now, 0, bound}
+local limits = limit_texts('bound', 'delayed_bound')
+local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 0)
+local batch, taken, delayed, given, full, earliest = KEYS[16], 0, 0, 0, 0, nil
+local answers = {now, 0, bound, ''}
 local pushed = {}
+
+-- Room ----------------------------------------------------------------------------------------------------------
+local lined = policy ~= 'exempt' and policy ~= 'shed' and somebody_waits()
+local room, granted = bound == 0 and math.huge or bound - ready, nil
+if lined and bound > 0 then
+  local others, own = kept_room(ticket, now)
+  local free = redis.call('EXISTS', KEYS[LINE]) == 0 and room - others or 0
+  granted, room = own, math.min(room, math.max(own or 0, free))
+end
 
 local function flush()
   if #pushed > 0 then
@@ -38,47 +53,91 @@ local function shed_oldest()
   end
 end
 
-local function has_room(due)
-  if policy == 'exempt' then return true end
-  if due then return delayed_bound == 0 or redis.call('ZCARD', KEYS[DELAYED]) < delayed_bound end
-  if bound == 0 or ready < bound then return true end
-  if policy ~= 'shed' then return false end
+-- nil where there is room, else the answer.
+local function refusal(due)
+  if policy == 'exempt' then return nil end
+  if due then
+    return delayed_bound > 0 and redis.call('ZCARD', KEYS[DELAYED]) >= delayed_bound and 'full:delayed' or nil
+  end
+  if room >= 1 then return nil end
+  if policy ~= 'shed' then return 'full' end
   shed_oldest()
-  return true
+end
+
+-- Deadlines: what the pool needs for all that is before a message ---------------------------------------------------
+local pace
+
+local function ms_until_its_turn()
+  pace = pace or redis.call('HMGET', KEYS[PACE], 'rate', 'held', 'idle')
+  local rate, ahead = tonumber(pace[1] or 0), #pushed
+  for i = READY, READY + priority do ahead = ahead + redis.call('LLEN', KEYS[i]) end
+  if rate == 0 or (ahead == 0 and pace[3]) then return 0 end
+  return math.floor((ahead + tonumber(pace[2] or 0)) / rate * 1000)
+end
+
+local function lateness(deadline, due)
+  if not deadline then return nil end
+  local wait = due and due - now or ms_until_its_turn()
+  return now + wait >= deadline and 'late:' .. wait or nil
+end
+
+-- Taking --------------------------------------------------------------------------------------------------------
+local function take(message, due)
+  if due then
+    redis.call('ZADD', KEYS[DELAYED], due, priority .. message)
+    delayed = delayed + 1
+    if not earliest or due < earliest then earliest = due end
+  else
+    pushed[#pushed + 1] = message
+    ready, room = ready + 1, room - 1
+    if #pushed == 1000 then flush() end
+  end
+  return 'taken'
+end
+
+-- The caller holds it as a consumer would: when it dies its lease runs out, and the message goes to the pool.
+local function give_to_caller(message)
+  local token = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', 1) .. '/' .. priority
+  redis.call('HSET', KEYS[HELD] .. ARGV[6], token, message)
+  redis.call('ZADD', KEYS[CONSUMERS], now + tonumber(ARGV[7]), ARGV[6])
+  given = given + 1
+  return 'run:' .. token
 end
 
 local open = batch == '' or redis.call('HMGET', batch, 'opened_at', 'closed_at')
 local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
 
-for i = 4, #ARGV, 5 do
-  local message, id, due, claim = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
-  local owner = claim ~= '' and redis.call('GET', KEYS[14] .. claim)
-  if closed then
-    answers[#answers + 1] = 'closed'
-  elseif owner then
-    answers[#answers + 1] = 'duplicate:' .. owner
-  elseif not has_room(due and due > now and due or nil) then
-    answers[#answers + 1] = 'full'
-  else
-    if claim ~= '' then redis.call('SET', KEYS[14] .. claim, id, 'PX', ARGV[i + 4]) end
-    if due and due > now then
-      redis.call('ZADD', KEYS[DELAYED], due, priority .. message)
-      delayed = delayed + 1
-      if not earliest or due < earliest then earliest = due end
-    else
-      pushed[#pushed + 1] = message
-      ready = ready + 1
-      if #pushed == 1000 then flush() end
-    end
-    taken = taken + 1
-    answers[#answers + 1] = 'taken'
+local function answer(message, id, due, claim, claim_ms, deadline)
+  if closed then return 'closed' end
+  local owner = claim ~= '' and redis.call('GET', KEYS[CLAIMS] .. claim)
+  if owner then return 'duplicate:' .. owner end
+  due = due and due > now and due or nil
+  local no = lateness(deadline, due) or refusal(due)
+  if no == 'full' and policy == 'caller_runs' and given == 0 then
+    no = nil
+  elseif no then
+    if no == 'full' then full = full + 1 end
+    return no
   end
+  if claim ~= '' then
+    local kept = claim_ms > 0 and claim_ms or CLAIM_KEPT_MS + (due and due - now or 0)
+    redis.call('SET', KEYS[CLAIMS] .. claim, id, 'PX', kept)
+  end
+  if not due and policy == 'caller_runs' and room < 1 then return give_to_caller(message) end
+  return take(message, due)
+end
+
+for i = 8, #ARGV, 6 do
+  local said = answer(ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5]))
+  answers[#answers + 1] = said
+  if said == 'taken' or string.sub(said, 1, 4) == 'run:' then taken = taken + 1 end
 end
 flush()
 
-local refused = #answers - 3 - taken
+-- Counting ------------------------------------------------------------------------------------------------------
 if taken > 0 then
   count('published', taken)
+  count('caller_runs', given)
   if batch ~= '' then
     redis.call('HINCRBY', batch, 'sent', taken)
     redis.call('HSET', batch, 'fed_at', now)
@@ -87,12 +146,24 @@ if taken > 0 then
   if ready > (tonumber(redis.call('HGET', KEYS[COUNTERS], 'high_water') or 0)) then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
   end
-  if taken > delayed then wake(1) end
+  if taken > delayed + given then wake(1) end
   -- Who sleeps until a later message is due must learn of an earlier one.
   if earliest and tonumber(redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')[2]) >= earliest then
     wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100))
   end
 end
-count('refused', refused)
+count('refused', #answers - 4 - taken)
+
+-- The line --------------------------------------------------------------------------------------------------------
+if ticket ~= '' and full > 0 and ARGV[5] == '1' then
+  redis.call('HDEL', called_key(), ticket)
+  stand_in_line(ticket, granted and taken == 0)
+  call_waiting(now, ready)
+elseif lined then
+  if ticket ~= '' then leave_line(ticket) end
+  call_waiting(now, ready)
+end
+
+if full > 0 then answers[4] = redis.call('HGET', KEYS[PACE], 'rate') or '' end
 answers[2] = ready
 return answers

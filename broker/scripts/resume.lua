@@ -1,6 +1,6 @@
 -- Take up a lease again after a lost connection.
 --
--- KEYS  the queue's twelve (see _common.lua)
+-- KEYS  the queue's fifteen (see _common.lua)
 -- ARGV  1 consumer   2 lease ms   3 the name that it goes on by   4... the tokens that it knows it holds
 -- Returns {lease (1 held, 0 lost), returned}: `returned` messages were fetched in a reply that never arrived, and are
 --       back at the head of the queue.

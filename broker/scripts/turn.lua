@@ -1,9 +1,10 @@
 -- Settle what a consumer has finished and fetch what it has room for, in one step.
 --
--- KEYS  the queue's twelve (see _common.lua), 13 bucket of the rate limit, 14 epoch of cancellations
+-- KEYS  the queue's fifteen (see _common.lua), 16 bucket of the rate limit, 17 epoch of cancellations
 -- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
 --       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
---       then for each settlement eight: token, action, batch key or '', task id, state, detail (JSON), due ms, message
+--       then for each settlement nine: token, action, batch key or '', task id, state, detail (JSON), due ms, message,
+--       name of the claim that ends with the task or ''
 --   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)   'bury' it is over and a dead letter: due ms
 --            carries nothing, `message` the reason   'replace' a retry: `message` takes its place, due at `due ms`
 --            'delay' the same message, due later   'return' back to the head, no delivery counted
@@ -17,11 +18,11 @@
 local consumer, lease, credit, slots, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
 local now = now_ms()
 local held = KEYS[HELD] .. consumer
-local epoch = redis.call('GET', KEYS[14]) or '0'
+local epoch = redis.call('GET', KEYS[17]) or '0'
 
 if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
-  count('late', (#ARGV - 7) / 8)
-  return {now, 0, (#ARGV - 7) / 8, -1, epoch}
+  count('late', (#ARGV - 7) / 9)
+  return {now, 0, (#ARGV - 7) / 9, -1, epoch}
 end
 write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
@@ -31,10 +32,10 @@ local late, settled = 0, 0
 
 -- What was fetched and not run gives its token of the rate limit back.
 local function refund()
-  if redis.call('EXISTS', KEYS[13]) == 1 then redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', 1) end
+  if redis.call('EXISTS', KEYS[16]) == 1 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', 1) end
 end
 
-local function settle(token, action, batch, id, state, detail, due, text)
+local function settle(token, action, batch, id, state, detail, due, text, claim)
   local message = redis.call('HGET', held, token)
   if not message then
     late = late + 1
@@ -46,12 +47,15 @@ local function settle(token, action, batch, id, state, detail, due, text)
   if action == 'settle' or action == 'drop' then
     forget_deliveries(message)
     settled = settled + 1
+    if state == 'expired' then count('expired', 1) end
+    if state ~= '' then release_claim(claim, id) end
     record(batch, id, state, detail, now)
   elseif action == 'bury' then
     local mark = redis.sha1hex(message)
     local before = tonumber(redis.call('HGET', KEYS[DELIVERIES], mark) or 0)
     redis.call('HDEL', KEYS[DELIVERIES], mark)
     bury(priority, message, text, detail, before + 1, batch, id, now)
+    release_claim(claim, id)
   elseif action == 'replace' then
     forget_deliveries(message)
     redis.call('ZADD', KEYS[DELAYED], due, priority .. text)
@@ -66,8 +70,8 @@ local function settle(token, action, batch, id, state, detail, due, text)
   end
 end
 
-for i = 8, #ARGV, 8 do
-  settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+for i = 8, #ARGV, 9 do
+  settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8])
 end
 count('settled', settled)
 count('late', late)
@@ -76,8 +80,9 @@ count('late', late)
 -- When nobody has spoken to this queue for a while, the server or the network was away, not the consumers: they get
 -- a moment to come back before what they hold is taken from them.
 local SILENCE, GRACE = 5000, 5000
-local before = tonumber(redis.call('HGET', KEYS[COUNTERS], 'spoken_at') or now)
-redis.call('HSET', KEYS[COUNTERS], 'spoken_at', now)
+local spoken = redis.call('HMGET', KEYS[PACE], 'spoken_at', 'since', 'idle')
+local before = tonumber(spoken[1] or now)
+redis.call('HSET', KEYS[PACE], 'spoken_at', now)
 local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'LIMIT', 0, 10)
 for _, dead in ipairs(expired) do
   if now - before > SILENCE then
@@ -106,9 +111,11 @@ end
 
 -- How many messages the queue's limits allow now. Under a limit nothing is taken beyond the free slots, so that no
 -- consumer sits on permits that another could use.
+local texts = limit_texts('paused', 'rate', 'in_flight', 'message_bytes')
+local paused, rate, in_flight = texts[1] == '1', tonumber(texts[2] or 0), tonumber(texts[3] or 0)
+
 local function allowance()
-  if limit('paused', 0) == 1 then return 0 end
-  local rate, in_flight = limit('rate', 0), limit('in_flight', 0)
+  if paused then return 0 end
   if rate == 0 and in_flight == 0 then return credit end
   local allowed = math.min(credit, slots)
   if in_flight > 0 then
@@ -120,9 +127,9 @@ local function allowance()
   end
   if rate > 0 and allowed > 0 then
     local burst = limit('burst', math.max(1, rate))
-    local b = redis.call('HMGET', KEYS[13], 'tokens', 'at')
+    local b = redis.call('HMGET', KEYS[16], 'tokens', 'at')
     local tokens = math.min(burst, tonumber(b[1] or burst) + (now - tonumber(b[2] or now)) * rate / 1000)
-    redis.call('HSET', KEYS[13], 'tokens', tostring(tokens), 'at', now)
+    redis.call('HSET', KEYS[16], 'tokens', tostring(tokens), 'at', now)
     if tokens < 1 then sooner((1 - tokens) / rate * 1000) end
     allowed = math.min(allowed, math.floor(tokens))
   end
@@ -149,7 +156,7 @@ local function hold(messages, step, counted, longest)
 end
 
 if allowed > 0 then
-  local counted, longest = redis.call('EXISTS', KEYS[DELIVERIES]) == 1, limit('message_bytes', 10000000)
+  local counted, longest = redis.call('EXISTS', KEYS[DELIVERIES]) == 1, tonumber(texts[4] or 10000000)
   for step = 0, STEPS - 1 do
     local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
     if messages then
@@ -157,7 +164,7 @@ if allowed > 0 then
       took = took + #messages
     end
   end
-  if took > 0 and limit('rate', 0) > 0 then redis.call('HINCRBYFLOAT', KEYS[13], 'tokens', -took) end
+  if took > 0 and rate > 0 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', -took) end
 end
 
 local left = depth()
@@ -167,6 +174,10 @@ if left > 0 and took == allowed and allowed > 0 then
 elseif left > 0 and #ARGV > 7 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
+if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[PACE], 'idle', 1) end
+if ARGV[5] == '1' or not spoken[2] or now - tonumber(spoken[2]) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
+call_waiting(now, left)
+
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
 if first[2] then sooner(tonumber(first[2]) - now) end
 reply[4] = next_ms

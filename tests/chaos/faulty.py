@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 WINDOW_VARIABLE, ONCE_VARIABLE = "CHAOS_WINDOW", "CHAOS_ONCE"
@@ -87,7 +88,8 @@ def send(transport: str, id: str, retries: str = "0") -> None:
     from tests.chaos.kinds import Work
 
     with Client() as client:
-        client.send(Work(n=1, retries=int(retries)), id=id, once=id)
+        # Sent again after an error, it may have run by then: the claim must outlast the task.
+        client.send(Work(n=1, retries=int(retries)), id=id, once=id, for_=timedelta(hours=1))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,76 @@
+-- The line of producers that wait for room; put before each script, after _pace.lua.
+--
+-- LINE                    sorted set, ticket -> place
+-- LINE .. ':called'       hash, ticket -> 'messages until': room that is kept for a producer until then, ms
+-- LINE .. ':room:' .. t   list on which the producer of a ticket sleeps; it is told how many messages it may send
+--
+-- A ticket is 'how many messages it wants.name'. The head of the line is called as soon as there is room for a fair lot of
+-- what it wants, so that a slow pool does not call for each message and no producer takes all. Room that is kept is nobody
+-- else's, and nobody passes those who wait; who was called and does not come (it was killed) loses its place soon.
+
+local CALL_MS, MOST_CALLED, LOTS = 2000, 100, 16
+
+local function called_key() return KEYS[LINE] .. ':called' end
+
+local function somebody_waits()
+  return redis.call('EXISTS', KEYS[LINE], called_key()) > 0
+end
+
+-- Room that is kept for others, and for this ticket (nil: it was not called).
+local function kept_room(ticket, now)
+  local called, others, own = redis.call('HGETALL', called_key()), 0, nil
+  for i = 1, #called, 2 do
+    local n, till = string.match(called[i + 1], '^(%d+) (%d+)$')
+    if called[i] == ticket then
+      own = tonumber(n)
+    elseif tonumber(till) >= now then
+      others = others + tonumber(n)
+    end
+  end
+  return others, own
+end
+
+local function forget_late(now)
+  local called = redis.call('HGETALL', called_key())
+  for i = 1, #called, 2 do
+    if tonumber(string.match(called[i + 1], '(%d+)$')) < now then redis.call('HDEL', called_key(), called[i]) end
+  end
+end
+
+local function call(ticket, n, now)
+  redis.call('ZREM', KEYS[LINE], ticket)
+  redis.call('HSET', called_key(), ticket, string.format('%d %d', n, now + CALL_MS))
+  redis.call('LPUSH', KEYS[LINE] .. ':room:' .. ticket, n)
+  redis.call('PEXPIRE', KEYS[LINE] .. ':room:' .. ticket, CALL_MS)
+end
+
+-- Call who waits, in turn, as far as there is room; `ready` messages are on the queue.
+local function call_waiting(now, ready)
+  if not somebody_waits() then return end
+  forget_late(now)
+  local bound, kept = bound_in_messages(limit_texts('bound')[1]), kept_room('', now)
+  local room = bound == 0 and math.huge or bound - ready - kept
+  local lot = bound == 0 and math.huge or math.max(1, math.floor(bound / LOTS))
+  for _ = 1, MOST_CALLED - redis.call('HLEN', called_key()) do
+    local head = redis.call('ZRANGE', KEYS[LINE], 0, 0)[1]
+    if not head then return end
+    local share = math.max(lot, math.floor(room / redis.call('ZCARD', KEYS[LINE])))
+    local n = math.min(tonumber(string.match(head, '^%d+')), share)
+    if n > room then return end
+    call(head, n, now)
+    room = room - n
+  end
+end
+
+-- Let a producer stand in the line: at its head when it was called in vain, else at its end.
+local function stand_in_line(ticket, called_in_vain)
+  if redis.call('ZSCORE', KEYS[LINE], ticket) then return end
+  local edge = called_in_vain and 0 or -1
+  local place = tonumber(redis.call('ZRANGE', KEYS[LINE], edge, edge, 'WITHSCORES')[2] or 0)
+  redis.call('ZADD', KEYS[LINE], called_in_vain and place - 1 or place + 1, ticket)
+end
+
+local function leave_line(ticket)
+  redis.call('ZREM', KEYS[LINE], ticket)
+  redis.call('HDEL', called_key(), ticket)
+end
