@@ -72,6 +72,7 @@ COMMANDS = {
     "kinds": ("producer.cli.kinds:app", "List what can be sent, with an example each"),
     "worker": ("worker.cli.worker:app", "Run the processes of a pool"),
     "flower": ("monitor.cli.flower:app", "Run Flower"),
+    "gateway": ("producer.cli.gateway:app", "Serve sending, batches and results over HTTP"),
 }
 
 

@@ -121,6 +121,8 @@ class Gateway(BaseModel):
 
     #: Without any, the gateway stays on loopback and lets everybody there in.
     tokens: tuple[GatewayToken, ...] = ()
+    #: Modules that declare further contracts, and no bodies.
+    contracts: Words = ()
     #: One task: the body of a request, or a line of a stream.
     max_task_bytes: PositiveInt = 4 * 1024**2
     max_stream_bytes: PositiveInt = 1024**3

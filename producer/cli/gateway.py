@@ -1,0 +1,76 @@
+"""Offer `millpond gateway`: serve the client over HTTP, and make the tokens that open it."""
+
+from typing import Annotated
+
+import typer
+
+from producer.cli.options import Json
+
+app = typer.Typer(
+    help="Serve sending, batches and results over HTTP.",
+    invoke_without_command=True,
+    epilog="Example: millpond gateway --port 8080",
+)
+
+
+@app.callback()
+def gateway(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen here; 0 takes a free port.")] = 8080,
+    host: Annotated[str, typer.Option(help="Listen on this address; others than loopback need tokens.")] = (
+        "127.0.0.1"
+    ),
+) -> None:
+    """Serve the gateway for the configured broker, on loopback unless there are tokens, until SIGTERM."""
+    if context.invoked_subcommand is not None:
+        return
+    import logging
+
+    from tasks.errors import StartError
+    from tasks.settings import settings
+
+    try:
+        from producer.gateway.serving import serve
+    except ModuleNotFoundError as error:
+        raise StartError(
+            f"the gateway needs {error.name}: install it with pip install 'millpond[gateway]'"
+        ) from None
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
+
+    def say(url: str) -> None:
+        typer.echo(f"The gateway is at {url}, until Ctrl-C")
+
+    serve(settings(), host=host, port=port, on_ready=say)
+
+
+@app.command(epilog="Example: millpond gateway token shop --kind 'email.*'")
+def token(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will hold it: letters, digits, . _ -")],
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="A kind it opens, or a pattern; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a token: hand it over, and put the lines with its hash into millpond.toml."""
+    import json
+
+    from pydantic import ValidationError
+
+    from producer.gateway.tokens import hashed, new_token
+    from tasks.errors import BadInput
+    from tasks.settings import GatewayToken
+
+    secret = new_token()
+    try:
+        kept = GatewayToken(name=name, hash=hashed(secret), kinds=tuple(kind or ("*",)))
+    except ValidationError:
+        raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None
+    if as_json:
+        print(json.dumps({"token": secret, **kept.model_dump()}))
+        return
+    print(f"{secret}\n")
+    print("Keep it: it is not shown again. For millpond.toml:\n")
+    print("[[gateway.tokens]]")
+    for key, value in kept.model_dump().items():
+        print(f"{key} = {json.dumps(value)}")

@@ -1,0 +1,104 @@
+"""Put the routes together, and their description: one OpenAPI document, made from the contracts."""
+
+import importlib
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from producer.examples import example
+from producer.gateway import batches, health, many, single, tracked
+from producer.gateway.gate import Gate
+from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, refusal
+from producer.gateway.views import KindView
+from tasks.contracts import kinds, load_shipped
+from tasks.errors import MillpondError, SettingsError
+
+_ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
+duplicate is 200 with the first id; every problem is `{"error": {"code", "message", …}}`."""
+
+
+def application(gate: Gate) -> FastAPI:
+    """Return the application; every contract must have been declared."""
+    app = FastAPI(
+        title="Millpond", version="1", description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None
+    )
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _misfit)
+    app.add_exception_handler(MillpondError, _raised)
+    app.add_exception_handler(Exception, _surprised)
+    bearer = HTTPBearer(auto_error=False, description="As `millpond gateway token` prints it.")
+    app.include_router(health.routes(gate))
+    for router in (
+        many.routes(gate),
+        single.routes(gate),
+        batches.routes(gate),
+        tracked.routes(gate),
+        _descriptions(app),
+    ):
+        app.include_router(router, dependencies=[Security(bearer)])
+    return app
+
+
+def load_contracts(modules: tuple[str, ...]) -> None:
+    """Import Millpond's contracts and those of the modules named. Raises `SettingsError`."""
+    load_shipped()
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise SettingsError(f"MILLPOND_GATEWAY__CONTRACTS names {module}: {error}") from None
+
+
+def _descriptions(app: FastAPI) -> APIRouter:
+    router = APIRouter(tags=["send"])
+
+    @router.get("/kinds", response_model=list[KindView])
+    async def list_kinds(request: Request) -> Any:
+        """List the kinds that this token may send, with an example each."""
+        return [
+            KindView(
+                kind=kind, queue=contract.queue, description=contract.__doc__ or "", example=example(contract)
+            )
+            for kind, contract in sorted(kinds().items())
+            if request.state.holder.may(kind)
+        ]
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return router
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Refusal):
+        return error.answer()
+    assert isinstance(error, HTTPException)
+    fault = Fault(code=f"http_{error.status_code}", message=str(error.detail))
+    return Refusal(error.status_code, fault, error.headers).answer()
+
+
+async def _misfit(request: Request, error: Exception) -> JSONResponse:
+    """Name each field at fault, without its value, which may be a mail or a secret."""
+    assert isinstance(error, RequestValidationError)
+    faults = error.errors()
+    if any(fault["loc"][0] == "body" for fault in faults) and not _is_json(request):
+        return refusal(415, "media_type", "send the contract with Content-Type: application/json").answer()
+    return bad_fields(faults, what="this request does not fit").answer()
+
+
+async def _raised(_request: Request, error: Exception) -> JSONResponse:
+    return explained(error).answer()
+
+
+async def _surprised(_request: Request, _error: Exception) -> JSONResponse:
+    text = "this should not have happened; the gateway's log says where it did"
+    return refusal(500, "surprise", text).answer()
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"

@@ -1,0 +1,94 @@
+"""Send what many requests bring at once in few calls to the broker.
+
+The first task leaves at once; those that come while it is under way leave together, in the next call. So
+a lone request waits for nobody, and under load the cost of a round trip is shared.
+"""
+
+import asyncio
+from collections import deque
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from producer.client import Client
+from producer.gateway.carrying import Carried, carry
+from producer.gateway.refusals import refusal
+from producer.message import Message
+from producer.outcomes import Sent
+from tasks.pools import Overflow
+
+CALLS_AT_ONCE = 2
+MESSAGES_A_CALL = 200
+MOST_WAITING = 10_000
+
+_NO_WAIT = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    message: Message
+    overflow: Overflow | None
+    batch: str | None
+    outcome: "asyncio.Future[Carried]"
+
+
+class Coalescing:
+    """Send single messages; belongs to one event loop. A full queue is never waited for."""
+
+    def __init__(self, client: Client, threads: Executor) -> None:
+        self._client = client
+        self._threads = threads
+        self._waiting: deque[_Waiting] = deque()
+        self._under_way = 0
+
+    async def send(self, message: Message, *, overflow: Overflow | None, batch: str | None) -> Sent:
+        """Send one message; raises what `Client.send` does, and `Refusal` when too many wait already."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise refusal(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
+        outcome: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(message, overflow, batch, outcome))
+        self._leave()
+        carried = await outcome
+        if isinstance(carried, Sent):
+            return carried
+        raise carried if isinstance(carried, Exception) else carried.error
+
+    def _leave(self) -> None:
+        """Let messages leave as long as there are any and a call is free."""
+        while self._waiting and self._under_way < CALLS_AT_ONCE:
+            alike = self._alike()
+            call = partial(self._carry, alike)
+            self._under_way += 1
+            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+            future.add_done_callback(partial(self._arrived, alike))
+
+    def _alike(self) -> list[_Waiting]:
+        """Take those at the front that one call can carry."""
+        first = self._waiting[0]
+        alike: list[_Waiting] = []
+        while self._waiting and len(alike) < MESSAGES_A_CALL:
+            if (self._waiting[0].overflow, self._waiting[0].batch) != (first.overflow, first.batch):
+                break
+            alike.append(self._waiting.popleft())
+        return alike
+
+    def _carry(self, waiting: list[_Waiting]) -> list[Carried]:
+        messages = [each.message for each in waiting]
+        first = waiting[0]
+        return list(
+            carry(self._client, messages, overflow=first.overflow, timeout=_NO_WAIT, batch=first.batch)
+        )
+
+    def _arrived(self, waiting: list[_Waiting], done: "asyncio.Future[list[Carried]]") -> None:
+        self._under_way -= 1
+        error = done.exception()
+        outcomes: list[Carried] = done.result() if error is None else [_surprise(error)] * len(waiting)
+        for each, outcome in zip(waiting, outcomes, strict=True):
+            if not each.outcome.done():
+                each.outcome.set_result(outcome)
+        self._leave()
+
+
+def _surprise(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)

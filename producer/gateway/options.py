@@ -1,0 +1,85 @@
+"""Describe how a task is to be sent: the options of `Client.send`, as a query or a line spells them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from producer.message import Message, Sendable
+
+_FARTHEST_SECONDS = 10 * 365 * 86_400.0
+
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,199}$")]
+BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+Seconds = Annotated[float, Field(ge=0.001, le=_FARTHEST_SECONDS)]
+
+
+class Options(BaseModel):
+    """Say how one task is to be sent; `once` names it, and a second of that name is a duplicate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    queue: Name | None = Field(None, description="Instead of the queue of its kind.")
+    id: Id | None = Field(None, description="Of the sender's choice, instead of a new UUID.")
+    priority: int = Field(0, ge=0, le=9, description="0 leaves first.")
+    delay_seconds: Seconds | None = Field(None, description="Not before so long from now.")
+    at: AwareDatetime | None = Field(None, description="Not before this moment.")
+    expires_seconds: Seconds | None = Field(None, description="Not started later than so long from now.")
+    once: Name | None = Field(None, description="Whoever sends under this name again gets a duplicate.")
+    for_seconds: Seconds | None = Field(None, description="How long `once` holds; 24 hours.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.delay_seconds is not None and self.at is not None:
+            raise ValueError("give delay_seconds or at, not both")
+        if self.for_seconds is not None and self.once is None:
+            raise ValueError("for_seconds is how long the claim of once holds: give both")
+        if self.at is not None and not _EARLIEST < self.at < _LATEST:
+            raise ValueError("at must be a moment between the years 2000 and 2200")
+        return self
+
+    def message(self, contract: Sendable) -> Message:
+        """Return a task with these options, for the client."""
+        return Message(
+            contract,
+            queue=self.queue,
+            id=self.id,
+            priority=self.priority,
+            delay=_duration(self.delay_seconds),
+            at=self.at,
+            expires=_duration(self.expires_seconds),
+            once=self.once,
+            for_=_duration(self.for_seconds),
+        )
+
+
+class SingleOptions(Options):
+    """Say how the one task of a request is to be sent."""
+
+    overflow: Literal["reject", "shed"] | None = Field(
+        None, description="What a full queue does, instead of its own policy; a request never waits for room."
+    )
+    batch: BatchId | None = Field(None, description="The open batch that it belongs to.")
+    track: bool = Field(False, description="Keep its state and its result for a day after it ended.")
+
+    @model_validator(mode="after")
+    def _tracked_alone(self) -> Self:
+        if self.track and self.batch is not None:
+            raise ValueError("a batch keeps the results of its tasks: give track or batch, not both")
+        return self
+
+
+class Line(Options):
+    """Hold one task of a stream: its kind, the fields of its contract, and how it is to be sent."""
+
+    kind: str
+    task: dict[str, Any]
+
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)

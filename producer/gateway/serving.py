@@ -1,0 +1,93 @@
+"""Serve the gateway until SIGTERM: then take nothing new, finish what is under way by the deadline.
+
+A second signal does not wait.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from producer.client import Client
+from producer.gateway.access import must_be_safe
+from producer.gateway.app import application, load_contracts
+from producer.gateway.gate import Gate
+from producer.gateway.guard import Guard
+from tasks.errors import StartError
+from tasks.settings import Settings, configured_broker
+
+_KEEP_ALIVE_SECONDS = 30
+_BACKLOG = 2048
+
+
+def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL. Port 0 takes any that is free.
+
+    Raises `SettingsError` or `StartError`.
+    """
+    must_be_safe(host, configured.gateway.tokens)
+    configured_broker(configured)
+    load_contracts(configured.gateway.contracts)
+    with _listening(host, port) as taken:
+        asyncio.run(_serve(configured, taken, lambda: on_ready(_url(taken))))
+
+
+async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[[], None]) -> None:
+    gate = Gate(configured, Client(settings=configured))
+    server = _Server(
+        uvicorn.Config(
+            Guard(application(gate), configured.gateway),
+            http="httptools",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            limit_concurrency=configured.gateway.max_connections,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=configured.drain_seconds,  # type: ignore[arg-type]
+        )
+    )
+
+    def stop() -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+        gate.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    on_ready()
+    try:
+        await server.serve([taken])
+    finally:
+        gate.close()
+
+
+class _Server(uvicorn.Server):
+    """Leave signals to `_serve`: uvicorn would raise them again in the end, which is no exit code 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        (family, *_), *_ = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StartError(
+            f"the gateway cannot listen on {host}:{port}: {reason}. Try another --port, or --port 0 for any"
+        ) from None
+
+
+def _url(taken: socket.socket) -> str:
+    host, port = taken.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

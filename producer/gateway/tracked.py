@@ -1,0 +1,81 @@
+"""Answer `/tasks/{id}`: what became of a task that was sent with `track`, how far it got, and its cancelling.
+
+Nothing is kept of a task that was not tracked but how far it got; its kind is not known, so only a token
+for every kind may ask for it or cancel it.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+
+from broker import batches, cancelling, progress, tracking
+from broker.connection import Store
+from producer.gateway.access import must_send
+from producer.gateway.described import problems
+from producer.gateway.gate import Gate
+from producer.gateway.options import Id
+from producer.gateway.refusals import explained, refusal
+from producer.gateway.tokens import Holder
+from producer.gateway.views import CancelView, ProgressView, TaskView
+from tasks.errors import BrokerError, UnknownBatch
+
+#: How long a request waits until every worker has heard of a cancellation.
+HEARD_SECONDS = 8.0
+
+TaskId = Annotated[Id, Path(description="As it was answered when the task was sent.")]
+
+
+def routes(gate: Gate) -> APIRouter:
+    """Return the routes of tasks."""
+    router = APIRouter(tags=["tasks"], responses=problems(401, 403, 422, 503))
+    store = gate.client.store
+
+    @router.get("/tasks/{id}", response_model=TaskView, responses=problems(404))
+    async def task(id: TaskId, request: Request) -> Any:
+        """Tell how a task ended, what it gave back, or how far it got."""
+        try:
+            view = await gate.threads.look(lambda: look(store, id))
+        except BrokerError as error:
+            raise explained(error) from None
+        _must_see(request.state.holder, view)
+        if view.state == "unknown" and view.progress is None:
+            text = f"nothing is known of task {id}: send with track=true to have its state and result kept"
+            raise refusal(404, "unknown_task", text)
+        return view
+
+    @router.post("/tasks/{id}/cancel", response_model=CancelView)
+    async def cancel(id: TaskId, request: Request) -> Any:
+        """Do not start it; if it runs, it is told. One that has ended is not changed."""
+        try:
+            view = await gate.threads.look(lambda: look(store, id))
+            _must_see(request.state.holder, view)
+            done = await gate.threads.cancel(
+                lambda: cancelling.cancel_task(store, id, patience_seconds=HEARD_SECONDS)
+            )
+        except BrokerError as error:
+            raise explained(error) from None
+        return CancelView(unheard=list(done.unheard))
+
+    return router
+
+
+def look(store: Store, id: str) -> TaskView:
+    """Return what is known of a task."""
+    far = progress.progress(store, id)
+    view = TaskView(id=id, state="unknown", progress=far and ProgressView(done=far.done, total=far.total))
+    try:
+        summary = batches.summary(store, tracking.record(id))
+    except UnknownBatch:
+        return view
+    view.kind, view.state = summary.description, "under_way"
+    for result in batches.results(store, tracking.record(id), wait_ms=0, limit=1):
+        view.state, view.value, view.error = result.state, result.value, result.error
+    return view
+
+
+def _must_see(asks: Holder, view: TaskView) -> None:
+    if view.kind is not None:
+        must_send(asks, view.kind)
+    elif not asks.may_all:
+        text = f"only what was sent with track=true has a kind that {asks.name} can be known to send"
+        raise refusal(403, "unknown_kind_of_task", text)
