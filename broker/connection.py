@@ -17,6 +17,9 @@ from redis.sentinel import Sentinel
 
 from broker.errors import BadBrokerUrl, BrokerAway, BrokerError
 
+#: The name of a master where a sentinel:// URL gives none.
+DEFAULT_MASTER = "mymaster"
+
 
 @dataclass(frozen=True)
 class Store:
@@ -34,7 +37,7 @@ class Store:
 
 
 def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
-    """Make a store for a URL: redis://, rediss://, redis+socket:// or sentinel://host:port;sentinel://…/master/db.
+    """Make a store for a URL: redis://, rediss://, redis+socket:// or sentinel://a;sentinel://b/master/db.
 
     Nothing is sent yet. Every command is bounded by `timeout_seconds`; one that the server certainly has
     not seen is tried again, one whose answer is missing is not. Raises `BadBrokerUrl`.
@@ -66,17 +69,26 @@ def _as_redis_py(url: str) -> str:
 
 def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
     nodes = [urlsplit(part) for part in url.split(";")]
-    path = nodes[-1].path.strip("/").split("/")
-    master, db = (path[0], path[1] if len(path) > 1 else "0") if path[0] else ("", "0")
-    if not master:
-        raise ValueError(
-            "name the master behind the last sentinel: sentinel://a:26379;sentinel://b:26379/mymaster"
-        )
+    master, for_kombu = master_of(url)
     sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
         [(n.hostname or "localhost", n.port or 26379) for n in nodes], sentinel_kwargs=options
     )
     login = {"username": nodes[0].username, "password": nodes[0].password}
-    return sentinel.master_for(master, db=int(db), **login, **options)
+    return sentinel.master_for(master, db=int(urlsplit(for_kombu).path.strip("/") or 0), **login, **options)
+
+
+def master_of(url: str) -> tuple[str, str]:
+    """Return the master that a sentinel:// URL names, and the URL as kombu reads it: with a database at most.
+
+    `sentinel://a:26379;sentinel://b:26379/orders/0` names the master `orders`; without a name it is
+    Sentinel's own default, `mymaster`.
+    """
+    *others, last = url.split(";")
+    parts = urlsplit(last)
+    words = [word for word in parts.path.split("/") if word]
+    db = words.pop() if words and words[-1].isdigit() else "0"
+    nodes = ";".join([*others, f"{parts.scheme}://{parts.netloc}"])
+    return "/".join(words) or DEFAULT_MASTER, f"{nodes}/{db}"
 
 
 def redacted(url: str) -> str:

@@ -10,6 +10,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue
 
+from broker.connection import master_of
 from broker.naming import Connection
 from tasks.pools import Table
 from tasks.settings import Settings
@@ -28,6 +29,8 @@ class NamedAMQP(AMQP):
 def celery_app(settings: Settings) -> Celery:
     """Return a Celery application that speaks to the configured broker through Millpond's transport."""
     url = settings.broker_url or ""
+    if url.startswith("sentinel://"):
+        _master, url = master_of(url)
     app = Celery("millpond", broker=url or None, amqp="tasks.app:NamedAMQP", set_as_current=False)
     app.conf.update(_configuration(settings.table))
     app.conf.update(
@@ -52,7 +55,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "queues": {name: queue.broker_limits() for name, queue in settings.table.queues.items()},
     }
     if (settings.broker_url or "").startswith("sentinel://"):
-        options["master_name"] = settings.sentinel_master
+        options["master_name"], _url = master_of(settings.broker_url or "")
     return options
 
 
