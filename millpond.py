@@ -71,6 +71,9 @@ COMMANDS = {
     "batch": ("producer.cli.batch:app", "Show or follow a batch"),
     "kinds": ("producer.cli.kinds:app", "List what can be sent, with an example each"),
     "worker": ("worker.cli.worker:app", "Run the processes of a pool"),
+    "health": ("monitor.health:main", "Ask how a pool is on this machine, for health checks"),
+    "scheduler": ("producer.cli.scheduler:app", "Send periodic tasks"),
+    "schedules": ("monitor.cli.schedules:app", "List periodic tasks"),
     "flower": ("monitor.cli.flower:app", "Run Flower"),
     "gateway": ("producer.cli.gateway:app", "Serve sending, batches and results over HTTP"),
 }
@@ -89,18 +92,22 @@ def __dir__() -> list[str]:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the `millpond` command and return its exit code."""
-    from producer.cli import commands, endings
-    from producer.cli.session import Surroundings
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["health"]:  # asked every few seconds: nothing else is loaded for it
+        from monitor.health import main as health
 
+        return health(given[1:])
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+    from producer.cli import commands, endings
+    from producer.cli.session import Surroundings
+
     command = commands.group(
         COMMANDS,
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    given = sys.argv[1:] if arguments is None else arguments
     return endings.run(command, given, program="millpond", obj=Surroundings(_embedded))
 
 

@@ -164,3 +164,18 @@ def sampling_key(prefix: str = "") -> str:
 def audit_key(prefix: str = "") -> str:
     """Name the stream of what people changed."""
     return f"{prefix}millpond:audit"
+
+
+def schedules_key(prefix: str = "") -> str:
+    """Name the set of periodic tasks."""
+    return f"{prefix}millpond:schedules"
+
+
+def schedule_key(name: str, prefix: str = "") -> str:
+    """Name the hash of how a periodic task stands."""
+    return f"{prefix}millpond:schedule:{name}"
+
+
+def scheduler_key(prefix: str = "") -> str:
+    """Name the lease of the scheduler that leads."""
+    return f"{prefix}millpond:scheduler"

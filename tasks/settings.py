@@ -1,4 +1,4 @@
-"""Read the environment and millpond.toml: the only place that does.
+"""Read the environment and millpond.toml: the only place that does, with folders.py.
 
 Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
 `MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then
@@ -7,7 +7,6 @@ the defaults.
 
 import json
 import os
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +32,9 @@ from pydantic_settings import (
 )
 
 from tasks.errors import SettingsError
+from tasks.folders import scratch, state_dir
 from tasks.pools import DRAIN_SECONDS, Table
+from tasks.schedule import Periodic
 
 
 def _words(value: Any) -> Any:
@@ -165,12 +166,21 @@ class Settings(BaseSettings):
     #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
     prefetch: NonNegativeInt = 16
     #: Who may see Flower, as user:password each; without any, Flower stays on loopback.
+    #: Let Flower show and change nothing: no buttons, and their routes are refused.
+    flower_read_only: bool = False
+    #: Where the health of `millpond worker` can be asked by HTTP; None: by `millpond health` alone.
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    health_address: str = "127.0.0.1"
     flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
     kinds: Words = ()
     table: Table = Field(default_factory=Table)
     smtp: Smtp = Field(default_factory=Smtp)
     files: Files = Field(default_factory=Files)
+    #: Periodic tasks by name; `millpond scheduler` sends them.
+    schedule: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")], Periodic] = Field(
+        default_factory=dict
+    )
     gateway: Gateway = Field(default_factory=Gateway)
 
     @classmethod
@@ -231,20 +241,9 @@ def configured_broker(chosen: Settings) -> str:
     )
 
 
-def scratch() -> Path:
-    """Return the folder for this machine's short-lived files."""
-    return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
-
-
 def debug() -> bool:
     """Say whether `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
     return os.environ.get("MILLPOND_DEBUG", "0") not in ("", "0")
-
-
-def state_dir() -> Path:
-    """Return the folder for what this user's embedded set-up keeps between two starts."""
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "millpond"
 
 
 def environment(configured: Settings) -> dict[str, str]:
@@ -267,4 +266,21 @@ def _unveiled(value: object) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
+
+
+__all__ = [
+    "Files",
+    "Gateway",
+    "GatewayToken",
+    "Settings",
+    "Smtp",
+    "Words",
+    "config_file",
+    "configured_broker",
+    "debug",
+    "environment",
+    "scratch",
+    "settings",
+    "state_dir",
+]
     return "MILLPOND_" + "__".join(str(part).upper() for part in location)

@@ -1,0 +1,38 @@
+"""Offer `millpond schedules`: periodic tasks, when they were sent last and when they are next."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond schedules --json")
+def schedules(
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
+) -> None:
+    """List periodic tasks: their last and next time, what was missed, and who leads the schedulers."""
+    import json
+    from dataclasses import asdict
+
+    from broker import schedules as kept
+    from monitor.cli.opening import opened
+
+    with opened() as store:
+        found, leader = kept.schedules(store), kept.leader(store)
+    if as_json:
+        for each in found:
+            print(json.dumps({**asdict(each), "leader": leader}))
+        return
+    for each in found:
+        missed = f", {each.missed} missed" if each.missed else ""
+        trouble = f" WAITS: {each.trouble}" if each.trouble else ""
+        times = f"last {_at(each.last_due_ms)}  next {_at(each.next_due_ms)}"
+        print(f"{each.name}  {each.kind}  {each.timing}  {times}  {each.fired} sent{missed}{trouble}")
+    print(f"leader: {leader or 'none runs; start one with `millpond scheduler`'}")
+
+
+def _at(ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms else "never"

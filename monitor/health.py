@@ -1,0 +1,56 @@
+"""Offer `millpond health`: the exit code that a container's health check wants, from files alone.
+
+A check runs every few seconds, so this does without what the other commands are made of: typer loads pydantic
+as soon as it reads an option.
+"""
+
+import json
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from tasks.health import QUESTIONS, judge
+from tasks.pulse import pulses
+
+HELP = """\
+Ask how a pool is on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
+
+  live     the loop turns; if not, start it again
+  ready    and the broker answers, the leases hold, and all processes are there
+  working  and something was fetched or settled lately, if there was something to fetch
+
+Nobody is asked anything: the processes of the same user write how they are into MILLPOND_SCRATCH (else /tmp).
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer, and return the exit code."""
+    parser = ArgumentParser(
+        prog="millpond health",
+        description=HELP,
+        epilog="Example: millpond health email --live",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("pool", nargs="?", metavar="POOL", help="a pool, or scheduler (default: all)")
+    parser.add_argument("--live", action="store_true", help="ask only whether it is live")
+    parser.add_argument("--ready", action="store_true", help="ask only whether it is live and ready")
+    parser.add_argument("--pid", type=int, help="only this process, or those of this supervisor")
+    parser.add_argument("--within", type=float, metavar="SECONDS", help="replace every patience by this one")
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    try:
+        given = parser.parse_args(list(arguments))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2
+    asked = "live" if given.live else "ready" if given.ready else "working"
+    found = judge(pulses(given.pool, pid=given.pid), within_seconds=given.within)
+    faults = found.faults(asked)
+    if given.json:
+        answers = {question: not found.faults(question) for question in QUESTIONS}
+        print(json.dumps({"asked": asked, **answers, "faults": faults, "processes": found.processes}))
+    else:
+        print("\n".join(faults) or f"{asked}: {', '.join(found.processes)}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,20 @@
+"""Offer `millpond scheduler`: send the periodic tasks of the settings."""
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond scheduler")
+def scheduler() -> None:
+    """Send the periodic tasks of millpond.toml, its [schedule.NAME] tables, until SIGTERM or Ctrl-C.
+
+    Run several for safety: one leads, and a period is sent once.
+    """
+    import logging
+
+    from producer.scheduling import schedule
+    from tasks.settings import settings
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    schedule(settings())

@@ -1,0 +1,122 @@
+"""Describe periodic tasks: what to send, and when each period is due.
+
+    [schedule.nightly]
+    kind = "files.compress"
+    fields = { source = "/srv/app.log", target = "/srv/app.log.zst" }
+    cron = "30 3 * * *"
+    timezone = "Europe/Berlin"
+
+The times are the same wherever they are computed, so any number of schedulers agree on them: `every` counts
+from the epoch, in UTC; `cron` is what Debian's cron makes of it, daylight saving included.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from itertools import islice, takewhile
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+#: Periods that were missed are counted up to this many.
+MOST_MISSED = 10_000
+
+
+def _duration(value: Any) -> Any:
+    """Read `90s`, `15m`, `1h` or `7d`."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
+    if not found:
+        raise ValueError(f"{value!r} is no period: write a whole number and s, m, h or d, as in 15m")
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def _words(every: timedelta) -> str:
+    seconds = int(every.total_seconds())
+    unit = next(unit for unit in "dhms" if seconds % _SECONDS[unit] == 0)
+    return f"{seconds // _SECONDS[unit]}{unit}"
+
+
+class Periodic(BaseModel):
+    """Say that a task is sent again and again: `every` period, or when `cron` says in `timezone`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    fields: dict[str, Any] = Field(default_factory=dict, repr=False)
+    queue: str | None = None
+    every: Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_words)] | None = None
+    cron: str | None = None
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _one_timing(self) -> "Periodic":
+        if (self.every is None) == (self.cron is None):
+            raise ValueError("say when: either every or cron")
+        if self.every is not None and self.every < timedelta(seconds=1):
+            raise ValueError("a period is a second at least")
+        try:
+            _ = self._zone
+        except (LookupError, OSError, ValueError):
+            raise ValueError(f"no time zone is named {self.timezone!r} here, as in Europe/Berlin") from None
+        if self.cron is not None:
+            self._check_cron(self.cron)
+        return self
+
+    def _check_cron(self, expression: str) -> None:
+        from cronsim import CronSimError
+
+        try:
+            self.due_after(0)
+        except (CronSimError, StopIteration):
+            raise ValueError(
+                f"{expression!r} is no time of cron's, or never comes: as in '30 3 * * 1-5'"
+            ) from None
+
+    @property
+    def timing(self) -> str:
+        """Return when it is due, as a person reads it."""
+        if self.every is not None:
+            return f"every {_words(self.every)}"
+        return f"{self.cron} {self.timezone}"
+
+    def due_after(self, at_ms: int) -> int:
+        """Return the first due time after another, both ms since the epoch."""
+        if self.every is not None:
+            period = self._period_ms(self.every)
+            return (at_ms // period + 1) * period
+        return next(self._times(at_ms))
+
+    def due_until(self, at_ms: int) -> int:
+        """Return the last due time that is not after another."""
+        if self.every is not None:
+            period = self._period_ms(self.every)
+            return at_ms // period * period
+        return next(self._times(at_ms + 1_000, backwards=True))
+
+    def missed_between(self, last_ms: int, due_ms: int) -> int:
+        """Count the due times between two, both left out."""
+        if self.every is not None:
+            return max(0, (due_ms - last_ms - 1) // self._period_ms(self.every))
+        times = takewhile(lambda at: at < due_ms, self._times(last_ms))
+        return sum(1 for _ in islice(times, MOST_MISSED))
+
+    @cached_property
+    def _zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def _times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+        from cronsim import CronSim
+
+        start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)
+        for at in CronSim(self.cron or "", start, reverse=backwards):
+            yield int(at.timestamp()) * 1000
+
+    @staticmethod
+    def _period_ms(every: timedelta) -> int:
+        return every // timedelta(milliseconds=1)

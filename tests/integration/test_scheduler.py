@@ -1,0 +1,189 @@
+"""Periodic tasks: a period is sent once, whoever leads, and what was missed is said."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from broker import limits, schedules, status
+from broker.connection import Store, connect
+from broker.keys import QueueKeys, schedule_key, scheduler_key
+from producer.client import Client
+from producer.scheduler import LEASE_SECONDS, Scheduler
+from tasks.errors import SettingsError
+from tasks.health import judge
+from tasks.pulse import pulses
+from tasks.schedule import Periodic
+from tasks.settings import Settings, environment
+
+Eventually = Callable[..., Any]
+DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, settings=Settings(broker_url=url)) as made:
+        yield made
+
+
+def yesterday(store: Store, days: int = 1) -> None:
+    """Let the schedule have been there, and sent last, some days ago."""
+    then = status.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
+    store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
+
+
+def sent(store: Store) -> list[str]:
+    """Return the ids of the tasks on the queue, in the order in which they were sent."""
+    messages = store.client.lrange(QueueKeys("default").ready[0], 0, -1)
+    return [json.loads(message)["headers"]["id"] for message in reversed(messages)]
+
+
+def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
+    """A schedule that was just added sends nothing for the time before it, and says when it will."""
+    Scheduler(client, DAILY).turn()
+    assert sent(client.store) == []
+    (state,) = schedules.schedules(client.store)
+    assert (state.name, state.kind, state.timing, state.queue) == (
+        "daily",
+        "squares.square",
+        "every 1d",
+        "default",
+    )
+    assert 0 < state.next_due_ms - status.now_ms(client.store) <= DAY_MS
+
+
+def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
+    """Two that both lead, the one before the other noted what it sent: one task, by an id of the period."""
+    store = client.store
+    yesterday(store)
+    before = store.client.hgetall(schedule_key("daily"))
+    Scheduler(client, DAILY).turn()
+    store.client.delete(scheduler_key())
+    store.client.hset(schedule_key("daily"), mapping=before)  # killed before it could note it
+    Scheduler(client, DAILY).turn()
+    today = datetime.now(UTC).date()
+    assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
+    (state,) = schedules.schedules(store)
+    assert (state.last_due_ms, state.missed) == (status.now_ms(store) // DAY_MS * DAY_MS, 0)
+
+
+def test_who_does_not_lead_sends_nothing(client: Client) -> None:
+    """The second scheduler waits while the first leads, and leads once the first resigns."""
+    first, second = Scheduler(client, DAILY), Scheduler(client, DAILY)
+    first.turn()
+    yesterday(client.store)
+    second.turn()
+    assert (sent(client.store), schedules.leader(client.store)) == ([], first.name)
+    schedules.resign(client.store, first.name)
+    second.turn()
+    assert (len(sent(client.store)), schedules.leader(client.store)) == (1, second.name)
+
+
+def test_of_missed_periods_the_last_is_sent_and_the_others_counted(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After four days without a scheduler one task is sent, and three periods are said to be missed."""
+    yesterday(client.store, days=4)
+    with caplog.at_level("INFO"):
+        Scheduler(client, DAILY).turn()
+    assert len(sent(client.store)) == 1
+    assert schedules.schedules(client.store)[0].missed == 3
+    assert "3 periods before it were missed" in caplog.text
+
+
+def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
+    """With no room the period stays due, with the reason; with room it is sent."""
+    store = client.store
+    yesterday(store)
+    client.send(("squares.square", {"n": 1}))
+    limits.change(store, "default", bound=1)
+    scheduler = Scheduler(client, DAILY)
+    scheduler.turn()
+    assert "full" in schedules.schedules(store)[0].trouble
+    limits.change(store, "default", bound=2)
+    scheduler.turn()
+    assert len(sent(store)) == 2
+    assert schedules.schedules(store)[0].trouble == ""
+
+
+def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) -> None:
+    """Wrong fields are found before anything runs, not at night."""
+    with pytest.raises(SettingsError, match=r"schedule 'bad': squares\.square does not"):
+        Scheduler(client, {"bad": Periodic(kind="squares.square", fields={"m": 1}, every="1h")})
+
+
+@pytest.mark.slow
+def test_another_takes_over_from_a_leader_that_is_killed(
+    url: str, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three schedulers the leader is killed: within its lease another leads.
+
+    No period is sent twice, and those that passed meanwhile are counted.
+    """
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+    chosen = Settings(
+        broker_url=url, schedule={"tick": {"kind": "squares.square", "fields": {"n": 1}, "every": "1s"}}
+    )
+    store = connect(url)
+    running = [_scheduler(chosen, tmp_path / f"log-{n}") for n in range(3)]
+    try:
+        for _ in range(2):
+            leader = eventually(lambda: schedules.leader(store), 30)
+            eventually(lambda: _fired(store) >= 3, 30)
+            assert not judge(pulses("scheduler")).faults("working")
+            os.kill(int(leader.split(":")[1]), signal.SIGKILL)
+            killed_at, fired = monotonic(), _fired(store)
+            eventually(lambda before=leader: schedules.leader(store) not in (None, before), 2 * LEASE_SECONDS)
+            assert monotonic() - killed_at < LEASE_SECONDS + 3
+            eventually(lambda before=fired: _fired(store) >= before + 3, 30)
+    finally:
+        for process in running:
+            process.terminate()
+        codes = [process.wait(20) for process in running]
+    assert sorted(codes) == [-9, -9, 0]
+    assert schedules.leader(store) is None
+    _each_second_once_or_missed(store)
+    store.close()
+
+
+def _each_second_once_or_missed(store: Store) -> None:
+    ids = sent(store)
+    assert len(ids) == len(set(ids))
+    seconds = [datetime.fromisoformat(id.partition("@")[2]).timestamp() for id in ids]
+    assert seconds == sorted(seconds)
+    (state,) = schedules.schedules(store)
+    skipped = int(seconds[-1] - seconds[0]) + 1 - len(seconds)
+    assert (state.fired, state.missed) == (len(ids), skipped)
+
+
+def _fired(store: Store) -> int:
+    return sum(state.fired for state in schedules.schedules(store))
+
+
+def _scheduler(settings: Settings, log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as sink:
+        argv = [sys.executable, "-m", "millpond", "scheduler"]
+        return subprocess.Popen(argv, env=environment(settings), stdout=sink, stderr=sink)
+
+
+def test_a_scheduler_is_told_to_stop(client: Client) -> None:
+    """It hands over at once: nobody waits for its lease."""
+    stop, ready = threading.Event(), threading.Event()
+    scheduler = Scheduler(client, DAILY, ready.set)
+    thread = threading.Thread(target=scheduler.run, args=(stop,))
+    thread.start()
+    assert ready.wait(10)
+    assert schedules.leader(client.store) == scheduler.name
+    stop.set()
+    thread.join(10)
+    assert schedules.leader(client.store) is None

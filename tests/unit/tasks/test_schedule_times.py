@@ -1,0 +1,63 @@
+"""When a periodic task is due."""
+
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.schedule import Periodic
+
+
+def ms(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def test_a_period_counts_from_the_epoch() -> None:
+    """Two schedulers that never met agree on the times of `every`."""
+    hourly = Periodic(kind="k", every="1h")
+    at = ms("2026-03-01T10:20:30")
+    assert hourly.due_until(at) == ms("2026-03-01T10:00:00")
+    assert hourly.due_after(at) == ms("2026-03-01T11:00:00")
+    assert hourly.due_until(ms("2026-03-01T11:00:00")) == ms("2026-03-01T11:00:00")
+    assert hourly.due_after(ms("2026-03-01T11:00:00")) == ms("2026-03-01T12:00:00")
+
+
+def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
+    """`30 3 * * *` in Berlin is 2:30 UTC in winter and 1:30 in summer, once a day."""
+    nightly = Periodic(kind="k", cron="30 3 * * *", timezone="Europe/Berlin")
+    times, at = [], ms("2026-03-27T12:00:00")
+    for _ in range(3):
+        at = nightly.due_after(at)
+        times.append(at)
+    assert times == [ms("2026-03-28T02:30:00"), ms("2026-03-29T01:30:00"), ms("2026-03-30T01:30:00")]
+    assert [nightly.due_until(at + 5) for at in times] == times
+    assert [nightly.due_until(at) for at in times] == times
+    assert nightly.due_until(times[2] - 1) == times[1]
+
+
+@pytest.mark.parametrize("timing", [{"every": "15m"}, {"cron": "*/15 * * * *"}])
+def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
+    """Between the last that was sent and the one that is due lie those that were missed."""
+    quarterly = Periodic(kind="k", **timing)
+    assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T10:15:00")) == 0
+    assert quarterly.missed_between(ms("2026-03-01T10:00:00"), ms("2026-03-01T11:00:00")) == 3
+    assert quarterly.missed_between(ms("2026-03-01T10:07:00"), ms("2026-03-01T10:15:00")) == 0
+
+
+@pytest.mark.parametrize(
+    ("timing", "said"),
+    [
+        ({}, "either every or cron"),
+        ({"every": "1h", "cron": "* * * * *"}, "either every or cron"),
+        ({"every": "soon"}, "no period"),
+        ({"every": "0s"}, "a second at least"),
+        ({"cron": "61 * * * *"}, "no time of cron's"),
+        ({"cron": "0 0 31 2 *"}, "never comes"),
+        ({"cron": "* * * * *", "timezone": "Europe/Atlantis"}, "no time zone"),
+        ({"cron": "* * * * *", "timezone": "../etc/passwd"}, "no time zone"),
+    ],
+)
+def test_a_wrong_timing_is_refused(timing: dict[str, str], said: str) -> None:
+    """What cannot be meant is refused when the settings are read, in words."""
+    with pytest.raises(ValidationError, match=said):
+        Periodic(kind="k", **timing)
