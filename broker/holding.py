@@ -15,11 +15,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from uuid import uuid4
 
 from broker.clock import elapsed_seconds
 from broker.keys import QueueKeys, batch_key
+from broker.news import News
 
 Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
 
@@ -158,7 +160,7 @@ class Holder:
     Of all its queues, under one credit of `slots` + `prefetch`.
     """
 
-    def __init__(self, *, prefetch: int = 0) -> None:
+    def __init__(self, *, prefetch: int = 0, pools: tuple[str, ...] = ()) -> None:
         self.slots = 1
         self.prefetch = prefetch
         self.holds: dict[str, Hold] = {}
@@ -170,13 +172,14 @@ class Holder:
         #: The thread that renews the leases, once there are any, and the intake in use.
         self.keeper: Any = None
         self.intake: Any = None
-        #: What is cancelled (ids of tasks, keys of batches), and the epoch of that knowledge.
-        self.cancelled: frozenset[str] = frozenset()
-        self.epoch = 0
-        #: Called when more is cancelled: whoever has not started it gives it up, then calls what it is given.
-        self.on_cancelled: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
+        #: What this process knows of cancellations and drained pools.
+        self.news = News()
+        #: Called when there is more to know: whoever has not started what is cancelled gives it up, then
+        #: calls what it is given.
+        self.on_news: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
+        #: The pools that this process is of.
+        self.pools = pools
         self._names = itertools.count()
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
         self.on_lost: Callable[[Hold], None] | None = None
@@ -190,6 +193,26 @@ class Holder:
             self._order.append(keys.queue)
         return self.holds[keys.queue]
 
+    @cached_property
+    def name(self) -> str:
+        """Name this process, its pools first, as no other was ever named."""
+        return f"{'+'.join(self.pools)}@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch of what this process knows."""
+        return self.news.epoch
+
+    @property
+    def drained(self) -> bool:
+        """Say whether somebody drained the pool: what runs is finished, and nothing is started."""
+        return bool(self.pools) and self.news.drained.issuperset(self.pools)
+
+    @property
+    def starts_nothing(self) -> bool:
+        """Say whether this process ends, or its pool is drained."""
+        return self.draining or self.drained
+
     def __json__(self) -> dict[str, int]:
         """Describe this process in `celery inspect stats`, which lists the transport's options."""
         return {"slots": self.slots, "prefetch": self.prefetch, "held": self.count}
@@ -202,7 +225,7 @@ class Holder:
     @property
     def room(self) -> int:
         """Count the messages that this process may fetch now."""
-        return 0 if self.draining else max(0, self.slots + self.prefetch - self.count)
+        return 0 if self.starts_nothing else max(0, self.slots + self.prefetch - self.count)
 
     def next_turn(self, active: set[str], now: float) -> Turn | None:
         """Choose the queue whose turn it is, or None when there is nothing to send now.
@@ -277,8 +300,15 @@ class Holder:
 
     def is_cancelled(self, tag: str) -> bool:
         """Say whether somebody cancelled this message's task or its batch."""
-        if not self.cancelled:
+        return self._is_in(self.news.cancelled, tag)
+
+    def is_terminated(self, tag: str) -> bool:
+        """Say whether this message's task shall be ended where it runs."""
+        return self._is_in(self.news.terminated, tag)
+
+    def _is_in(self, names: frozenset[str], tag: str) -> bool:
+        if not names:
             return False
         hold, token = self._find(tag)
         held = hold.held.get(token) if hold is not None else None
-        return held is not None and (held.id in self.cancelled or held.batch in self.cancelled)
+        return held is not None and (held.id in names or held.batch in names)

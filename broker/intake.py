@@ -14,8 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from broker import turns
-from broker.cancelling import cancelled, hear
+from broker import news, turns
 from broker.errors import BrokerAway, BrokerError
 from broker.holding import GATHERED_SECONDS, Hold, Holder, Turn
 from broker.keys import QueueKeys, epoch_key
@@ -25,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks at a queue that nobody was woken for.
 LOOK_SECONDS = 1
+
+#: Seconds between looks of a drained process at whether its pool goes on.
+DRAINED_LOOK_SECONDS = 5
 
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
@@ -47,6 +49,7 @@ class Intake:
         self.wait_client = channel._create_client(asynchronous=True)
         self.news_client = channel._create_client(asynchronous=True)
         self._listening = False
+        self._learned_at = 0.0
         self._turn: Turn | None = None
         self._turn_since = 0.0
         self._waiting: list[str] | None = None
@@ -91,12 +94,14 @@ class Intake:
         Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
         """
         self._check_patience()
+        if not self._listening:
+            self._listen()
+        elif self.holder.drained and time.monotonic() - self._learned_at > DRAINED_LOOK_SECONDS:
+            self._learn()  # no turn would notice that the connection which brings news is dead
         if self._turn is None:
             turn = self.holder.next_turn(self.active, time.monotonic())
             if turn is not None:
                 self._send_turn(turn)
-        if not self._listening:
-            self._listen()
         if self._turn is None and self._waiting is None and self.active and self.holder.room:
             self._send_wait()
 
@@ -118,6 +123,8 @@ class Intake:
         times += [
             hold.pending_since + GATHERED_SECONDS for hold in self.holder.holds.values() if hold.pending
         ]
+        if self.holder.drained:
+            times.append(self._learned_at + DRAINED_LOOK_SECONDS)
         return max(0.0, min(times) - now) if times and self._turn is None else None
 
     def _send_turn(self, turn: Turn) -> None:
@@ -138,24 +145,30 @@ class Intake:
         self._waiting, self._waiting_since = queues, time.monotonic()
 
     def _listen(self) -> None:
-        """Listen for cancellations, and learn of those that were made before."""
+        """Listen for news, and learn of what there was before."""
         connection = self.channel.connection.cycle.connected(self.channel, self.news_client, NEWS)
         connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
         self._listening = True
-        self._learn_cancelled()
+        self._learn()
 
-    def _learn_cancelled(self) -> None:
+    def _learn(self) -> None:
+        self._learned_at = time.monotonic()
         try:
-            self.holder.epoch, self.holder.cancelled = cancelled(self.channel.store)
+            known = news.read(self.channel.store)
         except BrokerAway as away:
             raise RedisConnectionError(str(away)) from away
-        self.holder.on_cancelled(self._confirm_cancelled)
+        if known == self.holder.news and known.epoch:
+            return
+        self.holder.news = known
+        for hold in self.holder.holds.values():
+            hold.hungry = True  # a pool that was drained may go on
+        self.holder.on_news(self._confirm)
 
-    def _confirm_cancelled(self) -> None:
+    def _confirm(self) -> None:
         try:
-            hear(self.channel.store, self.holder.name, self.holder.epoch)
+            news.hear(self.channel.store, self.holder.name, self.holder.epoch)
         except BrokerError as error:
-            logger.warning("%s Who cancelled waits until this process is heard of again.", error)
+            logger.warning("%s Who waits for this process to hear of it waits for nothing.", error)
 
     # Receiving
 
@@ -191,7 +204,7 @@ class Intake:
             return
         turns.note(turn, reply)
         if reply.epoch > self.holder.epoch:
-            self._learn_cancelled()
+            self._learn()
         turns.accept(turn.hold, reply, self.channel.connection._deliver)
 
     def on_wait(self) -> None:
@@ -210,10 +223,10 @@ class Intake:
                 hold.hungry = True
 
     def on_news(self) -> None:
-        """Read that something was cancelled."""
+        """Read that something was cancelled, or a pool drained."""
         kind, *_rest = self.news_client.connection.read_response(push_request=True)
         if kind == b"message":
-            self._learn_cancelled()
+            self._learn()
 
     def finish(self) -> None:
         """Wait for the reply of the turn that is under way, at most as long as the socket lets it."""

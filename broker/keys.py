@@ -116,6 +116,16 @@ def cancelled_key(prefix: str = "") -> str:
     return f"{prefix}millpond:cancelled"
 
 
+def terminated_key(prefix: str = "") -> str:
+    """Name the sorted set of what is cancelled and also ended where it runs."""
+    return f"{prefix}millpond:cancelled:terminated"
+
+
+def drained_key(prefix: str = "") -> str:
+    """Name the hash of drained pools and when each was (ms)."""
+    return f"{prefix}millpond:drained"
+
+
 def known_epochs_key(prefix: str = "") -> str:
     """Name the hash of worker processes and the epoch of cancellations that each knows."""
     return f"{prefix}millpond:cancelled:known"

@@ -10,6 +10,7 @@ import threading
 
 from redis.exceptions import RedisError
 
+from broker import news
 from broker.clock import elapsed_seconds
 from broker.connection import Store
 from broker.holding import Hold, Holder
@@ -80,6 +81,7 @@ def leave(store: Store, holder: Holder) -> int:
             returned += int(script("leave").run(store.client, hold.keys.all, (hold.consumer,)))
         hold.held.clear()
         hold.registered = False
+    news.forget(store, holder.name)
     if returned:
         logger.info("%d messages that were held went back to their queues", returned)
     return returned

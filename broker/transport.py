@@ -19,7 +19,7 @@ from kombu.transport import virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from broker import limits, publishing, turns
+from broker import limits, news, publishing, turns
 from broker.connection import Store, clear_errors
 from broker.errors import BrokerAway, BrokerError, QueueFull
 from broker.holding import GATHERED_SECONDS, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement, Turn
@@ -211,6 +211,10 @@ class Channel(stock.Channel):
         with self.holder.lock:
             if self.intake is not None:
                 self.intake.finish()
+
+    def hear_for_ever(self) -> None:
+        """Let nobody wait until this process hears of a cancellation: it starts nothing any more."""
+        news.hear(self.store, self.holder.name, news.FOR_EVER)
 
     def leave(self) -> None:
         """Settle what is finished, give back what is not, and end the leases."""

@@ -66,12 +66,14 @@ class Batch:
         """Say that nothing more will come. Closing again changes nothing."""
         return batches.close_batch(self._client.store, self.id)
 
-    def cancel(self) -> Cancellation:
+    def cancel(self, *, terminate: bool = False) -> Cancellation:
         """Close the batch and let nothing of it start that has not; what runs goes on, and is told.
 
-        Returns when every worker that holds any of it has confirmed: from then on nothing of it starts.
+        With `terminate` what runs on a `prefork` pool is ended, and counts as cancelled. Returns when every
+        worker that holds any of it has confirmed: from then on nothing of it starts. What waits is settled by
+        then.
         """
-        return cancelling.cancel_batch(self._client.store, self.id)
+        return cancelling.cancel_batch(self._client.store, self.id, terminate=terminate)
 
     def summary(self) -> Summary:
         """Count what was sent into the batch and how it ended, now."""

@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
-from broker import batches, cancelling
+from broker import batches, cancelling, places, progress
 from broker.batches import Summary
 from broker.cancelling import Cancellation
 from broker.connection import connect
+from broker.places import Place
+from broker.progress import Progress
 from producer.batch import Batch
 from producer.clock import ServerClock
 from producer.message import Message, Sendable, following
@@ -135,9 +137,21 @@ class Client:
         batches.summary(self.store, id)
         return Batch(self, id)
 
-    def cancel(self, id: str) -> Cancellation:
-        """Cancel a task by its id; returns when every worker that may hold it has confirmed."""
-        return cancelling.cancel_task(self.store, id)
+    def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:
+        """Cancel a task by its id; returns when every worker that may hold it has confirmed.
+
+        It does not start any more. If it runs it is told, and with `terminate`, on a `prefork` pool, ended.
+        The answer's `found` says where it was: None, it has ended or never was.
+        """
+        return cancelling.cancel_task(self.store, id, terminate=terminate)
+
+    def find(self, id: str) -> Place | None:
+        """Return where a task is: waiting, delayed, held or dead; None: it has ended, or never was."""
+        return places.find(self.store, id)
+
+    def progress(self, id: str) -> Progress | None:
+        """Return how far a running task said it got; None: it has not said, or not for an hour."""
+        return progress.progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
         """Yield the summaries of the batches opened last, the newest first.

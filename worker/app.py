@@ -20,10 +20,13 @@ from worker.running import register
 SHIPPED = ("tasks.email.task", "tasks.files.task", "tasks.squares.task")
 
 
-def make_app(configured: Settings) -> Celery:
-    """Return an application that knows every body of the shipped and of the configured kinds."""
+def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
+    """Return an application that knows every body of the shipped and of the configured kinds.
+
+    Its workers are of these pools; without any, of those that take from their queues.
+    """
     app = celery_app(configured)
-    prepare(app, configured, Holder(prefetch=configured.prefetch))
+    prepare(app, configured, Holder(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
     for body in bodies().values():
         register(app, body, configured.table)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.worker.consumer import Consumer
@@ -17,6 +18,9 @@ from worker.reconnecting import connected
 from worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
+
+#: How long a short task that shares its child with others may go on when it is to be ended.
+COMPANY_SECONDS = 1.0
 
 #: How long an event for Flower waits for company, and how many may.
 EVENTS_SECONDS = 0.2
@@ -46,17 +50,32 @@ class PondConsumer(Consumer):
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
-        self.task_consumer.channel.holder.on_cancelled = self._on_cancelled
+        self.task_consumer.channel.holder.on_news = self._on_news
 
     def on_send_event_buffered(self) -> None:
         """Do nothing: the timer sends what is gathered."""
 
-    def _on_cancelled(self, confirm: Callable[[], None]) -> None:
-        """Let go of what was cancelled before it started; confirm when a child has none of it unstarted."""
+    def _on_news(self, confirm: Callable[[], None]) -> None:
+        """Let go of what must not start any more; confirm when a child has none of it unstarted.
+
+        What was cancelled and shall not go on is ended, in a child. In a drained pool what runs has its
+        deadline.
+        """
+        holder = self.task_consumer.channel.holder
         for request in self._requests():
-            if not request.started and request.holder.is_cancelled(request.tag):
+            if request.in_child and holder.is_terminated(request.tag):
+                self._end(request)
+            elif not request.started and (holder.drained or holder.is_cancelled(request.tag)):
                 request.give_back()
+        self.app.drain.on_drained(holder.drained)
         self.grouper.call_when_quiet(confirm)
+
+    def _end(self, request: PondRequest) -> None:
+        """End a body that runs in a child; one that runs in company is given a moment to end by itself."""
+        if request.piece is None:
+            request.terminate(self.pool)
+        else:
+            self.timer.call_after(COMPANY_SECONDS, request.terminate_unless_over, (self.pool,))
 
     # Messages that cannot be run
 
@@ -104,6 +123,9 @@ class PondConsumer(Consumer):
         for request in self._requests():
             if not request.started or request.id in never_given:
                 request.give_back()
+        if channel is not None:
+            # From now on nothing starts here: whoever cancels something need not wait for this process.
+            self.grouper.call_when_quiet(partial(self._ignoring_a_lost_broker, channel.hear_for_ever))
 
     def shutdown(self) -> None:
         """Settle what finished, give back the rest, and leave the queues."""

@@ -9,6 +9,8 @@ that kills its child takes others with it again; so does every task of a piece t
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import Terminated
+
 if TYPE_CHECKING:
     from worker.request import PondRequest
 
@@ -86,7 +88,7 @@ class Piece:
         It is killed at the first limit of any member, and each then goes alone.
         """
         for request in self._members:
-            request.in_child = True
+            request.in_child, request.piece = True, self
         self._grouper.begin(self)
         limits = [limit for request in self._members for limit in request.limits if limit]
         return pool.apply_async(
@@ -114,9 +116,17 @@ class Piece:
         self._grouper._end(self)
 
     def on_failure(self, exc_info: Any, **_: Any) -> None:
-        """Hand every member out again, its delivery counted: the child died, or one of them took too long."""
+        """Hand every member out again, its delivery counted: the child died, or one of them took too long.
+
+        When one was ended on purpose it is cancelled, and no delivery of the others counts.
+        """
+        error = exc_info.exception
+        on_purpose = isinstance(getattr(error, "exc", error), Terminated)
         for request in self._members:
-            request.hand_out_again(exc_info)
+            if on_purpose:
+                request.give_back()
+            else:
+                request.hand_out_again(exc_info)
         self._grouper._end(self)
 
 

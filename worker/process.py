@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pool = configured.table.pools[asked.pool]
     if asked.ready_fd is not None:
         _tell_when_ready(asked.ready_fd)
-    app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}))
+    app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
     app.set_current()
     # Not by way of Celery's command line, whose imports are a third of the time that a worker takes to start.
     worker = app.Worker(**options(asked.pool, asked.number, pool))

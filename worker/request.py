@@ -11,15 +11,17 @@ import time
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import Terminated
 from celery.app import trace
 from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from celery.platforms import signals
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
 from broker.holding import CANCELLED, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement
 from broker.turns import buried
 from tasks.errors import BadContract, Cancelled
-from worker.grouping import Grouper, Words
+from worker.grouping import Grouper, Piece, Words
 from worker.meter import Meter, State
 from worker.retrying import RetryAsSettlement
 
@@ -34,6 +36,9 @@ TRACEBACK_LENGTH = 8_192
 #: What the traced call answers for a task that was not started: the pool drains, or the message is
 #: another's now.
 NOT_STARTED = "not started"
+
+#: How a task counts whose child was killed because somebody asked for it.
+ENDED = Settlement(state="cancelled", detail=json.dumps({"error": "ended while it ran"}))
 
 _SUCCEEDED = Settlement()
 _GOES_ON = Settlement("settle", state="")
@@ -78,6 +83,8 @@ class PondRequest(Request):
 
     #: A prefork child has it: what is handed to a child is as good as started.
     in_child = False
+    #: What it shares its child with, if with anything.
+    piece: "Piece | None" = None
     #: Shared by the requests of this process; set by the strategy.
     grouper: Grouper
     meter: Meter
@@ -148,7 +155,7 @@ class PondRequest(Request):
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
         holder, tag = self.holder, self.tag
-        return not (self.let_go or holder.draining or holder.is_lost(tag) or holder.is_cancelled(tag))
+        return not (self.let_go or holder.starts_nothing or holder.is_lost(tag) or holder.is_cancelled(tag))
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -161,6 +168,22 @@ class PondRequest(Request):
         self.let_go = True
         task_ready(self)
         self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the body, by killing its child; it counts as cancelled once the child is gone.
+
+        Celery would count it while it may still run, and whether or not the signal ends it.
+        """
+        number = signals.signum(signal or "KILL")
+        if self.time_start:
+            pool.terminate_job(self.worker_pid, number)
+        else:
+            self._terminate_on_ack = pool, number
+
+    def terminate_unless_over(self, pool: Any) -> None:
+        """End the body if it has not ended meanwhile."""
+        if not self.acknowledged:
+            self.terminate(pool)
 
     def hand_out_again(self, exc_info: Any) -> None:
         """Let the message be delivered again, the delivery counted: its child was lost before it answered."""
@@ -214,7 +237,8 @@ class PondRequest(Request):
         super().on_timeout(soft, timeout)
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        self.holder.note(self.tag, Settlement(state="expired" if expired else "cancelled"))
+        if not terminated:
+            self.holder.note(self.tag, Settlement(state="expired" if expired else "cancelled"))
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _note(self, error: BaseException, exc_info: Any) -> None:
@@ -226,6 +250,8 @@ class PondRequest(Request):
                 self.holder.note(self.tag, _GOES_ON)
             case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
                 pass  # handed out again, or rejected: the broker counts
+            case Terminated():
+                self.holder.note(self.tag, ENDED)
             case Cancelled():
                 self.holder.note(self.tag, Settlement(state="cancelled"))
             case BadContract():

@@ -1,6 +1,8 @@
 """Kinds for the tests of workers: one that waits at a gate until the test opens it, one with a secret."""
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -23,6 +25,20 @@ class Whisper(Contract, kind="test.whisper"):
 
     aloud: str
     secret: str = Field(repr=False)
+
+
+class Tell(Contract, kind="test.tell"):
+    """Write down the counts of the batch that it follows, in `file`."""
+
+    file: str
+
+
+@body(Tell)
+def tell(job: Tell, context: Context) -> None:
+    """Write them as JSON, a line for each time it runs."""
+    counts = asdict(context.batch_summary) if context.batch_summary else None
+    with Path(job.file).open("a") as file:
+        file.write(json.dumps(counts) + "\n")
 
 
 @body(Gate)

@@ -1,0 +1,43 @@
+-- Find the message of a task in one page of where messages wait.
+--
+-- KEYS  the queue's (see _common.lua)
+-- ARGV  1 which: '1' to '4' a ready list, 'delayed', 'dead', or 'held' and 5 the consumer   2 index of the first message to
+--       look at; for 'dead' the id of the last one seen, or '+'   3 how many   4 the task's id
+-- Returns {where the next page begins or '', then of the message found: itself, and index, due ms or id of the letter}.
+
+local which, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+
+local function is_it(message)
+  return string.find(message, id, 1, true) and headers_of(message).id == id
+end
+
+if which == 'held' then
+  local held = redis.call('HGETALL', KEYS[HELD] .. ARGV[5])
+  for i = 1, #held, 2 do
+    if is_it(held[i + 1]) then return {'', held[i + 1], held[i]} end
+  end
+  return {''}
+end
+
+if which == 'dead' then
+  local page = redis.call('XREVRANGE', KEYS[DEAD], from, '-', 'COUNT', size)
+  for _, letter in ipairs(page) do
+    for i = 1, #letter[2], 2 do
+      if letter[2][i] == 'message' and is_it(letter[2][i + 1]) then return {'', letter[2][i + 1], letter[1]} end
+    end
+  end
+  return {#page == size and '(' .. page[size][1] or ''}
+end
+
+local first = tonumber(from)
+local page, width
+if which == 'delayed' then
+  page, width = redis.call('ZREVRANGE', KEYS[DELAYED], first, first + size - 1, 'WITHSCORES'), 2
+else
+  page, width = redis.call('LRANGE', KEYS[READY + tonumber(which) - 1], first, first + size - 1), 1
+end
+for i = 1, #page, width do
+  local message = width == 2 and string.sub(page[i], 2) or page[i]
+  if is_it(message) then return {'', message, width == 2 and page[i + 1] or tostring(first + i - 1)} end
+end
+return {#page == size * width and tostring(first + size) or ''}

@@ -1,0 +1,56 @@
+-- Settle as cancelled what waits of a task or a batch, without handing it out: one page of one list.
+--
+-- KEYS  the queue's (see _common.lua)
+-- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 index of the first message to look at   3 how many
+--       4 'id' or 'batch'   5 the id   6 key prefix
+-- Returns {how many were looked at, how many settled}.
+--
+-- A message that is taken off a ready list is first replaced where it stands, for that costs no search; what replaced
+-- it is gone before the script ends.
+
+local which, from, size, kind, wanted, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
+local now, gone, GONE = now_ms(), 0, '\0gone'
+local key = which == 'delayed' and KEYS[DELAYED] or KEYS[READY + tonumber(which) - 1]
+write_although_full()
+
+local function is_wanted(message, headers, own)
+  if kind == 'id' then return headers.id == wanted end
+  return own.batch == wanted
+end
+
+local function settle(message, headers, own)
+  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
+  local id = type(headers.id) == 'string' and headers.id or ''
+  forget_deliveries(message)
+  release_claim(type(own.once) == 'string' and own.once or '', id)
+  record(batch, id, 'cancelled', '{}', now)
+  gone = gone + 1
+end
+
+-- The latest first, and a ready list from where messages come in: what leaves meanwhile shifts nothing.
+local entries
+if which == 'delayed' then
+  entries = redis.call('ZREVRANGE', key, from, from + size - 1)
+else
+  entries = redis.call('LRANGE', key, from, from + size - 1)
+end
+for i, entry in ipairs(entries) do
+  if string.find(entry, wanted, 1, true) then
+    local message = which == 'delayed' and string.sub(entry, 2) or entry
+    local headers, own = headers_of(message)
+    if is_wanted(message, headers, own) then
+      if which == 'delayed' then
+        redis.call('ZREM', key, entry)
+      else
+        redis.call('LSET', key, from + i - 1, GONE)
+      end
+      settle(message, headers, own)
+    end
+  end
+end
+if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
+count('settled', gone)
+-- This is not the pool's doing: what is measured of its speed begins behind it.
+if redis.call('HEXISTS', KEYS[PACE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[PACE], 'cleared', gone) end
+call_waiting(now, depth())
+return {#entries, gone}

@@ -1,0 +1,106 @@
+"""Cancel what waits, with nobody there to fetch it: it is settled, and counted, at once."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from by_hand import Hand
+
+from broker import cancelling, dead, news, status
+from broker.connection import Store
+from broker.holding import DONE
+from broker.turns import buried
+from producer.client import Client
+from producer.message import Message
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+Cancel = Callable[..., cancelling.Cancellation]
+
+
+@pytest.fixture
+def client(store: Store, url: str) -> Client:
+    """Return a client of the store's server."""
+    return Client(url, settings=Settings(key_prefix=store.prefix))
+
+
+def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Client, store: Store) -> None:
+    """Of two batches in one queue, some delayed, one is cancelled: it is complete, the other as it was."""
+    with client.batch() as kept, client.batch() as dropped:
+        for n in range(700):
+            dropped.submit_many([Square(n=n)])
+            kept.submit_many([Square(n=n)])
+        dropped.submit(Square(n=1), delay=timedelta(hours=1))
+        dropped.submit(Square(n=1), priority=9)
+        kept.submit(Square(n=2), delay=timedelta(hours=1))
+    order = [m for m in store.client.lrange(f"{store.prefix}default", 0, -1) if kept.id.encode() in m]
+    assert dropped.cancel().settled == 702
+    summary = dropped.summary()
+    assert (summary.complete, summary.cancelled, summary.sent) == (True, 702, 702)
+    assert (kept.summary().settled, kept.summary().sent) == (0, 701)
+    assert store.client.lrange(f"{store.prefix}default", 0, -1) == order
+    depth = status.depth(store, "default")
+    assert (depth.ready, depth.delayed, depth.counters["settled"]) == (700, 1, 702)
+
+
+def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: Store) -> None:
+    """The answer says where the task was; it is settled, and gone."""
+    with client.batch() as batch:
+        waits = batch.submit(Square(n=1), queue="email")
+        later = batch.submit(Square(n=2), delay=timedelta(hours=1))
+    client.send(Square(n=3), queue="email")
+    found = client.find(waits.id)
+    assert found is not None
+    assert (found.state, found.queue, found.kind) == ("waiting", "email", "squares.square")
+    assert (found.batch, found.behind) == (batch.id, 0)
+    assert (place := client.find(later.id)) is not None
+    assert place.state == "delayed"
+    assert (place.due_ms or 0) > status.now_ms(store) + 3_500_000
+    for id in (waits.id, later.id):
+        assert client.cancel(id).settled == 1
+        assert client.find(id) is None
+    assert batch.summary().cancelled == 2
+    assert batch.summary().complete
+
+
+def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, store: Store) -> None:
+    """What is done, what never was and a dead letter are told apart from what was cancelled."""
+    done, failed = client.send(Square(n=1)), client.send(Square(n=2))
+    hand = Hand(store, "default")
+    hand.take(2)
+    hand.end(DONE, 1)
+    held = client.find(failed.id)
+    assert held is not None
+    assert (held.state, held.process) == ("held", hand.holder.name)
+    hand.end(buried("FinalError", "it failed"))
+    for id in (done.id, "never-was"):
+        answer = client.cancel(id)
+        assert (answer.found, answer.settled) == (None, 0)
+    answer = client.cancel(failed.id)
+    assert answer.found is not None
+    assert answer.found.state == "dead"
+    assert dead.requeue(store, "default", answer.found.letter or "")
+    assert failed.id not in news.read(store).cancelled, "a dead letter that is requeued runs"
+
+
+def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Store) -> None:
+    """The name that a cancelled task was sent once by can be sent under again."""
+    message = Message(Square(n=1), once="order-42")
+    first = client.send_each([message])
+    (sent,) = first
+    assert client.cancel(sent.id).settled == 1
+    (again,) = client.send_each([message])
+    assert getattr(again, "duplicate_of", "refused") is None
+
+
+def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> None:
+    """Who holds messages and starts nothing any more has heard whatever comes; who has left is forgotten."""
+    client.send(Square(n=1))
+    hand = Hand(store, "default")
+    hand.take(1)
+    deaf = cancelling.cancel_task(store, "another", patience_seconds=0.05)
+    assert deaf.unheard == (hand.holder.name,)
+    news.hear(store, hand.holder.name, news.FOR_EVER)
+    assert cancelling.cancel_task(store, "a-third", patience_seconds=0.05).unheard == ()
+    news.forget(store, hand.holder.name)
+    assert cancelling.cancel_task(store, "a-fourth", patience_seconds=0.05).unheard == deaf.unheard

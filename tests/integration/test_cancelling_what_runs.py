@@ -1,0 +1,107 @@
+"""Cancel what runs in the children of a prefork pool: told, or ended; and what follows a batch."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from broker import status
+from producer.client import Client
+from tasks.squares.contract import Square
+from worker.embedded import Embedded
+
+Eventually = Callable[..., Any]
+
+POND = {
+    "settings": {
+        "table": {"pools": {"default": {"executor": "prefork", "concurrency": 2, "prefetch": 16}}},
+    }
+}
+PATIENCE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def client(pond: Embedded) -> Iterator[Client]:
+    """Give a client of a prefork pool with two slots."""
+    with Client(settings=pond.settings) as opened:
+        yield opened
+
+
+def gate(folder: Path, name: str) -> Any:
+    """Return a task that runs until its gate is opened."""
+    from pond_kinds import Gate
+
+    return Gate(folder=str(folder), name=name)
+
+
+def test_a_running_task_is_ended_and_counts_as_cancelled(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Its child is killed; it is not run again and no dead letter, and its slot takes the next task."""
+    with client.batch() as batch:
+        sent = batch.submit(gate(tmp_path, "stuck"))
+    started = tmp_path / "stuck.started"
+    pid = int(eventually(lambda: started.exists() and started.read_text()))
+    answer = client.cancel(sent.id, terminate=True)
+    assert answer.found is not None
+    assert (answer.found.state, answer.unheard) == ("held", ())
+    (result,) = batch.results()
+    assert (result.state, result.error) == ("cancelled", "ended while it ran")
+    eventually(lambda: not psutil.pid_exists(pid))
+    depth = status.depth(client.store, "default")
+    assert (depth.ready, depth.held, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
+    with client.batch() as after:
+        after.submit_many(Square(n=n, hold_seconds=0.3) for n in range(4))
+    assert after.wait(PATIENCE).succeeded == 4
+
+
+def test_a_cancelled_batch_ends_what_runs_only_if_asked(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Cancelled, the two that run go on; cancelled with `terminate` they are ended."""
+    with client.batch() as batch:
+        batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+    eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+    batch.cancel()
+    assert batch.summary().waiting == 2
+    batch.cancel(terminate=True)
+    summary = batch.wait(PATIENCE)
+    assert (summary.complete, summary.cancelled, summary.succeeded) == (True, 6, 0)
+    assert len(list(tmp_path.glob("*.started"))) == 2
+
+
+def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Short tasks go to a child several at a time: those beside one that is ended are done all the same."""
+    names = [f"n{n}" for n in range(120)]
+    for name in names:
+        if name != "n60":
+            (tmp_path / f"{name}.open").touch()
+    with client.batch() as batch:
+        ids = {name: batch.submit(gate(tmp_path, name)).id for name in names}
+    eventually(lambda: (tmp_path / "n60.started").exists())
+    client.cancel(ids["n60"], terminate=True)
+    summary = batch.wait(PATIENCE)
+    assert (summary.succeeded, summary.cancelled, summary.failed) == (119, 1, 0)
+    assert len(list(tmp_path.glob("*.done"))) == 119
+    assert status.depth(client.store, "default").counters.get("redelivered", 0) == 0
+
+
+def test_what_follows_a_batch_is_told_how_it_ended(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    """The body of the task that follows finds the counts in its context; it runs once."""
+    from pond_kinds import Tell
+
+    told = tmp_path / "told"
+    with client.batch("squares", then=Tell(file=str(told))) as batch:
+        batch.submit_many(Square(n=n) for n in range(20))
+    (line,) = eventually(lambda: told.exists() and told.read_text().splitlines())
+    counts = json.loads(line)
+    assert (counts["id"], counts["sent"], counts["succeeded"]) == (batch.id, 20, 20)
+    assert counts["completed_at_ms"] == batch.summary().completed_at_ms
