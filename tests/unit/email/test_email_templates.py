@@ -1,11 +1,17 @@
 """Check the templates of mails: what they make, what they may read, and that they end."""
 
+import itertools
+import tracemalloc
+
 import pytest
 
 from tasks.email import sandbox
 from tasks.email.contract import SendEmail
 from tasks.email.templates import content_of
 from tasks.errors import BadInput
+
+#: What a template that follows calls x is long, and no more than a mail may hold.
+BIG = "{% set x = 'a' * 900000 %}"
 
 
 def mail(**changes) -> SendEmail:
@@ -139,12 +145,39 @@ def test_sandbox_holds(source):
         "{% set n = namespace(s=1) %}{% for i in v %}{% set n.s %}{{ n.s }}{{ n.s }}{% endset %}{% endfor %}",
         "{% macro f(n) %}{% set y = f(n-1) if n else 'x' %}{{ y }}{{ y }}{% endmacro %}{{ f(99) }}",
         "{% for i in range(100000) %}xxxxxxxxxxxxxxxxxxxxx{% endfor %}",
+        "{{ [1]|tojson(indent=900000000) }}",
+        "{{ '%900000000d'.encode() % 5 }}",
+        "{{ (1).to_bytes(900000000, 'big')|length }}",
+        "{{ ([range(99999)|list] * 99999)|sum(start=[])|length }}",
+        "{{ 1|round(900000000, 'ceil') }}",
+        BIG + "{{ [x] * 99999 }}",
+        BIG + "{{ ([x] * 99999)|string|length }}",
+        BIG + "{{ {}.fromkeys(range(99999), x)|tojson|length }}",
+        BIG + "{{ {}.fromkeys(range(99999), x).values()|string|length }}",
+        BIG + "{{ (" + "~".join("x" * 299) + ")|length }}",
+        BIG + "{{ [" + "x[1:]," * 299 + "]|length }}",
+        BIG + "{{ [" + "x.partition('b')," * 299 + "]|length }}",
+        BIG + "{{ range(99999)|map(attribute='no', default=x)|map('upper')|list|length }}",
+        BIG + "{{ ('http://a.b ' * 9999)|urlize(rel=x)|length }}",
+        BIG + "{{ range(99999)|join(x)|length }}",
+        BIG + "{% set n = namespace(v=[x] * 9999) %}{{ n }}",
+        BIG + "{% macro m() %}{% for i in range(99999) %}{{ x }}{% endfor %}{% endmacro %}{{ m()|length }}",
+        BIG + "{% filter length %}{% for i in range(99999) %}{{ x }}{% endfor %}{% endfilter %}",
+        "{% filter length %}{% for i in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endfilter %}",
+        "{% set a = ('f' * 99999)|int(0, 16) %}{{ a * a > 1 }}",
+        "{% set n = namespace(x=10) %}{% for i in v %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x > 1 }}",
     ],
+    ids=itertools.count(),
 )
 def test_template_that_makes_too_much_is_stopped(source):
     """Text that would not fit a mail is never made, by whatever way a template multiplies it."""
-    with pytest.raises(BadInput):
-        text_of(source, v=list(range(99)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput):
+            text_of(source, v=list(range(99)))
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024**2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
