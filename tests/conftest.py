@@ -75,6 +75,14 @@ def _redis_6() -> str:
 BINARIES = {"valkey": _valkey, "redis-7": _redis_7, "redis-6.2": _redis_6}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobody_nearby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide a `millpond up` that the user of this machine runs; the tests' own are not to find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run one private Valkey for the session."""
@@ -106,6 +114,12 @@ def fresh_database(server: Server) -> str:
 @pytest.fixture
 def url(server: Server) -> str:
     """Return the URL of a fresh database of the Valkey."""
+    return fresh_database(server)
+
+
+@pytest.fixture(scope="module")
+def module_url(server: Server) -> str:
+    """Return the URL of a database of the Valkey that only this module uses."""
     return fresh_database(server)
 
 

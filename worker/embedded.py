@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.errors import SettingsError, StartError
+from tasks.nearby import Nearby
 from tasks.pools import STOP_MARGIN_SECONDS
 from tasks.settings import Settings, environment
 from worker import valkey
@@ -22,6 +23,7 @@ from worker.part import Part, launch
 #: How long pools and Flower may take to be ready.
 READY_SECONDS = 90.0
 _FLOWER_STOP_SECONDS = 5.0
+_SCHEDULER_STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def embedded(
     *,
     pools: Sequence[str] | None = None,
     flower: bool = False,
+    scheduler: bool = False,
     data_dir: Path | None = None,
 ) -> Iterator[Embedded]:
     """Run the named pools (None: all; empty: none) and what they need; yield when all of it is ready.
@@ -82,8 +85,23 @@ def embedded(
         if supervisor:
             _must_be_ready(supervisor)
         flower_url = page.announced(READY_SECONDS) if page else None
-        folder.announce(broker_url=settings.broker_url, flower_url=flower_url)
+        if scheduler:
+            timetable = parts.scheduler(settings)
+            pids[timetable.name] = timetable.process.pid
+            timetable.announced(READY_SECONDS)
+        folder.announce(_where(settings, chosen, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
+
+
+def _where(settings: Settings, pools: Sequence[str], flower_url: str | None) -> Nearby:
+    queues = dict.fromkeys(queue for name in pools for queue in settings.table.pools[name].queues)
+    return Nearby(
+        broker_url=settings.broker_url or "",
+        key_prefix=settings.key_prefix,
+        flower_url=flower_url,
+        queues=tuple(queues),
+        roots=tuple(each if "://" in each else os.path.realpath(each) for each in settings.files.roots),
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,12 @@ class _Parts:
         # The supervisor keeps to its deadline by itself; the rest is for its own exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
         return self._start("pools", command, settings, stop_seconds)
+
+    def scheduler(self, settings: Settings) -> Part:
+        def command(fd: int) -> list[str]:
+            return [sys.executable, "-P", "-m", "producer.scheduling", "--ready-fd", str(fd)]
+
+        return self._start("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
 
     def _start(self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float) -> Part:
         part = launch(name, command, env=environment(settings), log=self.folder.path / f"{name}.log")

@@ -1,7 +1,5 @@
 """Claim the folder of an embedded set-up, so that no two write in it, and say in it where the broker is."""
 
-import fcntl
-import json
 import os
 import shutil
 import tempfile
@@ -12,10 +10,10 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from tasks.errors import StartError
+from tasks.nearby import ADDRESS, LOCK, Nearby, locked
 from tasks.settings import scratch
 
 _LOCK_SECONDS = 2.0
-_LOCK, _ADDRESS = "lock", "running.json"
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,12 @@ class Folder:
     path: Path
     lock: int
 
-    def announce(self, **where: str | None) -> None:
+    def announce(self, where: Nearby) -> None:
         """Write where things run, for commands of the same user that look for it."""
-        target, written = self.path / _ADDRESS, self.path / f"{_ADDRESS}.new"
+        target, written = self.path / ADDRESS, self.path / f"{ADDRESS}.new"
         descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            json.dump(where, file)
+            file.write(where.written())
         written.replace(target)
 
 
@@ -45,7 +43,7 @@ def claimed(path: Path | None) -> Iterator[Folder]:
         chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"{chosen} cannot be used: {error.strerror}. Name another with --data DIR") from None
-    lock = os.open(chosen / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not _locks_soon(lock):
             raise StartError(
@@ -54,39 +52,18 @@ def claimed(path: Path | None) -> Iterator[Folder]:
         try:
             yield Folder(chosen, lock)
         finally:
-            (chosen / _ADDRESS).unlink(missing_ok=True)
+            (chosen / ADDRESS).unlink(missing_ok=True)
     finally:
         os.close(lock)
         if path is None:
             shutil.rmtree(chosen, ignore_errors=True)
 
 
-def running(path: Path) -> dict[str, str | None] | None:
-    """Return what runs in a folder (`broker_url`, `flower_url`), or None when nothing does."""
-    try:
-        lock = os.open(path / _LOCK, os.O_RDWR)
-        try:
-            found = json.loads((path / _ADDRESS).read_text())
-            return None if _locks(lock) else dict(found)
-        finally:
-            os.close(lock)
-    except (OSError, ValueError):
-        return None
-
-
 def _locks_soon(lock: int) -> bool:
     """Take the lock; wait a little for the server of a set-up that was killed, or for somebody who looks."""
     deadline = monotonic() + _LOCK_SECONDS
-    while not _locks(lock):
+    while not locked(lock):
         if monotonic() > deadline:
             return False
         sleep(0.05)
-    return True
-
-
-def _locks(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
     return True

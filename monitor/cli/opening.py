@@ -1,16 +1,20 @@
 """Open the store of the configured broker for the length of a command."""
 
+import getpass
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import gethostname
 
 from broker.connection import Store, connect
-from tasks.settings import configured_broker, settings
+from tasks.nearby import settings_or_nearby
+from tasks.settings import configured_broker
 
 
 @contextmanager
 def opened() -> Iterator[Store]:
-    """Yield the store that the settings name. Raises `SettingsError` when they name none."""
-    chosen = settings()
+    """Yield the store that the settings name, or that of a `millpond up` nearby; raise `SettingsError`."""
+    chosen = settings_or_nearby(lambda line: print(line, file=sys.stderr))
     store = connect(
         configured_broker(chosen), prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
     )
@@ -18,3 +22,8 @@ def opened() -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def by() -> str:
+    """Name who gives the command, for the audit."""
+    return f"{getpass.getuser()}@{gethostname()} by command"

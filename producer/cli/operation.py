@@ -54,6 +54,8 @@ def run_operation(surroundings: Surroundings | None, operation: Operation, argum
     if out is not None and os.path.lexists(out) and not out.is_dir():
         raise BadInput(f"--out {out} is a file: name a folder")
     roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))
+    if operation.out is not None and out is None:
+        roots.append(operation.out)
     with session(surroundings, queue=_queue(operation), roots=roots) as opened:
         if opened.is_embedded and out is not None:
             out.mkdir(parents=True, exist_ok=True)

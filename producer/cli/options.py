@@ -7,7 +7,7 @@ import typer
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="PATHS...",
+        metavar="PATHS",
         help="Files, folders (walked), storage URLs, or - for paths from stdin, ended by newline or NUL.",
     ),
 ]

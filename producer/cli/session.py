@@ -1,6 +1,7 @@
 """Get a client for one command.
 
-Of the configured broker, or of an embedded set-up that lives as long as the command.
+Of the configured broker; where none is, of a `millpond up` that runs here and has workers for the task, or
+else of an embedded set-up that lives as long as the command.
 """
 
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from producer.client import Client
+    from tasks.nearby import Nearby
     from tasks.settings import Settings
 
 #: Start workers for these pools and a broker of their own; gives the broker's URL while it is entered.
@@ -39,14 +41,22 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     An embedded set-up gets the pools of that queue and these file roots.
     """
     from producer.client import Client
+    from tasks.nearby import USED, nearby
     from tasks.settings import settings
 
     chosen = settings()
+    beside = nearby() if chosen.broker_url is None else None
+    lack = _lack(beside, queue, roots) if beside else None
+    if beside and not lack:
+        _say(USED)
+        chosen = beside.adopted(chosen)
     if chosen.broker_url is None and surroundings is not None and surroundings.embedded is not None:
+        if lack:
+            _say(f"the millpond up that runs here {lack}: starting a broker and workers for this command")
+        elif sys.stderr.isatty():
+            _say("no broker is configured: starting one and its workers for this command …")
         files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
         own = chosen.model_copy(update={"files": files})
-        if sys.stderr.isatty():
-            print("no broker is configured: starting one and its workers for this command …", file=sys.stderr)
         with (
             surroundings.embedded(own, chosen.table.pools_of(queue)) as url,
             Client(url, settings=own) as client,
@@ -59,8 +69,28 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
 
 @contextmanager
 def configured() -> Iterator["Client"]:
-    """Open a client of the configured broker, for commands that look at what is there."""
+    """Open a client of the configured broker or of what runs nearby, for commands that only look."""
     from producer.client import Client
+    from tasks.nearby import settings_or_nearby
 
-    with Client() as client:
+    with Client(settings=settings_or_nearby(_say)) as client:
         yield client
+
+
+def _lack(beside: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
+    """Say what a set-up lacks for this command, if anything."""
+    from tasks.errors import BadInput
+    from tasks.files.places import place_of
+
+    if queue not in beside.queues:
+        return f"has no workers for the queue {queue}"
+    for root in roots:
+        try:
+            place_of(f"{root.rstrip('/')}/file", beside.roots)
+        except BadInput:
+            return f"may not touch {root} (see its --root)"
+    return None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ libvips starts threads, and a process forked from one that used it waits for the
 by the first image body that a child process runs, and refuses to work in a process forked after that.
 """
 
+import logging
 import os
 from functools import cache
 from typing import Any
@@ -33,6 +34,7 @@ def libvips() -> Any:
 def _load() -> tuple[Any, int]:
     import pyvips
 
+    logging.getLogger("pyvips").setLevel(logging.WARNING)  # it tells of every step of libvips at INFO
     pyvips.concurrency_set(1)  # a slot is one core
     # Operations are cached by file name, and /proc/self/fd/7 is another image in the next task.
     pyvips.cache_set_max(0)

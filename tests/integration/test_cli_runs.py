@@ -18,7 +18,6 @@ from producer.client import Client
 from tasks.settings import Files, Settings, Smtp, environment
 from tasks.settings import settings as read_settings
 from worker.embedded import embedded
-from worker.valkey import Server
 
 Operator = Callable[..., tuple[int, str]]
 
@@ -31,11 +30,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fleet(root: Path, server: Server) -> Iterator[Settings]:
+def fleet(root: Path, module_url: str) -> Iterator[Settings]:
     """Run file and mail workers on a configured broker, with a mail server that takes everything."""
     with mail_sink() as sink:
         settings = Settings(
-            broker_url=f"{server.url.rpartition('/')[0]}/1998",
+            broker_url=module_url,
             key_prefix="cli:",
             files=Files(roots=(str(root),)),
             smtp=Smtp(host="127.0.0.1", port=sink.port),

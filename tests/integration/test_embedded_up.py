@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from broker.ping import answers
+from tasks.nearby import nearby
 from tasks.settings import Settings
-from worker import folder
 from worker.embedded import embedded
 
 Eventually = Callable[..., Any]
@@ -89,9 +89,9 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
     first, second = up("a", "--pool", "default", "--no-flower"), up("b", "--pool", "default", "--no-flower")
     first.read_until("Ctrl-C stops")
     second.read_until("Ctrl-C stops")
-    urls = [(folder.running(each.data) or {}).get("broker_url") or "" for each in (first, second)]
-    assert urls[0] != urls[1]
-    assert all(answers(url) for url in urls)
+    found = [each for up in (first, second) if (each := nearby(up.data))]
+    assert len({each.broker_url for each in found}) == 2
+    assert all(answers(each.broker_url) for each in found)
     third = up("a")
     code, said = third.rest()
     assert code == 1
@@ -110,6 +110,6 @@ def test_a_killed_one_leaves_nothing_behind(
     running.process.kill()
     running.process.wait()
     eventually(lambda: not alive(family))
-    assert folder.running(running.data) is None
+    assert nearby(running.data) is None
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
         assert answers(pond.url)

@@ -1,5 +1,6 @@
 """Offer `millpond up`: run a broker, the pools and Flower on this machine, and say what runs where."""
 
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from tasks.settings import Settings
     from worker.embedded import Embedded
 
 app = typer.Typer(
@@ -22,14 +24,22 @@ app = typer.Typer(
 def up(
     pool: Annotated[list[str] | None, typer.Option(help="Run this pool only; may be repeated.")] = None,
     flower: Annotated[bool, typer.Option(help="Run Flower on a free port of loopback.")] = True,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder that file tasks may touch; may be repeated. Without any, and with none in "
+            "MILLPOND_FILES__ROOTS: the current folder.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep data and logs here, not in your state folder.")
     ] = None,
 ) -> None:
-    """Run a broker, every pool and Flower on this machine, until Ctrl-C.
+    """Run a broker, every pool, periodic tasks and Flower on this machine, until Ctrl-C.
 
     The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. What is not done when you stop is
-    kept and done after the next start.
+    kept and done after the next start. The other commands use it where no broker is configured.
     """
     from tasks.errors import StartError
     from tasks.settings import settings, state_dir
@@ -37,9 +47,10 @@ def up(
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    chosen, ended = settings(), None
+    chosen, ended = with_roots(settings(), root or []), None
     typer.echo("Starting…")
-    with embedded(chosen, pools=pool, flower=flower, data_dir=data or state_dir()) as running:
+    periodic, kept = bool(chosen.schedule), data or state_dir()
+    with embedded(chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept) as running:
         try:
             typer.echo(overview(running, pool or list(chosen.table.pools), own_broker=not chosen.broker_url))
             ended = running.wait()
@@ -54,6 +65,14 @@ def up(
     typer.echo("Stopped. What was not done is kept for the next start.")
 
 
+def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
+    """Return the settings with further file roots; where there is none, the current folder, but not `/`."""
+    roots = (*(os.path.realpath(each) for each in named), *chosen.files.roots)
+    if not roots and not chosen.broker_url and Path.cwd() != Path("/"):
+        roots = (str(Path.cwd()),)
+    return chosen.model_copy(update={"files": chosen.files.model_copy(update={"roots": roots})})
+
+
 def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     """Return the lines that say what runs where, and how to use and stop it."""
     from broker.connection import redacted
@@ -64,11 +83,16 @@ def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
         entry = table.pools[name]
         shape = f"{entry.processes} x {entry.concurrency} {entry.executor}"
         lines.append(f"pool    {name}: {entry.slots} slots ({shape}), queues {', '.join(entry.queues)}")
+        if "files" in entry.queues:
+            roots = ", ".join(running.settings.files.roots) or "nothing: name a folder with --root DIR"
+            lines.append(f"        may touch {roots}")
+    for name, periodic in running.settings.schedule.items():
+        lines.append(f"sends   {name}: {periodic.kind}, {periodic.timing}")
     if running.flower_url:
         lines.append(f"flower  {running.flower_url}")
     lines.append(f"logs    {running.data_dir}")
     if own_broker:
-        lines += ["", "To send to it from another shell:", f"  export MILLPOND_BROKER_URL='{running.url}'"]
+        lines += ["", "For programs that send to it:", f"  export MILLPOND_BROKER_URL='{running.url}'"]
     return "\n".join([*lines, "", "Ctrl-C stops: what runs is finished first. Twice: at once."])
 
 

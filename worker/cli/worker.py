@@ -14,7 +14,7 @@ app = typer.Typer(
 
 @app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond worker email files")
 def worker(
-    pools: Annotated[list[str], typer.Argument(metavar="POOL…", help="Pools of the table, by name.")],
+    pools: Annotated[list[str], typer.Argument(metavar="POOL", help="Pools of the table, by name.")],
 ) -> None:
     """Run the processes of pools, and restart one that dies.
 

@@ -1,19 +1,11 @@
-"""Give the broker's tests a database for a module, and a file in which bodies note their runs."""
+"""Give the broker's tests a store for a module, and a file in which bodies note their runs."""
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from broker.connection import Store, connect
-from worker.valkey import Server
-
-
-@pytest.fixture(scope="module")
-def module_url(server: Server) -> str:
-    """Return the URL of a database that only this module uses; tests/conftest.py counts from 1."""
-    return f"{server.url.rpartition('/')[0]}/{1_000 + secrets.randbelow(1_000)}"
 
 
 @pytest.fixture(scope="module")

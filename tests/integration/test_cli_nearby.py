@@ -1,0 +1,79 @@
+"""Where no broker is configured, a command uses the `millpond up` that runs here, if that can do its task."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import millpond
+from producer.cli.session import Surroundings, session
+from tasks.nearby import USED, Nearby, nearby
+from tasks.settings import Settings, settings, state_dir
+from worker.folder import claimed
+
+
+@pytest.fixture
+def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nearby]:
+    """Stand for a `millpond up` with file workers that may touch one folder; no broker is configured."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    said = Nearby(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
+    with claimed(state_dir()) as folder:
+        folder.announce(said)
+        yield said
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["batches"], ["queue", "show", "files"]])
+def test_a_command_that_looks_uses_it_and_says_so(
+    up: Nearby, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It needs no variable to be exported, and one line on stderr tells whose broker was asked."""
+    assert millpond.main(arguments) == 0
+    assert capsys.readouterr().err == f"{USED}\n"
+
+
+def test_a_configured_broker_goes_before_it(
+    up: Nearby, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the environment names is used, though something else runs here."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
+    assert millpond.main(["status"]) == 3
+    assert USED not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("queue", "below", "said"),
+    [
+        ("files", "allowed/photos", None),
+        ("files", "elsewhere", "may not touch"),
+        ("email", "allowed", "has no workers for the queue email"),
+    ],
+)
+def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
+    up: Nearby, queue: str, below: str, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Workers that lack the queue or the folder are not sent the task; a line says why."""
+    started: list[Sequence[str]] = []
+
+    @contextmanager
+    def embedded(own: Settings, pools: Sequence[str]) -> Iterator[str]:
+        started.append(pools)
+        yield up.broker_url
+
+    with session(Surroundings(embedded), queue=queue, roots=[str(tmp_path / below)]) as opened:
+        assert opened.is_embedded == (said is not None)
+    assert len(started) == (said is not None)
+    assert (said or USED) in capsys.readouterr().err
+
+
+def test_one_that_has_ended_is_not_believed(up: Nearby) -> None:
+    """What it wrote counts only while it holds the lock."""
+    (state_dir() / "again").mkdir()
+    (state_dir() / "again" / "lock").touch()
+    (state_dir() / "again" / "running.json").write_text(up.written())
+    assert nearby(state_dir() / "again") is None
+    assert nearby() == up
