@@ -159,6 +159,25 @@ def results(
     return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
 
 
+def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: int = 5_000) -> list[Result]:
+    """Return the latest results of a batch that are no success, the newest first.
+
+    At most `limit`, among the `looked_through` latest results.
+    """
+    stream = batch_key(batch, store.prefix) + ":results"
+    found: list[Result] = []
+    end, left = "+", looked_through
+    while left > 0 and len(found) < limit:
+        with clear_errors(f"reading the results of batch {batch}"):
+            page = store.client.xrevrange(stream, max=end, count=min(500, left))
+        latest = (_result(entry, fields) for entry, fields in page)
+        found += [result for result in latest if result.state != "succeeded"]
+        if not page:
+            break
+        left, end = left - len(page), "(" + page[-1][0].decode()
+    return found[:limit]
+
+
 def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
     """Yield the batches opened last, the newest first; of those that nobody has closed, with `still_open`."""
     yielded, at = 0, 0

@@ -4,7 +4,7 @@ What the pools table says is declared under `table:…`; what a person sets at r
 and wins, until it is unset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -63,11 +63,29 @@ def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative
 
 def read(store: Store, queue: str) -> Limits:
     """Return the limits in force."""
-    keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"reading the limits of queue {queue!r}"):
-        found = {name.decode(): value.decode() for name, value in store.client.hgetall(keys.limits).items()}
+    return read_all(store, [queue])[0]
+
+
+def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
+    """Return the limits in force of queues, in one round trip."""
+    looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
+    with clear_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.hgetall(QueueKeys(queue, store.prefix).limits)
+        return [_in_force(raw) for raw in pipe.execute()]
+
+
+def _in_force(raw: Mapping[bytes, bytes]) -> Limits:
+    found = {name.decode(): value.decode() for name, value in raw.items()}
     values = {name: found.get(name, found.get(_TABLE + name)) for name in NAMES}
     return Limits(**{name: _parse(name, value) for name, value in values.items() if value is not None})
+
+
+def overrides(store: Store, queue: str) -> dict[str, str]:
+    """Return what was set at run time, as it was written: it wins over the pools table."""
+    with clear_errors(f"reading the limits of queue {queue!r}"):
+        raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
+    return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}
 
 
 def change(store: Store, queue: str, **limits: Any) -> Limits:

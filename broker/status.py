@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.connection import Store, clear_errors
+from broker.due import due_ms
 from broker.keys import QueueKeys, queues_key
-from broker.turns import due_ms
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from broker.connection import Store
+from broker.due import due_ms as due_ms
 from broker.holding import Hold, Holder, Settlement, Turn
 from broker.keys import epoch_key
 from broker.scripts import script
@@ -157,12 +157,3 @@ def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
         **(info if isinstance(info, dict) else {"exchange": "", "routing_key": hold.queue}),
         "redelivered": fetched.deliveries > 0,
     }
-
-
-def due_ms(headers: dict[str, Any]) -> int | None:
-    """Return when a message is due, ms since the epoch, by its `eta` header; a time without a zone is UTC."""
-    eta = headers.get("eta")
-    if eta is None:
-        return None
-    due = datetime.fromisoformat(eta)
-    return int((due if due.tzinfo else due.replace(tzinfo=UTC)).timestamp() * 1000)

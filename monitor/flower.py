@@ -2,7 +2,8 @@
 
 On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke
 tasks and stop workers. Secrets and mail bodies are redacted before they leave the worker
-(`worker/strategy.py`). Nothing is kept on disk. Metrics are at /metrics, liveness at /healthcheck.
+(`worker/strategy.py`). Nothing is kept on disk. Pools, queues, dead letters and batches are pages of ours
+(`monitor/pages/`), which read Redis and no events. Metrics are at /metrics, liveness at /healthcheck.
 """
 
 import logging
@@ -13,11 +14,11 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from broker.connection import redacted
+from broker.connection import connect, redacted
 from tasks.app import celery_app
 from tasks.errors import MillpondError, SettingsError, StartError
 from tasks.loopback import is_loopback
-from tasks.settings import Settings, settings
+from tasks.settings import Settings, configured_broker, settings
 
 #: What the tasks page shows of each task, in this order.
 COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
@@ -72,19 +73,33 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.options import default_options
     from flower.urls import settings as of_tornado
 
+    from monitor.pages import routes, sampling
+    from monitor.pages.loading import PageLoader
+
+    broker = configured_broker(configured)
+
     class Page(Flower):
         """Flower, told the broker's URL: the connection's names our transport, which Flower does not know."""
 
-        broker_uri = redacted(configured.broker_url or "")
+        broker_uri = redacted(broker)
         # Of several sentinels Flower asks one.
-        broker_uri_with_password = (configured.broker_url or "").split(";")[0]
+        broker_uri_with_password = broker.split(";")[0]
+        store = connect(
+            broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
+        )
+        table = configured.table
 
     default_options.address = address
     default_options.port = port
     default_options.basic_auth = logins
     default_options.persistent = False
     default_options.tasks_columns = COLUMNS
-    return Page(options=default_options, capp=celery_app(configured), **of_tornado)
+    default_options.read_only = configured.flower_read_only
+    loader = PageLoader(of_tornado["template_path"])
+    page = Page(options=default_options, capp=celery_app(configured), template_loader=loader, **of_tornado)
+    routes.install(page)
+    sampling.install(page)
+    return page
 
 
 def _in_url(address: str) -> str:

@@ -1,45 +1,170 @@
-"""Read what `millpond status` shows: the pools of the table beside what their queues hold."""
+"""Read how the pools and the queues are, all from Redis: what every page, `status`, `top` and the metrics
+show.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+Figures of now are counted now. Rates and times are of the last minute, against a sample of it
+(broker/samples.py), so they are right as soon as this process has started.
+"""
 
-from broker import limits, status
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broker import limits, reports, samples, status
 from broker.connection import Store
+from broker.histograms import Histogram, total
 from broker.limits import Limits
+from broker.reports import Report, Totals
+from broker.samples import Sample
 from broker.status import Depth
 from tasks.pools import Pool, Table
+
+#: How far back rates of queues and figures of pools reach.
+RATE_SECONDS = 10.0
+WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class QueueView:
-    """Show one queue: what it holds, its limits in force, and the pools of the table that take from it."""
+    """Show one queue: what it holds, its limits in force, and the pools of the table that take from it.
+
+    Rates are messages a second; None: nobody has looked before.
+    """
 
     depth: Depth
     limits: Limits
     pools: tuple[str, ...]
+    in_rate: float | None = None
+    out_rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the queue."""
+        return self.depth.queue
 
     @property
     def is_served(self) -> bool:
         """Say whether a consumer has a lease on it now."""
         return self.depth.consumers > 0
 
+    @property
+    def state(self) -> str:
+        """Name what it does: `paused`, `served` or `no worker`."""
+        return "paused" if self.limits.paused else "served" if self.is_served else "no worker"
+
 
 @dataclass(frozen=True)
 class PoolView:
-    """Show one pool: the slots that the table gives it, and what its queues hold."""
+    """Show one pool: what the table gives it, what runs, and what its tasks took in the last minute.
+
+    `pool` is None where workers report a pool that the table here does not have.
+    """
 
     name: str
-    pool: Pool
+    pool: Pool | None
+    queues: tuple[QueueView, ...]
+    running: tuple[Report, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    rate: float | None = None
+    utilisation: float | None = None
+    wait: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+
+    @property
+    def slots(self) -> int:
+        """Count the slots of the processes that run."""
+        return sum(report.slots for report in self.running)
+
+    @property
+    def busy(self) -> int:
+        """Count the slots that run a task."""
+        return sum(report.busy for report in self.running)
+
+    @property
+    def processes_missing(self) -> int:
+        """Count the processes that the table wants and that do not report."""
+        return max(0, (self.pool.processes if self.pool else 0) - len(self.running))
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Hold all pools and queues as they were at one time, ms by the server's clock."""
+
+    now_ms: int
+    pools: tuple[PoolView, ...]
     queues: tuple[QueueView, ...]
 
 
-def queue_views(store: Store, table: Table) -> Iterator[QueueView]:
-    """Yield every queue that is in the table or was ever declared, by name."""
-    for name in sorted({*table.queues, *status.queues(store)}):
-        yield QueueView(status.depth(store, name), limits.read(store, name), tuple(table.pools_of(name)))
+def read(store: Store, table: Table) -> Overview:
+    """Return the pools and queues that are in the table or were ever used, by name."""
+    now_ms = status.now_ms(store)
+    queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
+    return Overview(now_ms, tuple(_pools(store, table, queues, now_ms)), tuple(queues.values()))
 
 
-def pool_views(table: Table, queues: dict[str, QueueView]) -> Iterator[PoolView]:
-    """Yield every pool of the table with its queues."""
-    for name, pool in table.pools.items():
-        yield PoolView(name, pool, tuple(queues[queue] for queue in pool.queues))
+def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
+    """Return every queue that is in the table or was ever declared, by name."""
+    names = sorted({*table.queues, *status.queues(store)})
+    now_ms = status.now_ms(store) if now_ms is None else now_ms
+    earlier = samples.before(store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS)
+    found = zip(status.depths(store, names), limits.read_all(store, names), earlier, strict=True)
+    return [
+        QueueView(
+            depth,
+            limit,
+            tuple(table.pools_of(depth.queue)),
+            in_rate=_rate(depth.counters, before, ("published",), now_ms),
+            out_rate=_rate(depth.counters, before, ("settled", "dead"), now_ms),
+        )
+        for depth, limit, before in found
+    ]
+
+
+def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+    names = [*table.pools, *sorted(set(reports.pools(store)) - set(table.pools))]
+    running = reports.processes(store)
+    totals = reports.totals(store, names)
+    earlier = samples.before(store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS)
+    return [
+        _pool(
+            name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms
+        )
+        for name, total_, before in zip(names, totals, earlier, strict=True)
+    ]
+
+
+def _pool(
+    name: str,
+    table: Table,
+    queues: dict[str, QueueView],
+    running: Sequence[Report],
+    done: Totals,
+    before: Sample | None,
+    now_ms: int,
+) -> PoolView:
+    pool = table.pools.get(name)
+    names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
+    wait, service = total(done.wait.values()), total(done.service.values())
+    utilisation = None
+    if before is not None:
+        slot_seconds = done.slot_seconds - before.values["slot_seconds"]
+        busy_seconds = done.busy_seconds - before.values["busy_seconds"]
+        utilisation = min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None
+    return PoolView(
+        name=name,
+        pool=pool,
+        queues=tuple(queues[queue] for queue in names if queue in queues),
+        running=tuple(running),
+        totals=done,
+        rate=_rate({"ended": done.count()}, before, ("ended",), now_ms),
+        utilisation=utilisation,
+        wait=wait - samples.unpacked(before.values["wait"]) if before else wait,
+        service=service - samples.unpacked(before.values["service"]) if before else service,
+    )
+
+
+def _rate(
+    counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
+) -> float | None:
+    if before is None or now_ms <= before.at_ms:
+        return None
+    counted = sum(counters.get(name, 0) - int(before.values[name]) for name in names)
+    return max(0.0, counted * 1000 / (now_ms - before.at_ms))

@@ -284,9 +284,9 @@ class PondRequest(Request):
         if start is None or self.measured:
             return
         self.measured = True
-        own = self._request_dict.get("millpond")
-        since = max(own.get("at") or 0, own.get("due") or 0) if own else 0
-        wait = start + (own["clock_ms"] - since) / 1000 if since else None
+        own = self._request_dict.get("millpond") or {}
+        since = max((at for at in (own.get("at"), own.get("due")) if isinstance(at, int)), default=None)
+        wait = None if since is None else start + (own["clock_ms"] - since) / 1000
         self.meter.ended.append((self.name, state, wait, time.time() - start if seconds is None else seconds))
 
     def _settle(self, settlement: Settlement) -> None:

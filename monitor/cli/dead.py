@@ -39,22 +39,26 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
+    from monitor.objects import error_of, letter_object
+
     with _opened() as store:
         for letter in _chosen(store, queue, kind, reason, task, since, before):
-            _print(_line(letter), as_json, f"{letter.id}  {letter.kind}  {letter.reason}  {_error(letter)}")
+            words = f"{letter.id}  {letter.kind}  {letter.reason}  {error_of(letter)}"
+            _print(letter_object(letter), as_json, words)
 
 
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
     from broker.dead import letter
+    from monitor.objects import whole_letter_object
     from tasks.errors import BadInput
 
     with _opened() as store:
         found = letter(store, queue, id) if _is_id(id) else None
     if found is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: look at `millpond dead list {queue}`")
-    whole = {**_line(found), "kwargs": _redacted(found), **found.detail}
+    whole = whole_letter_object(found)
     if as_json:
         _print(whole, True, "")
         return
@@ -110,6 +114,8 @@ def _each(
     act: "Callable[[Store, str, str], bool]",
     done: str,
 ) -> None:
+    from broker import audit
+    from monitor.cli.opening import by
     from tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
@@ -122,6 +128,8 @@ def _each(
                 count += 1
             elif ids:
                 raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
+        if count:
+            audit.note(store, by(), f"{done} {count} dead letters of {queue}")
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 
@@ -148,36 +156,6 @@ def _chosen(
         since_ms=None if since is None else now - milliseconds(since),
         until_ms=None if before is None else now - milliseconds(before),
     )
-
-
-def _line(letter: "DeadLetter") -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    return {
-        "id": letter.id,
-        "queue": letter.queue,
-        "task_id": letter.task_id,
-        "kind": letter.kind,
-        "reason": letter.reason,
-        "error": _error(letter),
-        "deliveries": letter.deliveries,
-        "died_at": datetime.fromtimestamp(letter.died_at_ms / 1000, UTC).isoformat(),
-    }
-
-
-def _error(letter: "DeadLetter") -> str:
-    return str(letter.detail.get("error", ""))
-
-
-def _redacted(letter: "DeadLetter") -> dict[str, Any]:
-    """Return the arguments as they may be shown; those of a kind that is not known here are not."""
-    from tasks.contracts import contract_of, redact
-    from tasks.errors import UnknownKind
-
-    try:
-        return redact(contract_of(letter.kind), letter.kwargs)
-    except UnknownKind:
-        return dict.fromkeys(letter.kwargs, "[redacted: no contract of this kind is known here]")
 
 
 def _is_id(id: str) -> bool:

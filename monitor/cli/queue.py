@@ -19,7 +19,7 @@ def show(name: Name, as_json: Json = False) -> None:
     """Show what a queue holds, its limits in force and its counters."""
     import json
 
-    from monitor.cli.status import queue_object
+    from monitor.objects import queue_object
 
     view = queue_object(_view(name))
     if as_json:
@@ -103,14 +103,12 @@ def _change(name: str, as_json: bool, **changes: Any) -> None:
     import json
     from dataclasses import asdict
 
-    from broker import limits
-    from monitor.cli.opening import opened
+    from broker import audit, limits
+    from monitor.cli.opening import by, opened
 
     _view(name)  # a queue that nobody knows is refused
+    told = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with opened() as store:
         in_force = asdict(limits.change(store, name, **changes))
-    if as_json:
-        print(json.dumps({"queue": name, "limits": in_force}))
-        return
-    words = ("unset" if value is None else f"{value}" for value in changes.values())
-    print(f"{name}: " + ", ".join(f"{limit} {word}" for limit, word in zip(changes, words, strict=True)))
+        audit.note(store, by(), f"changed queue {name}: {told}")
+    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {told}")

@@ -1,0 +1,39 @@
+"""Keep who changed what: a line for every change that a person made, by page or by command."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from broker.connection import Store, clear_errors
+from broker.keys import audit_key
+
+logger = logging.getLogger("millpond.audit")
+
+#: How many lines are kept.
+KEPT = 1_000
+
+
+@dataclass(frozen=True)
+class Change:
+    """Say who changed what, when (ms, the server's clock)."""
+
+    at_ms: int
+    who: str
+    what: str
+
+
+def note(store: Store, who: str, what: str) -> None:
+    """Write a change down, in Redis and in the log of this process."""
+    logger.info("%s: %s", who, what)
+    with clear_errors("noting a change"):
+        entry = {"who": who, "what": what}
+        store.client.xadd(audit_key(store.prefix), entry, maxlen=KEPT, approximate=False)
+
+
+def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
+    """Yield the latest changes, the newest first."""
+    with clear_errors("reading the changes"):
+        found = store.client.xrevrange(audit_key(store.prefix), count=limit)
+    for entry, fields in found:
+        at_ms = int(entry.split(b"-")[0])
+        yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))

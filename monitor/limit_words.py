@@ -1,0 +1,39 @@
+"""Read limits of a queue as a person writes them into a form."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from monitor.durations import per_second
+from tasks.errors import BadInput
+
+
+def parsed(written: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the limits to change; None takes one back to the pools table. Raises `BadInput`."""
+    return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
+
+
+def _whole(name: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        plain = text.replace(",", "").strip()
+        if not plain.isdecimal() or int(plain) < 1:
+            raise BadInput(f"{name} is a whole number from 1 on, not {text!r}")
+        return int(plain)
+
+    return read
+
+
+def _overflow(text: str) -> str:
+    if text not in ("block", "reject", "shed"):
+        raise BadInput(f"overflow is block, reject or shed, not {text!r}")
+    return text
+
+
+#: The limits that can be set, and how each is read.
+LIMITS: dict[str, Callable[[str], Any]] = {
+    "bound": _whole("bound"),
+    "overflow": _overflow,
+    "rate": per_second,
+    "burst": _whole("burst"),
+    "in_flight": _whole("in flight"),
+    "max_deliveries": _whole("max deliveries"),
+}

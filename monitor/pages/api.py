@@ -1,0 +1,69 @@
+"""Answer machines in JSON: the depth and the age of queues for KEDA and scripts, pools and batches."""
+
+import json
+from typing import Any
+
+from tornado.web import HTTPError
+
+from broker import batches
+from monitor import objects, overview
+from monitor.pages.handler import Handler
+
+
+class Json(Handler):
+    """Answer in JSON, and tell what is wrong in JSON."""
+
+    def answer(self, value: Any) -> None:
+        """Send a value."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(value))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say what is wrong in one line; a login is asked for as Flower does."""
+        if status_code == 401:
+            super().write_error(status_code, **kwargs)
+            return
+        error = (kwargs.get("exc_info") or (None, None))[1]
+        message = error.get_message() if isinstance(error, HTTPError) else None
+        self.set_status(status_code)
+        self.answer({"error": message or "this should not have happened: look into Flower's log"})
+
+
+class Pools(Json):
+    """Tell the pools."""
+
+    async def get(self) -> None:
+        """Answer with a list of pools."""
+        seen = await self.ask(overview.read, self.store, self.table)
+        self.answer([objects.pool_object(view) for view in seen.pools])
+
+
+class Queues(Json):
+    """Tell the queues."""
+
+    async def get(self) -> None:
+        """Answer with a list of queues."""
+        views = await self.ask(overview.queue_views, self.store, self.table)
+        self.answer([objects.queue_object(view) for view in views])
+
+
+class Queue(Json):
+    """Tell one queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
+
+    async def get(self, name: str) -> None:
+        """Answer with the queue, or 404."""
+        views = await self.ask(overview.queue_views, self.store, self.table)
+        for view in views:
+            if view.name == name:
+                self.answer(objects.queue_object(view))
+                return
+        raise HTTPError(404, f"no queue is named {name!r}")
+
+
+class Batches(Json):
+    """Tell the batches opened last."""
+
+    async def get(self) -> None:
+        """Answer with a list of batches, the newest first."""
+        found = await self.ask(lambda: list(batches.recent(self.store)))
+        self.answer([objects.batch_object(summary) for summary in found])

@@ -1,0 +1,25 @@
+"""Answer Prometheus: Flower's metrics of events, then Millpond's of queues, pools and tasks."""
+
+import prometheus_client
+
+from broker.errors import BrokerError
+from monitor import metrics, overview
+from monitor.overview import Overview
+from monitor.pages.handler import Handler
+
+
+class Metrics(Handler):
+    """Expose the metrics, to those who may see the pages."""
+
+    async def get(self) -> None:
+        """Answer even when the broker is away, and say so in a metric."""
+        self.application.purge_offline_worker_metrics()
+        seen = await self.ask(self._seen)
+        self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
+        self.finish(prometheus_client.generate_latest() + metrics.exposition(seen))
+
+    def _seen(self) -> Overview | BrokerError:
+        try:
+            return overview.read(self.store, self.table)
+        except BrokerError as error:
+            return error

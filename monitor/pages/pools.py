@@ -1,0 +1,31 @@
+"""Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
+
+from broker import samples
+from broker.connection import Store
+from monitor import overview, sparkline
+from monitor.overview import Overview
+from monitor.pages.handler import Handler
+from tasks.pools import Table
+
+
+class Pools(Handler):
+    """Show every pool on one page."""
+
+    async def get(self) -> None:
+        """Render the pools as they are now."""
+        seen, lines = await self.ask(_seen, self.store, self.table)
+        self.show("pools.html", tab="pools", seen=seen, lines=lines)
+
+
+def _seen(store: Store, table: Table) -> tuple[Overview, dict[str, dict[str, str]]]:
+    seen = overview.read(store, table)
+    names = [view.name for view in seen.pools]
+    histories = samples.history(store, [f"pool:{name}" for name in names])
+    lines = {
+        name: {
+            "rate": sparkline.of_rate(history, "ended", now_ms=seen.now_ms),
+            "busy": sparkline.of_level(history, "busy", now_ms=seen.now_ms),
+        }
+        for name, history in zip(names, histories, strict=True)
+    }
+    return seen, lines

@@ -1,0 +1,44 @@
+"""Draw the last hour of a figure as bars, one a minute: the path of an SVG drawing 120 wide and 24 high."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from broker.samples import Sample
+
+MINUTES = 60
+HEIGHT = 24
+
+_MINUTE_MS = 60_000
+
+
+def of_level(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
+    """Return the bars of a figure that goes up and down: its highest in each minute."""
+    highest: dict[int, float] = {}
+    for sample in history:
+        minute = _minute(sample, now_ms)
+        highest[minute] = max(highest.get(minute, 0.0), sample.values[name])
+    return _bars(highest)
+
+
+def of_rate(history: Sequence[Sample], *names: str, now_ms: int) -> str:
+    """Return the bars of what counters counted together, a minute."""
+    counted: dict[int, float] = {}
+    for before, sample in pairwise(history):
+        grown = sum(max(0, sample.values[name] - before.values[name]) for name in names)
+        minute = _minute(sample, now_ms)
+        counted[minute] = counted.get(minute, 0.0) + grown
+    return _bars(counted)
+
+
+def _minute(sample: Sample, now_ms: int) -> int:
+    """Return which of the last minutes a sample is of, from 0 (an hour ago) to 59 (this one)."""
+    return MINUTES - 1 - min(MINUTES - 1, max(0, (now_ms - sample.at_ms) // _MINUTE_MS))
+
+
+def _bars(values: dict[int, float]) -> str:
+    """Return the path of the bars; empty where there is nothing to draw. The highest fills the drawing."""
+    top = max(values.values(), default=0.0)
+    shown = ((minute, value / top) for minute, value in sorted(values.items()) if value > 0)
+    return "".join(
+        f"M{2 * minute + 1},{HEIGHT}V{HEIGHT - 1 - (HEIGHT - 2) * part:.1f}" for minute, part in shown
+    )

@@ -1,0 +1,70 @@
+// Keep the figures fresh: load this page again and put each part marked `data-live` into its place.
+// A part that somebody is working in (a field has the focus, a box is ticked) stays as it is.
+(function () {
+  "use strict";
+
+  var EVERY_MS = 2000;
+  var dot = document.getElementById("pond-dot");
+  var status = document.getElementById("pond-status");
+
+  function tell(live, words) {
+    if (!dot || !status) {
+      return;
+    }
+    dot.className = "status-dot " + (live ? "status-dot-live" : "status-dot-error");
+    if (status.textContent !== words) {
+      status.textContent = words;
+    }
+  }
+
+  function inUse(part) {
+    return part.contains(document.activeElement) || part.querySelector("input:checked") !== null;
+  }
+
+  function replace(fresh) {
+    document.querySelectorAll("[data-live]").forEach(function (part) {
+      var other = fresh.getElementById(part.id);
+      if (other && !inUse(part) && part.innerHTML !== other.innerHTML) {
+        part.replaceChildren.apply(part, Array.from(other.childNodes));
+      }
+    });
+  }
+
+  function refresh() {
+    if (document.hidden) {
+      return Promise.resolve();
+    }
+    return fetch(window.location.href, { credentials: "same-origin", cache: "no-store" })
+      .then(function (answer) {
+        if (!answer.ok) {
+          throw new Error(answer.status === 503 ? "The broker is away" : "Flower answered " + answer.status);
+        }
+        return answer.text();
+      })
+      .then(function (text) {
+        replace(new DOMParser().parseFromString(text, "text/html"));
+        tell(true, "Live");
+      })
+      .catch(function (error) {
+        tell(false, error instanceof TypeError ? "Flower is away" : error.message);
+      });
+  }
+
+  function again() {
+    refresh().then(function () {
+      window.setTimeout(again, EVERY_MS);
+    });
+  }
+
+  var all = document.getElementById("choose-all");
+  if (all) {
+    all.addEventListener("change", function () {
+      document.querySelectorAll("input[name=id]").forEach(function (box) {
+        box.checked = all.checked;
+      });
+    });
+  }
+  if (document.querySelector("[data-live]")) {
+    window.setTimeout(again, EVERY_MS);
+  }
+}());
