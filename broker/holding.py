@@ -81,6 +81,8 @@ class Hold:
     hungry: bool = True
     look_at: float = 0.0
     late: int = 0
+    #: How many messages were fetched and settled: what tells a consumer at work from one that is stuck.
+    moves: int = 0
     #: What the last turns said of the server's clock: its time less ours when they were asked (ms).
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
 
@@ -104,6 +106,7 @@ class Hold:
     def take(self, token: str, *, id: str, batch: str | None, claim: str = "") -> None:
         """Note a message that was fetched."""
         self.held[token] = Held(id, batch_key(batch, self.keys.prefix), claim=claim)
+        self.moves += 1
 
     def settle(self, token: str, settlement: Settlement) -> bool:
         """Queue a settlement to be sent.
@@ -113,6 +116,7 @@ class Hold:
         held = self.held.pop(token, None)
         if held is None:
             return False
+        self.moves += 1
         if not self.pending:
             self.pending_since = time.monotonic()
         self.pending.append((token, held, settlement))
@@ -221,6 +225,11 @@ class Holder:
     def count(self) -> int:
         """Count the messages that this process holds and has not finished."""
         return sum(len(hold.held) for hold in self.holds.values())
+
+    @property
+    def moves(self) -> int:
+        """Count the messages that were fetched and settled so far, each of both."""
+        return sum(hold.moves for hold in tuple(self.holds.values()))
 
     @property
     def room(self) -> int:

@@ -12,7 +12,7 @@ from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
-from worker import checking, reporter
+from worker import checking, health, reporter
 from worker.draining import install
 from worker.running import register
 
@@ -40,6 +40,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     install(app, configured, holder)
     checking.install(app, configured)
     reporter.install(app, configured, holder)
+    health.install(app, configured, holder)
 
 
 def load_bodies(configured: Settings) -> None:

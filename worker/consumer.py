@@ -11,6 +11,7 @@ from celery.worker.state import requests, reserved_requests
 from broker.connection import clear_errors
 from broker.errors import BrokerError
 from broker.turns import buried
+from tasks.pulse import PULSE_SECONDS
 from worker.grouping import Grouper
 from worker.handover import finish_writing, take_back
 from worker.meter import Meter
@@ -40,7 +41,7 @@ class PondConsumer(Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker can be reached."""
         self.first_connection_attempt = False
-        return connected(conn)
+        return connected(conn, self.app.health.turn)
 
     # Events
 
@@ -51,6 +52,7 @@ class PondConsumer(Consumer):
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
         self.task_consumer.channel.holder.on_news = self._on_news
+        hub.call_repeatedly(PULSE_SECONDS, self.app.health.turn)
 
     def on_send_event_buffered(self) -> None:
         """Do nothing: the timer sends what is gathered."""

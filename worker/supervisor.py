@@ -21,6 +21,7 @@ from time import monotonic
 from tasks.errors import SettingsError
 from tasks.pools import STOP_MARGIN_SECONDS, Table
 from tasks.settings import settings
+from worker.health_page import health_page
 from worker.member import Member, how_it_ended
 from worker.process import command
 from worker.wakeups import signals_as_bytes
@@ -43,7 +44,8 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
     members = list(members_of(pools, configured.table))
-    return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
+    with health_page(configured.health_address, configured.health_port, services=pools):
+        return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 
 
 def members_of(pools: Iterable[str], table: Table) -> Iterable[Member]:

@@ -1,5 +1,6 @@
 """A kind for the tests of the broker: it notes when it runs and does what it is told, however bad."""
 
+import ctypes
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ What = Literal[
     "requeue",
     "ignore",
     "burn",
+    "seize",
 ]
 
 
@@ -50,6 +52,8 @@ def act(job: Act, context: Context) -> str:
     _note(job, context, "start")
     if job.what == "burn":
         _burn(job.seconds)
+    elif job.what == "seize":
+        ctypes.PyDLL(None).sleep(int(job.seconds))  # lets no other thread of the process run meanwhile
     else:
         time.sleep(job.seconds)
     match job.what:

@@ -1,0 +1,79 @@
+"""Answer health checks by HTTP: GET /live, /ready and /working, 200 for yes and 503 for no, with the reasons.
+
+The supervisor serves it for the processes it keeps, from the same files as `millpond health`. On loopback
+unless told otherwise: the answers name pools and process ids.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tasks.errors import StartError
+from tasks.health import QUESTIONS, judge
+from tasks.pulse import pulses
+
+logger = logging.getLogger("millpond.health")
+
+#: How long a client may take to ask, seconds.
+_PATIENCE_SECONDS = 5.0
+
+
+@contextmanager
+def health_page(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
+    """Serve for the length of a block, unless `port` is None; yield the port, which 0 leaves to the system.
+
+    Raises `StartError` where it cannot listen.
+    """
+    if port is None:
+        yield None
+        return
+    try:
+        server = ThreadingHTTPServer((address, port), _answering(services))
+    except OSError as error:
+        raise StartError(
+            f"cannot answer for health on {address}:{port}: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
+        ) from None
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="millpond-health-page", daemon=True).start()
+    logger.info("health is answered at http://%s:%d/ready", *server.server_address[:2])
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
+    supervisor = os.getpid()
+
+    class Answer(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_SECONDS
+
+        def do_GET(self) -> None:
+            question = self.path.strip("/")
+            if question not in QUESTIONS:
+                self._send(404, {"ask": [f"/{each}" for each in QUESTIONS]})
+                return
+            health = judge([p for name in services for p in pulses(name, pid=supervisor)])
+            faults = health.faults(question)
+            self._send(503 if faults else 200, {question: not faults, "faults": faults})
+
+        do_HEAD = do_GET
+
+        def _send(self, status: int, answer: object) -> None:
+            body = json.dumps(answer).encode() + b"\n"
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Log nothing: somebody asks every few seconds."""
+
+    return Answer
