@@ -154,10 +154,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    #: redis://, rediss:// or sentinel://; None starts the embedded Valkey where a command allows it.
+    #: redis://, rediss:// or sentinel://a:26379;sentinel://b:26379/master/db; None starts the embedded Valkey
+    #: where a command allows it.
     broker_url: str | None = None
-    #: The name of the master, where the URL is sentinel://.
-    sentinel_master: str = "mymaster"
     #: Put before every key, so that several deployments share one server.
     key_prefix: str = ""
     #: How long a producer waits for the broker before it gives up with `BrokerAway`.
@@ -166,22 +165,22 @@ class Settings(BaseSettings):
     #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
     prefetch: NonNegativeInt = 16
     #: Who may see Flower, as user:password each; without any, Flower stays on loopback.
+    flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Let Flower show and change nothing: no buttons, and their routes are refused.
     flower_read_only: bool = False
     #: Where the health of `millpond worker` can be asked by HTTP; None: by `millpond health` alone.
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     health_address: str = "127.0.0.1"
-    flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
     kinds: Words = ()
     table: Table = Field(default_factory=Table)
     smtp: Smtp = Field(default_factory=Smtp)
     files: Files = Field(default_factory=Files)
+    gateway: Gateway = Field(default_factory=Gateway)
     #: Periodic tasks by name; `millpond scheduler` sends them.
     schedule: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")], Periodic] = Field(
         default_factory=dict
     )
-    gateway: Gateway = Field(default_factory=Gateway)
 
     @classmethod
     def settings_customise_sources(
@@ -266,6 +265,7 @@ def _unveiled(value: object) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
+    return "MILLPOND_" + "__".join(str(part).upper() for part in location)
 
 
 __all__ = [
@@ -283,4 +283,3 @@ __all__ = [
     "settings",
     "state_dir",
 ]
-    return "MILLPOND_" + "__".join(str(part).upper() for part in location)
