@@ -4,7 +4,7 @@ from typing import Any
 
 from tornado.web import url
 
-from monitor.pages import api, batches, dead, files, metrics, pools, queues
+from monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),
@@ -21,6 +21,7 @@ ROUTES = (
     ("/api/millpond/queues", api.Queues, None),
     ("/api/millpond/queues/([^/]+)", api.Queue, None),
     ("/api/millpond/batches", api.Batches, None),
+    ("/api/millpond/scaling/([^/]+)", scaling.Scaling, None),
     ("/metrics", metrics.Metrics, None),
 )
 

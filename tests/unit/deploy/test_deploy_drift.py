@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
-from tasks.settings import Settings, Smtp
+from tasks.settings import Settings
 
 TOP = Path(__file__).parents[3]
 POOLS = Table().pools
@@ -33,11 +33,11 @@ def test_there_is_a_service_for_each_pool(services: dict[str, Any]) -> None:
     assert workers == {f"worker-{pool}": ["worker", pool] for pool in POOLS}
 
 
-@pytest.mark.parametrize("pool", POOLS)
-def test_a_worker_may_use_its_whole_deadline(pool: str, services: dict[str, Any]) -> None:
+@pytest.mark.parametrize("service", [*(f"worker-{pool}" for pool in POOLS), "gateway"])
+def test_a_service_may_use_its_whole_deadline(service: str, services: dict[str, Any]) -> None:
     """A container is killed when the drain deadline and the margin after it are over, not before."""
-    assert services[f"worker-{pool}"]["stop_grace_period"] == f"{DRAIN_SECONDS + STOP_MARGIN_SECONDS:.0f}s"
-    assert "MILLPOND_DRAIN_SECONDS" not in services[f"worker-{pool}"]["environment"]
+    assert services[service]["stop_grace_period"] == f"{DRAIN_SECONDS + STOP_MARGIN_SECONDS:.0f}s"
+    assert "MILLPOND_DRAIN_SECONDS" not in services[service]["environment"]
 
 
 def test_the_pool_for_files_has_a_core_and_its_memory_for_each_slot(services: dict[str, Any]) -> None:
@@ -51,23 +51,25 @@ def test_the_pool_for_files_has_a_core_and_its_memory_for_each_slot(services: di
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_health_asks_the_process_of_this_container(pool: str, services: dict[str, Any]) -> None:
-    """The health check asks the one process that the pool has in this container."""
-    assert POOLS[pool].processes == 1
-    assert f"-d {pool}.1@" in services[f"worker-{pool}"]["healthcheck"]["test"][1]
+def test_health_is_that_of_the_pool(pool: str, services: dict[str, Any]) -> None:
+    """The health check asks whether the pool of this container works."""
+    assert services[f"worker-{pool}"]["healthcheck"]["test"] == ["CMD", "millpond", "health", pool]
 
 
 def test_the_environment_is_one_that_the_settings_read(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every variable of the services is a setting, and the number of slots arrives in the table."""
-    for name, value in services["flower"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "ann:secret", defaulted(value)))
+    given = {"FLOWER_LOGIN": "ann:secret", "GATEWAY_TOKEN_HASH": f"sha256:{'0' * 64}"}
+    for name, value in {**services["flower"]["environment"], **services["gateway"]["environment"]}.items():
+        wanted = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: given.get(found[1], "secret"), defaulted(value))
+        monkeypatch.setenv(name, wanted)
     read = Settings()
     assert read.table.pools["files"].concurrency == 2
     assert read.table.pools["files"].queues == POOLS["files"].queues
     assert read.files.roots == ("/srv/files",)
-    assert read.smtp.host == Smtp().host
+    assert read.smtp.host == "sink"
+    assert [token.name for token in read.gateway.tokens] == ["shop"]
     assert [login.get_secret_value() for login in read.flower_basic_auth] == ["ann:secret"]
 
 
@@ -76,6 +78,12 @@ def test_nothing_is_published_beyond_loopback(services: dict[str, Any]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_demo_runs_only_when_it_is_asked_for(services: dict[str, Any]) -> None:
+    """Without a profile, docker-compose runs the broker, the pools, the gateway, Flower, and no more."""
+    plain = {name for name, service in services.items() if not service.get("profiles")}
+    assert plain == {"valkey", "gateway", "flower", *(f"worker-{pool}" for pool in POOLS)}
 
 
 def test_every_secret_is_asked_for() -> None:

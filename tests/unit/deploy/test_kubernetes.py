@@ -7,6 +7,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from monitor.pages.routes import ROUTES
+from monitor.pages.scaling import Scaling
+from monitor.scaling import Demand
 from tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
 from tasks.settings import Settings
 from tests.unit.deploy import keda
@@ -48,11 +51,20 @@ def test_there_is_a_deployment_for_each_pool(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("pool", POOLS)
-def test_a_worker_may_use_its_whole_deadline(overlay: str, pool: str) -> None:
+@pytest.mark.parametrize("name", [*(f"worker-{pool}" for pool in POOLS), "gateway"])
+def test_a_pod_may_use_its_whole_deadline(overlay: str, name: str) -> None:
     """A pod is killed when the drain deadline and the margin after it are over, not before."""
-    spec = pods(rendered(overlay))[f"worker-{pool}"]["spec"]
+    spec = pods(rendered(overlay))[name]["spec"]
     assert spec["terminationGracePeriodSeconds"] == DRAIN_SECONDS + STOP_MARGIN_SECONDS
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("pool", POOLS)
+def test_only_a_loop_that_stands_still_restarts_a_worker(overlay: str, pool: str) -> None:
+    """A broker that is away makes a worker not ready; it is no reason to start it again."""
+    (container,) = pods(rendered(overlay))[f"worker-{pool}"]["spec"]["containers"]
+    for probe, question in (("livenessProbe", "--live"), ("readinessProbe", "--ready")):
+        assert container[probe]["exec"]["command"] == ["millpond", "health", pool, question]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -93,7 +105,8 @@ def test_the_environment_is_one_that_the_settings_read(overlay: str, monkeypatch
         with monkeypatch.context() as patch:
             for variable, value in environment(pod, configured=configured).items():
                 if variable.startswith("MILLPOND_"):
-                    patch.setenv(variable, re.sub(r"\$\(\w+\)", "secret", value))
+                    hidden = "[]" if variable == "MILLPOND_GATEWAY__TOKENS" else value
+                    patch.setenv(variable, re.sub(r"\$\(\w+\)", "secret", hidden))
             read = Settings()
             if name == "worker-files":
                 assert read.table.pools["files"].concurrency == 2
@@ -127,7 +140,13 @@ def test_a_pool_grows_with_all_that_waits_and_is_held(pool: str) -> None:
     assert "replicas" not in objects["Deployment", f"worker-{pool}"]["spec"]
     asked = {trigger["metadata"]["valueLocation"]: trigger for trigger in spec["triggers"]}
     assert set(asked) == {"tasks", "oldest_seconds"}
-    assert all(trigger["metadata"]["url"].endswith(f"/scaling/{pool}") for trigger in asked.values())
+    service = objects["Service", "flower"]
+    address = f"http://flower.{service['metadata']['namespace']}.svc:{service['spec']['ports'][0]['port']}"
+    for trigger in asked.values():
+        assert trigger["metadata"]["url"].startswith(address)
+        path = trigger["metadata"]["url"].removeprefix(address)
+        assert any(handler is Scaling and re.fullmatch(route, path) for route, handler, _ in ROUTES), path
+        assert trigger["metadata"]["valueLocation"] in Demand.__dataclass_fields__
     slots = {"files": 2}.get(pool, POOLS[pool].slots)
     assert int(asked["tasks"]["metadata"]["targetValue"]) == slots + POOLS[pool].prefetch
 

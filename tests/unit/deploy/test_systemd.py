@@ -68,6 +68,12 @@ def test_it_is_hardened(path: Path, analyze: str) -> None:
     assert float(found[1]) <= MOST_EXPOSED
 
 
+def test_the_gateway_may_use_its_whole_deadline() -> None:
+    """systemd kills the gateway when the drain deadline and the margin after it are over, not before."""
+    settings = unit(FOLDER / "millpond-gateway.service")["Service"]
+    assert settings["TimeoutStopSec"] == f"{DRAIN_SECONDS + STOP_MARGIN_SECONDS:.0f}"
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_worker_may_use_its_whole_deadline(pool: str) -> None:
     """systemd kills a pool when the drain deadline and the margin after it are over, not before."""
