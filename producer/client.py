@@ -13,6 +13,7 @@ from uuid import uuid4
 from broker import batches, cancelling, places, progress
 from broker.batches import Summary
 from broker.cancelling import Cancellation
+from broker.clock import now_ms
 from broker.connection import connect
 from broker.places import Place
 from broker.progress import Progress
@@ -144,6 +145,10 @@ class Client:
         The answer's `found` says where it was: None, it has ended or never was.
         """
         return cancelling.cancel_task(self.store, id, terminate=terminate)
+
+    def now_ms(self) -> int:
+        """Return the broker's time, ms since the epoch: what every time of a summary is measured by."""
+        return now_ms(self.store)
 
     def find(self, id: str) -> Place | None:
         """Return where a task is: waiting, delayed, held or dead; None: it has ended, or never was."""

@@ -21,22 +21,33 @@ def batch(
     close: Annotated[
         bool, typer.Option("--close", help="Close it, when its producer died before it could.")
     ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Close it and drop what has not started; what runs goes on.")
+    ] = False,
+    terminate: Annotated[
+        bool, typer.Option("--terminate", help="Cancel it, and end what runs on a prefork pool.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a batch: what was sent into it and how it ended. Exits with 1 when something in it failed."""
+    """Show a batch: what was sent into it and how it ended.
+
+    Exits with 1 when something in it failed, or when a worker had not confirmed the cancellation in time.
+    """
     from producer.cli.session import configured
 
     with configured() as client:
         found = client.open_batch(id)
         if close:
             found.close()
+        unheard = found.cancel(terminate=terminate).unheard if cancel or terminate else ()
         summary = _follow(found) if follow else found.summary()
         if failures:
             for result in found.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
                 _print(line, f"{result.id}: {result.error or result.state}", as_json)
         _print({"summary": as_object(summary)}, in_words(summary), as_json)
-    raise typer.Exit(1 if summary.failed or summary.expired else 0)
+    tell_unheard(unheard)
+    raise typer.Exit(1 if summary.failed or summary.expired or unheard else 0)
 
 
 def _follow(batch: "Batch") -> "Summary":
@@ -67,8 +78,17 @@ def as_object(summary: "Summary") -> dict[str, Any]:
     return {**asdict(summary), "under_way": summary.waiting, "complete": summary.complete}
 
 
-def in_words(summary: "Summary") -> str:
-    """Return a summary as a line for a person."""
+def tell_unheard(processes: tuple[str, ...]) -> None:
+    """Name the worker processes that may still start what was cancelled."""
+    import sys
+
+    if processes:
+        names = ", ".join(processes)
+        print(f"not confirmed by {names}: they may start some of it until they answer", file=sys.stderr)
+
+
+def in_words(summary: "Summary", now_ms: int | None = None) -> str:
+    """Return a summary as a line for a person; with the time, an open batch says when it was last fed."""
     counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} done"]
     counts += [
         f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)
@@ -76,6 +96,9 @@ def in_words(summary: "Summary") -> str:
     if summary.waiting:
         counts.append(f"{summary.waiting:,} under way")
     state = "complete" if summary.complete else "closed" if summary.closed_at_ms else "open"
+    if now_ms is not None and not summary.closed_at_ms:
+        idle = (now_ms - (summary.fed_at_ms or summary.opened_at_ms)) / 1000
+        counts.append(f"last fed {idle:,.0f} s ago" if summary.fed_at_ms else f"opened {idle:,.0f} s ago")
     named = f" ({summary.description})" if summary.description else ""
     return f"{summary.id}{named}: {state}, {', '.join(counts)}"
 

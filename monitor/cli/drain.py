@@ -1,0 +1,102 @@
+"""Offer `millpond drain` and `millpond resume`: stop a pool on all hosts, and let it go on."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from broker.connection import Store
+    from broker.drains import Running
+    from tasks.pools import Pool
+
+app = typer.Typer()
+resuming = typer.Typer()
+
+Name = Annotated[str, typer.Argument(metavar="POOL", help="As `millpond status` lists it.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line, the last how it ended.")]
+
+#: Seconds between two looks.
+LOOK_SECONDS = 0.2
+
+
+@app.command(epilog="Example: millpond drain email --json")
+def drain(
+    name: Name,
+    wait: Annotated[bool, typer.Option(help="Report until nothing of the pool runs any more.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Drain a pool on all hosts: fetch nothing more, finish what runs, give back the rest.
+
+    What still runs after `drain_seconds` is cut off and goes back to its queue, no delivery counted. The
+    workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 when nothing runs any more,
+    with 1 when something still does after the deadline.
+    """
+    from broker import drains
+    from monitor.cli.opening import opened
+    from tasks.pools import STOP_MARGIN_SECONDS
+    from tasks.settings import settings
+
+    pool = _pool(name)
+    with opened() as store:
+        unheard = drains.drain(store, name)
+        seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
+        left = _watch(store, name, pool, seconds, as_json)
+    running = sum(each.held for each in left)
+    ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
+    _print({**ended, "unheard": list(unheard)}, _ending(name, running, len(left)), as_json)
+    raise typer.Exit(1 if wait and (running or unheard) else 0)
+
+
+@resuming.command(epilog="Example: millpond resume email")
+def resume(name: Name, as_json: Json = False) -> None:
+    """Let a drained pool go on."""
+    from broker import drains
+    from monitor.cli.opening import opened
+
+    _pool(name)
+    with opened() as store:
+        was_drained = drains.resume(store, name)
+    said = f"{name}: goes on" if was_drained else f"{name}: was not drained"
+    _print({"pool": name, "drained": False, "was_drained": was_drained}, said, as_json)
+
+
+def _pool(name: str) -> "Pool":
+    from tasks.errors import SettingsError
+    from tasks.settings import settings
+
+    pools = settings().table.pools
+    if name not in pools:
+        raise SettingsError(f"no pool is named {name!r}; there are: {', '.join(sorted(pools))}")
+    return pools[name]
+
+
+def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool) -> list["Running"]:
+    """Look until nothing runs or the time is up, and tell of every change; return what was seen last."""
+    from time import monotonic, sleep
+
+    from broker import drains
+
+    deadline, told = monotonic() + seconds, None
+    while True:
+        seen = drains.running(store, name, pool.queues)
+        busy = {each.process: each.held for each in seen if each.held}
+        if not busy or monotonic() >= deadline:
+            return seen
+        if busy != told:
+            told = busy
+            words = ", ".join(f"{held} on {process}" for process, held in busy.items())
+            _print({"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json)
+        sleep(LOOK_SECONDS)
+
+
+def _ending(name: str, running: int, processes: int) -> str:
+    if running:
+        return f"{name}: drained, {running} still running. Look again with: millpond drain {name}"
+    where = f"{processes} processes wait" if processes else "no process of it is connected"
+    return f"{name}: drained, nothing runs, {where}. Let it go on with: millpond resume {name}"
+
+
+def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+    import json
+
+    print(json.dumps(value) if as_json else text, flush=True)

@@ -1,0 +1,120 @@
+"""Offer `millpond task ID`: where a task is, how far it got; follow it, cancel it."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.cli.options import Json
+
+if TYPE_CHECKING:
+    from broker.cancelling import Cancellation
+    from broker.places import Place
+    from broker.progress import Progress
+    from producer.client import Client
+
+app = typer.Typer()
+
+#: Seconds between two looks; a task reports less often.
+LOOK_SECONDS = 0.5
+
+
+@app.command(epilog="Example: millpond task 2f6c… --follow")
+def task(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As sending it returned it.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until it has ended.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Let it not start; if it runs, it is told to stop.")
+    ] = False,
+    terminate: Annotated[
+        bool, typer.Option("--terminate", help="Cancel it, and end it if it runs on a prefork pool.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show where a task is and how far it got.
+
+    Exits with 0 while it waits, runs or is delayed; with 1 when it is a dead letter, or is not there: it has
+    ended, or never was. How a task of a batch ended is in the results of its batch.
+    """
+    from producer.cli.batch import tell_unheard
+    from producer.cli.session import configured
+
+    with configured() as client:
+        if cancel or terminate:
+            answer = client.cancel(id, terminate=terminate)
+            _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
+            tell_unheard(answer.unheard)
+            over = answer.found is None or answer.found.state == "dead"
+            raise typer.Exit(1 if over or answer.unheard else 0)
+        place = _follow(client, id, as_json) if follow else _show(client, id, as_json)
+    raise typer.Exit(1 if place is None or place.state == "dead" else 0)
+
+
+def _show(client: "Client", id: str, as_json: bool) -> "Place | None":
+    place, progress = client.find(id), client.progress(id)
+    _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
+    return place
+
+
+def _follow(client: "Client", id: str, as_json: bool) -> "Place | None":
+    """Tell of every change until the task is no longer there; return where it was last seen."""
+    import time
+
+    told, before = None, None
+    while True:
+        place, progress = client.find(id), client.progress(id)
+        now = (place and (place.state, place.process), progress)
+        if now != told:
+            told = now
+            _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
+        if place is None or place.state == "dead":
+            return place or before
+        before = place
+        time.sleep(LOOK_SECONDS)
+
+
+def _as_object(
+    id: str, place: "Place | None", progress: "Progress | None", answer: "Cancellation | None" = None
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    line: dict[str, Any] = {"id": id, "state": "not there", **(asdict(place) if place else {})}
+    line["progress"] = asdict(progress) if progress else None
+    if answer is not None:
+        line |= {"settled": answer.settled, "unheard": list(answer.unheard)}
+    return line
+
+
+def _in_words(id: str, place: "Place | None", progress: "Progress | None", now_ms: int) -> str:
+    if place is None:
+        return f"{id}: not there, so it has ended or never was; look into its batch: millpond batch ID"
+    match place.state:
+        case "waiting":
+            where = f"waits on {place.queue}, {place.behind:,} before it"
+        case "delayed":
+            where = f"waits on {place.queue} for {max(0, (place.due_ms or 0) - now_ms) / 1000:,.1f} s"
+        case "held":
+            where = f"held by {place.process}, which runs it or is about to"
+        case _:
+            where = f"dead letter {place.letter} of {place.queue}; why: millpond dead show {place.queue} {place.letter}"
+    said = f"{id} ({place.kind}): {where}"
+    if progress is None or place.state != "held":
+        return said
+    of = f" of {progress.total:,}" if progress.total is not None else ""
+    return f"{said}, {progress.done:,}{of} done"
+
+
+def _cancelled(id: str, answer: "Cancellation") -> str:
+    if answer.found is None:
+        return f"{id}: not there, so it has ended or never was"
+    if answer.found.state == "dead":
+        found = answer.found
+        return f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"
+    if answer.settled:
+        return f"{id}: cancelled, it had not started"
+    return f"{id}: cancelled; what {answer.found.process or 'its worker'} has not started it drops"
+
+
+def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+    import json
+
+    print(json.dumps(value) if as_json else text, flush=True)

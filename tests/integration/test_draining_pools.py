@@ -1,0 +1,128 @@
+"""Drain a pool from elsewhere, with `millpond drain`, while its supervisor keeps its processes running."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.connection import connect
+from broker.status import depth
+from producer.client import Client
+from tasks.settings import Settings, environment
+from tasks.squares.contract import Square
+
+Eventually = Callable[..., Any]
+
+
+@contextmanager
+def supervised(settings: Settings, folder: Path) -> Iterator[None]:
+    """Run the pool `default` as `millpond worker` does."""
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-P", "-m", "worker.supervisor", "default", "--ready-fd", str(writing)]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            argv, env=environment(settings), pass_fds=[writing], stdout=log, stderr=log
+        )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as said:
+            assert said.readline() == "ready\n", (folder / "log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def millpond(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
+    """Start a command beside the workers."""
+    argv = [sys.executable, "-P", "-m", "millpond", *arguments]
+    env = environment(settings)
+    return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
+    """Return a command's exit code, its lines, and what it complained of."""
+    out, err = command.communicate(timeout=60)
+    return command.returncode, out.splitlines(), err
+
+
+@pytest.fixture
+def settings(url: str, kinds_path: None) -> Settings:
+    """Return settings with two threads and two seconds to drain."""
+    table = {"pools": {"default": {"concurrency": 2, "prefetch": 4}}}
+    return Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=2, table=table)
+
+
+def gate(folder: Path, name: str) -> Any:
+    """Return a task that runs until its gate is opened."""
+    from pond_kinds import Gate
+
+    return Gate(folder=str(folder), name=name)
+
+
+def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
+    settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """What runs ends, what was fetched goes back uncounted, nothing starts until `resume`."""
+    settings = settings.model_copy(update={"drain_seconds": 60})
+    store = connect(settings.broker_url or "")
+    with supervised(settings, tmp_path), Client(settings=settings) as client, client.batch() as batch:
+        batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+        started = eventually(lambda: len(found := list(tmp_path.glob("*.started"))) == 2 and found)
+        draining = millpond(settings, "drain", "default", "--json")
+        eventually(lambda: depth(store, "default").ready == 4)
+        batch.submit_many(Square(n=n) for n in range(3))
+        assert draining.poll() is None, "two tasks still run"
+        for n in range(6):
+            (tmp_path / f"g{n}.open").touch()
+        code, lines, _ = ended(draining)
+        assert code == 0
+        assert json.loads(lines[0])["running"] == 2
+        assert json.loads(lines[-1]) == {
+            "pool": "default",
+            "drained": True,
+            "running": 0,
+            "processes": 1,
+            "unheard": [],
+        }
+        assert (batch.summary().succeeded, depth(store, "default").ready) == (2, 7)
+        assert set(tmp_path.glob("*.started")) == set(started)
+        code, (line,), _ = ended(millpond(settings, "resume", "default"))
+        assert (code, line) == (0, "default: goes on")
+        eventually(lambda: batch.summary().succeeded == 9)
+        assert depth(store, "default").counters.get("redelivered", 0) == 0
+
+
+@pytest.mark.slow
+def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
+    settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A task that does not end is cut off, no delivery counted; whoever is started anew does not take it."""
+    store = connect(settings.broker_url or "")
+    with supervised(settings, tmp_path), Client(settings=settings) as client:
+        client.send(gate(tmp_path, "stuck"))
+        started = tmp_path / "stuck.started"
+        eventually(started.exists)
+        code, lines, _ = ended(millpond(settings, "drain", "default"))
+        assert (code, lines[-1].split(",")[:2]) == (0, ["default: drained", " nothing runs"])
+        counts = depth(store, "default")
+        assert (counts.ready, counts.counters.get("redelivered", 0)) == (1, 0)
+        started.unlink()
+        eventually(lambda: (tmp_path / "log").read_text().count("takes messages") == 2, timeout=30)
+        assert (depth(store, "default").ready, started.exists()) == (1, False)
+        (tmp_path / "stuck.open").touch()
+        ended(millpond(settings, "resume", "default"))
+        eventually((tmp_path / "stuck.done").exists)
+
+
+def test_a_pool_that_nobody_knows_is_named(settings: Settings) -> None:
+    """A typing error is answered with the pools that there are."""
+    code, _, complaint = ended(millpond(settings, "drain", "defualt"))
+    assert code == 2
+    assert "no pool is named 'defualt'; there are: default, email, files" in complaint
