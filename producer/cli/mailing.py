@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ from uuid import uuid4
 from producer.cli.inputs import Inputs
 from producer.cli.output import Output
 from producer.cli.running import Job, LeftOut, run
-from producer.cli.session import Surroundings, session
+from producer.cli.session import Session, Surroundings, session
 from producer.cli.tally import Count
 from producer.message import Message, contract_from
 from tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
 from tasks.email.contract import SendCampaign, SendEmail
-from tasks.errors import BadInput
+from tasks.errors import BadInput, SettingsError
 from tasks.files.contract import file_url
+from tasks.settings import settings
 
 
 def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def send_mail(
     label = ", ".join(mail.recipients)
     output = Output(as_json=as_json, line=lambda _label, receipt: _in_words(receipt))
     with session(surroundings, queue=queue or mail.queue, roots=_roots(mail.attachments)) as opened:
+        _require_server(opened)
         return run(opened, [Job(label, Message(mail, queue=queue))], what="mail", output=output)
 
 
@@ -80,7 +83,21 @@ def send_campaign(
         with session(
             surroundings, queue=queue or campaign.queue, roots=_roots(campaign.attachments)
         ) as opened:
+            _require_server(opened)
             return run(opened, mails, what="mails", output=Output(as_json=as_json), foresee=mails.foresee)
+
+
+def _require_server(opened: Session) -> None:
+    """Refuse to begin where workers of this command's own would find no mail server, and try for an hour."""
+    server = settings().smtp
+    if opened.is_embedded:
+        try:
+            socket.create_connection((server.host, server.port), timeout=server.timeout_seconds).close()
+        except OSError as error:
+            raise SettingsError(
+                f"no mail server answers at {server.host}:{server.port} ({error}): name yours in "
+                "MILLPOND_SMTP__HOST and MILLPOND_SMTP__PORT, or in [smtp] of millpond.toml"
+            ) from None
 
 
 class _Mails:

@@ -42,6 +42,11 @@ class Count:
                 self.failed += 1
             return self.labels.pop(result.id, result.id)
 
+    def oldest(self) -> tuple[str, str]:
+        """Return the id and the label of what has been under way longest; both empty where nothing is."""
+        with self._lock:
+            return next(iter(self.labels.items()), ("", ""))
+
     def left(self) -> None:
         """Note an input that no task could be made of."""
         with self._lock:

@@ -1,0 +1,86 @@
+"""A command whose tasks do not end says what they wait for."""
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.messages import compose
+from broker.publishing import publish
+from broker.status import now_ms
+from producer.cli import running
+from producer.cli.mailing import send_mail
+from producer.cli.output import Output
+from producer.cli.running import Job, run
+from producer.cli.session import Session, Surroundings
+from producer.cli.tally import Count
+from producer.client import Client
+from producer.message import Message
+from tasks.errors import SettingsError
+from tasks.settings import Settings, settings
+from tasks.squares.contract import Square
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """Open a session on a broker that no worker serves, and let it be silent for a moment only."""
+    monkeypatch.setattr(running, "QUIET_SECONDS", 0.1)
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
+        yield Session(client, is_embedded=False)
+
+
+def test_a_queue_without_workers_is_named(
+    opened: Session, eventually: Eventually, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where nobody takes from the queue, the command says so once, and goes on waiting."""
+    said: list[str] = []
+
+    def has_said(words: str) -> bool:
+        said.append(capsys.readouterr().err)
+        return words in "".join(said)
+
+    with ThreadPoolExecutor(1) as threads:
+        job = Job("seven", Message(Square(n=7)))
+        command = threads.submit(run, opened, [job], what="squares", output=Output(as_json=False))
+        eventually(lambda: has_said("no worker takes from the queue default: start one with millpond worker"))
+        (batch,) = opened.client.batches()
+        opened.client.open_batch(batch.id).cancel()
+        assert command.result(30) == 1
+
+
+def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
+    """What a body put off is told with how often it was run."""
+    store = opened.client.store
+    opened.client.send(Square(n=1))  # so that the queue is known
+    now, count = now_ms(store), Count()
+    count.going("one", "photo.jpg")
+    again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
+    publish(store, [again], policy="exempt")
+    assert "photo.jpg: put off after 2 runs" in (running._why_nothing_ends(opened, count) or "")
+
+
+def test_without_a_mail_server_nothing_is_tried_for_an_hour(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Workers of the command's own are not sent a mail that they cannot deliver; the setting is named."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
+    monkeypatch.setenv("MILLPOND_SMTP__HOST", "127.0.0.1")
+    monkeypatch.setenv("MILLPOND_SMTP__PORT", str(port))
+    settings.cache_clear()
+
+    @contextmanager
+    def embedded(own: Settings, pools: Sequence[str]) -> Iterator[str]:
+        yield url
+
+    fields = {"sender": "a@example.org", "to": ("b@example.org",), "text": "hello"}
+    with pytest.raises(SettingsError, match=f"no mail server answers at 127.0.0.1:{port} .*SMTP__HOST"):
+        send_mail(Surroundings(embedded), fields, queue=None, as_json=False)
+    settings.cache_clear()
