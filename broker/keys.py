@@ -79,6 +79,11 @@ class QueueKeys:
         return self._own("held:") + consumer
 
     @cached_property
+    def claims(self) -> str:
+        """Name what stands before the claims of messages sent once."""
+        return self._own("once:")
+
+    @cached_property
     def line(self) -> str:
         """Name the sorted set of producers that wait for room."""
         return self._own("line")

@@ -10,6 +10,7 @@ from typing import Any
 
 from broker.connection import Store, clear_errors
 from broker.keys import QueueKeys, queues_key
+from broker.scripts import script
 
 _TABLE = "table:"
 
@@ -18,12 +19,14 @@ _TABLE = "table:"
 class Limits:
     """Hold the limits of a queue; zero is none.
 
-    `bound` and `delayed_bound` are messages; `rate` tasks a second with bursts of `burst`; `in_flight`
+    `bound` and `delayed_bound` are messages; where the bound was given as a time, it is `bound_seconds` and
+    `bound` is what that comes to now; `rate` tasks a second with bursts of `burst`; `in_flight`
     tasks at once; `max_deliveries` before a message is buried, at once where it is longer than
     `message_bytes`; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
     """
 
     bound: int = 0
+    bound_seconds: float = 0.0
     overflow: str = "block"
     rate: float = 0.0
     burst: float = 0.0
@@ -36,7 +39,10 @@ class Limits:
     dead_keep_ms: int = 30 * 24 * 3600 * 1000
 
 
-NAMES = tuple(field.name for field in fields(Limits))
+NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
+
+#: What a bound given as a time comes to before the pool's speed was measured; scripts/_pace.lua has it too.
+FIRST_BOUND = 100
 
 
 def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
@@ -71,14 +77,20 @@ def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
     looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
     with clear_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
-            pipe.hgetall(QueueKeys(queue, store.prefix).limits)
-        return [_in_force(raw) for raw in pipe.execute()]
+            keys = QueueKeys(queue, store.prefix)
+            pipe.hgetall(keys.limits).hget(keys.pace, "bound")
+        answers = pipe.execute()
+        return [_in_force(raw, measured) for raw, measured in zip(answers[::2], answers[1::2], strict=True)]
 
 
-def _in_force(raw: Mapping[bytes, bytes]) -> Limits:
+def _in_force(raw: Mapping[bytes, bytes], measured: bytes | None) -> Limits:
     found = {name.decode(): value.decode() for name, value in raw.items()}
     values = {name: found.get(name, found.get(_TABLE + name)) for name in NAMES}
-    return Limits(**{name: _parse(name, value) for name, value in values.items() if value is not None})
+    seconds = (values["bound"] or "").removesuffix("s") if (values["bound"] or "").endswith("s") else "0"
+    if seconds != "0":
+        values["bound"] = (measured or str(FIRST_BOUND).encode()).decode()
+    parsed = {name: _parse(name, value) for name, value in values.items() if value is not None}
+    return Limits(**parsed, bound_seconds=float(seconds))
 
 
 def overrides(store: Store, queue: str) -> dict[str, str]:
@@ -92,7 +104,8 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
     """Set limits at run time; None takes a setting back, to what the pools table says. Return what is in
     force.
 
-    All consumers that wait look again at once. Raises `ValueError` for a name that is no limit.
+    `bound` is a number or seconds as a text ('30s'). All consumers that wait look again at once, and so do
+    producers when there is more room. Raises `ValueError` for a name that is no limit.
     """
     for name in limits:
         if name not in NAMES:
@@ -109,7 +122,14 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
         pipe.lpush(keys.wake, *[b"1"] * 100)
         pipe.pexpire(keys.wake, 5_000)
         pipe.execute()
+        if "bound" in limits:
+            call_waiting(store, queue)
     return read(store, queue)
+
+
+def call_waiting(store: Store, queue: str) -> None:
+    """Let producers that wait for room go on, as far as there is room."""
+    script("call_waiting").run(store.client, QueueKeys(queue, store.prefix).all, ())
 
 
 def pause(store: Store, queue: str) -> None:

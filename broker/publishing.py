@@ -116,6 +116,11 @@ def publish(
     ]
 
 
+def one_call(messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return the first messages, as many as one call can carry: of one queue, priority and batch."""
+    return next(_chunks(messages))
+
+
 def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     replies = _send(store, calls)
     # A server that lost its scripts refused these before anything was done; it may have carried out others.

@@ -28,6 +28,7 @@ from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
+from broker.purging import purge
 
 logger = logging.getLogger(__name__)
 
@@ -274,13 +275,7 @@ class Channel(stock.Channel):
     def _purge(self, queue: str) -> int:
         if not self._holds_tasks(queue):
             return int(super()._purge(queue))
-        keys = self.queue_keys(queue)
-        with self.store.client.pipeline() as pipe:
-            for ready in keys.ready:
-                pipe.llen(ready)
-            pipe.zcard(keys.delayed).delete(*keys.ready, keys.delayed)
-            *counts, _deleted = pipe.execute()
-        return sum(counts)
+        return purge(self.store, queue)
 
 
 def is_remote_control(queue: str) -> bool:

@@ -38,7 +38,9 @@ class Client:
         chosen = settings or read_settings()
         address = url or configured_broker(chosen)
         self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
-        self._sender = Sender(self.store, ServerClock(self.store), Queues(self.store, chosen.table))
+        self._sender = Sender(
+            self.store, ServerClock(self.store), Queues(self.store, chosen.table), chosen.kinds
+        )
 
     def send(
         self,
@@ -52,6 +54,7 @@ class Client:
         expires: timedelta | datetime | None = None,
         once: str | None = None,
         for_: timedelta | None = None,
+        deadline: timedelta | datetime | None = None,
         overflow: Overflow | None = None,
         timeout: timedelta | None = None,
         batch: "Batch | str | None" = None,
@@ -59,8 +62,8 @@ class Client:
         """Send one task: a contract, or the name of a kind and its fields. `Message` explains the options.
 
         `overflow` overrides what the queue does when it is full; under `block`, `timeout` bounds the wait
-        (None: none). Raises `QueueFull`, `BatchClosed`, `BadContract`, `UnknownQueue`, `BrokerAway`; only
-        after the last of them may the task have been taken all the same.
+        (None: none). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
+        `BodyMissing`, `BrokerAway`; only after the last of them may the task have been taken all the same.
         """
         message = Message(
             what,
@@ -72,6 +75,7 @@ class Client:
             expires=expires,
             once=once,
             for_=for_,
+            deadline=deadline,
         )
         (outcome,) = self.send_each([message], overflow=overflow, timeout=timeout, batch=batch)
         if isinstance(outcome, Refused):
@@ -94,7 +98,7 @@ class Client:
         hold for items that are no `Message`. Under `block`, `timeout` bounds how long nothing at all may be
         taken.
         """
-        taken = duplicates = 0
+        taken = duplicates = ran_here = 0
         messages = self._messages(items, queue, priority)
         for outcome in self.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
             if isinstance(outcome, Refused):
@@ -102,7 +106,8 @@ class Client:
                 raise outcome.error
             taken += outcome.duplicate_of is None
             duplicates += outcome.duplicate_of is not None
-        return Tally(taken, duplicates)
+            ran_here += outcome.ran_here is not None
+        return Tally(taken, duplicates, ran_here)
 
     def send_each(
         self,

@@ -24,7 +24,8 @@ class Message:
     """Hold a contract and how this one is to be sent, for `send_many`; `Message(Square(n=3), once="three")`.
 
     `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
-    when it may no longer start. `once` names a claim: whoever sends the same name while the task is not
+    when it may no longer start; with `deadline`, which says the same, the task is refused at once where its
+    queue cannot meet that. `once` names a claim: whoever sends the same name while the task is not
     done, or for as long as `for_` says, gets a duplicate.
     """
 
@@ -38,10 +39,15 @@ class Message:
     expires: timedelta | datetime | None = None
     once: str | None = None
     for_: timedelta | None = None
+    deadline: timedelta | datetime | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
             raise ValueError("give delay or at, not both")
+        if self.deadline is not None and self.expires is not None:
+            raise ValueError(
+                "give deadline or expires, not both: a deadline is an expiry that the queue is asked about"
+            )
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
         if self.for_ is not None and (self.once is None or self.for_ < _MS):
@@ -56,7 +62,7 @@ class Message:
 def following(what: Sendable | Message) -> Message:
     """Return what is to follow a batch as a message; it is sent when the batch completes, and not else."""
     message = what if isinstance(what, Message) else Message(what)
-    for name in ("delay", "at", "expires", "once"):
+    for name in ("delay", "at", "expires", "deadline", "once"):
         if getattr(message, name) is not None:
             raise ValueError(
                 f"then= takes no {name}: the task is sent once, as soon as the batch is complete. "
@@ -93,6 +99,7 @@ def outgoing(
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
     kwargs = contract.model_dump(mode="json", exclude_defaults=True)
+    deadline_ms = _moment(message.deadline, now_ms)
     return compose(
         contract.kind,
         kwargs,
@@ -102,7 +109,8 @@ def outgoing(
         shown=redact(type(contract), kwargs),
         priority=message.priority,
         due_ms=_moment(message.delay if message.at is None else message.at, now_ms),
-        expires_ms=_moment(message.expires, now_ms),
+        expires_ms=_moment(message.expires, now_ms) if deadline_ms is None else deadline_ms,
+        deadline_ms=deadline_ms,
         batch=batch,
         after=after,
         claim=message.once,

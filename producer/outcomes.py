@@ -1,20 +1,35 @@
 """Say what became of a message that was sent: the values that the client gives back."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from broker.errors import BatchClosed, QueueFull
+from broker.errors import BatchClosed, DeadlineExceeded, QueueFull
+
+
+@dataclass(frozen=True, slots=True)
+class RanHere:
+    """Tell how a task ended that the caller ran itself, for want of room in the queue.
+
+    `value` is what its body returned, `error`, one line, why it failed. A failed one is a dead letter, as it
+    would be in the pool; `delayed`: the body asked to be run later, and the pool will.
+    """
+
+    state: Literal["succeeded", "failed", "cancelled", "delayed"]
+    value: Any = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
     """The message is on its queue, or an earlier one holds its claim and goes by `duplicate_of`.
 
-    Then it was not taken.
+    Then it was not taken. `ran_here` tells how it ended where the caller ran it itself.
     """
 
     id: str
     queue: str
     duplicate_of: str | None = None
+    ran_here: RanHere | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +38,16 @@ class Refused:
 
     id: str
     queue: str
-    error: QueueFull | BatchClosed
+    error: QueueFull | BatchClosed | DeadlineExceeded
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Count what a stream of messages came to: those taken, and those whose claim an earlier task holds."""
+    """Count what a stream of messages came to: those taken, and those whose claim an earlier task holds.
+
+    `ran_here` counts those taken that the caller ran itself.
+    """
 
     taken: int = 0
     duplicates: int = 0
+    ran_here: int = 0

@@ -1,6 +1,7 @@
 """Know the queues that a producer sends to: that they exist, and what they do when they are full."""
 
 import time
+from typing import get_args
 
 from broker import limits, status
 from broker.connection import Store
@@ -27,7 +28,7 @@ class Queues:
         if known is None:
             self._declare(queue)
         found = limits.read(self._store, queue).overflow
-        overflow: Overflow = found if found in ("reject", "shed") else "block"  # type: ignore[assignment]
+        overflow: Overflow = found if found in get_args(Overflow) else "block"  # type: ignore[assignment]
         self._known[queue] = (time.monotonic() + KEEP_SECONDS, overflow)
         return overflow
 

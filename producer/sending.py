@@ -12,11 +12,12 @@ from itertools import groupby
 
 from broker import status
 from broker.connection import Store
-from broker.errors import BatchClosed, BrokerError, QueueFull
+from broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from broker.following import UNKNOWN, after
 from broker.messages import Outgoing
-from broker.publishing import Closed, Duplicate, Full, Outcome, Taken
-from producer.backpressure import MOST_AT_ONCE, Pace, offer
+from broker.publishing import Closed, Duplicate, Full, Late, Outcome, Taken, publish
+from producer.backpressure import Line, Stream, offer
+from producer.caller_runs import CallerRuns, Ran
 from producer.clock import ServerClock
 from producer.message import Message, contract_from, outgoing
 from producer.outcomes import Refused, Sent
@@ -34,6 +35,8 @@ class Sender:
     store: Store
     clock: ServerClock
     queues: Queues
+    #: The modules of further bodies, for `caller_runs`.
+    kinds: tuple[str, ...] = ()
 
     def stream(
         self,
@@ -44,14 +47,25 @@ class Sender:
         batch: str | None,
     ) -> Iterator[Sent | Refused]:
         """Yield what became of each message, in order. Each is checked before its chunk is sent."""
-        pace = Pace()
-        for chunk in _chunks(self._compose(message, batch) for message in messages):
+        stream = Stream()
+        for chunk in _chunks((self._compose(message, batch) for message in messages), stream):
             for policy, run in groupby(chunk, key=lambda m: overflow or self.queues.overflow(m.queue)):
                 same = list(run)
-                answers = offer(self.store, same, overflow=policy, timeout_seconds=timeout_seconds, pace=pace)
+                answers = self._offer(same, policy, timeout_seconds, stream)
                 age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
                 for message, answer in zip(same, answers, strict=True):
                     yield _outcome(message, answer, age)
+
+    def _offer(
+        self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, stream: Stream
+    ) -> Iterable[Outcome | Ran]:
+        match policy:
+            case "block":
+                line = Line(self.store, self.clock.now_ms)
+                return offer(messages, line=line, timeout_seconds=timeout_seconds, stream=stream)
+            case "caller_runs":
+                return CallerRuns(self.store, self.clock, self.kinds).offer(messages, stream)
+        return publish(self.store, messages, policy=policy)
 
     def follower(self, message: Message, batch: str, description: str) -> Outgoing:
         """Compose the task that follows a batch; its time and the batch's counts are filled in later."""
@@ -74,7 +88,7 @@ class Sender:
             return None
 
 
-def _outcome(message: Outgoing, answer: Outcome, age: Callable[[str], float | None]) -> Sent | Refused:
+def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
     match answer:
         case Taken(id):
             return Sent(id, message.queue)
@@ -83,21 +97,33 @@ def _outcome(message: Outgoing, answer: Outcome, age: Callable[[str], float | No
         case Closed(id, batch):
             why = f"batch {batch} takes nothing more: it is closed, cancelled or unknown. Open a new one"
             return Refused(id, message.queue, BatchClosed(why))
-        case Full(id, queue, bound, depth):
-            return Refused(id, queue, QueueFull(queue, bound=bound, depth=depth, oldest_seconds=age(queue)))
+        case Ran(id, how):
+            return Sent(id, message.queue, ran_here=how)
+        case Late(id, queue, wait_ms):
+            return Refused(id, queue, DeadlineExceeded(queue, wait_seconds=wait_ms / 1000))
+        case Full(id, queue):
+            return Refused(id, queue, _full(answer, age(queue)))
+    raise AssertionError(f"the broker cannot answer {answer!r} here")
 
 
-def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
+    over = max(1, answer.depth - answer.bound + 1)
+    return QueueFull(
+        answer.queue,
+        bound=answer.bound,
+        depth=answer.depth,
+        oldest_seconds=oldest_seconds,
+        retry_after_seconds=over / answer.per_second if answer.per_second else None,
+    )
+
+
+def _chunks(messages: Iterable[Outgoing], stream: Stream) -> Iterator[list[Outgoing]]:
     chunk: list[Outgoing] = []
     size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
     for message in messages:
         chunk.append(message)
         size += len(message.payload)
-        if (
-            len(chunk) == MOST_AT_ONCE
-            or size > CHUNK_CHARACTERS
-            or time.monotonic() - sent_at > CHUNK_SECONDS
-        ):
+        if len(chunk) >= stream.most or size > CHUNK_CHARACTERS or time.monotonic() - sent_at > CHUNK_SECONDS:
             yield chunk
             chunk, size, sent_at = [], 0, time.monotonic()
     if chunk:

@@ -9,13 +9,14 @@ A body is a function of its contract and a `Context`, nothing of Celery in it, s
 What it returns must be JSON, or a pydantic model. `tasks/app.py` makes Celery tasks of the list.
 """
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tasks.context import Context
 from tasks.contracts import Contract
-from tasks.errors import UnknownKind
+from tasks.errors import BodyMissing, UnknownKind
 
 C = TypeVar("C", bound=Contract)
 BodyFunction = Callable[[C, Context], Any]
@@ -63,3 +64,25 @@ def body(
 def bodies() -> dict[str, Body]:
     """Return every body declared so far, by kind."""
     return dict(_bodies)
+
+
+def load_body(contract: type[Contract], modules: Iterable[str] = ()) -> Body:
+    """Return the body of a kind, importing what declares it: `task` beside `contract`, or one of `modules`.
+
+    Raises `BodyMissing` where it, or what it needs, is not installed here.
+    """
+    package, _, name = contract.__module__.rpartition(".")
+    beside = (f"{package}.task",) if name == "contract" else ()
+    lacking = "no module declares it: name the one that does in MILLPOND_KINDS"
+    for module in ("", *beside, *modules):
+        try:
+            if module:
+                importlib.import_module(module)
+        except ModuleNotFoundError as missing:
+            lacking = f"{missing.name} is not installed"
+        if contract.kind in _bodies:
+            return _bodies[contract.kind]
+    raise BodyMissing(
+        f"the body of {contract.kind!r} cannot run here, for {lacking}. "
+        "Install what it needs, or choose another overflow"
+    )

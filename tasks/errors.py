@@ -9,6 +9,7 @@ from broker.errors import (
     BatchClosed,
     BrokerAway,
     BrokerError,
+    DeadlineExceeded,
     MillpondError,
     QueueFull,
     UnknownBatch,
@@ -29,6 +30,10 @@ class BadContract(MillpondError):
 
 class UnknownKind(MillpondError):
     """No kind of task has this name."""
+
+
+class BodyMissing(MillpondError):
+    """The body of a kind is not installed where it was to be run; nothing was sent."""
 
 
 class UnknownQueue(MillpondError):
@@ -75,9 +80,11 @@ __all__ = [
     "BadContract",
     "BadInput",
     "BatchClosed",
+    "BodyMissing",
     "BrokerAway",
     "BrokerError",
     "Cancelled",
+    "DeadlineExceeded",
     "FinalError",
     "MillpondError",
     "OutsideRoots",

@@ -7,10 +7,21 @@ says what happens when it is full. Every deployment (embedded, compose, Kubernet
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from tasks.bounds import read_bound
 
 Executor = Literal["prefork", "threads"]
-Overflow = Literal["block", "reject", "shed"]
+Overflow = Literal["block", "reject", "shed", "caller_runs"]
 
 #: Every deadline of the deployment is made from this one: how long a task that runs may go on after SIGTERM.
 DRAIN_SECONDS = 30.0
@@ -22,14 +33,15 @@ STOP_MARGIN_SECONDS = 10.0
 class Queue(BaseModel):
     """Describe one queue: what it holds at most, and how what it holds is delivered.
 
-    `bound` counts messages that wait for a slot; `rate` is tasks a second and `in_flight` tasks at once,
-    both for the whole fleet; the time limits are seconds of a body's run, the soft one raises inside the
-    body.
+    `bound` counts messages that wait for a slot; as a time, `"30s"`, it is as much as the pool clears in
+    that time, measured while it works, with what it holds already; `rate` is tasks a second and `in_flight`
+    tasks at once, both for the whole fleet; the time limits are seconds of a body's run, the soft one
+    raises inside the body.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bound: PositiveInt = 10_000
+    bound: Annotated[int | str, BeforeValidator(read_bound)] = 10_000
     overflow: Overflow = "block"
     max_deliveries: PositiveInt = 5
     rate: PositiveFloat | None = None

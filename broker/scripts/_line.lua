@@ -6,9 +6,13 @@
 --
 -- A ticket is 'how many messages it wants.name'. The head of the line is called as soon as there is room for a fair lot of
 -- what it wants, so that a slow pool does not call for each message and no producer takes all. Room that is kept is nobody
--- else's, and nobody passes those who wait; who was called and does not come (it was killed) loses its place soon.
+-- else's, and nobody passes those who wait.
+--
+-- A producer that sleeps takes its call from the list at once; where it still lies there after a moment, the producer was
+-- killed. For each that was, twice as many are called next, room or not: many that were killed together hold nobody up, and
+-- who is called in vain stands at the head again.
 
-local CALL_MS, MOST_CALLED, LOTS = 2000, 100, 16
+local CALL_MS, PICK_UP_MS, MOST_CALLED, LOTS = 2000, 100, 100, 16
 
 local function called_key() return KEYS[LINE] .. ':called' end
 
@@ -30,24 +34,34 @@ local function kept_room(ticket, now)
   return others, own
 end
 
+local function room_key(ticket) return KEYS[LINE] .. ':room:' .. ticket end
+
+-- Take the room back from who was called and did not come; return how many of them were killed.
 local function forget_late(now)
-  local called = redis.call('HGETALL', called_key())
+  local called, killed = redis.call('HGETALL', called_key()), 0
   for i = 1, #called, 2 do
-    if tonumber(string.match(called[i + 1], '(%d+)$')) < now then redis.call('HDEL', called_key(), called[i]) end
+    local left = tonumber(string.match(called[i + 1], '(%d+)$')) - now
+    if left <= CALL_MS - PICK_UP_MS and redis.call('DEL', room_key(called[i])) == 1 then
+      redis.call('HDEL', called_key(), called[i])
+      killed = killed + 1
+    elseif left < 0 then
+      redis.call('HDEL', called_key(), called[i])
+    end
   end
+  return killed
 end
 
 local function call(ticket, n, now)
   redis.call('ZREM', KEYS[LINE], ticket)
   redis.call('HSET', called_key(), ticket, string.format('%d %d', n, now + CALL_MS))
-  redis.call('LPUSH', KEYS[LINE] .. ':room:' .. ticket, n)
-  redis.call('PEXPIRE', KEYS[LINE] .. ':room:' .. ticket, CALL_MS)
+  redis.call('LPUSH', room_key(ticket), n)
+  redis.call('PEXPIRE', room_key(ticket), 60000)
 end
 
 -- Call who waits, in turn, as far as there is room; `ready` messages are on the queue.
 local function call_waiting(now, ready)
   if not somebody_waits() then return end
-  forget_late(now)
+  local spare = 2 * forget_late(now)
   local bound, kept = bound_in_messages(limit_texts('bound')[1]), kept_room('', now)
   local room = bound == 0 and math.huge or bound - ready - kept
   local lot = bound == 0 and math.huge or math.max(1, math.floor(bound / LOTS))
@@ -56,7 +70,10 @@ local function call_waiting(now, ready)
     if not head then return end
     local share = math.max(lot, math.floor(room / redis.call('ZCARD', KEYS[LINE])))
     local n = math.min(tonumber(string.match(head, '^%d+')), share)
-    if n > room then return end
+    if n > room then
+      if spare == 0 then return end
+      spare = spare - 1
+    end
     call(head, n, now)
     room = room - n
   end

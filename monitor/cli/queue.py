@@ -1,6 +1,6 @@
 """Offer `millpond queue`: look at a queue, change its limits while it runs, pause it and let it go on."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -34,8 +34,12 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 50/s --in-flight 20")
 def set_(
     name: Name,
-    bound: Annotated[int | None, typer.Option(min=1, help="Messages that may wait.")] = None,
-    overflow: Annotated[str | None, typer.Option(help="When it is full: block, reject or shed.")] = None,
+    bound: Annotated[
+        str | None, typer.Option(metavar="N|TIME", help="Messages that may wait, or what is cleared in 30s.")
+    ] = None,
+    overflow: Annotated[
+        str | None, typer.Option(help="When it is full: block, reject, shed or caller_runs.")
+    ] = None,
     rate: Annotated[
         str | None, typer.Option(metavar="RATE", help="Of the whole fleet, as in 50/s, 100/m.")
     ] = None,
@@ -53,9 +57,10 @@ def set_(
     """Set limits of a queue; they hold from the next message on, until they are unset."""
     from monitor.durations import per_second
     from tasks.errors import BadInput
+    from tasks.pools import Overflow
 
     given: dict[str, Any] = {
-        "bound": bound,
+        "bound": None if bound is None else _bound(bound),
         "overflow": overflow,
         "rate": None if rate is None else per_second(rate),
         "burst": burst,
@@ -69,8 +74,8 @@ def set_(
     for limit in taken_back:
         if limit not in given:
             raise BadInput(f"{limit!r} is no limit that can be unset; there are: {', '.join(given)}")
-    if overflow not in (None, "block", "reject", "shed"):
-        raise BadInput(f"--overflow is block, reject or shed, not {overflow!r}")
+    if overflow not in (None, *get_args(Overflow)):
+        raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {overflow!r}")
     _change(name, as_json, **changes, **dict.fromkeys(taken_back))
 
 
@@ -84,6 +89,16 @@ def pause(name: Name, as_json: Json = False) -> None:
 def resume(name: Name, as_json: Json = False) -> None:
     """Hand out messages of a paused queue again."""
     _change(name, as_json, paused=None)
+
+
+def _bound(text: str) -> int | str:
+    from tasks.bounds import read_bound
+    from tasks.errors import BadInput
+
+    try:
+        return read_bound(text)
+    except ValueError as error:
+        raise BadInput(f"--bound: {error}") from None
 
 
 def _view(name: str) -> Any:

@@ -11,8 +11,10 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
-from broker import limits, status
+from broker import limits, status, turns
 from broker.connection import Store
+from broker.holding import Holder, Turn
+from broker.keys import QueueKeys
 from producer.client import Client
 from producer.message import Message
 from producer.outcomes import Refused, Sent, Tally
@@ -129,13 +131,14 @@ def test_send_many_stops_at_the_first_refusal_and_says_how_many(client: Client) 
 
 
 def test_block_goes_on_when_there_is_room(client: Client) -> None:
-    """A blocked sender goes on as soon as somebody makes room, and what it sends is taken once."""
+    """A blocked sender goes on as soon as a worker makes room, and what it sends is taken once."""
     bound(client, 2)
     done: list[Tally] = []
     sender = threading.Thread(target=lambda: done.append(client.send_many(Square(n=n) for n in range(5))))
     sender.start()
+    hold = Holder().hold(QueueKeys("default", client.store.prefix))
     for _ in range(200):
-        client.store.client.rpop(f"{client.store.prefix}default")
+        turns.call(client.store, Turn(hold, 1, 1, []), lease_ms=60_000)
         sender.join(0.02)
         if not sender.is_alive():
             break

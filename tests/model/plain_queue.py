@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 STEPS = 4
 SILENCE_MS = GRACE_MS = 5_000
+CALL_MS, PICK_UP_MS, LOTS = 2_000, 100, 16
 
 
 @dataclass
@@ -50,6 +51,8 @@ class New:
     id: str
     due: int | None = None
     claim: str = ""
+    #: The claim ends with the task, not at a time of its own.
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,12 @@ class PlainQueue:
         self.batches: dict[str, Batch] = {}
         self.batch_of: dict[str, str] = {}
         self.claims: dict[str, str] = {}
+        self.claim_of: dict[str, str] = {}
+        self.id_of: dict[str, str] = {}
+        self.line: list[str] = []
+        self.called: dict[str, tuple[int, int]] = {}
+        #: Calls that nobody has taken from their list.
+        self.calls: set[str] = set()
         self.dropped = 0
         self.spoken_at: int | None = None
         self.bucket: tuple[float, int] | None = None
@@ -92,10 +101,31 @@ class PlainQueue:
 
     # Publishing ---------------------------------------------------------------------------------------------
 
-    def publish(self, policy: str, step: int, batch: str, items: Iterable[New], now: int) -> list[str]:
-        """Take what there is room for."""
+    def publish(
+        self,
+        policy: str,
+        step: int,
+        batch: str,
+        items: Iterable[New],
+        now: int,
+        *,
+        ticket: str = "",
+        stays: bool = False,
+    ) -> list[str]:
+        """Take what there is room for; a ticket is a place in the line."""
+        lined = policy not in ("exempt", "shed") and bool(self.line or self.called)
+        granted = self.called[ticket][0] if lined and ticket in self.called else None
+        self.room = self._room_for(ticket, now) if lined else self._free
         answers = [self._publish(policy, step, batch, item, now) for item in items]
         taken = answers.count("taken")
+        if ticket and stays and "full" in answers:
+            self.called.pop(ticket, None)
+            if ticket not in self.line:
+                self.line.insert(0 if granted is not None and not taken else len(self.line), ticket)
+            self.call_waiting(now)
+        elif lined:
+            self._leave_line(ticket)
+            self.call_waiting(now)
         self.counters["published"] += taken
         self.counters["refused"] += len(answers) - taken
         if taken:
@@ -108,36 +138,94 @@ class PlainQueue:
         if item.claim in self.claims:
             return f"duplicate:{self.claims[item.claim]}"
         due = item.due if item.due is not None and item.due > now else None
-        if not self._room(policy, due):
-            return "full"
+        full = self._refusal(policy, due)
+        if full:
+            return full
         if item.claim:
             self.claims[item.claim] = item.id
+            if item.ends:
+                self.claim_of[item.message] = item.claim
+        self.id_of[item.message] = item.id
         self.batch_of[item.message] = batch
         if batch in self.batches:
             self.batches[batch].counts["sent"] += 1
         if due is None:
             self.ready[step].append(item.message)
+            self.room -= 1
         else:
             self.delayed[step, item.message] = due
         return "taken"
 
-    def _room(self, policy: str, due: int | None) -> bool:
+    def _refusal(self, policy: str, due: int | None) -> str:
         if policy == "exempt":
-            return True
+            return ""
         if due is not None:
             bound = self.limit("delayed_bound", 0)
-            return not bound or len(self.delayed) < bound
-        bound = self.limit("bound", 0)
-        if not bound or self.depth < bound:
-            return True
+            return "full:delayed" if bound and len(self.delayed) >= bound else ""
+        if self.room >= 1:
+            return ""
         if policy != "shed":
-            return False
+            return "full"
         step = max(step for step in range(STEPS) if self.ready[step])
         oldest = self.ready[step].popleft()
         self.deliveries.pop(oldest, None)
         self._bury(step, oldest, "shed", 0)
         self.counters["shed"] += 1
-        return True
+        return ""
+
+    # The line of producers ----------------------------------------------------------------------------------
+
+    @property
+    def _free(self) -> float:
+        return self.limit("bound", 0) - self.depth if self.limit("bound", 0) else float("inf")
+
+    def _kept(self, now: int, *, but: str = "") -> int:
+        return sum(n for ticket, (n, until) in self.called.items() if ticket != but and until >= now)
+
+    def _room_for(self, ticket: str, now: int) -> float:
+        """Room that is kept for a producer, and what nobody waits for."""
+        if not self.limit("bound", 0):
+            return self._free
+        unclaimed = 0 if self.line else self._free - self._kept(now, but=ticket)
+        return min(self._free, max(self.called.get(ticket, (0, 0))[0], unclaimed))
+
+    def call_waiting(self, now: int) -> None:
+        """Call the head of the line while there is room for a fair lot of what it wants."""
+        if not self.line and not self.called:
+            return
+        spare = 2 * self._forget_late(now)
+        room, bound = self._free - self._kept(now), self.limit("bound", 0)
+        lot = max(1, bound // LOTS) if bound else float("inf")
+        while self.line:
+            n = min(int(self.line[0].split(".")[0]), max(lot, room // len(self.line)))
+            if n > room:
+                if not spare:
+                    return
+                spare -= 1
+            self.calls.add(self.line[0])
+            self.called[self.line.pop(0)] = int(n), now + CALL_MS
+            room -= n
+
+    def _forget_late(self, now: int) -> int:
+        killed = [
+            ticket
+            for ticket, (_, until) in self.called.items()
+            if until - now <= CALL_MS - PICK_UP_MS and ticket in self.calls
+        ]
+        self.calls.difference_update(killed)
+        self.called = {
+            ticket: call for ticket, call in self.called.items() if call[1] >= now and ticket not in killed
+        }
+        return len(killed)
+
+    def pick_up(self, ticket: str) -> None:
+        """Take a call."""
+        self.calls.discard(ticket)
+
+    def _leave_line(self, ticket: str) -> None:
+        self.called.pop(ticket, None)
+        if ticket in self.line:
+            self.line.remove(ticket)
 
     # Ending -------------------------------------------------------------------------------------------------
 
@@ -148,6 +236,12 @@ class PlainQueue:
         self.dropped += over
         del self.dead[:over]
         self._record(message, "failed")
+        self._release_claim(message)
+
+    def _release_claim(self, message: str) -> None:
+        claim = self.claim_of.get(message)
+        if claim and self.claims.get(claim) == self.id_of[message]:
+            del self.claims[claim]
 
     def _record(self, message: str, state: str) -> None:
         batch = self.batches.get(self.batch_of.get(message, ""))
@@ -159,7 +253,8 @@ class PlainQueue:
     def _finish(self, batch: Batch) -> None:
         if batch.closed and batch.counts["sent"] == batch.counts["settled"]:
             batch.completed = True
-            batch.followed = batch.followed or dict(batch.counts)
+            if batch.followed is None:
+                batch.followed = dict(batch.counts)
 
     def _put_back(self, step: int, message: str) -> None:
         self.ready[step].appendleft(message)
@@ -191,12 +286,16 @@ class PlainQueue:
             case "settle" | "drop":
                 self.deliveries.pop(message, None)
                 self.counters["settled"] += 1
+                self.counters["expired"] += s.state == "expired"
+                if s.state:
+                    self._release_claim(message)
                 self._record(message, s.state)
             case "bury":
                 self._bury(step, message, s.text, self.deliveries.pop(message, 0) + 1)
             case "replace":
                 self.deliveries.pop(message, None)
-                self.batch_of[s.text] = self.batch_of.get(message, "")
+                for facts in (self.batch_of, self.claim_of, self.id_of):
+                    facts[s.text] = facts.get(message, "")
                 self.delayed[step, s.text] = s.due
                 self.counters["retried"] += 1
             case "delay":
@@ -222,7 +321,9 @@ class PlainQueue:
         late = sum(not self._settle(consumer, s) for s in settled)
         self._sweep(now)
         self._promote(now)
-        return True, late, self._fetch(consumer, credit, slots, now) if credit else []
+        fetched = self._fetch(consumer, credit, slots, now) if credit else []
+        self.call_waiting(now)
+        return True, late, fetched
 
     def _sweep(self, now: int) -> None:
         silent = self.spoken_at is not None and now - self.spoken_at > SILENCE_MS
@@ -305,8 +406,11 @@ class PlainQueue:
         self.counters["returned"] += returned
         return returned
 
-    def requeue(self, index: int) -> None:
-        """Send a dead letter again."""
+    def requeue(self, index: int) -> bool:
+        """Send a dead letter again, unless another task has its name."""
+        claim, id = self.claim_of.get(self.dead[index].message), self.id_of[self.dead[index].message]
+        if claim and self.claims.setdefault(claim, id) != id:
+            return False
         letter = self.dead.pop(index)
         self.ready[letter.step].append(letter.message)
         self.counters["requeued"] += 1
@@ -315,11 +419,27 @@ class PlainQueue:
             batch.counts["failed"] -= 1
             batch.counts["settled"] -= 1
             batch.completed = False
+        return True
 
     def purge(self, index: int) -> None:
         """Drop a dead letter."""
         del self.dead[index]
         self.dropped += 1
+
+    def purge_queue(self, now: int) -> int:
+        """Drop what waits."""
+        dropped = [message for _, message in self.delayed]
+        dropped += [message for ready in self.ready for message in ready]
+        self.delayed.clear()
+        for ready in self.ready:
+            ready.clear()
+        for message in dropped:
+            self.deliveries.pop(message, None)
+            self.counters["settled"] += 1
+            self._release_claim(message)
+            self._record(message, "cancelled")
+        self.call_waiting(now)
+        return len(dropped)
 
     def close_batch(self, batch: str) -> None:
         """Close a batch."""

@@ -17,6 +17,8 @@ class Seen:
     leases: dict[str, int]
     held: dict[str, dict[str, str]]
     counters: dict[str, int]
+    line: list[str]
+    called: dict[str, str]
 
     def messages(self) -> list[str]:
         """List every message, wherever it is."""
@@ -32,10 +34,12 @@ def look(store: Store, keys: QueueKeys, consumers: list[str]) -> Seen:
             pipe.lrange(ready, 0, -1)
         pipe.zrange(keys.delayed, 0, -1, withscores=True).xrange(keys.dead)
         pipe.zrange(keys.consumers, 0, -1, withscores=True).hgetall(keys.counters)
+        pipe.zrange(keys.line, 0, -1).hgetall(f"{keys.line}:called")
         for name in consumers:
             pipe.hgetall(keys.held(name))
         answers = pipe.execute()
-    ready_lists, (delayed, letters, leases, counters), holds = answers[:4], answers[4:8], answers[8:]
+    ready_lists, (delayed, letters, leases, counters, line, called) = answers[:4], answers[4:10]
+    holds = answers[10:]
     return Seen(
         [[m.decode() for m in reversed(each)] for each in ready_lists],
         {(int(entry[:1]), entry[1:].decode()): int(due) for entry, due in delayed},
@@ -43,6 +47,8 @@ def look(store: Store, keys: QueueKeys, consumers: list[str]) -> Seen:
         {name.decode(): int(until) for name, until in leases},
         {name: text(h) for name, h in zip(consumers, holds, strict=True) if h},
         {name: int(value) for name, value in text(counters).items()},
+        [ticket.decode() for ticket in line],
+        text(called),
     )
 
 

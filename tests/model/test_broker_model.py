@@ -22,15 +22,17 @@ from plain_queue import STEPS, Batch, New, PlainQueue, Settled
 from seen_queue import Seen, look, text
 
 import broker.scripts
-from broker import batches, dead, following, limits, publishing, turns
+from broker import batches, dead, following, limits, publishing, purging, turns
 from broker.connection import Store
-from broker.holding import Hold, Settlement, Turn
+from broker.errors import BrokerError
+from broker.holding import Held, Hold, Settlement, Turn
 from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
 from broker.messages import Outgoing, compose
 from broker.scripts import script
 
 QUEUE, CLOCK, LEASE_MS = "mill", "model-clock", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]
+TICKETS = ["1.a", "2.b", "9.c"]
 LIMITS: dict[str, list[Any]] = {
     "bound": [None, 1, 3, 8],
     "delayed_bound": [None, 2],
@@ -85,25 +87,35 @@ class Mill(RuleBasedStateMachine):
         shape=st.lists(
             st.tuples(
                 st.sampled_from([None, None, None, -5, 1, 125, 1_000, 60_000]),  # due in ms
-                st.sampled_from(["", "", "a", "b"]),  # claim
+                st.sampled_from(["", "", "a", "b", "a!", "b!"]),  # claim; with ! it ends with its task
                 st.sampled_from([0, 0, 0, 3_000]),  # padding
             ),
             min_size=1,
             max_size=4,
         ),
         batch=st.integers(-2, 2),
+        ticket=st.sampled_from(["", *TICKETS]),
+        stays=st.booleans(),
     )
     def publish(
-        self, policy: Any, priority: int, shape: list[tuple[int | None, str, int]], batch: int
+        self,
+        policy: Any,
+        priority: int,
+        shape: list[tuple[int | None, str, int]],
+        batch: int,
+        ticket: str,
+        stays: bool,
     ) -> None:
+        ticket = ticket if policy == "block" else ""
         chosen = self.batches[batch] if 0 <= batch < len(self.batches) else None
         outgoing = [self._compose(*each, priority=priority, batch=chosen) for each in shape]
         self.store.client.delete(self.keys.wake)
         before = self.plain.depth
-        outcomes = publishing.publish(self.store, outgoing, policy=policy)
-        new = [New(o.payload, o.id, o.due_ms, o.claim or "") for o in outgoing]
+        caller = publishing.Caller(ticket, stays)
+        outcomes = publishing.publish(self.store, outgoing, policy=policy, caller=caller)
+        new = [New(o.payload, o.id, o.due_ms, o.claim or "", not o.claim_ms) for o in outgoing]
         step = max(index for index, lowest in enumerate(PRIORITY_STEPS) if priority >= lowest)
-        expected = self.plain.publish(policy, step, chosen or "", new, self.now)
+        expected = self.plain.publish(policy, step, chosen or "", new, self.now, ticket=ticket, stays=stays)
         assert list(map(_word, outcomes)) == expected
         ready = sum(w == "taken" and (n.due or 0) <= self.now for w, n in zip(expected, new, strict=True))
         if ready:
@@ -113,7 +125,14 @@ class Mill(RuleBasedStateMachine):
             assert self.plain.depth <= max(before, bound)
 
     def _compose(
-        self, due: int | None, claim: str, padding: int, *, priority: int, batch: str | None
+        self,
+        due: int | None,
+        claim: str,
+        padding: int,
+        *,
+        priority: int = 0,
+        batch: str | None = None,
+        id: str | None = None,
     ) -> Outgoing:
         return compose(
             "model.task",
@@ -123,9 +142,15 @@ class Mill(RuleBasedStateMachine):
             priority=priority,
             due_ms=None if due is None else self.now + due,
             batch=batch,
-            claim=claim or None,
-            claim_ms=3_600_000,
+            claim=claim.rstrip("!") or None,
+            claim_ms=0 if claim.endswith("!") else 3_600_000,
+            id=id,
         )
+
+    @rule(ticket=st.sampled_from(TICKETS))
+    def pick_up_a_call(self, ticket: str) -> None:
+        self.store.client.delete(self.keys.room(ticket))
+        self.plain.pick_up(ticket)
 
     @rule()
     def open_batch(self) -> None:
@@ -167,7 +192,7 @@ class Mill(RuleBasedStateMachine):
         for index, action, state, due in chosen:
             if hold.held:
                 token = list(hold.held)[index % len(hold.held)]
-                hold.settle(token, self._settlement(action, state, self.now + due))
+                hold.settle(token, self._settlement(action, state, self.now + due, hold.held[token]))
         taken = hold.settlements(100)
         call = Turn(hold, credit, min(slots, credit), taken)
         reply = turns.read(self._run(turns.command(call, lease_ms=LEASE_MS)))
@@ -185,11 +210,14 @@ class Mill(RuleBasedStateMachine):
         else:
             turns.note(call, reply)
             for token, _, message in fetched:
-                hold.take(token, id="", batch=self.plain.batch_of[message])
+                plain = self.plain
+                claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
+                hold.take(token, id=id, batch=plain.batch_of[message], claim=claim)
             self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
 
-    def _settlement(self, action: Any, state: str, due: int) -> Settlement:
-        text = self._compose(None, "", 0, priority=0, batch=None).payload if action == "replace" else "why"
+    def _settlement(self, action: Any, state: str, due: int, held: Held) -> Settlement:
+        again = self._compose(None, held.claim and f"{held.claim}!", 0, id=held.id)
+        text = again.payload if action == "replace" else "why"
         return Settlement(action, state, "{}", due, text)
 
     def _check_when_to_look_again(self, next_ms: int, credit: int, took: int) -> None:
@@ -233,15 +261,27 @@ class Mill(RuleBasedStateMachine):
         self.plain.limits.pop(name, None)
         if value is not None:
             self.plain.limits[name] = value
+        if name == "bound":
+            self.plain.call_waiting(self.now)
+
+    @rule()
+    def purge_queue(self) -> None:
+        assert purging.purge(self.store, QUEUE) == self.plain.purge_queue(self.now)
 
     @precondition(lambda self: self.plain.dead)
     @rule(index=st.integers(0, 20), drop=st.booleans())
     def requeue_or_purge(self, index: int, drop: bool) -> None:
         index %= len(self.plain.dead)
         id = look(self.store, self.keys, CONSUMERS).dead[index][0]
-        assert (dead.purge if drop else dead.requeue)(self.store, QUEUE, id)
-        assert not dead.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
-        (self.plain.purge if drop else self.plain.requeue)(index)
+        if drop:
+            assert dead.purge(self.store, QUEUE, id)
+            self.plain.purge(index)
+        elif self.plain.requeue(index):
+            assert dead.requeue(self.store, QUEUE, id)
+            assert not dead.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
+        else:
+            with pytest.raises(BrokerError, match="requeue it when that task has ended"):
+                dead.requeue(self.store, QUEUE, id)
 
     @rule(ms=st.sampled_from([0, 125, 1_000, 4_875, 6_000, 16_000]))
     def wait(self, ms: int) -> None:
@@ -260,6 +300,10 @@ class Mill(RuleBasedStateMachine):
         assert seen.leases == {name: c.lease_until for name, c in plain.consumers.items()}
         assert seen.held == {name: c.held for name, c in plain.consumers.items() if c.held}
         assert seen.counters == {name: value for name, value in plain.counters.items() if value}
+        assert seen.line == plain.line
+        assert seen.called == {ticket: f"{n} {until}" for ticket, (n, until) in plain.called.items()}
+        claims = self.store.client.mget([f"{self.keys.claims}{name}" for name in "ab"])
+        assert claims == [(plain.claims.get(name) or "").encode() or None for name in "ab"]
         self._in_one_place(seen)
 
     def _in_one_place(self, seen: Seen) -> None:
@@ -296,8 +340,8 @@ def _word(outcome: publishing.Outcome) -> str:
     match outcome:
         case publishing.Taken():
             return "taken"
-        case publishing.Full():
-            return "full"
+        case publishing.Full(delayed=delayed):
+            return "full:delayed" if delayed else "full"
         case publishing.Closed():
             return "closed"
         case publishing.Duplicate(_, owner):

@@ -1,4 +1,4 @@
-"""Blocking, rejecting and waiting in turn, against a queue made of a number."""
+"""Blocking in the line, against a queue made of a number: what is asked, and when."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,27 +7,37 @@ import pytest
 
 from broker.connection import Store
 from broker.messages import Outgoing
-from broker.publishing import Full, Outcome, Taken
+from broker.publishing import NOBODY, Caller, Full, Outcome, Taken
 from producer import backpressure
-from producer.backpressure import LONGEST_PAUSE_SECONDS, Pace, offer
+from producer.backpressure import Line, Stream, offer
 
 STORE: Any = Store(client=None)  # type: ignore[arg-type]
 
 
 class Queue:
-    """Stand for a bounded queue that is emptied by `sleep`: `drained` messages a wait."""
+    """Stand for a bounded queue that is emptied while a producer waits: `drained` messages a wait."""
 
     def __init__(self, bound: int, drained: int = 0) -> None:
         self.bound, self.drained, self.held = bound, drained, list[str]()
         self.taken, self.asked, self.waits = list[str](), list[int](), list[float]()
+        self.line = list[str]()
 
-    def publish(self, store: Store, messages: Sequence[Outgoing], *, policy: str) -> list[Outcome]:
+    def publish(
+        self, store: Store, messages: Sequence[Outgoing], *, policy: str, caller: Caller = NOBODY
+    ) -> list[Outcome]:
         self.asked.append(len(messages))
-        return [self._take(message) for message in messages]
+        answers = [self._take(message) for message in messages]
+        self.line = [caller.ticket] if caller.stays and isinstance(answers[0], Full) else []
+        return answers
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, store: Store, queue: str, ticket: str, seconds: float) -> int:
+        assert self.line == [ticket], "who waits stands in the line"
         self.waits.append(seconds)
         del self.held[: self.drained]
+        return min(int(ticket.split(".")[0]), self.bound - len(self.held))
+
+    def leave(self, store: Store, queue: str, ticket: str) -> None:
+        self.line = []
 
     def _take(self, message: Outgoing) -> Outcome:
         if len(self.held) >= self.bound:
@@ -41,50 +51,78 @@ def messages(count: int) -> list[Outgoing]:
     return [Outgoing("q", str(n), "{}") for n in range(count)]
 
 
-def offered(queue: Queue, count: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[Outcome]:
+def offered(
+    queue: Queue, count: int, monkeypatch: pytest.MonkeyPatch, timeout_seconds: float | None = None
+) -> list[Outcome]:
     monkeypatch.setattr(backpressure, "publish", queue.publish)
-    given = {"overflow": "block", "timeout_seconds": None, "pace": Pace(), "sleep": queue.sleep} | options
-    return list(offer(STORE, messages(count), **given))
+    monkeypatch.setattr(backpressure, "leave_line", queue.leave)
+    line = Line(STORE, lambda: 0, queue.wait)
+    return list(offer(messages(count), line=line, timeout_seconds=timeout_seconds, stream=Stream()))
 
 
 def test_block_waits_until_everything_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `block` every message is taken, once, in the order given, though the queue holds few."""
     queue = Queue(bound=10, drained=3)
-    outcomes = offered(queue, 100, monkeypatch)
-    assert outcomes == [Taken(str(n)) for n in range(100)]
+    assert offered(queue, 100, monkeypatch) == [Taken(str(n)) for n in range(100)]
     assert queue.taken == [str(n) for n in range(100)]
 
 
-def test_a_full_queue_is_asked_with_few_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A producer that waits offers about what it found room for, not its whole chunk each time."""
-    queue = Queue(bound=10, drained=1)
-    offered(queue, 60, monkeypatch)
-    assert queue.asked[0] == 60
-    assert max(queue.asked[2:]) <= 8
+def test_who_waits_asks_with_one_message_and_sends_what_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full queue is asked with one message, and sent as many as it called for; nothing is sent in vain."""
+    queue = Queue(bound=10, drained=4)
+    offered(queue, 30, monkeypatch)
+    assert queue.asked == [30, *[1, 4] * 5]
+    assert len(queue.waits) == 5
 
 
-def test_pauses_grow_while_nothing_moves_and_stay_bounded() -> None:
-    """While nothing is taken the pauses grow to a bound, and no longer."""
-    pace = Pace()
-    pauses = [pace.learn(1, 0) for _ in range(20)]
-    assert pauses[0] < 0.02
-    assert max(pauses) <= LONGEST_PAUSE_SECONDS
-    assert min(pauses[-3:]) >= LONGEST_PAUSE_SECONDS / 2
+def test_who_is_not_called_looks_again_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that ends without a call is followed by one question under the same ticket, not by a rush."""
+    queue = Queue(bound=1)
+    rooms = iter([0, 0, 1])
+
+    def wait(store: Store, name: str, ticket: str, seconds: float) -> int:
+        room = next(rooms)
+        queue.waits.append(seconds)
+        del queue.held[:room]
+        return room
+
+    monkeypatch.setattr(queue, "wait", wait)
+    offered(queue, 2, monkeypatch)
+    assert queue.asked == [2, 1, 1, 1, 1]
+    assert all(15 <= seconds <= 30 for seconds in queue.waits)
 
 
 def test_block_gives_up_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `timeout_seconds` without room what is left is refused, and what was taken stays taken."""
+    """After `timeout_seconds` without room what is left is refused, what was taken stays taken, and the
+    place in the line is given up.
+    """
     queue = Queue(bound=2)
     outcomes = offered(queue, 4, monkeypatch, timeout_seconds=0.02)
     assert outcomes[:2] == [Taken("0"), Taken("1")]
     assert all(isinstance(outcome, Full) for outcome in outcomes[2:])
-    assert len(queue.asked) <= len(queue.waits) + 1  # between two questions there is always a pause
+    assert all(seconds <= 0.02 for seconds in queue.waits)
+    assert queue.line == []
 
 
-@pytest.mark.parametrize("options", [{"overflow": "reject"}, {"timeout_seconds": 0.0}])
-def test_no_time_means_no_wait(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`reject`, and `block` without time, never wait."""
+def test_no_time_means_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`block` without time never waits."""
     queue = Queue(bound=1)
-    outcomes = offered(queue, 2, monkeypatch, **options)
+    outcomes = offered(queue, 2, monkeypatch, timeout_seconds=0.0)
     assert [type(outcome) for outcome in outcomes] == [Taken, Full]
     assert queue.waits == []
+
+
+def test_an_interrupted_wait_leaves_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while waiting gives the place up: nobody behind it waits for a producer that has gone."""
+    queue = Queue(bound=1)
+
+    def interrupted(*_: Any) -> int:
+        assert queue.line
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(queue, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        offered(queue, 2, monkeypatch)
+    assert queue.line == []

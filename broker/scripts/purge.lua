@@ -1,0 +1,31 @@
+-- Drop what waits on a queue: one page of one list. Each counts as cancelled in its batch, and its claim ends.
+--
+-- KEYS  the queue's fifteen (see _common.lua)
+-- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 how many at most   3 key prefix
+-- Returns how many were dropped.
+
+local which, size, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local now, dropped = now_ms(), {}
+write_although_full()
+
+if which == 'delayed' then
+  for i, entry in ipairs(redis.call('ZPOPMIN', KEYS[DELAYED], size)) do
+    if i % 2 == 1 then dropped[#dropped + 1] = string.sub(entry, 2) end
+  end
+else
+  dropped = redis.call('RPOP', KEYS[READY + tonumber(which) - 1], size) or {}
+end
+
+for _, message in ipairs(dropped) do
+  local headers, own = headers_of(message)
+  local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
+  local id = type(headers.id) == 'string' and headers.id or ''
+  forget_deliveries(message)
+  release_claim(type(own.once) == 'string' and own.once or '', id)
+  record(batch, id, 'cancelled', '{}', now)
+end
+count('settled', #dropped)
+-- This is not the pool's doing: what is measured of its speed begins behind it.
+if redis.call('HEXISTS', KEYS[PACE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[PACE], 'cleared', #dropped) end
+call_waiting(now, depth())
+return #dropped

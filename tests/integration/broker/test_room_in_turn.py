@@ -1,0 +1,165 @@
+"""The line for room on a real server: who waits is served in turn, asks nothing, and when killed blocks nobody."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from by_hand import Hand
+
+from broker import limits, publishing, purging
+from broker.connection import Store
+from broker.keys import QueueKeys
+from broker.line import leave_line, new_ticket, wait_for_room
+from broker.messages import compose
+from broker.publishing import Caller, Full, Taken
+from producer.client import Client
+from tasks.errors import QueueFull
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture
+def client(url: str, prefix: str) -> Iterator[Client]:
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
+        limits.change(opened.store, "default", bound=2)
+        opened.send_many([Square(n=-2), Square(n=-1)])
+        yield opened
+
+
+def in_line(client: Client) -> int:
+    return int(client.store.client.zcard(QueueKeys("default", client.store.prefix).line))
+
+
+def blocked(client: Client, names: list[int], eventually: Eventually, done: list[int]) -> list[Any]:
+    """Let a thread each wait for room, one behind the other."""
+    threads = []
+    for place, name in enumerate(names, start=in_line(client) + 1):
+        thread = threading.Thread(target=lambda n=name: (client.send(Square(n=n)), done.append(n)))
+        thread.start()
+        threads.append(thread)
+        eventually(lambda place=place: in_line(client) == place)
+    return threads
+
+
+def test_producers_that_wait_are_served_in_turn(client: Client, eventually: Eventually) -> None:
+    """Room goes to who waits longest, one by one, and nobody who comes later passes those who wait."""
+    done: list[int] = []
+    threads, hand = blocked(client, [0, 1, 2], eventually, done), Hand(client.store, "default")
+    for served in range(3):
+        hand.turn(1)
+        eventually(lambda served=served: len(done) == served + 1)
+        with pytest.raises(QueueFull):
+            client.send(Square(n=99), timeout=timedelta(0))
+    for thread in threads:
+        thread.join(10)
+    assert done == [0, 1, 2]
+
+
+def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
+    """Between the call and the message a newcomer finds no room, whatever it does when it is refused."""
+    store, ticket = client.store, new_ticket(1)
+    assert isinstance(ask(store, ticket), Full)
+    Hand(store, "default").turn(1)
+    for overflow in ("reject", "block"):
+        with pytest.raises(QueueFull):
+            client.send(Square(n=9), overflow=overflow, timeout=timedelta(0))
+    assert wait_for_room(store, "default", ticket, 1) == 1
+    assert isinstance(ask(store, ticket), Taken)
+
+
+def ask(store: Store, ticket: str) -> Any:
+    message = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=1)
+    [answer] = publishing.publish(store, [message], policy="block", caller=Caller(ticket, stays=True))
+    return answer
+
+
+def test_a_killed_producer_blocks_nobody(client: Client, eventually: Eventually) -> None:
+    """Producers that were killed while they waited are passed over within seconds, however many."""
+    for _ in range(30):
+        assert isinstance(ask(client.store, new_ticket(1)), Full)
+    done: list[int] = []
+    threads, hand = blocked(client, [7], eventually, done), Hand(client.store, "default")
+
+    def served() -> bool:
+        hand.turn(2)
+        return done == [7]
+
+    eventually(served, 15, every_seconds=0.2)
+    threads[0].join(10)
+
+
+def test_who_gives_up_leaves_the_line(client: Client, eventually: Eventually) -> None:
+    """A producer whose time is up gives its place to the next, which is served as if it had never waited."""
+    with pytest.raises(QueueFull):
+        client.send(Square(n=1), timeout=timedelta(milliseconds=200))
+    assert in_line(client) == 0
+    ticket = new_ticket(1)
+    ask(client.store, ticket)
+    done: list[int] = []
+    threads, hand = blocked(client, [5], eventually, done), Hand(client.store, "default")
+    hand.turn(1)
+    leave_line(client.store, "default", ticket)  # it was called, and goes
+    eventually(lambda: done == [5])
+    threads[0].join(10)
+
+
+@pytest.mark.parametrize("how", ["bound", "purge", "turn"])
+def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventually, how: str) -> None:
+    """A raised bound, a purge and a fetch let a blocked producer go on at once, not at its next look."""
+    done: list[int] = []
+    threads = blocked(client, [3], eventually, done)
+    if how == "bound":
+        limits.change(client.store, "default", bound=3)
+    elif how == "purge":
+        purging.purge(client.store, "default")
+    else:
+        Hand(client.store, "default").turn(1)
+    eventually(lambda: done == [3], 5)
+    threads[0].join(10)
+
+
+def test_a_stream_gets_room_in_lots_and_shares_it(client: Client, eventually: Eventually) -> None:
+    """Two blocked streams go on by turns in lots of a sixteenth of the bound, and both end."""
+    limits.change(client.store, "default", bound=64)
+    tallies: list[Any] = []
+
+    def stream(first: int) -> None:
+        tallies.append(client.send_many(Square(n=n) for n in range(first, first + 100)))
+
+    threads = [threading.Thread(target=stream, args=(first,)) for first in (0, 1_000)]
+    for thread in threads:
+        thread.start()
+    hand = Hand(client.store, "default")
+
+    def drained() -> bool:
+        hand.turn(3)
+        return len(tallies) == 2
+
+    eventually(drained, 30, every_seconds=0.005)
+    assert [tally.taken for tally in tallies] == [100, 100]
+    counters = client.store.client.hgetall(QueueKeys("default", client.store.prefix).counters)
+    assert int(counters[b"high_water"]) == 64
+    for thread in threads:
+        thread.join(10)
+
+
+def test_waiting_asks_the_server_nothing(client: Client, eventually: Eventually) -> None:
+    """While twenty producers wait the server hears nothing from them for seconds."""
+    done: list[int] = []
+    threads = blocked(client, list(range(20)), eventually, done)
+    before = commands(client)
+    threads[0].join(2)
+    assert commands(client) - before <= 2  # what a slow machine's producers still had to say
+    limits.change(client.store, "default", bound=100)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(done) == list(range(20))
+
+
+def commands(client: Client) -> int:
+    stats = client.store.client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "blpop"))
