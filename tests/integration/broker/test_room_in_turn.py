@@ -1,4 +1,4 @@
-"""The line for room on a real server: who waits is served in turn, asks nothing, and when killed blocks nobody."""
+"""The line for room on a real server: served in turn, without asking; who is killed in it blocks nobody."""
 
 import threading
 from collections.abc import Callable, Iterator
