@@ -29,7 +29,7 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = length_of(file)
         quota = Quota(storage.limits, length, job.source)
-        names = Names(job.source)
+        names = Names(job.source, quota)
         entries = _entries(file, job, quota)
         with storage.output_folder(job.target) as folder:
             for entry in entries:

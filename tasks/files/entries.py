@@ -44,14 +44,22 @@ class Quota:
     def __init__(self, limits: Files, packed_bytes: int, url: str) -> None:
         self.limits, self._url = limits, url
         self._ratio_bytes = max(RATIO_FROM_BYTES, packed_bytes * limits.max_unpacked_ratio)
-        self.entries = self.files = self.bytes = self._skipped = 0
+        self.entries = self.folders = self.files = self.bytes = self._skipped = 0
 
     def entry(self) -> int:
         """Count one more entry and return its number, from 1."""
         self.entries += 1
-        if self.entries > self.limits.max_entries:
-            raise TooLarge(f"{self._url} has over {self.limits.max_entries} entries (max_entries)")
+        self._check_entries()
         return self.entries
+
+    def folder(self) -> None:
+        """Count a folder that is made although no entry is of it."""
+        self.folders += 1
+        self._check_entries()
+
+    def _check_entries(self) -> None:
+        if self.entries + self.folders > self.limits.max_entries:
+            raise TooLarge(f"{self._url} has over {self.limits.max_entries} entries (max_entries)")
 
     def take(self, count: int) -> None:
         """Count bytes that came out."""
@@ -73,10 +81,13 @@ class Quota:
 
 
 class Names:
-    """Accept each entry's name once, as a relative path below the target; raise `BadInput` for any other."""
+    """Accept each entry's name once, as a relative path below the target; raise `BadInput` for any other.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    A folder that no entry is of, only names lead through, counts as an entry too.
+    """
+
+    def __init__(self, url: str, quota: Quota) -> None:
+        self._url, self._quota = url, quota
         self._folders: set[str] = set()
         self._files: set[str] = set()
 
@@ -92,7 +103,10 @@ class Names:
             raise BadInput(f"{where} comes twice, or lies below a file: refused, for only one could be kept")
         if not folder and path in self._folders:
             raise BadInput(f"{where} is a file and a folder: refused, for only one could be kept")
-        self._folders.update(above)
+        for each in above:
+            if each not in self._folders:
+                self._quota.folder()
+                self._folders.add(each)
         (self._folders if folder else self._files).add(path)
         return path
 

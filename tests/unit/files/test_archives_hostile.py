@@ -126,6 +126,8 @@ def test_the_sum_and_the_number_of_entries_are_bounded(refused: Refuse, pack: Ca
     assert "over 1000 bytes (max_unpacked_bytes)" in message
     many = pack(*((str(at), b"") for at in range(11)))
     assert "over 10 entries" in refused(many, error=TooLarge, max_entries=10)
+    deep = pack(("/".join("abcdefghijk"), b""))
+    assert "over 10 entries" in refused(deep, error=TooLarge, max_entries=10)
 
 
 def test_a_size_that_is_a_lie_is_found(refused: Refuse) -> None:
