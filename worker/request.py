@@ -8,6 +8,7 @@ lets the message go.
 import json
 import logging
 import time
+from functools import cached_property
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
@@ -15,15 +16,18 @@ from billiard.exceptions import Terminated
 from celery.app import trace
 from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
-from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from broker.holding import CANCELLED, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement
+from broker.holding import HANDED_AGAIN, Holder, Settlement
 from broker.turns import buried
+from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled
+from tasks.redaction import scrubbed, secrets_in
+from worker.expiring import ExpiringRequest
 from worker.grouping import Grouper, Piece, Words
 from worker.meter import Meter, State
 from worker.retrying import RetryAsSettlement
+from worker.spans import running, settling
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +60,11 @@ def run(name: str, id: str, request: dict[str, Any], body: Any) -> tuple[int, An
         request.update(
             {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False}, **embed or {}
         )
-        returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
-        if info:
-            return 1, returned, seconds
+        with running(name, id, request, body) as traced:
+            returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
+            if info:
+                traced.fail(returned.exception)
+                return 1, returned, seconds
         return 0, (_kept(request, returned), shown), seconds
     except Exception:
         return 1, ExceptionInfo(), 0.0
@@ -78,7 +84,7 @@ def _kept(request: dict[str, Any], returned: Any) -> str | None:
     return text
 
 
-class PondRequest(Request):
+class PondRequest(ExpiringRequest):
     """Celery's request, which tells the holder how its delivery ended."""
 
     #: A prefork child has it: what is handed to a child is as good as started.
@@ -89,6 +95,8 @@ class PondRequest(Request):
     grouper: Grouper
     meter: Meter
     measured = False
+    #: The contract, where it hides fields.
+    secretive: type[Contract] | None = None
     #: It was given back or dropped: the holder knows it no more, and its body must not start.
     let_go = False
     acknowledged: bool
@@ -155,7 +163,8 @@ class PondRequest(Request):
     def may_start(self) -> bool:
         """Say whether the pool still takes work and the message is still this process's."""
         holder, tag = self.holder, self.tag
-        return not (self.let_go or holder.starts_nothing or holder.is_lost(tag) or holder.is_cancelled(tag))
+        given_up = self.let_go or holder.starts_nothing or self.has_expired
+        return not (given_up or holder.is_lost(tag) or holder.is_cancelled(tag))
 
     def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
         """Run in a thread, which may have had to wait for its slot."""
@@ -164,10 +173,10 @@ class PondRequest(Request):
         return run(*args)
 
     def give_back(self) -> None:
-        """Return the message to the head of its queue, no delivery counted; drop it if it was cancelled."""
+        """Return the message to the head of its queue, no delivery counted; drop it if it is of no use."""
         self.let_go = True
         task_ready(self)
-        self._settle(CANCELLED if self.holder.is_cancelled(self.tag) else GIVEN_BACK)
+        self._settle(self.not_started(cancelled=self.holder.is_cancelled(self.tag)))
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the body, by killing its child; it counts as cancelled once the child is gone.
@@ -192,7 +201,8 @@ class PondRequest(Request):
         task_ready(self)
         self._measure("lost")
         self._settle(HANDED_AGAIN)
-        logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, exc_info.exception)
+        why = self._scrubbed(str(exc_info.exception))
+        logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     # Ending
 
@@ -255,18 +265,18 @@ class PondRequest(Request):
             case Cancelled():
                 self.holder.note(self.tag, Settlement(state="cancelled"))
             case BadContract():
-                self.holder.note(self.tag, buried("bad contract", str(error)))
+                self.holder.note(self.tag, buried("bad contract", self._scrubbed(str(error))))
             case TimeLimitExceeded():
                 self.holder.note(self.tag, buried("time limit", str(error)))
             case _:
                 self.holder.note(self.tag, self._failure(error, exc_info))
 
     def _failure(self, error: BaseException, exc_info: Any) -> Settlement:
-        line = f"{type(error).__name__}: {error}".splitlines()[0][:1024]
+        line = self._scrubbed(f"{type(error).__name__}: {error}").splitlines()[0][:1024]
         return buried(
             type(error).__name__,
             line,
-            traceback=str(exc_info.traceback or "")[-TRACEBACK_LENGTH:],
+            traceback=self._scrubbed(str(exc_info.traceback or ""))[-TRACEBACK_LENGTH:],
             retries=self._request_dict.get("retries", 0),
             worker=self._hostname,
             started_at=self.time_start,
@@ -300,6 +310,9 @@ class PondRequest(Request):
         """
         if self.acknowledged:
             return
+        span = settling(self.name, self.id, self.tag.partition(" ")[2], self._request_dict.get("traceparent"))
+        if span is not None:
+            self.holder.when_settled(self.tag, span.end)
         if self.holder.draining:
             self.acknowledged = True
             self._message.channel.settle_now(self.tag)
@@ -307,6 +320,22 @@ class PondRequest(Request):
             super().acknowledge()
 
     # Showing
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """Tell whoever listens, without the task's secrets."""
+        if self.secretive is not None:
+            fields = {
+                name: self._scrubbed(value) if isinstance(value, str) else value
+                for name, value in fields.items()
+            }
+        super().send_event(type, **fields)
+
+    def _scrubbed(self, text: str) -> str:
+        return text if self.secretive is None else scrubbed(text, self._secrets)
+
+    @cached_property
+    def _secrets(self) -> tuple[str, ...]:
+        return () if self.secretive is None else secrets_in(self.secretive, self._args, self._kwargs)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for remote control, arguments always as they may be shown."""
