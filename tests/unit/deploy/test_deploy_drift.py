@@ -1,5 +1,6 @@
 """Hold docker-compose.yml and the Dockerfile against the pools table and the one deadline."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,12 @@ def test_the_environment_is_one_that_the_settings_read(
     for name, value in {**services["flower"]["environment"], **services["gateway"]["environment"]}.items():
         wanted = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda found: given.get(found[1], "secret"), defaulted(value))
         monkeypatch.setenv(name, wanted)
+    assert any(
+        f"millpond.toml:{os.environ['MILLPOND_CONFIG']}:ro" in each for each in services["flower"]["volumes"]
+    )
+    monkeypatch.setenv("MILLPOND_CONFIG", str(TOP / "deploy" / "millpond.toml"))
     read = Settings()
+    assert read.schedule["heartbeat"].kind == "squares.square"
     assert read.table.pools["files"].concurrency == 2
     assert read.table.pools["files"].queues == POOLS["files"].queues
     assert read.files.roots == ("/srv/files",)
@@ -83,7 +89,7 @@ def test_nothing_is_published_beyond_loopback(services: dict[str, Any]) -> None:
 def test_the_demo_runs_only_when_it_is_asked_for(services: dict[str, Any]) -> None:
     """Without a profile, docker-compose runs the broker, the pools, the gateway, Flower, and no more."""
     plain = {name for name, service in services.items() if not service.get("profiles")}
-    assert plain == {"valkey", "gateway", "flower", *(f"worker-{pool}" for pool in POOLS)}
+    assert plain == {"valkey", "gateway", "scheduler", "flower", *(f"worker-{pool}" for pool in POOLS)}
 
 
 def test_every_secret_is_asked_for() -> None:

@@ -1,6 +1,7 @@
 """Hold what deploy/kubernetes/ renders against the schemas of its objects and against the pools table."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -97,10 +98,16 @@ def test_every_pod_is_restricted(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_environment_is_one_that_the_settings_read(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_one_that_the_settings_read(
+    overlay: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Every variable of every pod is a setting, and the slots of the pool for files arrive in the table."""
     objects = rendered(overlay)
     configured = objects["ConfigMap", "millpond"]["data"]
+    file = tmp_path / "millpond.toml"
+    file.write_text(objects["ConfigMap", "millpond-file"]["data"]["millpond.toml"])
+    assert configured["MILLPOND_CONFIG"] == "/etc/millpond/millpond.toml"
+    configured = {**configured, "MILLPOND_CONFIG": str(file)}
     for name, pod in pods(objects).items():
         with monkeypatch.context() as patch:
             for variable, value in environment(pod, configured=configured).items():
