@@ -11,6 +11,8 @@ from broker.errors import BrokerAway
 
 #: A read waits this long at the server before it looks whether the batch is complete.
 WAIT_MS = 500
+#: Results read at once, each of at most 64 KiB: the memory of a reader, however many there are.
+PAGE = 200
 #: How long a reader goes on trying to reach a broker that is away.
 PATIENCE = timedelta(seconds=30)
 
@@ -26,10 +28,13 @@ def stream(
     `UnknownBatch`, and `BrokerAway` when the broker stays away for `patience`.
     """
     away_since: float | None = None
+    more = False
     while True:
         try:
-            over = ended(batches.summary(store, batch))
-            found = batches.results(store, batch, after=after, wait_ms=0 if over else WAIT_MS)
+            # While pages are full there is more to read, whatever the summary says.
+            over = not more and ended(batches.summary(store, batch))
+            wait_ms = 0 if over or more else WAIT_MS
+            found = batches.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since
@@ -37,7 +42,7 @@ def stream(
                 raise
             time.sleep(0.2)
             continue
-        away_since = None
+        away_since, more = None, len(found) == PAGE
         for result in found:
             yield result
             after = result.position

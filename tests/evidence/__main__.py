@@ -1,0 +1,36 @@
+"""Show what batches, cancellation and drain promise, at full size: `python -m tests.evidence million`."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.evidence import drains, halfway, million
+
+RUNS = {
+    "million": (million.run, 1_000_000),
+    "halfway": (halfway.run, 10_000),
+    "drains": (drains.run, 50),
+}
+
+
+def main() -> None:
+    """Run one of them and print what it found as JSON; a promise that was broken is an AssertionError."""
+    parser = argparse.ArgumentParser(prog="tests.evidence", description=__doc__)
+    parser.add_argument("what", choices=RUNS)
+    parser.add_argument("--count", type=int, help="results, tasks or drains (default: as in the README)")
+    asked = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    run, usual = RUNS[asked.what]
+    kinds = str(Path(__file__).parents[1] / "kinds")
+    sys.path.append(kinds)  # for this process and its workers
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
+        print(json.dumps(run(asked.count or usual, Path(folder)), indent=2))
+
+
+if __name__ == "__main__":
+    main()
