@@ -61,6 +61,8 @@ class Held:
     lost: bool = False
     #: The name under which the task was sent once, where that ends with the task.
     claim: str = ""
+    #: Called once the broker has confirmed the settlement.
+    on_settled: Callable[[], None] | None = None
 
 
 @dataclass
@@ -293,6 +295,12 @@ class Holder:
         settlement = self._outcomes.pop(tag, settlement)
         hold, token = self._find(tag)
         return hold is not None and hold.settle(token, settlement)
+
+    def when_settled(self, tag: str, callback: Callable[[], None]) -> None:
+        """Call back once the broker has confirmed the settlement of a delivery."""
+        hold, token = self._find(tag)
+        if hold is not None and token in hold.held:
+            hold.held[token].on_settled = callback
 
     def is_lost(self, tag: str) -> bool:
         """Say whether another consumer may have this message by now: it must not be started."""

@@ -63,6 +63,8 @@ def compose(
     retries: int = 0,
     root_id: str | None = None,
     parent_id: str | None = None,
+    traceparent: str | None = None,
+    link: str | None = None,
 ) -> Outgoing:
     """Compose one message.
 
@@ -79,6 +81,8 @@ def compose(
         own["after"] = after
     if claim is not None and not claim_ms:
         own["once"] = claim
+    if link is not None:
+        own["link"] = link
     headers = {
         "lang": "py",
         "task": kind,
@@ -101,6 +105,8 @@ def compose(
         "stamps": {},
         "millpond": own,
     }
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
     payload = json.dumps(
         {
             "body": b64encode(body).decode(),

@@ -90,6 +90,9 @@ def note(turn: Turn, reply: Reply) -> None:
     hold.registered = True
     hold.late += reply.late
     hold.clocks.append(reply.now_ms - turn.asked_ms)
+    for _token, held, _settlement in turn.settlements:
+        if held.on_settled is not None:
+            held.on_settled()
     if turn.credit:
         hold.hungry = reply.next_ms == 0
         hold.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0

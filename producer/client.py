@@ -23,6 +23,7 @@ from producer.message import Message, Sendable, following
 from producer.outcomes import Refused, Sent, Tally
 from producer.queues import Queues
 from producer.sending import Sender
+from tasks import tracing
 from tasks.pools import Overflow
 from tasks.settings import Settings, configured_broker
 from tasks.settings import settings as read_settings
@@ -37,6 +38,7 @@ class Client:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         chosen = settings or read_settings()
         address = url or configured_broker(chosen)
+        tracing.configure(chosen.traces_endpoint, service="millpond-client")
         self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
         self._sender = Sender(
             self.store, ServerClock(self.store), Queues(self.store, chosen.table), chosen.kinds

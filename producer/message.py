@@ -93,8 +93,9 @@ def outgoing(
     now_ms: int,
     batch: str | None = None,
     after: Mapping[str, Any] | None = None,
+    traceparent: str | None = None,
 ) -> Outgoing:
-    """Compose a message; `after` tells of the batch that it follows.
+    """Compose a message; `after` tells of the batch that it follows, `traceparent` of its trace.
 
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
@@ -113,6 +114,7 @@ def outgoing(
         deadline_ms=deadline_ms,
         batch=batch,
         after=after,
+        traceparent=traceparent,
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.for_ // _MS,
     )

@@ -4,7 +4,6 @@ Started as `millpond scheduler`, or by the embedded set-up as `python -m produce
 """
 
 import importlib
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from producer.client import Client
 from producer.scheduler import Scheduler
 from tasks.errors import MillpondError, SettingsError
+from tasks.logs import log_to_stderr
 from tasks.settings import Settings, settings
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(prog="producer.scheduling")
     parser.add_argument("--ready-fd", type=int, required=True)
     asked = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    log_to_stderr(settings().log_format)
 
     def tell() -> None:
         os.write(asked.ready_fd, b"ready\n")

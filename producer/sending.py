@@ -6,9 +6,10 @@ memory of one chunk. A chunk goes out when it is full, or when its time is up as
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
+from typing import Any
 
 from broker import status
 from broker.connection import Store
@@ -22,6 +23,7 @@ from producer.clock import ServerClock
 from producer.message import Message, contract_from, outgoing
 from producer.outcomes import Refused, Sent
 from producer.queues import Queues
+from tasks import tracing
 from tasks.pools import Overflow
 
 CHUNK_CHARACTERS = 4_000_000
@@ -37,6 +39,8 @@ class Sender:
     queues: Queues
     #: The modules of further bodies, for `caller_runs`.
     kinds: tuple[str, ...] = ()
+    #: Spans of messages that are not taken yet, by task id; empty unless somebody traces.
+    spans: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def stream(
         self,
@@ -54,7 +58,10 @@ class Sender:
                 answers = self._offer(same, policy, timeout_seconds, stream)
                 age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
                 for message, answer in zip(same, answers, strict=True):
-                    yield _outcome(message, answer, age)
+                    outcome = _outcome(message, answer, age)
+                    if self.spans:
+                        self._end_span(message, outcome)
+                    yield outcome
 
     def _offer(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, stream: Stream
@@ -79,7 +86,21 @@ class Sender:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)  # an unknown queue is refused before anything of its chunk is sent
-        return outgoing(message, contract, queue=queue, now_ms=self.clock.now_ms(), batch=batch)
+        now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER")
+        if span is None:
+            return outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch)
+        trace = tracing.traceparent(span)
+        made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
+        span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))
+        self.spans[made.id] = span
+        return made
+
+    def _end_span(self, message: Outgoing, outcome: Sent | Refused) -> None:
+        span = self.spans.pop(message.id, None)
+        if span is not None:
+            if isinstance(outcome, Refused):
+                tracing.failed(span, type(outcome.error).__name__)
+            span.end()
 
     def _oldest_seconds(self, queue: str) -> float | None:
         try:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import BadContract, UnknownKind
+from tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
 SHIPPED = ("tasks.email.contract", "tasks.files.contract", "tasks.squares.contract")
@@ -46,17 +47,6 @@ class Contract(BaseModel):
         return redact(type(self), self.model_dump(mode="json"))
 
 
-def redact(contract: type[Contract], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Replace the values of fields declared with `repr=False` by a note of their length."""
-    shown = dict(kwargs)
-    for name, field in contract.model_fields.items():
-        if not field.repr and shown.get(name) is not None:
-            value = shown[name]
-            size = f", {len(value)} long" if isinstance(value, str | list | dict) else ""
-            shown[name] = f"[redacted{size}]"
-    return shown
-
-
 def contract_of(kind: str) -> type[Contract]:
     """Return the contract of a kind; raise `UnknownKind` with the kinds there are."""
     if kind not in _kinds:
@@ -86,3 +76,6 @@ def explain(error: ValidationError, *, what: str) -> BadContract:
 
 def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "it"
+
+
+__all__ = ["SHIPPED", "Contract", "contract_of", "explain", "kinds", "load_shipped", "redact"]

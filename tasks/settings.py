@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Let Flower show and change nothing: no buttons, and their routes are refused.
     flower_read_only: bool = False
+    #: How log lines are written: `plain`, or `json`, an object a line.
+    log_format: Literal["plain", "json"] = "plain"
+    #: Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces; None: nothing is traced.
+    traces_endpoint: str | None = None
     #: Where the health of `millpond worker` can be asked by HTTP; None: by `millpond health` alone.
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     health_address: str = "127.0.0.1"

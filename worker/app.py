@@ -12,7 +12,7 @@ from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
-from worker import checking, health, reporter
+from worker import checking, health, logs, reporter, spans
 from worker.draining import install
 from worker.running import register
 
@@ -39,6 +39,8 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)
     checking.install(app, configured)
+    logs.install(app, configured)
+    spans.install(app, configured)
     reporter.install(app, configured, holder)
     health.install(app, configured, holder)
 

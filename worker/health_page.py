@@ -35,7 +35,7 @@ def health_page(address: str, port: int | None, *, services: Sequence[str]) -> I
         server = ThreadingHTTPServer((address, port), _answering(services))
     except OSError as error:
         raise StartError(
-            f"cannot answer for health on {address}:{port}: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
+            f"health needs {address}:{port} to listen on: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
         ) from None
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="millpond-health-page", daemon=True).start()

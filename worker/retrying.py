@@ -14,6 +14,7 @@ from celery.exceptions import Retry
 from broker.messages import compose
 from tasks.bodies import Body
 from tasks.contracts import redact
+from tasks.tracing import traceparent
 
 
 class RetryAsSettlement(Retry):
@@ -58,6 +59,8 @@ def retry_after(task: Task, body: Body, kwargs: dict[str, Any], cause: Exception
         after=own.get("after"),
         claim=own.get("once"),
         retries=request.retries + 1,
+        traceparent=request.get("traceparent"),
+        link=traceparent(),
         root_id=request.root_id,
         parent_id=request.parent_id,
     )

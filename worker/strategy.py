@@ -15,8 +15,10 @@ from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from broker.holding import Settlement
+from broker.messages import SHOWN_LENGTH
 from broker.turns import DUE_SOON_MS
-from tasks.contracts import Contract, kinds, redact
+from tasks.contracts import Contract, kinds
+from tasks.redaction import REDACTED, hides, redact, redact_args
 from worker.request import PondRequest
 
 logger = get_logger("celery.worker.strategy")
@@ -27,7 +29,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     eventer = consumer.event_dispatcher
     send_events = bool(eventer and eventer.enabled and task.send_events)
     contract = kinds().get(task.name)
-    hides = contract is not None and any(not field.repr for field in contract.model_fields.values())
+    secretive = contract if contract is not None and hides(contract) else None
     makes = {"app": app, "hostname": consumer.hostname, "eventer": eventer, "task": task}
     revoked = consumer.controller.state.revoked
 
@@ -45,8 +47,8 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
             **makes,
         )
         request.grouper, request.meter = consumer.grouper, consumer.meter
-        if hides and contract is not None:
-            _hide(request, contract)
+        if secretive is not None:
+            _hide(request, secretive)
         if request.eta is not None and _is_later(message, request.eta):
             return
         logger.debug("Task %s[%s] received", request.name, request.id)
@@ -90,10 +92,12 @@ def _is_later(message: Any, eta: datetime) -> bool:
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:
-    """Redact what may be shown of the arguments; a stock client put them all into the header."""
-    if isinstance(request._kwargs, dict):
-        shown = repr(redact(contract, request._kwargs))[:1024]
-        request._kwargsrepr = request._request_dict["kwargsrepr"] = shown
+    """Redact what may be shown of the arguments; a stock client put them all into the headers."""
+    kwargs = request._kwargs
+    shown = repr(redact(contract, kwargs))[:SHOWN_LENGTH] if isinstance(kwargs, dict) else REDACTED
+    request._kwargsrepr = request._request_dict["kwargsrepr"] = shown
+    request._argsrepr = request._request_dict["argsrepr"] = redact_args(contract, request._args)
+    request.secretive = contract
 
 
 def _announce(eventer: Any, request: PondRequest) -> None:

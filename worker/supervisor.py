@@ -19,6 +19,7 @@ from functools import partial
 from time import monotonic
 
 from tasks.errors import SettingsError
+from tasks.logs import log_to_stderr
 from tasks.pools import STOP_MARGIN_SECONDS, Table
 from tasks.settings import settings
 from worker.health_page import health_page
@@ -199,13 +200,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("pools", nargs="+")
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)
-    log_to_stderr()
+    log_to_stderr(settings().log_format)
     sys.exit(supervise(asked.pools, ready_fd=asked.ready_fd))
-
-
-def log_to_stderr() -> None:
-    """Log plain lines: time, level, who, what."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from broker.publishing import Duplicate, Taken, publish
 from tasks.context import Context
 from tasks.contracts import Contract
 from tasks.settings import settings
+from tasks.tracing import traceparent
 
 #: How long what is known of cancellations is good, and how often progress is sent at most.
 FRESH_SECONDS = 0.25
@@ -124,6 +125,7 @@ class Outbox:
             claim=claim,
             claim_ms=SENT_ONCE_MS,
             parent_id=self._task_id,
+            traceparent=traceparent(),
         )
 
     def _now_ms(self) -> int:

@@ -11,10 +11,9 @@ def scheduler() -> None:
 
     Run several for safety: one leads, and a period is sent once.
     """
-    import logging
-
     from producer.scheduling import schedule
+    from tasks.logs import log_to_stderr
     from tasks.settings import settings
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    log_to_stderr(settings().log_format)
     schedule(settings())

@@ -21,7 +21,9 @@ def worker(
     SIGTERM or Ctrl-C: finish what runs, give back what is left at the drain deadline, exit with 0; a second
     one does not wait. SIGHUP: replace every process, each finishing what it runs.
     """
-    from worker.supervisor import log_to_stderr, supervise
+    from tasks.logs import log_to_stderr
+    from tasks.settings import settings
+    from worker.supervisor import supervise
 
-    log_to_stderr()
+    log_to_stderr(settings().log_format)
     raise typer.Exit(supervise(pools))

@@ -170,7 +170,13 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
     settings: Settings, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
     """A server that can write nothing refuses everything: the worker says so, and goes on when it can."""
-    lines = ["appendonly yes", "appendfsync always", "stop-writes-on-bgsave-error yes", "save 1 1", "enable-protected-configs yes"]
+    lines = [
+        "appendonly yes",
+        "appendfsync always",
+        "stop-writes-on-bgsave-error yes",
+        "save 1 1",
+        "enable-protected-configs yes",
+    ]
     with running(OwnServer(embedded_binary(), tmp_path / "full", lines)) as full:
         chosen = settings.model_copy(update={"broker_url": full.url})
         client = full.client

@@ -1,0 +1,140 @@
+"""Trace tasks with OpenTelemetry: a span where one is sent, one while it waits, runs and is settled.
+
+Off, and nothing of OpenTelemetry imported, unless the setting `traces_endpoint` names a collector, or the
+program that uses the client has set OpenTelemetry up by itself. The trace travels in the message's header
+`traceparent` (W3C Trace Context), which OpenTelemetry's own instrumentation of Celery reads and writes too.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from tasks.errors import SettingsError
+
+#: How long spans are gathered before they are sent, ms.
+_GATHERED_MS = 1_000
+
+_chosen: dict[str, str] = {}
+
+
+def configure(endpoint: str | None, *, service: str) -> None:
+    """Send this process's spans to a collector, by OTLP over HTTP, as `service`; None changes nothing.
+
+    Raises `SettingsError` where OpenTelemetry is not installed.
+    """
+    if endpoint is None or _chosen:
+        return
+    try:
+        import opentelemetry.exporter.otlp.proto.http
+        import opentelemetry.sdk.trace  # noqa: F401
+    except ImportError:
+        raise SettingsError(
+            "traces_endpoint is set and OpenTelemetry is not installed: pip install 'millpond[traces]'"
+        ) from None
+    _chosen.update(endpoint=endpoint, service=service)
+
+
+def tracer() -> Any:
+    """Return the tracer of this process; None: nothing is traced, which costs no more than asking."""
+    if _chosen:
+        return _own_provider(os.getpid()).get_tracer("millpond")
+    api = sys.modules.get("opentelemetry.trace")
+    if api is None or "opentelemetry.sdk.trace" not in sys.modules:
+        return None
+    return api.get_tracer("millpond")
+
+
+@lru_cache(maxsize=1)
+def _own_provider(_process: int) -> Any:
+    """Make the provider of this process: a child that was forked has none of its parent's threads."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": _chosen["service"]}))
+    exporter = OTLPSpanExporter(endpoint=_chosen["endpoint"])
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_GATHERED_MS))
+    return provider
+
+
+def flush() -> None:
+    """Send what is gathered, before this process ends without further ado."""
+    if _chosen:
+        _own_provider(os.getpid()).force_flush(2_000)
+
+
+def begin(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
+    """Begin a span of a kind (`PRODUCER`, `CONSUMER`, `INTERNAL`); None when nothing is traced.
+
+    `parent` is a traceparent; without one it is the current span. `more` is what `Tracer.start_span` takes.
+    """
+    found = tracer()
+    if found is None:
+        return None
+    from opentelemetry.trace import SpanKind
+
+    return found.start_span(name, context=_context(parent), kind=SpanKind[kind], **more)
+
+
+def traceparent(span: Any = None) -> str | None:
+    """Return the header that names a span, or the current one; None when nothing is traced."""
+    if span is None:
+        if tracer() is None:
+            return None
+        from opentelemetry.trace import get_current_span
+
+        span = get_current_span()
+    context = span.get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+@contextmanager
+def current(span: Any) -> Iterator[None]:
+    """Make a span the current one for a block, and end it after the block."""
+    from opentelemetry.trace import use_span
+
+    with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        yield
+
+
+def failed(span: Any, error: str) -> None:
+    """Say that what a span stands for failed; `error` is free of secrets."""
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_status(Status(StatusCode.ERROR, error))
+
+
+def link(header: Any) -> list[Any]:
+    """Return the links of a span to the one that a header names."""
+    if not isinstance(header, str):
+        return []
+    from opentelemetry.trace import Link, get_current_span
+
+    context = get_current_span(_context(header)).get_span_context()
+    return [Link(context, {"millpond.link": "retried"})] if context.is_valid else []
+
+
+def attributes(kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a span tells of its task; names by OpenTelemetry's conventions for messaging."""
+    told = {
+        "messaging.system": "millpond",
+        "messaging.destination.name": queue,
+        "messaging.message.id": id,
+        "millpond.kind": kind,
+    }
+    batch = (own or {}).get("batch")
+    return {**told, **({"millpond.batch": batch} if isinstance(batch, str) else {})}
+
+
+def _context(header: str | None) -> Any:
+    if header is None:
+        return None
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator().extract({"traceparent": header})

@@ -1,0 +1,142 @@
+"""A secret that is sent shows up nowhere: no log, no event, no remote control, no dead letter's listing."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from one_worker import OneWorker, settings_for, workers
+
+from broker import dead, status
+from broker.connection import Store
+from monitor.objects import letter_object, whole_letter_object
+from tasks.app import celery_app
+from tasks.contracts import kinds
+from tasks.settings import Settings
+
+Eventually = Callable[..., Any]
+
+#: A secret with everything that is escaped somewhere; each mark stands in another of its parts.
+SECRET = "mark-one-of-it '\"\\ %s {0} é☃\n<script>alert(1)</script> mark-two-of-it \x07\t{{ 7*7 }}"
+DEEP = "mark-three-of-it \u2028 \"quoted' \\\\ twice"
+MARKS = ("mark-one", "mark-two", "mark-three", "mark-four")
+HOW = ("return", "raise", "wrap", "log", "print", "retry")
+
+
+@pytest.fixture(params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+def executor(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["json", pytest.param("plain", marks=pytest.mark.slow)])
+def settings(request: pytest.FixtureRequest, url: str, executor: str, kinds_path: None) -> Settings:
+    return settings_for(
+        url, pool={"concurrency": 2, "executor": executor}, kinds=("secret_kinds",), log_format=request.param
+    )
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
+    with workers(settings, tmp_path) as (running,):
+        yield running
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[list[dict[str, Any]]]:
+    """Listen to everything that the worker tells, as Flower does."""
+    seen: list[dict[str, Any]] = []
+    app, stop = celery_app(settings), threading.Event()
+
+    def listen() -> None:
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": seen.append})
+            while not stop.is_set():
+                try:
+                    receiver.capture(limit=None, timeout=0.5, wakeup=True)
+                except TimeoutError:
+                    continue
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    yield seen
+    stop.set()
+    thread.join(10)
+
+
+def test_a_hostile_secret_shows_up_nowhere(
+    worker: OneWorker,
+    settings: Settings,
+    events: list[dict[str, Any]],
+    url: str,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Sent by a stock client, by name and by position, returned, raised, logged, printed and retried."""
+    stock, store = Celery(broker=url), _store(url)
+    stock.conf.task_default_queue = "default"
+    gate = tmp_path / "gate"
+    for how in HOW:
+        _send(stock, how)
+    _send(stock, "hold", gate=str(gate))
+    stock.send_task("test.blurt", args=[SECRET, DEEP], queue="default")
+    stock.send_task("test.blurt", kwargs={"how": "return", "seecret": SECRET, "secret": "x"}, queue="default")
+    stock.send_task("test.blurt", kwargs={"how": "return", "secret": [SECRET]}, queue="default")
+    eventually(lambda: status.depth(store, "default").dead == 6 and _all_ended(store), 60)
+    inspect = celery_app(settings).control.inspect(timeout=5)
+    [active] = eventually(inspect.active).values()
+    remote = [active, inspect.reserved(), inspect.query_task(active[0]["id"]), inspect.stats()]
+    gate.touch()
+    eventually(lambda: sum(event["type"] == "task-succeeded" for event in events) == 4, 20)
+    letters = list(dead.letters(store, "default"))
+    listed = [[letter_object(each), whole_letter_object(each)] for each in letters]
+    worker.stop()
+    _is_clean("the log", worker.log)
+    for event in events:
+        _is_clean(event["type"], event)
+    _is_clean("remote control", remote)
+    _is_clean("the dead letters", listed)
+    assert {"task-received", "task-succeeded", "task-failed", "task-retried"} <= {e["type"] for e in events}
+    assert "redacted" in json.dumps(listed)
+    if settings.log_format == "json":
+        _has_facts(worker.log)
+    store.close()
+
+
+def _send(stock: Celery, how: str, **more: Any) -> None:
+    fields = {"how": how, "secret": SECRET, "more": [{"deep": DEEP}], "pass": "mark-four", **more}
+    stock.send_task("test.blurt", kwargs=fields, queue="default")
+
+
+def _store(url: str) -> Store:
+    from broker.connection import connect
+
+    return connect(url)
+
+
+def _all_ended(store: Store) -> bool:
+    counts = status.depth(store, "default")
+    return (counts.ready, counts.delayed, counts.held) == (0, 0, 1)
+
+
+def _is_clean(where: str, what: Any) -> None:
+    text = what if isinstance(what, str) else json.dumps(what, default=str, ensure_ascii=False)
+    for mark in MARKS:
+        at = text.find(mark)
+        assert at < 0, f"{mark} in {where}: …{text[max(0, at - 200) : at + 80]}"
+
+
+def _has_facts(log: str) -> None:
+    """Lines are objects, but for those that Celery prints as it ends; those of a body name task and kind."""
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    of_body = [line for line in lines if line["logger"] == "secret_kinds"]
+    assert of_body
+    assert all(line["task"] and line["kind"] == "test.blurt" for line in of_body)
+
+
+def test_the_kind_is_known_to_workers_alone() -> None:
+    """What is redacted above was redacted where the contract is known; a listing elsewhere shows nothing."""
+    assert "test.blurt" not in kinds()

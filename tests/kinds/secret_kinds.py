@@ -1,0 +1,45 @@
+"""A kind for the tests of redaction: it does with its secret what no body should."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.contracts import Contract
+from tasks.errors import RetryLater
+
+logger = logging.getLogger(__name__)
+
+
+class Blurt(Contract, kind="test.blurt"):
+    """Carry a secret, in a list and under an alias too, and say how it is blurted out."""
+
+    how: Literal["return", "raise", "wrap", "log", "print", "retry", "hold"]
+    secret: str = Field(repr=False)
+    more: list[dict[str, str]] = Field(default_factory=list, repr=False)
+    token: str = Field(default="", repr=False, validation_alias="pass")
+    gate: str = ""
+
+
+@body(Blurt, retries=1, backoff_seconds=0.1)
+def blurt(job: Blurt, context: Context) -> str:
+    """Blurt it out."""
+    match job.how:
+        case "raise":
+            raise KeyError(job.secret)
+        case "wrap":
+            raise ValueError(f"cannot log in with {job.secret!r} or {job.more[0]['deep']}")
+        case "log":
+            logger.warning("logging in with %s and %r", job.secret, job.more)
+        case "print":
+            print("logging in with", job.secret)
+        case "retry":
+            raise RetryLater(f"refused: {job.secret}")
+        case "hold":
+            while not Path(job.gate).exists():
+                time.sleep(0.02)
+    return job.secret
