@@ -10,12 +10,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import groupby
 
 from producer.client import Client
 from producer.gateway.carrying import Carried, carry
+from producer.gateway.policies import Policies
 from producer.gateway.refusals import refusal
-from producer.message import Message
+from producer.message import Message, contract_from
 from producer.outcomes import Sent
+from tasks.errors import BrokerError
 from tasks.pools import Overflow
 
 CALLS_AT_ONCE = 2
@@ -36,9 +39,10 @@ class _Waiting:
 class Coalescing:
     """Send single messages; belongs to one event loop. A full queue is never waited for."""
 
-    def __init__(self, client: Client, threads: Executor) -> None:
+    def __init__(self, client: Client, threads: Executor, policies: Policies) -> None:
         self._client = client
         self._threads = threads
+        self._policies = policies
         self._waiting: deque[_Waiting] = deque()
         self._under_way = 0
 
@@ -68,17 +72,27 @@ class Coalescing:
         first = self._waiting[0]
         alike: list[_Waiting] = []
         while self._waiting and len(alike) < MESSAGES_A_CALL:
-            if (self._waiting[0].overflow, self._waiting[0].batch) != (first.overflow, first.batch):
+            if self._waiting[0].batch != first.batch:
                 break
             alike.append(self._waiting.popleft())
         return alike
 
     def _carry(self, waiting: list[_Waiting]) -> list[Carried]:
-        messages = [each.message for each in waiting]
-        first = waiting[0]
-        return list(
-            carry(self._client, messages, overflow=first.overflow, timeout=_NO_WAIT, batch=first.batch)
-        )
+        """Send messages of one batch, run by run of those that a full queue treats alike."""
+        carried: list[Carried] = []
+        try:
+            for policy, run in groupby(waiting, key=self._policy):
+                messages = [each.message for each in run]
+                batch = waiting[0].batch
+                carried += carry(self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=batch)
+        except BrokerError as error:
+            carried += [error] * (len(waiting) - len(carried))
+        return carried
+
+    def _policy(self, waiting: _Waiting) -> Overflow:
+        if waiting.overflow is not None:
+            return waiting.overflow
+        return self._policies.of(waiting.message.queue or contract_from(waiting.message.contract).queue)
 
     def _arrived(self, waiting: list[_Waiting], done: "asyncio.Future[list[Carried]]") -> None:
         self._under_way -= 1

@@ -27,9 +27,6 @@ from tasks.contracts import contract_of
 from tasks.errors import BrokerAway, QueueFull
 from tasks.pools import Overflow
 
-#: A wait for room is asked after the end of the stream this often.
-SLICE = timedelta(seconds=2)
-
 
 @dataclass
 class Counts:
@@ -52,6 +49,7 @@ class Feed:
         batch: str | None,
         room: int | None,
         wait_seconds: float,
+        longest_wait: timedelta,
     ) -> None:
         self._client = client
         self._asks = asks
@@ -59,6 +57,7 @@ class Feed:
         self._batch = batch
         self._room = room
         self._wait_seconds = wait_seconds
+        self._at_a_time = min(longest_wait, timedelta(seconds=wait_seconds))
         self.counts = Counts()
         self.stop = Event()
         self.away = False
@@ -92,7 +91,7 @@ class Feed:
         )
 
     def _patience(self) -> timedelta:
-        return timedelta(0) if self.stop.is_set() else min(SLICE, timedelta(seconds=self._wait_seconds))
+        return timedelta(0) if self.stop.is_set() else self._at_a_time
 
     def _must_have_room(self, waiting: int) -> None:
         if self._room is not None and self.counts.taken + waiting >= self._room:

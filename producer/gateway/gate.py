@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from producer.client import Client
 from producer.gateway.coalescing import Coalescing
+from producer.gateway.policies import Policies
 from producer.gateway.refusals import refusal
 from producer.gateway.threads import Threads
 from tasks.settings import Settings
 
-#: Streams are told to end this part of the drain deadline before it, so that their last line gets out.
-_LAST_WORDS = 0.15
+#: Streams are told to end this part of the drain deadline before it, so that their last line gets out; no
+#: wait for room, which cannot be broken off, is longer than the second part.
+_LAST_WORDS, _WAIT = 0.4, 0.3
 
 
 class Gate:
@@ -21,9 +24,10 @@ class Gate:
         self.settings = settings.gateway
         self.client = client
         self.threads = Threads(settings.gateway.max_streams)
-        self.sends = Coalescing(client, self.threads.sends)
+        self.sends = Coalescing(client, self.threads.sends, Policies(client.store))
         self.stopping = asyncio.Event()
         self.cut = asyncio.Event()
+        self.longest_wait = timedelta(seconds=_WAIT * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
 

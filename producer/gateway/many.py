@@ -1,6 +1,6 @@
 """Answer `POST /send` and `POST /batches/{id}/tasks`: a stream of tasks in, a stream of outcomes out."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,6 @@ from producer.gateway.guard import NDJSON
 from producer.gateway.options import BatchId, Line
 from producer.gateway.refusals import explained, refusal
 from tasks.errors import BrokerError
-from tasks.pools import Overflow
 
 
 class StreamOptions(BaseModel):
@@ -23,7 +22,7 @@ class StreamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    overflow: Overflow = "block"
+    overflow: Literal["block", "reject", "shed"] = "block"
     wait_seconds: float | None = Field(
         None, ge=0, le=86_400, description="How long `block` waits while nothing at all is taken."
     )
@@ -100,5 +99,6 @@ def _exchange(
         batch=batch,
         room=room,
         wait_seconds=gate.settings.wait_seconds if asked is None else asked,
+        longest_wait=gate.longest_wait,
     )
     return Exchange(gate, feed)

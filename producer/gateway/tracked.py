@@ -1,14 +1,15 @@
-"""Answer `/tasks/{id}`: what became of a task that was sent with `track`, how far it got, and its cancelling.
+"""Answer `/tasks/{id}`: where a task is, how far it got, what became of it, and its cancelling.
 
-Nothing is kept of a task that was not tracked but how far it got; its kind is not known, so only a token
-for every kind may ask for it or cancel it.
+How a task ended is kept if it was sent with `track`. The kind of one that is not found any more is not known,
+so only a token for every kind may ask for it or cancel it.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 
-from broker import batches, cancelling, progress, tracking
+from broker import batches, cancelling, places, progress, tracking
 from broker.connection import Store
 from producer.gateway.access import must_send
 from producer.gateway.described import problems
@@ -39,7 +40,7 @@ def routes(gate: Gate) -> APIRouter:
             raise explained(error) from None
         _must_see(request.state.holder, view)
         if view.state == "unknown" and view.progress is None:
-            text = f"nothing is known of task {id}: send with track=true to have its state and result kept"
+            text = f"task {id} has ended or never was: send with track=true to have its end and result kept"
             raise refusal(404, "unknown_task", text)
         return view
 
@@ -60,16 +61,18 @@ def routes(gate: Gate) -> APIRouter:
 
 
 def look(store: Store, id: str) -> TaskView:
-    """Return what is known of a task."""
+    """Return what is known of a task: how it ended, or else where it is."""
     far = progress.progress(store, id)
     view = TaskView(id=id, state="unknown", progress=far and ProgressView(done=far.done, total=far.total))
-    try:
-        summary = batches.summary(store, tracking.record(id))
-    except UnknownBatch:
-        return view
-    view.kind, view.state = summary.description, "under_way"
-    for result in batches.results(store, tracking.record(id), wait_ms=0, limit=1):
-        view.state, view.value, view.error = result.state, result.value, result.error
+    with suppress(UnknownBatch):
+        view.kind = batches.summary(store, tracking.record(id)).description
+        view.state = "under_way"
+        for result in batches.results(store, tracking.record(id), wait_ms=0, limit=1):
+            view.state, view.value, view.error = result.state, result.value, result.error
+            return view
+    place = places.find(store, id)
+    if place is not None:
+        view.kind, view.state = place.kind, place.state
     return view
 
 
@@ -77,5 +80,5 @@ def _must_see(asks: Holder, view: TaskView) -> None:
     if view.kind is not None:
         must_send(asks, view.kind)
     elif not asks.may_all:
-        text = f"only what was sent with track=true has a kind that {asks.name} can be known to send"
+        text = f"this task has ended or never was, so nobody knows whether {asks.name} may see it"
         raise refusal(403, "unknown_kind_of_task", text)

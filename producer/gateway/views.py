@@ -6,6 +6,19 @@ from pydantic import BaseModel, ConfigDict
 
 from broker.batches import Summary
 
+TaskState = Literal[
+    "waiting",
+    "delayed",
+    "held",
+    "under_way",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "dead",
+    "unknown",
+]
+
 
 class Accepted(BaseModel):
     """Name the task that was taken, or the earlier one that holds its name: then it is a duplicate."""
@@ -58,13 +71,14 @@ class ProgressView(BaseModel):
 
 
 class TaskView(BaseModel):
-    """Tell of a task: `under_way` has not ended, `unknown` was not tracked.
+    """Tell of a task: how it ended if it was tracked, or else where it is.
 
-    `value` is what its body returned, `error` why it failed.
+    `held` runs or is about to; `under_way` is between two places; `dead` is among the dead letters. `value`
+    is what its body returned, `error` why it failed.
     """
 
     id: str
-    state: Literal["under_way", "succeeded", "failed", "cancelled", "expired", "unknown"]
+    state: TaskState
     kind: str | None = None
     progress: ProgressView | None = None
     value: Any = None

@@ -1,0 +1,20 @@
+"""Tell schemathesis how lines of JSON are written and read; loaded by its command line."""
+
+import json
+from typing import Any
+
+import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines_of_json(_context: Any, value: Any) -> bytes:
+    """Write a value twice, as two lines, or what is no object as it is."""
+    if isinstance(value, bytes):
+        return value
+    return (json.dumps(value) + "\n").encode() * 2
+
+
+@schemathesis.deserializer("application/x-ndjson")
+def objects(_context: Any, response: Any) -> Any:
+    """Read the lines."""
+    return [json.loads(line) for line in response.content.splitlines() if line]

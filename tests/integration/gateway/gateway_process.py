@@ -1,0 +1,111 @@
+"""Run `millpond gateway` as people do, in a process of its own, and speak HTTP with it."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tasks.settings import Settings, environment
+
+COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "gateway"]
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold an answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        """Return the body as JSON."""
+        return json.loads(self.text)
+
+    @property
+    def lines(self) -> list[Any]:
+        """Return the body as a JSON value a line."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+@dataclass(frozen=True)
+class Running:
+    """Hold a gateway that runs."""
+
+    url: str
+    process: "subprocess.Popen[str]"
+    log: Path
+    token: str | None = None
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Open a connection."""
+        return http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+
+    def ask(
+        self, method: str, path: str, body: Any = None, *, media: str = JSON, **headers: str | None
+    ) -> Answer:
+        """Make one request; a body that is no text is sent as JSON."""
+        sent = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
+        named = {"content-type": None if body is None else media, **headers}
+        if self.token is not None:
+            named.setdefault("authorization", f"Bearer {self.token}")
+        connection = self.connect()
+        try:
+            connection.request(
+                method, path, sent, {k.replace("_", "-"): v for k, v in named.items() if v is not None}
+            )
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read().decode())
+        finally:
+            connection.close()
+
+    def send(self, n: int = 7, query: str = "") -> Answer:
+        """Send a square."""
+        return self.ask("POST", f"/send/squares.square{query}", {"n": n})
+
+    def stop(self, *, within_seconds: float = 20) -> int:
+        """Ask it to stop; return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_seconds)
+
+
+@contextmanager
+def running(settings: Settings, *, token: str | None = None) -> Iterator[Running]:
+    """Run a gateway with these settings on a free port."""
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "--port", "0"],
+            env={**environment(settings), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            assert said.startswith("The gateway is at http://"), Path(log.name).read_text()
+            yield Running(said.split()[4].rstrip("/,"), process, Path(log.name), token)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def stream(*lines: dict[str, Any] | str) -> str:
+    """Return a body of lines."""
+    return "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+
+
+def square(n: int, **options: Any) -> dict[str, Any]:
+    """Return the line of a square."""
+    return {"kind": "squares.square", "task": {"n": n}, **options}

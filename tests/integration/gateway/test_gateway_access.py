@@ -1,0 +1,110 @@
+"""Who may use the gateway: holders of tokens, each for its kinds, or this machine alone."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from gateway_process import Answer, Running, running, stream
+from starlette.datastructures import Headers
+
+import millpond
+from producer.gateway.access import entering, must_be_safe
+from producer.gateway.refusals import Refusal
+from producer.gateway.tokens import ANYBODY, hashed, holder
+from tasks.errors import SettingsError
+from tasks.settings import Gateway, GatewayToken, Settings
+
+MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
+SHOP, ALL = "millpond_shop", "millpond_all"
+TOKENS = (
+    GatewayToken(name="shop", hash=hashed(SHOP), kinds=("email.*",)),
+    GatewayToken(name="all", hash=hashed(ALL)),
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(module_url: str) -> Iterator[Running]:
+    """Run a gateway that two tokens open."""
+    with running(Settings(broker_url=module_url, gateway=Gateway(tokens=TOKENS))) as started:
+        yield started
+
+
+def ask(gateway: Running, token: str | None, method: str, path: str, body: object = None) -> Answer:
+    authorization = None if token is None else f"Bearer {token}"
+    return gateway.ask(method, path, body, authorization=authorization)
+
+
+@pytest.mark.parametrize("token", [None, "", "millpond_shopp", hashed(SHOP)])
+def test_nothing_is_open_without_a_token(gateway: Running, token: str | None) -> None:
+    """No route but those of health answers without a known token, and a hash opens nothing."""
+    routes = [("GET", "/kinds"), ("GET", "/openapi.json"), ("POST", "/batches"), ("GET", "/nowhere")]
+    answers = [ask(gateway, token, method, path) for method, path in routes]
+    answers.append(ask(gateway, token, "POST", "/send/email.send", MAIL))
+    assert {answer.status for answer in answers} == {401}
+    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
+    assert ask(gateway, token, "GET", "/health/live").status == 200
+    assert ask(gateway, token, "GET", "/health/ready").status == 200
+
+
+def test_a_token_opens_its_kinds(gateway: Running) -> None:
+    """A token for mail sends mail and nothing else, one by one or many, and sees no other kind."""
+    assert ask(gateway, SHOP, "POST", "/send/email.send", MAIL).status == 202
+    refused = ask(gateway, SHOP, "POST", "/send/squares.square", {"n": 1})
+    assert (refused.status, refused.json["error"]["code"]) == (403, "forbidden_kind")
+    assert {kind["kind"] for kind in ask(gateway, SHOP, "GET", "/kinds").json} == {
+        "email.send",
+        "email.campaign",
+    }
+    body = stream({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
+    many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
+    assert many.lines[-1]["summary"] == {"taken": 1, "duplicates": 0, "refused": 1, "ended": None}
+
+
+def test_a_token_sees_and_cancels_only_what_it_may_send(gateway: Running) -> None:
+    """A tracked task of another kind, and one whose kind nobody knows, are closed to a narrow token."""
+    square = ask(gateway, ALL, "POST", "/send/squares.square?track=true", {"n": 1}).headers["Location"]
+    mail = ask(gateway, SHOP, "POST", "/send/email.send?track=true", MAIL).headers["Location"]
+    for path, expected in ((square, 403), (mail, 200), ("/tasks/some-id", 403)):
+        assert ask(gateway, SHOP, "GET", path).status == expected
+        assert ask(gateway, SHOP, "POST", f"{path}/cancel").status == expected
+    assert ask(gateway, ALL, "GET", square).status == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.7", "example.org"])
+def test_other_machines_need_a_token(host: str) -> None:
+    """An address that others can reach is refused without tokens, and the error says how to go on."""
+    with pytest.raises(SettingsError, match="millpond gateway token"):
+        must_be_safe(host, ())
+    must_be_safe(host, TOKENS)
+    must_be_safe("127.0.0.1", ())
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        ("localhost:8080", True),
+        ("127.0.0.1", True),
+        ("[::1]:8080", True),
+        ("evil.example.org:8080", False),
+        ("127.0.0.1.example.org", False),
+    ],
+)
+def test_a_name_that_leads_here_is_not_this_machine(host: str, is_here: bool) -> None:
+    """Without tokens a page of the web cannot reach the gateway under a name of its own (DNS rebinding)."""
+    if is_here:
+        assert entering((), Headers({"host": host})) == ANYBODY
+    else:
+        with pytest.raises(Refusal, match="403"):
+            entering((), Headers({"host": host}))
+
+
+def test_the_command_makes_a_token_and_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `millpond gateway token` prints opens the kinds it was made for, and the hash is not the token."""
+    assert millpond.main(["gateway", "token", "shop", "--kind", "email.*", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    secret = made.pop("token")
+    found = holder([GatewayToken(**made)], secret)
+    assert found is not None
+    assert (found.name, found.may("email.send"), found.may("squares.square")) == ("shop", True, False)
+    assert secret not in made["hash"]
+    assert millpond.main(["gateway", "token", "a name"]) == 2

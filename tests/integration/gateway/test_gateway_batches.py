@@ -1,0 +1,101 @@
+"""Batches and tracked tasks over HTTP, with real workers: results as events, states, progress, cancelling."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from gateway_process import NDJSON, Running, running, square, stream
+
+from tasks.settings import Gateway
+from worker.embedded import Embedded
+
+POND = {"settings": {"kinds": ("gateway_kinds",)}}
+OPEN = ("waiting", "held", "under_way")
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def gateway(pond: Embedded) -> Iterator[Running]:
+    """Run a gateway in front of five slots, with a contract of the tests' own."""
+    settings = pond.settings.model_copy(update={"gateway": Gateway(contracts=("gateway_kinds",))})
+    with running(settings) as started:
+        yield started
+
+
+def events(gateway: Running, batch: str, after: str | None = None, *, most: int = 10_000) -> list[Any]:
+    """Read server-sent events as (event, id, data) until the stream ends, or `most` have come."""
+    connection, found = gateway.connect(), list[Any]()
+    headers = {} if after is None else {"Last-Event-ID": after}
+    connection.request("GET", f"/batches/{batch}/results", headers=headers)
+    answer = connection.getresponse()
+    fields: dict[str, str] = {}
+    while len(found) < most and (line := answer.readline().decode()):
+        name, colon, value = line.rstrip("\n").partition(": ")
+        if colon:
+            fields[name] = value
+        elif "data" in fields:
+            found.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
+            fields = {}
+    if most <= len(found) and connection.sock is not None:
+        connection.sock.close()
+    connection.close()
+    return found
+
+
+def test_a_batch_from_its_opening_to_its_last_result(gateway: Running) -> None:
+    """Opened, fed by a stream, closed; its results come as events; a second reader goes on where one left."""
+    opened = gateway.ask("POST", "/batches?description=squares")
+    batch = opened.json["id"]
+    assert (opened.status, opened.headers["Location"]) == (201, f"/batches/{batch}")
+    fed = gateway.ask("POST", f"/batches/{batch}/tasks", stream(*map(square, range(40))), media=NDJSON)
+    assert fed.lines[-1]["summary"]["taken"] == 40
+    first = events(gateway, batch, most=15)
+    assert gateway.ask("POST", f"/batches/{batch}/close").json["closed_at_ms"] is not None
+    rest = events(gateway, batch, after=first[-1][1])
+    assert rest[-1][0] == "complete"
+    assert rest[-1][2]["succeeded"] == rest[-1][2]["sent"] == 40
+    values = [data["value"] for event, _, data in first + rest if event == "result"]
+    assert sorted(values) == [n * n for n in range(40)]
+    end = gateway.ask("GET", f"/batches/{batch}/results", last_event_id=rest[-2][1])
+    assert end.status == 204
+    assert gateway.ask("GET", f"/batches/{batch}").json["complete"] is True
+
+
+def test_a_cancelled_batch_takes_and_starts_nothing(gateway: Running, eventually: Eventually) -> None:
+    """After the answer to a cancel nothing of the batch starts, and it takes nothing more."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    lines = [{"kind": "squares.square", "task": {"n": n, "hold_seconds": 0.2}} for n in range(100)]
+    gateway.ask("POST", f"/batches/{batch}/tasks", stream(*lines), media=NDJSON)
+    assert gateway.ask("POST", f"/batches/{batch}/cancel").json == {"unheard": []}
+    refused = gateway.ask("POST", "/send/squares.square?batch=" + batch, {"n": 1})
+    assert (refused.status, refused.json["error"]["code"]) == (409, "batch_closed")
+    counts = eventually(
+        lambda: (seen := gateway.ask("GET", f"/batches/{batch}").json)["complete"] and seen, timeout=30
+    )
+    assert counts["succeeded"] + counts["cancelled"] == 100
+    assert counts["cancelled"] >= 80
+
+
+def test_a_tracked_task_tells_how_it_ended(gateway: Running, eventually: Eventually) -> None:
+    """A task sent with `track` has a state and a value; one that was not is not known."""
+    sent = gateway.send(12, "?track=true")
+    where = sent.headers["Location"]
+    ended = eventually(lambda: (seen := gateway.ask("GET", where).json)["state"] not in OPEN and seen)
+    assert (ended["state"], ended["value"], ended["kind"]) == ("succeeded", 144, "squares.square")
+    untracked = f"/tasks/{gateway.send(12).json['id']}"
+    eventually(lambda: gateway.ask("GET", untracked).status == 404)
+    again = gateway.send(12, f"?track=true&id={sent.json['id']}")
+    assert (again.status, again.json["error"]["code"]) == (409, "known_id")
+
+
+def test_a_running_task_shows_its_progress_and_can_be_cancelled(
+    gateway: Running, eventually: Eventually
+) -> None:
+    """How far a task got is there while it runs; cancelled, it stops at its checkpoint and says so."""
+    sent = gateway.ask("POST", "/send/test.steps?track=true", {"name": "one"})
+    where = sent.headers["Location"]
+    seen = eventually(lambda: (seen := gateway.ask("GET", where).json)["progress"] and seen)
+    assert (seen["state"], seen["progress"]) == ("held", {"done": 1, "total": 2})
+    assert gateway.ask("POST", f"{where}/cancel").json == {"unheard": []}
+    eventually(lambda: gateway.ask("GET", where).json["state"] == "cancelled")

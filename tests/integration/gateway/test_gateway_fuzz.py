@@ -1,0 +1,33 @@
+"""Hostile requests, made of the gateway's own schema."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gateway_process import Running
+
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "response_headers_conformance"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(gateway: Running) -> None:
+    """Thousands of requests of every kind, right and wrong: each answer is one that the schema describes."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", f"{gateway.url}/openapi.json",
+            "--phases", "examples,coverage,fuzzing", "--max-examples", "30", "--checks", CHECKS,
+            "--request-timeout", "20", "--no-color",
+        ],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_hooks"},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5_000:]
+    assert "ERROR" not in gateway.log.read_text()

@@ -1,0 +1,66 @@
+"""What the gateway's README shows works as it stands there, with real workers."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_process import Running, running
+
+from broker import limits
+from broker.status import depth
+from producer.client import Client
+from worker.embedded import Embedded
+
+README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def gateway(pond: Embedded) -> Iterator[Running]:
+    """Run a gateway in front of five slots."""
+    with running(pond.settings) as started:
+        yield started
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.S)
+    return str(found)
+
+
+def test_every_curl_of_the_readme_works(gateway: Running) -> None:
+    """The commands run one after the other, none fails, and each route of the schema is among them."""
+    code = block("sh").replace("http://127.0.0.1:8080", gateway.url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"taken": 100' in done.stdout
+    assert '"value": 81' in done.stdout
+    paths = {re.sub(r"\{id\}", "", path) for path in gateway.ask("GET", "/openapi.json").json["paths"]}
+    routes = {path for path in paths if not path.startswith("/send/")}
+    shown = code.replace("$G$T", "/tasks/").replace("$G$B", "/batches/")
+    assert [path for path in routes if path not in shown] == []
+
+
+def test_the_client_of_the_readme_gets_through_a_full_queue(pond: Embedded, gateway: Running) -> None:
+    """Ten senders on a bound of five are refused, come back, and everything is done once."""
+    names: dict[str, Any] = {}
+    exec(block("python"), names)
+    with Client(settings=pond.settings) as client:
+        before = depth(client.store, "default").counters
+        limits.change(client.store, "default", bound=5, rate=20)
+        send = names["send"]
+
+        def one(n: int) -> str:
+            return str(send("squares.square", {"n": n, "hold_seconds": 0.05}, f"full-{n}", gateway.url))
+
+        with ThreadPoolExecutor(10) as senders:
+            ids = set(senders.map(one, range(30)))
+        limits.change(client.store, "default", bound=None, rate=None)
+        after = depth(client.store, "default").counters
+    assert len(ids) == 30
+    assert after["published"] - before["published"] == 30
+    assert after["refused"] - before.get("refused", 0) > 0

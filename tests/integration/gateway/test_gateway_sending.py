@@ -1,0 +1,113 @@
+"""Sending one task over HTTP: taken, known already, refused; and that nothing sent is repeated."""
+
+from typing import Any
+
+import pytest
+from gateway_process import Running
+
+from broker import limits, status
+from broker.connection import Store
+
+
+def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:
+    limits.change(broker, queue, bound=messages, overflow=overflow)
+
+
+def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(
+    gateway: Running, broker: Store, queue: str
+) -> None:
+    """A new task is 202; a duplicate is 200 with the first id, and nothing is sent."""
+    first = gateway.send(query=f"?once=order-42&queue={queue}")
+    again = gateway.send(query=f"?once=order-42&queue={queue}")
+    assert (first.status, first.json["duplicate"]) == (202, False)
+    assert (again.status, again.json["duplicate"]) == (200, True)
+    assert again.json["id"] == first.json["id"]
+    assert status.depth(broker, queue).ready == 1
+
+
+@pytest.mark.parametrize("overflow", ["block", "reject"])
+def test_a_full_queue_says_when_to_come_back(
+    gateway: Running, broker: Store, queue: str, overflow: str
+) -> None:
+    """A full queue is 429 at once with `Retry-After`, whether its producers wait or not; `shed` gets in."""
+    bound(broker, queue, 2, overflow)
+    answers = [gateway.send(query=f"?queue={queue}") for _ in range(3)]
+    assert [answer.status for answer in answers] == [202, 202, 429]
+    fault = answers[2].json["error"]
+    assert int(answers[2].headers["Retry-After"]) == fault["retry_after"] >= 1
+    assert (fault["code"], fault["queue"], fault["bound"]) == ("queue_full", queue, 2)
+    assert gateway.send(query=f"?queue={queue}&overflow=shed").status == 202
+    assert status.depth(broker, queue).dead == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "field"),
+    [
+        ("/send/squares.square", {"n": "many"}, "bad_contract", "n"),
+        ("/send/squares.square", {"n": 1, "m": 2}, "bad_contract", "m"),
+        ("/send/squares.square?priority=10", {"n": 1}, "bad_contract", "priority"),
+        ("/send/squares.square?colour=red", {"n": 1}, "bad_contract", "colour"),
+        ("/send/squares.square?queue=nowhere", {"n": 1}, "unknown_queue", "queue"),
+    ],
+)
+def test_what_does_not_fit_is_named(gateway: Running, path: str, body: Any, code: str, field: str) -> None:
+    """What does not fit a contract or an option is 422 and names the field."""
+    answer = gateway.ask("POST", path, body)
+    assert (answer.status, answer.json["error"]["code"]) == (422, code)
+    assert [fault["field"] for fault in answer.json["error"]["fields"]] == [field]
+
+
+def test_each_refusal_has_its_status(gateway: Running) -> None:
+    """An unknown kind, another media type, too long a body, a closed batch and a missing one differ."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    gateway.ask("POST", f"/batches/{batch}/close")
+    unknown = "00000000-0000-4000-8000-000000000000"
+    found = {
+        "kind": gateway.ask("POST", "/send/no.such", {}).status,
+        "media": gateway.ask("POST", "/send/squares.square", "n=7", media="text/plain").status,
+        "long": gateway.ask("POST", "/send/squares.square", {"n": 1, "x": "x" * 30_000}).status,
+        "closed": gateway.send(query=f"?batch={batch}").status,
+        "batch": gateway.ask("GET", f"/batches/{unknown}").status,
+        "method": gateway.ask("DELETE", "/kinds").status,
+    }
+    assert found == {"kind": 404, "media": 415, "long": 413, "closed": 409, "batch": 404, "method": 405}
+
+
+def test_a_long_body_of_no_announced_length_is_refused(gateway: Running) -> None:
+    """A body in chunks is cut off where it gets too long."""
+    chunks: Any = (b"[" * 10_000 for _ in range(10))
+    connection = gateway.connect()
+    connection.request(
+        "POST", "/send/squares.square", chunks, {"content-type": "application/json"}, encode_chunked=True
+    )
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_nothing_that_was_sent_is_repeated(gateway: Running) -> None:
+    """A mail's text and a password are in no answer about them, and not in the log."""
+    secret = "correct-horse-battery"
+    mail = {"sender": "a@example.org", "to": "nobody", "text": secret, "html": [secret], "template": secret}
+    answers = [
+        gateway.ask("POST", "/send/email.send", mail),
+        gateway.ask("POST", "/send/files.pdf_text", {"source": "/a", "target": "/b", "password": [secret]}),
+        gateway.ask("POST", "/send/email.send", f'{{"text": "{secret}" '),
+        gateway.ask(
+            "POST", "/send", f'{{"kind": "email.send", "task": "{secret}"}}', media="application/x-ndjson"
+        ),
+    ]
+    assert [answer.status for answer in answers] == [422, 422, 422, 200]
+    assert not [answer.text for answer in answers if secret in answer.text]
+    assert secret not in gateway.log.read_text()
+
+
+def test_the_schema_is_made_of_the_contracts(gateway: Running) -> None:
+    """OpenAPI has a route for each kind, its contract and an example that is taken as it is."""
+    schema = gateway.ask("GET", "/openapi.json").json
+    for kind in gateway.ask("GET", "/kinds").json:
+        operation = schema["paths"][f"/send/{kind['kind']}"]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert gateway.ask("POST", f"/send/{kind['kind']}", body["examples"][0]).status == 202
+        assert (
+            schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]["additionalProperties"] is False
+        )

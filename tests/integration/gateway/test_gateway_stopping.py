@@ -1,0 +1,97 @@
+"""How a gateway ends, and what it says while its broker is away."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+from gateway_process import NDJSON, Running, running, square, stream
+
+from broker import status
+from broker.connection import connect
+from tasks.settings import Settings
+
+DRAIN_SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def gateway(module_url: str) -> Iterator[Running]:
+    """Run a gateway that has four seconds to end."""
+    with running(Settings(broker_url=module_url, drain_seconds=DRAIN_SECONDS)) as started:
+        yield started
+
+
+def send(connection: HTTPConnection, text: str) -> None:
+    connection.send(f"{len(text):x}\r\n{text}\r\n".encode())
+
+
+def opened(gateway: Running) -> tuple[HTTPConnection, HTTPResponse]:
+    """Open a stream, and send and see one task."""
+    connection = gateway.connect()
+    connection.putrequest("POST", "/send")
+    connection.putheader("Content-Type", NDJSON)
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    send(connection, stream(square(1)))
+    answer = connection.getresponse()
+    assert json.loads(answer.readline())["line"] == 1
+    return connection, answer
+
+
+def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
+    gateway: Running, module_url: str, eventually: Callable[..., Any]
+) -> None:
+    """After SIGTERM nobody new gets in; a stream that ends is finished, an endless one is told; exit 0."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    reader = gateway.connect()
+    reader.request("GET", f"/batches/{batch}/results")
+    events = reader.getresponse()
+    finishing, endless = opened(gateway), opened(gateway)
+    gateway.process.send_signal(signal.SIGTERM)
+
+    eventually(lambda: _refuses(gateway))
+    assert b"complete" not in events.read()  # it can be resumed elsewhere, so it ends at once
+    send(finishing[0], stream(square(2)))
+    assert json.loads(finishing[1].readline())["line"] == 2
+    send(finishing[0], "")
+    assert json.loads(finishing[1].readline())["summary"]["ended"] is None
+    assert gateway.process.poll() is None
+    assert json.loads(endless[1].readline())["summary"] == {
+        "taken": 1, "duplicates": 0, "refused": 0, "ended": "stopping",
+    }  # fmt: skip
+    assert gateway.process.wait(DRAIN_SECONDS + 10) == 0
+    store = connect(module_url)
+    assert status.depth(store, "default").ready == 3
+    store.close()
+    assert gateway.log.read_text() == ""
+    for each in (events, finishing[1], endless[1], reader, finishing[0], endless[0]):
+        each.close()
+
+
+def test_a_broker_that_is_away_is_said_to_be() -> None:
+    """Without a broker a send is 503 with `Retry-After`, so is readiness; the gateway lives on."""
+    with running(Settings(broker_url="redis://127.0.0.1:1")) as alone:
+        answer = alone.send()
+        assert (answer.status, answer.json["error"]["code"]) == (503, "broker_away")
+        assert int(answer.headers["Retry-After"]) >= 1
+        many = alone.ask("POST", "/send", stream(square(1), square(2)), media=NDJSON)
+        assert [line["status"] for line in many.lines[:-1]] == [503, 503]
+        assert many.lines[-1]["summary"]["ended"] == "broker_away"
+        assert alone.ask("POST", "/batches").status == 503
+        assert alone.ask("GET", "/health/live").json == {"status": "live"}
+        ready = alone.ask("GET", "/health/ready")
+        assert (ready.status, ready.json) == (503, {"status": "broker_away"})
+        assert alone.stop() == 0
+
+
+def _refuses(gateway: Running) -> bool:
+    connection = gateway.connect()
+    try:
+        connection.connect()
+    except ConnectionRefusedError:
+        return True
+    finally:
+        connection.close()
+    return False

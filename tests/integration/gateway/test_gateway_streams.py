@@ -1,0 +1,120 @@
+"""Sending many over HTTP: both directions at once, under backpressure, with an outcome for each line."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from gateway_process import NDJSON, Running, square, stream
+
+from broker import limits, status
+from broker.connection import Store
+
+
+def chunk(text: str) -> bytes:
+    return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
+
+
+def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
+    gateway: Running, broker: Store, queue: str
+) -> None:
+    """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
+    limits.change(broker, queue, bound=3)
+    connection = gateway.connect()
+    connection.putrequest("POST", "/send")
+    connection.putheader("Content-Type", NDJSON)
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+    connection.send(chunk(stream(*(square(n, queue=queue) for n in range(5)))))
+    answer = connection.getresponse()
+    assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
+    assert status.depth(broker, queue).ready == 3
+    limits.change(broker, queue, bound=10)
+    assert [json.loads(answer.readline())["line"] for _ in range(2)] == [4, 5]
+    connection.send(chunk(stream(square(6, queue=queue))))
+    assert json.loads(answer.readline())["line"] == 6
+    connection.send(chunk(""))
+    summary = json.loads(answer.readline())["summary"]
+    assert summary == {"taken": 6, "duplicates": 0, "refused": 0, "ended": None}
+    connection.close()
+
+
+def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
+    """A line that does not fit keeps back none beside it; the outcome names the line, why, and the field."""
+    body = stream(
+        square(1, queue=queue, once="one"),
+        square(1, queue=queue, once="one"),
+        "",
+        {"kind": "squares.square", "task": {"n": "x"}},
+        {"kind": "no.such", "task": {}},
+        "{",
+        square(2, queue="nowhere"),
+        square(3, queue=queue, filler="x" * 30_000),
+        square(4, queue=queue),
+    )
+    *outcomes, last = gateway.ask("POST", "/send", body, media=NDJSON).lines
+    seen = {each["line"]: each.get("error", {}).get("code") or each["duplicate"] for each in outcomes}
+    assert seen == {
+        1: False,
+        2: True,
+        4: "bad_contract",
+        5: "unknown_kind",
+        6: "bad_contract",
+        7: "unknown_queue",
+        8: "too_large",
+        9: False,
+    }
+    (misfit,) = [each for each in outcomes if each["line"] == 4]
+    assert misfit["error"]["fields"][0]["field"] == "n"
+    assert last["summary"] == {"taken": 2, "duplicates": 1, "refused": 5, "ended": None}
+
+
+def test_curl_streams_many(gateway: Running, broker: Store, queue: str) -> None:
+    """curl streams a body whose length nobody knows, and prints an outcome for each of its lines."""
+    body = stream(*(square(n, queue=queue, once=f"n{n}") for n in range(900)))
+    done = subprocess.run(
+        ["curl", "-sS", "-T-", "-XPOST", "-H", f"Content-Type: {NDJSON}", f"{gateway.url}/send"],
+        input=body.encode(), capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    *outcomes, last = map(json.loads, done.stdout.splitlines())
+    assert [each["line"] for each in outcomes] == list(range(1, 901))
+    assert last["summary"]["taken"] == status.depth(broker, queue).ready == 900
+
+
+def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:
+    """With `overflow=reject`, or when the wait is over, what found no room says when to come back."""
+    limits.change(broker, queue, bound=1)
+    body = stream(*(square(n, queue=queue) for n in range(3)))
+    for query in ("overflow=reject", "wait_seconds=0.1"):
+        *outcomes, last = gateway.ask("POST", f"/send?{query}", body, media=NDJSON).lines
+        full = [each for each in outcomes if each.get("status") == 429]
+        assert len(full) == last["summary"]["refused"] >= 2
+        assert all(each["error"]["retry_after"] >= 1 for each in full)
+
+
+def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
+    """A stream that announces too long a body is refused at once; a batch takes so many tasks and no more."""
+    assert gateway.ask("POST", "/send", " " * 2_100_000, media=NDJSON).status == 413
+    batch = gateway.ask("POST", "/batches").json["id"]
+    body = stream(*(square(n, queue=queue) for n in range(60)))
+    *outcomes, last = gateway.ask("POST", f"/batches/{batch}/tasks", body, media=NDJSON).lines
+    assert (last["summary"]["taken"], last["summary"]["refused"]) == (50, 10)
+    codes = [each["error"]["code"] for each in outcomes if "error" in each]
+    assert codes == ["batch_too_large"] * 10
+
+
+def test_who_leaves_holds_nothing(
+    gateway: Running, broker: Store, queue: str, eventually: Callable[..., Any]
+) -> None:
+    """Clients that leave in the middle of a stream give their places back: more than there are may follow."""
+    for n in range(40):
+        connection = gateway.connect()
+        connection.putrequest("POST", "/send")
+        connection.putheader("Content-Type", NDJSON)
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        connection.send(chunk(stream(square(n, queue=queue))))
+        assert connection.getresponse().status == 200
+        connection.sock.close()
+        connection.close()
+    eventually(lambda: status.depth(broker, queue).ready == 40)
