@@ -1,5 +1,12 @@
-"""Open connections to the server, with every wait bounded and every failure one kind of error."""
+"""Open connections to the server, with every wait bounded and every failure one kind of error.
 
+What a first connection would import is imported here: a process that another thread forks while this one
+imports a module waits for that module for ever.
+"""
+
+import email.parser  # noqa: F401
+import encodings.idna  # noqa: F401
+import secrets  # noqa: F401
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

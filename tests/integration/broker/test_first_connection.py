@@ -1,0 +1,27 @@
+"""A first connection imports nothing: a child forked meanwhile by another thread would wait for ever."""
+
+import subprocess
+import sys
+
+CONVERSE = """
+import sys
+from broker.connection import connect
+from broker.errors import BrokerAway
+before = set(sys.modules)
+store = connect(sys.argv[1])
+with store.client.pipeline(transaction=False) as pipe:
+    pipe.ping().time()
+    pipe.execute()
+try:
+    connect("redis://localhost:1/0").client.ping()
+except Exception:
+    pass
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_first_connection_imports_nothing(url: str) -> None:
+    """Whatever speaks to the broker first has been imported before a thread can be in the middle of it."""
+    named = url.replace("127.0.0.1", "localhost")
+    done = subprocess.run([sys.executable, "-c", CONVERSE, named], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
