@@ -30,6 +30,9 @@ Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "d
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
+#: How long a process relies on what it knows of the server's clock.
+CLOCK_GOOD_SECONDS = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
@@ -87,6 +90,7 @@ class Hold:
     moves: int = 0
     #: What the last turns said of the server's clock: its time less ours when they were asked (ms).
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
+    clocked_at: float = 0.0
 
     @property
     def queue(self) -> str:
@@ -156,8 +160,10 @@ class Turn:
     credit: int
     free_slots: int
     settlements: list[tuple[str, Held, Settlement]]
-    #: When it was asked, ms by this host's clock.
-    asked_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+    #: When it was asked, ms by this host's clock; None where it waits at the server before it is carried out.
+    asked_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
+    #: The name under which it was asked.
+    consumer: str = ""
 
 
 class Holder:
@@ -255,6 +261,20 @@ class Holder:
                 free = max(0, self.slots - self.count) if room else 0
                 return Turn(hold, room, free, hold.settlements(100))
         return None
+
+    def turn_behind_a_wait(self, active: set[str], until: float) -> Turn | None:
+        """Return a turn that fetches when a wait ends, by `until` at the latest; None where it cannot be.
+
+        It cannot with several queues, where a queue is to be looked at before, and where the server's
+        clock, which only a turn that does not wait can tell, was not read for some seconds.
+        """
+        if len(active) != 1:
+            return None
+        hold = self.holds[next(iter(active))]
+        is_known = hold.registered and not hold.lease_lost and until - hold.clocked_at < CLOCK_GOOD_SECONDS
+        if not is_known or 0.0 < hold.look_at <= until or self.count > self.slots + self.prefetch // 2:
+            return None
+        return Turn(hold, self.room, max(0, self.slots - self.count), [], None, hold.consumer)
 
     def _is_time(self, hold: Hold, room: int, now: float) -> bool:
         wants = room > 0 and self.count <= self.slots + self.prefetch // 2

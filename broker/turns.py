@@ -89,7 +89,9 @@ def note(turn: Turn, reply: Reply) -> None:
     hold = turn.hold
     hold.registered = True
     hold.late += reply.late
-    hold.clocks.append(reply.now_ms - turn.asked_ms)
+    if turn.asked_ms is not None:
+        hold.clocks.append(reply.now_ms - turn.asked_ms)
+        hold.clocked_at = time.monotonic()
     for _token, held, _settlement in turn.settlements:
         if held.on_settled is not None:
             held.on_settled()

@@ -1,0 +1,139 @@
+"""Send a turn along behind a wait: the server fetches at once, and credit is given once."""
+
+import select
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from broker import publishing, status
+from broker.connection import Store
+from broker.holding import Holder
+from broker.intake import Intake
+from broker.keys import QueueKeys
+from broker.messages import compose
+
+LEASE_MS = 60_000
+QUEUE = "behind"
+
+
+class Process:
+    """Play a worker process of one slot: its intake on real connections, its loop turned by hand."""
+
+    def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
+        self.delivered: list[str] = []
+        self.holder = Holder(prefetch=prefetch)
+        self._clients: list[Any] = []
+        channel = SimpleNamespace(
+            store=store,
+            _create_client=lambda **_: self._client(url),
+            connection=SimpleNamespace(cycle=SimpleNamespace(connected=_connected), _deliver=self._deliver),
+            global_keyprefix=store.prefix,
+            socket_timeout=5,
+        )
+        self.intake = Intake(channel, self.holder, lease_ms=LEASE_MS)
+        self.intake.start(QueueKeys(QUEUE, store.prefix))
+
+    def _client(self, url: str) -> Any:
+        self._clients.append(Redis.from_url(url, single_connection_client=True))
+        return self._clients[-1]
+
+    def _deliver(self, message: dict[str, Any], _queue: str) -> None:
+        self.delivered.append(message["properties"]["delivery_tag"])
+
+    def become_idle(self) -> None:
+        """Take a turn that finds nothing, then wait."""
+        self.intake.on_tick()
+        while self.intake._waiting is None:  # a new server does not know the script at first
+            self.read(self.intake.turn_client)
+            self.intake.on_turn()
+            self.intake.on_tick()
+
+    def read(self, client: Any) -> None:
+        """Wait until a connection has something to read."""
+        ready, _, _ = select.select([client.connection._sock], [], [], 10)
+        assert ready
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients:
+            client.close()
+
+
+def _connected(_channel: Any, client: Any, _kind: str) -> Any:
+    client.connection.connect()
+    return client.connection
+
+
+@pytest.fixture
+def process(url: str, store: Store) -> Iterator[Process]:
+    """Start an idle process with room for three messages."""
+    started = Process(url, store, prefetch=2)
+    started.become_idle()
+    yield started
+    started.close()
+
+
+def send(store: Store, count: int = 1) -> None:
+    """Publish some messages."""
+    messages = [compose("test.kind", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(count)]
+    publishing.publish(store, messages)
+
+
+def test_an_idle_process_holds_a_message_before_it_hears_of_it(
+    store: Store, process: Process, eventually: Callable[..., object]
+) -> None:
+    """Publishing to an idle process is enough for the server to hand the message over, under its lease."""
+    send(store)
+    eventually(lambda: status.depth(store, QUEUE).held == 1)
+    assert not process.delivered
+    process.read(process.intake.wait_client)
+    process.intake.on_wait()
+    assert len(process.delivered) == 1
+    assert process.holder.count == 1
+
+
+def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Process) -> None:
+    """What the waiting turn may fetch is not fetched a second time by the turn that settles meanwhile."""
+    send(store)
+    process.read(process.intake.wait_client)
+    process.intake.on_wait()
+    process.intake.on_tick()  # it waits again, with a turn behind
+    process.holder.settle(process.delivered[0])
+    process.holder.holds[QUEUE].hungry = True  # as news makes it
+    process.intake.on_tick()
+    turn = process.intake._turn
+    assert turn is not None
+    assert (turn.credit, len(turn.settlements)) == (0, 1)
+    process.read(process.intake.turn_client)
+    process.intake.on_turn()
+    assert status.depth(store, QUEUE).counters["settled"] == 1
+
+
+def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
+    store: Store, process: Process, eventually: Callable[..., object]
+) -> None:
+    """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
+    send(store, 2)
+    eventually(lambda: status.depth(store, QUEUE).held == 2)
+    process.holder.draining = True
+    process.intake.finish()
+    depth = status.depth(store, QUEUE)
+    assert (depth.ready, depth.held, process.delivered) == (2, 0, [])
+    send(store)
+    assert status.depth(store, QUEUE).ready == 3
+
+
+def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: Process) -> None:
+    """A turn that waited is not lost to SCRIPT FLUSH: the message is fetched by the next."""
+    store.client.script_flush()
+    send(store)
+    process.read(process.intake.wait_client)
+    process.intake.on_wait()
+    assert not process.delivered
+    process.intake.on_tick()
+    process.read(process.intake.turn_client)
+    process.intake.on_turn()
+    assert len(process.delivered) == 1
