@@ -65,6 +65,7 @@ COMMANDS = {
     "files": ("producer.cli.files:app", "Run an operation over files, and wait for the results"),
     "email": ("producer.cli.email:app", "Send a mail, or one to each row of a CSV"),
     "status": ("monitor.cli.status:app", "Show the pools and the queues"),
+    "top": ("monitor.cli.top:app", "Watch the pools and the queues"),
     "queue": ("monitor.cli.queue:app", "Show, set, pause and resume a queue"),
     "drain": ("monitor.cli.drain:app", "Stop a pool on all hosts, and report until nothing of it runs"),
     "resume": ("monitor.cli.drain:resuming", "Let a drained pool go on"),
@@ -78,6 +79,7 @@ COMMANDS = {
     "scheduler": ("producer.cli.scheduler:app", "Send periodic tasks"),
     "schedules": ("monitor.cli.schedules:app", "List periodic tasks"),
     "flower": ("monitor.cli.flower:app", "Run Flower"),
+    "metrics": ("monitor.cli.metrics:app", "Write the metrics for Prometheus, once"),
     "gateway": ("producer.cli.gateway:app", "Serve sending, batches and results over HTTP"),
 }
 

@@ -1,0 +1,25 @@
+"""Offer `millpond metrics`: what Prometheus gets from Flower, once, as text."""
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond metrics > /var/lib/node_exporter/millpond.prom")
+def metrics() -> None:
+    """Write the metrics of queues, pools and tasks as Prometheus reads them, where Flower does not run."""
+    from broker.errors import BrokerError
+    from monitor.cli.opening import opened
+    from monitor.overview import read
+    from tasks.errors import SettingsError
+    from tasks.settings import settings
+
+    try:
+        from monitor.metrics import exposition
+    except ImportError:
+        raise SettingsError("metrics need the extra flower: pip install 'millpond[flower]'") from None
+    with opened() as store:
+        try:
+            print(exposition(read(store, settings().table)).decode(), end="")
+        except BrokerError as error:
+            print(exposition(error).decode(), end="")

@@ -1,0 +1,67 @@
+"""Offer `millpond top`: pools and queues as they are now, in the terminal, until Ctrl-C."""
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond top --every 5")
+def top(
+    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="Look again after so long.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+) -> None:
+    """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
+
+    Rates, use and times (the 95th percentiles of waiting and running) are of the last minute.
+    """
+    import time
+    from contextlib import suppress
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from monitor.cli.opening import opened
+    from tasks.settings import settings
+
+    console = Console(highlight=False)
+    table = settings().table
+    with opened() as store:
+        if once:
+            console.print(screen(store, table))
+            return
+        with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:
+            while True:
+                live.update(_unless_away(store, table), refresh=True)
+                time.sleep(every)
+
+
+def screen(store: Any, table: Any) -> Any:
+    """Return what is shown: the time, the pools, the queues, the latest changes."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from broker import audit
+    from monitor.overview import read
+    from monitor.tables import pools_table, queues_table
+    from monitor.wording import moment
+
+    seen = read(store, table)
+    changes = [
+        Text(f"{moment(change.at_ms)}  {change.who}: {change.what}", style="dim")
+        for change in audit.recent(store, limit=5)
+    ]
+    head = Text(f"millpond top  {moment(seen.now_ms)}  Ctrl-C ends", style="bold")
+    return Group(head, "", pools_table(seen.pools), "", queues_table(seen.queues), "", *changes)
+
+
+def _unless_away(store: Any, table: Any) -> Any:
+    from rich.text import Text
+
+    from tasks.errors import BrokerAway
+
+    try:
+        return screen(store, table)
+    except BrokerAway as away:
+        return Text(f"{away} Looking again …", style="red")

@@ -1,0 +1,117 @@
+"""Run Flower for a broker, and be a browser without a screen: cookies, the token of forms, redirects."""
+
+import re
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from broker import limits, turns
+from broker.connection import Store
+from broker.holding import Holder, Turn
+from broker.keys import QueueKeys
+from broker.messages import compose
+from broker.publishing import publish
+from broker.status import now_ms
+from tasks.settings import Settings, environment
+
+COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower", "--port", "0"]
+LOGIN = "ann:secret"
+PREFIX = "pages:"
+
+
+@dataclass
+class Answer:
+    """Hold what Flower answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+@dataclass
+class Visitor:
+    """Speak to Flower as a browser does."""
+
+    url: str
+    login: str | None = LOGIN
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Load a page."""
+        return self._ask("GET", path, None, headers)
+
+    def post(self, path: str, form: list[tuple[str, str]], *, token: bool = True, **headers: str) -> Answer:
+        """Send a form, with the token that the pages give out unless told, and follow where it leads."""
+        if token:
+            self.get("/queues")
+            form = [*form, ("_xsrf", self.cookies["_xsrf"])]
+        answer = self._ask("POST", path, urlencode(form), headers)
+        return self.get(answer.headers["Location"]) if answer.status == 303 else answer
+
+    def _ask(self, method: str, path: str, body: str | None, more: Mapping[str, str]) -> Answer:
+        headers = {name.replace("_", "-"): value for name, value in more.items()}
+        if self.login:
+            headers["Authorization"] = f"Basic {b64encode(self.login.encode()).decode()}"
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            for cookie in answer.headers.get_all("Set-Cookie") or ():
+                name, _, rest = cookie.partition("=")
+                self.cookies[name] = rest.partition(";")[0]
+            return Answer(answer.status, dict(answer.headers), answer.read().decode())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def flower(broker_url: str, **more: Any) -> Iterator[str]:
+    """Run `millpond flower` on a free port and yield its URL."""
+    chosen = Settings(broker_url=broker_url, key_prefix=PREFIX, **more)
+    running = subprocess.Popen(
+        COMMAND,
+        env={**environment(chosen), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert running.stdout is not None
+        found = re.search(r"http://\S+:\d+", running.stdout.readline())
+        assert found, "Flower did not say where it is"
+        yield found[0]
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def send(store: Store, queue: str, count: int, *, kind: str = "squares.square") -> None:
+    """Put messages on a queue."""
+    limits.declare(store, queue, {}, authoritative=False)
+    messages = [compose(kind, {"n": n}, queue=queue, sent_at_ms=now_ms(store)) for n in range(count)]
+    publish(store, messages, policy="exempt")
+
+
+def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]) -> str:
+    """Send a task, fetch it and let it die as a worker would; return the task's id."""
+    limits.declare(store, queue, {}, authoritative=False)
+    message = compose(kind, kwargs, queue=queue, sent_at_ms=now_ms(store))
+    publish(store, [message], policy="exempt")
+    holder = Holder()
+    hold = holder.hold(QueueKeys(queue, store.prefix))
+    reply = turns.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
+    [fetched] = reply.messages
+    hold.take(fetched.token, id=message.id, batch=None)
+    hold.settle(fetched.token, turns.buried(reason, error, traceback=f"Traceback\n  {error}"))
+    turns.settle_pending(store, holder, lease_ms=10_000)
+    return message.id

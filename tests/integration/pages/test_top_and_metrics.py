@@ -1,0 +1,46 @@
+"""What the pages show, in the terminal: `millpond top` and `millpond metrics`."""
+
+from collections.abc import Iterator
+
+import pytest
+from flowers import PREFIX, send
+
+import millpond
+from broker import audit
+from broker.connection import Store
+from tasks.settings import settings
+
+
+@pytest.fixture(autouse=True)
+def configured(monkeypatch: pytest.MonkeyPatch, pages_url: str) -> Iterator[None]:
+    """Point the commands at the database of the tests."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", pages_url)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", PREFIX)
+    monkeypatch.setenv("COLUMNS", "140")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_top_shows_queues_pools_and_who_changed_what(
+    watched: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One look has every queue with what waits, every pool, and the latest change."""
+    send(watched, "on-top", 12)
+    audit.note(watched, "ann", "looked at the top")
+    assert millpond.main(["top", "--once"]) == 0
+    shown = capsys.readouterr().out
+    [line] = [line for line in shown.splitlines() if line.startswith("on-top")]
+    assert "12" in line.split()
+    assert "no worker" in line
+    assert "ann: looked at the top" in shown
+    assert "email" in shown
+
+
+def test_the_command_writes_the_metrics_that_flower_serves(
+    watched: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`millpond metrics` has the queue's depth, by the name and label that Prometheus gets."""
+    send(watched, "counted", 4)
+    assert millpond.main(["metrics"]) == 0
+    assert 'millpond_queue_ready{queue="counted"} 4.0' in capsys.readouterr().out
