@@ -194,6 +194,7 @@ class Holder:
         self._names = itertools.count()
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
+        self._finished: dict[str, None] = {}
         self.on_lost: Callable[[Hold], None] | None = None
 
     # The consuming side
@@ -310,8 +311,21 @@ class Holder:
         """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""
         self._outcomes[tag] = settlement
 
+    def finish(self, tag: str) -> None:
+        """Say that a delivery has ended and the event loop is about to settle it, as it was noted.
+
+        From any thread. Should the loop end before, or lose its connection, this is what is left to settle.
+        """
+        self._finished[tag] = None
+
+    def settle_finished(self) -> None:
+        """Settle what the event loop was about to."""
+        for tag in tuple(self._finished):
+            self.settle(tag)
+
     def settle(self, tag: str, settlement: Settlement = DONE) -> bool:
         """Settle a delivery, as it was noted or as given; False when it is not held here."""
+        self._finished.pop(tag, None)
         settlement = self._outcomes.pop(tag, settlement)
         hold, token = self._find(tag)
         return hold is not None and hold.settle(token, settlement)

@@ -60,6 +60,7 @@ class Intake:
         # A turn of a lost connection is answered no more; what it was to settle is settled on this one.
         if holder.intake is not None:
             holder.intake.abandon()
+        holder.settle_finished()
         holder.intake = self
 
     def start(self, keys: QueueKeys) -> None:

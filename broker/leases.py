@@ -74,6 +74,7 @@ def leave(store: Store, holder: Holder) -> int:
 
     Return how many went back.
     """
+    holder.settle_finished()
     settle_pending(store, holder, lease_ms=LEAVING_MS)
     returned = 0
     for hold in holder.holds.values():

@@ -6,6 +6,7 @@ from broker.holding import Holder, Turn
 from broker.keys import QueueKeys
 from broker.leases import leave
 from broker.messages import compose
+from broker.turns import buried
 
 LEASE_MS = 60_000
 
@@ -29,3 +30,16 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     assert leave(store, holder) == 2
     depth = status.depth(store, "left")
     assert (depth.ready, depth.held, depth.counters["settled"]) == (2, 0, 1)
+
+
+def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store) -> None:
+    """A task that has ended counts, with what it returned, although the loop never came to settle it."""
+    holder = held(store, 3)
+    hold = holder.holds["left"]
+    tag = hold.tag(next(iter(hold.held)))
+    holder.note(tag, buried("FinalError", "it failed"))
+    holder.finish(tag)
+    assert leave(store, holder) == 2
+    depth = status.depth(store, "left")
+    assert (depth.ready, depth.held, depth.dead) == (2, 0, 1)
+    assert not holder.settle(tag), "the loop settles it, late"

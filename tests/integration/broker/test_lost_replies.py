@@ -100,3 +100,17 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     turns.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = status.depth(store, "lost")
     assert (depth.ready, depth.held, depth.counters["settled"]) == (0, 0, 1)
+
+
+def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_lost(store: Store) -> None:
+    """The loop forgets its callbacks with a lost connection; a task that had ended is settled."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("lost", store.prefix))
+    send(store, 1)
+    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    start(store, holder)
+    holder.finish(hold.tag(next(iter(hold.held))))
+    start(store, holder)
+    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = status.depth(store, "lost")
+    assert (depth.held, depth.counters["settled"]) == (0, 1)
