@@ -1,10 +1,7 @@
 """The scripts against a plain model, step by step, on a real server whose clock the test moves."""
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +15,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from moved_clock import CLOCK
 from plain_queue import STEPS, Batch, New, PlainQueue, Settled
 from seen_queue import Seen, look, text
 
-import broker.scripts
 from broker import batches, dead, following, limits, publishing, purging, turns
 from broker.connection import Store
 from broker.errors import BrokerError
@@ -30,7 +27,7 @@ from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
 from broker.messages import Outgoing, compose
 from broker.scripts import script
 
-QUEUE, CLOCK, LEASE_MS = "mill", "model-clock", 15_000
+QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]
 TICKETS = ["1.a", "2.b", "9.c"]
 LIMITS: dict[str, list[Any]] = {
@@ -44,21 +41,6 @@ LIMITS: dict[str, list[Any]] = {
     "dead_bound": [None, 2],
     "message_bytes": [None, 1_500],
 }
-
-
-@pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the scripts read the time from a key of the test; production's scripts are untouched."""
-    now = re.compile(r"local function now_ms\(\).*?\nend\n", re.DOTALL)
-    ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
-    for source in Path(broker.scripts.__file__).parent.glob("*.lua"):
-        patched, found = now.subn(ours, source.read_text())
-        assert found == (source.name == "_common.lua")
-        (tmp_path / source.name).write_text(patched)
-    monkeypatch.setattr(broker.scripts, "files", lambda _package: tmp_path)
-    script.cache_clear()
-    yield
-    script.cache_clear()
 
 
 class Mill(RuleBasedStateMachine):

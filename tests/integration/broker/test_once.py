@@ -1,0 +1,143 @@
+"""A task sent once: its name is taken for as long as the task lives, and never for longer by accident."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from by_hand import Hand
+
+from broker import cancelling, dead, limits, purging
+from broker.errors import BrokerError
+from broker.holding import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
+from broker.turns import buried
+from producer.client import Client
+from tasks.errors import QueueFull
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+NAME = "order-42"
+BURIED = buried("FinalError", "it failed")
+
+
+@pytest.fixture
+def client(url: str, prefix: str) -> Iterator[Client]:
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def hand(client: Client) -> Hand:
+    return Hand(client.store, "default")
+
+
+def send(client: Client) -> str | None:
+    """Send under the name; return whose duplicate it was."""
+    return client.send(Square(n=1), once=NAME).duplicate_of
+
+
+def end(settlement: Settlement) -> Callable[[Client, Hand], None]:
+    def settle(client: Client, hand: Hand) -> None:
+        hand.take()
+        hand.end(settlement)
+
+    return settle
+
+
+def shed(client: Client, hand: Hand) -> None:
+    limits.change(client.store, "default", bound=1)
+    client.send(Square(n=2), overflow="shed")
+    limits.change(client.store, "default", bound=None)
+
+
+def deliver_too_often(client: Client, hand: Hand) -> None:
+    for _ in range(5):
+        hand.take()
+        hand.end(HANDED_AGAIN)
+
+
+def purge(client: Client, hand: Hand) -> None:
+    purging.purge(client.store, "default")
+
+
+def cancel(client: Client, hand: Hand) -> None:
+    cancelling.cancel_task(client.store, "first")
+
+
+ENDS = {
+    "succeeded": end(DONE),
+    "failed": end(BURIED),
+    "cancelled": end(CANCELLED),
+    "expired": end(Settlement("drop", state="expired")),
+    "shed": shed,
+    "delivered too often": deliver_too_often,
+    "purged": purge,
+    "cancelled while it waits": cancel,
+}
+
+
+@pytest.mark.parametrize("how", list(ENDS))
+def test_a_name_is_free_once_its_task_has_ended(client: Client, hand: Hand, how: str) -> None:
+    """However a task ends, the next of its name is taken; before, it is a duplicate that names the first."""
+    client.send(Square(n=1), once=NAME, id="first")
+    assert send(client) == "first"
+    ENDS[how](client, hand)
+    assert send(client) is None
+
+
+@pytest.mark.parametrize("how", ["succeeded", "failed", "purged"])
+def test_a_name_that_was_taken_for_a_time_stays(client: Client, hand: Hand, how: str) -> None:
+    """With `for_` the name is taken for that long, whatever became of the task."""
+    client.send(Square(n=1), once=NAME, for_=timedelta(hours=1), id="first")
+    ENDS[how](client, hand)
+    assert send(client) == "first"
+
+
+def test_a_name_lasts_through_redelivery_and_retries(client: Client, hand: Hand) -> None:
+    """A killed worker, a delivery given back and a retry change nothing: it is the same task."""
+    client.send(Square(n=1), once=NAME, id="first")
+    hand.take()
+    hand.lose_lease()
+    other = Hand(client.store, "default")
+    other.take()
+    assert send(client) == "first"
+    other.end(GIVEN_BACK)
+    other.take()
+    other.end(Settlement("delay", due_ms=0))
+    assert send(client) == "first"
+    other.take()
+    other.end(DONE)
+    assert send(client) is None
+
+
+def test_a_late_settlement_frees_no_name(client: Client, hand: Hand) -> None:
+    """A worker that lost its lease cannot end the claim of a task that another worker runs."""
+    client.send(Square(n=1), once=NAME, id="first")
+    hand.take()
+    hand.lose_lease()
+    Hand(client.store, "default").take()
+    hand.end(DONE)
+    assert send(client) == "first"
+
+
+def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client: Client, hand: Hand) -> None:
+    """A requeue takes the name back; while a second task goes by it, the dead letter stays where it is."""
+    client.send(Square(n=1), once=NAME, id="first")
+    end(BURIED)(client, hand)
+    [letter] = dead.letters(client.store, "default")
+    client.send(Square(n=1), once=NAME, id="second")
+    with pytest.raises(BrokerError, match="task second has now"):
+        dead.requeue(client.store, "default", letter.id)
+    end(DONE)(client, hand)
+    assert dead.requeue(client.store, "default", letter.id)
+    assert send(client) == "first"
+
+
+def test_a_duplicate_is_known_before_the_queue_is_full(client: Client) -> None:
+    """The name is looked at before the bound, and what is refused takes no name."""
+    limits.change(client.store, "default", bound=1)
+    client.send(Square(n=1), once=NAME, id="first")
+    assert send(client) == "first"
+    with pytest.raises(QueueFull):
+        client.send(Square(n=2), once="order-43", overflow="reject")
+    limits.change(client.store, "default", bound=2)
+    assert client.send(Square(n=2), once="order-43").duplicate_of is None

@@ -1,0 +1,151 @@
+"""A producer that runs what its full queue has no room for: counted, named and buried as in the pool."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker import dead, limits, status, turns
+from broker.connection import Store
+from broker.holding import Holder, Turn
+from broker.keys import QueueKeys
+from producer.client import Client
+from producer.outcomes import RanHere
+from tasks.bodies import body
+from tasks.context import Context
+from tasks.contracts import Contract
+from tasks.errors import BodyMissing, FinalError, RetryLater
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+
+Eventually = Callable[..., Any]
+
+
+class Bodyless(Contract, kind="caller.bodyless"):
+    """Have no body."""
+
+
+class Do(Contract, kind="caller.do"):
+    """Do as it says."""
+
+    what: str
+
+
+@body(Do)
+def do(job: Do, context: Context) -> str:
+    if job.what == "fail":
+        raise FinalError("told to fail")
+    if job.what == "later":
+        raise RetryLater("not now", after_seconds=60)
+    if job.what == "interrupt":
+        raise KeyboardInterrupt
+    return context.id
+
+
+@pytest.fixture
+def client(url: str, prefix: str) -> Iterator[Client]:
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
+        limits.change(opened.store, "default", bound=2, overflow="caller_runs")
+        yield opened
+
+
+def fill(client: Client) -> None:
+    client.send_many([Square(n=-1), Square(n=-2)])
+
+
+def counts(store: Store) -> tuple[int, int, int]:
+    depth = status.depth(store, "default")
+    return depth.ready, depth.held, depth.dead
+
+
+def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None:
+    """The pool gets what its queue holds; the rest is run by the caller, in order, and each says which."""
+    outcomes = list(client.send_each(Square(n=n) for n in range(5)))
+    assert [outcome.ran_here for outcome in outcomes] == [
+        None, None, *(RanHere("succeeded", n * n) for n in (2, 3, 4))
+    ]  # fmt: skip
+    assert counts(client.store) == (2, 0, 0)
+    assert status.depth(client.store, "default").counters["high_water"] == 2
+
+
+def test_a_batch_counts_what_its_producer_ran(client: Client) -> None:
+    """What the caller ran is sent and settled in its batch, with its result, and the batch completes."""
+    fill(client)
+    with client.batch() as batch:
+        tally = batch.submit_many([Square(n=7), Do(what="fail"), Do(what="fine")])
+    assert (tally.taken, tally.ran_here) == (3, 3)
+    summary = batch.summary()
+    assert (summary.sent, summary.succeeded, summary.failed, summary.complete) == (3, 2, 1, True)
+    assert next(batch.results()).value == 49
+
+
+def test_a_failure_here_is_a_value_and_a_dead_letter(client: Client) -> None:
+    """A body that fails in the producer fails as in the pool: a dead letter, and no exception of `send`."""
+    fill(client)
+    sent = client.send(Do(what="fail"))
+    assert sent.ran_here == RanHere("failed", error="FinalError: told to fail")
+    [letter] = dead.letters(client.store, "default")
+    assert (letter.task_id, letter.reason) == (sent.id, "FinalError")
+
+
+def test_a_body_that_asks_for_later_is_left_to_the_pool(client: Client) -> None:
+    """`RetryLater` in the producer delays the task, which the pool then runs."""
+    fill(client)
+    assert client.send(Do(what="later")).ran_here == RanHere("delayed", error="RetryLater: not now")
+    assert status.depth(client.store, "default").delayed == 1
+
+
+def test_an_interrupted_run_goes_to_the_pool(client: Client) -> None:
+    """Ctrl-C in a body that the caller runs gives the task to the pool: it was accepted."""
+    fill(client)
+    with pytest.raises(KeyboardInterrupt):
+        client.send(Do(what="interrupt"))
+    assert counts(client.store) == (3, 0, 0)
+
+
+def test_a_name_ends_with_the_run_here(client: Client) -> None:
+    """A task sent once and run by the caller has its name until it has ended."""
+    fill(client)
+    first = client.send(Do(what="fine"), once="order-42")
+    assert client.send(Do(what="fine"), once="order-42").duplicate_of is None
+    later = client.send(Do(what="later"), once="order-42")
+    assert client.send(Do(what="fine"), once="order-42").duplicate_of == later.id != first.id
+
+
+def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
+    """Without its body nothing is taken, and the error says what to do."""
+    fill(client)
+    with pytest.raises(BodyMissing, match=r"'caller.bodyless' cannot run here.*choose another overflow"):
+        client.send(Bodyless())
+    assert counts(client.store) == (2, 0, 0)
+
+
+def test_a_killed_caller_loses_nothing(
+    client: Client, url: str, prefix: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A producer killed while it runs a task leaves it under a lease; when that is over, the pool gets it."""
+    fill(client)
+    code = (
+        "from producer.client import Client; from tasks.settings import Settings\n"
+        "from tasks.squares.contract import Square\n"
+        f"client = Client(settings=Settings(broker_url={url!r}, key_prefix={prefix!r}))\n"
+        "client.send(Square(n=9, hold_seconds=60), overflow='caller_runs')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        eventually(lambda: counts(client.store) == (2, 1, 0), 30)
+        process.kill()
+    keys = QueueKeys("default", client.store.prefix)
+    [caller] = client.store.client.zrange(keys.consumers, 0, -1)
+    client.store.client.zadd(keys.consumers, {caller: 1})  # its lease runs out
+    hold = Holder().hold(keys)
+    for _ in range(2):
+        reply = turns.call(client.store, Turn(hold, 3, 3, []), lease_ms=60_000)
+        if reply.messages:
+            break
+    assert len(reply.messages) == 3
+    ids = {json.loads(each.payload)["headers"]["kwargsrepr"] for each in reply.messages}
+    assert any("9" in shown for shown in ids)

@@ -1,0 +1,64 @@
+"""Press on a bounded queue with each policy and print what came of it: `python -m tests.load`."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from broker import limits
+from broker.connection import connect
+from tests.load.measure import QUEUE, Pressed, commands, pool, press, producers, wait_until_done
+from tests.load.waits import settling
+
+
+def main() -> None:
+    """Run the loads that were asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["block", "reject", "shed", "caller_runs", "idle", "time"])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--bound", type=int, default=1_000)
+    asked = parser.parse_args()
+    for what in asked.what:
+        with tempfile.TemporaryDirectory(prefix="millpond-load-") as folder:
+            if what == "idle":
+                print(_idle(Path(folder), asked.seconds), flush=True)
+            elif what == "time":
+                print(settling(Path(folder)), flush=True)
+            else:
+                print(_line(_pressed(Path(folder), what, asked.seconds, asked.bound)), flush=True)
+
+
+def _pressed(folder: Path, policy: str, seconds: float, bound: int) -> Pressed:
+    with pool(folder, bound=bound) as running:
+        return press(running, folder, policy, count=8, threads=13, seconds=seconds)
+
+
+def _line(p: Pressed) -> str:
+    waits = ", ".join(f"p{at} {p.wait(at):.2f}" for at in (50, 99)) + f", longest {max(p.waits):.2f}"
+    return (
+        f"{p.policy}: {p.accepted} accepted ({p.ran_here} run by callers), {p.refused} refused, "
+        f"{p.shed} shed, {p.lost} lost, {p.twice} twice; high water {p.high_water}; {p.per_second:.0f}/s; "
+        f"{p.producers} producers, fair wait {p.fair_wait:.2f} s, waits {waits} s; "
+        f"{p.commands_per_second:.0f} commands/s"
+    )
+
+
+def _idle(folder: Path, seconds: float) -> str:
+    """Count what a hundred waiting producers ask while the queue stands still."""
+    with pool(folder, bound=10) as running, connect(running.url) as store:
+        limits.pause(store, QUEUE)
+        with producers(running.url, folder, "block", count=4, threads=25, seconds=0.1):
+            line = f"millpond:{{{QUEUE}}}:line"
+            deadline = time.monotonic() + 60
+            while store.client.zcard(line) < 90 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            waiting, before, at = store.client.zcard(line), commands(store), time.monotonic()
+            time.sleep(seconds)
+            asked, took = commands(store) - before, time.monotonic() - at
+            limits.resume(store, QUEUE)
+        wait_until_done(store)
+    return f"idle: {waiting} producers wait for {took:.0f} s: {asked / took:.1f} commands/s of all clients"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Press on a bounded queue with many producers, and find out what became of every task."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from broker import dead, status
+from broker.connection import Store, connect
+from tasks.settings import Settings
+from worker.embedded import Embedded, embedded
+
+ROOT = Path(__file__).parents[2]
+KINDS = ROOT / "tests" / "kinds"
+QUEUE = "default"
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """Tell how a load went. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken."""
+
+    policy: str
+    accepted: int
+    refused: int
+    ran_here: int
+    shed: int
+    lost: int
+    twice: int
+    high_water: int
+    per_second: float
+    commands_per_second: float
+    waits: list[float] = field(repr=False)
+    producers: int
+
+    @property
+    def fair_wait(self) -> float:
+        """Return how long a send waits if all producers take turns at the rate at which they are served."""
+        return self.producers / self.per_second
+
+    def wait(self, percentile: int) -> float:
+        """Return a percentile of the waits."""
+        return quantiles(self.waits, n=100)[percentile - 1] if len(self.waits) > 1 else 0.0
+
+
+@contextmanager
+def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
+    """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
+    (folder / "pace").write_text(str(pace))
+    path = os.pathsep.join([str(KINDS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = path
+    table: Any = {
+        "queues": {QUEUE: {"bound": bound}},
+        "pools": {QUEUE: {"concurrency": slots, "prefetch": slots}},
+    }
+    with embedded(Settings(kinds=("load_kinds",), table=table, drain_seconds=5), pools=[QUEUE]) as running:
+        yield running
+
+
+@contextmanager
+def producers(
+    url: str, folder: Path, policy: str, *, count: int, threads: int, seconds: float
+) -> Iterator[list[Any]]:
+    """Run producer processes; they end by themselves."""
+    words = [sys.executable, "-m", "tests.load.producing", url, str(folder), policy, str(seconds)]
+    started = [subprocess.Popen([*words, str(threads)], cwd=ROOT) for _ in range(count)]
+    try:
+        yield started
+        for process in started:
+            if process.wait(seconds + 60):
+                raise RuntimeError(f"a producer ended with {process.returncode}")
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def press(
+    running: Embedded, folder: Path, policy: str, *, count: int, threads: int, seconds: float
+) -> Pressed:
+    """Let producers press on the queue for so many seconds, wait until all is done, and count."""
+    store = connect(running.url)
+    before = commands(store)
+    with producers(running.url, folder, policy, count=count, threads=threads, seconds=seconds):
+        pass
+    asked = commands(store) - before
+    wait_until_done(store)
+    after, shed = (
+        status.depth(store, QUEUE).counters,
+        {letter.task_id for letter in dead.letters(store, QUEUE)},
+    )
+    store.close()
+    sent, ran = _lines(folder, "sent-*"), [line[0] for line in _lines(folder, "ran-*")]
+    taken = [line for line in sent if line[1] == "taken"]
+    answered = [float(line[2]) for line in sent]
+    took = max(answered) - min(answered)
+    accepted = {line[0] for line in sent if line[1] != "refused"}
+    return Pressed(
+        policy=policy,
+        accepted=len(accepted),
+        refused=sum(line[1] == "refused" for line in sent),
+        ran_here=sum(line[1] == "ran" for line in sent),
+        shed=len(shed),
+        lost=len(accepted - set(ran) - shed),
+        twice=len(ran) - len(set(ran)),
+        high_water=after["high_water"],
+        per_second=len(accepted) / took,
+        commands_per_second=asked / took,
+        waits=[float(line[3]) for line in taken],
+        producers=count * threads,
+    )
+
+
+def commands(store: Store) -> int:
+    """Count what clients have asked of the server, without what scripts called."""
+    stats = store.client.info("commandstats")
+    return sum(
+        stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "blpop") if f"cmdstat_{name}" in stats
+    )
+
+
+def wait_until_done(store: Store, seconds: float = 300) -> None:
+    """Wait until nothing waits and nothing is held."""
+    deadline = time.monotonic() + seconds
+    while (depth := status.depth(store, QUEUE)).ready + depth.held + depth.delayed:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {depth.ready} ready and {depth.held} held")
+        time.sleep(0.05)
+
+
+def _lines(folder: Path, pattern: str) -> list[list[str]]:
+    return [line.split() for path in folder.glob(pattern) for line in path.read_text().splitlines()]

@@ -1,0 +1,49 @@
+"""Be one producer process of a load: `python -m tests.load.producing URL FOLDER POLICY SECONDS THREADS`.
+
+Each thread sends one task after the other. What became of each is noted in `FOLDER/sent-<process>`, a line a
+task: its id, `taken`, `ran` or `refused`, when the answer came and how many seconds it took.
+"""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+from load_kinds import Paced
+
+from producer.client import Client
+from tasks.errors import QueueFull
+from tasks.settings import Settings
+
+
+def main(url: str, folder: str, policy: str, seconds: str, threads: str) -> None:
+    """Send for so many seconds, with so many threads."""
+    until = time.monotonic() + float(seconds)
+    notes = os.open(Path(folder) / f"sent-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with Client(settings=Settings(broker_url=url, kinds=("load_kinds",))) as client:
+
+        def send() -> None:
+            while time.monotonic() < until:
+                os.write(notes, _send(client, folder, policy).encode())
+
+        senders = [threading.Thread(target=send) for _ in range(int(threads))]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+
+
+def _send(client: Client, folder: str, policy: str) -> str:
+    at = time.monotonic()
+    try:
+        sent = client.send(Paced(folder=folder), overflow=policy)
+    except QueueFull as full:
+        time.sleep(min(1.0, max(0.005, full.retry_after_seconds or 0.05)))
+        return f"- refused {time.time():.4f} {time.monotonic() - at:.4f}\n"
+    how = "taken" if sent.ran_here is None else "ran"
+    return f"{sent.id} {how} {time.time():.4f} {time.monotonic() - at:.4f}\n"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,50 @@
+"""Change the speed of a pool tenfold under a bound given as a time, and measure what tasks wait."""
+
+import time
+from pathlib import Path
+from statistics import median
+
+from broker import limits
+from broker.connection import connect
+from tests.load.measure import QUEUE, pool, producers
+
+BOUND_SECONDS = 6.0
+
+
+def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 110, 40)) -> str:
+    """Run fast, ten times slower, and fast again; tell the waits of what was accepted once it had settled."""
+    paces, marks = (0.02, 0.2, 0.02), []
+    with pool(folder, bound=f"{BOUND_SECONDS:g}s") as running, connect(running.url) as store:
+        total = sum(phase_seconds)
+        with producers(running.url, folder, "block", count=4, threads=1, seconds=total):
+            for pace, seconds in zip(paces, phase_seconds, strict=True):
+                (folder / "pace").write_text(str(pace))
+                marks.append((time.time(), time.time() + seconds))
+                time.sleep(seconds)
+                print("bound", limits.read(store, QUEUE).bound, flush=True)
+    waits = sorted(_waits(folder))
+    return "time: " + "; ".join(
+        _phase(waits, 5 / pace, start, end) for pace, (start, end) in zip(paces, marks, strict=True)
+    )
+
+
+def _waits(folder: Path) -> list[tuple[float, float]]:
+    """Return when each task was accepted, and how long it waited to start."""
+    started = dict(line.split() for path in folder.glob("ran-*") for line in path.read_text().splitlines())
+    sent = [line.split() for path in folder.glob("sent-*") for line in path.read_text().splitlines()]
+    return [(float(at), float(started[id]) - float(at)) for id, _, at, _ in sent if id in started]
+
+
+def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
+    """Tell when the last wait outside of 30% of the bound was accepted, and what was waited after it."""
+    here = [(at, wait) for at, wait in waits if start <= at < end]
+    out = [at for at, wait in here if abs(wait - BOUND_SECONDS) > 0.3 * BOUND_SECONDS]
+    settled = max(out, default=start)
+    after = [wait for at, wait in here if at > settled]
+    if not after:
+        return f"{speed:.0f}/s: never settled"
+    share = sum(abs(w - BOUND_SECONDS) <= 0.3 * BOUND_SECONDS for _, w in here) / len(here)
+    return (
+        f"{speed:.0f}/s: settled after {settled - start:.1f} s, then {len(after)} tasks waited "
+        f"{min(after):.1f} to {max(after):.1f} s (median {median(after):.1f}); {share:.0%} of all within 30%"
+    )

@@ -1,0 +1,26 @@
+"""Let a test move the clock that the scripts read."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moved_clock import CLOCK
+
+import broker.scripts
+from broker.scripts import script
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the scripts read the time from a key of the test; production's scripts are untouched."""
+    now = re.compile(r"local function now_ms\(\).*?\nend\n", re.DOTALL)
+    ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
+    for source in Path(broker.scripts.__file__).parent.glob("*.lua"):
+        patched, found = now.subn(ours, source.read_text())
+        assert found == (source.name == "_common.lua")
+        (tmp_path / source.name).write_text(patched)
+    monkeypatch.setattr(broker.scripts, "files", lambda _package: tmp_path)
+    script.cache_clear()
+    yield
+    script.cache_clear()
