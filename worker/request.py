@@ -275,7 +275,6 @@ class PondRequest(ExpiringRequest):
         line = self._scrubbed(f"{type(error).__name__}: {error}").splitlines()[0][:1024]
         return buried(
             type(error).__name__,
-            self.holder.finish(self.tag)
             line,
             traceback=self._scrubbed(str(exc_info.traceback or ""))[-TRACEBACK_LENGTH:],
             retries=self._request_dict.get("retries", 0),
@@ -318,6 +317,7 @@ class PondRequest(ExpiringRequest):
             self.acknowledged = True
             self._message.channel.settle_now(self.tag)
         else:
+            self.holder.finish(self.tag)
             super().acknowledge()
 
     # Showing
