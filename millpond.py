@@ -66,6 +66,7 @@ COMMANDS = {
     "email": ("producer.cli.email:app", "Send a mail, or one to each row of a CSV"),
     "status": ("monitor.cli.status:app", "Show the pools and the queues"),
     "top": ("monitor.cli.top:app", "Watch the pools and the queues"),
+    "why": ("monitor.cli.why:app", "Say why a pool is slow"),
     "queue": ("monitor.cli.queue:app", "Show, set, pause and resume a queue"),
     "drain": ("monitor.cli.drain:app", "Stop a pool on all hosts, and report until nothing of it runs"),
     "resume": ("monitor.cli.drain:resuming", "Let a drained pool go on"),

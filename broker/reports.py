@@ -47,7 +47,8 @@ class Totals:
     """Hold what a pool has done since it was first used, by kind of task.
 
     `ended` counts (state, kind); `slot_seconds` is how long its slots were there, `busy_seconds` how long
-    they ran something; `turns` are its round trips to fetch and settle.
+    they ran something, `cpu_seconds` how long bodies were on a processor; `turns` are its round trips to
+    fetch and settle.
     """
 
     ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Totals:
     service: Mapping[str, Histogram] = field(default_factory=dict)
     busy_seconds: float = 0.0
     slot_seconds: float = 0.0
+    cpu_seconds: float = 0.0
     turns: int = 0
 
     def count(self, *states: str) -> int:
@@ -120,7 +122,7 @@ def _totals(raw: Mapping[bytes, bytes]) -> Totals:
     """Read the fields of the totals.
 
     `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same of `service`, and `busy_us`,
-    `slot_us`, `turns`.
+    `slot_us`, `cpu_us`, `turns`.
     """
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
@@ -138,6 +140,7 @@ def _totals(raw: Mapping[bytes, bytes]) -> Totals:
         service={kind: _histogram(parts) for kind, parts in buckets["service"].items()},
         busy_seconds=found.get("busy_us", 0) / _MICROS,
         slot_seconds=found.get("slot_us", 0) / _MICROS,
+        cpu_seconds=found.get("cpu_us", 0) / _MICROS,
         turns=found.get("turns", 0),
     )
 

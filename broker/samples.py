@@ -73,6 +73,7 @@ def of_pool(running: list[reports.Report], totals: Totals) -> dict[str, Any]:
         "busy": sum(report.busy for report in running),
         "busy_seconds": totals.busy_seconds,
         "slot_seconds": totals.slot_seconds,
+        "cpu_seconds": totals.cpu_seconds,
         "ended": totals.count(),
         "failed": totals.count("failed"),
         "wait": _packed(total(totals.wait.values())),

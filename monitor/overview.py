@@ -65,6 +65,9 @@ class PoolView:
     totals: Totals = field(default_factory=Totals)
     rate: float | None = None
     utilisation: float | None = None
+    #: Of the last minute: seconds of it, and seconds that bodies were on a processor; None: nobody looked.
+    window_seconds: float | None = None
+    cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
 
@@ -143,8 +146,10 @@ def _pool(
     pool = table.pools.get(name)
     names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
     wait, service = total(done.wait.values()), total(done.service.values())
-    utilisation = None
+    utilisation = cpu_seconds = window_seconds = None
     if before is not None:
+        cpu_seconds = done.cpu_seconds - before.values.get("cpu_seconds", 0.0)
+        window_seconds = (now_ms - before.at_ms) / 1000
         slot_seconds = done.slot_seconds - before.values["slot_seconds"]
         busy_seconds = done.busy_seconds - before.values["busy_seconds"]
         utilisation = min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None
@@ -156,6 +161,8 @@ def _pool(
         totals=done,
         rate=_rate({"ended": done.count()}, before, ("ended",), now_ms),
         utilisation=utilisation,
+        window_seconds=window_seconds,
+        cpu_seconds=cpu_seconds,
         wait=wait - samples.unpacked(before.values["wait"]) if before else wait,
         service=service - samples.unpacked(before.values["service"]) if before else service,
     )

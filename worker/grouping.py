@@ -132,6 +132,6 @@ class Piece:
 
 def run_all(tasks: list[Words]) -> list[Any]:
     """Run tasks one after the other in a child, and answer for each."""
-    from worker.request import run
+    from worker.slot import run
 
     return [run(*words) for words in tasks]

@@ -26,6 +26,8 @@ class Meter:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         #: Kind, how it ended, seconds it waited (None: not known), seconds it ran. Appended by any thread.
         self.ended: deque[tuple[str, State, float | None, float]] = deque(maxlen=KEPT)
+        #: Seconds of a processor that each run took, where it lived to tell.
+        self.used: deque[float] = deque(maxlen=KEPT)
         self._clock = clock
         self._looked_at = clock()
         self._running_seconds = 0.0
@@ -44,6 +46,10 @@ class Meter:
             if wait is not None:
                 _add(added, "wait", kind, max(0.0, wait))
             service_seconds += service
+        used = 0.0
+        while self.used:
+            used += self.used.popleft()
+        added["cpu_us"] = int(used * _MICROS)
         now, running = self._clock(), sum(self._clock() - start for start in _starts())
         slot_seconds = max(0.0, now - self._looked_at) * slots
         busy_seconds = service_seconds + running - self._running_seconds

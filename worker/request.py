@@ -11,9 +11,8 @@ import time
 from functools import cached_property
 from typing import Any
 
-from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
-from celery.app import trace
 from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
@@ -27,61 +26,19 @@ from worker.expiring import ExpiringRequest
 from worker.grouping import Grouper, Piece, Words
 from worker.meter import Meter, State
 from worker.retrying import RetryAsSettlement
-from worker.spans import running, settling
+from worker.slot import NOT_STARTED, Answer, run
+from worker.spans import settling
 
 logger = logging.getLogger(__name__)
 
-#: What a body returned is kept in a batch's results up to this many characters of JSON.
-RESULT_LENGTH = 65_536
-
 #: A traceback in a dead letter is cut to its last this many characters.
 TRACEBACK_LENGTH = 8_192
-
-#: What the traced call answers for a task that was not started: the pool drains, or the message is
-#: another's now.
-NOT_STARTED = "not started"
 
 #: How a task counts whose child was killed because somebody asked for it.
 ENDED = Settlement(state="cancelled", detail=json.dumps({"error": "ended while it ran"}))
 
 _SUCCEEDED = Settlement()
 _GOES_ON = Settlement("settle", state="")
-
-
-def run(name: str, id: str, request: dict[str, Any], body: Any) -> tuple[int, Any, float]:
-    """Run a task in its slot; return (failed, (what to keep, what to show) or ExceptionInfo, seconds).
-
-    Runs in the pool's child or thread. Unlike Celery's, it answers whatever the body raised: a slot is
-    never lost.
-    """
-    tasks, _accept, hostname = trace._localized
-    try:
-        args, kwargs, embed = body
-        request.update(
-            {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False}, **embed or {}
-        )
-        with running(name, id, request, body) as traced:
-            returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
-            if info:
-                traced.fail(returned.exception)
-                return 1, returned, seconds
-        return 0, (_kept(request, returned), shown), seconds
-    except Exception:
-        return 1, ExceptionInfo(), 0.0
-
-
-def _kept(request: dict[str, Any], returned: Any) -> str | None:
-    """Return the JSON of what a body returned, for a task of a batch; nobody asks for the others'."""
-    own = request.get("millpond")
-    if not isinstance(own, dict) or not own.get("batch"):
-        return None
-    text = json.dumps({"value": returned}, separators=(",", ":"))
-    if len(text) > RESULT_LENGTH:
-        raise ValueError(
-            f"the result is {len(text)} characters of JSON and at most {RESULT_LENGTH} are kept: "
-            "store it elsewhere and return where"
-        )
-    return text
 
 
 class PondRequest(ExpiringRequest):
@@ -166,10 +123,10 @@ class PondRequest(ExpiringRequest):
         given_up = self.let_go or holder.starts_nothing or self.has_expired
         return not (given_up or holder.is_lost(tag) or holder.is_cancelled(tag))
 
-    def _run_if_still_wanted(self, *args: Any) -> tuple[int, Any, float]:
+    def _run_if_still_wanted(self, *args: Any) -> Answer:
         """Run in a thread, which may have had to wait for its slot."""
         if not self.may_start():
-            return 0, NOT_STARTED, 0.0
+            return 0, NOT_STARTED, 0.0, 0.0
         return run(*args)
 
     def give_back(self) -> None:
@@ -211,7 +168,8 @@ class PondRequest(ExpiringRequest):
         if not isinstance(answer, tuple):
             self.on_failure(answer)
             return
-        failed, returned, seconds = answer
+        failed, returned, seconds, used = answer
+        self.meter.used.append(used)
         if returned == NOT_STARTED:
             self.give_back()
         elif failed:

@@ -1,0 +1,94 @@
+"""Real pools, brought into each state on purpose, and what `millpond why` says of them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+from one_worker import settings_for, workers
+
+from broker.connection import Store, connect
+from broker.messages import compose
+from broker.publishing import publish
+from tasks.settings import Settings, environment
+
+Eventually = Callable[..., Any]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def send(store: Store, count: int, kind: str, **fields: Any) -> None:
+    publish(store, [compose(kind, fields, queue="default", sent_at_ms=0) for _ in range(count)])
+
+
+def why(settings: Settings) -> dict[str, str]:
+    """Ask the command."""
+    argv = [sys.executable, "-m", "millpond", "why", "default", "--json"]
+    done = subprocess.run(
+        argv, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("expected", "pool", "queue", "count", "kind", "fields"),
+    [
+        ("workers", {}, {}, 1_000, "squares.square", {"n": 2, "hold_seconds": 0.3}),
+        ("limit", {}, {"rate": 5.0}, 1_000, "squares.square", {"n": 2}),
+        ("batching", {}, {"bound": 1_000_000}, 400_000, "squares.square", {"n": 2}),
+        ("processor", {}, {}, 1_000, "broker.act", {"what": "burn", "seconds": 0.2}),
+        ("processor", {"executor": "prefork"}, {}, 1_000, "broker.act", {"what": "burn", "seconds": 0.2}),
+        ("keeps up", {}, {}, 20, "squares.square", {"n": 2, "hold_seconds": 0.01}),
+    ],
+    ids=["workers", "limit", "batching", "processor-threads", "processor-prefork", "keeps-up"],
+)
+def test_a_pool_in_a_state_is_said_to_be_in_it(
+    expected: str,
+    pool: dict[str, Any],
+    queue: dict[str, Any],
+    count: int,
+    kind: str,
+    fields: dict[str, Any],
+    url: str,
+    kinds_path: None,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Brought into a state, the pool is found to be in it within half a minute."""
+    settings, store = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue), connect(url)
+    if kind == "broker.act":
+        fields = {**fields, "file": str(tmp_path / "notes")}
+    with workers(settings, tmp_path):
+        for _ in range(0, count, 1_000):
+            send(store, min(count, 1_000), kind, **fields)
+        said = eventually(
+            lambda: (verdict := why(settings))["state"] == expected and verdict, 60, every_seconds=2
+        )
+    print(said)
+    store.close()
+
+
+def test_a_dependency_that_becomes_slow_is_told_from_too_few_workers(
+    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> None:
+    """First short of workers; then each task waits ten times as long, and the verdict changes."""
+    settings, store = settings_for(url, pool={"concurrency": 4, "prefetch": 4}), connect(url)
+    with workers(settings, tmp_path):
+        send(store, 9_000, "squares.square", n=1, hold_seconds=0.03)
+        eventually(lambda: why(settings)["state"] == "workers", 60, every_seconds=2)
+        until = monotonic() + 15
+        while monotonic() < until:  # what is usual is learnt from samples, one each ten seconds
+            sleep(0.5)
+        store.client.delete("default")
+        send(store, 2_000, "squares.square", n=1, hold_seconds=0.3)
+        said = eventually(
+            lambda: (verdict := why(settings))["state"] == "dependency" and verdict, 150, every_seconds=3
+        )
+    assert "times the" in said["why"]
+    print(said)
+    store.close()

@@ -1,0 +1,92 @@
+"""The verdict on a pool, from figures made up for each state."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.histograms import BOUNDS, NAMES, Histogram, bucket
+from broker.limits import Limits
+from broker.reports import Report
+from broker.samples import Sample
+from broker.status import Depth
+from monitor.overview import PoolView, QueueView
+from monitor.verdict import judge, usual_seconds
+
+
+def took(seconds: float, count: int = 1_000) -> Histogram:
+    """Return a histogram of tasks that all took as long."""
+    counts = [0] * len(NAMES)
+    counts[bucket(seconds)] = count
+    return Histogram(tuple(counts), seconds * count)
+
+
+def queue(ready: int = 0, held: int = 0, *, out_rate: float = 0.0, **limits: object) -> QueueView:
+    depth = Depth("q", ready, 0, held, 0, 1, None, {})
+    return QueueView(depth, Limits(**limits), ("p",), out_rate=out_rate)  # type: ignore[arg-type]
+
+
+def report(executor: str = "threads") -> Report:
+    return Report("p.1@h", "p", "h", 1, executor, 4, 4, 4, 0, False, 60.0, ("q",))
+
+
+BUSY = PoolView(
+    name="p",
+    pool=None,
+    queues=(queue(ready=1_000),),
+    running=(report(),),
+    rate=10.0,
+    utilisation=1.0,
+    window_seconds=60.0,
+    cpu_seconds=3.0,
+    service=took(0.4, 600),
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "usual", "state"),
+    [
+        (replace(BUSY, queues=(queue(),), rate=None, running=(replace(report(), busy=0),)), None, "idle"),
+        (replace(BUSY, queues=(queue(ready=5),)), None, "keeps up"),
+        (replace(BUSY, running=()), None, "no worker"),
+        (replace(BUSY, queues=(queue(ready=1, paused=True),)), None, "paused"),
+        (replace(BUSY, queues=(queue(ready=1_000, out_rate=9.5, rate=10.0),)), None, "limit"),
+        (replace(BUSY, queues=(queue(ready=1_000, held=3, in_flight=3),)), None, "limit"),
+        (replace(BUSY, rate=100.0, service=took(0.0005), utilisation=0.1), None, "batching"),
+        (replace(BUSY, cpu_seconds=58.0), None, "processor"),
+        (replace(BUSY, cpu_seconds=200.0, running=(report("prefork"),)), None, "processor"),
+        (BUSY, 0.1, "dependency"),
+        (BUSY, 0.35, "workers"),
+        (BUSY, None, "workers"),
+        (replace(BUSY, utilisation=0.2), 0.4, "unclear"),
+        (replace(BUSY, rate=0.0, service=Histogram()), None, "unclear"),
+    ],
+)
+def test_each_state_is_told_from_the_others(view: PoolView, usual: float | None, state: str) -> None:
+    """Figures that have one reason get that one, with figures and, but for the good ones, with advice."""
+    verdict = judge(view, usual)
+    assert verdict.state == state, verdict
+    assert verdict.why
+    assert bool(verdict.advice) == (state not in ("idle", "keeps up")) or state == "unclear"
+
+
+def test_threads_that_compute_are_not_taken_for_waiting() -> None:
+    """Four threads share an interpreter, each on it a quarter of its time: the processor is the reason."""
+    view = replace(BUSY, cpu_seconds=55.0, service=took(0.4, 550))
+    assert view.cpu_seconds is not None
+    assert view.cpu_seconds / view.service.seconds < 0.3
+    assert judge(view, 0.1).state == "processor"
+
+
+def test_what_is_usual_is_the_best_of_the_last_hour() -> None:
+    """A stretch with too few tasks does not count; the fastest other one does."""
+
+    def sample(at_ms: int, *seen: Histogram) -> Sample:
+        both = sum(seen, Histogram())
+        packed = dict(zip(NAMES, both.counts, strict=True)) | {"seconds": both.seconds}
+        return Sample(at_ms, {"service": packed})
+
+    fast, slow, few = took(0.1, 100), took(0.5, 100), took(0.001, 3)
+    past = [sample(0), sample(1, slow), sample(2, slow, fast), sample(3, slow, fast, few)]
+    assert usual_seconds(past) == pytest.approx(0.1)
+    assert usual_seconds(past[:1]) is None
+    assert BOUNDS
