@@ -30,7 +30,7 @@ def main() -> None:
 
 def _pressed(folder: Path, policy: str, seconds: float, bound: int) -> Pressed:
     with pool(folder, bound=bound) as running:
-        return press(running, folder, policy, count=8, threads=13, seconds=seconds)
+        return press(running, folder, [policy] * 8, threads=13, seconds=seconds)
 
 
 def _line(p: Pressed) -> str:
@@ -47,7 +47,7 @@ def _idle(folder: Path, seconds: float) -> str:
     """Count what a hundred waiting producers ask while the queue stands still."""
     with pool(folder, bound=10) as running, connect(running.url) as store:
         limits.pause(store, QUEUE)
-        with producers(running.url, folder, "block", count=4, threads=25, seconds=0.1):
+        with producers(running.url, folder, ["block"] * 4, threads=25, seconds=0.1):
             line = f"millpond:{{{QUEUE}}}:line"
             deadline = time.monotonic() + 60
             while store.client.zcard(line) < 90 and time.monotonic() < deadline:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +64,13 @@ def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) 
 
 @contextmanager
 def producers(
-    url: str, folder: Path, policy: str, *, count: int, threads: int, seconds: float
+    url: str, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
 ) -> Iterator[list[Any]]:
-    """Run producer processes; they end by themselves."""
-    words = [sys.executable, "-m", "tests.load.producing", url, str(folder), policy, str(seconds)]
-    started = [subprocess.Popen([*words, str(threads)], cwd=ROOT) for _ in range(count)]
+    """Run a producer process for each policy; they end by themselves."""
+    words = [sys.executable, "-m", "tests.load.producing", url, str(folder)]
+    started = [
+        subprocess.Popen([*words, policy, str(seconds), str(threads)], cwd=ROOT) for policy in policies
+    ]
     try:
         yield started
         for process in started:
@@ -81,12 +83,12 @@ def producers(
 
 
 def press(
-    running: Embedded, folder: Path, policy: str, *, count: int, threads: int, seconds: float
+    running: Embedded, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
 ) -> Pressed:
     """Let producers press on the queue for so many seconds, wait until all is done, and count."""
     store = connect(running.url)
     before = commands(store)
-    with producers(running.url, folder, policy, count=count, threads=threads, seconds=seconds):
+    with producers(running.url, folder, policies, threads=threads, seconds=seconds):
         pass
     asked = commands(store) - before
     wait_until_done(store)
@@ -101,7 +103,7 @@ def press(
     took = max(answered) - min(answered)
     accepted = {line[0] for line in sent if line[1] != "refused"}
     return Pressed(
-        policy=policy,
+        policy=" and ".join(dict.fromkeys(policies)),
         accepted=len(accepted),
         refused=sum(line[1] == "refused" for line in sent),
         ran_here=sum(line[1] == "ran" for line in sent),
@@ -112,7 +114,7 @@ def press(
         per_second=len(accepted) / took,
         commands_per_second=asked / took,
         waits=[float(line[3]) for line in taken],
-        producers=count * threads,
+        producers=len(policies) * threads,
     )
 
 

@@ -16,7 +16,7 @@ def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 110, 40)) 
     paces, marks = (0.02, 0.2, 0.02), []
     with pool(folder, bound=f"{BOUND_SECONDS:g}s") as running, connect(running.url) as store:
         total = sum(phase_seconds)
-        with producers(running.url, folder, "block", count=4, threads=1, seconds=total):
+        with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total):
             for pace, seconds in zip(paces, phase_seconds, strict=True):
                 (folder / "pace").write_text(str(pace))
                 marks.append((time.time(), time.time() + seconds))
