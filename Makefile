@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
+# Two processes, each with servers of its own and whole files, for most of the time is waiting.
+IN_TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-slow test-browser test-containers check coverage chaos bench clean
+.PHONY: help install lock demo test test-slow test-evidence test-browser test-containers check coverage chaos bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -32,16 +34,19 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail; PHOTOS=
 	@$(BIN)/python -m tests.demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run the tests that take minutes: units, real servers, real workers
-	$(PYTEST) -m "not slow and not browser and not containers"
+	$(PYTEST) $(IN_TWO) -m "not slow and not browser and not containers"
 
 test-slow: install ## Run the slow tests: long faults, large inputs
-	$(PYTEST) -m "slow and not containers"
+	$(PYTEST) $(IN_TWO) -m "slow and not evidence and not containers and not browser"
+
+test-evidence: install ## Run the very long tests, for the record; CI does not
+	$(PYTEST) -m "evidence and not containers"
 
 test-browser: install ## Drive Flower in a real browser
 	$(PYTEST) -m "browser and not slow"
 
-test-containers: install ## Build the image and run it (needs a container engine)
-	$(PYTEST) -m containers
+test-containers: install ## Build the image and run it (starts a container engine where root may and none runs)
+	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/containers/engine)} $(PYTEST) -m containers
 
 check: install ## Lint, check types and the arrows between the folders
 	$(BIN)/ruff check .

@@ -1,90 +1,88 @@
-"""Run docker-compose.yml for real: every service healthy, a thumbnail and a mail.
+"""Run docker-compose.yml for real: its demo, its doors, and nothing lost between two runs."""
 
-`MILLPOND_TEST_BASE` names the base image where the default cannot be pulled: see base-image beside this file.
-"""
-
-import os
-import secrets
-import shutil
-import subprocess
-import sysconfig
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import base64
+import json
+import re
+import urllib.request
+from collections.abc import Callable
+from urllib.error import HTTPError
 
 import pytest
-from PIL import Image
+
+from millpond import Client, Settings, Square
+from tests.containers import ledger
+from tests.containers.conftest import SERVICES
+from tests.containers.load import Load
+from tests.containers.stack import Stack, inspect
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
-TOP = Path(__file__).parents[2]
-SERVICES = ("valkey", "worker-email", "worker-files", "worker-default", "flower")
-Run = Callable[..., str]
+CLI = ("run", "--rm", "-T", "cli")
 
 
-def _run(*command: str, **options: object) -> str:
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, **options)  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    return str(done.stdout)
+def test_the_demo_shows_the_whole_thing(stack: Stack, eventually: Callable[..., object]) -> None:
+    """One command more, and a producer has its pictures shrunk and its mails in the sink."""
+    stack.compose("--profile", "demo", "up", "-d", "--no-build", "sink", "producer")
+    producer = stack.container("producer")
+    eventually(lambda: inspect(producer, "{{.State.Status}}") == "exited", 180, every_seconds=0.5)
+    said = stack.compose("--profile", "demo", "logs", "--no-color", "producer")
+    assert inspect(producer, "{{.State.ExitCode}}") == "0", said
+    shrunk = stack.compose("exec", "-T", "worker-files", "sh", "-c", "ls -s /srv/files/demo-thumbnails/*")
+    assert len(shrunk.splitlines()) == 40
+    mails = stack.compose("--profile", "demo", "logs", "--no-color", "sink")
+    assert len(set(re.findall(r"reader-\d+@example.org", mails))) == 200
 
 
-@pytest.fixture(scope="module", name="compose")
-def compose_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Build the image, start everything, and take it down with its volumes; return `compose(arguments…)`."""
-    tools = shutil.which("docker-compose"), shutil.which("docker")
-    if not all(tools) or subprocess.run(["docker", "info"], capture_output=True).returncode:
-        pytest.skip("no container engine runs here")
-    env = tmp_path_factory.mktemp("compose") / "env"
-    values = {
-        "VALKEY_PASSWORD": secrets.token_urlsafe(24),
-        "FLOWER_LOGIN": "ann:secret",
-        "FLOWER_PORT": "0",
-        "VALKEY_IMAGE": "millpond:local",
-        "SMTP_HOST": "sink",
-        "SMTP_PORT": "2525",
-        "SITE_PACKAGES": sysconfig.get_path("purelib"),
-    }
-    env.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    base = os.environ.get("MILLPOND_TEST_BASE")
-    chosen = ["--build-arg", f"BASE={base}"] if base else []
-    build = ("docker", "build", "-q", "--network", "host", *chosen, "-f", "deploy/Dockerfile")
-    _run(*build, "-t", "millpond:local", ".", env={**os.environ, "DOCKER_BUILDKIT": "1"})
-    project = f"millpond-{secrets.token_hex(4)}"
-    files = ("-f", "docker-compose.yml", "-f", "tests/containers/sink.yml")
-
-    def compose(*arguments: str) -> str:
-        return _run("docker-compose", "--env-file", str(env), "-p", project, *files, *arguments)
-
-    try:
-        compose("up", "-d", "--no-build")
-        yield compose
-    finally:
-        compose("down", "-v", "--timeout", "10")
+def test_the_gateway_asks_for_the_token(stack: Stack) -> None:
+    """The gateway takes a task with the token of .env, and none without."""
+    send = f"{stack.gateway_url}/send/squares.square"
+    asked = urllib.request.Request(send, b'{"n": 7}', {"Content-Type": "application/json"})
+    with pytest.raises(HTTPError, match="401"):
+        urllib.request.urlopen(asked, timeout=10)
+    asked.add_header("Authorization", f"Bearer {stack.token}")
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert answer.status == 202
 
 
-def _container(compose: Run, service: str) -> str:
-    return compose("ps", "-q", service).strip()
+def test_flower_asks_who_looks(stack: Stack) -> None:
+    """Flower shows nothing without the login of .env, and its page with it."""
+    with pytest.raises(HTTPError, match="401"):
+        urllib.request.urlopen(f"{stack.flower_url}/workers", timeout=10)
+    assert b"Flower" in flower(stack, "/workers")
 
 
-def _put(compose: Run, source: Path, name: str) -> None:
-    with source.open("rb") as data:
-        target = ("docker", "exec", "-i", _container(compose, "worker-files"), "sh", "-c")
-        subprocess.run([*target, f"cat >/srv/files/{name}"], stdin=data, check=True)
+def test_an_autoscaler_is_told_what_there_is_to_do(stack: Stack) -> None:
+    """What KEDA asks of Flower counts what waits for a pool, by the path that its objects name."""
+    scaling = "/api/millpond/scaling/default"
+    stack.compose(*CLI, "queue", "pause", "default")
+    with Client(stack.broker_url, settings=Settings()) as client:
+        client.send_many(Square(n=n) for n in range(10))
+    told = json.loads(flower(stack, scaling))
+    stack.compose(*CLI, "queue", "resume", "default")
+    assert told["tasks"] in (10, 11)  # the scheduler may have sent its hourly one
+    assert told["oldest_seconds"] > 0
+    with pytest.raises(HTTPError, match="404"):
+        flower(stack, "/api/millpond/scaling/mail")
 
 
-def test_every_service_becomes_healthy(compose: Run, eventually: Callable[..., object]) -> None:
-    """After `up`, every service says that it works."""
-    state = ("docker", "inspect", "-f", "{{.State.Health.Status}}")
+def test_nothing_is_lost_between_down_and_up(stack: Stack, eventually: Callable[..., object]) -> None:
+    """What waits at `docker-compose down` is run after the next `up`, each task once."""
+    stack.compose(*CLI, "queue", "pause", "default")
+    with Load(stack.broker_url, ("default",), rate=200, hold_seconds=0) as load:
+        eventually(lambda: len(load.taken) >= 200, 30)
+    stack.compose("down")
+    stack.up()
+    stack.compose(*CLI, "queue", "resume", "default")
     for service in SERVICES:
-        name = _container(compose, service)
-        eventually(lambda name=name: _run(*state, name).strip() == "healthy", 120, every_seconds=0.5)
+        eventually(lambda service=service: stack.is_healthy(service), 120, every_seconds=0.5)
+    load.finish(eventually)
+    found = ledger.runs(stack.ledger_url, load.taken)
+    assert ledger.lost(load.taken, found) == []
+    assert ledger.repeats(found, []) == (0, [])
 
 
-def test_a_thumbnail_and_a_mail_go_through(compose: Run, tmp_path: Path) -> None:
-    """The command line in a container makes a thumbnail and sends a mail."""
-    Image.effect_noise((1200, 800), 50).convert("RGB").save(tmp_path / "p.jpg")
-    _put(compose, tmp_path / "p.jpg", "p.jpg")
-    run = ("run", "--rm", "-T", "cli")
-    compose(*run, "files", "thumbnail", "/srv/files/p.jpg", "--out", "/srv/files/thumbs")
-    compose("exec", "-T", "worker-files", "test", "-s", "/srv/files/thumbs/p.jpg")
-    mail = ("--from", "me@example.org", "--to", "ann@example.org", "--subject", "Hello", "--text", "Hi Ann")
-    compose(*run, "email", "send", *mail)
-    assert "Hi Ann" in compose("logs", "--no-color", "sink")
+def flower(stack: Stack, path: str) -> bytes:
+    """Return what Flower answers to somebody with the login."""
+    login = base64.b64encode(":".join(stack.login).encode()).decode()
+    asked = urllib.request.Request(stack.flower_url + path, headers={"Authorization": f"Basic {login}"})
+    with urllib.request.urlopen(asked, timeout=20) as page:
+        return bytes(page.read())

@@ -106,3 +106,8 @@ def test_the_image_locks_what_the_developers_have() -> None:
     image = set(pinned.findall((TOP / "requirements-prod.lock").read_text()))
     assert image
     assert image <= set(pinned.findall((TOP / "requirements.lock").read_text()))
+
+
+def test_the_runbook_is_short() -> None:
+    """Who is called at night reads a page or two; that its commands work is tested with containers."""
+    assert len((TOP / "deploy" / "README.md").read_text().splitlines()) <= 100

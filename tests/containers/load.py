@@ -1,0 +1,68 @@
+"""Send tasks at a steady rate from a thread, and write down here what the producer was told of each."""
+
+import secrets
+import threading
+from collections.abc import Callable
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from broker import status
+from millpond import BrokerAway, Client, Settings
+from tests.kinds.host_kinds import Work
+
+#: How long a producer waits for the broker before it writes a task down as unknown.
+TIMEOUT_SECONDS = 5.0
+
+
+class Load:
+    """Send to queues in turn for as long as the block lasts.
+
+    `taken` are the ids that the broker acknowledged, `unknown` those whose answer was lost: they may be on
+    the queue or not.
+    """
+
+    def __init__(self, url: str, queues: tuple[str, ...], *, rate: float, hold_seconds: float) -> None:
+        self.taken: set[str] = set()
+        self.unknown: set[str] = set()
+        self._client = Client(url, settings=Settings(broker_timeout_seconds=TIMEOUT_SECONDS))
+        self._queues, self._rate, self._work = queues, rate, Work(hold_seconds=hold_seconds)
+        self._name, self._stop = secrets.token_hex(4), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def is_done(self) -> bool:
+        """Say whether nothing waits and nothing is held; False while the broker does not answer."""
+        try:
+            depths = [status.depth(self._client.store, queue) for queue in self._queues]
+        except BrokerAway:
+            return False
+        return all(depth.ready + depth.delayed + depth.held == 0 for depth in depths)
+
+    def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
+        """Wait until everything has been run, and check that nothing was buried."""
+        eventually(self.is_done, timeout_seconds, every_seconds=0.2)
+        assert [status.depth(self._client.store, queue).dead for queue in self._queues] == [0] * len(
+            self._queues
+        )
+        self._client.close()
+
+    def _run(self) -> None:
+        begun, number = monotonic(), 0
+        while not self._stop.wait(max(0.0, begun + number / self._rate - monotonic())):
+            task, queue = f"{self._name}-{number}", self._queues[number % len(self._queues)]
+            number += 1
+            try:
+                self._client.send(self._work, queue=queue, id=task)
+                self.taken.add(task)
+            except BrokerAway:
+                self.unknown.add(task)
