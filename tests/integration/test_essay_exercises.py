@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from producer.client import Client
+from producer.message import Message
 from tasks.settings import Settings, environment
 from tasks.squares.contract import Square
 from worker.embedded import Embedded
@@ -85,6 +87,23 @@ def test_cancelled_half_way_nothing_new_starts_and_what_had_started_finishes(
     assert (summary.succeeded, summary.cancelled, summary.failed) == (10, 30, 0)
     assert running <= {result.value for result in batch.results() if result.state == "succeeded"}
     assert len(gates.started()) == 10
+
+
+def test_a_task_whose_time_passes_while_it_waits_is_never_run(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Behind five slots that are busy for longer, fetched or not, tasks that expire end as `expired`."""
+    gates = _Gates(tmp_path, count=WORKERS)
+    with client.batch() as batch:
+        batch.submit_many(gates.tasks())
+        eventually(lambda: len(gates.started()) == WORKERS)
+        batch.submit_many(Message(Square(n=n), expires=timedelta(seconds=0.5)) for n in range(30))
+        over = monotonic() + 0.6
+        eventually(lambda: monotonic() > over)
+        for name in gates.names:
+            gates.open(name)
+    summary = batch.wait(PATIENCE)
+    assert (summary.succeeded, summary.expired, summary.complete) == (WORKERS, 30, True)
 
 
 def test_a_square_that_has_started_is_squared_though_its_batch_is_cancelled(client: Client) -> None:

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from by_hand import Hand
+from own_server import OwnServer, running
 
 from broker import limits, publishing, purging
 from broker.connection import Store
@@ -18,6 +20,7 @@ from producer.client import Client
 from tasks.errors import QueueFull
 from tasks.settings import Settings
 from tasks.squares.contract import Square
+from worker.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 
@@ -163,3 +166,17 @@ def test_waiting_asks_the_server_nothing(client: Client, eventually: Eventually)
 def commands(client: Client) -> int:
     stats = client.store.client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval", "blpop"))
+
+
+def test_a_broker_that_restarts_empty_is_survived(tmp_path: Path, eventually: Eventually) -> None:
+    """The line is lost with the server; who waited in it is back within seconds, and asks again."""
+    with running(OwnServer(embedded_binary(), tmp_path)) as server, Client(server.url) as client:
+        limits.change(client.store, "default", bound=1)
+        client.send(Square(n=-1))
+        done: list[int] = []
+        threads = blocked(client, [1, 2, 3], eventually, done)
+        server.kill()
+        server.start()
+        eventually(lambda: sorted(done) == [1, 2, 3], 20)
+        for thread in threads:
+            thread.join(10)
