@@ -1,4 +1,4 @@
-"""Give a gateway without workers, one for all modules that want no other; each test has a queue of its own."""
+"""Give a gateway without workers, one for all modules that want no other; a test has its own queue."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,6 @@ from broker import limits
 from broker.connection import Store, connect
 from tasks.settings import Gateway, Settings
 from worker.valkey import Server
-
 
 #: A database that no counter reaches.
 DATABASE = 1_990

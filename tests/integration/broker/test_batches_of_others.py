@@ -1,0 +1,171 @@
+"""Batches of other producers: fed by several processes, found and finished after those were killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from by_hand import Hand
+from own_server import OwnServer, running
+
+from broker.connection import Store
+from broker.holding import DONE, Settlement
+from broker.messages import compose
+from millpond import main
+from producer.batch import Batch
+from producer.client import Client
+from tasks.context import Context
+from tasks.errors import BatchClosed
+from tasks.settings import Settings, environment, settings
+from tasks.squares.contract import Square
+from worker.surroundings import Outbox
+from worker.valkey import embedded_binary
+
+Eventually = Callable[..., Any]
+
+FEED = """
+import sys, time
+from millpond import Client, Square
+with Client() as client:
+    batch = client.open_batch(sys.argv[1]) if sys.argv[1:] else client.batch("of one who dies")
+    with batch:
+        batch.submit_many(Square(n=n) for n in range(50))
+        print(batch.id, flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.fixture
+def chosen(store: Store, url: str) -> Settings:
+    """Return settings of the store."""
+    return Settings(broker_url=url, key_prefix=store.prefix)
+
+
+@pytest.fixture
+def client(chosen: Settings) -> Client:
+    """Return a client of the store's server."""
+    return Client(settings=chosen)
+
+
+@pytest.fixture
+def millpond(
+    chosen: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, list[Any]]]]:
+    """Return the command, in this process: it gives its exit code and the lines of its --json."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", chosen.broker_url or "")
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", chosen.key_prefix)
+    settings.cache_clear()
+
+    def run(*words: str) -> tuple[int, list[Any]]:
+        code = main([*words, "--json"])
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    yield run
+    settings.cache_clear()
+
+
+def feeder(chosen: Settings, *words: str) -> tuple["subprocess.Popen[str]", str]:
+    """Start a producer that fills a batch and does not come to close it; return it and the batch's id."""
+    argv = [sys.executable, "-P", "-c", FEED, *words]
+    process = subprocess.Popen(argv, env=environment(chosen), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def test_a_batch_whose_producers_were_killed_is_found_and_closed(
+    chosen: Settings, client: Client, millpond: Callable[..., tuple[int, list[Any]]]
+) -> None:
+    """Two processes feed a batch and are killed: it is listed as open, and closed, with all they sent."""
+    client.batch("closed").close()
+    first, id = feeder(chosen)
+    second, _ = feeder(chosen, id)
+    for process in (first, second):
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    code, [found] = millpond("batches", "--open")
+    assert (code, found["id"], found["description"], found["sent"]) == (0, id, "of one who dies", 100)
+    assert 0 <= client.now_ms() - found["fed_at_ms"] < 60_000
+    code, [line] = millpond("batch", id, "--close")
+    assert (code, line["summary"]["closed_at_ms"] is not None) == (0, True)
+    assert millpond("batches", "--open") == (0, [])
+    with pytest.raises(BatchClosed):
+        client.open_batch(id).submit(Square(n=1))
+
+
+def test_a_batch_is_cancelled_from_the_command_line(
+    client: Client, millpond: Callable[..., tuple[int, list[Any]]]
+) -> None:
+    """An abandoned batch is dropped by its id; a task of it is shown and cancelled by its own."""
+    batch = client.batch("abandoned")
+    sent = [batch.submit(Square(n=n), delay=timedelta(hours=1)) for n in range(3)]
+    code, [shown] = millpond("task", sent[0].id)
+    assert (code, shown["state"], shown["queue"], shown["progress"]) == (0, "delayed", "default", None)
+    code, [line] = millpond("task", sent[0].id, "--cancel")
+    assert (code, line["settled"], line["unheard"]) == (0, 1, [])
+    code, [line] = millpond("task", sent[0].id)
+    assert (code, line["state"]) == (1, "not there")
+    code, [line] = millpond("batch", batch.id, "--cancel")
+    assert (code, line["summary"]["cancelled"], line["summary"]["complete"]) == (0, 3, True)
+
+
+def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
+    """A run that is to come again settles nothing in its batch; the last does."""
+    with client.batch() as batch:
+        sent = batch.submit(Square(n=1))
+    hand = Hand(store, "default")
+    for _ in range(2):
+        hand.take(1)
+        again = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0, id=sent.id, batch=batch.id)
+        hand.end(Settlement("replace", text=again.payload))
+        assert (batch.summary().settled, batch.summary().waiting) == (0, 1)
+    hand.take(1)
+    hand.end(DONE)
+    assert (batch.summary().succeeded, batch.summary().sent, batch.summary().complete) == (1, 1, True)
+
+
+def test_a_body_is_given_nothing_that_closes_its_batch() -> None:
+    """A body knows its batch's id; neither its context nor what it sends by can close, feed or cancel it."""
+    context = Context(batch="b", outbox=Outbox("id", 0))
+    public = {name for name in dir(context) if not name.startswith("_")}
+    assert not [name for name in public if isinstance(getattr(context, name), Batch | Client)]
+    assert context.batch == "b"
+    assert {name for name in dir(context.outbox) if not name.startswith("_")} == {"send_many", "again"}
+    assert context.outbox._message(Square(n=1)).batch is None
+
+
+def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    """A stream of results resumes by itself behind what it gave: none is missing, none comes twice."""
+    lines = ["appendonly yes", "appendfsync always"]
+    with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
+        client = Client(server.url)
+        store = Store(server.client)
+        with client.batch() as batch:
+            batch.submit_many(Square(n=n) for n in range(300))
+        hand, read = Hand(store, "default"), list[int]()
+        hand.take(300)
+        detail = [Settlement(detail=json.dumps({"value": n})) for n in range(300)]
+        tokens = list(hand.hold.held)
+        for token, settlement in zip(tokens[:150], detail, strict=False):
+            hand.hold.settle(token, settlement)
+        while hand.hold.pending:
+            hand.turn()
+        results = batch.results()
+        reader = threading.Thread(target=lambda: read.extend(result.value for result in results))
+        reader.start()
+        eventually(lambda: len(read) == 150)
+        server.kill()
+        server.start()
+        for token, settlement in zip(tokens[150:], detail[150:], strict=True):
+            hand.hold.settle(token, settlement)
+        while hand.hold.pending:
+            hand.turn()
+        reader.join(30)
+        assert read == list(range(300))
