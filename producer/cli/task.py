@@ -108,7 +108,9 @@ def _cancelled(id: str, answer: "Cancellation") -> str:
         return f"{id}: not there, so it has ended or never was"
     if answer.found.state == "dead":
         found = answer.found
-        return f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"
+        return (
+            f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"
+        )
     if answer.settled:
         return f"{id}: cancelled, it had not started"
     return f"{id}: cancelled; what {answer.found.process or 'its worker'} has not started it drops"
