@@ -95,7 +95,8 @@ def _in_words(id: str, place: "Place | None", progress: "Progress | None", now_m
         case "held":
             where = f"held by {place.process}, which runs it or is about to"
         case _:
-            where = f"dead letter {place.letter} of {place.queue}; why: millpond dead show {place.queue} {place.letter}"
+            letter = f"{place.queue} {place.letter}"
+            where = f"a dead letter; why: millpond dead show {letter}"
     said = f"{id} ({place.kind}): {where}"
     if progress is None or place.state != "held":
         return said
