@@ -32,6 +32,12 @@ class Valkey(RedisContainer):
         """Return what Valkey is started with."""
         return ["--save", "", "--protected-mode", "no", "--maxmemory-policy", "noeviction", *args]
 
+    @property
+    def host_url(self) -> str:
+        """Return the URL for this machine, by whichever address it reaches a container."""
+        host, port = self.get_addr("6379/tcp")
+        return f"redis://{host}:{port}/0"
+
 
 class PoolWorker(CeleryWorkerContainer):
     """Be a worker: the pool `default`, started as docker-compose.yml does."""
