@@ -26,13 +26,18 @@ class Options(BaseModel):
     delay_seconds: Seconds | None = Field(None, description="Not before so long from now.")
     at: AwareDatetime | None = Field(None, description="Not before this moment.")
     expires_seconds: Seconds | None = Field(None, description="Not started later than so long from now.")
-    once: Name | None = Field(None, description="Whoever sends under this name again gets a duplicate.")
-    for_seconds: Seconds | None = Field(None, description="How long `once` holds; 24 hours.")
+    deadline_seconds: Seconds | None = Field(
+        None, description="Refused if the queue cannot start it by then; not run if it then did not."
+    )
+    once: Name | None = Field(None, description="Who sends it again while it is not done gets a duplicate.")
+    for_seconds: Seconds | None = Field(None, description="How long `once` holds, whether it is done or not.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.delay_seconds is not None and self.at is not None:
             raise ValueError("give delay_seconds or at, not both")
+        if self.deadline_seconds is not None and self.expires_seconds is not None:
+            raise ValueError("give deadline_seconds or expires_seconds, not both")
         if self.for_seconds is not None and self.once is None:
             raise ValueError("for_seconds is how long the claim of once holds: give both")
         if self.at is not None and not _EARLIEST < self.at < _LATEST:
@@ -49,6 +54,7 @@ class Options(BaseModel):
             delay=_duration(self.delay_seconds),
             at=self.at,
             expires=_duration(self.expires_seconds),
+            deadline=_duration(self.deadline_seconds),
             once=self.once,
             for_=_duration(self.for_seconds),
         )

@@ -16,6 +16,7 @@ from tasks.errors import (
     BatchClosed,
     BrokerAway,
     BrokerError,
+    DeadlineExceeded,
     QueueFull,
     UnknownBatch,
     UnknownKind,
@@ -84,6 +85,9 @@ def explained(error: Exception) -> Refusal:
             return refusal(
                 429, "queue_full", message, queue=error.queue, bound=error.bound, retry_after=after
             )
+        case DeadlineExceeded():
+            after = _bounded(error.wait_seconds)
+            return refusal(429, "deadline_exceeded", message, queue=error.queue, retry_after=after)
         case BatchClosed():
             return refusal(409, "batch_closed", message)
         case UnknownBatch():
@@ -106,7 +110,11 @@ def retry_after(full: QueueFull) -> int:
     """Return the whole seconds after which a queue that is full now is worth another try."""
     if full.retry_after_seconds is None:
         return UNKNOWN_RETRY_SECONDS
-    return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(full.retry_after_seconds)))
+    return _bounded(full.retry_after_seconds)
+
+
+def _bounded(seconds: float) -> int:
+    return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
 def bad_fields(errors: Sequence[Any], *, what: str) -> Refusal:

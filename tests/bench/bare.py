@@ -1,0 +1,29 @@
+"""Serve one bare FastAPI route that checks the same contract and sends nothing: what HTTP alone costs."""
+
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from producer.gateway.views import Accepted
+from tasks.squares.contract import Square
+
+app = FastAPI(openapi_url=None)
+
+
+@app.post("/send/squares.square", status_code=202)
+async def send(job: Square) -> Accepted:
+    """Answer as the gateway does."""
+    return Accepted(id=f"0b8e6c1c-0000-4000-8000-{job.n:012}", queue=job.queue, duplicate=False)
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        app,
+        port=int(sys.argv[1]),
+        http="httptools",
+        loop="asyncio",
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+    )
