@@ -32,6 +32,8 @@ Eventually = Callable[..., T]
 
 #: More databases than a session has tests, so that each has its own; a server allocates one when it is used.
 DATABASES = 2_000
+#: How many times slower than idle the machine may be that runs the tests.
+PATIENCE = 4.0
 _databases = itertools.count(1)
 
 
@@ -181,16 +183,19 @@ def alive() -> Callable[[list[psutil.Process]], list[psutil.Process]]:
 
 @pytest.fixture(scope="session")
 def eventually() -> Eventually[object]:
-    """Return `eventually(predicate, timeout=10)`: look until it is true, fail at the deadline."""
+    """Return `eventually(predicate, timeout=10)`: look until it is true, fail at the deadline.
+
+    The time is that of an idle machine; a busy one gets a multiple of it.
+    """
 
     def look(predicate: Callable[[], T], timeout: float = 10.0, *, every_seconds: float = 0.02) -> T:
-        deadline = monotonic() + timeout
+        deadline = monotonic() + timeout * PATIENCE
         while True:
             seen = predicate()
             if seen:
                 return seen
             if monotonic() > deadline:
-                pytest.fail(f"not true within {timeout} s: {predicate!r} last said {seen!r}")
+                pytest.fail(f"not true within {timeout * PATIENCE} s: {predicate!r} last said {seen!r}")
             sleep(every_seconds)
 
     return look

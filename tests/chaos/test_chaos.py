@@ -25,6 +25,7 @@ def test_a_moment_of_chaos_loses_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.timeout(900)
 def test_minutes_of_chaos_lose_nothing() -> None:
     """A hundred faults over ten thousand tasks, likewise."""

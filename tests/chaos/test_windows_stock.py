@@ -7,7 +7,7 @@ import pytest
 from broker.connection import Store
 from broker.keys import QueueKeys
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.evidence]
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         assert f"millpond batch {batch.id}" in said
         assert batch.closed_at_ms is not None
         command.send_signal(signal.SIGINT)
-        _out, rest = command.communicate(timeout=20)
+        _out, rest = command.communicate(timeout=60)
         assert command.returncode == 130
         assert "Traceback" not in rest
         assert status.depth(client.store, "files").ready == 3

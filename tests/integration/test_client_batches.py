@@ -49,7 +49,7 @@ def test_results_are_read_inside_the_block(client: Client) -> None:
         assert batch.submit_many(Square(n=n) for n in range(20)).taken == 20
         assert sorted(result.value for result in batch.results()) == [n * n for n in range(20)]
         batch.submit(Square(n=100))
-    assert batch.wait(timedelta(seconds=20)).succeeded == 21
+    assert batch.wait(timedelta(seconds=60)).succeeded == 21
 
 
 def test_results_go_on_from_a_position(client: Client) -> None:
@@ -100,7 +100,7 @@ def test_an_error_in_the_block_closes_the_batch(client: Client) -> None:
     with pytest.raises(ZeroDivisionError), batch:  # noqa: PT012
         batch.submit(Square(n=1))
         _ = 1 / 0
-    assert batch.wait(timedelta(seconds=20)).complete
+    assert batch.wait(timedelta(seconds=60)).complete
 
 
 def test_waiting_for_a_time_is_not_an_error(client: Client) -> None:

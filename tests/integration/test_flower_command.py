@@ -48,11 +48,11 @@ def test_it_serves_on_a_free_port_and_ends_when_told(flower: Start) -> None:
     assert _get(page + "healthcheck") == (200, "OK")
     assert "# HELP flower_events_total" in _get(page + "metrics")[1]
     taken = flower("--port", str(urlsplit(page).port))
-    assert taken.wait(20) == 1
+    assert taken.wait(60) == 1
     assert taken.stderr is not None
     assert "Try another --port" in taken.stderr.read()
     running.terminate()
-    assert running.wait(10) == 0
+    assert running.wait(60) == 0
 
 
 def test_with_a_login_nothing_is_shown_without_it(flower: Start) -> None:

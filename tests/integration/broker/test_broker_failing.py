@@ -81,7 +81,7 @@ def test_connections_are_cut(
     send(direct, file, "next")
     began = monotonic()
     eventually(lambda: once(file, "held", "next"))
-    assert monotonic() - began < 8
+    assert monotonic() - began < 20
     eventually(lambda: status.depth(direct, "default").held == 0)
 
 
@@ -95,7 +95,7 @@ def test_the_network_is_away_for_longer_than_a_lease(
     began = monotonic()
     with pytest.raises(BrokerAway, match="cannot be reached"):
         send(connect(network.url, timeout_seconds=1), file, "unsent")
-    assert monotonic() - began < 3
+    assert monotonic() - began < 12
     eventually(lambda: monotonic() - began > LEASE_SECONDS + 2, 30)
     network.heal()
     send(direct, file, "next")
@@ -182,7 +182,7 @@ def test_a_slow_command_is_in_the_way(
     began = monotonic()
     with pytest.raises(BrokerAway):
         send(connect(server.url, timeout_seconds=1), file, "unsent")
-    assert monotonic() - began < 3
+    assert monotonic() - began < 12
     sleeping.join()
     send(direct, file, "next")
     eventually(lambda: once(file, "held", "next"), 30)

@@ -65,7 +65,7 @@ def test_a_worker_under_load_stops_when_its_slots_are_free(
                 eventually(lambda before=before: len(names(file)) > before + 20)
                 asked = time.monotonic()
                 assert worker.stop(40) == 0
-                assert time.monotonic() - asked < 10, worker.log
+                assert time.monotonic() - asked < 20, worker.log
             depth = status.depth(module_store, "default")
             assert (depth.held, depth.ready) == (0, len(wanted) - len(names(file)))
     assert max(Counter(names(file)).values()) == 1
