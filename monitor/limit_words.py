@@ -1,10 +1,14 @@
 """Read limits of a queue as a person writes them into a form."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from monitor.durations import per_second
+from tasks.bounds import read_bound
 from tasks.errors import BadInput
+from tasks.pools import Overflow
+
+OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
 def parsed(written: Mapping[str, str | None]) -> dict[str, Any]:
@@ -22,15 +26,22 @@ def _whole(name: str) -> Callable[[str], int]:
     return read
 
 
+def _bound(text: str) -> int | str:
+    try:
+        return read_bound(text.replace(",", ""))
+    except ValueError as error:
+        raise BadInput(f"bound: {error}") from None
+
+
 def _overflow(text: str) -> str:
-    if text not in ("block", "reject", "shed"):
-        raise BadInput(f"overflow is block, reject or shed, not {text!r}")
+    if text not in OVERFLOWS:
+        raise BadInput(f"overflow is one of {', '.join(OVERFLOWS)}, not {text!r}")
     return text
 
 
 #: The limits that can be set, and how each is read.
 LIMITS: dict[str, Callable[[str], Any]] = {
-    "bound": _whole("bound"),
+    "bound": _bound,
     "overflow": _overflow,
     "rate": per_second,
     "burst": _whole("burst"),

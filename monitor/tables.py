@@ -7,7 +7,6 @@ from rich.table import Table
 from monitor.overview import PoolView, QueueView
 from monitor.rows import POOL_COLUMNS, QUEUE_COLUMNS, pool_row, queue_row
 
-
 #: What the tables need at least; a narrower terminal breaks their lines, which is better than their words.
 WIDTH = 100
 

@@ -5,7 +5,11 @@ from broker.connection import Store
 from monitor import overview, sparkline
 from monitor.overview import Overview
 from monitor.pages.handler import Handler
+from monitor.verdict import Verdict, verdicts
 from tasks.pools import Table
+
+#: Pool -> figure -> its last hour, drawn.
+Lines = dict[str, dict[str, str]]
 
 
 class Pools(Handler):
@@ -13,11 +17,11 @@ class Pools(Handler):
 
     async def get(self) -> None:
         """Render the pools as they are now."""
-        seen, lines = await self.ask(_seen, self.store, self.table)
-        self.show("pools.html", tab="pools", seen=seen, lines=lines)
+        seen, lines, why = await self.ask(_seen, self.store, self.table)
+        self.show("pools.html", tab="pools", seen=seen, lines=lines, why=why)
 
 
-def _seen(store: Store, table: Table) -> tuple[Overview, dict[str, dict[str, str]]]:
+def _seen(store: Store, table: Table) -> tuple[Overview, Lines, dict[str, Verdict]]:
     seen = overview.read(store, table)
     names = [view.name for view in seen.pools]
     histories = samples.history(store, [f"pool:{name}" for name in names])
@@ -28,4 +32,4 @@ def _seen(store: Store, table: Table) -> tuple[Overview, dict[str, dict[str, str
         }
         for name, history in zip(names, histories, strict=True)
     }
-    return seen, lines
+    return seen, lines, {verdict.pool: verdict for verdict in verdicts(store, seen)}

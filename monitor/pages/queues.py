@@ -7,7 +7,7 @@ from tornado.web import HTTPError
 from broker import audit, limits, samples, status
 from broker.connection import Store
 from monitor import overview, sparkline
-from monitor.limit_words import LIMITS, parsed
+from monitor.limit_words import LIMITS, OVERFLOWS, parsed
 from monitor.overview import QueueView
 from monitor.pages.handler import Handler
 from tasks.pools import Table
@@ -31,7 +31,8 @@ class Queue(Handler):
         views, lines = await self.ask(_seen, self.store, self.table)
         view = _named(views, name)
         overrides = await self.ask(limits.overrides, self.store, name)
-        self.show("queue.html", tab="queues", view=view, lines=lines[name], overrides=overrides, names=LIMITS)
+        own = {"overrides": overrides, "names": LIMITS, "overflows": OVERFLOWS}
+        self.show("queue.html", tab="queues", view=view, lines=lines[name], **own)
 
 
 class Change(Handler):

@@ -4,7 +4,7 @@ from typing import Any
 
 from tornado.web import url
 
-from monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling
+from monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling, schedules
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),
@@ -17,6 +17,7 @@ ROUTES = (
     ("/batches", batches.Batches, "batches"),
     ("/batches/([^/]+)", batches.Batch, "batch"),
     ("/batches/([^/]+)/cancel", batches.Cancel, "cancel-batch"),
+    ("/schedules", schedules.Schedules, "schedules"),
     ("/api/millpond/pools", api.Pools, None),
     ("/api/millpond/queues", api.Queues, None),
     ("/api/millpond/queues/([^/]+)", api.Queue, None),
