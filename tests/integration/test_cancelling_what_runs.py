@@ -74,6 +74,7 @@ def test_a_cancelled_batch_ends_what_runs_only_if_asked(
     assert len(list(tmp_path.glob("*.started"))) == 2
 
 
+@pytest.mark.slow
 def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
