@@ -17,6 +17,7 @@ from typing import Any
 from broker.connection import connect, redacted
 from tasks.app import celery_app
 from tasks.errors import MillpondError, SettingsError, StartError
+from tasks.logs import log_to_stderr
 from tasks.loopback import is_loopback
 from tasks.settings import Settings, configured_broker, settings
 
@@ -113,13 +114,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ready-fd", type=int, required=True)
     asked = parser.parse_args(argv)
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
 
     def tell(url: str) -> None:
         os.write(asked.ready_fd, f"{url}\n".encode())
         os.close(asked.ready_fd)
 
     try:
+        log_to_stderr(settings().log_format)
         serve(settings(), port=asked.port, on_ready=tell)
     except MillpondError as error:
         sys.exit(str(error))

@@ -27,6 +27,7 @@ def gateway(
     import logging
 
     from tasks.errors import StartError
+    from tasks.logs import log_to_stderr
     from tasks.settings import settings
 
     try:
@@ -35,7 +36,7 @@ def gateway(
         raise StartError(
             f"the gateway needs {error.name}: install it with pip install 'millpond[gateway]'"
         ) from None
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
+    log_to_stderr(settings().log_format, level=logging.WARNING)
 
     def say(url: str) -> None:
         typer.echo(f"The gateway is at {url}, until Ctrl-C")

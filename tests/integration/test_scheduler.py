@@ -24,6 +24,7 @@ from tasks.health import judge
 from tasks.pulse import pulses
 from tasks.schedule import Periodic
 from tasks.settings import Settings, environment
+from worker.embedded import embedded
 
 Eventually = Callable[..., Any]
 DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
@@ -120,6 +121,19 @@ def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) 
     """Wrong fields are found before anything runs, not at night."""
     with pytest.raises(SettingsError, match=r"schedule 'bad': squares\.square does not"):
         Scheduler(client, {"bad": Periodic(kind="squares.square", fields={"m": 1}, every="1h")})
+
+
+@pytest.mark.slow
+def test_millpond_up_sends_periodic_tasks(kinds_path: None, eventually: Eventually) -> None:
+    """The embedded set-up runs a scheduler beside its pools, and stops it first."""
+    chosen = Settings(
+        schedule={"tick": {"kind": "squares.square", "fields": {"n": 1}, "every": "1s"}}, drain_seconds=5
+    )
+    with embedded(chosen, pools=["default"], scheduler=True) as running:
+        store = connect(running.url)
+        eventually(lambda: status.depth(store, "default").counters.get("settled", 0) >= 2, 30)
+        assert "scheduler" in running.pids
+        store.close()
 
 
 @pytest.mark.slow
