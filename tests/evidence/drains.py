@@ -26,7 +26,7 @@ ENDLESS = "endless"
 
 def run(count: int, folder: Path) -> dict[str, Any]:
     """Drain so often, then let everything finish; return what was measured and counted."""
-    notes, took, cut = folder / "notes", [], 0
+    notes, took = folder / "notes", list[float]()
     with server(folder) as url:
         from broker_kinds import Act
 
@@ -45,7 +45,6 @@ def run(count: int, folder: Path) -> dict[str, Any]:
                     took.append(_drained(worker))
                 left = depth(store, "default")
                 _check(left, n)
-                cut += 1
                 logger.info("drain %d took %.2f s, %d wait", n + 1, took[-1], left.ready)
             _finish(batch.id, client, chosen[0], folder, notes)
             summary = batch.summary()
@@ -71,8 +70,8 @@ def run(count: int, folder: Path) -> dict[str, Any]:
 
 def times_cut(notes: Path, name: str) -> int:
     """Count the runs of a task that began and did not end."""
-    lines = [json.loads(line) for line in notes.read_text().splitlines() if f'"{name}"' in line]
-    whens = Counter(line["when"] for line in lines)
+    lines = (json.loads(line) for line in notes.read_text().splitlines())
+    whens = Counter(line["when"] for line in lines if line["name"] == name)
     return whens["start"] - whens["end"]
 
 
@@ -92,7 +91,7 @@ def _wait_for_load(notes: Path, runs: int) -> None:
     """Wait until the endless task runs, and tasks beside it end."""
     while True:
         text = notes.read_text() if notes.exists() else ""
-        lines = [json.loads(line) for line in text.splitlines()]
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
         endless = [line for line in lines if line["name"] == ENDLESS]
         if len(endless) >= runs and sum(line["at"] > endless[-1]["at"] for line in lines) > 10:
             return
