@@ -1,0 +1,147 @@
+"""An operator at Millpond's pages, in a real browser: sees, pauses, finds, requeues, watches."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from broker import batches
+from broker.connection import connect
+from producer.client import Client
+from worker.embedded import Embedded
+
+Eventually = Callable[..., Any]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+LOGIN = {"username": "ann", "password": "secret"}
+POND = {
+    "pools": ["default"],
+    "flower": True,
+    "settings": {
+        "table": {"pools": {"default": {"concurrency": 1, "prefetch": 0}}},
+        "flower_basic_auth": ("ann:secret",),
+    },
+}
+QUIET = ["--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
+WIDTHS = {"wide": 1280, "narrow": 390}
+
+
+@pytest.fixture(scope="module")
+def chromium(missing: Callable[[str], NoReturn]) -> Iterator[Any]:
+    """Run one browser for the module."""
+    program = shutil.which("chromium") or missing("chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("playwright")
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=program, args=QUIET)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, pond: Embedded) -> Iterator[Callable[..., Any]]:
+    """Open pages of ann's; one on which a script of a text runs, or is stopped, fails the test."""
+    contexts: list[Any] = []
+    faults: list[str] = []
+
+    def opened(*, scheme: str = "light", width: int = 1280) -> Any:
+        size = {"width": width, "height": 800}
+        contexts.append(
+            chromium.new_context(
+                base_url=pond.flower_url, http_credentials=LOGIN, color_scheme=scheme, viewport=size
+            )
+        )
+        page = contexts[-1].new_page()
+        page.set_default_timeout(30_000)
+        page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def test_an_operator_pauses_a_queue_and_brings_back_what_died(
+    open_page: Callable[..., Any], pond: Embedded, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A queue fills before her eyes; she pauses it, finds why one died, requeues it, sees it succeed."""
+    from pond_kinds import Gate
+
+    page = open_page()
+    page.goto("/queues")
+    ready = page.locator('tr[data-queue="default"] td[data-label="Ready"]')
+    ready.get_by_text("0 of").wait_for()
+    with Client(pond.url) as client:
+        client.send(Gate(folder=str(tmp_path), name="first"))
+        eventually((tmp_path / "first.started").exists, 30)
+        client.send_many(Gate(folder=str(tmp_path), name=f"next-{n}") for n in range(3))
+        ready.get_by_text("3 of").wait_for()
+
+        page.get_by_role("button", name="Pause default").click()
+        page.get_by_text("default is paused.").wait_for()
+        (tmp_path / "first.open").touch()
+        eventually((tmp_path / "first.done").exists, 30)
+        page.locator('tr[data-queue="default"] td[data-label="Held"]').get_by_text("0").wait_for()
+        assert not (tmp_path / "next-0.started").exists()
+        for n in range(3):
+            (tmp_path / f"next-{n}.open").touch()
+        page.get_by_role("button", name="Resume default").click()
+        eventually(lambda: all((tmp_path / f"next-{n}.done").exists() for n in range(3)), 60)
+
+        client.send(Gate(folder=str(tmp_path / "not yet"), name="late"))
+    dead = page.locator('tr[data-queue="default"] td[data-label="Dead"]').get_by_role("link", name="1")
+    dead.click()
+    page.get_by_label("Reason or error").fill("No such file")
+    page.get_by_role("button", name="Search").click()
+    page.locator("#dead-live").get_by_role("link").click()
+    page.get_by_text("FileNotFoundError").first.wait_for()
+    (tmp_path / "not yet").mkdir()
+    (tmp_path / "not yet" / "late.open").touch()
+    page.get_by_role("button", name="Requeue").click()
+    page.get_by_role("heading", name="Requeue 1 dead letter?").wait_for()
+    page.get_by_role("button", name="Requeue").click()
+    page.get_by_text("1 dead letters requeued.").wait_for()
+    page.goto("/queues/default")
+    page.locator('[data-counter="settled"]').get_by_text("5", exact=True).wait_for()
+    assert (tmp_path / "not yet" / "late.done").exists()
+    page.goto("/queues")
+    page.get_by_text("requeued 1 dead letters").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", list(WIDTHS))
+def test_the_pages_fit_their_screen(
+    open_page: Callable[..., Any], pond: Embedded, tmp_path: Path, scheme: str, width: str
+) -> None:
+    """Every page is drawn in light and in dark, is no wider than a phone, and runs no text as a script."""
+    store = connect(pond.url)
+    batch = batches.open_batch(store, description="<img src=x onerror=alert(1)> the night run")
+    page = open_page(scheme=scheme, width=WIDTHS[width])
+    for path in ("/pools", "/queues", "/queues/default", "/dead", "/batches", f"/batches/{batch}"):
+        page.goto(path)
+        page.locator("#pond-status").get_by_text("Live").wait_for()
+        assert page.locator("html").get_attribute("data-bs-theme") == scheme
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= WIDTHS[width], f"{path} is {wide} wide"
+        page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-')}.png", full_page=True)
+    store.close()
+
+
+def test_a_page_says_when_flower_cannot_reach_the_broker(
+    open_page: Callable[..., Any],
+) -> None:
+    """The figures stay, and the page says that they are not live, until the broker answers again."""
+    page = open_page()
+    page.goto("/queues")
+    page.route("**/queues", lambda route: route.fulfill(status=503, body="away"))
+    page.get_by_text("The broker is away").wait_for()
+    page.locator('tr[data-queue="default"]').wait_for()
+    page.unroute("**/queues")
+    page.locator("#pond-status").get_by_text("Live").wait_for()
