@@ -23,7 +23,7 @@ from worker.supervisor import Supervisor, log_to_stderr
 def command(ready_fd):
     return ["/bin/sh", "-c", sys.argv[1].replace("READY", str(ready_fd))]
 
-log_to_stderr()
+log_to_stderr("plain")
 sys.exit(Supervisor([Member("p", n, command) for n in (1, 2)], float(sys.argv[2])).run())
 """
 OBEDIENT = "echo >&READY; exec sleep 60"
