@@ -57,7 +57,7 @@ def fleet() -> int:
         command += ["-n", f"{name}.{number}@%h", "--without-gossip", "--without-mingle"]
         return Member(name, number, lambda _: command)
 
-    log_to_stderr()
+    log_to_stderr("plain")
     members = [start(name, n) for name, pool in POOLS.items() for n in range(1, pool.processes + 1)]
     return Supervisor(members, stop_seconds=30).run()
 
