@@ -98,7 +98,9 @@ def pulses(service: str | None = None, *, pid: int | None = None) -> list[Pulse]
 
 
 def _read() -> Iterator[Pulse]:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # no folder, or one that is not for us to read: nobody is there
+        if folder().stat().st_uid != os.getuid():
+            return
         for path in sorted(folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
                 pulse = Pulse(**json.loads(path.read_bytes()))
