@@ -97,9 +97,10 @@ class Line:
                 room = self.wait(self.store, first.queue, ticket, self._seconds(first, patience))
                 if room:
                     stream.called(room)
-                    answers = self._publish(messages[:room], Caller(ticket))
-                    waits = False
-                    return answers
+                    answers = self._publish(messages[:room], Caller(ticket, stays=True))
+                    waits = any(isinstance(answer, Full) for answer in answers)
+                    if not isinstance(answers[0], Full):
+                        return answers  # what was not taken after all waits anew, behind the others
                 if not patience.left:
                     return []
         finally:

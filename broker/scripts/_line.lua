@@ -2,6 +2,7 @@
 --
 -- LINE                    sorted set, ticket -> place
 -- LINE .. ':called'       hash, ticket -> 'messages until': room that is kept for a producer until then, ms
+-- LINE .. ':late'         sorted set, ticket that was called and not heard of -> when it is forgotten, ms
 -- LINE .. ':room:' .. t   list on which the producer of a ticket sleeps; it is told how many messages it may send
 --
 -- A ticket is 'how many messages it wants.name'. The head of the line is called as soon as there is room for a fair lot of
@@ -9,20 +10,23 @@
 -- else's, and nobody passes those who wait.
 --
 -- A producer that sleeps takes its call from the list at once; where it still lies there after a moment, the producer was
--- killed. For each that was, twice as many are called next, room or not: many that were killed together hold nobody up, and
--- who is called in vain stands at the head again.
+-- killed, or is very slow. For each, twice as many are called next, room or not: many that were killed together hold nobody
+-- up, and who is called in vain, or comes late, stands at the head again.
 
-local CALL_MS, PICK_UP_MS, MOST_CALLED, LOTS = 2000, 100, 100, 16
+local CALL_MS, PICK_UP_MS, LATE_MS, MOST_CALLED, LOTS = 2000, 250, 60000, 100, 16
 
 local function called_key() return KEYS[LINE] .. ':called' end
+
+local function late_key() return KEYS[LINE] .. ':late' end
 
 local function somebody_waits()
   return redis.call('EXISTS', KEYS[LINE], called_key()) > 0
 end
 
--- Room that is kept for others, and for this ticket (nil: it was not called).
+-- Room that is kept for others, and for this ticket (nil: it was not called; 0: it comes late).
 local function kept_room(ticket, now)
-  local called, others, own = redis.call('HGETALL', called_key()), 0, nil
+  local called, others = redis.call('HGETALL', called_key()), 0
+  local own = ticket ~= '' and redis.call('ZSCORE', late_key(), ticket) and 0 or nil
   for i = 1, #called, 2 do
     local n, till = string.match(called[i + 1], '^(%d+) (%d+)$')
     if called[i] == ticket then
@@ -36,26 +40,27 @@ end
 
 local function room_key(ticket) return KEYS[LINE] .. ':room:' .. ticket end
 
--- Take the room back from who was called and did not come; return how many of them were killed.
+-- Take the room back from who was called and did not come; return how many of them did not even take the call.
 local function forget_late(now)
-  local called, killed = redis.call('HGETALL', called_key()), 0
+  local called, unheard = redis.call('HGETALL', called_key()), 0
+  redis.call('ZREMRANGEBYSCORE', late_key(), '-inf', now)
   for i = 1, #called, 2 do
     local left = tonumber(string.match(called[i + 1], '(%d+)$')) - now
-    if left <= CALL_MS - PICK_UP_MS and redis.call('DEL', room_key(called[i])) == 1 then
+    local is_unheard = left <= CALL_MS - PICK_UP_MS and redis.call('EXISTS', room_key(called[i])) == 1
+    if is_unheard or left < 0 then
       redis.call('HDEL', called_key(), called[i])
-      killed = killed + 1
-    elseif left < 0 then
-      redis.call('HDEL', called_key(), called[i])
+      redis.call('ZADD', late_key(), now + LATE_MS, called[i])
     end
+    if is_unheard then unheard = unheard + 1 end
   end
-  return killed
+  return unheard
 end
 
 local function call(ticket, n, now)
   redis.call('ZREM', KEYS[LINE], ticket)
   redis.call('HSET', called_key(), ticket, string.format('%d %d', n, now + CALL_MS))
   redis.call('LPUSH', room_key(ticket), n)
-  redis.call('PEXPIRE', room_key(ticket), 60000)
+  redis.call('PEXPIRE', room_key(ticket), LATE_MS)
 end
 
 -- Call who waits, in turn, as far as there is room; `ready` messages are on the queue.
@@ -90,4 +95,5 @@ end
 local function leave_line(ticket)
   redis.call('ZREM', KEYS[LINE], ticket)
   redis.call('HDEL', called_key(), ticket)
+  redis.call('ZREM', late_key(), ticket)
 end

@@ -157,6 +157,7 @@ count('refused', #answers - 4 - taken)
 -- The line --------------------------------------------------------------------------------------------------------
 if ticket ~= '' and full > 0 and ARGV[5] == '1' then
   redis.call('HDEL', called_key(), ticket)
+  redis.call('ZREM', late_key(), ticket)
   stand_in_line(ticket, granted and taken == 0)
   call_waiting(now, ready)
 elseif lined then

@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 from broker import limits
@@ -45,7 +46,7 @@ def _line(p: Pressed) -> str:
 
 def _idle(folder: Path, seconds: float) -> str:
     """Count what a hundred waiting producers ask while the queue stands still."""
-    with pool(folder, bound=10) as running, connect(running.url) as store:
+    with pool(folder, bound=10) as running, closing(connect(running.url)) as store:
         limits.pause(store, QUEUE)
         with producers(running.url, folder, ["block"] * 4, threads=25, seconds=0.1):
             line = f"millpond:{{{QUEUE}}}:line"

@@ -1,6 +1,7 @@
 """Change the speed of a pool tenfold under a bound given as a time, and measure what tasks wait."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +15,7 @@ BOUND_SECONDS = 6.0
 def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 110, 40)) -> str:
     """Run fast, ten times slower, and fast again; tell the waits of what was accepted once it had settled."""
     paces, marks = (0.02, 0.2, 0.02), []
-    with pool(folder, bound=f"{BOUND_SECONDS:g}s") as running, connect(running.url) as store:
+    with pool(folder, bound=f"{BOUND_SECONDS:g}s") as running, closing(connect(running.url)) as store:
         total = sum(phase_seconds)
         with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total):
             for pace, seconds in zip(paces, phase_seconds, strict=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 STEPS = 4
 SILENCE_MS = GRACE_MS = 5_000
-CALL_MS, PICK_UP_MS, LOTS = 2_000, 100, 16
+CALL_MS, PICK_UP_MS, LATE_MS, LOTS = 2_000, 250, 60_000, 16
 
 
 @dataclass
@@ -86,6 +86,7 @@ class PlainQueue:
         self.called: dict[str, tuple[int, int]] = {}
         #: Calls that nobody has taken from their list.
         self.calls: set[str] = set()
+        self.late: dict[str, int] = {}
         self.dropped = 0
         self.spoken_at: int | None = None
         self.bucket: tuple[float, int] | None = None
@@ -114,14 +115,15 @@ class PlainQueue:
     ) -> list[str]:
         """Take what there is room for; a ticket is a place in the line."""
         lined = policy not in ("exempt", "shed") and bool(self.line or self.called)
-        granted = self.called[ticket][0] if lined and ticket in self.called else None
+        granted = lined and (ticket in self.called or ticket in self.late)
         self.room = self._room_for(ticket, now) if lined else self._free
         answers = [self._publish(policy, step, batch, item, now) for item in items]
         taken = answers.count("taken")
         if ticket and stays and "full" in answers:
             self.called.pop(ticket, None)
+            self.late.pop(ticket, None)
             if ticket not in self.line:
-                self.line.insert(0 if granted is not None and not taken else len(self.line), ticket)
+                self.line.insert(0 if granted and not taken else len(self.line), ticket)
             self.call_waiting(now)
         elif lined:
             self._leave_line(ticket)
@@ -207,16 +209,17 @@ class PlainQueue:
             room -= n
 
     def _forget_late(self, now: int) -> int:
-        killed = [
+        self.late = {ticket: until for ticket, until in self.late.items() if until > now}
+        unheard = [
             ticket
             for ticket, (_, until) in self.called.items()
             if until - now <= CALL_MS - PICK_UP_MS and ticket in self.calls
         ]
-        self.calls.difference_update(killed)
-        self.called = {
-            ticket: call for ticket, call in self.called.items() if call[1] >= now and ticket not in killed
-        }
-        return len(killed)
+        late = [ticket for ticket, (_, until) in self.called.items() if ticket in unheard or until < now]
+        for ticket in late:
+            del self.called[ticket]
+            self.late[ticket] = now + LATE_MS
+        return len(unheard)
 
     def pick_up(self, ticket: str) -> None:
         """Take a call."""
@@ -224,6 +227,7 @@ class PlainQueue:
 
     def _leave_line(self, ticket: str) -> None:
         self.called.pop(ticket, None)
+        self.late.pop(ticket, None)
         if ticket in self.line:
             self.line.remove(ticket)
 
