@@ -6,9 +6,9 @@ Figures of now are counted now. Rates and times are of the last minute, against 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from broker import limits, reports, samples, status
+from broker import drains, limits, reports, samples, status
 from broker.connection import Store
 from broker.histograms import Histogram, total
 from broker.limits import Limits
@@ -70,6 +70,8 @@ class PoolView:
     cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    #: Since when somebody has drained it, ms by the server's clock.
+    drained_at_ms: int | None = None
 
     @property
     def slots(self) -> int:
@@ -126,12 +128,14 @@ def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int
     running = reports.processes(store)
     totals = reports.totals(store, names)
     earlier = samples.before(store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS)
-    return [
+    drained = drains.drained(store)
+    views = (
         _pool(
             name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms
         )
         for name, total_, before in zip(names, totals, earlier, strict=True)
-    ]
+    )
+    return [replace(view, drained_at_ms=drained.get(view.name)) for view in views]
 
 
 def _pool(

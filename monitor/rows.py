@@ -12,7 +12,7 @@ def pool_row(view: PoolView) -> tuple[str, ...]:
     wanted = view.pool.processes if view.pool else len(view.running)
     return (
         view.name,
-        f"{len(view.running)} of {wanted}",
+        f"{len(view.running)} of {wanted}" + (", drained" if view.drained_at_ms else ""),
         f"{view.busy} of {view.slots}",
         rate(view.rate),
         share(view.utilisation),

@@ -96,7 +96,7 @@ class Reporter:
             busy=min(busy(), slots),
             held=self._holder.count,
             prefetch=self._holder.prefetch,
-            draining=self._holder.draining,
+            draining=self._holder.starts_nothing,
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )
 

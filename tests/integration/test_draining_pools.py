@@ -13,6 +13,8 @@ import pytest
 
 from broker.connection import connect
 from broker.status import depth
+from monitor.overview import read
+from monitor.rows import pool_row
 from producer.client import Client
 from tasks.settings import Settings, environment
 from tasks.squares.contract import Square
@@ -93,6 +95,8 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         }
         assert (batch.summary().succeeded, depth(store, "default").ready) == (2, 7)
         assert set(tmp_path.glob("*.started")) == set(started)
+        (shown,) = (view for view in read(store, settings.table).pools if view.name == "default")
+        assert pool_row(shown)[1] == "1 of 1, drained"
         code, (line,), _ = ended(millpond(settings, "resume", "default"))
         assert (code, line) == (0, "default: goes on")
         eventually(lambda: batch.summary().succeeded == 9)
