@@ -23,13 +23,15 @@ _chosen: dict[str, str] = {}
 def configure(endpoint: str | None, *, service: str) -> None:
     """Send this process's spans to a collector, by OTLP over HTTP, as `service`; None changes nothing.
 
-    Raises `SettingsError` where OpenTelemetry is not installed.
+    Raises `SettingsError` where OpenTelemetry is not installed. All of it is imported here, before any thread
+    can be in the middle of that while another forks.
     """
     if endpoint is None or _chosen:
         return
     try:
-        import opentelemetry.exporter.otlp.proto.http
-        import opentelemetry.sdk.trace  # noqa: F401
+        import opentelemetry.exporter.otlp.proto.http.trace_exporter
+        import opentelemetry.sdk.trace.export
+        import opentelemetry.trace.propagation.tracecontext  # noqa: F401
     except ImportError:
         raise SettingsError(
             "traces_endpoint is set and OpenTelemetry is not installed: pip install 'millpond[traces]'"
