@@ -23,7 +23,7 @@ from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_LOCK_SECONDS = 3.0
+_LOCK_SECONDS = 1.0
 
 
 class Drain:
