@@ -267,15 +267,16 @@ class Holder:
         """Return a turn that fetches when a wait ends, by `until` at the latest; None where it cannot be.
 
         It cannot with several queues, where a queue is to be looked at before, and where the server's
-        clock, which only a turn that does not wait can tell, was not read for some seconds.
+        clock, which only a turn that does not wait can tell, was not read for some seconds. Nor while no
+        slot is free: under a limit it would fetch nothing, although slots may be free when the wait ends.
         """
         if len(active) != 1:
             return None
         hold = self.holds[next(iter(active))]
         is_known = hold.registered and not hold.lease_lost and until - hold.clocked_at < CLOCK_GOOD_SECONDS
-        if not is_known or 0.0 < hold.look_at <= until or self.count > self.slots + self.prefetch // 2:
+        if not is_known or 0.0 < hold.look_at <= until or self.count >= self.slots:
             return None
-        return Turn(hold, self.room, max(0, self.slots - self.count), [], None, hold.consumer)
+        return Turn(hold, self.room, self.slots - self.count, [], None, hold.consumer)
 
     def _is_time(self, hold: Hold, room: int, now: float) -> bool:
         wants = room > 0 and self.count <= self.slots + self.prefetch // 2

@@ -1,0 +1,29 @@
+"""Hold when a turn that fetches may be sent along behind a wait."""
+
+import time
+
+from broker.holding import Holder
+from broker.keys import QueueKeys
+
+
+def waiting(*, slots: int, busy: int) -> Holder:
+    """Return a holder with so many busy slots, which has just read the server's clock."""
+    holder = Holder(prefetch=16)
+    holder.slots = slots
+    hold = holder.hold(QueueKeys("one"))
+    hold.registered, hold.clocked_at = True, time.monotonic()
+    for number in range(busy):
+        hold.take(f"{number}/0", id=f"task {number}", batch=None)
+    return holder
+
+
+def test_it_tells_of_the_slots_that_are_free() -> None:
+    """While a slot is free, the turn says how many: so many may be fetched under a limit."""
+    turn = waiting(slots=5, busy=3).turn_behind_a_wait({"one"}, time.monotonic() + 1)
+    assert turn is not None
+    assert turn.free_slots == 2
+
+
+def test_none_is_sent_while_every_slot_is_busy() -> None:
+    """It would fetch nothing under a limit, and the token that tells of a free slot would be used up by it."""
+    assert waiting(slots=5, busy=5).turn_behind_a_wait({"one"}, time.monotonic() + 1) is None
