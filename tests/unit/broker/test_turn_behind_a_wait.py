@@ -25,5 +25,5 @@ def test_it_tells_of_the_slots_that_are_free() -> None:
 
 
 def test_none_is_sent_while_every_slot_is_busy() -> None:
-    """It would fetch nothing under a limit, and the token that tells of a free slot would be used up by it."""
+    """It would fetch nothing under a limit, and use up the token that tells of a free slot."""
     assert waiting(slots=5, busy=5).turn_behind_a_wait({"one"}, time.monotonic() + 1) is None
