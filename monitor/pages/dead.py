@@ -97,8 +97,8 @@ class Act(Searching):
         count = await self.ask(letters.act, self.store, what, chosen)
         done = ACTS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.note(f"{done} {count} dead letters: {ids}")
-        self.go(self.reverse_url("dead"), f"{count:,} dead letters {done}.")
+        await self.note(f"{done} {count} dead letter{_s(count)}: {ids}")
+        self.go(self.reverse_url("dead"), f"{count:,} dead letter{_s(count)} {done}.")
 
     async def _ask_first(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
         count = len(await self.ask(self._fitting)) if everything else len(chosen)
@@ -107,7 +107,7 @@ class Act(Searching):
         self.show(
             "confirm.html",
             tab="dead",
-            title=f"{what.capitalize()} {count:,} dead letter{'' if count == 1 else 's'}?",
+            title=f"{what.capitalize()} {count:,} dead letter{_s(count)}?",
             text=_WHAT_HAPPENS[what],
             action=self.reverse_url("act-on-dead", what),
             button=what.capitalize(),
@@ -136,3 +136,7 @@ def _pair(text: str) -> tuple[str, str]:
     if not queue or not time.isdigit() or not number.isdigit():
         raise HTTPError(400, "That names no dead letter")
     return queue, id
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -107,12 +107,12 @@ def test_an_operator_pauses_a_queue_and_brings_back_what_died(
     page.get_by_role("button", name="Requeue").click()
     page.get_by_role("heading", name="Requeue 1 dead letter?").wait_for()
     page.get_by_role("button", name="Requeue").click()
-    page.get_by_text("1 dead letters requeued.").wait_for()
+    page.get_by_text("1 dead letter requeued.").wait_for()
     page.goto("/queues/default")
     page.locator('[data-counter="settled"]').get_by_text("5", exact=True).wait_for()
     assert (tmp_path / "not yet" / "late.done").exists()
     page.goto("/queues")
-    page.get_by_text("requeued 1 dead letters").wait_for()
+    page.get_by_text("requeued 1 dead letter").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

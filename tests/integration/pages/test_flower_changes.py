@@ -75,10 +75,10 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "Requeue 1 dead letter?" in asked.text
     assert status.depth(watched, "post").dead == 2
     done = ann.post("/dead/requeue", [("id", f"post {id_}"), ("confirmed", "yes")])
-    assert "1 dead letters requeued." in done.text
+    assert "1 dead letter requeued." in done.text
     assert (status.depth(watched, "post").dead, status.depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
-    assert next(audit.recent(watched)).what == f"requeued 1 dead letters: post {id_}"
+    assert next(audit.recent(watched)).what == f"requeued 1 dead letter: post {id_}"
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
