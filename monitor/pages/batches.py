@@ -2,7 +2,7 @@
 
 from tornado.web import HTTPError
 
-from broker import batches, cancelling
+from broker import batches, cancelling, under_way
 from broker.batches import Summary
 from broker.errors import UnknownBatch
 from monitor.pages.handler import Handler
@@ -27,10 +27,13 @@ class Batch(Handler):
     """Show one batch."""
 
     async def get(self, id: str) -> None:
-        """Render its counts and what failed last, or 404."""
+        """Render its counts, what runs of it and what failed last, or 404."""
         summary = await self._summary(id)
         failures = await self.ask(batches.last_failures, self.store, id)
-        self.show("batch.html", tab="batches", batch=summary, failures=failures, state_of=state_of)
+        running = [] if summary.complete else await self.ask(under_way.of_batch, self.store, id)
+        self.show(
+            "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
+        )
 
     async def _summary(self, id: str) -> Summary:
         try:
