@@ -3,14 +3,14 @@
 import importlib
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Security
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from producer.examples import example
 from producer.gateway import batches, health, many, single, tracked
+from producer.gateway.described import with_tokens
 from producer.gateway.gate import Gate
 from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, refusal
 from producer.gateway.views import KindView
@@ -30,16 +30,10 @@ def application(gate: Gate) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _misfit)
     app.add_exception_handler(MillpondError, _raised)
     app.add_exception_handler(Exception, _surprised)
-    bearer = HTTPBearer(auto_error=False, description="As `millpond gateway token` prints it.")
-    app.include_router(health.routes(gate))
-    for router in (
-        many.routes(gate),
-        single.routes(gate),
-        batches.routes(gate),
-        tracked.routes(gate),
-        _descriptions(app),
-    ):
-        app.include_router(router, dependencies=[Security(bearer)])
+    # Routes are tried in this order, so those that are asked most come first.
+    for part in (single, many, batches, tracked, health):
+        app.include_router(part.routes(gate))
+    app.include_router(_descriptions(app))
     return app
 
 
@@ -69,7 +63,7 @@ def _descriptions(app: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(with_tokens(app.openapi()))
 
     return router
 

@@ -1,6 +1,8 @@
-"""Describe the answers that are no success, for OpenAPI."""
+"""Describe for OpenAPI what the routes do not say by themselves: problems, queries, who may come in."""
 
 from typing import Any
+
+from pydantic import BaseModel
 
 from producer.gateway.refusals import Problem
 
@@ -33,3 +35,30 @@ PROBLEMS: dict[int, dict[str, Any]] = {
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the descriptions of these answers."""
     return {code: PROBLEMS[code] for code in codes}
+
+
+def query(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return the parameters of a query that its route reads by itself, as the fields of a model."""
+    schema = model.model_json_schema()
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": field,
+            **({"description": field["description"]} if "description" in field else {}),
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def with_tokens(schema: dict[str, Any]) -> dict[str, Any]:
+    """Say in an OpenAPI document that every route needs a token, but for those that say otherwise."""
+    bearer = {"type": "http", "scheme": "bearer", "description": "As `millpond gateway token` prints it."}
+    schema.setdefault("components", {})["securitySchemes"] = {"token": bearer}
+    schema["security"] = [{"token": []}]
+    return schema
+
+
+#: Of a route that needs no token.
+OPEN: dict[str, Any] = {"security": []}

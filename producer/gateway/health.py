@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from broker.clock import now_ms
+from producer.gateway.described import OPEN
 from producer.gateway.gate import Gate
 from producer.gateway.views import HealthView
 from tasks.errors import BrokerError
@@ -21,12 +22,14 @@ def routes(gate: Gate) -> APIRouter:
     router = APIRouter(tags=["health"], prefix="/health")
     asked_at, answered = float("-inf"), False
 
-    @router.get("/live", response_model=HealthView)
+    @router.get("/live", response_model=HealthView, openapi_extra=OPEN)
     async def live() -> HealthView:
         """Say that the gateway runs; restart it when this does not come."""
         return HealthView(status="live")
 
-    @router.get("/ready", response_model=HealthView, responses={503: {"model": HealthView}})
+    @router.get(
+        "/ready", response_model=HealthView, responses={503: {"model": HealthView}}, openapi_extra=OPEN
+    )
     async def ready() -> JSONResponse:
         """Say whether to send requests here."""
         nonlocal asked_at, answered

@@ -1,14 +1,17 @@
 """Describe how a task is to be sent: the options of `Client.send`, as a query or a line spells them."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.requests import Request
 
+from producer.gateway.refusals import bad_fields
 from producer.message import Message, Sendable
 
 _FARTHEST_SECONDS = 10 * 365 * 86_400.0
 
+Query = TypeVar("Query", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,199}$")]
 BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
@@ -89,3 +92,14 @@ _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
+
+
+def read_query(model: type[Query], request: Request) -> Query:
+    """Return the options of a request's query. Raises `Refusal`.
+
+    FastAPI would look at each field's type for each request: half of what a send costs.
+    """
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise bad_fields(error.errors(include_input=False), what="this request does not fit") from None

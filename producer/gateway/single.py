@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Request
 from starlette.responses import JSONResponse
 
 from broker import tracking
 from producer.examples import example
 from producer.gateway.access import must_send
-from producer.gateway.described import problems
+from producer.gateway.described import problems, query
 from producer.gateway.feeding import accepted
 from producer.gateway.gate import Gate
-from producer.gateway.options import SingleOptions
+from producer.gateway.options import SingleOptions, read_query
 from producer.gateway.refusals import explained, refusal
 from producer.gateway.views import Accepted
 from producer.outcomes import Sent
@@ -46,8 +46,9 @@ def routes(gate: Gate) -> APIRouter:
 def _add(router: APIRouter, gate: Gate, kind: str, contract: type[Contract]) -> None:
     body: Any = Annotated[contract, Body(examples=[example(contract)])]
 
-    async def send(job: body, options: Annotated[SingleOptions, Query()], request: Request) -> JSONResponse:
+    async def send(job: body, request: Request) -> JSONResponse:
         must_send(request.state.holder, kind)
+        options = read_query(SingleOptions, request)
         try:
             sent = await (_send_tracked if options.track else _send)(gate, job, options)
         except (MillpondError, ValueError) as error:
@@ -63,6 +64,7 @@ def _add(router: APIRouter, gate: Gate, kind: str, contract: type[Contract]) -> 
         operation_id=f"send_{kind}".replace(".", "_"),
         summary=f"Send {kind}",
         description=contract.__doc__,
+        openapi_extra={"parameters": query(SingleOptions)},
     )(send)
 
 

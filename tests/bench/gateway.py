@@ -17,6 +17,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
+import psutil
+
 from broker import limits
 from producer.client import Client
 from tasks.settings import Settings, environment
@@ -28,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PORTS = {"bare": 18181, "gateway": 18182}
 GATEWAY = "import sys, millpond; sys.exit(millpond.main())"
 Figures = dict[tuple[str, str], list[float]]
+Processes = dict[str, psutil.Process]
 
 
 def main() -> None:
@@ -42,21 +45,24 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
         serving(Path(folder), extra=["appendonly no"]) as server,
         Client(server.url) as client,
-        _servers(server.url),
+        _servers(server.url) as processes,
     ):
         limits.change(client.store, "default", bound=10_000_000)
         for _ in range(asked.rounds):
-            _round(figures, asked.seconds)
+            _round(figures, processes, asked.seconds)
             client.store.client.delete("default")
             _streams(figures, client, asked.tasks, Path(folder))
             client.store.client.delete("default")
     _table(figures)
 
 
-def _round(figures: Figures, seconds: float) -> None:
+def _round(figures: Figures, processes: Processes, seconds: float) -> None:
     for connections in (1, 8, 64):
         for system, port in PORTS.items():
+            before = _cpu_ms(processes[system])
             seen = load(port, connections=connections, seconds=seconds)
+            used = (_cpu_ms(processes[system]) - before) / seen.answered
+            figures[f"{connections} connections: CPU ms a request", system].append(used)
             figures[f"{connections} connections: requests, /s", system].append(seen.per_second)
             figures[f"{connections} connections: median ms", system].append(seen.median_ms)
             figures[f"{connections} connections: p99 ms", system].append(seen.p99_ms)
@@ -81,7 +87,7 @@ def _streams(figures: Figures, client: Client, tasks: int, folder: Path) -> None
 
 
 @contextmanager
-def _servers(url: str) -> Iterator[None]:
+def _servers(url: str) -> Iterator[Processes]:
     commands = {
         "bare": [sys.executable, "-m", "tests.bench.bare", str(PORTS["bare"])],
         "gateway": [sys.executable, "-c", GATEWAY, "gateway", "--port", str(PORTS["gateway"])],
@@ -94,12 +100,17 @@ def _servers(url: str) -> Iterator[None]:
     try:
         for port in PORTS.values():
             _wait_for(port)
-        yield
+        yield {name: psutil.Process(process.pid) for name, process in zip(PORTS, started, strict=True)}
     finally:
         for process in started:
             process.terminate()
         for process in started:
             process.wait(60)
+
+
+def _cpu_ms(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system) * 1000
 
 
 def _wait_for(port: int) -> None:

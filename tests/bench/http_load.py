@@ -12,6 +12,7 @@ BODY = b'{"n": 7}'
 class Load:
     """Tell what a server did under load."""
 
+    answered: int
     per_second: float
     median_ms: float
     p99_ms: float
@@ -31,7 +32,8 @@ async def _load(port: int, connections: int, seconds: float) -> Load:
     started = time.perf_counter()
     await asyncio.gather(*(sender.done for sender in senders))
     took = [ms for sender in senders for ms in sender.took_ms]
-    return Load(len(took) / (time.perf_counter() - started), median(took), quantiles(took, n=100)[98])
+    per_second = len(took) / (time.perf_counter() - started)
+    return Load(len(took), per_second, median(took), quantiles(took, n=100)[98])
 
 
 class _Sender(asyncio.Protocol):

@@ -15,13 +15,13 @@ CHECKS = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(gateway: Running) -> None:
     """Thousands of requests of every kind, right and wrong: each answer is one that the schema describes."""
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")), "run", f"{gateway.url}/openapi.json",
-            "--phases", "examples,coverage,fuzzing", "--max-examples", "30", "--checks", CHECKS,
+            "--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--checks", CHECKS,
             "--request-timeout", "20", "--no-color",
         ],
         cwd=Path(__file__).parent,
