@@ -9,6 +9,7 @@ from flowers import Visitor, bury, send
 
 from broker import audit, batches, limits, samples, status
 from broker.connection import Store
+from broker.keys import sampling_key
 
 Eventually = Callable[..., Any]
 
@@ -115,6 +116,7 @@ def test_metrics_and_samples_are_there_without_a_worker(
     assert 'millpond_queue_ready{queue="measured"} 3.0' in text
     assert 'millpond_queue_published_total{queue="measured"} 3.0' in text
     assert "flower_events_total" in text
+    watched.client.delete(sampling_key(watched.prefix))  # as if the last samples were ten seconds old
     eventually(lambda: samples.history(watched, ["queue:measured"])[0], 25)
     for path in ("/workers", "/tasks", "/broker"):
         assert 'href="/queues"' in ann.get(path).text, path

@@ -1,0 +1,54 @@
+"""Figures are written short, and drawn over the last hour."""
+
+import pytest
+
+from broker.samples import Sample
+from monitor import sparkline
+from monitor.limit_words import parsed
+from monitor.wording import count, duration, moment, rate, share
+from tasks.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "-"),
+        (0, "0 ms"),
+        (0.0004, "0.4 ms"),
+        (0.035, "35 ms"),
+        (1.24, "1.2 s"),
+        (59.99, "60.0 s"),
+        (200, "3 m 20 s"),
+        (7_260, "2 h 1 m"),
+        (183_600, "2 d 3 h"),
+    ],
+)
+def test_a_length_of_time_has_the_units_that_fit(seconds: float | None, words: str) -> None:
+    """From a fraction of a millisecond to days, in two parts at most."""
+    assert duration(seconds) == words
+
+
+def test_rates_counts_shares_and_moments() -> None:
+    """A rare event is told by the minute, and what is not known is a dash."""
+    assert [rate(r) for r in (None, 0.0, 0.05, 2.5, 1234.0)] == ["-", "0.0/s", "3.0/min", "2.5/s", "1,234/s"]
+    assert (count(1_234_567), share(0.876), share(None)) == ("1,234,567", "88%", "-")
+    assert (moment(0), moment(None)) == ("1970-01-01 00:00:00 UTC", "-")
+
+
+def test_the_last_hour_is_drawn_a_bar_a_minute() -> None:
+    """The highest bar fills the drawing, an hour ago is left, a counter that began anew draws nothing."""
+    hour = 3_600_000
+    history = [Sample(at, {"n": n}) for at, n in ((1, 0), (30_000, 60), (hour - 1, 90), (hour, 10))]
+    assert sparkline.of_level(history, "n", now_ms=hour) == "M1,24V8.3M119,24V1.0"
+    assert sparkline.of_rate(history, "n", now_ms=hour) == "M1,24V1.0M119,24V12.0"
+    assert (sparkline.of_level([], "n", now_ms=hour), sparkline.of_rate([], "n", now_ms=hour)) == ("", "")
+
+
+def test_limits_are_read_as_people_write_them() -> None:
+    """Numbers, times and rates; an empty field takes a limit back; nonsense is told by its name."""
+    written = {"bound": "1,000", "rate": "90/m", "burst": None, "overflow": "shed"}
+    assert parsed(written) == {"bound": 1000, "rate": 1.5, "burst": None, "overflow": "shed"}
+    assert parsed({"bound": "30s"}) == {"bound": "30s"}
+    for name, text in (("bound", "0"), ("in_flight", "1.5"), ("overflow", "drop"), ("rate", "-1/s")):
+        with pytest.raises(BadInput, match=name.replace("_", " ")):
+            parsed({name: text})
