@@ -1,7 +1,7 @@
 """Trace tasks with OpenTelemetry: a span where one is sent, one while it waits, runs and is settled.
 
-Off, and nothing of OpenTelemetry imported, unless the setting `traces_endpoint` names a collector, or the
-program that uses the client has set OpenTelemetry up by itself. The trace travels in the message's header
+Off, and nothing of OpenTelemetry imported here, unless the setting `traces_endpoint` names a collector, or
+the program that uses the client has set OpenTelemetry up by itself. The trace travels in the message's header
 `traceparent` (W3C Trace Context), which OpenTelemetry's own instrumentation of Celery reads and writes too.
 """
 

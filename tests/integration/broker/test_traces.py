@@ -1,5 +1,7 @@
 """A trace follows a task from its producer through the queue, the body and its settlement."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -107,5 +109,13 @@ def _send(url: str, settings: Settings) -> str:
 
 
 def test_nothing_is_traced_unless_asked_for() -> None:
-    """Without an endpoint and without OpenTelemetry set up, there is no tracer, no span and no header."""
-    assert tracing.begin("send", "PRODUCER") is None or "opentelemetry.sdk.trace" in tracing.sys.modules
+    """Without an endpoint and without OpenTelemetry set up, a worker has no tracer and imports none of it."""
+    code = (
+        "import sys; from worker.app import make_app; from tasks.settings import Settings; "
+        "make_app(Settings(broker_url='redis://localhost')); from tasks import tracing; "
+        "assert tracing.tracer() is tracing.begin('send', 'PRODUCER') is tracing.traceparent() is None; "
+        "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
+        "print([name for name in sys.modules if name.startswith(own)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
