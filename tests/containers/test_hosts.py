@@ -7,7 +7,7 @@ suffers. The ledger lies on a network that no fault touches.
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic, sleep, time
 
 import pytest
@@ -66,24 +66,24 @@ def repeated(stack: Stack, load: Load, fault: Fault, eventually: Eventually) -> 
 
 
 @contextmanager
-def paused(containers: list[str]) -> Iterator[None]:
-    """Pause containers; where the kernel cannot freeze a group of processes, stop each of them."""
+def paused(container: str) -> Iterator[None]:
+    """Pause a container; where the kernel does not freeze its group of processes, stop each of them."""
     try:
-        run("docker", "pause", *containers)
+        run("docker", "pause", container)
     except AssertionError:
-        signal_all(containers, signal.SIGSTOP)
+        signal_all(container, signal.SIGSTOP)
         yield
-        signal_all(containers, signal.SIGCONT)
+        signal_all(container, signal.SIGCONT)
     else:
         yield
-        run("docker", "unpause", *containers)
+        run("docker", "unpause", container)
+    assert inspect(container, "{{.State.Status}}") == "running"
 
 
-def signal_all(containers: list[str], number: signal.Signals) -> None:
-    """Send a signal to every process of containers."""
-    for id in containers:
-        for pid in run("docker", "top", id, "-o", "pid").split()[1:]:
-            os.kill(int(pid), number)
+def signal_all(container: str, number: signal.Signals) -> None:
+    """Send a signal to every process of a container."""
+    for pid in run("docker", "top", container, "-o", "pid").split()[1:]:
+        os.kill(int(pid), number)
 
 
 def wait(seconds: float) -> None:
@@ -118,7 +118,9 @@ def test_a_stopped_container(stack: Stack, victims: list[str], load: Load, event
 def test_a_paused_container(stack: Stack, victims: list[str], load: Load, eventually: Eventually) -> None:
     """A container paused past its lease loses what it held to others, and goes on when it wakes."""
     begins = time()
-    with paused(victims):
+    with ExitStack() as pauses:
+        for id in victims:
+            pauses.enter_context(paused(id))
         wait(LEASE_SECONDS + 5)
     print(f"{repeated(stack, load, Fault('pause', begins, time(), hosts(victims)), eventually)} repeats")
 
