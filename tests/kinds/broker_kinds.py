@@ -29,6 +29,7 @@ What = Literal[
     "ignore",
     "burn",
     "seize",
+    "wait",
 ]
 
 
@@ -54,6 +55,8 @@ def act(job: Act, context: Context) -> str:
         _burn(job.seconds)
     elif job.what == "seize":
         ctypes.PyDLL(None).sleep(int(job.seconds))  # lets no other thread of the process run meanwhile
+    elif job.what == "wait":
+        _wait_to_be_let_go(job)
     else:
         time.sleep(job.seconds)
     match job.what:
@@ -86,6 +89,13 @@ def _burn(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1_000))
+
+
+def _wait_to_be_let_go(job: Act) -> None:
+    """Hold the slot until there is a file `<file>.go`; a minute at most."""
+    until = time.monotonic() + 60
+    while not Path(f"{job.file}.go").exists() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _note(job: Act, context: Context, when: str) -> None:

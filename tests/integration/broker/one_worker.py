@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from tasks.settings import Settings, environment
+from worker.leash import leashed
 from worker.process import command
 
 READY_SECONDS = 60
@@ -88,7 +89,7 @@ def _start(settings: Settings, log_file: Path, number: int, stack: ExitStack) ->
     stack.callback(os.close, here)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            command("default", number, ready_fd=there),
+            leashed(command("default", number, ready_fd=there)),
             env=environment(settings),
             pass_fds=[there],
             stdin=subprocess.DEVNULL,

@@ -133,7 +133,7 @@ def test_an_expired_task_does_not_run(
 
 def test_remote_control_works(control: Any, module_url: str, file: Path, eventually: Eventually) -> None:
     """`celery call` and `celery inspect` find our worker as they find a stock one."""
-    arguments = json.dumps({"file": str(file), "seconds": 3})
+    arguments = json.dumps({"file": str(file), "what": "wait"})
     celery(module_url, "call", ACT, "--queue", "default", "--kwargs", arguments)
     eventually(lambda: len(notes(file)) == 1)
     [request] = ask(control, "active")
@@ -141,6 +141,7 @@ def test_remote_control_works(control: Any, module_url: str, file: Path, eventua
     assert ask(control, "ping") == {"ok": "pong"}
     assert ask(control, "stats")["pool"]["max-concurrency"] == 4
     assert ACT in ask(control, "registered")
+    Path(f"{file}.go").touch()
     eventually(lambda: len(notes(file, "end")) == 1)
 
 
