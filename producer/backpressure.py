@@ -130,7 +130,7 @@ def offer(
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]
         is_last = not patience.left
-        if stream.crowded and not is_last:
+        if (stream.crowded or len(open_) == 1) and not is_last:
             open_ = open_[: len(one_call([messages[i] for i in open_]))]
             answers = line.send([messages[i] for i in open_], patience, stream)
         else:

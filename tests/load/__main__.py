@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["block", "reject", "shed", "caller_runs", "idle", "time"])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--bound", type=int, default=1_000)
+    parser.add_argument("--pace", type=float, default=0.02, help="seconds a task takes in one of five slots")
     asked = parser.parse_args()
     for what in asked.what:
         with tempfile.TemporaryDirectory(prefix="millpond-load-") as folder:
@@ -26,12 +27,12 @@ def main() -> None:
             elif what == "time":
                 print(settling(Path(folder)), flush=True)
             else:
-                print(_line(_pressed(Path(folder), what, asked.seconds, asked.bound)), flush=True)
+                print(_line(_pressed(Path(folder), what, asked)), flush=True)
 
 
-def _pressed(folder: Path, policy: str, seconds: float, bound: int) -> Pressed:
-    with pool(folder, bound=bound) as running:
-        return press(running, folder, [policy] * 8, threads=13, seconds=seconds)
+def _pressed(folder: Path, policy: str, asked: argparse.Namespace) -> Pressed:
+    with pool(folder, bound=asked.bound, pace=asked.pace) as running:
+        return press(running, folder, [policy] * 8, threads=13, seconds=asked.seconds)
 
 
 def _line(p: Pressed) -> str:
@@ -48,7 +49,7 @@ def _idle(folder: Path, seconds: float) -> str:
     """Count what a hundred waiting producers ask while the queue stands still."""
     with pool(folder, bound=10) as running, closing(connect(running.url)) as store:
         limits.pause(store, QUEUE)
-        with producers(running.url, folder, ["block"] * 4, threads=25, seconds=0.1):
+        with producers(running.url, folder, ["block"] * 4, threads=25, seconds=3):
             line = f"millpond:{{{QUEUE}}}:line"
             deadline = time.monotonic() + 60
             while store.client.zcard(line) < 90 and time.monotonic() < deadline:

@@ -12,10 +12,13 @@ from tests.load.measure import QUEUE, pool, producers
 BOUND_SECONDS = 6.0
 
 
-def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 110, 40)) -> str:
+def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (30, 120, 40)) -> str:
     """Run fast, ten times slower, and fast again; tell the waits of what was accepted once it had settled."""
-    paces, marks = (0.02, 0.2, 0.02), []
-    with pool(folder, bound=f"{BOUND_SECONDS:g}s") as running, closing(connect(running.url)) as store:
+    paces, marks = (0.05, 0.5, 0.05), list[tuple[float, float]]()
+    with (
+        pool(folder, pace=paces[0], bound=f"{BOUND_SECONDS:g}s") as running,
+        closing(connect(running.url)) as store,
+    ):
         total = sum(phase_seconds)
         with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total):
             for pace, seconds in zip(paces, phase_seconds, strict=True):
