@@ -23,7 +23,8 @@ class Change:
 
 
 def note(store: Store, who: str, what: str) -> None:
-    """Write a change down, in Redis and in the log of this process."""
+    """Write a change down, in Redis and in the log of this process, as one line whatever it names."""
+    who, what = _one_line(who), _one_line(what)
     logger.info("%s: %s", who, what)
     with clear_errors("noting a change"):
         entry = {"who": who, "what": what}
@@ -37,3 +38,7 @@ def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
     for entry, fields in found:
         at_ms = int(entry.split(b"-")[0])
         yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))
+
+
+def _one_line(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 
 from rich.table import Table
+from rich.text import Text
 
 from monitor.overview import PoolView, QueueView
 from monitor.rows import POOL_COLUMNS, QUEUE_COLUMNS, pool_row, queue_row
+from monitor.wording import plain
 
 #: What the tables need at least; a narrower terminal breaks their lines, which is better than their words.
 WIDTH = 100
@@ -34,5 +36,5 @@ def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[tuple[str,
         left = number == 0 or column in ("queues", "state")
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for row, style in rows:
-        table.add_row(*row, style=style)
+        table.add_row(*(Text(plain(cell)) for cell in row), style=style)
     return table

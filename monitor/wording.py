@@ -42,3 +42,8 @@ def share(part: float | None) -> str:
 def moment(ms: int | None) -> str:
     """Write a time (ms since the epoch) in UTC, to the second."""
     return UNKNOWN if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def plain(text: str) -> str:
+    """Return a text of others with every character that would steer a terminal or break a line replaced."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -52,6 +52,7 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
     """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
     from broker.dead import letter
     from monitor.objects import whole_letter_object
+    from monitor.wording import plain
     from tasks.errors import BadInput
 
     with _opened() as store:
@@ -64,9 +65,9 @@ def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json
         return
     traceback = whole.pop("traceback", "")
     for name, value in whole.items():
-        print(f"{name:12} {value}")
+        print(f"{name:12} {plain(str(value))}")
     if traceback:
-        print(f"\n{traceback}")
+        print("", *map(plain, str(traceback).splitlines()), sep="\n")
 
 
 @app.command(epilog="Example: millpond dead requeue email --reason 'connection refused'")
@@ -166,7 +167,9 @@ def _is_id(id: str) -> bool:
 def _print(line: dict[str, Any], as_json: bool, words: str) -> None:
     import json
 
-    print(json.dumps(line) if as_json else words)
+    from monitor.wording import plain
+
+    print(json.dumps(line) if as_json else plain(words))
 
 
 def _opened() -> Any:

@@ -45,11 +45,11 @@ def screen(store: Any, table: Any) -> Any:
     from broker import audit
     from monitor.overview import read
     from monitor.tables import pools_table, queues_table
-    from monitor.wording import moment
+    from monitor.wording import moment, plain
 
     seen = read(store, table)
     changes = [
-        Text(f"{moment(change.at_ms)}  {change.who}: {change.what}", style="dim")
+        Text(plain(f"{moment(change.at_ms)}  {change.who}: {change.what}"), style="dim")
         for change in audit.recent(store, limit=5)
     ]
     head = Text(f"millpond top  {moment(seen.now_ms)}  Ctrl-C ends", style="bold")

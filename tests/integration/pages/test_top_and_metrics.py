@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from flowers import PREFIX, send
+from flowers import PREFIX, bury, send
 
 import millpond
-from broker import audit
+from broker import audit, dead
 from broker.connection import Store
 from tasks.settings import settings
 
@@ -35,6 +35,23 @@ def test_top_shows_queues_pools_and_who_changed_what(
     assert "no worker" in line
     assert "ann: looked at the top" in shown
     assert "email" in shown
+
+
+def test_a_hostile_name_does_not_steer_the_terminal(
+    watched: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Marks of a terminal in a queue's name, an error or an audit line are shown, not obeyed."""
+    hostile = "[/bold]\x1b]0;owned\x07\n"
+    send(watched, f"q{hostile}", 1)
+    bury(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
+    audit.note(watched, hostile, hostile)
+    [letter] = dead.letters(watched, "steered")
+    for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
+        given = [*command, letter.id] if command[:2] == ["dead", "show"] else command
+        assert millpond.main(given) == 0
+        shown = capsys.readouterr().out
+        assert "\x1b" not in shown, command
+        assert "[/bold]?]0;owned??" in shown, command
 
 
 def test_the_command_writes_the_metrics_that_flower_serves(
