@@ -8,7 +8,6 @@ from itertools import pairwise
 from math import inf
 
 from broker.connection import connect
-from tests.kinds.host_kinds import EVENTS
 
 #: A message is held a little before its run begins and after it ends: its settlement is under way.
 HELD_SECONDS = 2.0
@@ -42,6 +41,8 @@ class Fault:
 
 def runs(url: str, ids: Collection[str]) -> dict[str, list[Run]]:
     """Return the runs of tasks by id, in the order of their starts."""
+    from tests.kinds.host_kinds import EVENTS  # which declares a kind
+
     store, found = connect(url, timeout_seconds=30), defaultdict(list)
     for event in map(json.loads, store.client.lrange(EVENTS, 0, -1)):
         if event["id"] not in ids:
