@@ -19,7 +19,7 @@ def install(app: Celery, settings: Settings) -> None:
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(loglevel)
-        app.log.redirect_stdouts(logging.WARNING)  # what a body prints is a line too
+        app.log.redirect_stdouts("WARNING")  # what a body prints is a line too, in children as well
 
     def see_to(logger: logging.Logger, **_: Any) -> None:
         for handler in logger.handlers:

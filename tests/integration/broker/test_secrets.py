@@ -26,7 +26,7 @@ MARKS = ("mark-one", "mark-two", "mark-three", "mark-four")
 HOW = ("return", "raise", "wrap", "log", "print", "retry")
 
 
-@pytest.fixture(params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+@pytest.fixture(params=["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
