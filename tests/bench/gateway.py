@@ -48,6 +48,8 @@ def main() -> None:
         _servers(server.url) as processes,
     ):
         limits.change(client.store, "default", bound=10_000_000)
+        for port in PORTS.values():
+            load(port, connections=8, seconds=2)  # the first requests are those of a server that wakes up
         for _ in range(asked.rounds):
             _round(figures, processes, asked.seconds)
             client.store.client.delete("default")

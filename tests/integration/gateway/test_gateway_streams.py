@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable
+from http.client import HTTPConnection
 from typing import Any
 
 from gateway_process import NDJSON, Running, square, stream
@@ -15,16 +16,22 @@ def chunk(text: str) -> bytes:
     return f"{len(text.encode()):x}\r\n{text}\r\n".encode()
 
 
-def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
-    gateway: Running, broker: Store, queue: str
-) -> None:
-    """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
-    limits.change(broker, queue, bound=3)
+def begun(gateway: Running) -> HTTPConnection:
+    """Begin a stream whose length nobody knows."""
     connection = gateway.connect()
     connection.putrequest("POST", "/send")
     connection.putheader("Content-Type", NDJSON)
     connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
+    return connection
+
+
+def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
+    gateway: Running, broker: Store, queue: str
+) -> None:
+    """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
+    limits.change(broker, queue, bound=3)
+    connection = begun(gateway)
     connection.send(chunk(stream(*(square(n, queue=queue) for n in range(5)))))
     answer = connection.getresponse()
     assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
@@ -103,18 +110,20 @@ def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
     assert codes == ["batch_too_large"] * 10
 
 
-def test_who_leaves_holds_nothing(
-    gateway: Running, broker: Store, queue: str, eventually: Callable[..., Any]
+def test_slow_streams_leave_room_for_others(
+    gateway: Running, queue: str, eventually: Callable[..., Any]
 ) -> None:
-    """Clients that leave in the middle of a stream give their places back: more than there are may follow."""
-    for n in range(40):
-        connection = gateway.connect()
-        connection.putrequest("POST", "/send")
-        connection.putheader("Content-Type", NDJSON)
-        connection.putheader("Transfer-Encoding", "chunked")
-        connection.endheaders()
-        connection.send(chunk(stream(square(n, queue=queue))))
+    """With as many idle streams as may be, one more is 503, and single tasks go on; who leaves makes room."""
+    opened = [begun(gateway) for _ in range(32)]
+    for connection in opened:
+        connection.send(chunk(stream(square(1, queue=queue))))
         assert connection.getresponse().status == 200
+    body = stream(square(1, queue=queue))
+    refused = gateway.ask("POST", "/send", body, media=NDJSON)
+    assert (refused.status, refused.json["error"]["code"]) == (503, "too_many_streams")
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert gateway.send(query=f"?queue={queue}").status == 202
+    for connection in opened:
         connection.sock.close()
         connection.close()
-    eventually(lambda: status.depth(broker, queue).ready == 40)
+    eventually(lambda: gateway.ask("POST", "/send", body, media=NDJSON).status == 200)
