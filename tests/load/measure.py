@@ -74,7 +74,7 @@ def producers(
     try:
         yield started
         for process in started:
-            if process.wait(seconds + 120):
+            if process.wait(seconds + 120) > 0:
                 raise RuntimeError(f"a producer ended with {process.returncode}")
     finally:
         for process in started:

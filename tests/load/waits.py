@@ -12,20 +12,25 @@ from tests.load.measure import QUEUE, pool, producers
 BOUND_SECONDS = 6.0
 
 
-def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (30, 120, 40)) -> str:
+def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 90, 40)) -> str:
     """Run fast, ten times slower, and fast again; tell the waits of what was accepted once it had settled."""
     paces, marks = (0.05, 0.5, 0.05), list[tuple[float, float]]()
     with (
         pool(folder, pace=paces[0], bound=f"{BOUND_SECONDS:g}s") as running,
         closing(connect(running.url)) as store,
     ):
-        total = sum(phase_seconds)
-        with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total):
+        total = sum(phase_seconds) + 120  # what the producers may need to start
+        with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total) as started:
+            while not any(folder.glob("sent-*")):
+                time.sleep(0.1)
             for pace, seconds in zip(paces, phase_seconds, strict=True):
                 (folder / "pace").write_text(str(pace))
                 marks.append((time.time(), time.time() + seconds))
                 time.sleep(seconds)
-                print("bound", limits.read(store, QUEUE).bound, flush=True)
+                print(f"bound {limits.read(store, QUEUE).bound}", flush=True)
+            for process in started:
+                process.kill()
+            limits.change(store, QUEUE, paused=True)
     waits = sorted(_waits(folder))
     return "time: " + "; ".join(
         _phase(waits, 5 / pace, start, end) for pace, (start, end) in zip(paces, marks, strict=True)
@@ -41,7 +46,8 @@ def _waits(folder: Path) -> list[tuple[float, float]]:
 
 def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
     """Tell when the last wait outside of 30% of the bound was accepted, and what was waited after it."""
-    here = [(at, wait) for at, wait in waits if start <= at < end]
+    # What starts only after the speed has changed again is not of this phase.
+    here = [(at, wait) for at, wait in waits if start <= at < end - 1.3 * BOUND_SECONDS]
     out = [at for at, wait in here if abs(wait - BOUND_SECONDS) > 0.3 * BOUND_SECONDS]
     settled = max(out, default=start)
     after = [wait for at, wait in here if at > settled]
