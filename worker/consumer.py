@@ -13,7 +13,7 @@ from broker.errors import BrokerError
 from broker.turns import buried
 from tasks.pulse import PULSE_SECONDS
 from worker.grouping import Grouper
-from worker.handover import finish_writing, take_back
+from worker.handover import finish_writing, read_results_as_they_come, take_back
 from worker.meter import Meter
 from worker.reconnecting import connected
 from worker.request import PondRequest
@@ -122,6 +122,7 @@ class PondConsumer(Consumer):
         super().stop()
         finish_writing(self.pool)
         never_given = take_back(self.pool)
+        read_results_as_they_come(self.pool)
         for request in self._requests():
             if not request.started or request.id in never_given:
                 request.give_back()

@@ -1,4 +1,4 @@
-"""See to the tasks that are on their way to a prefork child when the event loop stops turning.
+"""See to the tasks that are on their way to a prefork child, or back, when the event loop stops turning.
 
 The loop writes a task into a child's pipe when the child is free. What it has begun to write must be
 written whole, or the child reads nonsense; what it has not begun never reaches a child once the loop has
@@ -7,7 +7,11 @@ ended, and the pool would wait for it.
 
 from typing import Any
 
+from billiard.connection import wait
 from celery.concurrency.asynpool import AsynPool, _get_job_writer
+
+#: How long the drain waits for a result before it looks again at which children there are.
+WAIT_SECONDS = 0.1
 
 
 def finish_writing(pool: Any) -> None:
@@ -32,6 +36,34 @@ def take_back(pool: Any) -> set[str]:
     for job in waiting:
         job.discard()
     return {id for job in waiting for id in job.correlation_id.split()}
+
+
+def read_results_as_they_come(pool: Any) -> None:
+    """Let the drain of the pool read each result when it is there.
+
+    Celery looks at one child after the other then, and sleeps half a second for each that says nothing: with
+    one that does not end, what others have finished would be read after the deadline, and run again.
+    """
+    children = _children_of(pool)
+    if children is None:
+        return
+    handler = children._result_handler
+    flush, done_with = handler._flush_outqueue, set[int]()
+
+    def flush_or_wait(fd: int, remove: Any, processes: Any, on_state_change: Any) -> Any:
+        def drop(fd: int) -> Any:
+            done_with.add(fd)
+            return remove(fd)
+
+        process = processes.get(fd)
+        if process is None or process.outq._reader.closed or handler._finish_partial_read(fd, process):
+            return drop(fd)
+        open_ = (each.outq._reader for other, each in tuple(processes.items()) if other not in done_with)
+        if process.outq._reader in wait([each for each in open_ if not each.closed], WAIT_SECONDS):
+            return flush(fd, drop, processes, on_state_change)
+        return None
+
+    handler._flush_outqueue = flush_or_wait
 
 
 def _children_of(pool: Any) -> Any:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from broker.status import depth
 from monitor.overview import read
 from monitor.rows import pool_row
 from producer.client import Client
+from tasks.pools import Table
 from tasks.settings import Settings, environment
 from tasks.squares.contract import Square
 
@@ -23,8 +26,8 @@ Eventually = Callable[..., Any]
 
 
 @contextmanager
-def supervised(settings: Settings, folder: Path) -> Iterator[None]:
-    """Run the pool `default` as `millpond worker` does."""
+def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the pool `default` as `millpond worker` does; yield its supervisor."""
     reading, writing = os.pipe()
     argv = [sys.executable, "-P", "-m", "worker.supervisor", "default", "--ready-fd", str(writing)]
     with (folder / "log").open("ab") as log:
@@ -35,7 +38,7 @@ def supervised(settings: Settings, folder: Path) -> Iterator[None]:
     try:
         with os.fdopen(reading) as said:
             assert said.readline() == "ready\n", (folder / "log").read_text()
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)
@@ -123,6 +126,57 @@ def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
         (tmp_path / "stuck.open").touch()
         ended(millpond(settings, "resume", "default"))
         eventually((tmp_path / "stuck.done").exists)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["threads", "prefork"])
+def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
+    executor: str, settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A draining worker is not waited for; what ran ends, and a retry that comes back later is not run."""
+    pool = {"executor": executor, "concurrency": 2, "prefetch": 4}
+    table = Table(pools={"default": pool})  # type: ignore[dict-item]
+    settings = settings.model_copy(update={"drain_seconds": 20, "table": table})
+    store = connect(settings.broker_url or "")
+    with Client(settings=settings) as client:
+        with supervised(settings, tmp_path) as process, client.batch() as batch:
+            batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+            eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+            process.terminate()
+            eventually(lambda: depth(store, "default").ready == 4)
+            begun = monotonic()
+            answer = batch.cancel()
+            assert (answer.unheard, answer.settled) == ((), 4)
+            assert monotonic() - begun < 15, "the drain was waited for"
+            for n in range(6):
+                (tmp_path / f"g{n}.open").touch()
+            assert process.wait(30) == 0
+        assert (batch.summary().succeeded, batch.summary().cancelled) == (2, 4)
+        late = client.send(gate(tmp_path, "late"), id="late", delay=timedelta(seconds=1))
+        assert client.cancel(late.id).settled == 1
+        client.send(gate(tmp_path, "late"), id="late")
+        with supervised(settings, tmp_path):
+            eventually(lambda: depth(store, "default").counters["settled"] == 8)
+        assert not (tmp_path / "late.started").exists()
+
+
+@pytest.mark.slow
+def test_what_ends_before_the_deadline_counts_beside_what_does_not(
+    settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Of four children one ends while the others never do: its task is settled, and three go back."""
+    table = Table(pools={"default": {"executor": "prefork", "concurrency": 4}})  # type: ignore[dict-item]
+    settings = settings.model_copy(update={"drain_seconds": 1.2, "table": table})
+    with Client(settings=settings) as client, client.batch() as batch:
+        with supervised(settings, tmp_path) as process:
+            batch.submit_many(gate(tmp_path, f"g{n}") for n in range(4))
+            eventually(lambda: len(list(tmp_path.glob("*.started"))) == 4)
+            process.terminate()
+            eventually(lambda: "Warm shutdown" in (tmp_path / "log").read_text())
+            (tmp_path / "g2.open").touch()
+            assert process.wait(30) == 0
+        counts = depth(client.store, "default")
+        assert (batch.summary().succeeded, counts.ready, counts.held) == (1, 3, 0)
 
 
 def test_a_pool_that_nobody_knows_is_named(settings: Settings) -> None:
