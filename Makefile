@@ -34,19 +34,19 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail; PHOTOS=
 	@$(BIN)/python -m tests.demo $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run the tests that take minutes: units, real servers, real workers
-	$(PYTEST) $(IN_TWO) -m "not slow and not browser and not containers"
+	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-slow: install ## Run the slow tests: long faults, large inputs
-	$(PYTEST) $(IN_TWO) -m "slow and not evidence and not containers and not browser"
+	$(PYTEST) $(IN_TWO) $(AGAIN) -m "slow and not evidence and not containers and not browser"
 
 test-evidence: install ## Run the very long tests, for the record; CI does not
 	$(PYTEST) -m "evidence and not containers"
 
 test-browser: install ## Drive Flower in a real browser
-	$(PYTEST) -m "browser and not slow"
+	$(PYTEST) $(AGAIN) -m "browser and not slow"
 
 test-containers: install ## Build the image and run it (starts a container engine where root may and none runs)
-	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/containers/engine)} $(PYTEST) -m containers
+	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/containers/engine)} $(PYTEST) $(AGAIN) -m containers
 
 check: install ## Lint, check types and the arrows between the folders
 	$(BIN)/ruff check .
