@@ -20,7 +20,7 @@ from tests.evidence.setting import OneWorker, server, settings, workers
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 1.0
-TASKS_A_DRAIN = 200
+TASKS_A_DRAIN = 40
 ENDLESS = "endless"
 
 
