@@ -16,7 +16,9 @@ CHECKS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(gateway: Running) -> None:
+def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(
+    gateway: Running, tmp_path: Path
+) -> None:
     """Thousands of requests of every kind, right and wrong: each answer is one that the schema describes."""
     done = subprocess.run(
         [
@@ -24,8 +26,8 @@ def test_no_request_is_answered_with_500_or_with_what_the_schema_does_not_say(ga
             "--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--checks", CHECKS,
             "--request-timeout", "20", "--no-color",
         ],
-        cwd=Path(__file__).parent,
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_hooks"},
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_hooks", "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
     )  # fmt: skip
