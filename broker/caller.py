@@ -16,11 +16,12 @@ from redis.exceptions import RedisError
 
 from broker import news, turns
 from broker.connection import Store, clear_errors
-from broker.holding import Hold, Settlement, Turn
+from broker.hold import Hold, Turn
 from broker.keys import QueueKeys
 from broker.messages import Outgoing
 from broker.publishing import Caller
 from broker.scripts import script
+from broker.settlements import Settlement
 
 LEASE_MS = 15_000
 

@@ -17,7 +17,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import news, turns
 from broker.errors import BrokerAway, BrokerError
-from broker.holding import GATHERED_SECONDS, Hold, Holder, Turn
+from broker.hold import Hold, Turn
+from broker.holding import GATHERED_SECONDS, Holder
 from broker.keys import QueueKeys, epoch_key
 from broker.scripts import script
 

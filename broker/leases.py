@@ -13,7 +13,8 @@ from redis.exceptions import RedisError
 from broker import news
 from broker.clock import elapsed_seconds
 from broker.connection import Store
-from broker.holding import Hold, Holder
+from broker.hold import Hold
+from broker.holding import Holder
 from broker.scripts import script
 from broker.turns import settle_pending
 

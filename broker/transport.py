@@ -22,13 +22,15 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from broker import limits, news, publishing, turns
 from broker.connection import Store, clear_errors
 from broker.errors import BrokerAway, BrokerError, QueueFull
-from broker.holding import GATHERED_SECONDS, GIVEN_BACK, HANDED_AGAIN, Holder, Settlement, Turn
+from broker.hold import Turn
+from broker.holding import GATHERED_SECONDS, Holder
 from broker.intake import NEWS, TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
 from broker.purging import purge
+from broker.settlements import GIVEN_BACK, HANDED_AGAIN, Settlement
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,11 @@ from redis.exceptions import RedisError
 
 from broker.connection import Store
 from broker.due import due_ms as due_ms
-from broker.holding import Hold, Holder, Settlement, Turn
+from broker.hold import Hold, Turn
+from broker.holding import Holder
 from broker.keys import epoch_key
 from broker.scripts import script
+from broker.settlements import Settlement
 
 #: A message that is due within this many ms is run at once; a clock tells no finer.
 DUE_SOON_MS = 2

@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from broker.caller import CallersHold
 from broker.connection import Store
-from broker.holding import CANCELLED, GIVEN_BACK, Settlement
 from broker.messages import Outgoing
 from broker.publishing import Full, Given, Outcome, one_call, publish
+from broker.settlements import CANCELLED, GIVEN_BACK, Settlement
 from broker.turns import buried
 from producer.backpressure import Stream
 from producer.clock import ServerClock

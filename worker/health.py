@@ -15,7 +15,8 @@ from broker.clock import elapsed_seconds
 from broker.connection import Store, connect
 from broker.errors import MillpondError
 from broker.foraging import something_to_fetch
-from broker.holding import Hold, Holder
+from broker.hold import Hold
+from broker.holding import Holder
 from tasks.pulse import PULSE_SECONDS, PulseFile, now
 from tasks.settings import Settings
 

@@ -17,7 +17,8 @@ from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from broker.holding import HANDED_AGAIN, Holder, Settlement
+from broker.holding import Holder
+from broker.settlements import HANDED_AGAIN, Settlement
 from broker.turns import buried
 from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled

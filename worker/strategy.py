@@ -14,8 +14,8 @@ from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
-from broker.holding import Settlement
 from broker.messages import SHOWN_LENGTH
+from broker.settlements import Settlement
 from broker.turns import DUE_SOON_MS
 from tasks.contracts import Contract, kinds
 from tasks.redaction import REDACTED, hides, redact, redact_args

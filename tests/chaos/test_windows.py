@@ -9,7 +9,8 @@ import pytest
 
 from broker import status, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from millpond import Client
 

@@ -11,7 +11,8 @@ import pytest
 
 from broker import dead, limits, status, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from producer.client import Client
 from producer.outcomes import RanHere

@@ -13,7 +13,8 @@ from kombu import Connection
 
 from broker import limits, status, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from producer.client import Client
 from producer.message import Message

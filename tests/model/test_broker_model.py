@@ -22,10 +22,11 @@ from seen_queue import Seen, look, text
 from broker import batches, dead, following, limits, publishing, purging, turns
 from broker.connection import Store
 from broker.errors import BrokerError
-from broker.holding import Held, Hold, Settlement, Turn
+from broker.hold import Held, Hold, Turn
 from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
 from broker.messages import Outgoing, compose
 from broker.scripts import script
+from broker.settlements import Settlement
 
 QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]

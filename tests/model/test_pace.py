@@ -9,10 +9,12 @@ from moved_clock import CLOCK
 
 from broker import limits, turns
 from broker.connection import Store
-from broker.holding import DONE, Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from broker.messages import compose
 from broker.publishing import Full, Late, Outcome, Taken, publish
+from broker.settlements import DONE
 
 QUEUE = "mill"
 

@@ -2,8 +2,10 @@
 
 from broker import turns
 from broker.connection import Store
-from broker.holding import Holder, Settlement, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
+from broker.settlements import Settlement
 
 LEASE_MS = 60_000
 

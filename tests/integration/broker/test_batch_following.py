@@ -9,7 +9,7 @@ from broker import batches, cancelling, dead
 from broker.batches import Summary
 from broker.connection import Store
 from broker.following import summary_after
-from broker.holding import CANCELLED, DONE, Settlement
+from broker.settlements import CANCELLED, DONE, Settlement
 from broker.turns import buried
 from producer.batch import Batch
 from producer.client import Client

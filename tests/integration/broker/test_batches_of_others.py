@@ -15,8 +15,8 @@ from by_hand import Hand
 from own_server import OwnServer, running
 
 from broker.connection import Store
-from broker.holding import DONE, Settlement
 from broker.messages import compose
+from broker.settlements import DONE, Settlement
 from millpond import main
 from producer.batch import Batch
 from producer.client import Client

@@ -8,7 +8,7 @@ from by_hand import Hand
 
 from broker import cancelling, dead, news, status
 from broker.connection import Store
-from broker.holding import DONE
+from broker.settlements import DONE
 from broker.turns import buried
 from producer.client import Client
 from producer.message import Message

@@ -2,7 +2,8 @@
 
 from broker import publishing, status, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from broker.leases import leave
 from broker.messages import compose

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 from broker import publishing, status, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.intake import Intake
 from broker.keys import QueueKeys
 from broker.messages import compose

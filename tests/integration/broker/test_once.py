@@ -8,7 +8,7 @@ from by_hand import Hand
 
 from broker import cancelling, dead, limits, purging
 from broker.errors import BrokerError
-from broker.holding import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
+from broker.settlements import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
 from broker.turns import buried
 from producer.client import Client
 from tasks.errors import QueueFull

@@ -13,7 +13,8 @@ from urllib.parse import urlencode, urlsplit
 
 from broker import limits, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from broker.messages import compose
 from broker.publishing import publish

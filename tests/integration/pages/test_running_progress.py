@@ -4,7 +4,8 @@ from flowers import Visitor
 
 from broker import batches, limits, progress, publishing, turns
 from broker.connection import Store
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from broker.messages import compose
 

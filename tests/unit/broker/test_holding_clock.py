@@ -3,7 +3,8 @@
 import time
 
 from broker import turns
-from broker.holding import Holder, Turn
+from broker.hold import Turn
+from broker.holding import Holder
 from broker.keys import QueueKeys
 from broker.turns import Reply
 

@@ -1,7 +1,8 @@
 """Hold what the holder promises when one process consumes several queues."""
 
-from broker.holding import Holder, Settlement
+from broker.holding import Holder
 from broker.keys import QueueKeys
+from broker.settlements import Settlement
 
 
 def held_twice() -> Holder:

@@ -1,0 +1,27 @@
+"""Say how a delivery ended: the settlement that turn.lua carries out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Action = Literal["settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Say how a delivery ended; scripts/turn.lua explains the actions.
+
+    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial or the
+    message that takes this one's place, due at `due_ms`.
+    """
+
+    action: Action = "settle"
+    state: str = "succeeded"
+    detail: str = "{}"
+    due_ms: int = 0
+    text: str = ""
+
+
+DONE = Settlement()
+GIVEN_BACK = Settlement("return")
+HANDED_AGAIN = Settlement("redeliver")
+CANCELLED = Settlement("drop", state="cancelled")
