@@ -45,8 +45,8 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
 
 
 @pytest.fixture
-def events(settings: Settings) -> Iterator[list[dict[str, Any]]]:
-    """Listen to everything that the worker tells, as Flower does."""
+def events(settings: Settings, worker: OneWorker, eventually: Eventually) -> Iterator[list[dict[str, Any]]]:
+    """Listen to everything that the worker tells, as Flower does, from its next heartbeat on."""
     seen: list[dict[str, Any]] = []
     app, stop = celery_app(settings), threading.Event()
 
@@ -61,6 +61,7 @@ def events(settings: Settings) -> Iterator[list[dict[str, Any]]]:
 
     thread = threading.Thread(target=listen)
     thread.start()
+    eventually(lambda: seen, 20)
     yield seen
     stop.set()
     thread.join(10)

@@ -20,11 +20,12 @@ QUEUE = "behind"
 
 
 class Process:
-    """Play a worker process of one slot: its intake on real connections, its loop turned by hand."""
+    """Play a worker process of two slots: its intake on real connections, its loop turned by hand."""
 
     def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
         self.delivered: list[str] = []
         self.holder = Holder(prefetch=prefetch)
+        self.holder.slots = 2
         self._clients: list[Any] = []
         channel = SimpleNamespace(
             store=store,
@@ -69,7 +70,7 @@ def _connected(_channel: Any, client: Any, _kind: str) -> Any:
 
 @pytest.fixture
 def process(url: str, store: Store) -> Iterator[Process]:
-    """Start an idle process with room for three messages."""
+    """Start an idle process with room for four messages."""
     started = Process(url, store, prefetch=2)
     started.become_idle()
     yield started
