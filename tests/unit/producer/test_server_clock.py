@@ -1,0 +1,65 @@
+"""The server's clock as a producer knows it: never behind, whatever an answer cost."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from broker.connection import Store
+from producer import clock
+from producer.clock import ServerClock
+
+SERVER_AHEAD_SECONDS = 1_000.0
+
+
+class Network:
+    """Play time: the server reads its clock at the end of the way there, and every answer has its length."""
+
+    def __init__(self, trips: list[tuple[float, float]]) -> None:
+        self.elapsed = 0.0
+        self.asked = 0
+        self._trips: Iterator[tuple[float, float]] = iter(trips)
+
+    @property
+    def server_ms(self) -> float:
+        """Return what the server's clock shows now."""
+        return (self.elapsed + SERVER_AHEAD_SECONDS) * 1000
+
+    def answer(self, _store: Store) -> int:
+        """Go there and back."""
+        there, back = next(self._trips)
+        self.asked += 1
+        self.elapsed += there
+        said = int(self.server_ms)
+        self.elapsed += back
+        return said
+
+
+def clock_on(network: Network, patch: pytest.MonkeyPatch) -> ServerClock:
+    """Make a clock that asks over the network."""
+    patch.setattr(clock, "now_ms", network.answer)
+    patch.setattr(clock, "_elapsed_seconds", lambda: network.elapsed)
+    return ServerClock(Store(None))
+
+
+@pytest.mark.parametrize("trip", [(0.0, 0.0005), (0.0005, 0.0), (0.0002, 0.0003)])
+def test_a_quick_answer_is_believed(trip: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question is enough, and the time is right to its length."""
+    network = Network([trip])
+    assert clock_on(network, monkeypatch).now_ms() == pytest.approx(network.server_ms, abs=1.5)
+    assert network.asked == 1
+
+
+@pytest.mark.parametrize("slow", [(0.0, 0.03), (0.03, 0.0), (0.015, 0.015)])
+def test_a_slow_answer_makes_nothing_early(
+    slow: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every answer is slow, the time told is that of the server or later, never before it."""
+    network = Network([slow] * clock.MOST_ASKED)
+    told = clock_on(network, monkeypatch).now_ms()
+    assert network.server_ms - 1 <= told <= network.server_ms + sum(slow) * 1000
+
+
+def test_the_quickest_answer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a slow answer the server is asked again, and the quick one is believed."""
+    network = Network([(0.03, 0.0), (0.0, 0.0004)])
+    assert clock_on(network, monkeypatch).now_ms() == pytest.approx(network.server_ms, abs=1.5)
