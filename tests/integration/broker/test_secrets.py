@@ -48,23 +48,14 @@ def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
 def events(settings: Settings, worker: OneWorker, eventually: Eventually) -> Iterator[list[dict[str, Any]]]:
     """Listen to everything that the worker tells, as Flower does, from its next heartbeat on."""
     seen: list[dict[str, Any]] = []
-    app, stop = celery_app(settings), threading.Event()
-
-    def listen() -> None:
-        with app.connection_for_read() as connection:
-            receiver = app.events.Receiver(connection, handlers={"*": seen.append})
-            while not stop.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=True)
-                except TimeoutError:
-                    continue
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    eventually(lambda: seen, 20)
-    yield seen
-    stop.set()
-    thread.join(10)
+    with celery_app(settings).connection_for_read() as connection:
+        receiver = celery_app(settings).events.Receiver(connection, handlers={"*": seen.append})
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None})
+        thread.start()
+        eventually(lambda: seen, 20)
+        yield seen
+        receiver.should_stop = True  # it looks once a second
+        thread.join(10)
 
 
 def test_a_hostile_secret_shows_up_nowhere(
