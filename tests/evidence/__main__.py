@@ -1,4 +1,4 @@
-"""Show what batches, cancellation and drain promise, at full size: `python -m tests.evidence million`."""
+"""Show what batches, drains and Flower promise, at full size: `python -m tests.evidence million`."""
 
 import argparse
 import json
@@ -8,12 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.evidence import drains, halfway, million
+from tests.evidence import drains, halfway, million, watching
 
 RUNS = {
     "million": (million.run, 1_000_000),
     "halfway": (halfway.run, 10_000),
     "drains": (drains.run, 50),
+    "watching": (watching.run, 200_000),
 }
 
 
@@ -21,7 +22,9 @@ def main() -> None:
     """Run one of them and print what it found as JSON; a promise that was broken is an AssertionError."""
     parser = argparse.ArgumentParser(prog="tests.evidence", description=__doc__)
     parser.add_argument("what", choices=RUNS)
-    parser.add_argument("--count", type=int, help="results, tasks or drains (default: as in the README)")
+    parser.add_argument(
+        "--count", type=int, help="how many results, tasks or drains (default: as in the README)"
+    )
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     run, usual = RUNS[asked.what]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evidence import drains, halfway, million
+from tests.evidence import drains, halfway, million, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -25,3 +25,8 @@ def test_drains_under_load_lose_nothing_and_count_no_delivery(kinds_path: None, 
     """Six drains in a row, with a task that does not end: each within its deadline, nothing run twice."""
     found = drains.run(6, tmp_path)
     assert found["exit after SIGTERM, s: longest"] < 11
+
+
+def test_flower_hears_of_every_task_and_is_right_when_started_again(kinds_path: None, tmp_path: Path) -> None:
+    """Of 6,000 tasks it hears every end; the first page of a new Flower has the counters of all of them."""
+    watching.run(6_000, tmp_path)

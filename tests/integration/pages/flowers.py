@@ -21,7 +21,7 @@ from broker.publishing import publish
 from broker.status import now_ms
 from tasks.settings import Settings, environment
 
-COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower", "--port", "0"]
+COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 LOGIN = "ann:secret"
 PREFIX = "pages:"
 
@@ -77,10 +77,16 @@ class Visitor:
 
 @contextmanager
 def flower(broker_url: str, **more: Any) -> Iterator[str]:
-    """Run `millpond flower` on a free port and yield its URL."""
-    chosen = Settings(broker_url=broker_url, key_prefix=PREFIX, **more)
+    """Run `millpond flower` on a free port, for the tests' key prefix unless told, and yield its URL."""
+    with flower_process(Settings(**{"broker_url": broker_url, "key_prefix": PREFIX, **more})) as (url, _):
+        yield url
+
+
+@contextmanager
+def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run `millpond flower` and yield its URL and its process, which is killed in the end."""
     running = subprocess.Popen(
-        COMMAND,
+        [*COMMAND, "--port", str(port)],
         env={**environment(chosen), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -90,7 +96,7 @@ def flower(broker_url: str, **more: Any) -> Iterator[str]:
         assert running.stdout is not None
         found = re.search(r"http://\S+:\d+", running.stdout.readline())
         assert found, "Flower did not say where it is"
-        yield found[0]
+        yield found[0], running
     finally:
         running.kill()
         running.communicate()
