@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="tests.evidence", description=__doc__)
     parser.add_argument("what", choices=RUNS)
     parser.add_argument(
-        "--count", type=int, help="how many results, tasks or drains (default: as in the README)"
+        "--count", type=int, help="results, tasks or drains (default: the full size)"
     )
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)

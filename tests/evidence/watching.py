@@ -1,7 +1,7 @@
 """Let Flower watch 200 tasks a second for ten minutes, with 200,000 tasks seen, then start it again.
 
-The first 80,000 tasks go as fast as Flower hears of them, so that it is at the limit of what it keeps early
-in the ten minutes. A page and the metrics are asked for every two seconds, as by somebody who keeps them open.
+The first 80,000 tasks go as fast as Flower hears of them, so that it is soon at the limit of what it keeps
+in memory. A page and the metrics are asked for every two seconds, as by somebody who looks all the time.
 """
 
 import json
