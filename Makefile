@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 IN_TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-slow test-evidence test-browser test-containers check coverage chaos bench clean
+.PHONY: help install lock demo test test-slow test-evidence test-browser test-containers check coverage chaos bench bench-watching clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ chaos: install ## Kill everything at random under load and count what was lost
 
 bench: install ## Measure against stock Celery, interleaved, in one run
 	$(BIN)/python -m tests.bench
+
+bench-watching: install ## Measure what Flower, metrics and tracing cost, interleaved, in one run
+	$(BIN)/python -m tests.bench.watching
 
 clean: ## Remove the environment and what the tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov demo-out

@@ -29,12 +29,15 @@ class Noop(Contract, kind="bench.noop", queue="default"):
 
     sent_ns: int = 0
     payload: str = ""
+    hold_ms: float = 0
 
 
 @body(Noop)
 def noop(job: Noop, context: Context) -> None:
-    """Note when it started, if asked to."""
+    """Note when it started, and take a while, if asked to."""
     _note_start(job.sent_ns)
+    if job.hold_ms:
+        time.sleep(job.hold_ms / 1000)
 
 
 def _note_start(sent_ns: int) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Drained:
 
 @contextmanager
 def workers(
-    system: str, url: str, executor: Executor, *, events: bool, starts: Path
+    system: str, url: str, executor: Executor, *, events: bool, starts: Path, more: Mapping[str, str] = {}
 ) -> Iterator[list[psutil.Process]]:
     """Run the workers of a system for the length of a `with` block."""
     words = [
@@ -77,6 +77,7 @@ def workers(
     ]
     words += ["-E"] if events else ["--without-heartbeat"]
     environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "PYTHONWARNINGS": "ignore"}
+    environment |= more
     started = [
         subprocess.Popen(
             [*words, "-n", f"{system}{i}@bench"],
@@ -93,13 +94,26 @@ def workers(
             process.wait(60)
 
 
-def drain(system: str, url: str, executor: Executor, *, tasks: int, events: bool, folder: Path) -> Drained:
-    """Fill the queue, let the workers empty it, and measure its middle eight tenths."""
+def drain(
+    system: str,
+    url: str,
+    executor: Executor,
+    *,
+    tasks: int,
+    events: bool,
+    folder: Path,
+    hold_ms: float = 0,
+    more: Mapping[str, str] = {},
+) -> Drained:
+    """Fill the queue, let the workers empty it, and measure its middle eight tenths.
+
+    `hold_ms` is how long a task sleeps, `more` is of the workers' environment.
+    """
     client = redis.Redis.from_url(url)
     client.flushdb()
-    _fill(url, tasks)
+    _fill(url, tasks, hold_ms)
     left = _left_of(system, client)
-    with workers(system, url, executor, events=events, starts=folder / "unused") as processes:
+    with workers(system, url, executor, events=events, starts=folder / "unused", more=more) as processes:
         _until(lambda: left() < tasks * 0.9)
         before, cpu, started, at = _server(system, client), _cpu(processes), left(), time.monotonic()
         _until(lambda: left() < tasks * 0.1)
@@ -165,10 +179,10 @@ def _sender(system: str, url: str) -> Any:
     return lambda sent_ns: client.send(Noop(sent_ns=sent_ns))
 
 
-def _fill(url: str, tasks: int) -> None:
+def _fill(url: str, tasks: int, hold_ms: float) -> None:
     store = connect(url)
+    kwargs = {"payload": "x" * 64, **({"hold_ms": hold_ms} if hold_ms else {})}
     for start in range(0, tasks, 1000):
-        kwargs = {"payload": "x" * 64}
         batch = [
             compose(Noop.kind, kwargs, queue="default", sent_at_ms=1)
             for _ in range(start, min(tasks, start + 1000))

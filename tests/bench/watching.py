@@ -1,0 +1,129 @@
+"""Print what watching costs: `python -m tests.bench.watching [--rounds N] [--tasks N] [--only threads]`.
+
+Each round drains the same tasks by the same workers without anybody watching, then with Flower (its events
+on, a page and `/metrics` asked for every two seconds), then with tracing to a collector that throws spans
+away. Flower and the collector run on the same processors, so they are part of the cost. Quote the ratios.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+
+from tasks.settings import Settings
+from tests.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
+from tests.integration.broker.own_server import free_port
+from tests.integration.pages.flowers import LOGIN, Visitor, flower_process
+from worker.valkey import serving
+
+WAYS = ("nobody", "Flower and metrics", "tracing")
+#: How often somebody who watches asks for a page and for the metrics.
+LOOK_SECONDS = 2.0
+#: The loads: what a task takes, and how many of the tasks asked for are sent.
+LOADS = ((0.0, 1.0), (5.0, 0.3))
+
+Figures = dict[tuple[str, str], list[float]]
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(prog="tests.bench.watching", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
+    parser.add_argument(
+        "--tasks", type=int, default=20_000, help="no-op tasks a drain; of 5 ms: three tenths"
+    )
+    parser.add_argument("--only", default="", help="only the executor with this in its name, such as prefork")
+    asked = parser.parse_args()
+    figures: Figures = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
+        for number in range(asked.rounds):
+            with serving(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
+                for executor in (PREFORK, THREADS):
+                    if asked.only in executor.name:
+                        _round(server.url, executor, asked.tasks, Path(folder), figures)
+            print(f"round {number + 1} of {asked.rounds} done", flush=True)
+    _table(figures)
+
+
+def _round(url: str, executor: Executor, tasks: int, folder: Path, figures: Figures) -> None:
+    for hold_ms, share in LOADS:
+        for way in WAYS:
+            with _watched(way, url) as more:
+                drained = drain(
+                    "pond",
+                    url,
+                    executor,
+                    tasks=int(tasks * share),
+                    events=way == "Flower and metrics",
+                    folder=folder,
+                    hold_ms=hold_ms,
+                    more=more,
+                )
+            _note(figures, way, f"{executor.name}, {f'{hold_ms:g} ms' if hold_ms else 'no-op'}", drained)
+
+
+@contextmanager
+def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
+    """Watch in one of the ways; yield what is to be in the workers' environment."""
+    if way == "Flower and metrics":
+        with flower_process(Settings(broker_url=url, flower_basic_auth=(LOGIN,))) as (page, _), _asking(page):
+            yield {}
+    elif way == "tracing":
+        port = free_port()
+        collector = subprocess.Popen([sys.executable, "-m", "tests.bench.collector", str(port)], cwd=ROOT)
+        try:
+            yield {"MILLPOND_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces"}
+        finally:
+            collector.kill()
+            collector.wait()
+    else:
+        yield {}
+
+
+@contextmanager
+def _asking(page: str) -> Iterator[None]:
+    """Ask for a page and for the metrics, as an operator's browser and a Prometheus do."""
+    stop = Event()
+
+    def ask() -> None:
+        visitor = Visitor(page)
+        while not stop.wait(LOOK_SECONDS):
+            for path in ("/queues", "/metrics"):
+                if visitor.get(path).status != 200:
+                    raise RuntimeError(f"Flower does not answer {path}")
+
+    asking = Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        asking.join()
+
+
+def _note(figures: Figures, way: str, name: str, drained: Drained) -> None:
+    figures[f"{name}: drained, /s", way].append(drained.per_second)
+    figures[f"{name}: CPU of workers, ms a thousand", way].append(drained.cpu_ms_per_thousand)
+
+
+def _table(figures: Figures) -> None:
+    print("medians; in brackets the ratio to nobody watching, the median of the rounds' ratios\n")
+    print(f"{'':52}" + "".join(f"{way:>26}" for way in WAYS))
+    for name in dict.fromkeys(name for name, _ in figures):
+        alone = figures[name, "nobody"]
+        cells = []
+        for way in WAYS:
+            found = figures[name, way]
+            ratio = median(b / a for a, b in zip(alone, found, strict=True))
+            cells.append(f"{median(found):17.1f} ({ratio:4.2f}) ")
+        print(f"{name:52}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+if __name__ == "__main__":
+    main()
