@@ -176,6 +176,11 @@ def sampling_key(prefix: str = "") -> str:
     return f"{prefix}millpond:sampling"
 
 
+def writing_key(prefix: str = "") -> str:
+    """Return the key to which nothing is ever written, to see whether something could be."""
+    return f"{prefix}millpond:writing"
+
+
 def audit_key(prefix: str = "") -> str:
     """Name the stream of what people changed."""
     return f"{prefix}millpond:audit"

@@ -89,6 +89,9 @@ def _families(seen: Overview | BrokerError) -> Iterator[Metric]:
     yield GaugeMetricFamily("millpond_broker_up", "Whether the broker answered", value=0 if away else 1)
     if isinstance(seen, BrokerError):
         return
+    takes = GaugeMetricFamily("millpond_broker_takes_writes", "Whether the broker takes what is sent")
+    takes.add_metric([], int(seen.refusal is None))
+    yield takes
     queues = {view.name: view for view in seen.queues}
     pools = {view.name: view for view in seen.pools}
     yield from _each(GaugeMetricFamily, "queue", OF_QUEUES, queues)
@@ -96,6 +99,20 @@ def _families(seen: Overview | BrokerError) -> Iterator[Metric]:
     yield from _each(GaugeMetricFamily, "pool", OF_POOLS, pools)
     yield from _each(CounterMetricFamily, "pool", COUNTED_OF_POOLS, pools)
     yield from _of_tasks(seen.pools)
+    yield from _of_schedules(seen)
+
+
+def _of_schedules(seen: Overview) -> Iterator[Metric]:
+    """Yield nothing where nothing is scheduled: nobody has to lead then."""
+    if not seen.schedules:
+        return
+    led = int(seen.leader is not None)
+    yield GaugeMetricFamily("millpond_scheduler_up", "Whether a scheduler leads", value=led)
+    figures: tuple[Figure, ...] = (
+        ("fired", "Periods that were sent", lambda schedule: schedule.fired),
+        ("missed", "Periods that nobody sent in time", lambda schedule: schedule.missed),
+    )
+    yield from _each(CounterMetricFamily, "schedule", figures, {each.name: each for each in seen.schedules})
 
 
 def _counters() -> list[Figure]:

@@ -8,12 +8,13 @@ Figures of now are counted now. Rates and times are of the last minute, against 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from broker import drains, limits, reports, samples, status
+from broker import drains, limits, reports, samples, schedules, status, writing
 from broker.connection import Store
 from broker.histograms import Histogram, total
 from broker.limits import Limits
 from broker.reports import Report, Totals
 from broker.samples import Sample
+from broker.schedules import Schedule
 from broker.status import Depth
 from tasks.pools import Pool, Table
 
@@ -91,18 +92,32 @@ class PoolView:
 
 @dataclass(frozen=True)
 class Overview:
-    """Hold all pools and queues as they were at one time, ms by the server's clock."""
+    """Hold all pools and queues as they were at one time, ms by the server's clock.
+
+    `leader` names the scheduler that leads (None: none runs), `refusal` is why the broker takes no writes
+    (None: it does).
+    """
 
     now_ms: int
     pools: tuple[PoolView, ...]
     queues: tuple[QueueView, ...]
+    schedules: tuple[Schedule, ...] = ()
+    leader: str | None = None
+    refusal: str | None = None
 
 
 def read(store: Store, table: Table) -> Overview:
     """Return the pools and queues that are in the table or were ever used, by name."""
     now_ms = status.now_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
-    return Overview(now_ms, tuple(_pools(store, table, queues, now_ms)), tuple(queues.values()))
+    return Overview(
+        now_ms,
+        pools=tuple(_pools(store, table, queues, now_ms)),
+        queues=tuple(queues.values()),
+        schedules=tuple(schedules.schedules(store)),
+        leader=schedules.leader(store),
+        refusal=writing.refusal(store),
+    )
 
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:

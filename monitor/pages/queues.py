@@ -4,7 +4,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import audit, limits, samples, status
+from broker import audit, limits, samples, status, writing
 from broker.connection import Store
 from monitor import overview, sparkline
 from monitor.limit_words import LIMITS, OVERFLOWS, parsed
@@ -20,7 +20,8 @@ class Queues(Handler):
         """Render the queues as they are now."""
         views, lines = await self.ask(_seen, self.store, self.table)
         changes = await self.ask(lambda: list(audit.recent(self.store, limit=8)))
-        self.show("queues.html", tab="queues", views=views, lines=lines, changes=changes)
+        refusal = await self.ask(writing.refusal, self.store)
+        self.show("queues.html", tab="queues", views=views, lines=lines, changes=changes, refusal=refusal)
 
 
 class Queue(Handler):

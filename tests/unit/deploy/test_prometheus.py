@@ -12,6 +12,7 @@ from broker.errors import BrokerAway
 from broker.histograms import NAMES, Histogram
 from broker.limits import Limits
 from broker.reports import Report, Totals
+from broker.schedules import Schedule
 from broker.status import Depth
 from monitor.metrics import exposition
 from monitor.overview import Overview, PoolView, QueueView
@@ -29,7 +30,7 @@ def overview() -> Overview:
     seen = Histogram(tuple(int(name == "0.05") for name in NAMES), 0.04)
     done = Totals({("failed", "email.send"): 2}, {"email.send": seen}, {"email.send": seen}, 4.0, 8.0, 7)
     pool = PoolView("email", Table().pools["email"], (queue,), (report,), done)
-    return Overview(0, (pool,), (queue,))
+    return Overview(0, (pool,), (queue,), (Schedule("nightly", fired=5, missed=2),))
 
 
 def test_what_is_asked_for_is_exposed() -> None:
@@ -51,6 +52,9 @@ def test_the_figures_are_exposed_by_the_conventions() -> None:
     assert 'millpond_queue_published_total{queue="email"} 9.0' in text
     assert 'millpond_queue_oldest_age_seconds{queue="email"} 1.5' in text
     assert 'millpond_pool_slots_busy{pool="email"} 2.0' in text
+    assert 'millpond_schedule_missed_total{schedule="nightly"} 2.0' in text
+    assert "millpond_scheduler_up 0.0" in text
+    assert "millpond_broker_takes_writes 1.0" in text
     for bound, count in (("0.02", 0), ("0.05", 1), ("1000.0", 1), ("+Inf", 1)):
         assert re.search(rf'wait_seconds_bucket{{[^}}]*le="{re.escape(bound)}"[^}}]*}} {count}\.0', text), (
             bound
