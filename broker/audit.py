@@ -1,8 +1,10 @@
 """Keep who changed what: a line for every change that a person made, by page or by command."""
 
+import getpass
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from socket import gethostname
 
 from broker.connection import Store, clear_errors
 from broker.keys import audit_key
@@ -29,6 +31,11 @@ def note(store: Store, who: str, what: str) -> None:
     with clear_errors("noting a change"):
         entry = {"who": who, "what": what}
         store.client.xadd(audit_key(store.prefix), entry, maxlen=KEPT, approximate=False)
+
+
+def note_command(store: Store, what: str) -> None:
+    """Write down what somebody changed by a command on this host."""
+    note(store, f"{getpass.getuser()}@{gethostname()} by command", what)
 
 
 def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:

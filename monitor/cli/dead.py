@@ -116,7 +116,6 @@ def _each(
     done: str,
 ) -> None:
     from broker import audit
-    from monitor.cli.opening import by
     from tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
@@ -130,7 +129,7 @@ def _each(
             elif ids:
                 raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
         if count:
-            audit.note(store, by(), f"{done} {count} dead letters of {queue}")
+            audit.note_command(store, f"{done} {count} dead letters of {queue}")
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 

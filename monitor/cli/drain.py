@@ -31,7 +31,7 @@ def drain(
     workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 when nothing runs any more,
     with 1 when something still does after the deadline.
     """
-    from broker import drains
+    from broker import audit, drains
     from monitor.cli.opening import opened
     from tasks.pools import STOP_MARGIN_SECONDS
     from tasks.settings import settings
@@ -39,6 +39,7 @@ def drain(
     pool = _pool(name)
     with opened() as store:
         unheard = drains.drain(store, name)
+        audit.note_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         left = _watch(store, name, pool, seconds, as_json)
     running = sum(each.held for each in left)
@@ -50,12 +51,14 @@ def drain(
 @resuming.command(epilog="Example: millpond resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Let a drained pool go on."""
-    from broker import drains
+    from broker import audit, drains
     from monitor.cli.opening import opened
 
     _pool(name)
     with opened() as store:
         was_drained = drains.resume(store, name)
+        if was_drained:
+            audit.note_command(store, f"resumed pool {name}")
     said = f"{name}: goes on" if was_drained else f"{name}: was not drained"
     _print({"pool": name, "drained": False, "was_drained": was_drained}, said, as_json)
 

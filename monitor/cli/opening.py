@@ -1,10 +1,8 @@
 """Open the store of the configured broker for the length of a command."""
 
-import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from socket import gethostname
 
 from broker.connection import Store, connect
 from tasks.nearby import settings_or_nearby
@@ -22,8 +20,3 @@ def opened() -> Iterator[Store]:
         yield store
     finally:
         store.close()
-
-
-def by() -> str:
-    """Name who gives the command, for the audit."""
-    return f"{getpass.getuser()}@{gethostname()} by command"

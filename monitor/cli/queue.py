@@ -119,11 +119,11 @@ def _change(name: str, as_json: bool, **changes: Any) -> None:
     from dataclasses import asdict
 
     from broker import audit, limits
-    from monitor.cli.opening import by, opened
+    from monitor.cli.opening import opened
 
     _view(name)  # a queue that nobody knows is refused
     told = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with opened() as store:
         in_force = asdict(limits.change(store, name, **changes))
-        audit.note(store, by(), f"changed queue {name}: {told}")
+        audit.note_command(store, f"changed queue {name}: {told}")
     print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {told}")

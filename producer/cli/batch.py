@@ -33,13 +33,17 @@ def batch(
 
     Exits with 1 when something in it failed, or when a worker had not confirmed the cancellation in time.
     """
+    from broker import audit
     from producer.cli.session import configured
 
     with configured() as client:
-        found = client.open_batch(id)
+        found, unheard = client.open_batch(id), tuple[str, ...]()
         if close:
             found.close()
-        unheard = found.cancel(terminate=terminate).unheard if cancel or terminate else ()
+            audit.note_command(client.store, f"closed batch {id}")
+        if cancel or terminate:
+            unheard = found.cancel(terminate=terminate).unheard
+            audit.note_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
         summary = _follow(found) if follow else found.summary()
         if failures:
             for result in found.failures():

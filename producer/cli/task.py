@@ -35,12 +35,14 @@ def task(
     Exits with 0 while it waits, runs or is delayed; with 1 when it is a dead letter, or is not there: it has
     ended, or never was. How a task of a batch ended is in the results of its batch.
     """
+    from broker import audit
     from producer.cli.batch import tell_unheard
     from producer.cli.session import configured
 
     with configured() as client:
         if cancel or terminate:
             answer = client.cancel(id, terminate=terminate)
+            audit.note_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
             _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
             tell_unheard(answer.unheard)
             over = answer.found is None or answer.found.state == "dead"

@@ -1,5 +1,6 @@
 """Batches of other producers: fed by several processes, found and finished after those were killed."""
 
+import getpass
 import json
 import signal
 import subprocess
@@ -8,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import pytest
 from by_hand import Hand
 from own_server import OwnServer, running
 
+from broker import audit
 from broker.connection import Store
 from broker.messages import compose
 from broker.settlements import DONE, Settlement
@@ -101,7 +104,7 @@ def test_a_batch_whose_producers_were_killed_is_found_and_closed(
 def test_a_batch_is_cancelled_from_the_command_line(
     client: Client, millpond: Callable[..., tuple[int, list[Any]]]
 ) -> None:
-    """An abandoned batch is dropped by its id; a task of it is shown and cancelled by its own."""
+    """An abandoned batch is dropped by its id, a task of it by its own; the audit has a line of each."""
     batch = client.batch("abandoned")
     sent = [batch.submit(Square(n=n), delay=timedelta(hours=1)) for n in range(3)]
     code, [shown] = millpond("task", sent[0].id)
@@ -112,6 +115,9 @@ def test_a_batch_is_cancelled_from_the_command_line(
     assert (code, line["state"]) == (1, "not there")
     code, [line] = millpond("batch", batch.id, "--cancel")
     assert (code, line["summary"]["cancelled"], line["summary"]["complete"]) == (0, 3, True)
+    changes = list(audit.recent(client.store, limit=2))
+    assert [each.what for each in changes] == [f"cancelled batch {batch.id}", f"cancelled task {sent[0].id}"]
+    assert {each.who for each in changes} == {f"{getpass.getuser()}@{gethostname()} by command"}
 
 
 def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
