@@ -1,6 +1,7 @@
 """Let in who holds a token; where none is configured, whoever is on this machine."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -36,13 +37,18 @@ def entering(tokens: Sequence[GatewayToken], headers: Headers) -> Holder:
 
 def _on_this_machine(headers: Headers) -> Holder:
     """Refuse a page of the web that a name of its own leads here (DNS rebinding)."""
-    try:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
-    except ValueError:
-        host = "unreadable"
-    if host and not is_loopback(host):
+    if not _names_this_machine(headers.get("host", "")):
         raise refusal(403, "foreign_host", "without tokens the gateway answers to localhost alone")
     return ANYBODY
+
+
+@lru_cache(maxsize=256)
+def _names_this_machine(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return not name or is_loopback(name)
 
 
 def must_send(asks: Holder, kind: str) -> None:

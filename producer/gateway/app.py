@@ -12,7 +12,7 @@ from producer.examples import example
 from producer.gateway import batches, health, many, single, tracked
 from producer.gateway.described import with_tokens
 from producer.gateway.gate import Gate
-from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, refusal
+from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
 from producer.gateway.views import KindView
 from tasks.contracts import kinds, load_shipped
 from tasks.errors import MillpondError, SettingsError
@@ -76,13 +76,13 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
     return Refusal(error.status_code, fault, error.headers).answer()
 
 
-async def _misfit(request: Request, error: Exception) -> JSONResponse:
+async def _misfit(_request: Request, error: Exception) -> JSONResponse:
     """Name each field at fault, without its value, which may be a mail or a secret."""
     assert isinstance(error, RequestValidationError)
     faults = error.errors()
-    if any(fault["loc"][0] == "body" for fault in faults) and not _is_json(request):
-        return refusal(415, "media_type", "send the contract with Content-Type: application/json").answer()
-    return bad_fields(faults, what="this request does not fit").answer()
+    # A sender names a field without where in the request it was.
+    inner = [{**fault, "loc": fault["loc"][1:]} for fault in faults]
+    return bad_fields(inner, what="this request does not fit").answer()
 
 
 async def _raised(_request: Request, error: Exception) -> JSONResponse:
@@ -90,9 +90,4 @@ async def _raised(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _surprised(_request: Request, _error: Exception) -> JSONResponse:
-    text = "this should not have happened; the gateway's log says where it did"
-    return refusal(500, "surprise", text).answer()
-
-
-def _is_json(request: Request) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+    return surprised().answer()

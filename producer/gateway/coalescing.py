@@ -21,7 +21,8 @@ from producer.outcomes import Sent
 from tasks.errors import BrokerError
 from tasks.pools import Overflow
 
-CALLS_AT_ONCE = 2
+#: A second call would take from the first what it could have carried, and the interpreter's lock.
+CALLS_AT_ONCE = 1
 MESSAGES_A_CALL = 200
 MOST_WAITING = 10_000
 
@@ -43,15 +44,19 @@ class Coalescing:
         self._client = client
         self._threads = threads
         self._policies = policies
-        self._waiting: deque[_Waiting] = deque()
+        #: By batch, and None for those that are of none.
+        self._waiting: dict[str | None, deque[_Waiting]] = {}
+        self._count = 0
         self._under_way = 0
 
     async def send(self, message: Message, *, overflow: Overflow | None, batch: str | None) -> Sent:
         """Send one message; raises what `Client.send` does, and `Refusal` when too many wait already."""
-        if len(self._waiting) >= MOST_WAITING:
+        if self._count >= MOST_WAITING:
             raise refusal(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
         outcome: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(message, overflow, batch, outcome))
+        waiting = _Waiting(message, overflow, batch, outcome)
+        self._waiting.setdefault(batch, deque()).append(waiting)
+        self._count += 1
         self._leave()
         carried = await outcome
         if isinstance(carried, Sent):
@@ -68,13 +73,13 @@ class Coalescing:
             future.add_done_callback(partial(self._arrived, alike))
 
     def _alike(self) -> list[_Waiting]:
-        """Take those at the front that one call can carry."""
-        first = self._waiting[0]
-        alike: list[_Waiting] = []
-        while self._waiting and len(alike) < MESSAGES_A_CALL:
-            if self._waiting[0].batch != first.batch:
-                break
-            alike.append(self._waiting.popleft())
+        """Take what one call can carry of the batch that waits longest; its rest goes behind the others."""
+        batch = next(iter(self._waiting))
+        line = self._waiting.pop(batch)
+        alike = [line.popleft() for _ in range(min(len(line), MESSAGES_A_CALL))]
+        if line:
+            self._waiting[batch] = line
+        self._count -= len(alike)
         return alike
 
     def _carry(self, waiting: list[_Waiting]) -> list[Carried]:

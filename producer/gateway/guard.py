@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import traceback
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.gateway.access import entering
-from producer.gateway.refusals import Refusal, refusal
+from producer.gateway.idle import Idle
+from producer.gateway.refusals import Refusal, refusal, surprised
+from producer.gateway.single import Single
 from tasks.settings import Gateway
 
 log = logging.getLogger("millpond.gateway")
@@ -17,18 +20,25 @@ NDJSON = "application/x-ndjson"
 
 
 class Guard:
-    """Wrap the application; `scope["state"]["holder"]` names who asks."""
+    """Wrap the application; `scope["state"]["holder"]` names who asks.
 
-    def __init__(self, app: ASGIApp, settings: Gateway) -> None:
+    `singles` answer the paths that are asked most by themselves: what FastAPI does before it gets to them
+    costs more than they do. Whatever else leads to such a route gets there through the application.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Gateway, singles: Mapping[str, Single]) -> None:
         self._app = app
         self._settings = settings
+        self._singles = singles
+        self._idle = Idle(settings.idle_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
             if not scope["path"].startswith("/health/"):
                 receive = self._enter(scope, receive)
-            await self._app(scope, receive, send)
+            single = self._singles.get(scope["path"]) if scope["method"] == "POST" else None
+            await (self._app if single is None else _alone(single))(scope, receive, send)
         except Refusal as refused:
             await refused.answer()(scope, receive, send)
         except asyncio.CancelledError:
@@ -44,20 +54,33 @@ class Guard:
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > most:
             raise _too_large(most)
-        return _bounded(receive, most, self._settings.idle_seconds)
+        return _bounded(receive, most, self._idle)
 
 
-def _bounded(receive: Receive, most: int, idle_seconds: float) -> Receive:
+def _alone(single: Single) -> ASGIApp:
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await single.answer(scope, receive)
+        except Refusal:
+            raise
+        except Exception:
+            await surprised().answer()(scope, receive, send)
+            raise
+        await answer(scope, receive, send)
+
+    return answering
+
+
+def _bounded(receive: Receive, most: int, idle: Idle) -> Receive:
     """Read at most so many bytes of a body, and wait for the next of them at most so long."""
     left, more = most, True
 
     async def receiving() -> Message:
         nonlocal left, more
         try:
-            async with asyncio.timeout(idle_seconds if more else None):
-                message = await receive()
+            message = await (idle.receive(receive) if more else receive())
         except TimeoutError:
-            raise refusal(408, "idle", f"nothing of the body came for {idle_seconds:g} s") from None
+            raise refusal(408, "idle", f"nothing of the body came for {idle.seconds:g} s") from None
         more = message.get("more_body", False)
         left -= len(message.get("body", b""))
         if left < 0:

@@ -74,6 +74,11 @@ def refusal(status: int, code: str, message: str, **more: Any) -> Refusal:
     return Refusal(status, Fault(code=code, message=message, **more))
 
 
+def surprised() -> Refusal:
+    """Return what is said where nothing else is known."""
+    return refusal(500, "surprise", "this should not have happened; the gateway's log says where it did")
+
+
 def explained(error: Exception) -> Refusal:
     """Return how HTTP says what the client raised; what is no refusal is raised again."""
     message = str(error)
@@ -125,6 +130,4 @@ def bad_fields(errors: Sequence[Any], *, what: str) -> Refusal:
 
 
 def _place(location: Sequence[int | str]) -> str:
-    """Name a field as the sender does: without where in the request it was."""
-    inner = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
-    return ".".join(map(str, inner)) or "it"
+    return ".".join(map(str, location)) or "it"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from producer.client import Client
+from producer.gateway import single
 from producer.gateway.access import must_be_safe
 from producer.gateway.app import application, load_contracts
 from producer.gateway.gate import Gate
@@ -39,7 +40,7 @@ async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[
     gate = Gate(configured, Client(settings=configured))
     server = _Server(
         uvicorn.Config(
-            Guard(application(gate), configured.gateway),
+            Guard(application(gate), configured.gateway, single.singles(gate)),
             http="httptools",
             loop="asyncio",
             ws="none",

@@ -1,15 +1,22 @@
 """Answer `POST /send/{kind}`: send one task, and say at once what became of it.
 
-Each kind has a route of its own, so that OpenAPI shows its contract with an example. A full queue is never
-waited for here: the answer is 429, with the time to come back.
+A `Single` reads the request and answers. Each kind has a route of its own, so that OpenAPI shows its contract
+with an example. A full queue is never waited for here: the answer is 429, with the time to come back.
 """
 
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from fastapi import APIRouter, Body, Request
-from starlette.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from broker import tracking
 from producer.examples import example
@@ -18,7 +25,7 @@ from producer.gateway.described import problems, query
 from producer.gateway.feeding import accepted
 from producer.gateway.gate import Gate
 from producer.gateway.options import SingleOptions, read_query
-from producer.gateway.refusals import explained, refusal
+from producer.gateway.refusals import bad_fields, explained, refusal
 from producer.gateway.views import Accepted
 from producer.outcomes import Sent
 from tasks.contracts import Contract, contract_of, kinds
@@ -28,13 +35,53 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Accepted, "description": "A task of this name was sent before: here is its id"},
     **problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
 }
+_PLAIN = SingleOptions()
+_MISFIT = "this request does not fit"
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class Single:
+    """Send tasks of one kind, a request each."""
+
+    def __init__(self, gate: Gate, contract: type[Contract]) -> None:
+        self.contract = contract
+        self._gate = gate
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
+        """Return the answer to one request. Raises `Refusal`."""
+        must_send(scope["state"]["holder"], self.contract.kind)
+        job = self._checked(await _body(scope, receive))
+        asked = scope["query_string"]
+        options = read_query(SingleOptions, asked) if asked else _PLAIN
+        try:
+            sent = await (_send_tracked if options.track else _send)(self._gate, job, options)
+        except (MillpondError, ValueError) as error:
+            raise explained(error) from None
+        headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
+        status = 202 if sent.duplicate_of is None else 200
+        return Response(_encode(accepted(sent)), status, headers, "application/json")
+
+    def _checked(self, body: bytearray) -> Contract:
+        try:
+            return self.contract.model_validate(json.loads(body))
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            raise bad_fields(faults, what=_MISFIT) from None
+        except (ValueError, RecursionError):
+            raise bad_fields([{"loc": (), "msg": "the body is no JSON"}], what=_MISFIT) from None
+
+
+def singles(gate: Gate) -> Mapping[str, Single]:
+    """Return what answers each path of a kind that is known."""
+    return {f"/send/{kind}": Single(gate, contract) for kind, contract in sorted(kinds().items())}
 
 
 def routes(gate: Gate) -> APIRouter:
     """Return a route for each kind that is known."""
     router = APIRouter(tags=["send"])
-    for kind, contract in sorted(kinds().items()):
-        _add(router, gate, kind, contract)
+    for path, single in singles(gate).items():
+        _add(router, path, single)
 
     @router.post("/send/{kind}", include_in_schema=False)
     async def unknown(kind: str) -> None:
@@ -43,29 +90,49 @@ def routes(gate: Gate) -> APIRouter:
     return router
 
 
-def _add(router: APIRouter, gate: Gate, kind: str, contract: type[Contract]) -> None:
+class _ByItself(APIRoute):
+    """Let the endpoint read the request; what else its signature names is for OpenAPI alone."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the endpoint without FastAPI's reading and checking before it."""
+        return partial(self.endpoint, job=None)
+
+
+def _add(router: APIRouter, path: str, single: Single) -> None:
+    contract = single.contract
     body: Any = Annotated[contract, Body(examples=[example(contract)])]
 
-    async def send(job: body, request: Request) -> JSONResponse:
-        must_send(request.state.holder, kind)
-        options = read_query(SingleOptions, request)
-        try:
-            sent = await (_send_tracked if options.track else _send)(gate, job, options)
-        except (MillpondError, ValueError) as error:
-            raise explained(error) from None
-        headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
-        return JSONResponse(accepted(sent), 202 if sent.duplicate_of is None else 200, headers)
+    async def send(request: Request, job: body) -> Response:  # noqa: ARG001
+        return await single.answer(request.scope, request.receive)
 
-    router.post(
-        f"/send/{kind}",
+    router.add_api_route(
+        path,
+        send,
+        methods=["POST"],
+        route_class_override=_ByItself,
         status_code=202,
         response_model=Accepted,
         responses=_ANSWERS,
-        operation_id=f"send_{kind}".replace(".", "_"),
-        summary=f"Send {kind}",
+        operation_id=f"send_{contract.kind}".replace(".", "_"),
+        summary=f"Send {contract.kind}",
         description=contract.__doc__,
         openapi_extra={"parameters": query(SingleOptions)},
-    )(send)
+    )
+
+
+async def _body(scope: Scope, receive: Receive) -> bytearray:
+    """Read the body of a request, which its guard bounds."""
+    media, _, _ = Headers(scope=scope).get("content-type", "").partition(";")
+    if media.strip().lower() != "application/json":
+        raise refusal(415, "media_type", "send the contract with Content-Type: application/json")
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise refusal(400, "left", "the body ended before its announced end")
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return body
 
 
 async def _send(gate: Gate, job: Contract, options: SingleOptions) -> Sent:

@@ -22,7 +22,7 @@ class Holder:
 
     def may(self, kind: str) -> bool:
         """Say whether this holder may send a kind, and look at or cancel what is of it."""
-        return any(fnmatchcase(kind, pattern) for pattern in self.kinds)
+        return self.may_all or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
 
     @property
     def may_all(self) -> bool:
