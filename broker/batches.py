@@ -56,6 +56,8 @@ class Summary:
     #: When something was last sent into it, and the id of the task that follows it (`then`).
     fed_at_ms: int | None = None
     then_id: str | None = None
+    #: The token of the gateway that may feed, see and cancel it; None: only one for every kind.
+    owner: str | None = None
 
     @property
     def settled(self) -> int:
@@ -95,16 +97,20 @@ def open_batch(
     description: str = "",
     keep_ms: int = KEEP_MS,
     then: Outgoing | None = None,
+    owner: str | None = None,
 ) -> str:
     """Open a batch and return its id.
 
-    `then`, composed by `broker.following`, is sent once, by the script that completes the batch.
+    `then`, composed by `broker.following`, is sent once, by the script that completes the batch. `owner`
+    names the token of the gateway that it belongs to.
     """
     batch = id or str(uuid4())
     with clear_errors("opening a batch"):
         now_ms = _now_ms(store)
         with store.client.pipeline() as pipe:
             record: dict[str, Any] = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            if owner is not None:
+                record["owner"] = owner
             if then is not None:
                 record |= following.record(then, store.prefix)
             pipe.hset(batch_key(batch, store.prefix), mapping=record)
@@ -140,6 +146,7 @@ def _summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
         opened_at_ms=int(found["opened_at"]),
         description=found.get("description", ""),
         then_id=found.get("then_id"),
+        owner=found.get("owner"),
         **counts,
         **times,
     )

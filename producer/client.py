@@ -130,15 +130,23 @@ class Client:
             batch=batch.id if isinstance(batch, Batch) else batch,
         )
 
-    def batch(self, description: str = "", *, then: "Sendable | Message | None" = None) -> Batch:
+    def batch(
+        self,
+        description: str = "",
+        *,
+        then: "Sendable | Message | None" = None,
+        owner: str | None = None,
+    ) -> Batch:
         """Open a batch; used with `with`, it is closed at the end.
 
         `then` is sent exactly once, as soon as the batch is complete, however its tasks ended; its body finds
-        the counts in `context.batch_summary`. Raises `BadContract`, `UnknownQueue`.
+        the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway that may feed, read
+        and cancel it as well; one for every kind always may. Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
         follower = None if then is None else self._sender.follower(following(then), id, description)
-        return Batch(self, batches.open_batch(self.store, id=id, description=description, then=follower))
+        batches.open_batch(self.store, id=id, description=description, then=follower, owner=owner)
+        return Batch(self, id)
 
     def open_batch(self, id: str) -> Batch:
         """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""

@@ -47,24 +47,27 @@ def routes(gate: Gate) -> APIRouter:
 
 def _open_and_end(router: APIRouter, gate: Gate) -> None:
     @router.post("/batches", status_code=201, response_model=BatchView, summary="Open a batch")
-    async def open_(options: Annotated[Opening, Query()], response: Response) -> Any:
-        """Open a batch. Whoever knows its id, and holds a token, may feed, read, close and cancel it."""
+    async def open_(options: Annotated[Opening, Query()], request: Request, response: Response) -> Any:
+        """Open a batch. This token, and those for every kind, may feed, read, close and cancel it."""
+        owner = request.state.holder.name
 
         def call() -> batches.Summary:
-            return gate.client.batch(options.description).summary()
+            return gate.client.batch(options.description, owner=owner).summary()
 
         summary = await _answered(gate, call)
         response.headers["Location"] = f"/batches/{summary.id}"
         return summary
 
     @router.post("/batches/{id}/close", response_model=BatchView, responses=problems(404))
-    async def close(id: BatchId) -> Any:
+    async def close(id: BatchId, request: Request) -> Any:
         """Say that nothing more will come; closing again changes nothing."""
+        await gate.owners.must_own(request.state.holder, id)
         return await _answered(gate, lambda: gate.client.open_batch(id).close())
 
     @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problems(404))
-    async def cancel(id: BatchId) -> Any:
+    async def cancel(id: BatchId, request: Request) -> Any:
         """Close it, and start nothing of it any more; what runs is told."""
+        await gate.owners.must_own(request.state.holder, id)
         store = gate.client.store
         try:
             done = await gate.threads.cancel(
@@ -77,8 +80,9 @@ def _open_and_end(router: APIRouter, gate: Gate) -> None:
 
 def _read(router: APIRouter, gate: Gate) -> None:
     @router.get("/batches/{id}", response_model=BatchView, responses=problems(404))
-    async def summary(id: BatchId) -> Any:
+    async def summary(id: BatchId, request: Request) -> Any:
         """Count what was sent into it and how it ended, now."""
+        await gate.owners.must_own(request.state.holder, id)
         return await _answered(gate, lambda: gate.client.open_batch(id).summary())
 
     @router.get("/batches/{id}/results", status_code=200, response_class=Response, responses=_EVENTS)
@@ -90,6 +94,7 @@ def _read(router: APIRouter, gate: Gate) -> None:
         ] = "0",
     ) -> Response:
         """Stream results in order of completion, as server-sent events, until the batch is complete."""
+        await gate.owners.must_own(request.state.holder, id)
         try:
             counts, found = await gate.threads.look(lambda: read_on(gate, id, last_event_id))
         except BrokerError as error:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from producer.client import Client
 from producer.gateway.coalescing import Coalescing
+from producer.gateway.owners import Owners
 from producer.gateway.policies import Policies
 from producer.gateway.refusals import refusal
 from producer.gateway.threads import Threads
@@ -24,6 +25,7 @@ class Gate:
         self.settings = settings.gateway
         self.client = client
         self.threads = Threads(settings.gateway.max_streams)
+        self.owners = Owners(client.store, self.threads)
         self.sends = Coalescing(client, self.threads.sends, Policies(client.store))
         self.stopping = asyncio.Event()
         self.cut = asyncio.Event()

@@ -76,6 +76,7 @@ def routes(gate: Gate) -> APIRouter:
     )
     async def feed(id: BatchId, request: Request, options: Annotated[StreamOptions, Query()]) -> Exchange:
         """Send a task a line into an open batch; any number of streams may feed one."""
+        await gate.owners.must_own(request.state.holder, id)
         try:
             summary = await gate.threads.look(lambda: batches.summary(gate.client.store, id))
         except BrokerError as error:

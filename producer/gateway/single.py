@@ -50,10 +50,13 @@ class Single:
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Return the answer to one request. Raises `Refusal`."""
-        must_send(scope["state"]["holder"], self.contract.kind)
+        asks = scope["state"]["holder"]
+        must_send(asks, self.contract.kind)
         job = self._checked(await _body(scope, receive))
         asked = scope["query_string"]
         options = read_query(SingleOptions, asked) if asked else _PLAIN
+        if options.batch is not None:
+            await self._gate.owners.must_own(asks, options.batch)
         try:
             sent = await (_send_tracked if options.track else _send)(self._gate, job, options)
         except (MillpondError, ValueError) as error:

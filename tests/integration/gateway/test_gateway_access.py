@@ -8,6 +8,7 @@ from gateway_process import Answer, Running, running, stream
 from starlette.datastructures import Headers
 
 import millpond
+from producer.client import Client
 from producer.gateway.access import entering, must_be_safe
 from producer.gateway.refusals import Refusal
 from producer.gateway.tokens import ANYBODY, hashed, holder
@@ -68,6 +69,32 @@ def test_a_token_sees_and_cancels_only_what_it_may_send(gateway: Running) -> Non
         assert ask(gateway, SHOP, "GET", path).status == expected
         assert ask(gateway, SHOP, "POST", f"{path}/cancel").status == expected
     assert ask(gateway, ALL, "GET", square).status == 200
+
+
+def test_a_batch_is_closed_to_the_tokens_of_others(gateway: Running, module_url: str) -> None:
+    """A narrow token opens, feeds, reads and cancels its own batches, and no other; one for all may all."""
+    with Client(module_url) as client:
+        given, nobodys = client.batch(owner="shop").id, client.batch().id
+    own, others = (ask(gateway, token, "POST", "/batches").json["id"] for token in (SHOP, ALL))
+    for token, expected in ((SHOP, {own: 200, given: 200, others: 403, nobodys: 403}), (ALL, {own: 200})):
+        for batch, status in expected.items():
+            feed = stream({"kind": "email.send", "task": MAIL})
+            fed = gateway.ask(
+                "POST",
+                f"/batches/{batch}/tasks",
+                feed,
+                media="application/x-ndjson",
+                authorization=f"Bearer {token}",
+            )
+            sent = ask(gateway, token, "POST", f"/send/email.send?batch={batch}", MAIL)
+            assert (fed.status, sent.status) == (status, 403 if status == 403 else 202)
+            assert ask(gateway, token, "GET", f"/batches/{batch}").status == status
+    for batch, status in ((others, 403), (own, 200)):
+        for verb in ("close", "cancel"):
+            assert ask(gateway, SHOP, "POST", f"/batches/{batch}/{verb}").status == status
+        assert ask(gateway, SHOP, "GET", f"/batches/{batch}/results").status == status
+    assert ask(gateway, ALL, "GET", f"/batches/{others}").json["sent"] == 0
+    assert ask(gateway, SHOP, "GET", "/batches/00000000-0000-4000-8000-000000000000").status == 404
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.7", "example.org"])
