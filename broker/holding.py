@@ -185,6 +185,11 @@ class Holder:
         """
         self._finished[tag] = None
 
+    @property
+    def finished_count(self) -> int:
+        """Count what has ended and is still to be settled."""
+        return len(self._finished)
+
     def settle_finished(self) -> None:
         """Settle what the event loop was about to."""
         for tag in tuple(self._finished):

@@ -108,8 +108,12 @@ class Intake:
             turn = self.holder.next_turn(fetching, time.monotonic())
             if turn is not None:
                 self._send_turn(turn)
-        if self._turn is None and self._waiting is None and self.active and self.holder.room:
+        if self._turn is None and self._waiting is None and self.holder.room and self._has_to_be_woken():
             self._send_wait()
+
+    def _has_to_be_woken(self) -> bool:
+        """Say whether some queue had nothing more; from the others the next turn fetches."""
+        return any(not self.holder.holds[queue].hungry for queue in self.active)
 
     def _check_patience(self) -> None:
         patience, now = self.channel.socket_timeout or PATIENCE_SECONDS, time.monotonic()

@@ -191,6 +191,14 @@ class Channel(stock.Channel):
     def settle(self, tag: str, settlement: Settlement | None = None) -> None:
         """Queue a settlement; the next turn carries it."""
         self.holder.settle(tag) if settlement is None else self.holder.settle(tag, settlement)
+        self._plan_turn()
+
+    def settle_finished(self) -> None:
+        """Queue the settlements of all that has ended meanwhile."""
+        self.holder.settle_finished()
+        self._plan_turn()
+
+    def _plan_turn(self) -> None:
         cycle = getattr(self.connection, "cycle", None)  # a closed channel has no connection
         if cycle is not None:
             cycle.wake_up_in(GATHERED_SECONDS)

@@ -13,6 +13,7 @@ from broker.due import due_ms as due_ms
 from broker.hold import Hold, Turn
 from broker.holding import Holder
 from broker.keys import epoch_key
+from broker.parsing import parse
 from broker.scripts import script
 from broker.settlements import Settlement
 
@@ -108,9 +109,10 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
     A message that cannot be delivered is buried with the reason, whatever is wrong with it, and the next
     one follows.
     """
+    clock_ms = hold.clock_ms
     for fetched, message in _readable(hold, reply):
         try:
-            _prepare(hold, fetched, message)
+            _prepare(hold, fetched, message, clock_ms)
             due = due_ms(message["headers"])
             if due is not None and due > reply.now_ms + DUE_SOON_MS:
                 hold.settle(fetched.token, Settlement("delay", due_ms=due))
@@ -132,21 +134,21 @@ def buried(reason: str, error: str, **more: Any) -> Settlement:
 
 
 def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any]]]:
-    """Yield what is JSON and has the parts of a message, taken into the hold; bury the rest."""
+    """Yield what is JSON and has the parts of a message; bury the rest."""
     for fetched in reply.messages:
-        hold.take(fetched.token, id="", batch=None)
         try:
-            message = json.loads(fetched.payload)
+            message = parse(fetched.payload)
             if not isinstance(message["properties"], dict) or not isinstance(message["headers"], dict):
                 raise TypeError("properties and headers must be objects")
         except (ValueError, TypeError, KeyError, RecursionError) as error:
+            hold.take(fetched.token, id="", batch=None)
             hold.settle(fetched.token, buried("not a message", f"{type(error).__name__}: {error}"))
         else:
             yield fetched, message
 
 
-def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
-    """Write into a message what its delivery adds: its tag, and the count of deliveries."""
+def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], clock_ms: int) -> None:
+    """Take a message into the hold, and write into it what its delivery adds: its tag, and the count."""
     headers, properties = message["headers"], message["properties"]
     own = headers.get("millpond")
     own = own if isinstance(own, dict) else {}
@@ -157,7 +159,7 @@ def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any]) -> None:
         batch=batch if isinstance(batch, str) else None,
         claim=str(own.get("once", "")),
     )
-    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": hold.clock_ms}
+    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
     properties["delivery_tag"] = hold.tag(fetched.token)
     info = properties.get("delivery_info")
     properties["delivery_info"] = {

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 from celery.worker.state import requests, reserved_requests
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from broker.connection import clear_errors
 from broker.errors import BrokerError
@@ -15,8 +18,10 @@ from tasks.pulse import PULSE_SECONDS
 from worker.grouping import Grouper
 from worker.handover import finish_writing, read_results_as_they_come, take_back
 from worker.meter import Meter
+from worker.pulling import Pull
 from worker.reconnecting import connected
 from worker.request import PondRequest
+from worker.settling import Settler
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,9 @@ class PondConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.grouper = Grouper()
         self.meter = Meter()
+        #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
+        self.settler: Settler
+        self.pull: Pull | None = None
         super().__init__(*args, **kwargs)
 
     # Connecting
@@ -78,6 +86,40 @@ class PondConsumer(Consumer):
             request.terminate(self.pool)
         else:
             self.timer.call_after(COMPANY_SECONDS, request.terminate_unless_over, (self.pool,))
+
+    # Messages
+
+    def create_task_handler(self) -> Callable[[Any], None]:
+        """Return what receives a message: Celery's, less the promises that it makes of each."""
+        unusual, strategies, callbacks = super().create_task_handler(), self.strategies, self.on_task_message
+        self._make_way()
+
+        def receive(message: Any) -> None:
+            headers = message.headers
+            strategy = strategies.get(headers.get("task")) if isinstance(headers, dict) else None
+            if strategy is None:
+                unusual(message)
+                return
+            reject = partial(self.call_soon_ack, message.reject_log_error)
+            try:
+                strategy(message, None, message.ack_log_error, reject, callbacks)
+            except (InvalidTaskError, ContentDisallowed) as error:
+                self.on_invalid_task(None, message, error)
+            except DecodeError as error:
+                self.on_decode_error(message, error)
+
+        return receive
+
+    def _make_way(self) -> None:
+        holder = self.task_consumer.channel.holder
+        self.settler = Settler(holder, self._settle_finished, self.hub)
+        if self.pull is None and isinstance(self.pool, ThreadPool):
+            self.pull = Pull(self.pool.executor, self.pool.limit)
+
+    def _settle_finished(self) -> None:
+        channel = getattr(self.task_consumer, "channel", None)
+        if channel is not None:  # else the next one does it first of all
+            channel.settle_finished()
 
     # Messages that cannot be run
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
+from celery.concurrency.base import apply_target
 from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
@@ -26,7 +27,9 @@ from tasks.redaction import scrubbed, secrets_in
 from worker.expiring import ExpiringRequest
 from worker.grouping import Grouper, Piece, Words
 from worker.meter import Meter, State
+from worker.pulling import Pull
 from worker.retrying import RetryAsSettlement
+from worker.settling import Settler
 from worker.slot import NOT_STARTED, Answer, run
 from worker.spans import settling
 
@@ -52,23 +55,17 @@ class PondRequest(ExpiringRequest):
     #: Shared by the requests of this process; set by the strategy.
     grouper: Grouper
     meter: Meter
+    settler: Settler
+    pull: Pull | None
     measured = False
     #: The contract, where it hides fields.
     secretive: type[Contract] | None = None
     #: It was given back or dropped: the holder knows it no more, and its body must not start.
     let_go = False
     acknowledged: bool
-
-    @property
-    def tag(self) -> str:
-        """Return the delivery tag under which the message is held."""
-        return str(self._message.delivery_tag)
-
-    @property
-    def holder(self) -> Holder:
-        """Return the holder of this process."""
-        holder: Holder = self._message.channel.holder
-        return holder
+    #: The delivery tag under which the message is held, and the holder of this process.
+    tag: str
+    holder: Holder
 
     # Starting
 
@@ -76,6 +73,9 @@ class PondRequest(ExpiringRequest):
         """Hand the task to the pool. Raises Celery's `TaskRevokedError` when it must not start any more."""
         if self.revoked():
             raise TaskRevokedError(self.id)
+        if self.pull is not None:
+            self.pull.put(self)
+            return None
         if not self.may_start():
             self.give_back()
             raise TaskRevokedError(self.id)
@@ -123,6 +123,11 @@ class PondRequest(ExpiringRequest):
         holder, tag = self.holder, self.tag
         given_up = self.let_go or holder.starts_nothing or self.has_expired
         return not (given_up or holder.is_lost(tag) or holder.is_cancelled(tag))
+
+    def run_in_thread(self) -> None:
+        """Run in the calling thread, from its start to its settlement."""
+        apply_target(self._run_if_still_wanted, self.words, None, self.on_success, self.on_accepted)
+        self.settler.let_catch_up()
 
     def _run_if_still_wanted(self, *args: Any) -> Answer:
         """Run in a thread, which may have had to wait for its slot."""
@@ -272,12 +277,11 @@ class PondRequest(ExpiringRequest):
         span = settling(self.name, self.id, self.tag.partition(" ")[2], self._request_dict.get("traceparent"))
         if span is not None:
             self.holder.when_settled(self.tag, span.end)
+        self.acknowledged = True
         if self.holder.draining:
-            self.acknowledged = True
             self._message.channel.settle_now(self.tag)
         else:
-            self.holder.finish(self.tag)
-            super().acknowledge()
+            self.settler.finish(self.tag)
 
     # Showing
 

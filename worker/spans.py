@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from celery import Celery, signals
@@ -32,12 +32,17 @@ class Run:
             tracing.failed(self._span, text[:1024])
 
 
-@contextmanager
-def running(name: str, id: str, request: dict[str, Any], body: Any) -> Iterator[Run]:
+#: A run that is not traced.
+_UNTRACED = nullcontext(Run(None, "", None))
+
+
+def running(name: str, id: str, request: dict[str, Any], body: Any) -> AbstractContextManager[Run]:
     """Trace the run of a task for the length of a block."""
-    if tracing.tracer() is None:
-        yield Run(None, name, body)
-        return
+    return _UNTRACED if tracing.tracer() is None else _traced(name, id, request, body)
+
+
+@contextmanager
+def _traced(name: str, id: str, request: dict[str, Any], body: Any) -> Iterator[Run]:
     parent, own = _header(request.get("traceparent")), request.get("millpond") or {}
     queue = str((request.get("delivery_info") or {}).get("routing_key") or "")
     told = tracing.attributes(name, id=id, queue=queue, own=own)

@@ -13,8 +13,10 @@ from celery import Celery, Task, signals
 from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu.exceptions import DecodeError
 
 from broker.messages import SHOWN_LENGTH
+from broker.parsing import parse
 from broker.settlements import Settlement
 from broker.turns import DUE_SOON_MS
 from tasks.contracts import Contract, kinds
@@ -22,6 +24,9 @@ from tasks.redaction import REDACTED, hides, redact, redact_args
 from worker.request import PondRequest
 
 logger = get_logger("celery.worker.strategy")
+
+#: What kombu marks a date, a UUID and the like with.
+_OWN_TYPE = b"__type__"
 
 
 def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
@@ -32,9 +37,10 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     secretive = contract if contract is not None and hides(contract) else None
     makes = {"app": app, "hostname": consumer.hostname, "eventer": eventer, "task": task}
     revoked = consumer.controller.state.revoked
+    utc = app.uses_utc_timezone()
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
-        body, headers, decoded, utc = _parts(message, body, app)
+        body, headers, decoded, is_utc = _parts(message, body, utc)
         request = PondRequest(
             message,
             on_ack=ack,
@@ -42,11 +48,13 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
             body=body,
             headers=headers,
             decoded=decoded,
-            utc=utc,
+            utc=is_utc,
             connection_errors=consumer.connection_errors,
             **makes,
         )
+        request.tag, request.holder = message.delivery_tag, message.channel.holder
         request.grouper, request.meter = consumer.grouper, consumer.meter
+        request.settler, request.pull = consumer.settler, consumer.pull
         if secretive is not None:
             _hide(request, secretive)
         if request.eta is not None and _is_later(message, request.eta):
@@ -65,7 +73,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     return receive
 
 
-def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
+def _parts(message: Any, body: Any, utc: bool) -> tuple[Any, Any, bool, bool]:
     """Return body, headers, whether the body is decoded and whether times are UTC, for both of Celery's
     protocols.
 
@@ -73,11 +81,22 @@ def _parts(message: Any, body: Any, app: Celery) -> tuple[Any, Any, bool, bool]:
     """
     if body is not None:
         return proto1_to_proto2(message, body)  # type: ignore[no-any-return]
-    decoded = message.payload
+    decoded = _decoded(message)
     if "args" in decoded:
         return hybrid_to_proto2(message, decoded)  # type: ignore[no-any-return]
     args, kwargs, embed = decoded
-    return (args, kwargs, embed), message.headers, True, app.uses_utc_timezone()
+    return (args, kwargs, embed), message.headers, True, utc
+
+
+def _decoded(message: Any) -> Any:
+    """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
+    body = message.body
+    if message.content_type != "application/json" or not isinstance(body, bytes) or _OWN_TYPE in body:
+        return message.payload
+    try:
+        return parse(body)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(str(error)) from error
 
 
 def _is_later(message: Any, eta: datetime) -> bool:

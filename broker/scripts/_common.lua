@@ -174,10 +174,18 @@ local function bury_unread(priority, message, reason, deliveries, prefix, now)
   release_claim(type(own.once) == 'string' and own.once or '', id)
 end
 
+-- Whether any delivery of this queue counts; asked once a call.
+local counted
+local function deliveries_count()
+  if counted == nil then counted = redis.call('EXISTS', KEYS[DELIVERIES]) == 1 end
+  return counted
+end
+
 -- A delivery ended without being settled: hand the message out again, or bury it when that happened too often.
 local function redeliver(priority, message, prefix, now)
   local mark = redis.sha1hex(message)
   local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)
+  counted = true
   if deliveries >= limit('max_deliveries', 5) then
     redis.call('HDEL', KEYS[DELIVERIES], mark)
     bury_unread(priority, message, 'too many deliveries', deliveries, prefix, now)
@@ -188,7 +196,5 @@ local function redeliver(priority, message, prefix, now)
 end
 
 local function forget_deliveries(message)
-  if redis.call('EXISTS', KEYS[DELIVERIES]) == 1 then
-    redis.call('HDEL', KEYS[DELIVERIES], redis.sha1hex(message))
-  end
+  if deliveries_count() then redis.call('HDEL', KEYS[DELIVERIES], redis.sha1hex(message)) end
 end

@@ -35,13 +35,7 @@ local function refund()
   if redis.call('EXISTS', KEYS[16]) == 1 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', 1) end
 end
 
-local function settle(token, action, batch, id, state, detail, due, text, claim)
-  local message = redis.call('HGET', held, token)
-  if not message then
-    late = late + 1
-    return
-  end
-  redis.call('HDEL', held, token)
+local function settle(message, token, action, batch, id, state, detail, due, text, claim)
   local priority = tonumber(string.match(token, '/(%d)$'))
   if action == 'return' or action == 'drop' then refund() end
   if action == 'settle' or action == 'drop' then
@@ -70,8 +64,18 @@ local function settle(token, action, batch, id, state, detail, due, text, claim)
   end
 end
 
-for i = 8, #ARGV, 9 do
-  settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7], ARGV[i + 8])
+local tokens = {}
+for i = 8, #ARGV, 9 do tokens[#tokens + 1] = ARGV[i] end
+if #tokens > 0 then
+  local messages = redis.call('HMGET', held, unpack(tokens))
+  redis.call('HDEL', held, unpack(tokens))
+  for n, token in ipairs(tokens) do
+    if messages[n] then
+      settle(messages[n], unpack(ARGV, 9 * n - 1, 9 * n + 7))
+    else
+      late = late + 1
+    end
+  end
 end
 count('settled', settled)
 count('late', late)
@@ -136,31 +140,37 @@ local function allowance()
   return allowed
 end
 
+-- So many words go into one call: Lua's stack is bounded.
+local MOST = 1000
+
 local reply = {now, 1, late, 0, epoch}
 local allowed = credit > 0 and allowance() or 0
 local took = 0
 
-local function hold(messages, step, counted, longest)
-  local last = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages)
+local function hold(messages, step, longest)
+  local last, kept = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages), {}
   for i, message in ipairs(messages) do
     if #message > longest then
       bury_unread(step, message, 'too long: ' .. #message .. ' bytes', 0, prefix, now)
     else
       local token = string.format('%d/%d', last - #messages + i, step)
-      redis.call('HSET', held, token, message)
+      kept[#kept + 1] = token
+      kept[#kept + 1] = message
+      local before = deliveries_count() and redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message))
       reply[#reply + 1] = token
-      reply[#reply + 1] = counted and tonumber(redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message)) or 0) or 0
+      reply[#reply + 1] = tonumber(before or 0)
       reply[#reply + 1] = message
     end
   end
+  for from = 1, #kept, MOST do redis.call('HSET', held, unpack(kept, from, math.min(#kept, from + MOST - 1))) end
 end
 
 if allowed > 0 then
-  local counted, longest = redis.call('EXISTS', KEYS[DELIVERIES]) == 1, tonumber(texts[4] or 10000000)
+  local longest = tonumber(texts[4] or 10000000)
   for step = 0, STEPS - 1 do
     local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
     if messages then
-      hold(messages, step, counted, longest)
+      hold(messages, step, longest)
       took = took + #messages
     end
   end

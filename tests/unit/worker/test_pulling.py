@@ -1,0 +1,59 @@
+"""Threads take their tasks themselves: each once, never more at a time than there are slots."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+from tests.conftest import Eventually
+from worker.pulling import Pull
+
+
+def request(run: Any) -> Any:
+    return SimpleNamespace(run_in_thread=run, name="kind", id="1")
+
+
+def test_each_runs_once_and_no_thread_idles_for_good(eventually: Eventually) -> None:
+    """Put in from outside, one by one, with every chance that a thread is just going to sleep."""
+    ran: Counter[int] = Counter()
+    with ThreadPoolExecutor(3) as executor:
+        pull = Pull(executor, 3)
+        for n in range(5000):
+            pull.put(request(lambda n=n: ran.update([n])))
+            if n % 7 == 0:
+                eventually(lambda n=n: ran[n], every_seconds=0)
+        eventually(lambda: len(ran) == 5000)
+    assert set(ran.values()) == {1}
+
+
+def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
+    """Also when the executor has more threads."""
+    gate, running = threading.Event(), []
+
+    def hold() -> None:
+        running.append(1)
+        gate.wait(30)
+
+    with ThreadPoolExecutor(8) as executor:
+        pull = Pull(executor, 2)
+        for _ in range(6):
+            pull.put(request(hold))
+        eventually(lambda: len(running) == 2)
+        assert not [n for n in range(50) if len(running) > 2]
+        gate.set()
+        eventually(lambda: len(running) == 6)
+
+
+def test_one_that_cannot_be_settled_does_not_stop_the_next(eventually: Eventually) -> None:
+    """An error that gets as far as the thread is logged, and the slot goes on."""
+    done = threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("no way to settle")
+
+    with ThreadPoolExecutor(1) as executor:
+        pull = Pull(executor, 1)
+        pull.put(request(fail))
+        pull.put(request(done.set))
+        eventually(done.is_set)
