@@ -6,7 +6,7 @@ only grow, whichever process comes or goes.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from broker.connection import Store, clear_errors
 from broker.histograms import NAMES, Histogram
@@ -25,7 +25,7 @@ _MICROS = 1_000_000
 @dataclass(frozen=True)
 class Report:
     """Say how a worker process is: `held` messages, `busy` of its `slots`, `uptime_seconds` since it was
-    ready.
+    ready. `cores` are the processors that it may use; 0: it does not say.
     """
 
     name: str
@@ -40,6 +40,10 @@ class Report:
     draining: bool
     uptime_seconds: float
     queues: tuple[str, ...] = ()
+    cores: int = 0
+
+
+_FIELDS = frozenset(each.name for each in fields(Report))
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
 
 
 def _report(text: bytes) -> Report:
-    values = json.loads(text)
+    """Read a report; what a newer worker says beyond this one's fields is left out."""
+    values = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
     return Report(**{**values, "queues": tuple(values["queues"])})
 
 

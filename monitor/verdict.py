@@ -44,7 +44,8 @@ MOMENT_SECONDS = 1.0
 #: Tasks shorter than this on average are dearer to hand out than to run.
 SHORT_SECONDS = 0.002
 
-#: Shares: of slots, to count as all taken; of a limit, as reached; of a body's time, as computing.
+#: Shares: of slots, to count as all taken; of a limit, as reached; of a body's time, or of its hosts'
+#: processors, as computing.
 FULL = 0.7
 REACHED = 0.85
 COMPUTING = 0.6
@@ -174,17 +175,25 @@ def _computes(view: PoolView) -> bool:
     cores = _cores(view)
     if cores is None or not view.service.seconds or view.cpu_seconds is None:
         return False
-    one_interpreter_each = any(report.executor == "threads" for report in view.running)
-    if one_interpreter_each and cores >= FULL * len(view.running):
+    if _fills_hosts(view, cores) or (_share_interpreters(view) and cores >= FULL * len(view.running)):
         return True
     return view.cpu_seconds / view.service.seconds >= COMPUTING
 
 
+def _fills_hosts(view: PoolView, cores: float) -> bool:
+    """Say whether bodies use most of the processors of their hosts, waiting for them or not."""
+    there = sum({report.host: report.cores for report in view.running}.values())
+    return bool(there) and cores >= COMPUTING * there
+
+
+def _share_interpreters(view: PoolView) -> bool:
+    return any(report.executor == "threads" for report in view.running)
+
+
 def _processor(view: PoolView) -> Verdict:
     cores = _cores(view) or 0.0
-    threads = any(report.executor == "threads" for report in view.running)
     why = f"bodies keep {cores:.1f} processors busy in {len(view.running)} processes; {_use(view)}"
-    if threads:
+    if _share_interpreters(view) and not _fills_hosts(view, cores):
         return Verdict(view.name, "processor", why, 'threads share one processor: executor = "prefork"')
     return Verdict(view.name, "processor", why, "add workers on processors that are free, on another host")
 

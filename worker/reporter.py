@@ -58,6 +58,7 @@ class Reporter:
             "pid": os.getpid(),
             "executor": {"thread": "threads"}.get(pool, pool),
             "queues": queues,
+            "cores": _cores(),
         }
         self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
         self._thread.start()
@@ -104,6 +105,13 @@ class Reporter:
     def _store(self) -> Store:
         store: Store = self._holder.keeper.store
         return store
+
+
+def _cores() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0
 
 
 def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:

@@ -41,8 +41,10 @@ def why(settings: Settings) -> dict[str, str]:
         ("workers", {}, {}, 1_000, "squares.square", {"n": 2, "hold_seconds": 0.3}),
         ("limit", {}, {"rate": 5.0}, 1_000, "squares.square", {"n": 2}),
         ("batching", {}, {"bound": 1_000_000}, 400_000, "squares.square", {"n": 2}),
+        ("processor", {}, {}, 8_000, "broker.act", {"what": "burn", "seconds": 0.2}),
+        ("processor", {"executor": "prefork"}, {}, 8_000, "broker.act", {"what": "burn", "seconds": 0.2}),
     ],
-    ids=["workers", "limit", "batching"],
+    ids=["workers", "limit", "batching", "processor-threads", "processor-prefork"],
 )
 def test_a_pool_in_a_state_is_said_to_be_in_it(
     expected: str,
@@ -58,6 +60,8 @@ def test_a_pool_in_a_state_is_said_to_be_in_it(
 ) -> None:
     """Brought into a state, the pool is found to be in it within half a minute."""
     settings, store = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue), connect(url)
+    if kind == "broker.act":
+        fields = {**fields, "file": str(tmp_path / "notes")}
     with workers(settings, tmp_path):
         for _ in range(0, count, 1_000):
             send(store, min(count, 1_000), kind, **fields)

@@ -77,6 +77,16 @@ def test_threads_that_compute_are_not_taken_for_waiting() -> None:
     assert judge(view, 0.1).state == "processor"
 
 
+def test_more_slots_than_processors_are_not_taken_for_waiting() -> None:
+    """Eight children on two processors are each on one a quarter of their time: the processors are full."""
+    crowded = replace(BUSY, cpu_seconds=110.0, service=took(0.4, 1_200), running=(report("prefork"),))
+    assert judge(crowded, 0.35).state == "workers"
+    told = judge(replace(crowded, running=(replace(report("prefork"), cores=2),)), 0.35)
+    assert (told.state, "another host" in told.advice) == ("processor", True)
+    roomy = replace(crowded, running=(replace(report("prefork"), cores=8),))
+    assert judge(roomy, 0.35).state == "workers"
+
+
 def test_what_is_usual_is_the_best_of_the_last_hour() -> None:
     """A stretch with too few tasks does not count; the fastest other one does."""
 
