@@ -25,7 +25,8 @@ class Message:
 
     `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
     when it may no longer start; with `deadline`, which says the same, the task is refused at once where its
-    queue cannot meet that. `once` names a claim: whoever sends the same name while the task is not
+    queue cannot meet that. `traceparent` names the trace that it continues, instead of the current one.
+    `once` names a claim: whoever sends the same name while the task is not
     done, or for as long as `for_` says, gets a duplicate.
     """
 
@@ -40,6 +41,7 @@ class Message:
     once: str | None = None
     for_: timedelta | None = None
     deadline: timedelta | datetime | None = None
+    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:

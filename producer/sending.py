@@ -86,11 +86,11 @@ class Sender:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)  # an unknown queue is refused before anything of its chunk is sent
-        now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER")
-        if span is None:
-            return outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch)
-        trace = tracing.traceparent(span)
+        now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
+        trace = message.traceparent if span is None else tracing.traceparent(span)
         made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
+        if span is None:
+            return made
         span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))
         self.spans[made.id] = span
         return made

@@ -50,6 +50,7 @@ class Feed:
         room: int | None,
         wait_seconds: float,
         longest_wait: timedelta,
+        traceparent: str | None = None,
     ) -> None:
         self._client = client
         self._asks = asks
@@ -58,6 +59,7 @@ class Feed:
         self._room = room
         self._wait_seconds = wait_seconds
         self._at_a_time = min(longest_wait, timedelta(seconds=wait_seconds))
+        self._traceparent = traceparent
         self.counts = Counts()
         self.stop = Event()
         self.away = False
@@ -108,7 +110,7 @@ class Feed:
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise bad_fields(faults, what=f"line {raw.number}") from None
-        return line.message(contract)
+        return line.message(contract, self._traceparent)
 
     def _line(self, number: int, outcome: Carried) -> bytes:
         if isinstance(outcome, Sent):

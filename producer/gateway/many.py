@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from broker import batches
+from producer.gateway.continuing import traceparent
 from producer.gateway.described import problems
 from producer.gateway.exchange import Exchange
 from producer.gateway.feeding import Feed
@@ -101,5 +102,6 @@ def _exchange(
         room=room,
         wait_seconds=gate.settings.wait_seconds if asked is None else asked,
         longest_wait=gate.longest_wait,
+        traceparent=traceparent(request.headers.raw),
     )
     return Exchange(gate, feed)

@@ -47,8 +47,8 @@ class Options(BaseModel):
             raise ValueError("at must be a moment between the years 2000 and 2200")
         return self
 
-    def message(self, contract: Sendable) -> Message:
-        """Return a task with these options, for the client."""
+    def message(self, contract: Sendable, traceparent: str | None) -> Message:
+        """Return a task with these options, for the client; it continues the trace of the request."""
         return Message(
             contract,
             queue=self.queue,
@@ -60,6 +60,7 @@ class Options(BaseModel):
             deadline=_duration(self.deadline_seconds),
             once=self.once,
             for_=_duration(self.for_seconds),
+            traceparent=traceparent,
         )
 
 

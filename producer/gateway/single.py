@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope
 from broker import tracking
 from producer.examples import example
 from producer.gateway.access import must_send
+from producer.gateway.continuing import traceparent
 from producer.gateway.described import problems, query
 from producer.gateway.feeding import accepted
 from producer.gateway.gate import Gate
@@ -58,7 +59,8 @@ class Single:
         if options.batch is not None:
             await self._gate.owners.must_own(asks, options.batch)
         try:
-            sent = await (_send_tracked if options.track else _send)(self._gate, job, options)
+            send = _send_tracked if options.track else _send
+            sent = await send(self._gate, job, options, traceparent(scope["headers"]))
         except (MillpondError, ValueError) as error:
             raise explained(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
@@ -138,16 +140,17 @@ async def _body(scope: Scope, receive: Receive) -> bytearray:
             return body
 
 
-async def _send(gate: Gate, job: Contract, options: SingleOptions) -> Sent:
-    return await gate.sends.send(options.message(job), overflow=options.overflow, batch=options.batch)
+async def _send(gate: Gate, job: Contract, options: SingleOptions, trace: str | None) -> Sent:
+    message = options.message(job, trace)
+    return await gate.sends.send(message, overflow=options.overflow, batch=options.batch)
 
 
-async def _send_tracked(gate: Gate, job: Contract, options: SingleOptions) -> Sent:
+async def _send_tracked(gate: Gate, job: Contract, options: SingleOptions, trace: str | None) -> Sent:
     """Send a task with a record of its own, which is there before it and goes if it was not taken."""
     store, id = gate.client.store, options.id or str(uuid4())
     if not await gate.threads.look(lambda: tracking.begin(store, id, job.kind)):
         raise refusal(409, "known_id", f"a task {id} is tracked already: choose another id, or use once=…")
-    message = options.model_copy(update={"id": id}).message(job)
+    message = options.model_copy(update={"id": id}).message(job, trace)
     try:
         sent = await gate.sends.send(message, overflow=options.overflow, batch=tracking.record(id))
     except MillpondError:
