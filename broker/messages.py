@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
-from uuid import uuid4
+
+from broker.identity import new_id
 
 #: What is shown of arguments in events, logs and dead letters is cut to this many characters.
 SHOWN_LENGTH = 1024
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
@@ -72,8 +75,8 @@ def compose(
     epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` tells of the batch that
     the task follows.
     """
-    id = id or str(uuid4())
-    body = json.dumps([args, kwargs, _EMBED], separators=(",", ":")).encode()
+    id = id or new_id()
+    body = _encode([args, kwargs, _EMBED]).encode()
     own: dict[str, Any] = {"at": sent_at_ms}
     if batch is not None:
         own["batch"] = batch
@@ -107,7 +110,7 @@ def compose(
     }
     if traceparent is not None:
         headers["traceparent"] = traceparent
-    payload = json.dumps(
+    payload = _encode(
         {
             "body": b64encode(body).decode(),
             "content-encoding": "utf-8",
@@ -121,10 +124,9 @@ def compose(
                 "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": priority,
                 "body_encoding": "base64",
-                "delivery_tag": str(uuid4()),
+                "delivery_tag": new_id(),
             },
-        },
-        separators=(",", ":"),
+        }
     )
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 

@@ -8,6 +8,7 @@ encodes it, is not stopped.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,14 +34,19 @@ def redact(contract: "type[Contract]", kwargs: Mapping[str, Any]) -> dict[str, A
 
     Where a contract hides anything, so is a name that it does not have: it may be a hidden one, misspelt.
     """
-    fields = {name: field for own, field in contract.model_fields.items() for name in _names(own, field)}
-    strict = hides(contract)
-    shown = dict(kwargs)
-    for name, value in kwargs.items():
-        field = fields.get(name)
-        if value is not None and (not field.repr if field else strict):
-            shown[name] = _note(value)
-    return shown
+    open_ = _open_names(contract)
+    if open_ is None:
+        return dict(kwargs)
+    return {name: value if value is None or name in open_ else _note(value) for name, value in kwargs.items()}
+
+
+@lru_cache(maxsize=1_000)
+def _open_names(contract: "type[Contract]") -> frozenset[str] | None:
+    """Return the names whose values may be shown; None: any."""
+    if not hides(contract):
+        return None
+    fields = contract.model_fields.items()
+    return frozenset(name for own, field in fields if field.repr for name in _names(own, field))
 
 
 def redact_args(contract: "type[Contract]", args: Any) -> str:
