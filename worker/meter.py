@@ -37,15 +37,16 @@ class Meter:
 
         A task that still runs counts as busy with what it has run so far, so a long one shows at once.
         """
-        added: Counter[str] = Counter()
+        counted: Counter[tuple[str, str, str]] = Counter()
         service_seconds = 0.0
         while self.ended:
             kind, state, wait, service = self.ended.popleft()
-            added[f"ended:{state}:{kind}"] += 1
-            _add(added, "service", kind, service)
+            counted["ended", state, kind] += 1
+            _add(counted, "service", kind, service)
             if wait is not None:
-                _add(added, "wait", kind, max(0.0, wait))
+                _add(counted, "wait", kind, max(0.0, wait))
             service_seconds += service
+        added = Counter({":".join(field): count for field, count in counted.items()})
         used = 0.0
         while self.used:
             used += self.used.popleft()
@@ -64,9 +65,9 @@ def busy() -> int:
     return len(_starts())
 
 
-def _add(added: Counter[str], what: str, kind: str, seconds: float) -> None:
-    added[f"{what}:{NAMES[bucket(seconds)]}:{kind}"] += 1
-    added[f"{what}:us:{kind}"] += int(seconds * _MICROS)
+def _add(counted: Counter[tuple[str, str, str]], what: str, kind: str, seconds: float) -> None:
+    counted[what, NAMES[bucket(seconds)], kind] += 1
+    counted[what, "us", kind] += int(seconds * _MICROS)
 
 
 def _starts() -> list[float]:

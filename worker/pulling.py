@@ -1,19 +1,22 @@
 """Let the threads of a pool take their tasks themselves from those that wait.
 
-Celery's pool of threads makes a future of each task, hands it over and wakes a thread up. Here a thread that
-is done takes the next task that waits; one is woken only for a slot that had nothing to do.
+Celery's pool of threads makes a future of each task and hands it over. Here a thread that is done takes the
+next task that waits, and goes back to the pool when there was none for a moment.
 """
 
 import logging
 import threading
-from collections import deque
 from concurrent.futures import Executor
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
+
+#: How long a thread waits for the next task before it goes back to the pool, in seconds.
+LINGER_SECONDS = 0.05
 
 
 class Pull:
@@ -22,13 +25,13 @@ class Pull:
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor = executor
         self._slots = slots
-        self._waiting: deque[PondRequest] = deque()
+        self._waiting: SimpleQueue[PondRequest] = SimpleQueue()
         self._at_work = 0
         self._lock = threading.Lock()
 
     def put(self, request: "PondRequest") -> None:
         """Let a thread run a request, as soon as one is free."""
-        self._waiting.append(request)
+        self._waiting.put(request)
         with self._lock:
             if self._at_work >= self._slots:
                 return
@@ -36,16 +39,18 @@ class Pull:
         self._executor.submit(self._work)
 
     def _work(self) -> None:
-        while True:
-            try:
-                request = self._waiting.popleft()
-            except IndexError:
-                with self._lock:
-                    if self._waiting:
-                        continue
-                    self._at_work -= 1
-                    return
+        while (request := self._next()) is not None:
             try:
                 request.run_in_thread()
             except Exception:
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
+
+    def _next(self) -> "PondRequest | None":
+        while True:
+            try:
+                return self._waiting.get(timeout=LINGER_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._waiting.empty():
+                        self._at_work -= 1
+                        return None
