@@ -22,9 +22,7 @@ def main() -> None:
     """Run one of them and print what it found as JSON; a promise that was broken is an AssertionError."""
     parser = argparse.ArgumentParser(prog="tests.evidence", description=__doc__)
     parser.add_argument("what", choices=RUNS)
-    parser.add_argument(
-        "--count", type=int, help="results, tasks or drains (default: the full size)"
-    )
+    parser.add_argument("--count", type=int, help="results, tasks or drains (default: the full size)")
     asked = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     run, usual = RUNS[asked.what]

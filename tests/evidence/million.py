@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from broker.connection import connect
+from broker.status import depth
 from producer.client import Client
 from tasks.settings import Settings, environment
 from tasks.squares.contract import Square
@@ -21,32 +21,38 @@ from tests.evidence.setting import server, settings, workers
 
 logger = logging.getLogger(__name__)
 
+#: However many are sent, so many wait at most, and the producer waits with the rest.
+BOUND = 1_000
+
 
 def run(count: int, folder: Path) -> dict[str, Any]:
     """Do it and return what was measured; memory is in MB."""
     begun = time.monotonic()
     with server(folder) as url:
-        chosen = settings(url, executor="threads", concurrency=4, prefetch=64)
+        chosen = settings(url, bound=BOUND, executor="threads", concurrency=4, prefetch=64)
         with workers(chosen, folder, count=2), Client(settings=chosen) as client:
             batch = client.batch("a million")
             producer = _start(chosen, "produce", batch.id, str(count))
             reader, lines = _start(chosen, "read", batch.id, str(folder / "results")), folder / "results"
             _wait_for_lines(lines, count // 2)
             reader.kill()
-            reader.wait()
+            reader.communicate()
             read_first = _lines(lines)
             resumed = _start(chosen, "read", batch.id, str(lines))
             produced, read = _ended(producer), _ended(resumed)
             summary = batch.summary()
-            server_mb = connect(url).client.info("memory")["used_memory_peak"] / 1e6
+            high_water = depth(client.store, "default").counters["high_water"]
+            server_mb = client.store.client.info("memory")["used_memory_peak"] / 1e6
     missing, twice = _compare(lines, count)
     assert (missing, twice) == (0, 0), f"{missing} results missing, {twice} twice"
+    assert high_water <= BOUND
     assert (summary.succeeded, summary.sent, summary.complete) == (count, count, True)
     return {
         "results": count,
         "killed after": read_first,
         "missing": missing,
         "twice": twice,
+        "most that waited": high_water,
         "seconds": round(time.monotonic() - begun, 1),
         "producer peak MB": produced["peak_mb"],
         "producer at start MB": produced["start_mb"],

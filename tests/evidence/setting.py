@@ -17,9 +17,9 @@ def server(folder: Path) -> Iterator[str]:
         yield running.url
 
 
-def settings(url: str, *, drain_seconds: float = 30, **pool: Any) -> Settings:
+def settings(url: str, *, drain_seconds: float = 30, bound: int = 10_000, **pool: Any) -> Settings:
     """Return settings for a pool `default`, whose workers know the kinds of tests/kinds."""
-    return settings_for(url, pool=pool, drain_seconds=drain_seconds)
+    return settings_for(url, pool=pool, queue={"bound": bound}, drain_seconds=drain_seconds)
 
 
 __all__ = ["OneWorker", "server", "settings", "workers"]
