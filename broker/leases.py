@@ -31,6 +31,9 @@ class Keeper:
         self.holder = holder
         self.lease_ms = lease_ms
         self.store = store
+        #: How often a lease was renewed, and found to have run out.
+        self.renewals = 0
+        self.losses = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="millpond-leases", daemon=True)
 
@@ -63,6 +66,8 @@ class Keeper:
         with self.holder.lock:
             if hold.consumer != consumer:
                 return True
+            self.renewals += bool(held)
+            self.losses += not held and not hold.lease_lost
             if held:
                 hold.leased_until = asked + self.lease_ms / 1000
             else:

@@ -114,7 +114,8 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
         for pool in pools:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
         found = pipe.execute()
-    yield from map(_totals, found)
+    for raw in found:
+        yield totals_from({name.decode(): int(value) for name, value in raw.items()})
 
 
 def _report(text: bytes) -> Report:
@@ -123,15 +124,14 @@ def _report(text: bytes) -> Report:
     return Report(**{**values, "queues": tuple(values["queues"])})
 
 
-def _totals(raw: Mapping[bytes, bytes]) -> Totals:
-    """Read the fields of the totals.
+def totals_from(found: Mapping[str, int]) -> Totals:
+    """Read the fields of the totals, as Redis and a worker's meter keep them.
 
     `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same of `service`, and `busy_us`,
     `slot_us`, `cpu_us`, `turns`.
     """
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
-    found = {name.decode(): int(value) for name, value in raw.items()}
     for name, value in found.items():
         what, _, rest = name.partition(":")
         part, _, kind = rest.partition(":")

@@ -14,11 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from broker.errors import BrokerError
-from broker.histograms import BOUNDS, NAMES, Histogram
+from broker.histograms import NAMES, Histogram
 from monitor.overview import Overview, PoolView, QueueView
-
-#: The buckets that Prometheus gets: 1, 2 and 5 of every power of ten from 1 ms to 1,000 s.
-EXPOSED = tuple(b for b in BOUNDS if 0.001 <= b <= 1_000 and f"{b:e}"[:3] in ("1.0", "2.0", "5.0"))
+from tasks.exposition import EXPOSED
 
 #: Name, help, and how it is read off what it is a figure of.
 Figure = tuple[str, str, Callable[[Any], float]]

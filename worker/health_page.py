@@ -1,4 +1,4 @@
-"""Answer health checks by HTTP: GET /live, /ready and /working, 200 for yes and 503 for no, with the reasons.
+"""Answer by HTTP: GET /live, /ready and /working, 200 for yes and 503 for no, with the reasons; and /metrics.
 
 The supervisor serves it for the processes it keeps, from the same files as `millpond health`. On loopback
 unless told otherwise: the answers name pools and process ids.
@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tasks.errors import StartError
+from tasks.exposition import CONTENT_TYPE, exposition
 from tasks.health import QUESTIONS, judge
 from tasks.pulse import pulses
+from worker.metrics import metrics
 
 logger = logging.getLogger("millpond.health")
 
@@ -55,19 +57,21 @@ def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             question = self.path.strip("/")
+            if question == "metrics":
+                self._send(200, exposition(metrics(services, supervisor)), CONTENT_TYPE)
+                return
             if question not in QUESTIONS:
-                self._send(404, {"ask": [f"/{each}" for each in QUESTIONS]})
+                self._send(404, _json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]}))
                 return
             health = judge([p for name in services for p in pulses(name, pid=supervisor)])
             faults = health.faults(question)
-            self._send(503 if faults else 200, {question: not faults, "faults": faults})
+            self._send(503 if faults else 200, _json({question: not faults, "faults": faults}))
 
         do_HEAD = do_GET
 
-        def _send(self, status: int, answer: object) -> None:
-            body = json.dumps(answer).encode() + b"\n"
+        def _send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
@@ -77,3 +81,7 @@ def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
             """Log nothing: somebody asks every few seconds."""
 
     return Answer
+
+
+def _json(answer: object) -> bytes:
+    return json.dumps(answer).encode() + b"\n"

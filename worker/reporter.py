@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from celery import Celery, signals
@@ -19,6 +20,7 @@ from broker.connection import Store
 from broker.errors import BrokerError
 from broker.holding import Holder
 from broker.reports import Report
+from tasks.figures import FiguresFile
 from tasks.pools import Table
 from tasks.settings import Settings
 from worker.meter import Meter, busy
@@ -38,6 +40,8 @@ class Reporter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._unsent: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+        self._file: FiguresFile | None = None
         self._turns = 0
         self._since = 0.0
         self._about: dict[str, Any] = {}
@@ -60,6 +64,7 @@ class Reporter:
             "queues": queues,
             "cores": _cores(),
         }
+        self._file = FiguresFile()
         self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
         self._thread.start()
 
@@ -73,6 +78,8 @@ class Reporter:
         while not self._stop.wait(REPORT_SECONDS):
             self._report()
         self._report()
+        if self._file is not None:
+            self._file.close()
         try:
             reports.withdraw(self._store, self._about["name"])
         except BrokerError as error:
@@ -80,15 +87,26 @@ class Reporter:
 
     def _report(self) -> None:
         slots, turns = self._holder.slots, self._holder.turns
-        self._unsent.update(self._meter.count(slots=slots))
-        self._unsent["turns"] += turns - self._turns
+        added = self._meter.count(slots=slots)
+        added["turns"] += turns - self._turns
         self._turns = turns
+        self._unsent.update(added)
+        state = self._state(slots)
+        self._tell(state, added)
         try:
-            if reports.send(self._store, self._state(slots), self._unsent):
+            if reports.send(self._store, state, self._unsent):
                 samples.take(self._store)
             self._unsent.clear()
         except BrokerError as error:
             logger.debug("%s", error)
+
+    def _tell(self, state: Report, added: Counter[str]) -> None:
+        """Let the supervisor know, for its metrics."""
+        self._all.update(added)
+        keeper = self._holder.keeper
+        leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
+        if self._file is not None:
+            self._file.say({**asdict(state), **leases, "totals": self._all})
 
     def _state(self, slots: int) -> Report:
         return Report(

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from producer.examples import example
-from producer.gateway import batches, health, many, single, tracked
+from producer.gateway import batches, health, many, metrics, single, tracked
 from producer.gateway.described import with_tokens
 from producer.gateway.gate import Gate
 from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
@@ -31,7 +31,7 @@ def application(gate: Gate) -> FastAPI:
     app.add_exception_handler(MillpondError, _raised)
     app.add_exception_handler(Exception, _surprised)
     # Routes are tried in this order, so those that are asked most come first.
-    for part in (single, many, batches, tracked, health):
+    for part in (single, many, batches, tracked, health, metrics):
         app.include_router(part.routes(gate))
     app.include_router(_descriptions(app))
     return app

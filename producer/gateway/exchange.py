@@ -58,6 +58,7 @@ class Exchange(Response):
         finally:
             self._feed.stop.set()
             stopping.cancel()
+            self._gate.figures.streamed(self._feed.counts)
 
     async def _stop_in_time(self) -> None:
         await self._gate.cut.wait()

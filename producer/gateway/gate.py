@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from producer.client import Client
 from producer.gateway.coalescing import Coalescing
+from producer.gateway.measuring import Figures
 from producer.gateway.owners import Owners
 from producer.gateway.policies import Policies
 from producer.gateway.refusals import refusal
@@ -32,6 +33,7 @@ class Gate:
         self.longest_wait = timedelta(seconds=_WAIT * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
+        self.figures = Figures(self._streams)
 
     def stop(self) -> None:
         """End what can be resumed now, and what is under way shortly before the drain deadline."""

@@ -17,6 +17,7 @@ from producer.gateway.access import must_be_safe
 from producer.gateway.app import application, load_contracts
 from producer.gateway.gate import Gate
 from producer.gateway.guard import Guard
+from producer.gateway.measuring import Measured
 from tasks.errors import StartError
 from tasks.settings import Settings, configured_broker
 
@@ -38,9 +39,11 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
 
 async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[[], None]) -> None:
     gate = Gate(configured, Client(settings=configured))
+    singles = single.singles(gate)
+    guarded = Guard(application(gate), configured.gateway, singles)
     server = _Server(
         uvicorn.Config(
-            Guard(application(gate), configured.gateway, single.singles(gate)),
+            Measured(guarded, gate.figures, singles),
             http="httptools",
             loop="asyncio",
             ws="none",

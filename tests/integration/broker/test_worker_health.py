@@ -214,7 +214,7 @@ def test_a_poison_message_leaves_the_pool_in_health(
 def test_the_supervisor_answers_by_http(
     settings: Settings, server: OwnServer, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """GET /live, /ready and /working on loopback say what the command says, with 200 and 503."""
+    """GET /live, /ready and /working on loopback say what the command says; /metrics has the slots."""
     with (tmp_path / "log").open("wb") as log:
         argv = [sys.executable, "-P", "-m", "worker.supervisor", "default"]
         process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
@@ -226,6 +226,8 @@ def test_the_supervisor_answers_by_http(
         os.kill(worker, signal.SIGCONT)
         eventually(lambda: asked(settings, "working")[0] == 200, 30)
         assert asked(settings, "else")[0] == 404
+        eventually(lambda: 'millpond_worker_slots{pool="default",process="default.1@' in told(settings), 30)
+        assert 'millpond_worker_working{pool="default"} 1.0' in told(settings)
     finally:
         process.terminate()
         process.wait(30)
@@ -241,3 +243,9 @@ def asked(settings: Settings, question: str) -> tuple[int, Any]:
             return refused.code, json.load(refused)
     except OSError as error:
         return 0, str(error)
+
+
+def told(settings: Settings) -> str:
+    """Return the metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{settings.health_port}/metrics", timeout=20) as page:
+        return str(page.read().decode())

@@ -1,0 +1,54 @@
+"""What the gateway tells Prometheus of itself."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway_process import NDJSON, Running, running, stream
+from prometheus_client.parser import text_string_to_metric_families
+
+from tasks.settings import Gateway, GatewayToken, Settings
+
+SINGLE = {"route": "/send/squares.square", "method": "POST"}
+
+
+def figures(gateway: Running) -> Callable[..., float]:
+    """Return `value(name, **labels)` of what it tells now; 0 where it tells nothing."""
+    answer = gateway.ask("GET", "/metrics")
+    assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (200, "text/plain")
+    samples = [each for family in text_string_to_metric_families(answer.text) for each in family.samples]
+
+    def value(name: str, **labels: str) -> float:
+        found = [s.value for s in samples if s.name == name and labels.items() <= s.labels.items()]
+        return float(sum(found))
+
+    return value
+
+
+def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str) -> None:
+    """By route and answer, with their times; a path that nobody serves is `other`, and names nothing."""
+    before = figures(gateway)
+    assert gateway.send(query=f"?queue={queue}").status == 202
+    assert gateway.send(query="?priority=none").status == 422
+    line: dict[str, Any] = {"kind": "squares.square", "task": {"n": 2}, "queue": queue}
+    assert gateway.ask("POST", "/send", stream(line, {**line, "kind": "none"}), media=NDJSON).status == 200
+    assert gateway.ask("GET", f"/nowhere/{queue}").status == 404
+    after = figures(gateway)
+
+    def added(name: str, **labels: str) -> float:
+        return after(name, **labels) - before(name, **labels)
+
+    assert added("millpond_gateway_requests_total", **SINGLE, status="202") == 1
+    assert added("millpond_gateway_requests_total", **SINGLE, status="422") == 1
+    assert added("millpond_gateway_request_seconds_count", route="/send/squares.square") == 2
+    assert added("millpond_gateway_request_seconds_bucket", route="/send/squares.square", le="+Inf") == 2
+    assert added("millpond_gateway_stream_tasks_total", outcome="taken") == 1
+    assert added("millpond_gateway_stream_tasks_total", outcome="refused") == 1
+    assert added("millpond_gateway_requests_total", route="other", status="404") == 1
+    assert after("millpond_gateway_streams", of="tasks") == 0
+
+
+def test_the_figures_are_for_those_with_a_token(gateway_url: str) -> None:
+    """Where there are tokens, nobody without one gets them."""
+    token = GatewayToken(name="ann", hash=f"sha256:{'0' * 64}")
+    with running(Settings(broker_url=gateway_url, gateway=Gateway(tokens=(token,)))) as closed:
+        assert closed.ask("GET", "/metrics").status == 401

@@ -1,0 +1,77 @@
+"""What a supervisor tells Prometheus of its processes, read as Prometheus reads it."""
+
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from broker.histograms import BOUNDS, Histogram
+from tasks.exposition import Metric, exposition
+from tasks.figures import FiguresFile, figures_of
+from worker.metrics import metrics
+
+SAID = {
+    "name": "default.1@here",
+    "pool": "default",
+    "slots": 4,
+    "busy": 3,
+    "held": 5,
+    "lease_renewals": 7,
+    "leases_lost": 1,
+    "totals": {
+        "turns": 9,
+        "busy_us": 2_500_000,
+        "ended:succeeded:a": 2,
+        "service:0.05:a": 2,
+        "service:us:a": 80_000,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the files of this test to itself."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+
+
+def samples(text: bytes) -> dict[tuple[str, str], float]:
+    """Return values by name and the label that tells them apart."""
+    families = text_string_to_metric_families(text.decode())
+    return {
+        (
+            each.name,
+            each.labels.get("le") or each.labels.get("state") or each.labels.get("pool", ""),
+        ): each.value
+        for family in families
+        for each in family.samples
+    }
+
+
+def test_a_process_is_told_by_its_supervisor() -> None:
+    """Slots, round trips, leases, ends and times of a process; and that a pool without one is not live."""
+    file = FiguresFile()
+    file.say(SAID)
+    told = samples(exposition(metrics(["default"], os.getppid())))
+    assert told["millpond_worker_slots_busy", "default"] == 3
+    assert told["millpond_worker_broker_round_trips_total", "default"] == 9
+    assert told["millpond_worker_lease_renewals_total", "default"] == 7
+    assert told["millpond_worker_leases_lost_total", "default"] == 1
+    assert told["millpond_worker_busy_seconds_total", "default"] == 2.5
+    assert told["millpond_worker_task_ended_total", "succeeded"] == 2
+    assert told["millpond_worker_task_service_seconds_bucket", "0.02"] == 0
+    assert told["millpond_worker_task_service_seconds_bucket", "0.05"] == 2
+    assert told["millpond_worker_live", "default"] == 0
+    assert list(figures_of(os.getpid())) == []
+    file.close()
+    assert list(figures_of(os.getppid())) == []
+
+
+def test_any_text_may_be_in_a_label() -> None:
+    """Quotes, backslashes and line ends come through; so does what took longer than any bucket."""
+    hostile, long = 'a"b\\c\nd', Histogram((0,) * len(BOUNDS) + (1,), 9e9)
+    text = exposition([Metric("took", "histogram", "How long", [({"kind": hostile}, long)])])
+    [family] = text_string_to_metric_families(text.decode())
+    assert {sample.labels["kind"] for sample in family.samples} == {hostile}
+    counts = {sample.labels.get("le"): sample.value for sample in family.samples}
+    assert (counts["1000.0"], counts["+Inf"]) == (0, 1)
