@@ -71,7 +71,7 @@ class PulseFile:
         if made.stat().st_uid != os.getuid():
             raise PermissionError(13, "it belongs to somebody else: set MILLPOND_SCRATCH", str(made))
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self.say()
+        self.say(turned_at=now())  # until its loop turns, it has as long for that as between two turns
 
     def say(self, **facts: float | bool | None) -> None:
         """Write the record, with these facts changed."""

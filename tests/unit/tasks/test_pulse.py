@@ -40,6 +40,16 @@ def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None
     assert pulses("email") == []
 
 
+def test_a_process_is_live_from_its_first_record_on() -> None:
+    """Before its loop has turned once it is not ready, and nobody is to kill it."""
+    file = PulseFile("email", 1)
+    file.open()
+    health = judge(pulses("email"))
+    assert health.faults("live") == ()
+    assert health.faults("ready") != ()
+    file.close()
+
+
 def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
     """Neither of one that was killed, nor where its id belongs to another by now; and it is removed."""
     file = PulseFile("email", 1)
