@@ -92,8 +92,8 @@ def _burn(seconds: float) -> None:
 
 
 def _wait_to_be_let_go(job: Act) -> None:
-    """Hold the slot until there is a file `<file>.go`; a minute at most."""
-    until = time.monotonic() + 60
+    """Hold the slot until there is a file `<file>.go`; a minute at most, or `seconds` if that is longer."""
+    until = time.monotonic() + max(60, job.seconds)
     while not Path(f"{job.file}.go").exists() and time.monotonic() < until:
         time.sleep(0.02)
 

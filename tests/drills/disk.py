@@ -1,0 +1,67 @@
+"""Give a server a small disk of its own that can be filled: a tmpfs in a mount namespace that outlives it."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SIZE_MB = 48
+
+_MOUNT = f'mount -t tmpfs -o size={SIZE_MB}m none "$0" && echo mounted && exec sleep infinity'
+
+
+class NoDisk(Exception):
+    """This machine lets us make no mount namespace."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Name a disk: where it is for those in its namespace, and the process that keeps that."""
+
+    folder: Path
+    keeper: int
+
+    def program(self, binary: str) -> str:
+        """Write a program that runs another one in the namespace, and return its path."""
+        script = self.folder.parent / "on-the-disk"
+        enter = f"nsenter --preserve-credentials --user --mount --target {self.keeper}"
+        script.write_text(f'#!/bin/sh\nexec {enter} --wd="$PWD" {binary} "$@"\n')
+        script.chmod(0o700)
+        return str(script)
+
+    def fill(self) -> None:
+        """Write until nothing more fits."""
+        with self._ballast.open("wb", buffering=0) as ballast:
+            try:
+                while True:
+                    ballast.write(bytes(4096))
+            except OSError:
+                return
+
+    def empty(self) -> None:
+        """Take away what filled it."""
+        self._ballast.unlink(missing_ok=True)
+
+    @property
+    def _ballast(self) -> Path:
+        return Path(f"/proc/{self.keeper}/root{self.folder}/ballast")
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[Disk]:
+    """Mount a disk at a folder for the length of a block; raises `NoDisk`."""
+    folder.mkdir()
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _MOUNT, str(folder)]
+    try:
+        keeper = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    except FileNotFoundError as error:
+        raise NoDisk(str(error)) from error
+    try:
+        assert keeper.stdout is not None
+        if keeper.stdout.readline() != "mounted\n":
+            raise NoDisk(keeper.communicate()[1])
+        yield Disk(folder, keeper.pid)
+    finally:
+        keeper.kill()
+        keeper.communicate()
