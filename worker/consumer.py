@@ -1,6 +1,7 @@
 """Consume as Celery does, but bury what cannot be read and give back what was not started."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,9 +26,6 @@ from worker.settling import Settler
 
 logger = logging.getLogger(__name__)
 
-#: How long a short task that shares its child with others may go on when it is to be ended.
-COMPANY_SECONDS = 1.0
-
 #: How long an event for Flower waits for company, and how many may.
 EVENTS_SECONDS = 0.2
 EVENTS_GATHERED = 1_000
@@ -37,7 +35,7 @@ class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.grouper = Grouper()
+        self.grouper = Grouper(kwargs["pool"])
         self.meter = Meter()
         #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
         self.settler: Settler
@@ -61,31 +59,39 @@ class PondConsumer(Consumer):
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
         self.task_consumer.channel.holder.on_news = self._on_news
         hub.call_repeatedly(PULSE_SECONDS, self.app.health.turn)
+        self.grouper.watch(hub.call_later, self._start_again)
 
     def on_send_event_buffered(self) -> None:
         """Do nothing: the timer sends what is gathered."""
 
     def _on_news(self, confirm: Callable[[], None]) -> None:
-        """Let go of what must not start any more; confirm when a child has none of it unstarted.
+        """Let go of what must not start any more, a child's included, and confirm.
 
         What was cancelled and shall not go on is ended, in a child. In a drained pool what runs has its
         deadline.
         """
         holder = self.task_consumer.channel.holder
+        taken = self.grouper.take_back(lambda each: holder.drained or holder.is_cancelled(each.tag))
         for request in self._requests():
             if request.in_child and holder.is_terminated(request.tag):
-                self._end(request)
+                # What ended before it in its child may still have to be answered for; it is not to be ended.
+                if request.piece is None or request.piece.running is request:
+                    request.terminate(self.pool)
             elif not request.started and (holder.drained or holder.is_cancelled(request.tag)):
                 request.give_back()
         self.app.drain.on_drained(holder.drained)
-        self.grouper.call_when_quiet(confirm)
+        self._start_again(taken)
+        confirm()
 
-    def _end(self, request: PondRequest) -> None:
-        """End a body that runs in a child; one that runs in company is given a moment to end by itself."""
-        if request.piece is None:
-            request.terminate(self.pool)
-        else:
-            self.timer.call_after(COMPANY_SECONDS, request.terminate_unless_over, (self.pool,))
+    def _start_again(self, taken: list[PondRequest]) -> None:
+        """Let tasks that were taken back from a child wait for a slot, before those that came later."""
+        waiting = deque(each for each in taken if not each.let_go)
+        if not waiting:
+            return
+        slots, start = self.controller.semaphore, self.controller._process_task
+        while waiting and slots.value > 0:
+            self.on_task_request(waiting.popleft())
+        slots._waiting.extendleft((start, (each,), {}) for each in reversed(waiting))
 
     # Messages
 
@@ -164,13 +170,14 @@ class PondConsumer(Consumer):
         super().stop()
         finish_writing(self.pool)
         never_given = take_back(self.pool)
+        self.grouper.stop()
         read_results_as_they_come(self.pool)
         for request in self._requests():
             if not request.started or request.id in never_given:
                 request.give_back()
         if channel is not None:
             # From now on nothing starts here: whoever cancels something need not wait for this process.
-            self.grouper.call_when_quiet(partial(self._ignoring_a_lost_broker, channel.hear_for_ever))
+            self._ignoring_a_lost_broker(channel.hear_for_ever)
 
     def shutdown(self) -> None:
         """Settle what finished, give back the rest, and leave the queues."""

@@ -25,8 +25,9 @@ from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled
 from tasks.redaction import scrubbed, secrets_in
 from worker.expiring import ExpiringRequest
-from worker.grouping import Grouper, Piece, Words
+from worker.grouping import Grouper
 from worker.meter import Meter, State
+from worker.piece import Piece, Words
 from worker.pulling import Pull
 from worker.retrying import RetryAsSettlement
 from worker.settling import Settler
@@ -151,11 +152,6 @@ class PondRequest(ExpiringRequest):
             pool.terminate_job(self.worker_pid, number)
         else:
             self._terminate_on_ack = pool, number
-
-    def terminate_unless_over(self, pool: Any) -> None:
-        """End the body if it has not ended meanwhile."""
-        if not self.acknowledged:
-            self.terminate(pool)
 
     def hand_out_again(self, exc_info: Any) -> None:
         """Let the message be delivered again, the delivery counted: its child was lost before it answered."""

@@ -20,6 +20,10 @@ class Gate(Contract, kind="test.gate"):
     name: str
 
 
+class Hold(Gate, kind="test.hold"):
+    """Do as a gate does; but what workers learn of gates, such as how long they take, they do not of this."""
+
+
 class Whisper(Contract, kind="test.whisper"):
     """Carry a word for everybody and one for nobody."""
 
@@ -41,6 +45,7 @@ def tell(job: Tell, context: Context) -> None:
         file.write(json.dumps(counts) + "\n")
 
 
+@body(Hold)
 @body(Gate)
 def gate(job: Gate, context: Context) -> str:
     """Pass the gate, or give up after a minute."""

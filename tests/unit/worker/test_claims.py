@@ -1,0 +1,113 @@
+"""Two processes claim the tasks of one piece: each task is had once, and the dead keep what they had."""
+
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from types import SimpleNamespace
+
+import pytest
+
+from worker.claims import KEPT_BYTES, Claims, claims, shared_by
+
+
+def in_a_child(act: Callable[[], None]) -> int:
+    """Run in a child that was forked now, and return how it ended."""
+    child = get_context("fork").Process(target=act)
+    child.start()
+    child.join(20)
+    assert child.exitcode is not None
+    return child.exitcode
+
+
+def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> None:
+    """What the child claimed is not had by the worker, and what the worker took not by the child."""
+    shared = Claims(0)
+    shared.offer(5)
+
+    def start_two() -> None:
+        shared.begin()
+        for number in range(2):
+            assert shared.claim()
+            shared.keep(("answer", number))
+
+    assert in_a_child(start_two) == 0
+    assert shared.take_back() == 3
+    assert shared.take_back() == 0
+    assert not shared.claim()
+    assert shared.answers() == [("answer", 0), ("answer", 1)]
+    assert shared.answers() == []
+
+
+def test_two_that_claim_at_once_have_each_task_once() -> None:
+    """A child that claims and a worker that takes back as fast as they can leave none and share none."""
+    shared = Claims(0)
+    for _ in range(5):
+        shared.offer(500)
+        child = get_context("fork").Process(target=_claim_all, args=(shared,))
+        child.start()
+        taken = 0
+        while child.is_alive():
+            taken += shared._unstarted.acquire(False)
+        child.join()
+        assert taken + len(shared.answers()) == 500
+
+
+def _claim_all(shared: Claims) -> None:
+    shared.begin()
+    while shared.claim():
+        shared.keep(None)
+
+
+def test_what_a_killed_child_started_is_known() -> None:
+    """It ended one and died in the next: the other three were never started."""
+    shared = Claims(0)
+    shared.offer(5)
+
+    def die_in_the_second() -> None:
+        shared.begin()
+        shared.claim()
+        shared.keep("done")
+        shared.claim()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_a_child(die_in_the_second) == -signal.SIGKILL
+    assert (shared.take_back(), shared.answers()) == (3, ["done"])
+
+
+def test_nothing_is_left_over_for_the_next_piece() -> None:
+    """Claims that nobody asked after and answers that nobody read are gone when the next piece begins."""
+    shared = Claims(0)
+    shared.offer(3)
+    shared.begin()
+    assert shared.claim()
+    shared.keep("of the piece before")
+    shared.offer(2)
+    shared.begin()
+    assert [shared.claim() for _ in range(3)] == [True, True, False]
+    shared.keep("now")
+    assert shared.answers() == ["now"]
+
+
+@pytest.mark.parametrize("unfit", ["x" * KEPT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
+def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> None:
+    """After one that was not kept none is: the order says whose answer it is."""
+    shared = Claims(0)
+    shared.offer(3)
+    shared.begin()
+    for answer in ("first", unfit, "third"):
+        shared.keep(answer)
+    assert shared.answers() == ["first"]
+
+
+def test_claims_are_made_for_children_that_inherit_them() -> None:
+    """A pool of threads has none, nor one whose children start as fresh interpreters."""
+
+    def pool(*, prefork: bool, forks: bool) -> SimpleNamespace:
+        return SimpleNamespace(uses_semaphore=prefork, forking_enable=forks, limit=3)
+
+    assert shared_by(pool(prefork=False, forks=True)) == []
+    assert shared_by(pool(prefork=True, forks=False)) == []
+    made = shared_by(pool(prefork=True, forks=True))
+    assert len(made) == 6
+    assert all(claims(each.number) is each for each in made)
