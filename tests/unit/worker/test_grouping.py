@@ -1,0 +1,191 @@
+"""Look after pieces: what may share a child, and what is taken back from it, before anything of it runs."""
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker.claims import claims
+from worker.grouping import LONGEST_PIECE, SHORT_SECONDS, Grouper
+from worker.piece import Piece
+
+POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
+
+
+class Request(SimpleNamespace):
+    """Stand for a request, and note what it was told."""
+
+    def __init__(self, id: str, **more: Any) -> None:
+        told: list[Any] = []
+        tell = {name: self._teller(told, name) for name in ("give_back", "hand_out_again", "on_success")}
+        super().__init__(id=id, name="short", deliveries=0, limits=(None, None), words=id, told=told)
+        self.__dict__.update(
+            {"time_start": None, "may_start": lambda: True, "revoked": lambda: False, **tell, **more}
+        )
+
+    @staticmethod
+    def _teller(told: list[Any], name: str) -> Callable[..., None]:
+        return lambda *given: told.append((name, *given[:1]))
+
+    __hash__ = object.__hash__
+
+
+class Timers:
+    """Let a test say when the timers fire."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+        self.started: list[str] = []
+
+    def call_after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Note a timer."""
+        self.due.append(call)
+
+    def start(self, taken: list[Any]) -> None:
+        """Note what is to wait for a slot again."""
+        self.started += [request.id for request in taken]
+
+    def fire(self) -> None:
+        """Fire what is due."""
+        due, self.due = self.due, []
+        for call in due:
+            call()
+
+
+@pytest.fixture
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def grouper(timers: Timers) -> Grouper:
+    """Return a grouper that knows a short kind."""
+    made = Grouper(POOL)
+    made.learn("short", SHORT_SECONDS / 2)
+    made.watch(timers.call_after, timers.start)
+    return made
+
+
+def piece_of(grouper: Grouper, *ids: str) -> Piece | None:
+    """Have the first start while the others wait for the one slot; send the piece to a pool."""
+    first, *others = [Request(id) for id in ids]
+    waiting = deque((None, (other,), {}) for other in others)
+    piece = grouper.piece_for(first, SimpleNamespace(_waiting=waiting, initial_value=1))  # type: ignore[arg-type]
+    if piece is not None:
+        piece.send(SimpleNamespace(apply_async=lambda *_, **__: None))
+    return piece
+
+
+def ids(piece: Piece | None) -> list[str]:
+    """Name the members that are still in it."""
+    return [] if piece is None else [member.id for member in piece.members]
+
+
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a second pass."""
+    monkeypatch.setattr("worker.grouping.monotonic", lambda: monotonic() + 1.0)
+
+
+def test_short_tasks_that_wait_go_along(grouper: Grouper) -> None:
+    """As many as wait, up to eight; a kind that is not known to be short goes alone."""
+    assert ids(piece_of(grouper, "a", "b", "c")) == ["a", "b", "c"]
+    assert len(ids(piece_of(grouper, *"abcdefghijkl"))) == LONGEST_PIECE
+    grouper.learn("short", 1.0)
+    assert piece_of(grouper, "a", "b") is None
+
+
+def test_a_piece_that_should_be_over_gives_up_what_it_has_not_started(
+    grouper: Grouper, timers: Timers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What had ended is settled, what runs goes on, the rest waits for a slot; the kind is short no more."""
+    piece = piece_of(grouper, "a", "b", "c", "d")
+    assert piece is not None
+    ended, running, *others = piece.members
+    child = claims(piece.claims.number)
+    child.begin()
+    child.claim()
+    child.keep("answer")
+    child.claim()
+    late(monkeypatch)
+    timers.fire()
+    assert (ended.told, running.told) == ([("on_success", "answer")], [])
+    assert timers.started == ["c", "d"]
+    assert all((other.in_child, other.piece) == (False, None) for other in others)
+    assert piece.running is running
+    assert not child.claim()
+    assert timers.due == [], "nothing more is to be taken back"
+    assert piece_of(grouper, "e", "f") is None
+    piece.on_success(["answer", "later"])
+    assert (ended.told, running.told) == ([("on_success", "answer")], [("on_success", "later")])
+
+
+def test_a_piece_in_time_is_left_alone(grouper: Grouper, timers: Timers) -> None:
+    """It is looked at again later; nobody looks when there is none."""
+    piece = piece_of(grouper, "a", "b")
+    assert piece is not None
+    timers.fire()
+    assert (timers.started, len(timers.due)) == ([], 1)
+    piece.on_success(["one", "two"])
+    timers.fire()
+    assert timers.due == []
+
+
+def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Grouper) -> None:
+    """What had ended counts, and what had not started goes back."""
+    piece = piece_of(grouper, "a", "b", "c")
+    assert piece is not None
+    members = list(piece.members)
+    child = claims(piece.claims.number)
+    child.begin()
+    child.claim()
+    child.keep("answer")
+    child.claim()
+    lost = SimpleNamespace(exception=RuntimeError("killed"))
+    piece.on_failure(lost)
+    assert [each.told for each in members] == [
+        [("on_success", "answer")],
+        [("hand_out_again", lost)],
+        [("give_back",)],
+    ]
+
+
+def test_only_pieces_that_something_concerns_are_taken_back(grouper: Grouper) -> None:
+    """Of these everything that is not started is, whether it concerns it or not."""
+    piece_of(grouper, "a", "b")
+    piece = piece_of(grouper, "c", "d")
+    assert [each.id for each in grouper.take_back(lambda request: request.id == "d")] == ["c", "d"]
+    assert ids(piece) == []
+    assert [each.id for each in grouper.take_back(lambda request: request.id == "b")] == ["a", "b"]
+
+
+def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Grouper, timers: Timers) -> None:
+    """Nothing is looked after any more: whoever stops it gives back what was not started."""
+    piece = piece_of(grouper, "a", "b")
+    grouper.stop()
+    assert ids(piece) == []
+    assert piece_of(grouper, "c", "d") is None
+    timers.fire()
+    assert (timers.started, timers.due) == ([], [])
+
+
+def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
+    grouper: Grouper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that is being killed may still look at them: tasks go alone when there are no others."""
+    lost = SimpleNamespace(exception=RuntimeError("killed"))
+    used = []
+    for _ in range(2):
+        piece = piece_of(grouper, "a", "b")
+        assert piece is not None
+        used.append(piece.claims)
+        piece.on_failure(lost)
+    assert used[0] is not used[1]
+    assert piece_of(grouper, "a", "b") is None
+    monkeypatch.setattr("worker.grouping.monotonic", lambda: float("inf"))
+    piece = piece_of(grouper, "a", "b")
+    assert piece is not None
+    assert piece.claims is used[0]
+    piece.on_success(["one", "two"])
