@@ -3,8 +3,8 @@
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
 piece is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
-that kills its child takes others with it again. What a piece has not started when it should be over is taken
-back and waits for a slot again: its child is busy with a task that turned out long.
+that kills its child takes others with it again. What is behind a task that turned out long is taken back, and
+waits for a slot again.
 """
 
 from collections import deque
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 0.005
 LONGEST_PIECE = 8
 
-#: When a piece should be over.
-PIECE_SECONDS = 0.05
+#: What takes longer has turned out long.
+LONG_SECONDS = 0.05
 
 #: A child that was killed, or is being killed, is gone after this.
 _GONE_SECONDS = 60.0
@@ -96,18 +96,16 @@ class Grouper:
     def _look_later(self) -> None:
         if self._under_way and not self._will_look and self._call_after is not None:
             self._will_look = True
-            self._call_after(PIECE_SECONDS, self._look)
+            self._call_after(LONG_SECONDS, self._look)
 
     def _look(self) -> None:
         self._will_look = False
         if self._call_after is None:
             return
-        now = monotonic()
-        late = [piece for piece in self._under_way if now - piece.sent_at >= PIECE_SECONDS]
-        taken = self._take_back(late)
-        for piece in late:
-            if piece.running is not None:
-                self.learn(piece.running.name, now - piece.sent_at)
+        for piece in tuple(self._under_way):
+            piece.settle_ended()
+        begun = monotonic() - LONG_SECONDS
+        taken = self._take_back([piece for piece in self._under_way if piece.running_since <= begun])
         self._look_later()
         self._start(taken)
 

@@ -12,6 +12,7 @@ from billiard.exceptions import Terminated
 from celery.worker.state import active_requests, all_total_count, total_count
 
 from worker.claims import Claims, claims
+from worker.slot import SECONDS, Answer, run
 
 if TYPE_CHECKING:
     from worker.request import PondRequest
@@ -29,7 +30,8 @@ class Piece:
         #: Those that were not taken back, in order.
         self.members = members
         self.claims = shared
-        self.sent_at = monotonic()
+        #: Since when, at the latest, the child has been with the task that it runs (monotonic seconds).
+        self.running_since = monotonic()
         self._settled = 0
         self._on_end = on_end
 
@@ -57,23 +59,29 @@ class Piece:
         """Return the task that runs in the child, once all behind it were taken back."""
         return self.members[-1] if len(self.members) > self._settled else None
 
+    def settle_ended(self) -> None:
+        """Settle what the child has ended so far."""
+        self._settle(self.claims.answers())
+
     def take_back(self) -> "list[PondRequest]":
         """Take back what the child has not started, and settle what it has ended."""
         first = len(self.members) - self.claims.take_back()
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
             _unaccept(request)
-        self._settle(self.claims.answers())
+        self.settle_ended()
         return taken
 
-    def _settle(self, answers: Sequence[Any]) -> None:
+    def _settle(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             request = self.members[self._settled]
             self._settled += 1
+            self.running_since += answer[SECONDS]
             request.on_success(answer)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Tell each member that it runs, or is about to."""
+        self.running_since = time_accepted
         for request in self.members:
             request.on_accepted(pid, time_accepted)
 
@@ -115,8 +123,6 @@ def _unaccept(request: "PondRequest") -> None:
 
 def run_all(number: int, tasks: list[Words]) -> list[Any]:
     """Run tasks one after the other in a child, until what is left was taken back; answer for each."""
-    from worker.slot import run
-
     shared, answers = claims(number), []
     shared.begin()
     for words in tasks:

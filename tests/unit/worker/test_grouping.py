@@ -12,6 +12,7 @@ from worker.claims import claims
 from worker.grouping import LONGEST_PIECE, SHORT_SECONDS, Grouper
 from worker.piece import Piece
 
+ANSWER = (0, (None, "it"), 0.5, 0.5)
 POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
 
 
@@ -84,7 +85,7 @@ def ids(piece: Piece | None) -> list[str]:
     return [] if piece is None else [member.id for member in piece.members]
 
 
-def late(monkeypatch: pytest.MonkeyPatch) -> None:
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a second pass."""
     monkeypatch.setattr("worker.grouping.monotonic", lambda: monotonic() + 1.0)
 
@@ -97,38 +98,46 @@ def test_short_tasks_that_wait_go_along(grouper: Grouper) -> None:
     assert piece_of(grouper, "a", "b") is None
 
 
-def test_a_piece_that_should_be_over_gives_up_what_it_has_not_started(
+def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     grouper: Grouper, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What had ended is settled, what runs goes on, the rest waits for a slot; the kind is short no more."""
+    """What had ended is settled, what runs goes on, the rest waits for a slot."""
     piece = piece_of(grouper, "a", "b", "c", "d")
     assert piece is not None
     ended, running, *others = piece.members
     child = claims(piece.claims.number)
     child.begin()
     child.claim()
-    child.keep("answer")
+    child.keep(ANSWER)
     child.claim()
-    late(monkeypatch)
+    later(monkeypatch)
     timers.fire()
-    assert (ended.told, running.told) == ([("on_success", "answer")], [])
+    assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
     assert all((other.in_child, other.piece) == (False, None) for other in others)
     assert piece.running is running
     assert not child.claim()
     assert timers.due == [], "nothing more is to be taken back"
-    assert piece_of(grouper, "e", "f") is None
-    piece.on_success(["answer", "later"])
-    assert (ended.told, running.told) == ([("on_success", "answer")], [("on_success", "later")])
+    piece.on_success([ANSWER, ANSWER])
+    assert ended.told == running.told == [("on_success", ANSWER)]
 
 
-def test_a_piece_in_time_is_left_alone(grouper: Grouper, timers: Timers) -> None:
-    """It is looked at again later; nobody looks when there is none."""
+def test_a_piece_that_gets_on_is_left_alone(
+    grouper: Grouper, timers: Timers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again later, however long all of it takes; nobody looks when there is none."""
     piece = piece_of(grouper, "a", "b")
     assert piece is not None
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
-    piece.on_success(["one", "two"])
+    child = claims(piece.claims.number)
+    child.begin()
+    child.claim()
+    child.keep(ANSWER)
+    monkeypatch.setattr("worker.grouping.monotonic", lambda: monotonic() + 0.5)
+    timers.fire()
+    assert (timers.started, len(timers.due)) == ([], 1)
+    piece.on_success([ANSWER, ANSWER])
     timers.fire()
     assert timers.due == []
 
@@ -141,12 +150,12 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Grouper)
     child = claims(piece.claims.number)
     child.begin()
     child.claim()
-    child.keep("answer")
+    child.keep(ANSWER)
     child.claim()
     lost = SimpleNamespace(exception=RuntimeError("killed"))
     piece.on_failure(lost)
     assert [each.told for each in members] == [
-        [("on_success", "answer")],
+        [("on_success", ANSWER)],
         [("hand_out_again", lost)],
         [("give_back",)],
     ]
@@ -188,4 +197,4 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
     piece = piece_of(grouper, "a", "b")
     assert piece is not None
     assert piece.claims is used[0]
-    piece.on_success(["one", "two"])
+    piece.on_success([ANSWER, ANSWER])
