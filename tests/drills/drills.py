@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 import psutil
-from broker_kinds import Act
-
 from broker import schedules, status
 from producer.outcomes import Refused
 from tests.drills.world import BOUND, SLOTS, World
@@ -76,6 +74,8 @@ def worker_frozen(world: World) -> Iterator[Broken]:
 @contextmanager
 def consumer_stuck(world: World) -> Iterator[Broken]:
     """Take every slot by a body that does not end, and fill the queue behind them."""
+    from broker_kinds import Act  # on the path by now
+
     stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
     with world.client as client:
         client.send_many([stuck] * SLOTS)
@@ -92,6 +92,8 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
 @contextmanager
 def poison(world: World) -> Iterator[Broken]:
     """Send a message that cannot be read, and once it is buried a task that kills its worker each time."""
+    from broker_kinds import Act
+
     with world.client as client:
         before = status.depth(client.store, "default").dead
         client.store.client.lpush("default", b"{no message")
