@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 import psutil
+
 from broker import schedules, status
 from producer.outcomes import Refused
 from tests.drills.world import BOUND, SLOTS, World
