@@ -94,6 +94,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     default_options.port = port
     default_options.basic_auth = logins
     default_options.persistent = False
+    default_options.max_tasks = configured.flower_max_tasks
     default_options.tasks_columns = COLUMNS
     default_options.read_only = configured.flower_read_only
     loader = PageLoader(of_tornado["template_path"])

@@ -168,6 +168,8 @@ class Settings(BaseSettings):
     flower_basic_auth: tuple[SecretStr, ...] = ()
     #: Let Flower show and change nothing: no buttons, and their routes are refused.
     flower_read_only: bool = False
+    #: Tasks that Flower's own pages keep, the latest: some 6 kB each. Millpond's pages read Redis.
+    flower_max_tasks: PositiveInt = 20_000
     #: How log lines are written: `plain`, or `json`, an object a line.
     log_format: Literal["plain", "json"] = "plain"
     #: Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces; None: nothing is traced.
