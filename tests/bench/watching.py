@@ -2,7 +2,8 @@
 
 Each round drains the same tasks by the same workers without anybody watching, then with Flower (its events
 on, a page and `/metrics` asked for every two seconds), then with tracing to a collector that throws spans
-away. Flower and the collector run on the same processors, so they are part of the cost. Quote the ratios.
+away, of all tasks and of one in a hundred. Flower and the collector run on the same processors, so they are
+part of the cost. Quote the ratios.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from tests.integration.broker.own_server import free_port
 from tests.integration.pages.flowers import LOGIN, Visitor, flower_process
 from worker.valkey import serving
 
-WAYS = ("nobody", "Flower and metrics", "tracing")
+WAYS = ("nobody", "Flower and metrics", "tracing", "tracing 1 in 100")
+SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 #: How often somebody who watches asks for a page and for the metrics.
 LOOK_SECONDS = 2.0
 #: The loads: what a task takes, and how many of the tasks asked for are sent.
@@ -74,11 +76,12 @@ def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
     if way == "Flower and metrics":
         with flower_process(Settings(broker_url=url, flower_basic_auth=(LOGIN,))) as (page, _), _asking(page):
             yield {}
-    elif way == "tracing":
+    elif way.startswith("tracing"):
         port = free_port()
         collector = subprocess.Popen([sys.executable, "-m", "tests.bench.collector", str(port)], cwd=ROOT)
         try:
-            yield {"MILLPOND_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces"}
+            endpoint = {"MILLPOND_TRACES_ENDPOINT": f"http://127.0.0.1:{port}/v1/traces"}
+            yield endpoint | (SAMPLED if way.endswith("1 in 100") else {})
         finally:
             collector.kill()
             collector.wait()
