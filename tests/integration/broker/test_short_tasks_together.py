@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 Together = Callable[[list[Contract]], Batch]
+
+PATIENCE = timedelta(minutes=5)
 
 #: Two children; so the tasks that wait for them go to the first in a piece of eight.
 POOL = {"executor": "prefork", "concurrency": 2, "prefetch": 16}
@@ -79,7 +82,7 @@ def teach(client: Client, tasks: list[Contract]) -> None:
     """Let the worker see that a kind is short."""
     with client.batch() as batch:
         batch.submit_many(tasks)
-    assert batch.wait().succeeded == len(tasks)
+    assert batch.wait(PATIENCE).succeeded == len(tasks)
 
 
 def test_those_beside_one_that_turns_out_long_end_before_it(
@@ -93,7 +96,7 @@ def test_those_beside_one_that_turns_out_long_end_before_it(
     assert (tmp_path / "g2.started").exists()
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16) if n != 2}
     (tmp_path / "g2.open").touch()
-    assert batch.wait().succeeded == 16
+    assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
     assert depth(client.store, "default").counters.get("redelivered", 0) == 0
 
@@ -120,7 +123,7 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     assert worker.process.wait(60) == 0
     assert depth(client.store, "default").counters.get("redelivered", 0) == 0
     with workers(settings, tmp_path):
-        assert batch.wait().succeeded == 16
+        assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
 
 
@@ -136,10 +139,28 @@ def test_only_the_one_that_kills_its_child_is_delivered_again(
     teach(client, [act(f"taught{n}") for n in range(20)])
     tasks = [act(f"a{n}", "kill" if n == 2 else "note") for n in range(16)]
     batch = together(tasks)
-    summary = batch.wait()
+    summary = batch.wait(PATIENCE)
     assert (summary.succeeded, summary.failed) == (15, 1)
     ran = Counter(names(file))
     assert {name: ran[name] for name in ran if name[0] == "a" and name != "a2"} == {
         f"a{n}": 1 for n in range(16) if n != 2
     }
     assert depth(client.store, "default").counters["redelivered"] == ran["a2"] - 1
+
+
+@pytest.mark.slow
+def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_replaced(
+    settings: Settings, client: Client, file: Path, tmp_path: Path
+) -> None:
+    """One in forty takes long enough for those behind it to be taken back, and no child lives long."""
+    from broker_kinds import Act
+
+    pool = settings.table.pools["default"].model_copy(update={"max_tasks_per_child": 20})
+    table = settings.table.model_copy(update={"pools": {"default": pool}})
+    tasks = [Act(file=str(file), name=f"n{n}", seconds=0.0 if n % 40 else 0.12) for n in range(1_200)]
+    with workers(settings.model_copy(update={"table": table}), tmp_path):
+        with client.batch() as batch:
+            batch.submit_many(tasks)
+        assert batch.wait(PATIENCE).succeeded == len(tasks)
+    assert Counter(names(file)) == {task.name: 1 for task in tasks}
+    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
