@@ -25,7 +25,8 @@ _MICROS = 1_000_000
 @dataclass(frozen=True)
 class Report:
     """Say how a worker process is: `held` messages, `busy` of its `slots`, `uptime_seconds` since it was
-    ready. `cores` are the processors that it may use; 0: it does not say.
+    ready. `cores` are the processors that it may use, `host_busy` is the share
+    of its host's processors that somebody uses; 0: it does not say.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Report:
     uptime_seconds: float
     queues: tuple[str, ...] = ()
     cores: int = 0
+    host_busy: float = 0.0
 
 
 _FIELDS = frozenset(each.name for each in fields(Report))

@@ -12,8 +12,8 @@ why:
     workers      bodies wait as long as ever, and every slot is taken
     unclear      slots are free and yet tasks wait
 
-What it does not know: the load of the hosts by others, processor time that threads of a body used, and a
-change in the mixture of kinds, which it takes for a change in what they wait for.
+What it does not know: processor time that threads of a body used, and a change in the mixture of kinds, which
+it takes for a change in what they wait for.
 """
 
 from collections.abc import Sequence
@@ -49,6 +49,9 @@ SHORT_SECONDS = 0.002
 FULL = 0.7
 REACHED = 0.85
 COMPUTING = 0.6
+#: A host whose processors are busy to this share is full; there, a body that is on one for so much computes.
+CROWDED = 0.9
+COMPUTING_IN_A_CROWD = 0.2
 
 #: A dependency is slow when tasks take this many times what they took at the best in the last hour, over as
 #: many of them.
@@ -181,9 +184,12 @@ def _computes(view: PoolView) -> bool:
 
 
 def _fills_hosts(view: PoolView, cores: float) -> bool:
-    """Say whether bodies use most of the processors of their hosts, waiting for them or not."""
+    """Say whether bodies that compute find the processors of their hosts taken, by whomever."""
     there = sum({report.host: report.cores for report in view.running}.values())
-    return bool(there) and cores >= COMPUTING * there
+    if there and cores >= COMPUTING * there:
+        return True
+    crowded = bool(view.running) and all(report.host_busy >= CROWDED for report in view.running)
+    return crowded and (view.cpu_seconds or 0.0) >= COMPUTING_IN_A_CROWD * view.service.seconds
 
 
 def _share_interpreters(view: PoolView) -> bool:
@@ -193,6 +199,8 @@ def _share_interpreters(view: PoolView) -> bool:
 def _processor(view: PoolView) -> Verdict:
     cores = _cores(view) or 0.0
     why = f"bodies keep {cores:.1f} processors busy in {len(view.running)} processes; {_use(view)}"
+    if busy := max((report.host_busy for report in view.running), default=0.0):
+        why += f"; their hosts' processors are {busy:.0%} busy"
     if _share_interpreters(view) and not _fills_hosts(view, cores):
         return Verdict(view.name, "processor", why, 'threads share one processor: executor = "prefork"')
     return Verdict(view.name, "processor", why, "add workers on processors that are free, on another host")

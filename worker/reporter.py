@@ -24,6 +24,7 @@ from tasks.figures import FiguresFile
 from tasks.pools import Table
 from tasks.settings import Settings
 from worker.meter import Meter, busy
+from worker.processors import Processors
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Reporter:
         self._since = 0.0
         self._about: dict[str, Any] = {}
         self._meter = Meter()
+        self._processors = Processors()
 
     def on_ready(self, sender: Any, **_: Any) -> None:
         """Begin to report a worker; `sender` is its consumer."""
@@ -116,6 +118,7 @@ class Reporter:
             held=self._holder.count,
             prefetch=self._holder.prefetch,
             draining=self._holder.starts_nothing,
+            host_busy=self._processors.busy(),
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )
 

@@ -83,6 +83,10 @@ def test_more_slots_than_processors_are_not_taken_for_waiting() -> None:
     assert judge(crowded, 0.35).state == "workers"
     told = judge(replace(crowded, running=(replace(report("prefork"), cores=2),)), 0.35)
     assert (told.state, "another host" in told.advice) == ("processor", True)
+    shared = replace(crowded, running=(replace(report("prefork"), cores=8, host_busy=0.97),))
+    assert judge(shared, 0.35).state == "processor"
+    waiting = replace(shared, cpu_seconds=30.0)
+    assert judge(waiting, 0.35).state == "workers"
     roomy = replace(crowded, running=(replace(report("prefork"), cores=8),))
     assert judge(roomy, 0.35).state == "workers"
 
