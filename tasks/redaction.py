@@ -58,14 +58,20 @@ def redact_args(contract: "type[Contract]", args: Any) -> str:
 
 
 def secrets_in(contract: "type[Contract]", args: Any, kwargs: Any) -> tuple[str, ...]:
-    """Return the texts that must not be shown of a task, the longest first."""
-    found = set(_texts(args))
+    """Return the texts that must not be shown of a task, the longest first.
+
+    What stands in an open field as well is shown there, and is none: an address in a template's context.
+    """
+    hidden, open_ = set(_texts(args)), set[str]()
     if isinstance(kwargs, dict):
         shown = redact(contract, kwargs)
-        found.update(_texts([value for name, value in kwargs.items() if shown[name] is not value]))
+        for name, value in kwargs.items():
+            (open_ if shown[name] is value else hidden).update(_texts(value))
     else:
-        found.update(_texts(kwargs))
-    return tuple(sorted((text for text in found if len(text) >= SHORTEST), key=len, reverse=True))
+        hidden.update(_texts(kwargs))
+    shown_anyway = "\n".join(open_)
+    secrets = (text for text in hidden if len(text) >= SHORTEST and text not in shown_anyway)
+    return tuple(sorted(secrets, key=len, reverse=True))
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:
