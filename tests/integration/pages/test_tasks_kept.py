@@ -8,7 +8,6 @@ from celery import Celery
 from celery.events import EventDispatcher
 from flowers import PREFIX, Visitor, flower
 
-from broker.connection import connect
 from tasks.app import celery_app
 from tasks.settings import Settings
 
@@ -25,17 +24,22 @@ def told(url: str) -> Iterator[tuple[Visitor, Celery]]:
         yield Visitor(page), app
 
 
-def test_the_latest_tasks_are_kept(
-    told: tuple[Visitor, Celery], url: str, eventually: Callable[..., Any]
-) -> None:
+def test_the_latest_tasks_are_kept(told: tuple[Visitor, Celery], eventually: Callable[..., Any]) -> None:
     """Of ten tasks that it hears of, its page has the last three."""
     visitor, app = told
-    store = connect(url)
-    eventually(lambda: store.client.pubsub_numpat(), 20)
-    store.close()
+
+    def is_there(name: str) -> bool:
+        return bool(visitor.get(f"/task/{name}").status == 200)
+
     with app.connection() as connection, EventDispatcher(connection, hostname="w@here", app=app) as tell:
+
+        def is_heard(name: str) -> bool:
+            tell.send("task-received", uuid=name, name="test.told", args="()", kwargs="{}")
+            return is_there(name)
+
+        eventually(lambda: is_heard("anybody"), 20, every_seconds=0.2)
         for n in range(10):
             tell.send("task-received", uuid=f"task-number-{n}", name="test.told", args="()", kwargs="{}")
-    eventually(lambda: visitor.get("/task/task-number-9").status == 200, 20)
-    there = [n for n in range(10) if visitor.get(f"/task/task-number-{n}").status == 200]
+    eventually(lambda: is_there("task-number-9"), 20)
+    there = [n for n in range(10) if is_there(f"task-number-{n}")]
     assert there == [7, 8, 9]
