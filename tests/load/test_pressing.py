@@ -25,6 +25,7 @@ def test_all_policies_at_once_keep_the_bound_and_lose_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.evidence
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", get_args(Overflow))
 def test_eight_processes_press_for_a_minute(policy: str, tmp_path: Path) -> None:

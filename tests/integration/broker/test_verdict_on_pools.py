@@ -19,7 +19,7 @@ from tasks.settings import Settings, environment
 
 Eventually = Callable[..., Any]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.evidence, pytest.mark.timeout(300)]
 
 
 def send(store: Store, count: int, kind: str, **fields: Any) -> None:
