@@ -98,7 +98,8 @@ class Supervisor:
                 self._stop(signal.Signals(number))
 
     def _on_ready(self, member: Member) -> None:
-        assert member.ready_end is not None
+        if member.ready_end is None:
+            return  # it has ended meanwhile: a signal that came with this said so
         self.selector.unregister(member.ready_end)
         if member.became_ready():
             logger.info("%s takes messages after %.1f s", member.name, monotonic() - member.started_at)
