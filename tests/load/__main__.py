@@ -37,6 +37,8 @@ def _pressed(folder: Path, policy: str, asked: argparse.Namespace) -> Pressed:
 
 def _line(p: Pressed) -> str:
     waits = ", ".join(f"p{at} {p.wait(at):.2f}" for at in (50, 99)) + f", longest {max(p.waits):.2f}"
+    if p.calls:
+        waits += f" (in line {p.longest_in_line:.2f}, at most {p.most_called_before} others called first)"
     return (
         f"{p.policy}: {p.accepted} accepted ({p.ran_here} run by callers), {p.refused} refused, "
         f"{p.shed} shed, {p.lost} lost, {p.twice} twice; high water {p.high_water}; {p.per_second:.0f}/s; "

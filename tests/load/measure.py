@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,11 @@ QUEUE = "default"
 
 @dataclass(frozen=True)
 class Pressed:
-    """Tell how a load went. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken."""
+    """Tell how a load went. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken.
+
+    `calls` are the line's, by the server's clock: when each sender that stood in it began to send, and when
+    the server called it to send. What `waits` has beyond it is the sender's own time on this machine.
+    """
 
     policy: str
     accepted: int
@@ -36,12 +41,29 @@ class Pressed:
     per_second: float
     commands_per_second: float
     waits: list[float] = field(repr=False)
+    calls: list[tuple[float, float]] = field(repr=False)
     producers: int
 
     @property
     def fair_wait(self) -> float:
-        """Return how long a send waits if all producers take turns at the rate at which they are served."""
-        return self.producers / self.per_second
+        """Return how long a send waits if all producers take turns at the rate at which they are called."""
+        called = sorted(at for _, at in self.calls)
+        if len(called) < 2:
+            return self.producers / self.per_second
+        return self.producers * (called[-1] - called[0]) / (len(called) - 1)
+
+    @property
+    def longest_in_line(self) -> float:
+        """Return the most seconds between beginning to send and being called."""
+        return max((called - began for began, called in self.calls), default=0.0)
+
+    @property
+    def most_called_before(self) -> int:
+        """Return the most calls of others that any sender saw while it stood in the line."""
+        times = sorted(called for _, called in self.calls)
+        return max(
+            (bisect_left(times, at) - bisect_right(times, began) for began, at in self.calls), default=0
+        )
 
     def wait(self, percentile: int) -> float:
         """Return a percentile of the waits."""
@@ -116,6 +138,7 @@ def press(
         per_second=len(accepted) / took,
         commands_per_second=asked / took,
         waits=[float(line[3]) for line in taken],
+        calls=[(float(line[2]) - float(line[3]), float(line[4])) for line in taken if line[4] != "-"],
         producers=len(policies) * threads,
     )
 

@@ -41,7 +41,7 @@ def _waits(folder: Path) -> list[tuple[float, float]]:
     """Return when each task was accepted, and how long it waited to start."""
     started = dict(line.split() for path in folder.glob("ran-*") for line in path.read_text().splitlines())
     sent = [line.split() for path in folder.glob("sent-*") for line in path.read_text().splitlines()]
-    return [(float(at), float(started[id]) - float(at)) for id, _, at, _ in sent if id in started]
+    return [(float(at), float(started[id]) - float(at)) for id, _, at, *_ in sent if id in started]
 
 
 def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
