@@ -5,12 +5,13 @@ without a reason.
 """
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.report import show
+from tests.chaos.report import show, show_repeats
 from tests.chaos.running import Plan, run
 
 
@@ -22,14 +23,19 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--every", type=float, default=1.2, help="seconds between faults")
     parser.add_argument("--transport", choices=("millpond", "stock"), default="millpond")
-    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run too")
+    parser.add_argument("--within", type=float, default=math.inf, help="end after so many seconds")
+    parser.add_argument("--keep", action="store_true", help="keep the ledger and logs of a good run too")
+    parser.add_argument("--again", type=Path, metavar="FOLDER", help="only say what a kept run's faults cost")
     asked = parser.parse_args()
+    if asked.again:
+        return show_repeats(asked.again)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    plan = Plan(asked.transport, asked.seed, asked.tasks, asked.faults, asked.every, folder)
+    asked_for = (asked.transport, asked.seed, asked.tasks, asked.faults, asked.every)
+    plan = Plan(*asked_for, folder, within_seconds=asked.within)
     verdict, seconds = run(plan)
     show(plan, verdict, seconds)
     if asked.keep or verdict.wrong:
-        print(f"logs: {folder}")
+        print(f"ledger and logs: {folder}; each fault by itself: python -m tests.chaos --again {folder}")
     else:
         shutil.rmtree(folder)
     return 1 if verdict.wrong else 0

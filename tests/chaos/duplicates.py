@@ -58,15 +58,3 @@ def _hit(run: Run, fault: Fault) -> bool:
     begins = run.started - HELD_SECONDS
     ends = math.inf if run.ended is None else run.ended + HELD_SECONDS
     return fault.kind not in HARMLESS and fault.begins <= ends and fault.ends >= begins
-
-
-def finished_again(tasks: Iterable[Task], faults: Sequence[Fault]) -> int:
-    """Return the most finished runs that any one killed process had to have done again."""
-    killed = {pid: fault.begins for fault in faults if fault.kind.startswith("kill") for pid in fault.pids}
-    again: Counter[int] = Counter()
-    for task in tasks:
-        for runs in task.attempts().values():
-            for run in runs[:-1]:
-                if run.ended is not None and run.owner in killed and run.ended <= killed[run.owner]:
-                    again[run.owner] += 1
-    return max(again.values(), default=0)

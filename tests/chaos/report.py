@@ -1,6 +1,12 @@
 """Print the verdict of a run as a table of Markdown, ready for RESULTS.md."""
 
+import json
+from pathlib import Path
+
+from tests.chaos.faults import Fault
+from tests.chaos.repeats import repeats
 from tests.chaos.running import Plan
+from tests.chaos.runs import tasks_of
 from tests.chaos.verdict import Verdict
 
 #: Lines of a kind of wrong that are printed; the count tells the rest.
@@ -21,3 +27,15 @@ def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
         print("WRONG", line)
     if len(verdict.wrong) > _SHOWN:
         print(f"… and {len(verdict.wrong) - _SHOWN} more")
+
+
+def show_repeats(folder: Path) -> int:
+    """Print, from the ledger that a run kept there, what each fault cost each process; return 0."""
+    with (folder / "events.jsonl").open() as events, (folder / "faults.jsonl").open() as faults:
+        tasks, _batches = tasks_of(map(json.loads, events))
+        inflicted = [Fault(**json.loads(line)) for line in faults]
+    print(f"{'fault':<16} {'at':>14} {'process':>8} {'pool':<13} finished again")
+    for each in repeats(tasks.values(), inflicted):
+        limit = f" of at most {each.allowed}" if each.killed else ""
+        print(f"{each.kind:<16} {each.begins:14.3f} {each.owner:>8} {each.pool:<13} {each.runs}{limit}")
+    return 0

@@ -1,4 +1,7 @@
-"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait until all is settled."""
+"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait until all is settled.
+
+A run ends when nothing is left, when what is left has not become less for long enough, or at its time limit.
+"""
 
 import json
 import math
@@ -11,31 +14,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from broker import limits, status
+from broker import limits
 from broker.connection import Store, connect
-from broker.errors import BrokerError
-from broker.keys import QueueKeys
 from tests.chaos import ledger
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import ROOT, Fleet, environment_for
 from tests.chaos.kinds import QUEUES
+from tests.chaos.left import left, waiting
 from tests.chaos.runs import tasks_of
 from tests.chaos.server import Broker
+from tests.chaos.stock import PATIENCE_SECONDS as STOCK_PATIENCE_SECONDS
 from tests.chaos.verdict import Verdict, dead_letters, judge, wrong_batches, wrong_letters
 from worker import valkey
 
 PRODUCERS = 2
 
-#: How long the work may stand still with something left, and how long nothing must be left at the end.
-_PATIENCE_SECONDS = 120.0
+#: For how long what is left may not become less, and for how long nothing must be left at the end.
+PATIENCE_SECONDS = {"millpond": 120.0, "stock": STOCK_PATIENCE_SECONDS}
 _QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what is to be run: so many tasks under so many faults, one every so many seconds."""
+    """Say what is to be run: so many tasks under so many faults, one every so many seconds.
+
+    After `within_seconds` nothing more is sent, harmed or waited for.
+    """
 
     transport: str
     seed: int
@@ -43,6 +47,7 @@ class Plan:
     faults: int
     every_seconds: float
     folder: Path
+    within_seconds: float = math.inf
 
 
 def run(plan: Plan) -> tuple[Verdict, float]:
@@ -63,7 +68,9 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         producers = _producers(plan, env)
         for producer in producers:
             stack.callback(producer.kill)
-        stuck = _play(plan, faults, producers, book.url, store)
+        deadline = begun + plan.within_seconds
+        _play(plan, faults, producers, book.url, deadline)
+        stuck = _stuck(plan, producers, store, deadline)
         code = fleet.stop()
         verdict = _judge(plan, faults, book.url, store)
     verdict.wrong += stuck + ([f"the supervisor ended with {code}"] if code else [])
@@ -71,29 +78,42 @@ def run(plan: Plan) -> tuple[Verdict, float]:
 
 
 def _play(
-    plan: Plan, faults: Faults, producers: list["subprocess.Popen[bytes]"], book: str, store: Store
-) -> list[str]:
-    """Inflict the faults while tasks are sent, then wait; return what did not come to an end."""
-    next_at = time.monotonic() + 2 * plan.every_seconds
-    while len(faults.inflicted) < plan.faults or faults.under_way or _running(producers):
+    plan: Plan, faults: Faults, producers: list["subprocess.Popen[bytes]"], book: str, deadline: float
+) -> None:
+    """Inflict the faults while tasks are sent, and end those that last."""
+    next_at, total = time.monotonic() + 2 * plan.every_seconds, plan.faults
+    while len(faults.inflicted) < total or faults.under_way or _running(producers):
         faults.tick()
+        if time.monotonic() > deadline:
+            total = len(faults.inflicted)
+            for producer in producers:
+                producer.terminate()
         share = ledger.offered(book) / plan.tasks
-        is_time = time.monotonic() >= next_at and len(faults.inflicted) < plan.faults
+        is_time = time.monotonic() >= next_at and len(faults.inflicted) < total
         is_its_turn = len(faults.inflicted) < plan.faults * share + 1 or not _running(producers)
         if is_time and is_its_turn and faults.inflict():
             next_at = time.monotonic() + plan.every_seconds
         time.sleep(0.05)
+
+
+def _stuck(
+    plan: Plan, producers: list["subprocess.Popen[bytes]"], store: Store, deadline: float
+) -> list[str]:
+    """Wait until nothing is left, or nothing more comes of it; return what did not come to an end."""
+    patience_seconds = PATIENCE_SECONDS[plan.transport]
     wrong = [f"a producer ended with {p.returncode}" for p in producers if p.returncode]
     fewest, moved_at, quiet_since = math.inf, time.monotonic(), time.monotonic()
     while (now := time.monotonic()) - quiet_since < _QUIET_SECONDS:
         time.sleep(0.1)
-        left = _left(plan, store)
-        if left:
+        more = left(plan.transport, store)
+        if more:
             quiet_since = now
-        if left < fewest:
-            fewest, moved_at = left, now
-        if now - moved_at > _PATIENCE_SECONDS:
-            return [*wrong, f"not settled, nothing for {_PATIENCE_SECONDS} s: {left} messages"]
+        if more < fewest:
+            fewest, moved_at = more, now
+        if now - moved_at > patience_seconds:
+            return [*wrong, f"not settled: {more:.0f} messages, no fewer for {patience_seconds:.0f} s"]
+        if more and now > deadline:
+            return [*wrong, f"not settled in time: {more:.0f} messages"]
     return wrong
 
 
@@ -101,26 +121,16 @@ def _running(producers: list["subprocess.Popen[bytes]"]) -> bool:
     return any(producer.poll() is None for producer in producers)
 
 
-def _left(plan: Plan, store: Store) -> float:
-    """Count what is not settled; without end while the broker does not say."""
-    try:
-        if plan.transport == "millpond":
-            depths = [status.depth(store, queue) for queue in QUEUES]
-            return sum(depth.ready + depth.delayed + depth.held for depth in depths)
-        lists = [name for queue in QUEUES for name in QueueKeys(queue).ready]
-        return int(sum(store.client.llen(name) for name in lists) + store.client.hlen("unacked"))
-    except (BrokerError, RedisError):
-        return math.inf
-
-
 def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
     events = list(ledger.read(book))
     _keep(plan.folder / "events.jsonl", events)
     _keep(plan.folder / "faults.jsonl", map(asdict, faults.inflicted))
     tasks, batches = tasks_of(events)
-    letters = dead_letters(store) if plan.transport == "millpond" else set()
-    verdict = judge(tasks, faults.inflicted, letters)
-    if plan.transport == "millpond":
+    if plan.transport == "stock":
+        verdict = judge(tasks, faults.inflicted, set(), waiting(store))
+    else:
+        letters = dead_letters(store)
+        verdict = judge(tasks, faults.inflicted, letters)
         verdict.counts["batches"] = len(batches)
         wrong = wrong_batches(store, batches, tasks)
         verdict.counts["batches wrong"] = len(wrong)

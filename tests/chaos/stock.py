@@ -1,7 +1,8 @@
 """Run the same tasks on stock Celery over kombu's own Redis transport, as well set up as it can be.
 
 Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
-time-out. `celery -A tests.chaos.stock worker`, or `python -m tests.chaos.stock` for the fleet.
+time-out and as frequent a look for what has run out. `celery -A tests.chaos.stock worker`, or
+`python -m tests.chaos.stock` for the fleet.
 """
 
 import os
@@ -17,6 +18,15 @@ from tests.chaos.work import Again, Run, work
 #: kombu gives back what was not acknowledged for so long, whether its worker lives or not.
 VISIBILITY_SECONDS = 10
 
+#: kombu looks every so many seconds for such messages; left as it is, at every tenth of these times.
+RESTORE_SECONDS = 10
+
+#: Who looks holds a lock for so long if it dies meanwhile; left as it is, 300 s.
+MUTEX_SECONDS = 60
+
+#: When nothing has become less for three times all of that, nothing more comes of it.
+PATIENCE_SECONDS = 3.0 * (VISIBILITY_SECONDS + RESTORE_SECONDS + MUTEX_SECONDS)
+
 app = Celery("stock", broker=os.environ.get("CHAOS_BROKER"), set_as_current=False)
 app.conf.update(
     task_acks_late=True,
@@ -30,7 +40,13 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS, "socket_timeout": 5},
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_restore_interval": RESTORE_SECONDS,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": MUTEX_SECONDS,
+        "socket_timeout": 5,
+    },
 )
 
 

@@ -48,13 +48,13 @@ def test_stock_killed_between_the_body_and_its_acknowledgement(stock, eventually
 
 
 def test_stock_killed_while_it_restores_for_another(stock, eventually) -> None:
-    """A worker that dies as it restores keeps every other from it until its lock runs out, after minutes."""
+    """A worker that dies as it restores keeps every other from it until its lock runs out."""
     stock.send("one")
     stock.dying("body to settle")
     (stock.folder / "died").unlink()
     stock.dying("sweep to requeue")
     assert waiting(stock.store) == 1
-    assert stock.store.client.ttl("unacked_mutex") > 200
+    assert stock.store.client.ttl("unacked_mutex") > 0
 
 
 def test_stock_killed_between_the_retry_and_the_acknowledgement(stock, eventually) -> None:
