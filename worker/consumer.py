@@ -18,6 +18,7 @@ from broker.turns import buried
 from tasks.pulse import PULSE_SECONDS
 from worker.grouping import Grouper
 from worker.handover import finish_writing, read_results_as_they_come, take_back
+from worker.listening import Listening
 from worker.meter import Meter
 from worker.pulling import Pull
 from worker.reconnecting import connected
@@ -40,6 +41,8 @@ class PondConsumer(Consumer):
         #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
         self.settler: Settler
         self.pull: Pull | None = None
+        #: Hears for the children of a process that stops.
+        self.listening: Listening | None = None
         super().__init__(*args, **kwargs)
 
     # Connecting
@@ -72,16 +75,21 @@ class PondConsumer(Consumer):
         """
         holder = self.task_consumer.channel.holder
         taken = self.grouper.take_back(lambda each: holder.drained or holder.is_cancelled(each.tag))
+        self._end_terminated()
         for request in self._requests():
-            if request.in_child and holder.is_terminated(request.tag):
-                # What ended before it in its child may still have to be answered for; it is not to be ended.
-                if request.piece is None or request.piece.running is request:
-                    request.terminate(self.pool)
-            elif not request.started and (holder.drained or holder.is_cancelled(request.tag)):
+            if not request.started and (holder.drained or holder.is_cancelled(request.tag)):
                 request.give_back()
         self.app.drain.on_drained(holder.drained)
         self._start_again(taken)
         confirm()
+
+    def _end_terminated(self) -> None:
+        """End what runs in a child and shall not go on."""
+        for request in self._requests():
+            # What ended before it in its child may still have to be answered for; it is not to be ended.
+            alone = request.piece is None or request.piece.running is request
+            if request.in_child and alone and request.holder.is_terminated(request.tag):
+                request.terminate(self.pool)
 
     def _start_again(self, taken: list[PondRequest]) -> None:
         """Let tasks that were taken back from a child wait for a slot, before those that came later."""
@@ -171,16 +179,21 @@ class PondConsumer(Consumer):
         finish_writing(self.pool)
         never_given = take_back(self.pool)
         self.grouper.stop()
-        read_results_as_they_come(self.pool)
+        read_results_as_they_come(self.pool, meanwhile=self._end_terminated)
         for request in self._requests():
             if not request.started or request.id in never_given:
                 request.give_back()
         if channel is not None:
             # From now on nothing starts here: whoever cancels something need not wait for this process.
             self._ignoring_a_lost_broker(channel.hear_for_ever)
+            if self.pool.uses_semaphore:
+                self.listening = Listening(channel.store, channel.holder)
+                self.listening.start()
 
     def shutdown(self) -> None:
         """Settle what finished, give back the rest, and leave the queues."""
+        if self.listening is not None:
+            self.listening.stop()
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self._ignoring_a_lost_broker(channel.leave)

@@ -5,6 +5,7 @@ written whole, or the child reads nonsense; what it has not begun never reaches 
 ended, and the pool would wait for it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from billiard.connection import wait
@@ -38,8 +39,10 @@ def take_back(pool: Any) -> set[str]:
     return {id for job in waiting for id in job.correlation_id.split()}
 
 
-def read_results_as_they_come(pool: Any) -> None:
-    """Let the drain of the pool read each result when it is there.
+def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> None:
+    """Let the drain of the pool read each result when it is there, and see to something `meanwhile`.
+
+    That is called several times a second while children run.
 
     Celery looks at one child after the other then, and sleeps half a second for each that says nothing: with
     one that does not end, what others have finished would be read after the deadline, and run again.
@@ -55,6 +58,7 @@ def read_results_as_they_come(pool: Any) -> None:
             done_with.add(fd)
             return remove(fd)
 
+        meanwhile()
         process = processes.get(fd)
         if process is None or process.outq._reader.closed or handler._finish_partial_read(fd, process):
             return drop(fd)

@@ -11,9 +11,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import psutil
 import pytest
 
 from broker.connection import connect
+from broker.keys import known_epochs_key
+from broker.news import FOR_EVER
 from broker.status import depth
 from monitor.overview import read
 from monitor.rows import pool_row
@@ -158,6 +161,33 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
         with supervised(settings, tmp_path):
             eventually(lambda: depth(store, "default").counters["settled"] == 8)
         assert not (tmp_path / "late.started").exists()
+
+
+def test_what_shall_be_ended_is_ended_while_its_worker_stops(
+    settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Its child is killed at once, not at the deadline, and it counts as cancelled; the other task ends."""
+    table = Table(pools={"default": {"executor": "prefork", "concurrency": 2}})  # type: ignore[dict-item]
+    settings = settings.model_copy(update={"drain_seconds": 60, "table": table})
+    with Client(settings=settings) as client, client.batch() as batch:
+        with supervised(settings, tmp_path) as process:
+            stuck, _ = (batch.submit(gate(tmp_path, name)) for name in ("stuck", "other"))
+            eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+            child = int((tmp_path / "stuck.started").read_text())
+            process.terminate()
+            known, nothing_starts = known_epochs_key(), str(FOR_EVER).encode()
+            eventually(lambda: nothing_starts in client.store.client.hvals(known))
+            assert client.cancel(stuck.id, terminate=True).unheard == ()
+            eventually(lambda: batch.summary().cancelled == 1)
+            assert not psutil.pid_exists(child)
+            assert process.poll() is None, "the drain goes on"
+            (tmp_path / "other.open").touch()
+            assert process.wait(30) == 0
+        (ended, done) = batch.results()
+    counts = depth(client.store, "default")
+    assert (ended.id, ended.state, ended.error) == (stuck.id, "cancelled", "ended while it ran")
+    assert (done.state, counts.ready, counts.held) == ("succeeded", 0, 0)
+    assert (counts.dead, counts.counters.get("redelivered", 0)) == (0, 0)
 
 
 @pytest.mark.slow
