@@ -12,7 +12,7 @@ from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
-from worker import checking, health, logs, reporter, spans
+from worker import checking, children, health, logs, reporter, spans
 from worker.draining import install
 from worker.running import register
 
@@ -38,6 +38,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     app.conf.worker_consumer = "worker.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)
+    children.install(app)
     checking.install(app, configured)
     logs.install(app, configured)
     spans.install(app, configured)

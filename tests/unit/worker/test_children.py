@@ -1,0 +1,65 @@
+"""Look again for a child that is dying, and not for one that is dead."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from worker.children import LATEST_SECONDS, Children
+
+
+class Hub:
+    """Be an event loop whose timers fire when a test says so."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self._due: list[Callable[[], None]] = []
+
+    def call_later(self, seconds: float, call: Callable[..., None], *args: Any) -> None:
+        """Remember a call."""
+        self.waits.append(seconds)
+        self._due.append(lambda: call(*args))
+
+    def fire(self) -> bool:
+        """Make the call that waits; say whether there was one."""
+        if self._due:
+            self._due.pop()()
+            return True
+        return False
+
+
+class Child:
+    """Be a child whose pipes are closed."""
+
+    _sentinel_poll = None
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> Children:
+    """Make a pool of one child that can be waited for at the tenth look."""
+    pool = Children.__new__(Children)
+    pool._pool, looks = [Child()], []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 10:
+            pool._pool.clear()
+
+    monkeypatch.setattr(pool, "maintain_pool", look)
+    return pool
+
+
+def test_a_dying_child_is_looked_for_until_it_is_dead(children: Children) -> None:
+    """The first look comes at once, the next ones later and later, and none after its end."""
+    hub = Hub()
+    children._event_process_exit(hub, children._pool[0])
+    while hub.fire():
+        pass
+    assert hub.waits == sorted(hub.waits)
+    assert (hub.waits[0], hub.waits[-1], len(hub.waits)) == (0.01, LATEST_SECONDS, 9)
+    assert not children._pool
+
+
+def test_a_child_whose_pipes_are_closed_is_not_listened_to(children: Children) -> None:
+    """A new connection to the broker lets the pool listen to all children, but not to that one."""
+    children._track_child_process(children._pool[0], Hub())  # Celery's raises ValueError

@@ -1,0 +1,54 @@
+"""Notice that a prefork child died, also when the kernel is not done with it yet.
+
+A child that is killed closes its pipes a moment before it can be waited for. Celery hears of the first,
+looks for the second once, and again only after seconds; if the broker is lost in between, the worker dies of
+it on the next connection (`ValueError: file descriptor is None`). So look again until it can be waited for.
+"""
+
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.prefork import TaskPool
+
+#: The first wait before looking again, and the longest: a body may close its pipes and live on.
+SOON_SECONDS = 0.01
+LATEST_SECONDS = 1.0
+
+
+class Children(AsynPool):
+    """Celery's children, none of which is forgotten between the end of its pipes and its own."""
+
+    def _event_process_exit(self, hub: Any, proc: Any) -> None:
+        """Take note of a child whose pipes were closed: from now on it is looked at, not listened to."""
+        super()._event_process_exit(hub, proc)
+        self._look_again(hub, proc, SOON_SECONDS)
+
+    def _look_again(self, hub: Any, proc: Any, seconds: float) -> None:
+        if proc in self._pool:
+            hub.call_later(seconds, self._look, hub, proc, min(2 * seconds, LATEST_SECONDS))
+
+    def _look(self, hub: Any, proc: Any, seconds: float) -> None:
+        self.maintain_pool()
+        self._look_again(hub, proc, seconds)
+
+    def _track_child_process(self, proc: Any, hub: Any) -> None:
+        """Listen to a child, unless its pipes are closed; Celery asks for all on every new connection."""
+        if getattr(proc, "_sentinel_poll", proc) is not None:
+            super()._track_child_process(proc, hub)
+
+
+class Watch(bootsteps.Step):
+    """Give a prefork pool such children before it starts any."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def create(self, parent: Any) -> None:
+        """Choose them for the worker's pool, if it is prefork."""
+        if isinstance(parent.pool, TaskPool):
+            parent.pool.Pool = Children
+
+
+def install(app: Celery) -> None:
+    """Make the workers of this application notice the death of every child."""
+    app.steps["worker"].add(Watch)
