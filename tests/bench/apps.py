@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from celery import Celery
+from celery.signals import worker_ready
 
 from broker.holding import Holder
 from tasks.app import celery_app
@@ -40,12 +41,20 @@ def noop(job: Noop, context: Context) -> None:
         time.sleep(job.hold_ms / 1000)
 
 
+@worker_ready.connect
+def _note_ready(**_: Any) -> None:
+    _append("BENCH_READY", b".")
+
+
 def _note_start(sent_ns: int) -> None:
     if sent_ns:
-        line = f"{time.monotonic_ns() - sent_ns}\n".encode()
-        file = os.open(os.environ["BENCH_STARTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(file, line)
-        os.close(file)
+        _append("BENCH_STARTS", f"{time.monotonic_ns() - sent_ns}\n".encode())
+
+
+def _append(name: str, line: bytes) -> None:
+    file = os.open(os.environ[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, line)
+    os.close(file)
 
 
 def make_stock(url: str) -> Celery:

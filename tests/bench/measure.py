@@ -54,7 +54,7 @@ class Drained:
 def workers(
     system: str, url: str, executor: Executor, *, events: bool, starts: Path, more: Mapping[str, str] = {}
 ) -> Iterator[list[psutil.Process]]:
-    """Run the workers of a system for the length of a `with` block."""
+    """Run the workers of a system for the length of a `with` block, which begins when all of them are ready."""
     words = [
         sys.executable,
         "-m",
@@ -76,8 +76,10 @@ def workers(
         "--without-mingle",
     ]
     words += ["-E"] if events else ["--without-heartbeat"]
-    environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "PYTHONWARNINGS": "ignore"}
-    environment |= more
+    ready = starts.with_name(f"ready-{time.monotonic_ns()}")
+    ready.touch()
+    environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "BENCH_READY": str(ready)}
+    environment |= {"PYTHONWARNINGS": "ignore", **more}
     started = [
         subprocess.Popen(
             [*words, "-n", f"{system}{i}@bench"],
@@ -86,6 +88,7 @@ def workers(
         for i in range(executor.processes)
     ]  # fmt: skip
     try:
+        _until(lambda: len(ready.read_bytes()) == executor.processes, timeout_seconds=30)
         yield [psutil.Process(process.pid) for process in started]
     finally:
         for process in started:
@@ -105,15 +108,18 @@ def drain(
     hold_ms: float = 0,
     more: Mapping[str, str] = {},
 ) -> Drained:
-    """Fill the queue, let the workers empty it, and measure its middle eight tenths.
+    """Let workers that are ready empty a full queue, and measure its middle eight tenths.
 
+    What waits is put aside until then: else a worker works while another still starts, on the same processors.
     `hold_ms` is how long a task sleeps, `more` is of the workers' environment.
     """
     client = redis.Redis.from_url(url)
     client.flushdb()
     _fill(url, tasks, hold_ms)
     left = _left_of(system, client)
+    client.rename("default", "aside")
     with workers(system, url, executor, events=events, starts=folder / "unused", more=more) as processes:
+        client.rename("aside", "default")
         _until(lambda: left() < tasks * 0.9)
         before, cpu, started, at = _server(system, client), _cpu(processes), left(), time.monotonic()
         _until(lambda: left() < tasks * 0.1)
