@@ -85,7 +85,7 @@ def _play(
     while len(faults.inflicted) < total or faults.under_way or _running(producers):
         faults.tick()
         if time.monotonic() > deadline:
-            total = len(faults.inflicted)
+            total, deadline = len(faults.inflicted), math.inf
             for producer in producers:
                 producer.terminate()
         share = ledger.offered(book) / plan.tasks
