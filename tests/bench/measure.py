@@ -54,7 +54,7 @@ class Drained:
 def workers(
     system: str, url: str, executor: Executor, *, events: bool, starts: Path, more: Mapping[str, str] = {}
 ) -> Iterator[list[psutil.Process]]:
-    """Run the workers of a system for the length of a `with` block, which begins when all of them are ready."""
+    """Run the workers of a system for a `with` block, which begins when all are ready."""
     words = [
         sys.executable,
         "-m",
@@ -110,7 +110,7 @@ def drain(
 ) -> Drained:
     """Let workers that are ready empty a full queue, and measure its middle eight tenths.
 
-    What waits is put aside until then: else a worker works while another still starts, on the same processors.
+    What waits is put aside until then: else one works while another still starts.
     `hold_ms` is how long a task sleeps, `more` is of the workers' environment.
     """
     client = redis.Redis.from_url(url)
