@@ -54,7 +54,7 @@ class Totals:
 
     `ended` counts (state, kind); `slot_seconds` is how long its slots were there, `busy_seconds` how long
     they ran something, `cpu_seconds` how long bodies were on a processor; `turns` are its round trips to
-    fetch and settle.
+    fetch and settle. Of its tasks `shown` had their events sent, `left_out` had not.
     """
 
     ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -64,6 +64,8 @@ class Totals:
     slot_seconds: float = 0.0
     cpu_seconds: float = 0.0
     turns: int = 0
+    shown: int = 0
+    left_out: int = 0
 
     def count(self, *states: str) -> int:
         """Count what ended in one of the states; in any, when none is named."""
@@ -130,7 +132,7 @@ def totals_from(found: Mapping[str, int]) -> Totals:
     """Read the fields of the totals, as Redis and a worker's meter keep them.
 
     `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same of `service`, and `busy_us`,
-    `slot_us`, `cpu_us`, `turns`.
+    `slot_us`, `cpu_us`, `turns`, `shown`, `left_out`.
     """
     ended: dict[tuple[str, str], int] = {}
     buckets: dict[str, dict[str, dict[str, int]]] = {"wait": {}, "service": {}}
@@ -149,6 +151,8 @@ def totals_from(found: Mapping[str, int]) -> Totals:
         slot_seconds=found.get("slot_us", 0) / _MICROS,
         cpu_seconds=found.get("cpu_us", 0) / _MICROS,
         turns=found.get("turns", 0),
+        shown=found.get("shown", 0),
+        left_out=found.get("left_out", 0),
     )
 
 

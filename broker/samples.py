@@ -76,6 +76,8 @@ def of_pool(running: list[reports.Report], totals: Totals) -> dict[str, Any]:
         "cpu_seconds": totals.cpu_seconds,
         "ended": totals.count(),
         "failed": totals.count("failed"),
+        "shown": totals.shown,
+        "left_out": totals.left_out,
         "wait": _packed(total(totals.wait.values())),
         "service": _packed(total(totals.service.values())),
     }

@@ -133,13 +133,19 @@ def _of_tasks(pools: Iterable[PoolView]) -> Iterator[Metric]:
     ended = CounterMetricFamily("millpond_task_ended", "Runs, by how they ended", labels=[*labels, "state"])
     wait = HistogramMetricFamily("millpond_task_wait_seconds", "From sent, or due, to started", labels=labels)
     service = HistogramMetricFamily("millpond_task_service_seconds", "Time in the body", labels=labels)
+    skipped = CounterMetricFamily(
+        "millpond_task_events_skipped",
+        "Tasks whose events were left out of the sample that Flower's own pages show",
+        labels=["pool"],
+    )
     for view in pools:
+        skipped.add_metric([view.name], view.totals.left_out)
         for (state, kind), count in sorted(view.totals.ended.items()):
             ended.add_metric([view.name, kind, state], count)
         for family, histograms in ((wait, view.totals.wait), (service, view.totals.service)):
             for kind, histogram in sorted(histograms.items()):
                 family.add_metric([view.name, kind], _buckets(histogram), histogram.seconds)
-    yield from (ended, wait, service)
+    yield from (ended, wait, service, skipped)
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

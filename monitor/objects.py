@@ -47,6 +47,7 @@ def pool_object(view: PoolView) -> dict[str, Any]:
         "utilisation": view.utilisation,
         "wait_seconds": quantiles(view.wait),
         "service_seconds": quantiles(view.service),
+        "events": {"shown": view.shown, "left_out": view.left_out},
         "running": [asdict(report) for report in view.running],
     }
 

@@ -71,6 +71,9 @@ class PoolView:
     cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
+    #: Of the last minute: tasks whose events were sent, as Flower's own pages show them, and tasks left out.
+    shown: int = 0
+    left_out: int = 0
     #: Since when somebody has drained it, ms by the server's clock.
     drained_at_ms: int | None = None
 
@@ -183,6 +186,8 @@ def _pool(
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,
         wait=wait - samples.unpacked(before.values["wait"]) if before else wait,
+        shown=done.shown - (before.values.get("shown", done.shown) if before else 0),
+        left_out=done.left_out - (before.values.get("left_out", done.left_out) if before else 0),
         service=service - samples.unpacked(before.values["service"]) if before else service,
     )
 

@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     flower_read_only: bool = False
     #: Tasks that Flower's own pages keep, the latest: some 6 kB each. Millpond's pages read Redis.
     flower_max_tasks: PositiveInt = 20_000
+    #: Tasks a second whose events a worker process sends to Flower and other listeners, ten seconds' worth at
+    #: once; of more it sends a sample of whole tasks, and all that goes wrong. 0: the events of every task.
+    task_events_per_second: NonNegativeInt = 200
     #: How log lines are written: `plain`, or `json`, an object a line.
     log_format: Literal["plain", "json"] = "plain"
     #: Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces; None: nothing is traced.

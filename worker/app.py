@@ -12,7 +12,7 @@ from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
 from tasks.settings import Settings, settings
-from worker import checking, children, health, logs, reporter, spans
+from worker import checking, children, health, logs, reporter, sampling, spans
 from worker.draining import install
 from worker.running import register
 
@@ -42,6 +42,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     checking.install(app, configured)
     logs.install(app, configured)
     spans.install(app, configured)
+    sampling.install(app, configured)
     reporter.install(app, configured, holder)
     health.install(app, configured, holder)
 

@@ -27,6 +27,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
     ("slot_seconds", "Time that slots were there", lambda said: said["totals"].slot_seconds),
     ("busy_seconds", "Time that slots ran something", lambda said: said["totals"].busy_seconds),
     ("cpu_seconds", "Time that bodies were on a processor", lambda said: said["totals"].cpu_seconds),
+    ("task_events_skipped", "Tasks left out of the sample of events", lambda said: said["totals"].left_out),
     ("lease_renewals", "Renewals of leases", lambda said: said["lease_renewals"]),
     ("leases_lost", "Leases that ran out", lambda said: said["leases_lost"]),
 )

@@ -25,6 +25,7 @@ from tasks.pools import Table
 from tasks.settings import Settings
 from worker.meter import Meter, busy
 from worker.processors import Processors
+from worker.sampling import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Reporter:
         self._about: dict[str, Any] = {}
         self._meter = Meter()
         self._processors = Processors()
+        self._sample = Sample(0)
 
     def on_ready(self, sender: Any, **_: Any) -> None:
         """Begin to report a worker; `sender` is its consumer."""
@@ -55,7 +57,7 @@ class Reporter:
             return
         queues = tuple(queue.name for queue in sender.task_consumer.queues)
         pool = type(sender.pool).__module__.rpartition(".")[2]
-        self._meter = sender.meter
+        self._meter, self._sample = sender.meter, sender.app.sample
         self._since = time.monotonic()
         self._about = {
             "name": sender.hostname,
@@ -91,6 +93,7 @@ class Reporter:
         slots, turns = self._holder.slots, self._holder.turns
         added = self._meter.count(slots=slots)
         added["turns"] += turns - self._turns
+        added.update(self._sample.count())
         self._turns = turns
         self._unsent.update(added)
         state = self._state(slots)

@@ -24,12 +24,12 @@ from broker.turns import buried
 from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled
 from tasks.redaction import scrubbed, secrets_in
-from worker.expiring import ExpiringRequest
 from worker.grouping import Grouper
 from worker.meter import Meter, State
 from worker.piece import Piece, Words
 from worker.pulling import Pull
 from worker.retrying import RetryAsSettlement
+from worker.sampling import SampledRequest
 from worker.settling import Settler
 from worker.slot import NOT_STARTED, Answer, run
 from worker.spans import settling
@@ -46,7 +46,7 @@ _SUCCEEDED = Settlement()
 _GOES_ON = Settlement("settle", state="")
 
 
-class PondRequest(ExpiringRequest):
+class PondRequest(SampledRequest):
     """Celery's request, which tells the holder how its delivery ended."""
 
     #: A prefork child has it: what is handed to a child is as good as started.

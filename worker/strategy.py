@@ -36,7 +36,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     contract = kinds().get(task.name)
     secretive = contract if contract is not None and hides(contract) else None
     makes = {"app": app, "hostname": consumer.hostname, "eventer": eventer, "task": task}
-    revoked = consumer.controller.state.revoked
+    revoked, sample = consumer.controller.state.revoked, app.sample
     utc = app.uses_utc_timezone()
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
@@ -55,6 +55,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         request.tag, request.holder = message.delivery_tag, message.channel.holder
         request.grouper, request.meter = consumer.grouper, consumer.meter
         request.settler, request.pull = consumer.settler, consumer.pull
+        request.sample = sample
         if secretive is not None:
             _hide(request, secretive)
         if request.eta is not None and _is_later(message, request.eta):
@@ -64,7 +65,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
             return
         signals.task_received.send(sender=consumer, request=request)
         if send_events:
-            _announce(eventer, request)
+            request.announce()
         task_reserved(request)
         for callback in callbacks:
             callback(request)
@@ -117,18 +118,3 @@ def _hide(request: PondRequest, contract: type[Contract]) -> None:
     request._kwargsrepr = request._request_dict["kwargsrepr"] = shown
     request._argsrepr = request._request_dict["argsrepr"] = redact_args(contract, request._args)
     request.secretive = contract
-
-
-def _announce(eventer: Any, request: PondRequest) -> None:
-    eventer.send(
-        "task-received",
-        uuid=request.id,
-        name=request.name,
-        args=request.argsrepr,
-        kwargs=request.kwargsrepr,
-        root_id=request.root_id,
-        parent_id=request.parent_id,
-        retries=request.request_dict.get("retries", 0),
-        eta=None,
-        expires=request.expires and request.expires.isoformat(),
-    )

@@ -1,0 +1,59 @@
+"""Which tasks are chosen to be shown: all up to a rate, a sample of them beyond it."""
+
+import random
+
+from worker.sampling import BURST_SECONDS, Sample
+
+
+class Clock:
+    """Be a clock that is set by hand."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def chosen(
+    sample: Sample, clock: Clock, *, per_second: float, seconds: float, jitter: float = 0
+) -> list[bool]:
+    """Offer tasks at a rate; `jitter` is by how many seconds each may come late."""
+    start, seeded = clock.now, random.Random(7)
+    late = sorted(n / per_second + seeded.uniform(0, jitter) for n in range(int(per_second * seconds)))
+    found = []
+    for at in late:
+        clock.now = start + at
+        found.append(sample.admits())
+    return found
+
+
+def test_at_the_rate_every_task_is_shown() -> None:
+    """200 tasks a second for ten minutes, in gusts of five seconds, are all chosen."""
+    clock = Clock()
+    assert all(chosen(Sample(200, clock), clock, per_second=200, seconds=600, jitter=5))
+
+
+def test_beyond_the_rate_a_sample_is_shown() -> None:
+    """Of 5,000 a second, what may come at once is chosen, then 200 a second, spread over the time."""
+    clock = Clock()
+    sample = Sample(200, clock)
+    found = chosen(sample, clock, per_second=5_000, seconds=10)
+    assert all(found[: int(200 * BURST_SECONDS)])
+    assert sum(found) == 200 * BURST_SECONDS + 200 * 10 - 1
+    assert [sum(found[second * 5_000 :][:5_000]) for second in range(5, 10)] == [200] * 5
+    clock.now += BURST_SECONDS
+    assert all(chosen(sample, clock, per_second=2_000, seconds=1))
+
+
+def test_without_a_rate_everything_is_shown() -> None:
+    """0 is no bound."""
+    clock = Clock()
+    assert all(chosen(Sample(0, clock), clock, per_second=50_000, seconds=1))
+
+
+def test_what_was_counted_is_told_once() -> None:
+    """Each count is given away once, by the names that the reports have."""
+    sample = Sample(1)
+    for what in ("shown", "left_out", "left_out"):
+        sample.note(what)
+    assert (dict(sample.count()), dict(sample.count())) == ({"shown": 1, "left_out": 2}, {})
