@@ -50,6 +50,10 @@ class Drained:
     cpu_ms_per_thousand: float
 
 
+#: Millpond sends the events of every task, as stock does, unless asked for what it does by itself.
+_EVERY_EVENT = {"MILLPOND_TASK_EVENTS_PER_SECOND": "0"}
+
+
 @contextmanager
 def workers(
     system: str, url: str, executor: Executor, *, events: bool, starts: Path, more: Mapping[str, str] = {}
@@ -79,7 +83,7 @@ def workers(
     ready = starts.with_name(f"ready-{time.monotonic_ns()}")
     ready.touch()
     environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "BENCH_READY": str(ready)}
-    environment |= {"PYTHONWARNINGS": "ignore", **more}
+    environment |= {"PYTHONWARNINGS": "ignore", **_EVERY_EVENT, **more}
     started = [
         subprocess.Popen(
             [*words, "-n", f"{system}{i}@bench"],

@@ -74,8 +74,9 @@ def _round(url: str, executor: Executor, tasks: int, folder: Path, figures: Figu
 def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
     """Watch in one of the ways; yield what is to be in the workers' environment."""
     if way == "Flower and metrics":
-        with flower_process(Settings(broker_url=url, flower_basic_auth=(LOGIN,))) as (page, _), _asking(page):
-            yield {}
+        chosen = Settings(broker_url=url, flower_basic_auth=(LOGIN,))
+        with flower_process(chosen) as (page, _), _asking(page):
+            yield {"MILLPOND_TASK_EVENTS_PER_SECOND": str(chosen.task_events_per_second)}
     elif way.startswith("tracing"):
         port = free_port()
         collector = subprocess.Popen([sys.executable, "-m", "tests.bench.collector", str(port)], cwd=ROOT)
