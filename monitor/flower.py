@@ -73,7 +73,9 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.app import Flower
     from flower.options import default_options
     from flower.urls import settings as of_tornado
+    from tornado.ioloop import IOLoop
 
+    from monitor.listening import GatheredEvents
     from monitor.pages import routes, sampling
     from monitor.pages.loading import PageLoader
 
@@ -98,7 +100,14 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     default_options.tasks_columns = COLUMNS
     default_options.read_only = configured.flower_read_only
     loader = PageLoader(of_tornado["template_path"])
-    page = Page(options=default_options, capp=celery_app(configured), template_loader=loader, **of_tornado)
+    app = celery_app(configured)
+    events = GatheredEvents(
+        app,
+        IOLoop.instance(),
+        max_workers_in_memory=default_options.max_workers,
+        max_tasks_in_memory=default_options.max_tasks,
+    )
+    page = Page(options=default_options, capp=app, events=events, template_loader=loader, **of_tornado)
     routes.install(page)
     sampling.install(page)
     return page
