@@ -1,6 +1,7 @@
 """Know the queues that a producer sends to: that they exist, and what they do when they are full."""
 
 import time
+from collections.abc import Iterable
 from typing import get_args
 
 from broker import limits, status
@@ -38,8 +39,12 @@ class Queues:
         if described is not None:
             limits.declare(self._store, queue, described.broker_limits(), authoritative=False)
         elif queue not in (known := status.queues(self._store)):
-            names = ", ".join(sorted({*known, *self._table.queues}))
-            raise UnknownQueue(
-                f"no pool takes from a queue named {queue!r}; there are: {names}. "
-                f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
-            )
+            raise unknown(queue, {*known, *self._table.queues})
+
+
+def unknown(queue: str, known: Iterable[str]) -> UnknownQueue:
+    """Return the error that says which queues there are, and what to do."""
+    return UnknownQueue(
+        f"no pool takes from a queue named {queue!r}; there are: {', '.join(sorted(known))}. "
+        f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
+    )

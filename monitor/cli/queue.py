@@ -76,19 +76,19 @@ def set_(
             raise BadInput(f"{limit!r} is no limit that can be unset; there are: {', '.join(given)}")
     if overflow not in (None, *get_args(Overflow)):
         raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {overflow!r}")
-    _change(name, as_json, **changes, **dict.fromkeys(taken_back))
+    _change(name, as_json, {**changes, **dict.fromkeys(taken_back)})
 
 
 @app.command(epilog="Example: millpond queue pause email")
 def pause(name: Name, as_json: Json = False) -> None:
     """Hand out nothing more from a queue; what runs goes on, and sending does too."""
-    _change(name, as_json, paused=True)
+    _change(name, as_json, {"paused": True}, said=f"paused; millpond queue resume {name} lets it go on")
 
 
 @app.command(epilog="Example: millpond queue resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Hand out messages of a paused queue again."""
-    _change(name, as_json, paused=None)
+    _change(name, as_json, {"paused": None}, said="goes on")
 
 
 def _bound(text: str) -> int | str:
@@ -114,7 +114,7 @@ def _view(name: str) -> Any:
     return views[name]
 
 
-def _change(name: str, as_json: bool, **changes: Any) -> None:
+def _change(name: str, as_json: bool, changes: dict[str, Any], *, said: str = "") -> None:
     import json
     from dataclasses import asdict
 
@@ -126,4 +126,4 @@ def _change(name: str, as_json: bool, **changes: Any) -> None:
     with opened() as store:
         in_force = asdict(limits.change(store, name, **changes))
         audit.note_command(store, f"changed queue {name}: {told}")
-    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {told}")
+    print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {said or told}")

@@ -12,19 +12,15 @@ from uuid import uuid4
 
 from broker.batches import Result
 from broker.errors import BrokerError
-from broker.places import find
-from broker.status import depth
 from producer.batch import Batch
 from producer.cli.endings import FAILED, INTERRUPTED
 from producer.cli.output import Output
 from producer.cli.progress import Foresight, Progress
 from producer.cli.session import Session
 from producer.cli.tally import Count
+from producer.cli.waiting import Watch
 from producer.message import Message
 from producer.outcomes import Refused
-
-#: How long no result may come before the command says what it waits for.
-QUIET_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ def run(
     """
     count = Count()
     batch = session.client.batch(description=what)
-    with Progress(count, what, foresee) as progress:
+    with Progress(count, what, foresee) as progress, Watch(session, count, progress.say):
         follower = Follower(batch, count, progress, output)
         follower.start()
         stopped = _send(batch, inputs, follower)
@@ -94,43 +90,14 @@ def _wait(session: Session, batch: Batch, follower: "Follower", *, stopped: bool
         try:
             if stopped:
                 follower.progress.say(_under_way(session, batch))
-            _until_finished(session, follower)
+            # join() takes a thread for ended once Ctrl-C interrupted it (bpo-45274).
+            follower.finished.wait()
             follower.raise_error()
             return stopped
         except KeyboardInterrupt:
             if stopped:
                 raise
             stopped = True
-
-
-def _until_finished(session: Session, follower: "Follower") -> None:
-    """Wait for the last result; say why, once, when none has come for a while."""
-    told, done = False, -1
-    # join() takes a thread for ended once Ctrl-C interrupted it (bpo-45274).
-    while not follower.finished.wait(QUIET_SECONDS):
-        if (
-            not told
-            and follower.count.done == done
-            and (reason := _why_nothing_ends(session, follower.count))
-        ):
-            follower.progress.say(reason)
-            told = True
-        done = follower.count.done
-
-
-def _why_nothing_ends(session: Session, count: Count) -> str | None:
-    """Say what one task that is under way waits for, if that is worth a line."""
-    id, label = count.oldest()
-    store = session.client.store
-    place = find(store, id) if id else None
-    if place is None:
-        return None
-    if place.state == "delayed" and place.retries:
-        runs = f"{place.retries} {'run' if place.retries == 1 else 'runs'}"
-        return f"{label}: put off after {runs}, and tried again; the log of the workers says why"
-    if place.state == "waiting" and not depth(store, place.queue).consumers:
-        return f"no worker takes from the queue {place.queue}: start one with millpond worker POOL"
-    return None
 
 
 def _under_way(session: Session, batch: Batch) -> str:

@@ -28,9 +28,10 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Session:
-    """A client, and whether its workers end with this command."""
+    """A client, the queue it is for, and whether its workers end with this command."""
 
     client: "Client"
+    queue: str
     is_embedded: bool
 
 
@@ -38,9 +39,11 @@ class Session:
 def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
     """Open a session for tasks of one queue.
 
-    An embedded set-up gets the pools of that queue and these file roots.
+    An embedded set-up gets the pools of that queue and these file roots. Raises `UnknownQueue` where it
+    would have none.
     """
     from producer.client import Client
+    from producer.queues import unknown
     from tasks.nearby import USED, nearby
     from tasks.settings import settings
 
@@ -51,6 +54,9 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
         _say(USED)
         chosen = beside.adopted(chosen)
     if chosen.broker_url is None and surroundings is not None and surroundings.embedded is not None:
+        pools = chosen.table.pools_of(queue)
+        if not pools:
+            raise unknown(queue, chosen.table.queues)
         if lack:
             _say(f"the millpond up that runs here {lack}: starting a broker and workers for this command")
         elif sys.stderr.isatty():
@@ -58,13 +64,13 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
         files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
         own = chosen.model_copy(update={"files": files})
         with (
-            surroundings.embedded(own, chosen.table.pools_of(queue)) as url,
+            surroundings.embedded(own, pools) as url,
             Client(url, settings=own) as client,
         ):
-            yield Session(client, is_embedded=True)
+            yield Session(client, queue, is_embedded=True)
         return
     with Client(settings=chosen) as client:
-        yield Session(client, is_embedded=False)
+        yield Session(client, queue, is_embedded=False)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from broker import drains, limits
 from broker.messages import compose
 from broker.publishing import publish
 from broker.status import now_ms
-from producer.cli import running
+from producer.cli import waiting
 from producer.cli.mailing import send_mail
 from producer.cli.output import Output
 from producer.cli.running import Job, run
@@ -30,9 +31,9 @@ Eventually = Callable[..., Any]
 @pytest.fixture
 def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """Open a session on a broker that no worker serves, and let it be silent for a moment only."""
-    monkeypatch.setattr(running, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "QUIET_SECONDS", 0.1)
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
-        yield Session(client, is_embedded=False)
+        yield Session(client, "default", is_embedded=False)
 
 
 def test_a_queue_without_workers_is_named(
@@ -54,6 +55,39 @@ def test_a_queue_without_workers_is_named(
         assert command.result(30) == 1
 
 
+def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room(
+    opened: Session, eventually: Eventually, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the queue is full and paused, or its pool drained, the command says so before all is sent."""
+    said, store = list[str](), opened.client.store
+    opened.client.send(Square(n=1))
+    limits.change(store, "default", bound=1, paused=True)
+
+    def has_said(words: str) -> bool:
+        said.append(capsys.readouterr().err)
+        return words in "".join(said)
+
+    with ThreadPoolExecutor(1) as threads:
+        jobs = (Job(str(n), Message(Square(n=n))) for n in range(3))
+        command = threads.submit(run, opened, jobs, what="squares", output=Output(as_json=False))
+        try:
+            eventually(
+                lambda: has_said("the queue default is paused: let it go on with millpond queue resume")
+            )
+        finally:
+            limits.change(store, "default", bound=None, paused=None)
+            (batch,) = opened.client.batches()
+            eventually(lambda: opened.client.open_batch(batch.id).summary().closed_at_ms)
+            opened.client.open_batch(batch.id).cancel()
+        assert command.result(30) == 1
+    count = Count()
+    count.going("none", "photo.jpg")
+    drains.drain(store, "default")
+    assert "drained: let it go on with millpond resume default" in (
+        waiting.why_nothing_ends(opened, count) or ""
+    )
+
+
 def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     """What a body put off is told with how often it was run."""
     store = opened.client.store
@@ -62,7 +96,7 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     count.going("one", "photo.jpg")
     again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
     publish(store, [again], policy="exempt")
-    assert "photo.jpg: put off after 2 runs" in (running._why_nothing_ends(opened, count) or "")
+    assert "photo.jpg: put off after 2 runs" in (waiting.why_nothing_ends(opened, count) or "")
 
 
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(
