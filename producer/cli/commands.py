@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -13,7 +13,7 @@ Table = Mapping[str, tuple[str, str]]
 
 
 class Group(TyperGroup):
-    """A command that has others under it and no option of its own but --help."""
+    """A command that has others under it, and no option that changes what they do."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Pass a command's name and arguments on; typer would import pydantic to find --help absent."""
@@ -38,7 +38,7 @@ def group(table: Table, *, help: str, epilog: str) -> Any:
                 formatter.write_dl([(name, line) for name, (_target, line) in table.items()])
 
     app = typer.Typer(no_args_is_help=True, epilog=epilog)
-    app.callback(help=help)(_nothing)
+    app.callback(help=help)(_front)
     return _command(app, Lazy)
 
 
@@ -58,5 +58,18 @@ def _command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
     return get_command(app)
 
 
-def _nothing() -> None:
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"millpond {version('millpond')}")
+        raise typer.Exit
+
+
+def _front(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
     pass

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,9 @@ def _commands() -> Iterator[tuple[str, ...]]:
         yield (name,)
         if isinstance(app, Typer):
             yield from ((name, below) for below in getattr(get_command(app), "commands", ()))
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """`millpond --version` says which one is installed."""
+    assert millpond.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"millpond {version('millpond')}\n"
