@@ -1,4 +1,7 @@
-"""Load templates: Millpond's own, else Flower's, whose navigation bar gets Millpond's pages."""
+"""Load templates: Millpond's own, else Flower's.
+
+Flower's navigation bar gets Millpond's pages; those that show tasks from events say when they show a sample.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,10 @@ OWN = Path(__file__).parents[1] / "templates"
 
 #: Where the list of Flower's own pages ends.
 _END_OF_TABS = "</ul>"
+#: Flower's pages that count or list tasks, and where they begin.
+_FROM_EVENTS = ("tasks.html", "workers.html")
+_HEADER = '<header class="page-header">'
+_SAMPLE = '{% module Template("sample.html") %}'
 _OUR_TABS = '{% module Template("tabs.html", active_tab=active_tab) %}'
 
 
@@ -25,4 +32,6 @@ class PageLoader(Loader):
         text = (Path(self.root) / name).read_text()
         if name == "navbar.html":
             text = text.replace(_END_OF_TABS, _OUR_TABS + _END_OF_TABS, 1)
+        elif name in _FROM_EVENTS:
+            text = text.replace(_HEADER, _SAMPLE + _HEADER, 1)
         return Template(text, name=name, loader=self)

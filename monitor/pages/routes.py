@@ -18,7 +18,7 @@ ROUTES = (
     ("/batches/([^/]+)", batches.Batch, "batch"),
     ("/batches/([^/]+)/cancel", batches.Cancel, "cancel-batch"),
     ("/schedules", schedules.Schedules, "schedules"),
-    ("/api/millpond/pools", api.Pools, None),
+    ("/api/millpond/pools", api.Pools, "pools-json"),
     ("/api/millpond/queues", api.Queues, None),
     ("/api/millpond/queues/([^/]+)", api.Queue, None),
     ("/api/millpond/batches", api.Batches, None),

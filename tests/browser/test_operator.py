@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from broker import batches
+from broker import batches, reports
 from broker.connection import connect
 from producer.client import Client
 from worker.embedded import Embedded
@@ -131,6 +131,23 @@ def test_the_pages_fit_their_screen(
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= WIDTHS[width], f"{path} is {wide} wide"
         page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-')}.png", full_page=True)
+    store.close()
+
+
+def test_the_list_of_tasks_says_when_it_is_a_sample(
+    open_page: Callable[..., Any], pond: Embedded, eventually: Eventually
+) -> None:
+    """Flower's own pages say nothing while they show every task, and else of how many they do."""
+    page = open_page()
+    page.goto("/tasks")
+    page.wait_for_load_state("networkidle")
+    assert not page.locator("#pond-sample").is_visible()
+    store = connect(pond.url)
+    [report] = eventually(lambda: reports.processes(store), 20)
+    reports.send(store, report, {"shown": 1_200, "left_out": 34_000})
+    for path in ("/tasks", "/workers"):
+        page.goto(path)
+        page.get_by_text("told of 1,200 of 35,200 tasks in the last minute").wait_for()
     store.close()
 
 
