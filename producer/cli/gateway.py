@@ -28,7 +28,7 @@ def gateway(
 
     from tasks.errors import StartError
     from tasks.logs import log_to_stderr
-    from tasks.settings import settings
+    from tasks.nearby import settings_or_nearby
 
     try:
         from producer.gateway.serving import serve
@@ -36,12 +36,13 @@ def gateway(
         raise StartError(
             f"the gateway needs {error.name}: install it with pip install 'millpond[gateway]'"
         ) from None
-    log_to_stderr(settings().log_format, level=logging.WARNING)
+    chosen = settings_or_nearby(lambda line: typer.echo(line, err=True))
+    log_to_stderr(chosen.log_format, level=logging.WARNING)
 
     def say(url: str) -> None:
         typer.echo(f"The gateway is at {url}, until Ctrl-C")
 
-    serve(settings(), host=host, port=port, on_ready=say)
+    serve(chosen, host=host, port=port, on_ready=say)
 
 
 @app.command(epilog="Example: millpond gateway token shop --kind 'email.*'")

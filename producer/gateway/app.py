@@ -72,7 +72,8 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Refusal):
         return error.answer()
     assert isinstance(error, HTTPException)
-    fault = Fault(code=f"http_{error.status_code}", message=str(error.detail))
+    message = f"{error.detail}: GET /openapi.json names every route, and what it takes"
+    fault = Fault(code=f"http_{error.status_code}", message=message)
     return Refusal(error.status_code, fault, error.headers).answer()
 
 

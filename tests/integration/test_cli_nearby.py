@@ -8,6 +8,7 @@ import pytest
 
 import millpond
 from producer.cli.session import Surroundings, session
+from producer.gateway import serving
 from tasks.nearby import USED, Nearby, nearby
 from tasks.settings import Settings, settings, state_dir
 from worker.folder import claimed
@@ -34,6 +35,14 @@ def test_a_command_that_looks_uses_it_and_says_so(
     """It needs no variable to be exported, and one line on stderr tells whose broker was asked."""
     assert millpond.main(arguments) == 0
     assert capsys.readouterr().err == f"{USED}\n"
+
+
+def test_the_gateway_serves_it(up: Nearby, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`millpond gateway` beside `millpond up` sends to its broker."""
+    served: list[Settings] = []
+    monkeypatch.setattr(serving, "serve", lambda configured, **_: served.append(configured))
+    assert millpond.main(["gateway"]) == 0
+    assert [(each.broker_url, each.key_prefix) for each in served] == [(up.broker_url, up.key_prefix)]
 
 
 def test_a_configured_broker_goes_before_it(
