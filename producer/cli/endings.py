@@ -1,6 +1,7 @@
 """End a command: its exit code, and one line for everything that a person can cause.
 
-0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is away, 130 interrupted.
+0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is away, 130 interrupted (Ctrl-C),
+143 told to end (SIGTERM).
 """
 
 import sys
@@ -26,6 +27,7 @@ FAILED = 1
 USAGE = 2
 AWAY = 3
 INTERRUPTED = 130
+TERMINATED = 143
 
 _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
 

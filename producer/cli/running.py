@@ -1,19 +1,20 @@
 """Run one command's tasks as a batch: send as inputs come, follow results meanwhile, and say how it ended.
 
 The main thread sends, so Ctrl-C stops just that; a second thread follows the batch. Neither holds more than
-what is under way.
+what is under way. SIGTERM stops the sending too, and waits for nothing.
 """
 
+import signal
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from broker.batches import Result
 from broker.errors import BrokerError
 from producer.batch import Batch
-from producer.cli.endings import FAILED, INTERRUPTED
+from producer.cli.endings import FAILED, INTERRUPTED, TERMINATED
 from producer.cli.output import Output
 from producer.cli.progress import Foresight, Progress
 from producer.cli.session import Session
@@ -29,6 +30,10 @@ class Job:
 
     label: str
     message: Message
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,59 +58,83 @@ def run(
     """
     count = Count()
     batch = session.client.batch(description=what)
-    with Progress(count, what, foresee) as progress, Watch(session, count, progress.say):
+    with Progress(count, what, foresee) as progress, Watch(session, count, progress.say), _sigterm_stops():
         follower = Follower(batch, count, progress, output)
         follower.start()
-        stopped = _send(batch, inputs, follower)
+        stop = _send(batch, inputs, follower)
         count.sent = batch.close().sent  # the server's count: an interrupted call may have been carried out
         count.total = count.sent + count.left_out
-        stopped = _wait(session, batch, follower, stopped=stopped)
+        stop = _wait(session, batch, follower, stop)
     output.end(what, batch.id, count)
-    if stopped:
-        return INTERRUPTED
+    if stop is not None:
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return FAILED if count.failed or count.left_out else 0
 
 
-def _send(batch: Batch, inputs: Iterable[Job | LeftOut], follower: "Follower") -> bool:
-    """Send everything; return whether Ctrl-C stopped it. The batch is closed when an input breaks off."""
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM in the main thread, which alone hears of signals."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _send(batch: Batch, inputs: Iterable[Job | LeftOut], follower: "Follower") -> KeyboardInterrupt | None:
+    """Send everything; return what stopped it. The batch is closed when an input breaks off."""
     try:
         for outcome in batch.submit_each(follower.labelled(inputs), overflow="block"):
             if isinstance(outcome, Refused):
                 raise outcome.error
             follower.count.gone()
-    except KeyboardInterrupt:
-        return True
+    except KeyboardInterrupt as stop:
+        return stop
     except Exception as error:
         with suppress(BrokerError):
             batch.close()
         if follower.count.sent:
             error.add_note(f"{follower.count.sent} tasks had been sent: millpond batch {batch.id}")
         raise
-    return False
+    return None
 
 
-def _wait(session: Session, batch: Batch, follower: "Follower", *, stopped: bool) -> bool:
-    """Wait for the results; Ctrl-C says what is under way, and again leaves."""
+def _wait(
+    session: Session, batch: Batch, follower: "Follower", stop: KeyboardInterrupt | None
+) -> KeyboardInterrupt | None:
+    """Wait for the results; Ctrl-C says what is under way, and again leaves, as SIGTERM does at once."""
     while True:
         try:
-            if stopped:
-                follower.progress.say(_under_way(session, batch))
+            if stop is not None:
+                follower.progress.say(_under_way(session, batch, waits=not isinstance(stop, Terminated)))
+            if isinstance(stop, Terminated):
+                return stop
             # join() takes a thread for ended once Ctrl-C interrupted it (bpo-45274).
             follower.finished.wait()
             follower.raise_error()
-            return stopped
-        except KeyboardInterrupt:
-            if stopped:
+            return stop
+        except KeyboardInterrupt as again:
+            if stop is not None:
                 raise
-            stopped = True
+            stop = again
 
 
-def _under_way(session: Session, batch: Batch) -> str:
-    left = batch.summary().waiting
-    said = f"stopped: nothing more is sent, {left} tasks are still under way in batch {batch.id}. "
+def _under_way(session: Session, batch: Batch, *, waits: bool) -> str:
+    said = f"stopped: nothing more is sent, {batch.summary().waiting} tasks"
+    if session.is_embedded and not waits:
+        return f"{said} end with the workers of this command"
+    said = f"{said} are still under way in batch {batch.id}. "
     if session.is_embedded:
         return said + "Waiting for them; Ctrl-C again ends them with the workers of this command"
-    return said + f"Ctrl-C again leaves them to the workers; look at them with: millpond batch {batch.id}"
+    leaves = "Ctrl-C again leaves them to the workers; look" if waits else "Look"
+    return said + f"{leaves} at them with: millpond batch {batch.id}"
 
 
 class Follower(threading.Thread):

@@ -246,6 +246,27 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
     assert "closed, 3 sent, 0 done, 3 under way" in shown.stdout
 
 
+def test_sigterm_closes_the_batch_and_waits_for_nothing(
+    alone: Settings, tmp_path: Path, eventually: Any
+) -> None:
+    """Told to end, a command sends nothing more, leaves what it sent to the workers, and ends with 143."""
+    with Client(settings=alone) as client:
+        command = subprocess.Popen(
+            [*MILLPOND, "files", "checksum", str(tmp_path)],
+            env=environment(alone),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: status.depth(client.store, "files").ready == 3, 30)
+        command.terminate()
+        _out, said = command.communicate(timeout=60)
+        (batch,) = client.batches()
+        assert command.returncode == 143
+        assert f"3 tasks are still under way in batch {batch.id}. Look at them with: millpond batch" in said
+        assert (batch.closed_at_ms is not None, batch.sent, "Traceback" in said) == (True, 3, False)
+        assert status.depth(client.store, "files").ready == 3
+
+
 def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
     """After one Ctrl-C what is under way is waited for and shown; the exit code is 130 all the same."""
     folder = root / "waiting"
