@@ -123,13 +123,16 @@ def _each(
     count = 0
     with _opened() as store:
         chosen = ids or [letter.id for letter in _chosen(store, queue, *filters)]
-        for id in chosen:
-            if _is_id(id) and act(store, queue, id):
-                count += 1
-            elif ids:
-                raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
-        if count:
-            audit.note_command(store, f"{done} {count} dead letters of {queue}")
+        try:
+            for id in chosen:
+                if _is_id(id) and act(store, queue, id):
+                    count += 1
+                elif ids:
+                    raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
+        finally:
+            if count:
+                letters = "dead letter" if count == 1 else "dead letters"
+                audit.note_command(store, f"{done} {count} {letters} of {queue}")
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 

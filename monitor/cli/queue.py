@@ -82,13 +82,14 @@ def set_(
 @app.command(epilog="Example: millpond queue pause email")
 def pause(name: Name, as_json: Json = False) -> None:
     """Hand out nothing more from a queue; what runs goes on, and sending does too."""
-    _change(name, as_json, {"paused": True}, said=f"paused; millpond queue resume {name} lets it go on")
+    said = f"paused; millpond queue resume {name} lets it go on"
+    _change(name, as_json, {"paused": True}, done="paused", said=said)
 
 
 @app.command(epilog="Example: millpond queue resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Hand out messages of a paused queue again."""
-    _change(name, as_json, {"paused": None}, said="goes on")
+    _change(name, as_json, {"paused": None}, done="resumed", said="goes on")
 
 
 def _bound(text: str) -> int | str:
@@ -114,7 +115,7 @@ def _view(name: str) -> Any:
     return views[name]
 
 
-def _change(name: str, as_json: bool, changes: dict[str, Any], *, said: str = "") -> None:
+def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = "", said: str = "") -> None:
     import json
     from dataclasses import asdict
 
@@ -125,5 +126,7 @@ def _change(name: str, as_json: bool, changes: dict[str, Any], *, said: str = ""
     told = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with opened() as store:
         in_force = asdict(limits.change(store, name, **changes))
-        audit.note_command(store, f"changed queue {name}: {told}")
+        audit.note_command(
+            store, f"{done} queue {name}" if done else f"set the limits of queue {name}: {told}"
+        )
     print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {said or told}")

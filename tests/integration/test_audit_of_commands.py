@@ -1,0 +1,111 @@
+"""Every command that changes something leaves one line: who, what, and the same words as by a page."""
+
+import getpass
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from socket import gethostname
+
+import pytest
+
+from broker import audit, dead, limits, turns
+from broker.connection import Store
+from broker.hold import Turn
+from broker.holding import Holder
+from broker.keys import QueueKeys
+from broker.messages import compose
+from broker.publishing import publish
+from broker.status import now_ms
+from millpond import main
+from producer.client import Client
+from tasks.settings import Settings, settings
+from tasks.squares.contract import Square
+
+
+@dataclass(frozen=True)
+class Names:
+    """Name what there is to change: an open batch, a task that waits in it, two dead letters."""
+
+    batch: str
+    task: str
+    letters: tuple[str, str]
+
+
+@pytest.fixture
+def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
+    """Put them there, and point the commands at them."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
+    settings.cache_clear()
+    limits.declare(store, "default", {}, authoritative=False)
+    for _ in range(2):
+        _bury(store)
+    with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
+        batch = client.batch()
+        waits = batch.submit(Square(n=1), delay=timedelta(hours=1))
+        first, second = (letter.id for letter in dead.letters(store, "default"))
+        yield Names(batch.id, waits.id, (first, second))
+    settings.cache_clear()
+
+
+def _bury(store: Store) -> None:
+    publish(
+        store, [compose(Square.kind, {"n": 1}, queue="default", sent_at_ms=now_ms(store))], policy="exempt"
+    )
+    holder = Holder()
+    hold = holder.hold(QueueKeys("default", store.prefix))
+    [fetched] = turns.call(store, Turn(hold, 1, 1, []), lease_ms=10_000).messages
+    hold.take(fetched.token, id="dies", batch=None)
+    hold.settle(fetched.token, turns.buried("test", "it was told to"))
+    turns.settle_pending(store, holder, lease_ms=10_000)
+
+
+COMMANDS = {
+    "task {task} --cancel": "cancelled task {task}",
+    "task {task} --terminate": "terminated task {task}",
+    "batch {batch} --close": "closed batch {batch}",
+    "batch {batch} --cancel": "cancelled batch {batch}",
+    "batch {batch} --terminate": "terminated batch {batch}",
+    "drain default": "drained pool default",
+    "queue set default --bound 70 --unset rate": "set the limits of queue default: bound 70, rate unset",
+    "queue pause default": "paused queue default",
+    "queue resume default": "resumed queue default",
+    "dead requeue default {letter}": "requeued 1 dead letter of default",
+    "dead requeue default --all": "requeued 2 dead letters of default",
+    "dead purge default {letter}": "purged 1 dead letter of default",
+    "dead purge default --kind squares.square": "purged 2 dead letters of default",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> None:
+    """One line, of who ran the command on which host, with what was changed."""
+    known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
+    assert main(command.format(**known).split()) == 0
+    [change] = audit.recent(store)
+    assert change.what == COMMANDS[command].format(**known)
+    assert change.who == f"{getpass.getuser()}@{gethostname()} by command"
+
+
+def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store) -> None:
+    """Resuming is noted once: what was not drained is not resumed."""
+    assert [main(["drain", "default"]), main(["resume", "default"]), main(["resume", "default"])] == [0] * 3
+    assert [change.what for change in audit.recent(store)] == [
+        "resumed pool default",
+        "drained pool default",
+    ]
+
+
+def test_what_was_done_before_a_refusal_is_noted(names: Names, store: Store) -> None:
+    """Of an id that is there and one that is not, the first is purged, and that is written down."""
+    assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
+    assert [change.what for change in audit.recent(store)] == ["purged 1 dead letter of default"]
+
+
+def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:
+    """Looking at anything, and a change that is refused, are no changes."""
+    for command in ("status", "queue show default", "dead list default", f"batch {names.batch}", "batches"):
+        assert main(command.split()) == 0, command
+    assert main(["queue", "pause", "nobody"]) != 0
+    assert main(["dead", "requeue", "default"]) != 0
+    assert list(audit.recent(store)) == []
