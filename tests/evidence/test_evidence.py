@@ -16,6 +16,16 @@ def test_a_killed_reader_resumes_without_a_gap_or_a_repetition(kinds_path: None,
         assert found[f"{who} peak MB"] - found[f"{who} at start MB"] < 20
 
 
+@pytest.mark.evidence
+@pytest.mark.timeout(3_600)
+def test_a_million_stream_through_a_bound_of_a_thousand(kinds_path: None, tmp_path: Path) -> None:
+    """At full size the same holds: memory is flat, for at most a thousand wait and the producer waits too."""
+    found = million.run(1_000_000, tmp_path)
+    assert found["most that waited"] == million.BOUND == 1_000
+    for who in ("producer", "reader"):
+        assert found[f"{who} peak MB"] - found[f"{who} at start MB"] < 20
+
+
 def test_nothing_starts_once_a_cancellation_is_acknowledged(kinds_path: None, tmp_path: Path) -> None:
     """Cancelled half-way through 10,000 in two processes: what had started finished; the counts add up."""
     halfway.run(10_000, tmp_path)
