@@ -7,7 +7,7 @@ be saved. Nothing of Celery's and no task body is imported by it.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 from uuid import uuid4
 
 from broker import batches, cancelling, places, progress
@@ -19,7 +19,7 @@ from broker.places import Place
 from broker.progress import Progress
 from producer.batch import Batch
 from producer.clock import ServerClock
-from producer.message import Message, Sendable, following
+from producer.message import Message, Sendable, following, no_time
 from producer.outcomes import Refused, Sent, Tally
 from producer.queues import Queues
 from producer.sending import Sender
@@ -27,6 +27,8 @@ from tasks import tracing
 from tasks.pools import Overflow
 from tasks.settings import Settings, configured_broker
 from tasks.settings import settings as read_settings
+
+_POLICIES = get_args(Overflow)
 
 
 class Client:
@@ -123,6 +125,10 @@ class Client:
 
         A refusal is a value here.
         """
+        if overflow is not None and overflow not in _POLICIES:
+            raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
+        if timeout is not None and not isinstance(timeout, timedelta):
+            raise no_time("timeout", timeout)
         return self._sender.stream(
             self._messages(items),
             overflow=overflow,

@@ -52,6 +52,8 @@ class Message:
             )
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
+        if self.for_ is not None and not isinstance(self.for_, timedelta):
+            raise no_time("for_", self.for_)
         if self.for_ is not None and (self.once is None or self.for_ < _MS):
             raise ValueError(
                 "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
@@ -76,10 +78,12 @@ def following(what: Sendable | Message) -> Message:
 def contract_from(item: Sendable) -> Contract:
     """Return the contract itself, or the one that a kind and its fields make.
 
-    Raises `BadContract`, `UnknownKind`.
+    Raises `BadContract`, `UnknownKind`; `TypeError` for what is neither.
     """
     if isinstance(item, Contract):
         return item
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise TypeError(f"{item!r:.80} cannot be sent: give a contract, or the name of a kind and its fields")
     kind, fields = item
     try:
         return contract_of(kind).model_validate(fields)
@@ -127,6 +131,13 @@ def _moment(when: timedelta | datetime | None, now_ms: int) -> int | None:
         return None
     if isinstance(when, timedelta):
         return now_ms + when // _MS
+    if not isinstance(when, datetime):
+        raise no_time("a time", when)
     if when.tzinfo is None:
         raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
     return int(when.timestamp() * 1000)
+
+
+def no_time(name: str, given: object) -> TypeError:
+    """Return the error that says how a time is written."""
+    return TypeError(f"{name} is written as timedelta(seconds=…), not as {given!r}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from producer.client import Client
 from producer.message import Message, contract_from, outgoing
 from tasks.contracts import kinds, load_shipped
 from tasks.email.contract import SendEmail
@@ -43,6 +44,26 @@ def test_a_time_without_a_zone_is_refused() -> None:
     """A naive time would mean another moment on another host, so it is refused."""
     with pytest.raises(ValueError, match="no time zone"):
         composed(Message(Square(n=1), at=datetime(2030, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    "options", [{"delay": 5}, {"expires": 5.0}, {"deadline": "5s"}, {"once": "x", "for_": 5}]
+)
+def test_a_number_is_no_time(options: dict[str, Any]) -> None:
+    """Nobody knows whether it is seconds: the error says how a time is written."""
+    with pytest.raises(TypeError, match=r"is written as timedelta\(seconds=…\), not as "):
+        composed(Message(Square(n=1), **options))
+
+
+def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
+    """A policy, a timeout and an item that are none are refused; the broker is not even asked."""
+    with Client("redis://127.0.0.1:1/0") as client:
+        with pytest.raises(ValueError, match="block, reject, shed, caller_runs, not 'drop'"):
+            client.send(Square(n=1), overflow="drop")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="timeout is written as timedelta"):
+            client.send(Square(n=1), timeout=5)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="5 cannot be sent: give a contract, or the name of a kind"):
+            client.send_many([5])  # type: ignore[list-item]
 
 
 def test_due_and_expiry_are_by_the_servers_clock() -> None:
