@@ -44,6 +44,11 @@ def moment(ms: int | None) -> str:
     return UNKNOWN if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def sentence(words: str) -> str:
+    """Write words as a sentence: a capital before, a stop behind."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
+
+
 def plain(text: str) -> str:
     """Return a text of others with every character that would steer a terminal or break a line replaced."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -126,7 +126,7 @@ class Act(Searching):
 
 _WHAT_HAPPENS = {
     "requeue": "Each joins the back of its queue as it was, with no deliveries counted, whatever the bound.",
-    "purge": "They are dropped for good. Nothing brings them back.",
+    "purge": "What is purged is dropped for good: nothing brings it back.",
 }
 
 

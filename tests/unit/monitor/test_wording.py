@@ -5,7 +5,7 @@ import pytest
 from broker.samples import Sample
 from monitor import sparkline
 from monitor.limit_words import parsed
-from monitor.wording import count, duration, moment, rate, share
+from monitor.wording import count, duration, moment, rate, sentence, share
 from tasks.errors import BadInput
 
 
@@ -52,3 +52,10 @@ def test_limits_are_read_as_people_write_them() -> None:
     for name, text in (("bound", "0"), ("in_flight", "1.5"), ("overflow", "drop"), ("rate", "-1/s")):
         with pytest.raises(BadInput, match=name.replace("_", " ")):
             parsed({name: text})
+
+
+def test_words_become_a_sentence() -> None:
+    """A capital before and one stop behind, whatever the words end with; the rest is as it was."""
+    assert sentence("unclear") == "Unclear."
+    assert sentence("65 wait, and p99 is 2 s") == "65 wait, and p99 is 2 s."
+    assert [sentence("look at Redis."), sentence("")] == ["Look at Redis.", "."]
