@@ -42,6 +42,8 @@ class Holder:
         self.slots = 1
         self.prefetch = prefetch
         self.holds: dict[str, Hold] = {}
+        #: Set whenever settlements were taken to be sent; threads that are far ahead wait for it.
+        self.caught_up = threading.Event()
         self.draining = False
         #: Round trips that fetched and settled.
         self.turns = 0
@@ -126,7 +128,9 @@ class Holder:
             room = self.room if hold.queue in active and hold.hungry else 0
             if self._is_time(hold, room, now):
                 free = max(0, self.slots - self.count) if room else 0
-                return Turn(hold, room, free, hold.settlements(100))
+                turn = Turn(hold, room, free, hold.settlements(100))
+                self.caught_up.set()
+                return turn
         return None
 
     def turn_behind_a_wait(self, active: set[str], until: float) -> Turn | None:
@@ -186,9 +190,9 @@ class Holder:
         self._finished[tag] = None
 
     @property
-    def finished_count(self) -> int:
-        """Count what has ended and is still to be settled."""
-        return len(self._finished)
+    def unsettled_count(self) -> int:
+        """Count what has ended and was not sent to the broker: a kill now, and it runs again."""
+        return len(self._finished) + sum(len(hold.pending) for hold in tuple(self.holds.values()))
 
     def settle_finished(self) -> None:
         """Settle what the event loop was about to."""

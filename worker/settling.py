@@ -1,17 +1,17 @@
 """Have the event loop settle what slots have finished, several deliveries at a time."""
 
-import threading
 from collections.abc import Callable
+from threading import main_thread
 from typing import Any
 
 from broker.holding import Holder
 
-#: So much may be finished and not settled before threads wait. The event loop asks for the next messages
-#: while there are some left to run, and a kill finds few that run again.
-AHEAD = 12
+#: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
+#: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
+AHEAD = 16
 
-#: How long a thread that is far ahead lets the event loop catch up, in seconds.
-CATCH_UP_SECONDS = 0.05
+#: After how long a thread that is far ahead looks again whether the pool ends, in seconds.
+LOOK_SECONDS = 0.05
 
 
 class Settler:
@@ -25,7 +25,6 @@ class Settler:
         self._settle = settle
         self._hub = hub
         self._asked = False
-        self._noted = threading.Event()
 
     def finish(self, tag: str) -> None:
         """Settle a delivery as it was noted, soon; from any thread."""
@@ -34,21 +33,28 @@ class Settler:
             self._settle()
         elif not self._asked:
             self._asked = True
-            self._noted.clear()
             self._hub.call_soon(self._settle_all)
 
     def let_catch_up(self) -> None:
-        """Wait for the event loop where much is finished that it has not settled.
+        """Wait while much is finished that the event loop has not sent to the broker.
 
-        Threads with short tasks would keep the interpreter from it until nothing is left to run. The next
-        fetch goes out while there is, and a kill finds few finished tasks that run again.
+        Threads with short tasks would keep the interpreter from it until nothing is left to run; and while
+        the broker is away they would finish all that was fetched.
         """
-        if self._holder.finished_count >= AHEAD and self._hub is not None:
-            self._noted.wait(CATCH_UP_SECONDS)
+        caught_up = self._holder.caught_up
+        while self._is_far_ahead:
+            caught_up.clear()
+            if self._is_far_ahead:
+                caught_up.wait(LOOK_SECONDS)
+
+    @property
+    def _is_far_ahead(self) -> bool:
+        if self._hub is None or self._holder.unsettled_count < AHEAD:
+            return False
+        return not self._holder.draining and main_thread().is_alive()
 
     def _settle_all(self) -> None:
         self._asked = False
-        try:
-            self._settle()
-        finally:
-            self._noted.set()
+        self._settle()
+        if self._holder.unsettled_count < AHEAD:
+            self._holder.caught_up.set()

@@ -25,6 +25,10 @@ from worker.running import register
 STOCK_PREFETCH = 16
 
 
+#: What Millpond's prefetches a process, for the same reason: with its slots it holds half of what stock does.
+POND_PREFETCH = 28
+
+
 class Noop(Contract, kind="bench.noop", queue="default"):
     """Do nothing."""
 
@@ -79,7 +83,7 @@ def make_pond(url: str) -> Celery:
     """Return Millpond's application with the one kind."""
     settings = Settings(broker_url=url)
     app = celery_app(settings)
-    prepare(app, settings, Holder(prefetch=settings.prefetch))
+    prepare(app, settings, Holder(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
     from tasks.bodies import bodies
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from broker.holding import Holder
+from broker.keys import QueueKeys
 from tests.conftest import Eventually
 from worker import settling
 from worker.settling import AHEAD, Settler
@@ -45,30 +46,48 @@ def test_asks_once_for_any_number(settler: Settler, loop: Loop, holder: Holder) 
     """And again for what ends after the loop has settled."""
     for n in range(5):
         settler.finish(f"{n} queue")
-    assert (len(loop.asked), holder.finished_count) == (1, 5)
+    assert (len(loop.asked), holder.unsettled_count) == (1, 5)
     loop.turn()
-    assert holder.finished_count == 0
+    assert holder.unsettled_count == 0
     settler.finish("5 queue")
     assert len(loop.asked) == 1
 
 
-def test_a_thread_far_ahead_waits_for_the_loop(
-    settler: Settler, loop: Loop, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
+    settler: Settler, loop: Loop, holder: Holder, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """Until what was finished is settled."""
-    monkeypatch.setattr(settling, "CATCH_UP_SECONDS", 60)
+    """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
+    monkeypatch.setattr(settling, "LOOK_SECONDS", 60)
+    hold = holder.hold(QueueKeys("queue"))
+    for n in range(AHEAD):
+        hold.take(str(n), id=f"task {n}", batch=None)
+        settler.finish(hold.tag(str(n)))
+    thread = threading.Thread(target=settler.let_catch_up)
+    thread.start()
+    loop.turn()
+    assert (len(hold.pending), holder.unsettled_count) == (AHEAD, AHEAD)
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert holder.next_turn(set(), now=0.0) is not None
+    eventually(lambda: not thread.is_alive())
+
+
+def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
+    settler: Settler, holder: Holder, eventually: Eventually
+) -> None:
+    """Nothing is sent by turns any more; what is left is settled on the way out."""
     for n in range(AHEAD):
         settler.finish(f"{n} queue")
     thread = threading.Thread(target=settler.let_catch_up)
     thread.start()
     assert thread.is_alive()
-    loop.turn()
+    holder.draining = True
     eventually(lambda: not thread.is_alive())
 
 
 def test_a_thread_that_is_not_ahead_does_not_wait(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it would."""
-    monkeypatch.setattr(settling, "CATCH_UP_SECONDS", 3600)
+    monkeypatch.setattr(settling, "LOOK_SECONDS", 3600)
     settler.finish("1 queue")
     settler.let_catch_up()
 
@@ -77,5 +96,5 @@ def test_nothing_waits_where_there_is_no_loop(holder: Holder) -> None:
     """With greenlets each delivery is settled where it ends."""
     settler = Settler(holder, holder.settle_finished, None)
     settler.finish("1 queue")
-    assert holder.finished_count == 0
+    assert holder.unsettled_count == 0
     settler.let_catch_up()
