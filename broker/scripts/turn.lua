@@ -81,15 +81,17 @@ count('settled', settled)
 count('late', late)
 
 -- Sweep: what a dead consumer held goes back -------------------------------------------------------------------
--- When nobody has spoken to this queue for a while, the server or the network was away, not the consumers: they get
--- a moment to come back before what they hold is taken from them.
-local SILENCE, GRACE = 5000, 5000
+-- When nobody has spoken to this queue for a while, the server or the network may have been away, not the consumers: they
+-- get a moment to come back before what they hold is taken from them. Once: a pool of long tasks speaks seldom too. A lease
+-- of grace ends half a millisecond past a whole one.
+local SILENCE, GRACE = 5000, 5000.5
 local spoken = redis.call('HMGET', KEYS[PACE], 'spoken_at', 'since', 'idle')
 local before = tonumber(spoken[1] or now)
 redis.call('HSET', KEYS[PACE], 'spoken_at', now)
-local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'LIMIT', 0, 10)
-for _, dead in ipairs(expired) do
-  if now - before > SILENCE then
+local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 10)
+for i = 1, #expired, 2 do
+  local dead, had_grace = expired[i], tonumber(expired[i + 1]) % 1 > 0
+  if now - before > SILENCE and not had_grace then
     redis.call('ZADD', KEYS[CONSUMERS], now + GRACE, dead)
   else
     release(KEYS[HELD] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 STEPS = 4
-SILENCE_MS = GRACE_MS = 5_000
+SILENCE_MS, GRACE_MS = 5_000, 5_000.5
 CALL_MS, PICK_UP_MS, LATE_MS, LOTS = 2_000, 250, 60_000, 16
 
 
 @dataclass
 class Consumer:
-    """Hold messages under a lease; `held` is token -> message, oldest first."""
+    """Hold messages under a lease; `held` is token -> message, oldest first.
 
-    lease_until: int
+    A lease that was lengthened because nobody had spoken ends half a millisecond past a whole one.
+    """
+
+    lease_until: float
     held: dict[str, str] = field(default_factory=dict)
 
 
@@ -334,7 +337,7 @@ class PlainQueue:
         self.spoken_at = now
         expired = [(c.lease_until, name) for name, c in self.consumers.items() if c.lease_until < now]
         for _, name in sorted(expired)[:10]:
-            if silent:
+            if silent and self.consumers[name].lease_until % 1 == 0:
                 self.consumers[name].lease_until = now + GRACE_MS
             else:
                 self._release(self.consumers.pop(name), self._redeliver)

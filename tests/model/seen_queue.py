@@ -14,7 +14,7 @@ class Seen:
     ready: list[list[str]]
     delayed: dict[tuple[int, str], int]
     dead: list[tuple[str, dict[str, str]]]
-    leases: dict[str, int]
+    leases: dict[str, float]
     held: dict[str, dict[str, str]]
     counters: dict[str, int]
     line: list[str]
@@ -44,7 +44,7 @@ def look(store: Store, keys: QueueKeys, consumers: list[str]) -> Seen:
         [[m.decode() for m in reversed(each)] for each in ready_lists],
         {(int(entry[:1]), entry[1:].decode()): int(due) for entry, due in delayed},
         [(id.decode(), text(fields)) for id, fields in letters],
-        {name.decode(): int(until) for name, until in leases},
+        {name.decode(): until for name, until in leases},
         {name: text(h) for name, h in zip(consumers, holds, strict=True) if h},
         {name: int(value) for name, value in text(counters).items()},
         [ticket.decode() for ticket in line],

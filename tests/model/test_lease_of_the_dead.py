@@ -1,0 +1,45 @@
+"""What a dead consumer held, where the living turn seldom; the clock is moved."""
+
+from moved_clock import CLOCK
+
+from broker import turns
+from broker.connection import Store
+from broker.hold import Hold, Turn
+from broker.keys import QueueKeys
+from broker.messages import compose
+from broker.publishing import publish
+from broker.scripts import script
+from broker.settlements import DONE
+
+LEASE_MS = 15_000
+
+
+def turn(store: Store, hold: Hold, credit: int) -> list[str]:
+    """Settle all that is held and fetch; return the messages."""
+    for token in list(hold.held):
+        hold.settle(token, DONE)
+    call = Turn(hold, credit, credit, hold.settlements(100))
+    words = turns.command(call, lease_ms=LEASE_MS)
+    reply = turns.read(script("turn").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :]))
+    turns.note(call, reply)
+    for fetched in reply.messages:
+        hold.take(fetched.token, id="", batch=None)
+    return [fetched.payload.decode() for fetched in reply.messages]
+
+
+def test_a_pool_of_long_tasks_takes_back_what_a_dead_worker_held(store: Store, clock: None) -> None:
+    """One slot with tasks of six seconds speaks seldom; what another held is back although more waits."""
+    keys, now = QueueKeys("mill", store.prefix), store.client.time()[0] * 1000
+    dead, living = Hold(keys, "dead"), Hold(keys, "living")
+    store.client.set(CLOCK, now)
+    publish(store, [compose("any", {"n": n}, queue="mill", sent_at_ms=now) for n in range(20)])
+    [held] = turn(store, dead, 1)
+    found_after = None
+    for seconds in range(6, 60, 6):
+        store.client.set(CLOCK, now + seconds * 1000)
+        if held in turn(store, living, 1):
+            found_after = seconds
+            break
+        script("renew").run(store.client, keys.all, ("living", LEASE_MS))
+    assert found_after is not None, "as long as others wait, it never comes back"
+    assert found_after <= 15 + 5 + 6 + 1
