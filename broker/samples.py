@@ -89,7 +89,7 @@ def history(store: Store, what: list[str]) -> list[list[Sample]]:
         for name in what:
             pipe.xrange(samples_key(name, store.prefix))
         found = pipe.execute()
-    return [[_sample(entry, fields) for entry, fields in entries] for entries in found]
+    return [[sample(entry, fields) for entry, fields in entries] for entries in found]
 
 
 def before(store: Store, what: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
@@ -105,7 +105,12 @@ def before(store: Store, what: list[str], *, now_ms: int, seconds: float) -> lis
             pipe.xrange(key, min=newest, max=now_ms, count=1)
         found = pipe.execute()
     pairs = zip(found[::2], found[1::2], strict=True)
-    return [_sample(*(old or young)[0]) if old or young else None for old, young in pairs]
+    return [sample(*(old or young)[0]) if old or young else None for old, young in pairs]
+
+
+def sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
+    """Return the sample that an entry of the stream is."""
+    return Sample(int(entry.split(b"-")[0]), json.loads(fields[b"values"]))
 
 
 def unpacked(values: Mapping[str, Any]) -> Histogram:
@@ -113,10 +118,12 @@ def unpacked(values: Mapping[str, Any]) -> Histogram:
     return Histogram(tuple(values.get(name, 0) for name in NAMES), values.get("seconds", 0.0))
 
 
+def counted(values: Mapping[str, Any]) -> tuple[int, float]:
+    """Return how many durations such a histogram holds, and their sum in seconds."""
+    seconds = values.get("seconds", 0.0)
+    return round(sum(values.values()) - seconds), seconds
+
+
 def _packed(histogram: Histogram) -> dict[str, Any]:
     seen = {name: count for name, count in zip(NAMES, histogram.counts, strict=True) if count}
     return {**seen, "seconds": histogram.seconds}
-
-
-def _sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
-    return Sample(int(entry.split(b"-")[0]), json.loads(fields[b"values"]))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from broker.connection import connect, redacted
+from broker.past import Past
 from tasks.app import celery_app
 from tasks.errors import MillpondError, SettingsError, StartError
 from tasks.logs import log_to_stderr
@@ -90,6 +91,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
         store = connect(
             broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
         )
+        past = Past(store)
         table = configured.table
 
     default_options.address = address

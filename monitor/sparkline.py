@@ -15,8 +15,10 @@ def of_level(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
     """Return the bars of a figure that goes up and down: its highest in each minute."""
     highest: dict[int, float] = {}
     for sample in history:
-        minute = _minute(sample, now_ms)
-        highest[minute] = max(highest.get(minute, 0.0), sample.values[name])
+        level = sample.values[name]
+        if level:
+            minute = _minute(sample, now_ms)
+            highest[minute] = max(highest.get(minute, 0.0), level)
     return _bars(highest)
 
 
@@ -24,9 +26,11 @@ def of_rate(history: Sequence[Sample], *names: str, now_ms: int) -> str:
     """Return the bars of what counters counted together, a minute."""
     counted: dict[int, float] = {}
     for before, sample in pairwise(history):
-        grown = sum(max(0, sample.values[name] - before.values[name]) for name in names)
-        minute = _minute(sample, now_ms)
-        counted[minute] = counted.get(minute, 0.0) + grown
+        for name in names:
+            grown = sample.values[name] - before.values[name]
+            if grown > 0:
+                minute = _minute(sample, now_ms)
+                counted[minute] = counted.get(minute, 0.0) + grown
     return _bars(counted)
 
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from broker import samples
-from broker.connection import Store
 from broker.samples import Sample
 from monitor.overview import Overview, PoolView, QueueView
 
@@ -69,10 +68,8 @@ class Verdict:
     advice: str = ""
 
 
-def verdicts(store: Store, overview: Overview) -> list[Verdict]:
-    """Return the verdict on each pool."""
-    names = [f"pool:{view.name}" for view in overview.pools]
-    past = samples.history(store, names)
+def verdicts(overview: Overview, past: Sequence[Sequence[Sample]]) -> list[Verdict]:
+    """Return the verdict on each pool; `past` are the samples of each, in the order of the overview."""
     return [judge(view, usual_seconds(found)) for view, found in zip(overview.pools, past, strict=True)]
 
 
@@ -141,13 +138,14 @@ def _why_behind(view: PoolView, waiting: Sequence[QueueView], usual: float | Non
 
 def usual_seconds(past: Sequence[Sample]) -> float | None:
     """Return the mean time of a task in the best stretch of the last hour; None where too few were seen."""
-    means, start = [], past[0] if past else None
-    for sample in past:
-        assert start is not None
-        ended = samples.unpacked(sample.values["service"]) - samples.unpacked(start.values["service"])
-        if ended.count >= ENOUGH:
-            means.append(ended.mean or 0.0)
-            start = sample
+    means, start = [], (0, 0.0)
+    for n, sample in enumerate(past):
+        count, seconds = samples.counted(sample.values["service"])
+        ended = count - start[0]
+        if ended >= ENOUGH and n:
+            means.append((seconds - start[1]) / ended)
+        if ended >= ENOUGH or ended < 0 or not n:
+            start = count, seconds
     return min(means, default=None)
 
 

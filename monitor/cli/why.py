@@ -21,6 +21,7 @@ def why(
     import json
     from dataclasses import asdict
 
+    from broker import samples
     from monitor.cli.opening import opened
     from monitor.overview import read
     from monitor.verdict import verdicts
@@ -28,7 +29,8 @@ def why(
     from tasks.settings import settings
 
     with opened() as store:
-        found = verdicts(store, read(store, settings().table))
+        seen = read(store, settings().table)
+        found = verdicts(seen, samples.history(store, [f"pool:{view.name}" for view in seen.pools]))
     if pool is not None and pool not in (names := [verdict.pool for verdict in found]):
         raise BadInput(f"no pool is named {pool!r}; there are: {', '.join(names)}")
     for verdict in found:

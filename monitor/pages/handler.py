@@ -19,6 +19,7 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 from broker import audit
 from broker.connection import Store
 from broker.errors import MillpondError
+from broker.past import Past
 from monitor import wording
 from tasks.errors import BrokerAway
 from tasks.pools import Table
@@ -99,6 +100,12 @@ class Handler(BaseHandler):
         """Return the broker that the application watches."""
         store: Store = self.application.store
         return store
+
+    @property
+    def past(self) -> Past:
+        """Return the last hour, as far as it was read."""
+        past: Past = self.application.past
+        return past
 
     @property
     def table(self) -> Table:

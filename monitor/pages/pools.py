@@ -1,7 +1,7 @@
 """Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
 
-from broker import samples
 from broker.connection import Store
+from broker.past import Past
 from monitor import overview, sparkline
 from monitor.overview import Overview
 from monitor.pages.handler import Handler
@@ -17,14 +17,14 @@ class Pools(Handler):
 
     async def get(self) -> None:
         """Render the pools as they are now."""
-        seen, lines, why = await self.ask(_seen, self.store, self.table)
+        seen, lines, why = await self.ask(_seen, self.store, self.table, self.past)
         self.show("pools.html", tab="pools", seen=seen, lines=lines, why=why)
 
 
-def _seen(store: Store, table: Table) -> tuple[Overview, Lines, dict[str, Verdict]]:
+def _seen(store: Store, table: Table, past: Past) -> tuple[Overview, Lines, dict[str, Verdict]]:
     seen = overview.read(store, table)
     names = [view.name for view in seen.pools]
-    histories = samples.history(store, [f"pool:{name}" for name in names])
+    histories = past.of([f"pool:{name}" for name in names])
     lines = {
         name: {
             "rate": sparkline.of_rate(history, "ended", now_ms=seen.now_ms),
@@ -32,4 +32,4 @@ def _seen(store: Store, table: Table) -> tuple[Overview, Lines, dict[str, Verdic
         }
         for name, history in zip(names, histories, strict=True)
     }
-    return seen, lines, {verdict.pool: verdict for verdict in verdicts(store, seen)}
+    return seen, lines, {verdict.pool: verdict for verdict in verdicts(seen, histories)}

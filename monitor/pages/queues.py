@@ -4,8 +4,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import audit, limits, samples, status, writing
+from broker import audit, limits, status, writing
 from broker.connection import Store
+from broker.past import Past
 from monitor import overview, sparkline
 from monitor.limit_words import LIMITS, OVERFLOWS, parsed
 from monitor.overview import QueueView
@@ -18,10 +19,8 @@ class Queues(Handler):
 
     async def get(self) -> None:
         """Render the queues as they are now."""
-        views, lines = await self.ask(_seen, self.store, self.table)
-        changes = await self.ask(lambda: list(audit.recent(self.store, limit=8)))
-        refusal = await self.ask(writing.refusal, self.store)
-        self.show("queues.html", tab="queues", views=views, lines=lines, changes=changes, refusal=refusal)
+        seen = await self.ask(_all, self.store, self.table, self.past)
+        self.show("queues.html", tab="queues", **seen)
 
 
 class Queue(Handler):
@@ -29,11 +28,8 @@ class Queue(Handler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        views, lines = await self.ask(_seen, self.store, self.table)
-        view = _named(views, name)
-        overrides = await self.ask(limits.overrides, self.store, name)
-        own = {"overrides": overrides, "names": LIMITS, "overflows": OVERFLOWS}
-        self.show("queue.html", tab="queues", view=view, lines=lines[name], **own)
+        seen = await self.ask(_one, self.store, self.table, self.past, name)
+        self.show("queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, **seen)
 
 
 class Change(Handler):
@@ -68,18 +64,29 @@ def _named(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _seen(store: Store, table: Table) -> tuple[list[QueueView], dict[str, dict[str, Any]]]:
+def _all(store: Store, table: Table, past: Past) -> dict[str, Any]:
     views = overview.queue_views(store, table)
-    names = [view.name for view in views]
+    pasts = past.of([f"queue:{view.name}" for view in views])
     now_ms = status.now_ms(store)
-    histories = samples.history(store, [f"queue:{name}" for name in names])
-    lines = {
-        name: {
-            "ready": sparkline.of_level(history, "ready", now_ms=now_ms),
-            "oldest": sparkline.of_level(history, "oldest_seconds", now_ms=now_ms),
-            "in": sparkline.of_rate(history, "published", now_ms=now_ms),
-            "out": sparkline.of_rate(history, "settled", "dead", now_ms=now_ms),
-        }
-        for name, history in zip(names, histories, strict=True)
+    return {
+        "views": views,
+        "lines": {
+            view.name: sparkline.of_level(samples, "ready", now_ms=now_ms)
+            for view, samples in zip(views, pasts, strict=True)
+        },
+        "changes": list(audit.recent(store, limit=8)),
+        "refusal": writing.refusal(store),
     }
-    return views, lines
+
+
+def _one(store: Store, table: Table, past: Past, name: str) -> dict[str, Any]:
+    view = _named(overview.queue_views(store, table), name)
+    [samples] = past.of([f"queue:{name}"])
+    now_ms = status.now_ms(store)
+    lines = {
+        "ready": sparkline.of_level(samples, "ready", now_ms=now_ms),
+        "oldest": sparkline.of_level(samples, "oldest_seconds", now_ms=now_ms),
+        "in": sparkline.of_rate(samples, "published", now_ms=now_ms),
+        "out": sparkline.of_rate(samples, "settled", "dead", now_ms=now_ms),
+    }
+    return {"view": view, "lines": lines, "overrides": limits.overrides(store, name)}

@@ -104,3 +104,15 @@ def test_what_is_usual_is_the_best_of_the_last_hour() -> None:
     assert usual_seconds(past) == pytest.approx(0.1)
     assert usual_seconds(past[:1]) is None
     assert BOUNDS
+
+
+def test_a_past_whose_totals_began_anew_is_still_judged() -> None:
+    """After the server lost the totals, what is usual is what was measured since, and before."""
+
+    def sample(at_ms: int, count: int, seconds: float) -> Sample:
+        return Sample(at_ms, {"service": {"1": count, "seconds": seconds}})
+
+    before = [sample(1, 1_000, 900.0), sample(2, 1_100, 1_000.0)]
+    since = [sample(3, 0, 0.0), sample(4, 50, 10.0)]
+    assert usual_seconds([*before, *since]) == pytest.approx(0.2)
+    assert usual_seconds(before) == pytest.approx(1.0)
