@@ -5,18 +5,14 @@ and are scraped in one place. Labels are queues, pools, kinds and ways to end: n
 tasks.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import Any
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from broker.errors import BrokerError
-from broker.histograms import NAMES, Histogram
+from broker.histograms import Histogram
 from monitor.overview import Overview, PoolView, QueueView
-from tasks.exposition import EXPOSED
+from tasks import exposition as writing
+from tasks.exposition import Labels, Metric
 
 #: Name, help, and how it is read off what it is a figure of.
 Figure = tuple[str, str, Callable[[Any], float]]
@@ -69,33 +65,21 @@ COUNTERS = {
 
 def exposition(seen: Overview | BrokerError) -> bytes:
     """Return the metrics as text; without an answer of the broker, that it is away."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Prepared(list(_families(seen))))
-    return generate_latest(registry)
+    return writing.exposition(_metrics(seen))
 
 
-class _Prepared(Collector):
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
-def _families(seen: Overview | BrokerError) -> Iterator[Metric]:
+def _metrics(seen: Overview | BrokerError) -> Iterator[Metric]:
     away = isinstance(seen, BrokerError)
-    yield GaugeMetricFamily("millpond_broker_up", "Whether the broker answered", value=0 if away else 1)
+    yield _one("millpond_broker_up", "Whether the broker answered", not away)
     if isinstance(seen, BrokerError):
         return
-    takes = GaugeMetricFamily("millpond_broker_takes_writes", "Whether the broker takes what is sent")
-    takes.add_metric([], int(seen.refusal is None))
-    yield takes
+    yield _one("millpond_broker_takes_writes", "Whether the broker takes what is sent", seen.refusal is None)
     queues = {view.name: view for view in seen.queues}
     pools = {view.name: view for view in seen.pools}
-    yield from _each(GaugeMetricFamily, "queue", OF_QUEUES, queues)
-    yield from _each(CounterMetricFamily, "queue", _counters(), queues)
-    yield from _each(GaugeMetricFamily, "pool", OF_POOLS, pools)
-    yield from _each(CounterMetricFamily, "pool", COUNTED_OF_POOLS, pools)
+    yield from _each("gauge", "queue", OF_QUEUES, queues)
+    yield from _each("counter", "queue", _counters(), queues)
+    yield from _each("gauge", "pool", OF_POOLS, pools)
+    yield from _each("counter", "pool", COUNTED_OF_POOLS, pools)
     yield from _of_tasks(seen.pools)
     yield from _of_schedules(seen)
 
@@ -104,13 +88,12 @@ def _of_schedules(seen: Overview) -> Iterator[Metric]:
     """Yield nothing where nothing is scheduled: nobody has to lead then."""
     if not seen.schedules:
         return
-    led = int(seen.leader is not None)
-    yield GaugeMetricFamily("millpond_scheduler_up", "Whether a scheduler leads", value=led)
+    yield _one("millpond_scheduler_up", "Whether a scheduler leads", seen.leader is not None)
     figures: tuple[Figure, ...] = (
         ("fired", "Periods that were sent", lambda schedule: schedule.fired),
         ("missed", "Periods that nobody sent in time", lambda schedule: schedule.missed),
     )
-    yield from _each(CounterMetricFamily, "schedule", figures, {each.name: each for each in seen.schedules})
+    yield from _each("counter", "schedule", figures, {each.name: each for each in seen.schedules})
 
 
 def _counters() -> list[Figure]:
@@ -120,35 +103,39 @@ def _counters() -> list[Figure]:
     return [(name, help_, reader(counted)) for counted, (name, help_) in COUNTERS.items()]
 
 
-def _each(family: Any, of: str, figures: Sequence[Figure], views: dict[str, Any]) -> Iterator[Metric]:
+def _one(name: str, help_: str, holds: bool) -> Metric:
+    return Metric(name, "gauge", help_, [({}, int(holds))])
+
+
+def _each(
+    kind: Literal["counter", "gauge"], of: str, figures: Sequence[Figure], views: Mapping[str, Any]
+) -> Iterator[Metric]:
     for name, help_, read in figures:
-        metric = family(f"millpond_{of}_{name}", help_, labels=[of])
-        for labelled, view in views.items():
-            metric.add_metric([labelled], read(view))
-        yield metric
+        values = [({of: labelled}, read(view)) for labelled, view in views.items()]
+        yield Metric(f"millpond_{of}_{name}", kind, help_, values)
 
 
 def _of_tasks(pools: Iterable[PoolView]) -> Iterator[Metric]:
-    labels = ["pool", "kind"]
-    ended = CounterMetricFamily("millpond_task_ended", "Runs, by how they ended", labels=[*labels, "state"])
-    wait = HistogramMetricFamily("millpond_task_wait_seconds", "From sent, or due, to started", labels=labels)
-    service = HistogramMetricFamily("millpond_task_service_seconds", "Time in the body", labels=labels)
-    skipped = CounterMetricFamily(
+    views = list(pools)
+    ended: list[tuple[Labels, float]] = [
+        ({"kind": kind, "pool": view.name, "state": state}, count)
+        for view in views
+        for (state, kind), count in sorted(view.totals.ended.items())
+    ]
+    yield Metric("millpond_task_ended", "counter", "Runs, by how they ended", ended)
+
+    def of(name: str) -> list[tuple[Labels, Histogram]]:
+        return [
+            ({"kind": kind, "pool": view.name}, histogram)
+            for view in views
+            for kind, histogram in sorted(getattr(view.totals, name).items())
+        ]
+
+    yield Metric("millpond_task_wait_seconds", "histogram", "From sent, or due, to started", of("wait"))
+    yield Metric("millpond_task_service_seconds", "histogram", "Time in the body", of("service"))
+    yield Metric(
         "millpond_task_events_skipped",
+        "counter",
         "Tasks whose events were left out of the sample that Flower's own pages show",
-        labels=["pool"],
+        [({"pool": view.name}, view.totals.left_out) for view in views],
     )
-    for view in pools:
-        skipped.add_metric([view.name], view.totals.left_out)
-        for (state, kind), count in sorted(view.totals.ended.items()):
-            ended.add_metric([view.name, kind, state], count)
-        for family, histograms in ((wait, view.totals.wait), (service, view.totals.service)):
-            for kind, histogram in sorted(histograms.items()):
-                family.add_metric([view.name, kind], _buckets(histogram), histogram.seconds)
-    yield from (ended, wait, service, skipped)
-
-
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    below = dict(zip(NAMES, accumulate(histogram.counts), strict=True))
-    exposed = [(str(bound), float(below[f"{bound:g}"])) for bound in EXPOSED]
-    return [*exposed, ("+Inf", float(histogram.count))]

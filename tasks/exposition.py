@@ -1,6 +1,6 @@
 """Write figures as Prometheus reads them: its text format, version 0.0.4.
 
-Flower has the library of Prometheus for it; worker and gateway need no more than this.
+The library of Prometheus writes Flower's own metrics; ours are written by this, in a fraction of its time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +15,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The buckets that are exposed: 1, 2 and 5 of every power of ten from 1 ms to 1,000 s.
 EXPOSED = tuple(b for b in BOUNDS if 0.001 <= b <= 1_000 and f"{b:e}"[:3] in ("1.0", "2.0", "5.0"))
 
+#: Each as it is written, and its index among all buckets.
+_EXPOSED = tuple((str(bound), BOUNDS.index(bound)) for bound in EXPOSED)
+
 Labels = Mapping[str, str]
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -27,7 +30,7 @@ class Metric:
     name: str
     of: Literal["counter", "gauge", "histogram"]
     help: str
-    values: Iterable[tuple[Labels, float | Histogram]]
+    values: Iterable[tuple[Labels, float]] | Iterable[tuple[Labels, Histogram]]
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
@@ -47,12 +50,14 @@ def _lines(metric: Metric) -> Iterator[str]:
 
 
 def _histogram(name: str, labels: Labels, value: Histogram) -> Iterator[str]:
-    below = dict(zip(BOUNDS, accumulate(value.counts), strict=False))
-    for bound in EXPOSED:
-        yield f"{name}_bucket{_labels({**labels, 'le': str(bound)})} {float(below[bound])}"
-    yield f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {float(value.count)}"
-    yield f"{name}_sum{_labels(labels)} {value.seconds}"
-    yield f"{name}_count{_labels(labels)} {float(value.count)}"
+    own = _labels(labels)
+    before = f"{own[:-1]}," if own else "{"
+    below = tuple(accumulate(value.counts))
+    for written, index in _EXPOSED:
+        yield f'{name}_bucket{before}le="{written}"}} {below[index]}.0'
+    yield f'{name}_bucket{before}le="+Inf"}} {below[-1]}.0'
+    yield f"{name}_sum{own} {value.seconds}"
+    yield f"{name}_count{own} {below[-1]}.0"
 
 
 def _labels(labels: Labels) -> str:

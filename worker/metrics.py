@@ -73,7 +73,7 @@ def _tasks(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
     ]
     yield Metric("millpond_worker_task_ended", "counter", "Runs, by how they ended", ended)
 
-    def of(name: str) -> list[tuple[Labels, float | Histogram]]:
+    def of(name: str) -> list[tuple[Labels, Histogram]]:
         return [
             ({**labels, "kind": kind}, histogram)
             for labels, totals in found

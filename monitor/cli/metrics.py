@@ -10,14 +10,10 @@ def metrics() -> None:
     """Write the metrics of queues, pools and tasks as Prometheus reads them, where Flower does not run."""
     from broker.errors import BrokerError
     from monitor.cli.opening import opened
+    from monitor.metrics import exposition
     from monitor.overview import read
-    from tasks.errors import SettingsError
     from tasks.settings import settings
 
-    try:
-        from monitor.metrics import exposition
-    except ImportError:
-        raise SettingsError("metrics need the extra flower: pip install 'millpond[flower]'") from None
     with opened() as store:
         try:
             print(exposition(read(store, settings().table)).decode(), end="")

@@ -4,7 +4,6 @@ import prometheus_client
 
 from broker.errors import BrokerError
 from monitor import metrics, overview
-from monitor.overview import Overview
 from monitor.pages.handler import Handler
 
 
@@ -14,12 +13,12 @@ class Metrics(Handler):
     async def get(self) -> None:
         """Answer even when the broker is away, and say so in a metric."""
         self.application.purge_offline_worker_metrics()
-        seen = await self.ask(self._seen)
+        ours = await self.ask(self._written)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
-        self.finish(prometheus_client.generate_latest() + metrics.exposition(seen))
+        self.finish(prometheus_client.generate_latest() + ours)
 
-    def _seen(self) -> Overview | BrokerError:
+    def _written(self) -> bytes:
         try:
-            return overview.read(self.store, self.table)
+            return metrics.exposition(overview.read(self.store, self.table))
         except BrokerError as error:
-            return error
+            return metrics.exposition(error)
