@@ -24,6 +24,7 @@ from worker.pulling import Pull
 from worker.reconnecting import connected
 from worker.request import PondRequest
 from worker.settling import Settler
+from worker.stock_tasks import adopt
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +103,11 @@ class PondConsumer(Consumer):
         slots._waiting.extendleft((start, (each,), {}) for each in reversed(waiting))
 
     # Messages
+
+    def update_strategies(self) -> None:
+        """Choose how each kind is received: plain Celery tasks as bodies are."""
+        adopt(self.app)
+        super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
         """Return what receives a message: Celery's, less the promises that it makes of each."""

@@ -14,7 +14,7 @@ from typing import Any
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
 from celery.concurrency.base import apply_target
-from celery.exceptions import Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError, TimeLimitExceeded, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
@@ -218,6 +218,8 @@ class PondRequest(SampledRequest):
                 self.holder.note(self.tag, replacement)
             case Retry():
                 self.holder.note(self.tag, _GOES_ON)
+            case Ignore():
+                self.holder.note(self.tag, _SUCCEEDED)
             case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
                 pass  # handed out again, or rejected: the broker counts
             case Terminated():
@@ -308,6 +310,8 @@ def _state_of(error: BaseException) -> State:
     match error:
         case Retry():
             return "retried"
+        case Ignore():
+            return "succeeded"
         case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
             return "lost"
         case Cancelled():

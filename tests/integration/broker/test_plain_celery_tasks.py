@@ -1,0 +1,51 @@
+"""Tasks written for Celery itself, named in `kinds`, get what bodies get."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from one_worker import settings_for, workers
+
+from broker import reports
+from broker.connection import Store, connect
+from broker.dead import letters
+from broker.status import depth
+from tasks.settings import Settings
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+def settings(
+    request: pytest.FixtureRequest, url: str, kinds_path: None, tmp_path: Path
+) -> Iterator[Settings]:
+    pool = {"executor": request.param, "concurrency": 2}
+    chosen = settings_for(url, pool=pool, kinds=("stock_tasks",))
+    with workers(chosen, tmp_path):
+        yield chosen
+
+
+def test_plain_celery_tasks_are_settled_counted_and_buried(
+    settings: Settings, eventually: Eventually
+) -> None:
+    """What fails for good is a dead letter, what is ignored is none, and figures count each run."""
+    store = connect(settings.broker_url or "")
+    app = Celery(broker=settings.broker_url)
+    with app.connection_for_write() as connection:
+        for name, args in (("divide", (6, 3)), ("divide", (1, 0)), ("flaky", ()), ("ignored", ())):
+            app.send_task(f"shop.{name}", args=args, queue="default", connection=connection)
+
+    eventually(lambda: _ended(store) == {"succeeded": 2, "retried": 1, "failed": 2})
+    eventually(lambda: depth(store, "default").dead == 2)
+    reasons = {letter.reason: letter.kind for letter in letters(store, "default")}
+    assert reasons == {"ZeroDivisionError": "shop.divide", "OSError": "shop.flaky"}
+    store.close()
+
+
+def _ended(store: Store) -> dict[str, int]:
+    [totals] = reports.totals(store, ["default"])
+    return (
+        {} if totals is None else {s: n for s in ("succeeded", "retried", "failed") if (n := totals.count(s))}
+    )
