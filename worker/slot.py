@@ -36,7 +36,8 @@ def run(name: str, id: str, request: dict[str, Any], body: Any) -> Answer:
         )
         with running(name, id, request, body) as traced:
             returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
-            if info:
+            # What went wrong outside the body has no info: arguments that are none, a signal's receiver.
+            if info or isinstance(returned, ExceptionInfo):
                 traced.fail(returned.exception)
                 return 1, returned, _since(began), clock() - used
         return 0, (_kept(request, returned), shown), seconds, clock() - used

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
@@ -52,6 +53,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
             connection_errors=consumer.connection_errors,
             **makes,
         )
+        _check(request)
         request.tag, request.holder = message.delivery_tag, message.channel.holder
         request.grouper, request.meter = consumer.grouper, consumer.meter
         request.settler, request.pull = consumer.settler, consumer.pull
@@ -87,6 +89,15 @@ def _parts(message: Any, body: Any, utc: bool) -> tuple[Any, Any, bool, bool]:
         return hybrid_to_proto2(message, decoded)  # type: ignore[no-any-return]
     args, kwargs, embed = decoded
     return (args, kwargs, embed), message.headers, True, utc
+
+
+def _check(request: PondRequest) -> None:
+    """Refuse what Celery would stumble over once the task has its slot, which would never be free again."""
+    args, kwargs, limits = request._args, request._kwargs, request.time_limits
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+        raise InvalidTaskError("its arguments must be a list and an object")
+    if limits and not (len(limits) == 2 and all(isinstance(each, int | float | None) for each in limits)):
+        raise InvalidTaskError(f"its time limits must be two numbers of seconds or null, not {limits!r:.80}")
 
 
 def _decoded(message: Any) -> Any:
