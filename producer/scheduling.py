@@ -3,19 +3,18 @@
 Started as `millpond scheduler`, or by the embedded set-up as `python -m producer.scheduling`.
 """
 
-import importlib
 import os
 import signal
 import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from producer.client import Client
 from producer.scheduler import Scheduler
 from tasks.errors import MillpondError, SettingsError
 from tasks.logs import log_to_stderr
+from tasks.modules import declare
 from tasks.settings import Settings, settings
 
 
@@ -28,9 +27,8 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
         raise SettingsError(
             "there are no periodic tasks: add a [schedule.NAME] table with kind and every to millpond.toml"
         )
-    sys.path.append(str(Path.cwd()))  # the user's own kinds lie where the command was given
-    for module in (*configured.gateway.contracts, *configured.kinds):
-        importlib.import_module(module)
+    declare(configured.gateway.contracts, setting="gateway.contracts")
+    declare(configured.kinds)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -11,6 +11,7 @@ from celery import Celery
 from broker.holding import Holder
 from tasks.app import celery_app
 from tasks.bodies import bodies
+from tasks.modules import declare
 from tasks.settings import Settings, settings
 from worker import checking, children, health, logs, reporter, sampling, spans
 from worker.draining import install
@@ -55,8 +56,7 @@ def load_bodies(configured: Settings) -> None:
         except ModuleNotFoundError as missing:
             if (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
                 raise
-    for module in configured.kinds:
-        importlib.import_module(module)
+    declare(configured.kinds)
 
 
 def __getattr__(name: str) -> Any:

@@ -7,12 +7,13 @@ descriptor it was given.
 import logging
 import os
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+from tasks.errors import SettingsError
 from tasks.pools import Pool
 from tasks.settings import settings
 
@@ -50,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("number", type=int)
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)
-    # The user's own kinds lie where the command was given.
-    sys.path.append(str(Path.cwd()))
     # Celery starts itself anew on SIGHUP with these; by then the descriptor is closed.
     sys.argv = ["-P", "-m", "worker.process", asked.pool, str(asked.number)]
 
@@ -61,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     pool = configured.table.pools[asked.pool]
     if asked.ready_fd is not None:
         _tell_when_ready(asked.ready_fd)
-    app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
+    try:
+        app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
+    except SettingsError as error:
+        traceback.print_exception(error.__cause__)
+        sys.exit(f"millpond: {error}")
     app.set_current()
     # Not by way of Celery's command line, whose imports are a third of the time that a worker takes to start.
     worker = app.Worker(**options(asked.pool, asked.number, pool))

@@ -20,6 +20,7 @@ from time import monotonic
 
 from tasks.errors import SettingsError
 from tasks.logs import log_to_stderr
+from tasks.modules import find
 from tasks.pools import STOP_MARGIN_SECONDS, Table
 from tasks.settings import settings
 from worker.health_page import health_page
@@ -45,6 +46,8 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
     members = list(members_of(pools, configured.table))
+    for module in configured.kinds:
+        find(module)
     with health_page(configured.health_address, configured.health_port, services=pools):
         return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 
@@ -202,7 +205,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)
     log_to_stderr(settings().log_format)
-    sys.exit(supervise(asked.pools, ready_fd=asked.ready_fd))
+    try:
+        sys.exit(supervise(asked.pools, ready_fd=asked.ready_fd))
+    except SettingsError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -15,16 +15,15 @@ app = typer.Typer()
 @app.command(epilog="Example: millpond kinds --json")
 def kinds(as_json: Json = False) -> None:
     """List the kinds of task: their fields, and an example in Python that can be sent as it stands."""
-    import importlib
     import json
 
     from tasks.contracts import kinds as known
     from tasks.contracts import load_shipped
+    from tasks.modules import declare
     from tasks.settings import settings
 
     load_shipped()
-    for module in settings().kinds:
-        importlib.import_module(module)
+    declare(settings().kinds)
     for name, contract in sorted(known().items()):
         if as_json:
             print(json.dumps(as_object(name, contract)))

@@ -1,6 +1,5 @@
 """Put the routes together, and their description: one OpenAPI document, made from the contracts."""
 
-import importlib
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -15,7 +14,8 @@ from producer.gateway.gate import Gate
 from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
 from producer.gateway.views import KindView
 from tasks.contracts import kinds, load_shipped
-from tasks.errors import MillpondError, SettingsError
+from tasks.errors import MillpondError
+from tasks.modules import declare
 
 _ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
 duplicate is 200 with the first id; every problem is `{"error": {"code", "message", …}}`."""
@@ -40,11 +40,7 @@ def application(gate: Gate) -> FastAPI:
 def load_contracts(modules: tuple[str, ...]) -> None:
     """Import Millpond's contracts and those of the modules named. Raises `SettingsError`."""
     load_shipped()
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise SettingsError(f"MILLPOND_GATEWAY__CONTRACTS names {module}: {error}") from None
+    declare(modules, setting="gateway.contracts")
 
 
 def _descriptions(app: FastAPI) -> APIRouter:

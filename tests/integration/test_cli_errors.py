@@ -1,6 +1,7 @@
 """Every error that a person can cause from the command line is one line that says what to do."""
 
 import importlib
+import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -150,3 +151,33 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """`millpond --version` says which one is installed."""
     assert millpond.main(["--version"]) == 0
     assert capsys.readouterr().out == f"millpond {version('millpond')}\n"
+
+
+def test_kinds_of_ones_own_lie_where_the_command_is_given(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`millpond kinds` lists what a module of the current folder declares."""
+    (folder / "hats.py").write_text(
+        'from millpond import Contract\n\n\nclass Hat(Contract, kind="hat.press"):\n    size: int\n'
+    )
+    monkeypatch.setenv("MILLPOND_KINDS", "hats")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert millpond.main(["kinds"]) == 0
+    assert "hat.press" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["kinds"], ["worker", "default"]], ids=" ".join)
+def test_kinds_that_are_nowhere_are_named(
+    arguments: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A module of `kinds` that is not there ends a command at once, in one line that says where it looked."""
+    monkeypatch.setenv("MILLPOND_KINDS", "no_such_hats")
+    monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert millpond.main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert f"no such module is installed or lies in {folder}" in shown
+    assert shown.count("\n") == 1
