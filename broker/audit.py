@@ -8,6 +8,7 @@ from socket import gethostname
 
 from broker.connection import Store, clear_errors
 from broker.keys import audit_key
+from broker.scripts import script
 
 logger = logging.getLogger("millpond.audit")
 
@@ -29,8 +30,7 @@ def note(store: Store, who: str, what: str) -> None:
     who, what = _one_line(who), _one_line(what)
     logger.info("%s: %s", who, what)
     with clear_errors("noting a change"):
-        entry = {"who": who, "what": what}
-        store.client.xadd(audit_key(store.prefix), entry, maxlen=KEPT, approximate=False)
+        script("note_change").run(store.client, (audit_key(store.prefix),), (who, what, KEPT))
 
 
 def note_command(store: Store, what: str) -> None:

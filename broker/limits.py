@@ -111,17 +111,9 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
         if name not in NAMES:
             raise ValueError(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
     keys = QueueKeys(queue, store.prefix)
-    given = {name: _text(value) for name, value in limits.items() if value is not None}
-    taken_back = [name for name, value in limits.items() if value is None]
-    with clear_errors(f"setting the limits of queue {queue!r}"), store.client.pipeline() as pipe:
-        pipe.sadd(queues_key(store.prefix), queue)
-        if given:
-            pipe.hset(keys.limits, mapping=given)
-        if taken_back:
-            pipe.hdel(keys.limits, *taken_back)
-        pipe.lpush(keys.wake, *[b"1"] * 100)
-        pipe.pexpire(keys.wake, 5_000)
-        pipe.execute()
+    words = [word for name, value in limits.items() for word in (name, "" if value is None else _text(value))]
+    with clear_errors(f"setting the limits of queue {queue!r}"):
+        script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
             call_waiting(store, queue)
     return read(store, queue)

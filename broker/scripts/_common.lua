@@ -90,14 +90,28 @@ local function release(held, pass_on, keep)
   return #messages
 end
 
--- Read what Millpond put into a message's headers; a message of a foreign client has none of it, and one that is too long
--- to be decoded here is treated as such.
+-- Leave out the body of a very long message, which is base64 and of no use here: decoding it would hold up the server.
+local function without_body(message)
+  local _, from = string.find(message, '"body": ?"')
+  local to = from and string.find(message, '"', from + 1, true)
+  return to and string.sub(message, 1, from) .. string.sub(message, to) or message
+end
+
+-- Read what Millpond put into a message's headers; a message of a foreign client has none of it, and one whose headers are
+-- too long to be decoded here is treated as such.
 local function headers_of(message)
+  if #message > 20000000 then message = without_body(message) end
   if #message > 20000000 then return {}, {} end
   local ok, decoded = pcall(cjson.decode, message)
   if not ok or type(decoded) ~= 'table' or type(decoded.headers) ~= 'table' then return {}, {} end
   local own = decoded.headers.millpond
   return decoded.headers, type(own) == 'table' and own or {}
+end
+
+-- Whether a message may have this id in its headers: a quick look, before they are decoded. What JSON can write in more
+-- ways than one is not looked for.
+local function may_name(message, id)
+  return string.find(id, '[^%w%-_.:]') or string.find(message, id, 1, true)
 end
 
 -- How long the record of a batch that is never finished is kept after it was last fed.

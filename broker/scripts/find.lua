@@ -8,7 +8,7 @@
 local which, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local function is_it(message)
-  return string.find(message, id, 1, true) and headers_of(message).id == id
+  return may_name(message, id) and headers_of(message).id == id
 end
 
 if which == 'held' then

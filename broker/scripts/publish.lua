@@ -39,14 +39,15 @@ local function flush()
   end
 end
 
+-- The first write may grow, so that a server out of memory refuses this: it would not refuse what follows.
 local function shed_oldest()
+  count('shed', 1)
   flush()
   for i = READY + STEPS - 1, READY, -1 do
     local oldest = redis.call('RPOP', KEYS[i])
     if oldest then
       forget_deliveries(oldest)
       bury_unread(i - READY, oldest, 'shed', 0, prefix, now)
-      count('shed', 1)
       ready = ready - 1
       return
     end

@@ -35,7 +35,7 @@ else
   entries = redis.call('LRANGE', key, from, from + size - 1)
 end
 for i, entry in ipairs(entries) do
-  if string.find(entry, wanted, 1, true) then
+  if may_name(entry, wanted) then
     local message = which == 'delayed' and string.sub(entry, 2) or entry
     local headers, own = headers_of(message)
     if is_wanted(message, headers, own) then

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import Hand
 from noted import names
 from one_worker import OneWorker, settings_for, workers
 
-from broker import dead, status
+from broker import batches, dead, status
 from broker.connection import Store
 from broker.messages import compose
-from broker.publishing import publish
+from broker.publishing import Taken, publish
 
 Eventually = Callable[..., Any]
 
@@ -181,3 +182,21 @@ def test_the_worker_lived_through_it_with_all_its_slots(
     Path(f"{file}.go").touch()
     eventually(lambda: len(names(file, "end")) == 4)
     assert worker.process.poll() is None
+
+
+def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store) -> None:
+    """However long it is, its batch completes and the next of its name is taken; nobody is handed it."""
+    batch = batches.open_batch(store)
+    long = compose(
+        "broker.act", {"size": "x" * 16_000_000}, queue="default", sent_at_ms=0, batch=batch, claim="one"
+    )
+    assert publish(store, [long]) == [Taken(long.id)]
+    batches.close_batch(store, batch)
+    hand = Hand(store, "default")
+    assert hand.take() == []
+    [letter] = dead.letters(store, "default")
+    assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
+    assert batches.summary(store, batch).failed == 1
+    assert batches.summary(store, batch).complete
+    short = compose("broker.act", {}, queue="default", sent_at_ms=0, claim="one")
+    assert publish(store, [short]) == [Taken(short.id)]

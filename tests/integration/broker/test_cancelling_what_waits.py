@@ -63,6 +63,17 @@ def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: 
     assert batch.summary().complete
 
 
+@pytest.mark.parametrize("id", ["bestellung-ü", "emoji 🐟", 'quoted "x" \\ y', "a/b", "nul\0nul"])
+def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) -> None:
+    """JSON writes some characters in several ways: the task is found and cancelled all the same."""
+    for delay in (None, timedelta(hours=1)):
+        client.send(Square(n=1), id=id, delay=delay)
+        assert client.find(id) is not None
+        assert client.cancel(id).settled == 1
+    depth = status.depth(store, "default")
+    assert (depth.ready, depth.delayed) == (0, 0)
+
+
 def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, store: Store) -> None:
     """What is done, what never was and a dead letter are told apart from what was cancelled."""
     done, failed = client.send(Square(n=1)), client.send(Square(n=2))

@@ -1,0 +1,17 @@
+-- Set limits of a queue, or take them back, and let every consumer that waits look again.
+--
+-- KEYS  the queue's fifteen (see _common.lua), 16 the set of queues
+-- ARGV  1 the queue, then for each limit two: its name, its value or '' to take it back
+-- Returns 1.
+
+write_although_full()  -- a queue that was paused must go on on a server that is full of what waits for it
+redis.call('SADD', KEYS[16], ARGV[1])
+for i = 2, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[LIMITS], ARGV[i])
+  else
+    redis.call('HSET', KEYS[LIMITS], ARGV[i], ARGV[i + 1])
+  end
+end
+wake(100)
+return 1

@@ -1,0 +1,53 @@
+"""A server that is out of memory: what would fill it further is refused, what empties it can be done."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from broker import audit, limits, status
+from broker.connection import Store
+from broker.errors import BrokerError
+from producer.client import Client
+from tasks.settings import Settings
+from tasks.squares.contract import Square
+from worker.valkey import embedded_binary, serving
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """Give a client of a server of its own."""
+    with (
+        serving(tmp_path, binary=embedded_binary()) as server,
+        Client(server.url, settings=Settings()) as made,
+    ):
+        yield made
+
+
+def fill(store: Store) -> None:
+    """Let the server have no memory left."""
+    store.client.config_set("maxmemory", 1)
+
+
+def test_no_policy_fills_a_full_server_further(client: Client) -> None:
+    """Shedding would keep the old message and take the new one: it is refused as any other send."""
+    limits.change(client.store, "default", bound=1)
+    client.send(Square(n=1))
+    fill(client.store)
+    for policy in ("reject", "shed"):
+        with pytest.raises(BrokerError, match="out of memory"):
+            client.send(Square(n=2), overflow=policy)  # type: ignore[arg-type]
+    depth = status.depth(client.store, "default")
+    assert (depth.ready, depth.dead, depth.counters.get("shed", 0)) == (1, 0, 0)
+
+
+def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
+    """What fills the server may be a queue that was paused; the change is done, and noted."""
+    client.send(Square(n=1))
+    fill(client.store)
+    limits.pause(client.store, "default")
+    assert limits.read(client.store, "default").paused
+    limits.resume(client.store, "default")
+    assert not limits.read(client.store, "default").paused
+    audit.note(client.store, "ann", "resumed queue default")
+    assert [change.what for change in audit.recent(client.store)] == ["resumed queue default"]
