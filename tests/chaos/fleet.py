@@ -67,7 +67,7 @@ class Fleet:
         found = [
             child for child in _children(self.supervisor.pid) if now - child.create_time() >= steady_seconds
         ]
-        return [child for child in found if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in found if _lives(child)]
 
     def children(self) -> list[psutil.Process]:
         """Return the prefork children that run tasks."""
@@ -93,6 +93,14 @@ class Fleet:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         return code
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Say whether it still runs; it may end, and its parent may notice, at any time."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _children(of: int, *, recursive: bool = False, itself: bool = False) -> list[psutil.Process]:
