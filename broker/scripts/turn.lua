@@ -5,10 +5,12 @@
 --       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
 --       then for each settlement nine: token, action, batch key or '', task id, state, detail (JSON), due ms, message,
 --       name of the claim that ends with the task or ''
---   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)   'bury' it is over and a dead letter: due ms
---            carries nothing, `message` the reason   'replace' a retry: `message` takes its place, due at `due ms`
---            'delay' the same message, due later   'return' back to the head, no delivery counted
---            'redeliver' back to the head, counted   'drop' it is over, and was not run
+--   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)
+--            'drop' it is over, and was not run
+--            'bury' it is over and a dead letter: due ms carries nothing, `message` the reason
+--            'replace' a retry: `message` takes its place, due at `due ms`   'delay' the same message, due later;
+--            what was cancelled meanwhile is over instead
+--            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
 -- Returns {now ms, lease (1 held, 0 lost), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
 --       when to look again: -1 not before a wake token, 0 at once, else in so many ms.
@@ -35,8 +37,18 @@ local function refund()
   if redis.call('EXISTS', KEYS[16]) == 1 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', 1) end
 end
 
+-- Asked in this step, so that whoever cancels finds what goes on later either here or among what is delayed.
+local function is_cancelled(id, batch)
+  for _, name in ipairs({id, batch}) do
+    if tonumber(redis.call('ZSCORE', prefix .. 'millpond:cancelled', name) or 0) > now then return true end
+  end
+end
+
 local function settle(message, token, action, batch, id, state, detail, due, text, claim)
   local priority = tonumber(string.match(token, '/(%d)$'))
+  if (action == 'replace' or action == 'delay') and is_cancelled(id, batch) then
+    action, state, detail = 'settle', 'cancelled', '{}'
+  end
   if action == 'return' or action == 'drop' then refund() end
   if action == 'settle' or action == 'drop' then
     forget_deliveries(message)

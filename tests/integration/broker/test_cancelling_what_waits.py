@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 from by_hand import Hand
 
 from broker import cancelling, dead, news, status
 from broker.connection import Store
-from broker.settlements import DONE
+from broker.settlements import DONE, Settlement
 from broker.turns import buried
 from producer.client import Client
 from producer.message import Message
@@ -102,6 +103,27 @@ def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Sto
     assert client.cancel(sent.id).settled == 1
     (again,) = client.send_each([message])
     assert getattr(again, "duplicate_of", "refused") is None
+
+
+@pytest.mark.parametrize("action", ["replace", "delay"])
+@pytest.mark.parametrize("what", ["task", "batch"])
+def test_what_ran_and_wants_to_run_later_is_over(
+    client: Client, store: Store, what: str, action: Literal["replace", "delay"]
+) -> None:
+    """A retry of what was cancelled meanwhile does not wait for its time: its batch is complete at once."""
+    with client.batch() as batch:
+        task = batch.submit(Square(n=1), once="one")
+    hand = Hand(store, "default")
+    hand.take()
+    news.hear(store, hand.holder.name, news.FOR_EVER)
+    if what == "task":
+        assert client.cancel(task.id).settled == 0
+    else:
+        assert batch.cancel().settled == 0
+    hand.end(Settlement(action, due_ms=status.now_ms(store) + 3_600_000, text="the next run"))
+    assert status.depth(store, "default").delayed == 0
+    assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
+    assert client.send(Square(n=1), once="one").duplicate_of is None
 
 
 def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> None:
