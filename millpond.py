@@ -61,6 +61,9 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOMES)
 
+#: Millpond's own top-level packages: a module of the same name that is found first would hide one.
+_FOLDERS = ("broker", "tasks", "producer", "worker", "monitor")
+
 #: The commands: where each is, and what it does.
 COMMANDS = {
     "up": ("worker.cli.up:app", "Start a broker, every pool and Flower on this machine"),
@@ -90,7 +93,12 @@ COMMANDS = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'millpond' has no attribute {name!r}; it has: {', '.join(__all__)}")
-    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    except ImportError as error:
+        if hidden := _hidden():
+            raise ImportError(hidden) from error
+        raise
     return found
 
 
@@ -108,8 +116,13 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
-    from producer.cli import commands, endings
-    from producer.cli.session import Surroundings
+    try:
+        from producer.cli import commands, endings
+        from producer.cli.session import Surroundings
+    except ImportError:
+        if hidden := _hidden():
+            sys.exit(f"millpond: {hidden}")
+        raise
 
     command = commands.group(
         COMMANDS,
@@ -117,6 +130,22 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
     return endings.run(command, given, program="millpond", obj=Surroundings(_embedded))
+
+
+def _hidden() -> str | None:
+    """Say which of the user's modules hides one of Millpond's own by its name, if one does."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    for name in _FOLDERS:
+        spec = find_spec(name)
+        where = Path((spec and spec.origin) or name)
+        if where.parent.parent != Path(__file__).parent:
+            return (
+                f"{where} has the name of a package of Millpond's, which it hides: rename it. "
+                f"The names that are taken: {', '.join(_FOLDERS)}"
+            )
+    return None
 
 
 def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:

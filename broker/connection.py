@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, urlsplit
 import redis
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -109,6 +109,11 @@ def clear_errors(what: str) -> Iterator[None]:
     """Turn what redis-py raises into one line that says what could not be done and what to look at."""
     try:
         yield
+    except AuthenticationError as error:  # one of the connection's errors, to redis-py
+        raise BrokerAway(
+            f"{what}: the broker refuses the login of its URL ({error}). Write it as in "
+            "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"
+        ) from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(
             f"{what}: the broker cannot be reached ({error}). Is it running, and is its URL right?"

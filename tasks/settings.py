@@ -9,7 +9,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -35,6 +35,9 @@ from tasks.errors import SettingsError
 from tasks.folders import scratch, state_dir
 from tasks.pools import DRAIN_SECONDS, Table
 from tasks.schedule import Periodic
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def _words(value: Any) -> Any:
@@ -233,7 +236,7 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(f"{_variable(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        faults = "; ".join(f"{_place(fault['loc'])}: {_in_words(fault)}" for fault in error.errors())
         raise SettingsError(f"settings that cannot be used: {faults}") from None
     except ValueError as error:  # a TOML file that does not parse
         raise SettingsError(f"{config_file()}: {error}") from None
@@ -243,6 +246,13 @@ def configured_broker(chosen: Settings) -> str:
     """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
     if chosen.broker_url:
         return chosen.broker_url
+    from tasks.nearby import nearby  # it reads settings
+
+    if nearby():
+        raise SettingsError(
+            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the `millpond up` which runs "
+            "here has printed"
+        )
     raise SettingsError(
         "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
         "or start one here with `millpond up`"
@@ -273,8 +283,18 @@ def _unveiled(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-def _variable(location: tuple[int | str, ...]) -> str:
-    return "MILLPOND_" + "__".join(str(part).upper() for part in location)
+def _place(location: tuple[int | str, ...]) -> str:
+    """Say where what is wrong was written: in the file, unless the environment has it."""
+    variable = "MILLPOND_" + "__".join(str(part).upper() for part in location)
+    of_environment = any(f"{variable}__".startswith(f"{name.upper()}__") for name in os.environ)
+    if of_environment or not config_file().is_file():
+        return variable
+    path = location[1:] if location[0] == "table" else location
+    return f"{'.'.join(map(str, path))} in {config_file()}"
+
+
+def _in_words(fault: "ErrorDetails") -> str:
+    return "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
 
 
 __all__ = [

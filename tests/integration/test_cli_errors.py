@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from typer import Typer
@@ -180,4 +181,38 @@ def test_kinds_that_are_nowhere_are_named(
     assert millpond.main(arguments) == 2
     shown = capsys.readouterr().err
     assert f"no such module is installed or lies in {folder}" in shown
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[pools.email]\nconcurency = 3",
+            "pools.email.concurency in millpond.toml: there is no such setting",
+        ),
+        ("[queue.email]\nbound = 3", "queue in millpond.toml: there is no such setting"),
+        ('[pools.email]\nexecutor = "gevent"', "pools.email.executor in millpond.toml: Input should be"),
+    ],
+)
+def test_a_fault_of_the_file_is_named_as_it_stands_there(
+    text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong in millpond.toml is named by its place in the file, not by a variable nobody has set."""
+    (folder / "millpond.toml").write_text(text)
+    assert millpond.main(["status"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_login_that_the_broker_refuses_is_told_from_one_that_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong password is called one, and the line shows how a login is written."""
+    password = urlsplit(url).password
+    assert password
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url.replace(password, "wrong"))
+    assert millpond.main(["status"]) == 3
+    shown = capsys.readouterr().err
+    assert "refuses the login of its URL" in shown
     assert shown.count("\n") == 1

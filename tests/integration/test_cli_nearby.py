@@ -9,6 +9,7 @@ import pytest
 import millpond
 from producer.cli.session import Surroundings, session
 from producer.gateway import serving
+from tasks.errors import SettingsError
 from tasks.nearby import USED, Nearby, nearby
 from tasks.settings import Settings, settings, state_dir
 from worker.folder import claimed
@@ -86,3 +87,9 @@ def test_one_that_has_ended_is_not_believed(up: Nearby) -> None:
     (state_dir() / "again" / "running.json").write_text(up.written())
     assert nearby(state_dir() / "again") is None
     assert nearby() == up
+
+
+def test_a_program_is_told_of_it(up: Nearby) -> None:
+    """A program takes no broker that nobody named; it is told that one runs here, not to start another."""
+    with pytest.raises(SettingsError, match="the `millpond up` which runs here has printed"):
+        millpond.Client()

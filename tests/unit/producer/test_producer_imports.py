@@ -68,3 +68,14 @@ def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
     )
     heavy = ["pydantic", "redis", "rich", "worker.embedded", "worker.supervisor", "monitor.flower"]
     assert imported(modules_after(code), [*heavy, *CELERY, *LIBRARIES]) == []
+
+
+def test_a_module_of_the_users_that_hides_a_package_is_named(tmp_path: Path) -> None:
+    """An application with a `tasks.py` of its own beside it is told which file to rename."""
+    (tmp_path / "tasks.py").touch()
+    (tmp_path / "app.py").write_text("from millpond import Client\n")
+    done = subprocess.run(
+        [sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path / 'tasks.py'} has the name of a package of Millpond's")
