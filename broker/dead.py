@@ -5,8 +5,9 @@ bounded by count and age (limits `dead_bound` and `dead_keep_ms`).
 """
 
 import json
+import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from broker.scripts import script
 
 #: Dead letters read in one round trip.
 PAGE = 200
+
+#: What every writer of JSON writes as it is.
+_PLAIN = re.compile(r"[A-Za-z0-9_ .:,()\[\]=+*@-]+")
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,46 @@ def letters(
     Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the
     server's clock).
     """
+    wanted = _Wanted(kind, reason, task_id)
     for entry, fields in _entries(store, queue, str(since_ms or "-"), str(until_ms or "+"), newest_first):
-        letter = _letter(queue, entry.decode(), fields)
-        if (
-            (kind is None or letter.kind == kind)
-            and (task_id is None or letter.task_id == task_id)
-            and (reason is None or reason in letter.reason or reason in str(letter.detail.get("error", "")))
-        ):
-            yield letter
+        if wanted.may_be(fields) and wanted.is_(found := _letter(queue, entry.decode(), fields)):
+            yield found
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Say which letters are wanted; None is any."""
+
+    kind: str | None
+    reason: str | None
+    task_id: str | None
+
+    def is_(self, letter: DeadLetter) -> bool:
+        """Say whether a letter is."""
+        return (
+            (self.kind is None or letter.kind == self.kind)
+            and (self.task_id is None or letter.task_id == self.task_id)
+            and (self.reason is None or self.reason in letter.reason or self.reason in _error(letter))
+        )
+
+    def may_be(self, fields: Mapping[bytes, bytes]) -> bool:
+        """Say whether a letter can be, before it is parsed: most that is searched is not what is sought."""
+        kind, reason, task_id = map(_as_written, (self.kind, self.reason, self.task_id))
+        message = fields[b"message"]
+        return (
+            kind in message
+            and task_id in message
+            and (reason in fields[b"reason"] or reason in fields[b"detail"])
+        )
+
+
+def _error(letter: DeadLetter) -> str:
+    return str(letter.detail.get("error", ""))
+
+
+def _as_written(text: str | None) -> bytes:
+    """Return what stands in JSON for a text, whoever wrote it; nothing where writers differ."""
+    return text.encode() if text and _PLAIN.fullmatch(text) else b""
 
 
 def _entries(

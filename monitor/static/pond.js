@@ -4,6 +4,8 @@
   "use strict";
 
   var EVERY_MS = 2000;
+  // A page that takes long to answer, such as a search, is asked as much more seldom.
+  var TIMES_AS_LONG = 10;
   var dot = document.getElementById("pond-dot");
   var status = document.getElementById("pond-status");
 
@@ -51,8 +53,9 @@
   }
 
   function again() {
+    var asked = performance.now();
     refresh().then(function () {
-      window.setTimeout(again, EVERY_MS);
+      window.setTimeout(again, Math.max(EVERY_MS, TIMES_AS_LONG * (performance.now() - asked)));
     });
   }
 

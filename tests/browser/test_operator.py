@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from broker import batches, reports
 from broker.connection import connect
 from producer.client import Client
+from tests.integration.pages.flowers import bury
 from worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
@@ -26,6 +28,11 @@ POND = {
 }
 QUIET = ["--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking"]
 WIDTHS = {"wide": 1280, "narrow": 390}
+#: How many tables are wider than their place, or have an error squeezed into a column that nobody can read.
+OUT_OF_SIGHT = """[...document.querySelectorAll(".table-responsive")].filter(
+    (each) => each.scrollWidth > each.clientWidth
+        || [...each.querySelectorAll(".pond-error")].some((cell) => cell.clientWidth < 180)
+).length"""
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +127,16 @@ def test_an_operator_pauses_a_queue_and_brings_back_what_died(
 def test_the_pages_fit_their_screen(
     open_page: Callable[..., Any], pond: Embedded, tmp_path: Path, scheme: str, width: str
 ) -> None:
-    """Every page is drawn in light and in dark, is no wider than a phone, and runs no text as a script."""
+    """Every page is drawn in light and in dark, is no wider than a phone, and runs no text as a script.
+
+    Nothing of a table is out of sight either, such as the button at its end, whatever a name or a reason is.
+    """
     store = connect(pond.url)
     batch = batches.open_batch(store, description="<img src=x onerror=alert(1)> the night run")
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    bury(
+        store, f"of{hostile}".replace("/", ""), hostile, hostile * 3, kind=hostile, kwargs={hostile: hostile}
+    )
     page = open_page(scheme=scheme, width=WIDTHS[width])
     for path in ("/pools", "/queues", "/queues/default", "/dead", "/batches", f"/batches/{batch}"):
         page.goto(path)
@@ -130,6 +144,7 @@ def test_the_pages_fit_their_screen(
         assert page.locator("html").get_attribute("data-bs-theme") == scheme
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= WIDTHS[width], f"{path} is {wide} wide"
+        assert page.evaluate(OUT_OF_SIGHT) == 0, path
         page.screenshot(path=tmp_path / f"{path.strip('/').replace('/', '-')}.png", full_page=True)
     store.close()
 
@@ -149,6 +164,25 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
         page.goto(path)
         page.get_by_text("told of 1,200 of 35,200 tasks in the last minute").wait_for()
     store.close()
+
+
+def test_a_page_that_takes_long_is_asked_more_seldom(open_page: Callable[..., Any]) -> None:
+    """Between two looks is ten times what the first took, so that nobody's open page keeps Flower busy."""
+    page = open_page()
+    page.goto("/dead")
+    asked: list[float] = []
+
+    def slowly(route: Any) -> None:
+        asked.append(monotonic())
+        page.wait_for_timeout(500)
+        route.continue_()
+
+    page.route("**/dead", slowly)
+    deadline = monotonic() + 60
+    while len(asked) < 2 and monotonic() < deadline:
+        page.wait_for_timeout(100)
+    page.unroute_all(behavior="wait")
+    assert asked[1] - asked[0] > 5
 
 
 def test_a_page_says_when_flower_cannot_reach_the_broker(

@@ -1,4 +1,4 @@
-"""The last hour is read once: a page that is asked again and again reads what is new, and notices a new past."""
+"""The last hour is read once: who asks again reads what is new, and notices a past that began anew."""
 
 from typing import Any
 
