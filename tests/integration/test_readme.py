@@ -33,10 +33,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded
     """Run the pool `default` with the kind of the README, in a folder that has its module."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "greetings.py").write_text(snippet("class Greet"))
+    (folder / "jobs.py").write_text(snippet("def charge"))
+    (folder / "millpond.toml").write_text(snippet('kinds = ["jobs"]', "toml"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(folder))
         patch.chdir(folder)
-        with embedded(Settings(kinds=("greetings",), drain_seconds=5), pools=["default"]) as pond:
+        with embedded(Settings(kinds=("greetings", "jobs"), drain_seconds=5), pools=["default"]) as pond:
             yield pond, folder
 
 
@@ -89,5 +91,17 @@ def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert table.pools["files"] == Table().pools["files"]
 
 
-def _settled(store: Store) -> int:
-    return depth(store, "default").counters.get("settled", 0)
+def test_celery_tasks_that_one_has_run_as_they_are(
+    running: tuple[Embedded, Path], eventually: Callable[..., object]
+) -> None:
+    """A plain Celery module is named in the file, and what its `delay` sends is run by the pool."""
+    pond, folder = running
+    (folder / "jobs.py").write_text(snippet("def charge").replace("redis://localhost:6379/0", pond.url))
+    store = connect(pond.url)
+    run("from jobs import charge; charge.delay(42)", running)
+    eventually(lambda: _settled(store, "celery") == 1)
+    store.close()
+
+
+def _settled(store: Store, queue: str = "default") -> int:
+    return depth(store, queue).counters.get("settled", 0)
