@@ -1,9 +1,12 @@
 """What importing the client and asking for help costs."""
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import millpond
 
 ROOT = Path(__file__).parents[3]
 CELERY = ["celery", "kombu", "billiard", "vine", "amqp"]
@@ -79,3 +82,16 @@ def test_a_module_of_the_users_that_hides_a_package_is_named(tmp_path: Path) -> 
     )
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"ImportError: {tmp_path / 'tasks.py'} has the name of a package of Millpond's")
+
+
+def test_type_checkers_know_every_name() -> None:
+    """What a program may import from `millpond` has its type in the stubs, from the module that has it."""
+    stub = ast.parse((ROOT / "millpond-stubs" / "__init__.pyi").read_text())
+    typed = {
+        (each.module, name.asname)
+        for each in stub.body
+        if isinstance(each, ast.ImportFrom) and each.module != "collections.abc"
+        for name in each.names
+    }
+    assert typed == {(module, name) for module, names in millpond._NAMES.items() for name in names}
+    assert all((ROOT / folder / "py.typed").is_file() for folder in millpond._FOLDERS)
