@@ -33,8 +33,10 @@ def _style(view: QueueView) -> str:
 def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], str]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        left = number == 0 or column in ("queues", "state")
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
+        # Where there is no room for all, names are folded: figures of which half is left are none.
+        folds = number == 0 or column == "queues"
+        left = folds or column == "state"
+        table.add_column(column, justify="left" if left else "right", no_wrap=not folds, overflow="fold")
     for row, style in rows:
         table.add_row(*(Text(plain(cell)) for cell in row), style=style)
     return table
