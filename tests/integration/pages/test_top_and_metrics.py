@@ -37,15 +37,19 @@ def test_top_shows_queues_pools_and_who_changed_what(
     assert "email" in shown
 
 
-@pytest.mark.parametrize("command", [["top", "--once"], ["status"]])
+@pytest.mark.parametrize(("command", "count"), [(["top", "--once"], 1_234), (["status"], 2_345)])
 def test_a_long_name_leaves_the_figures_whole(
-    watched: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
+    watched: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    count: int,
 ) -> None:
     """In a terminal of 80 columns a name is folded, and what waits and the state are not cut."""
     monkeypatch.setenv("COLUMNS", "80")
-    send(watched, f"{command[0]}-queue-of-a-department-" * 3, 1234)
+    send(watched, f"{command[0]}-queue-of-a-department-" * 3, count)
     assert millpond.main(command) == 0
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "1,234" in line]
+    [line] = [line for line in capsys.readouterr().out.splitlines() if f"{count:,}" in line]
     assert line.rstrip().endswith("no worker")
 
 
