@@ -89,6 +89,14 @@ class Grouper:
         """Take back what is not started of the pieces that have a task which this concerns; return it."""
         return self._take_back([piece for piece in self._under_way if any(map(concerns, piece.members))])
 
+    def has_its_child(self, request: "PondRequest") -> bool:
+        """Say whether a task's child is with it now, once what the child has not started is taken back."""
+        piece = request.piece
+        if piece is None:
+            return True
+        self._start(self._take_back([piece]))
+        return piece.running is request
+
     def _take_back(self, pieces: list[Piece]) -> "list[PondRequest]":
         self._under_way.difference_update(pieces)
         return [request for piece in pieces for request in piece.take_back()]

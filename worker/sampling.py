@@ -65,6 +65,8 @@ class SampledRequest(ExpiringRequest):
     sample: Sample
     #: When it was received, where it was left out of the sample (seconds since 1970).
     left_out_at: float | None = None
+    #: It was told that it started; one that was taken back from a prefork child starts again.
+    start_told = False
 
     def announce(self) -> None:
         """Tell that it was received, if it is chosen."""
@@ -81,6 +83,10 @@ class SampledRequest(ExpiringRequest):
                     self.sample.note("left_out")
                 return
             self._show_late()
+        if type == "task-started":
+            if self.start_told:
+                return
+            self.start_told = True
         super().send_event(type, **fields)
 
     def _show_late(self) -> None:
@@ -88,6 +94,7 @@ class SampledRequest(ExpiringRequest):
         received_at, self.left_out_at = self.left_out_at, None
         self._tell_received(self._eventer.send, timestamp=received_at)
         if self.time_start is not None:
+            self.start_told = True
             self._eventer.send("task-started", uuid=self.id, timestamp=self.time_start)
 
     def _tell_received(self, send: Callable[..., Any], **more: Any) -> None:

@@ -24,7 +24,14 @@ class Request(SimpleNamespace):
         tell = {name: self._teller(told, name) for name in ("give_back", "hand_out_again", "on_success")}
         super().__init__(id=id, name="short", deliveries=0, limits=(None, None), words=id, told=told)
         self.__dict__.update(
-            {"time_start": None, "may_start": lambda: True, "revoked": lambda: False, **tell, **more}
+            {
+                "time_start": None,
+                "piece": None,
+                "may_start": lambda: True,
+                "revoked": lambda: False,
+                **tell,
+                **more,
+            }
         )
 
     @staticmethod
@@ -198,3 +205,16 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
     assert piece is not None
     assert piece.claims is used[0]
     piece.on_success([ANSWER, ANSWER])
+
+
+def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Grouper, timers: Timers) -> None:
+    """What waits in a child is taken back and starts again, if it may; what runs there has its child."""
+    piece = piece_of(grouper, "a", "b", "c")
+    assert piece is not None
+    a, b, _c = piece.members
+    assert claims(piece.claims.number).claim()
+    assert not grouper.has_its_child(b)
+    assert timers.started == ["b", "c"]
+    assert grouper.has_its_child(a)
+    assert timers.started == ["b", "c"]
+    assert grouper.has_its_child(Request("alone"))  # type: ignore[arg-type]

@@ -1,8 +1,10 @@
 """Which tasks are chosen to be shown: all up to a rate, a sample of them beyond it."""
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
-from worker.sampling import BURST_SECONDS, Sample
+from worker.sampling import BURST_SECONDS, Sample, SampledRequest
 
 
 class Clock:
@@ -57,3 +59,14 @@ def test_what_was_counted_is_told_once() -> None:
     for what in ("shown", "left_out", "left_out"):
         sample.note(what)
     assert (dict(sample.count()), dict(sample.count())) == ({"shown": 1, "left_out": 2}, {})
+
+
+def test_a_task_is_said_to_start_once() -> None:
+    """Taken back from a prefork child and given to another, it starts again for the pool, not for Flower."""
+    told: list[str] = []
+    request: Any = SampledRequest.__new__(SampledRequest)
+    request.id, request._task = "one", SimpleNamespace(send_events=True)
+    request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: told.append(type))
+    for type in ("task-started", "task-started", "task-succeeded"):
+        request.send_event(type)
+    assert told == ["task-started", "task-succeeded"]
