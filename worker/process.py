@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Celery starts itself anew on SIGHUP with these; by then the descriptor is closed.
     sys.argv = ["-P", "-m", "worker.process", asked.pool, str(asked.number)]
 
+    # Celery then keeps what runs in a `threading.local`, not in a stack of its own that finds the calling
+    # greenlet by Python code several times a task. It looks for this when it is imported.
+    os.environ.setdefault("USE_FAST_LOCALS", "1")
     from worker.app import make_app
 
     configured = settings()

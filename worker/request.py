@@ -58,6 +58,8 @@ class PondRequest(SampledRequest):
     meter: Meter
     settler: Settler
     pull: Pull | None
+    #: Whether `worker_deduplicate_successful_tasks` is set, for which Celery keeps the ids of what succeeded.
+    remembers_successes = False
     measured = False
     #: The contract, where it hides fields.
     secretive: type[Contract] | None = None
@@ -145,9 +147,12 @@ class PondRequest(SampledRequest):
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the body, by killing its child; it counts as cancelled once the child is gone.
 
-        Celery would count it while it may still run, and whether or not the signal ends it.
+        Celery would count it while it may still run, and whether or not the signal ends it. Where the child
+        is with another task, this one has ended, or is taken back and does not start any more.
         """
         number = signals.signum(signal or "KILL")
+        if not self.grouper.has_its_child(self):
+            return
         if self.time_start:
             pool.terminate_job(self.worker_pid, number)
         else:
@@ -180,7 +185,7 @@ class PondRequest(SampledRequest):
             kept, shown = returned
             self.grouper.learn(self.name, seconds)
             self._measure("succeeded", seconds)
-            task_ready(self, successful=True)
+            task_ready(self, successful=self.remembers_successes)
             self._settle(_SUCCEEDED if kept is None else Settlement(detail=kept))
             self.send_event("task-succeeded", result=shown, runtime=seconds)
 

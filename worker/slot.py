@@ -7,6 +7,7 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.app import trace
+from celery.app.task import Context
 
 from worker.spans import running
 
@@ -15,6 +16,9 @@ RESULT_LENGTH = 65_536
 
 #: What is answered for a task that was not started: the pool drains, or the message is another's now.
 NOT_STARTED = "not started"
+
+#: What of a message's headers Celery does not count among a task's own.
+_CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
 
 #: Failed, what came of it, seconds it took, and seconds of them on a processor.
 Answer = tuple[int, Any, float, float]
@@ -34,6 +38,8 @@ def run(name: str, id: str, request: dict[str, Any], body: Any) -> Answer:
         request.update(
             {"args": args, "kwargs": kwargs, "hostname": hostname, "is_eager": False}, **embed or {}
         )
+        if request.get("headers") is None:  # Celery looks for sixty names in each request to find the same
+            request["headers"] = {each: request[each] for each in request.keys() - _CELERYS_HEADERS} or None
         with running(name, id, request, body) as traced:
             returned, info, seconds, shown = tasks[name].__trace__(id, args, kwargs, request)
             # What went wrong outside the body has no info: arguments that are none, a signal's receiver.

@@ -38,7 +38,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
     secretive = contract if contract is not None and hides(contract) else None
     makes = {"app": app, "hostname": consumer.hostname, "eventer": eventer, "task": task}
     revoked, sample = consumer.controller.state.revoked, app.sample
-    utc = app.uses_utc_timezone()
+    utc, remembers = app.uses_utc_timezone(), app.conf.worker_deduplicate_successful_tasks
 
     def receive(message: Any, body: Any, ack: Any, reject: Any, callbacks: Any) -> None:
         body, headers, decoded, is_utc = _parts(message, body, utc)
@@ -57,7 +57,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         request.tag, request.holder = message.delivery_tag, message.channel.holder
         request.grouper, request.meter = consumer.grouper, consumer.meter
         request.settler, request.pull = consumer.settler, consumer.pull
-        request.sample = sample
+        request.sample, request.remembers_successes = sample, remembers
         if secretive is not None:
             _hide(request, secretive)
         if request.eta is not None and _is_later(message, request.eta):
