@@ -5,7 +5,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import batches
+from broker import batches, writing
 from monitor import objects, overview
 from monitor.pages.handler import Handler
 
@@ -27,6 +27,17 @@ class Json(Handler):
         message = error.get_message() if isinstance(error, HTTPError) else None
         self.set_status(status_code)
         self.answer({"error": message or "this should not have happened: look into Flower's log"})
+
+
+class Ready(Json):
+    """Tell whether the broker answers and takes writes; `/healthcheck` says only that Flower runs."""
+
+    async def get(self) -> None:
+        """Answer 200 when it does, else 503 and why not."""
+        refusal = await self.ask(writing.refusal, self.store)
+        if refusal is not None:
+            raise HTTPError(503, f"the broker refuses what is sent and settled: {refusal}")
+        self.answer({"ready": True})
 
 
 class Pools(Json):

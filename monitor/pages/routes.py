@@ -18,6 +18,7 @@ ROUTES = (
     ("/batches/([^/]+)", batches.Batch, "batch"),
     ("/batches/([^/]+)/cancel", batches.Cancel, "cancel-batch"),
     ("/schedules", schedules.Schedules, "schedules"),
+    ("/api/millpond/ready", api.Ready, None),
     ("/api/millpond/pools", api.Pools, "pools-json"),
     ("/api/millpond/queues", api.Queues, None),
     ("/api/millpond/queues/([^/]+)", api.Queue, None),

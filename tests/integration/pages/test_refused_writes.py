@@ -1,9 +1,11 @@
 """A server that answers and takes no writes is told from one that is well, and from one that is away."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from flowers import LOGIN, Visitor, flower
 from redis import Redis
 
 import millpond
@@ -38,3 +40,20 @@ def test_a_full_server_is_said_to_refuse_writes(
     assert writing.refusal(store) is None
     assert isinstance(store.client, Redis)
     assert store.client.dbsize() == 0
+
+
+def test_flower_is_ready_while_the_broker_takes_writes(tmp_path: Path) -> None:
+    """Its answer is 200, and 503 with the reason once the broker refuses writes, and once it is away."""
+    with (
+        serving(tmp_path, binary=embedded_binary()) as server,
+        closing(connect(server.url)) as store,
+        flower(server.url, flower_basic_auth=(LOGIN,)) as url,
+    ):
+        ann = Visitor(url)
+        assert ann.get("/api/millpond/ready").status == 200
+        store.client.config_set("maxmemory", 1)
+        refused = ann.get("/api/millpond/ready")
+        store.client.shutdown(nosave=True)
+        away = ann.get("/api/millpond/ready")
+    assert (refused.status, "used memory > 'maxmemory'" in refused.text) == (503, True)
+    assert (away.status, "cannot be reached" in away.text) == (503, True)
