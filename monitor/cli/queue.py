@@ -28,7 +28,13 @@ def show(name: Name, as_json: Json = False) -> None:
     counters, limits = view.pop("counters"), view.pop("limits")
     for title, values in (("", view), ("limits", limits), ("so far", counters)):
         for key, value in values.items():
-            print(f"{title} {key}".strip().ljust(28), ", ".join(value) if isinstance(value, list) else value)
+            print(f"{title} {key}".strip().ljust(28), _shown(value))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{round(value, 3):.12g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 @app.command("set", epilog="Example: millpond queue set email --bound 5000 --rate 50/s --in-flight 20")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -39,6 +40,7 @@ def group(table: Table, *, help: str, epilog: str) -> Any:
 
     app = typer.Typer(no_args_is_help=True, epilog=epilog)
     app.callback(help=help)(_front)
+    completion_init()  # of a shell that asks by the variable _MILLPOND_COMPLETE
     return _command(app, Lazy)
 
 
