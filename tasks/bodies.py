@@ -10,6 +10,7 @@ What it returns must be JSON, or a pydantic model. `tasks/app.py` makes Celery t
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -49,12 +50,21 @@ _bodies: dict[str, Body] = {}
 def body(
     contract: type[C], *, retries: int = 5, backoff_seconds: float = 1.0, backoff_limit_seconds: float = 600.0
 ) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
-    """Declare the decorated function to be what tasks of this contract's kind do."""
+    """Declare the decorated function to be what tasks of this contract's kind do.
+
+    Raises `UnknownKind` for a contract without a kind, `TypeError` for a coroutine: a slot runs one function.
+    """
     if not contract.kind:
         name = contract.__qualname__
         raise UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
 
     def declare(function: BodyFunction[C]) -> BodyFunction[C]:
+        if inspect.iscoroutinefunction(function):
+            name = getattr(function, "__name__", "it")
+            raise TypeError(
+                f"the body of {contract.kind!r} is async, and a slot runs an ordinary function: "
+                f"write `def {name}` and call asyncio.run(…) in it"
+            )
         _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)
         return function
 
