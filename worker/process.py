@@ -54,13 +54,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Celery starts itself anew on SIGHUP with these; by then the descriptor is closed.
     sys.argv = ["-P", "-m", "worker.process", asked.pool, str(asked.number)]
 
-    # Celery then keeps what runs in a `threading.local`, not in a stack of its own that finds the calling
-    # greenlet by Python code several times a task. It looks for this when it is imported.
-    os.environ.setdefault("USE_FAST_LOCALS", "1")
-    from worker.app import make_app
-
     configured = settings()
     pool = configured.table.pools[asked.pool]
+    if pool.executor == "prefork":
+        # Celery then keeps what runs in a `threading.local`, not in a stack of its own that finds the calling
+        # greenlet by Python code several times a task. It looks for this when it is imported. Threads must not
+        # have it: Celery's tracer pushes to the stack of the thread that made it, so a body in another would
+        # find no request: no id, no batch, and retries without end.
+        os.environ.setdefault("USE_FAST_LOCALS", "1")
+    from worker.app import make_app
+
     if asked.ready_fd is not None:
         _tell_when_ready(asked.ready_fd)
     try:

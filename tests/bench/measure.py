@@ -53,7 +53,7 @@ class Drained:
 #: Millpond sends the events of every task, as stock does, unless asked for what it does by itself.
 _EVERY_EVENT = {"MILLPOND_TASK_EVENTS_PER_SECOND": "0"}
 
-#: What `millpond worker` sets for itself; stock Celery is the quicker by it as well.
+#: What `millpond worker` sets for itself on prefork, which alone can; stock Celery is the quicker by it as well.
 _FAST_LOCALS = {"USE_FAST_LOCALS": "1"}
 
 
@@ -86,7 +86,9 @@ def workers(
     ready = starts.with_name(f"ready-{time.monotonic_ns()}")
     ready.touch()
     environment = {**os.environ, "BENCH_URL": url, "BENCH_STARTS": str(starts), "BENCH_READY": str(ready)}
-    environment |= {"PYTHONWARNINGS": "ignore", **_EVERY_EVENT, **_FAST_LOCALS, **more}
+    environment |= {"PYTHONWARNINGS": "ignore", **_EVERY_EVENT, **more}
+    if executor.pool == "prefork":
+        environment |= _FAST_LOCALS
     started = [
         subprocess.Popen(
             [*words, "-n", f"{system}{i}@bench"],
