@@ -58,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     pool = configured.table.pools[asked.pool]
     if pool.executor == "prefork":
         # Celery then keeps what runs in a `threading.local`, not in a stack of its own that finds the calling
-        # greenlet by Python code several times a task. It looks for this when it is imported. Threads must not
-        # have it: Celery's tracer pushes to the stack of the thread that made it, so a body in another would
-        # find no request: no id, no batch, and retries without end.
+        # greenlet by Python code several times a task. It looks for this when it is imported. Threads must
+        # not have it: Celery's tracer pushes to the stack of the thread that made it, so a body in another
+        # would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
     from worker.app import make_app
 

@@ -53,7 +53,7 @@ class Drained:
 #: Millpond sends the events of every task, as stock does, unless asked for what it does by itself.
 _EVERY_EVENT = {"MILLPOND_TASK_EVENTS_PER_SECOND": "0"}
 
-#: What `millpond worker` sets for itself on prefork, which alone can; stock Celery is the quicker by it as well.
+#: What `millpond worker` sets for itself on prefork; stock Celery is the quicker by it as well.
 _FAST_LOCALS = {"USE_FAST_LOCALS": "1"}
 
 
