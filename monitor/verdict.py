@@ -98,7 +98,7 @@ def _why_behind(view: PoolView, waiting: Sequence[QueueView], usual: float | Non
             return Verdict(
                 view.name,
                 "limit",
-                f"{queue.name} is held to {reached}, which is reached; {queue.depth.ready} wait",
+                f"queue {queue.name} is held to {reached}, which is reached; {queue.depth.ready} wait",
                 "raise the limit if what it protects can bear more; more workers change nothing",
             )
     mean, use = view.service.mean, view.utilisation or 0.0
@@ -150,7 +150,7 @@ def usual_seconds(past: Sequence[Sample]) -> float | None:
 
 
 def _paused(view: PoolView, queue: QueueView) -> Verdict:
-    why = f"{queue.name} is paused and holds {queue.depth.ready} tasks"
+    why = f"queue {queue.name} is paused and holds {queue.depth.ready} tasks"
     return Verdict(view.name, "paused", why, f"let it go on: millpond queue resume {queue.name}")
 
 

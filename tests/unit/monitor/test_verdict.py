@@ -11,6 +11,7 @@ from broker.samples import Sample
 from broker.status import Depth
 from monitor.overview import PoolView, QueueView
 from monitor.verdict import judge, usual_seconds
+from monitor.wording import sentence
 
 
 def took(seconds: float, count: int = 1_000) -> Histogram:
@@ -116,3 +117,9 @@ def test_a_past_whose_totals_began_anew_is_still_judged() -> None:
     since = [sample(3, 0, 0.0), sample(4, 50, 10.0)]
     assert usual_seconds([*before, *since]) == pytest.approx(0.2)
     assert usual_seconds(before) == pytest.approx(1.0)
+
+
+def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
+    """A page writes verdicts as sentences; what somebody would type is not written large."""
+    view = replace(BUSY, queues=(queue(ready=3, paused=True),))
+    assert sentence(judge(view).why).startswith(f"Queue {view.queues[0].name} is paused")
