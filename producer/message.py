@@ -15,6 +15,9 @@ NAME_LENGTH = 200
 
 _MS = timedelta(milliseconds=1)
 
+#: The end of the year 9999: a message has its times as dates.
+_LATEST_MS = 253_402_300_800_000
+
 #: What can be sent: a contract, or the name of a kind and its fields.
 Sendable = Contract | tuple[str, Mapping[str, Any]]
 
@@ -61,6 +64,8 @@ class Message:
         for name, value in (("id", self.id), ("once", self.once)):
             if value is not None and not 0 < len(value) <= NAME_LENGTH:
                 raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
+            if value is not None and any("\ud800" <= each <= "\udfff" for each in value):
+                raise ValueError(f"{name} is {value!r}: half a surrogate pair is no text. Name it otherwise")
 
 
 def following(what: Sendable | Message) -> Message:
@@ -130,7 +135,10 @@ def _moment(when: timedelta | datetime | None, now_ms: int) -> int | None:
     if when is None:
         return None
     if isinstance(when, timedelta):
-        return now_ms + when // _MS
+        moment = now_ms + when // _MS
+        if not 0 <= moment < _LATEST_MS:
+            raise ValueError(f"{when} from now is before 1970 or after the year 9999")
+        return moment
     if not isinstance(when, datetime):
         raise no_time("a time", when)
     if when.tzinfo is None:

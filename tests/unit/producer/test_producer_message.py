@@ -32,6 +32,8 @@ def composed(message: Message) -> dict[str, Any]:
         ({"once": "x", "for_": timedelta(0)}, "at least a millisecond"),
         ({"once": ""}, "once must have 1 to"),
         ({"id": "x" * 201}, "id must have 1 to"),
+        ({"id": "a\udcff"}, "half a surrogate pair is no text"),
+        ({"once": "\ud800"}, "half a surrogate pair is no text"),
     ],
 )
 def test_options_that_contradict_are_refused(options: dict[str, Any], said: str) -> None:
@@ -53,6 +55,13 @@ def test_a_number_is_no_time(options: dict[str, Any]) -> None:
     """Nobody knows whether it is seconds: the error says how a time is written."""
     with pytest.raises(TypeError, match=r"is written as timedelta\(seconds=…\), not as "):
         composed(Message(Square(n=1), **options))
+
+
+@pytest.mark.parametrize("name", ["delay", "expires", "deadline"])
+def test_a_time_that_no_date_can_tell_is_refused(name: str) -> None:
+    """The error says which time it was."""
+    with pytest.raises(ValueError, match="from now is before 1970 or after the year 9999"):
+        composed(Message(Square(n=1), **{name: timedelta.max}))
 
 
 def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
