@@ -16,6 +16,7 @@ from tasks.contracts import explain
 from tasks.errors import FinalError, MillpondError, RetryLater
 from tasks.pools import Table
 from worker.retrying import retry_after
+from worker.stack import PondTask
 from worker.surroundings import context
 
 
@@ -29,6 +30,7 @@ def register(app: Celery, body: Body, table: Table) -> Task:
     return app.task(
         run,
         name=body.kind,
+        base=PondTask,
         bind=True,
         max_retries=body.retries,
         soft_time_limit=queue and queue.soft_limit_seconds,

@@ -1,0 +1,49 @@
+"""Keep the requests that a thread runs, a stack for each thread.
+
+Celery's own stack finds that of the calling thread or greenlet by Python code, several times a task; a
+`threading.local` does it in C, and is a greenlet's own where Python was patched for these.
+"""
+
+import threading
+from typing import Any
+
+from celery import Celery, Task
+
+
+class RequestStack(threading.local):
+    """Do what Celery asks of the stack of a task's requests.
+
+    Celery's tracer keeps `push` and `pop` of the thread that made it: they must look for their thread's stack.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[Any] = []
+
+    def push(self, request: Any) -> None:
+        """Put a request on top."""
+        self.stack.append(request)
+
+    def pop(self) -> Any:
+        """Take the newest request away and return it; None where there is none."""
+        return self.stack.pop() if self.stack else None
+
+    @property
+    def top(self) -> Any:
+        """Return the newest request; None where there is none."""
+        return self.stack[-1] if self.stack else None
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+
+class PondTask(Task):
+    """Be Celery's task, with a quicker stack of requests."""
+
+    abstract = True
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Replace the stack, which Celery makes anew just before."""
+        super().on_bound(app)
+        cls.request_stack = RequestStack()
