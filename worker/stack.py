@@ -13,7 +13,7 @@ from celery import Celery, Task
 class RequestStack(threading.local):
     """Do what Celery asks of the stack of a task's requests.
 
-    Celery's tracer keeps `push` and `pop` of the thread that made it: they must look for their thread's stack.
+    Celery's tracer keeps `push` and `pop` of the thread that made it: they look for the caller's stack.
     """
 
     def __init__(self) -> None:
