@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from broker import batches, reports
+from broker import batches, reports, samples
 from broker.connection import connect
 from producer.client import Client
 from tests.integration.pages.flowers import bury
@@ -159,6 +159,9 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     assert not page.locator("#pond-sample").is_visible()
     store = connect(pond.url)
     [report] = eventually(lambda: reports.processes(store), 20)
+    eventually(
+        lambda: samples.history(store, ["pool:default"])[0], 30
+    )  # what the last minute is compared with
     reports.send(store, report, {"shown": 1_200, "left_out": 34_000})
     for path in ("/tasks", "/workers"):
         page.goto(path)
