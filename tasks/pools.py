@@ -67,8 +67,9 @@ class Pool(BaseModel):
     """Describe one pool: a fixed number of slots, and the queues they take from.
 
     `processes` fetch for themselves, each with `concurrency` slots; `prefetch` messages a process are
-    held beyond its slots. `max_tasks_per_child` and `max_memory_per_child_mb` replace a prefork child,
-    after its task.
+    held beyond its slots. A process that is killed has no more finished tasks run again than slots + 16
+    on `threads`, slots + `prefetch` on `prefork`. `max_tasks_per_child` and `max_memory_per_child_mb`
+    replace a prefork child, after its task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
