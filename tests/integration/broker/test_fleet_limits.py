@@ -1,0 +1,95 @@
+"""Limits of a queue hold for all its workers together, and may be changed while they run."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from noted import notes
+from one_worker import settings_for, workers
+
+from broker import limits, status
+from producer.client import Client
+from producer.message import Message
+
+Eventually = Callable[..., Any]
+PATIENCE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def client(module_url: str, kinds_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Give a client of two worker processes of four slots each."""
+    settings = settings_for(module_url)
+    with workers(settings, tmp_path_factory.mktemp("fleet"), count=2), Client(settings=settings) as opened:
+        yield opened
+
+
+def act(file: Path, name: int, seconds: float = 0.0) -> Any:
+    """Return a task that notes when it runs."""
+    from broker_kinds import Act
+
+    return Act(file=str(file), name=str(name), seconds=seconds)
+
+
+def most_at_once(file: Path) -> int:
+    """Return how many ran at the same time at most."""
+    steps = [(note.at, 1) for note in notes(file)] + [(note.at, -1) for note in notes(file, "end")]
+    running = most = 0
+    for _at, step in sorted(steps):
+        running += step
+        most = max(most, running)
+    return most
+
+
+def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
+    """Three of the fleet's eight slots work for a queue whose in-flight limit is three."""
+    limits.change(client.store, "default", in_flight=3)
+    with client.batch() as batch:
+        batch.submit_many(act(file, n, 0.1) for n in range(15))
+    assert batch.wait(PATIENCE).succeeded == 15
+    limits.change(client.store, "default", in_flight=None)
+    assert most_at_once(file) == 3
+
+
+def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
+    """The first starts at once, the others one by one as the fleet's permits come."""
+    limits.change(client.store, "default", rate=20, burst=1)
+    with client.batch() as batch:
+        batch.submit_many(act(file, n) for n in range(11))
+    assert batch.wait(PATIENCE).succeeded == 11
+    limits.change(client.store, "default", rate=None, burst=None)
+    starts = sorted(note.at for note in notes(file))
+    assert starts[-1] - starts[0] >= 0.4, "ten permits of a twentieth of a second, less a late first start"
+
+
+def test_a_paused_queue_is_handed_out_when_it_goes_on(
+    client: Client, file: Path, eventually: Eventually
+) -> None:
+    """Nothing of it starts while others go on taking; what waited starts at once when it is resumed."""
+    limits.pause(client.store, "default")
+    before = status.depth(client.store, "default").counters["fetched"]
+    with client.batch() as batch:
+        batch.submit_many(act(file, n) for n in range(5))
+    # A look of every worker at least, which comes once a second: each takes a turn, and gets nothing.
+    looked = client.now_ms() + 1_500
+    eventually(lambda: client.now_ms() > looked)
+    depth = status.depth(client.store, "default")
+    assert (depth.ready, depth.counters["fetched"], notes(file)) == (5, before, [])
+    limits.resume(client.store, "default")
+    assert batch.wait(PATIENCE).succeeded == 5
+
+
+def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
+    """It is never early, and an idle worker is there when it is due; it takes no slot before."""
+    begun = client.now_ms()
+    with client.batch() as batch:
+        batch.submit_many(
+            Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10)
+        )
+    assert status.depth(client.store, "default").held == 0
+    assert batch.wait(PATIENCE).succeeded == 10
+    late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in notes(file))
+    print("started after their time, ms:", [round(each, 1) for each in late])
+    assert late[0] >= 0, "the clocks are of one host"
+    assert late[len(late) // 2] < 500, "nobody waited for the look of a second"
