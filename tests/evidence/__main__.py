@@ -8,12 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.evidence import drains, halfway, million, watching
+from tests.evidence import delayed, drains, halfway, million, watching
 
 RUNS = {
     "million": (million.run, 1_000_000),
     "halfway": (halfway.run, 10_000),
     "drains": (drains.run, 50),
+    "delayed": (delayed.run, 1_000_000),
     "watching": (watching.run, 200_000),
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.evidence import drains, halfway, million, watching
+from tests.evidence import delayed, drains, halfway, million, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -40,3 +40,9 @@ def test_drains_under_load_lose_nothing_and_count_no_delivery(kinds_path: None, 
 def test_flower_hears_of_every_task_and_is_right_when_started_again(kinds_path: None, tmp_path: Path) -> None:
     """Of 6,000 tasks it hears every end; the first page of a new Flower has the counters of all of them."""
     watching.run(6_000, tmp_path)
+
+
+def test_delayed_tasks_cost_an_idle_worker_nothing(kinds_path: None, tmp_path: Path) -> None:
+    """While 20,000 wait for hours, the worker is as small as before, and what is due soon starts soon."""
+    found = delayed.run(20_000, tmp_path)
+    assert found["due in a second, ended so many ms after: median"] < 500
