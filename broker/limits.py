@@ -4,6 +4,7 @@ What the pools table says is declared under `table:…`; what a person sets at r
 and wins, until it is unset.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -105,13 +106,13 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
     force.
 
     `bound` is a number or seconds as a text ('30s'). All consumers that wait look again at once, and so do
-    producers when there is more room. Raises `ValueError` for a name that is no limit.
+    producers when there is more room. Raises `ValueError` for what is no limit, or no value of it.
     """
     for name in limits:
         if name not in NAMES:
             raise ValueError(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
+    words = [word for name, value in limits.items() for word in (name, _checked(name, value))]
     keys = QueueKeys(queue, store.prefix)
-    words = [word for name, value in limits.items() for word in (name, "" if value is None else _text(value))]
     with clear_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
@@ -132,6 +133,20 @@ def pause(store: Store, queue: str) -> None:
 def resume(store: Store, queue: str) -> None:
     """Let a paused queue go on."""
     change(store, queue, paused=None)
+
+
+def _checked(name: str, value: Any) -> str:
+    """Return a limit as it is written down; everybody would stumble over one that cannot be read."""
+    if value is None:
+        return ""
+    text = _text(value)
+    try:
+        parsed = _parse(name, text.removesuffix("s") if name == "bound" else text)
+    except (ValueError, OverflowError):
+        parsed = math.nan
+    if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
+        raise ValueError(f"{value!r} is no {name} of a queue")
+    return text
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,29 @@
+"""Limits of a queue are checked before they are written down."""
+
+from typing import Any
+
+import pytest
+
+from broker import limits
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bound", "x"),
+        ("bound", -1),
+        ("bound", "nans"),
+        ("bound", ""),
+        ("rate", float("nan")),
+        ("rate", "50/s"),
+        ("burst", float("inf")),
+        ("in_flight", float("inf")),
+        ("max_deliveries", "five"),
+        ("dead_keep_ms", -1),
+    ],
+)
+def test_what_is_no_limit_is_refused_before_anybody_is_asked(name: str, value: Any) -> None:
+    """Once written down, every sender to the queue and every worker would stumble over it."""
+    nobody: Any = None
+    with pytest.raises(ValueError, match=f"is no {name} of a queue"):
+        limits.change(nobody, "default", **{name: value})
