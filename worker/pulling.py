@@ -7,8 +7,11 @@ next task that waits, and goes back to the pool when there was none for a moment
 import logging
 import threading
 from concurrent.futures import Executor
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
+
+from billiard.einfo import ExceptionInfo
 
 if TYPE_CHECKING:
     from worker.request import PondRequest
@@ -44,6 +47,8 @@ class Pull:
                 request.run_in_thread()
             except Exception:
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
+                with suppress(Exception):  # else it would be held as long as this process lives
+                    request.hand_out_again(ExceptionInfo(internal=True))
 
     def _next(self) -> "PondRequest | None":
         while True:

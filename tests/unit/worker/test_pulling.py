@@ -45,15 +45,19 @@ def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
         eventually(lambda: len(running) == 6)
 
 
-def test_one_that_cannot_be_settled_does_not_stop_the_next(eventually: Eventually) -> None:
-    """An error that gets as far as the thread is logged, and the slot goes on."""
-    done = threading.Event()
+def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventually: Eventually) -> None:
+    """An error that gets as far as the thread is logged, the message let go, and the slot goes on."""
+    done, again = threading.Event(), []
 
     def fail() -> None:
         raise RuntimeError("no way to settle")
 
     with ThreadPoolExecutor(1) as executor:
         pull = Pull(executor, 1)
-        pull.put(request(fail))
+        failing = request(fail)
+        failing.hand_out_again = lambda why: again.append(str(why.exception))
+        pull.put(failing)
+        pull.put(request(fail))  # and cannot be let go either
         pull.put(request(done.set))
         eventually(done.is_set)
+    assert again == ["no way to settle"]
