@@ -48,7 +48,7 @@ class Pull:
             except Exception:
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
                 with suppress(Exception):  # else it would be held as long as this process lives
-                    request.hand_out_again(ExceptionInfo(internal=True))
+                    request.hand_out_again(ExceptionInfo())
 
     def _next(self) -> "PondRequest | None":
         while True:

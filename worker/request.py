@@ -165,7 +165,7 @@ class PondRequest(SampledRequest):
         task_ready(self)
         self._measure("lost")
         self._settle(HANDED_AGAIN)
-        why = self._scrubbed(str(exc_info.exception))
+        why = self._scrubbed(str(_unwrapped(exc_info.exception)))
         logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     # Ending
@@ -191,9 +191,7 @@ class PondRequest(SampledRequest):
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Settle a task that failed, is to be retried, or whose process was lost."""
-        error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):
-            error = error.exc
+        error = _unwrapped(exc_info.exception)
         self._note(error, exc_info)
         self._measure(_state_of(error))
         if isinstance(error, MemoryError):
@@ -308,6 +306,11 @@ class PondRequest(SampledRequest):
         """Describe the request for remote control, arguments always as they may be shown."""
         del safe
         return dict(super().info(safe=True))
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return what was raised, without the text of its traceback that a child sends along."""
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def _state_of(error: BaseException) -> State:

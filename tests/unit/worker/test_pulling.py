@@ -55,9 +55,9 @@ def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventua
     with ThreadPoolExecutor(1) as executor:
         pull = Pull(executor, 1)
         failing = request(fail)
-        failing.hand_out_again = lambda why: again.append(str(why.exception))
+        failing.hand_out_again = lambda why: again.append(why.exception.exc)
         pull.put(failing)
         pull.put(request(fail))  # and cannot be let go either
         pull.put(request(done.set))
         eventually(done.is_set)
-    assert again == ["no way to settle"]
+    assert [str(error) for error in again] == ["no way to settle"]
