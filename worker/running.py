@@ -32,6 +32,7 @@ def register(app: Celery, body: Body, table: Table) -> Task:
         name=body.kind,
         base=PondTask,
         bind=True,
+        shared=False,  # other applications of this process are not asked to have it
         max_retries=body.retries,
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,

@@ -43,7 +43,7 @@ def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, 
     sent = client.send(Square(n=7), priority=9)
     app = Celery("stock", broker=each_url, set_as_current=False)
 
-    @app.task(name="squares.square")
+    @app.task(name="squares.square", shared=False)
     def task(n: int) -> int:
         return n
 

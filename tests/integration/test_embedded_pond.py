@@ -1,5 +1,6 @@
 """The embedded set-up as a library: ready when entered, nothing lost when left, clear when it fails."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,23 @@ def test_a_configured_broker_is_used(url: str, tmp_path: Path) -> None:
     assert not pond.data_dir.exists()
 
 
-def test_a_pool_that_cannot_start_is_named_with_its_reason(tmp_path: Path) -> None:
+def test_a_pool_that_cannot_start_is_named_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A worker that dies before it is ready ends the start, in one line with the worker's last one."""
-    broken = Settings(kinds=("no_such_module_of_mine",))
+    (tmp_path / "half_a_kind.py").write_text("import no_such_module_of_mine\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    broken = Settings(kinds=("half_a_kind",))
     expected = r"^pool=default process=1 ended with exit code 1 .*No module named 'no_such_module_of_mine'$"
     with pytest.raises(StartError, match=expected), embedded(broken, pools=["default"], data_dir=tmp_path):
+        pytest.fail("it must not be entered")
+
+
+def test_kinds_that_are_not_there_end_the_start_at_once(tmp_path: Path) -> None:
+    """The supervisor says so before it starts a worker."""
+    missing = Settings(kinds=("no_such_module_of_mine",))
+    expected = r"before it was ready: kinds names 'no_such_module_of_mine', and no such module is installed"
+    with pytest.raises(StartError, match=expected), embedded(missing, pools=["default"], data_dir=tmp_path):
         pytest.fail("it must not be entered")
 
 
