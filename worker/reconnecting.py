@@ -16,7 +16,7 @@ LONGEST_SECONDS = (2.0, 5.0)
 def connected(connection: Any, on_wait: Callable[[], None]) -> Any:
     """Return the connection once it stands, however long that takes, unless the worker is told to stop.
 
-    Calls `on_wait` at least once a second meanwhile.
+    Calls `on_wait` at least every two seconds meanwhile.
 
     Celery waits 2, 4, 6 … 30 s, the same in every worker: long after the broker is back, and all at once.
     """
