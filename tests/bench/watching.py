@@ -42,7 +42,9 @@ def main() -> None:
     )
     parser.add_argument("--only", default="", help="only the executor with this in its name, such as prefork")
     parser.add_argument("--way", default="", help="beside nobody only the ways with this in their name")
+    parser.add_argument("--load", default="", help="only the load with this in its name: no-op, or 5 ms")
     asked = parser.parse_args()
+    loads = [load for load in LOADS if asked.load in _name(load[0])]
     ways = [way for way in WAYS if way == "nobody" or asked.way in way]
     figures: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
@@ -50,15 +52,23 @@ def main() -> None:
             with serving(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
                 for executor in (PREFORK, THREADS):
                     if asked.only in executor.name:
-                        _round(server.url, executor, asked.tasks, Path(folder), figures, ways)
+                        # Turned round every other time: a machine that becomes slower favours nobody.
+                        turned = ways[:: -1 if number % 2 else 1]
+                        _round(server.url, executor, asked.tasks, Path(folder), figures, turned, loads)
             print(f"round {number + 1} of {asked.rounds} done", flush=True)
     _table(figures, ways)
 
 
 def _round(
-    url: str, executor: Executor, tasks: int, folder: Path, figures: Figures, ways: Sequence[str]
+    url: str,
+    executor: Executor,
+    tasks: int,
+    folder: Path,
+    figures: Figures,
+    ways: Sequence[str],
+    loads: Sequence[tuple[float, float]],
 ) -> None:
-    for hold_ms, share in LOADS:
+    for hold_ms, share in loads:
         for way in ways:
             with _watched(way, url) as more:
                 drained = drain(
@@ -71,7 +81,11 @@ def _round(
                     hold_ms=hold_ms,
                     more=more,
                 )
-            _note(figures, way, f"{executor.name}, {f'{hold_ms:g} ms' if hold_ms else 'no-op'}", drained)
+            _note(figures, way, f"{executor.name}, {_name(hold_ms)}", drained)
+
+
+def _name(hold_ms: float) -> str:
+    return f"{hold_ms:g} ms" if hold_ms else "no-op"
 
 
 @contextmanager
