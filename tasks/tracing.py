@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from tasks.errors import SettingsError
@@ -42,11 +42,17 @@ def configure(endpoint: str | None, *, service: str) -> None:
 def tracer() -> Any:
     """Return the tracer of this process; None: nothing is traced, which costs no more than asking."""
     if _chosen:
-        return _own_provider(os.getpid()).get_tracer("millpond")
+        return _tracer_of(_own_provider(os.getpid()))
     api = sys.modules.get("opentelemetry.trace")
     if api is None or "opentelemetry.sdk.trace" not in sys.modules:
         return None
-    return api.get_tracer("millpond")
+    return _tracer_of(api.get_tracer_provider())
+
+
+@lru_cache(maxsize=1)
+def _tracer_of(provider: Any) -> Any:
+    """Keep the one tracer: OpenTelemetry makes a new one whenever it is asked, slower than it makes a span."""
+    return provider.get_tracer("millpond")
 
 
 @lru_cache(maxsize=1)
@@ -137,6 +143,11 @@ def attributes(kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None 
 def _context(header: str | None) -> Any:
     if header is None:
         return None
+    return _propagator().extract({"traceparent": header})
+
+
+@cache
+def _propagator() -> Any:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    return TraceContextTextMapPropagator().extract({"traceparent": header})
+    return TraceContextTextMapPropagator()
