@@ -33,6 +33,9 @@ DRAINED_LOOK_SECONDS = 5
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
+#: How long an idle process leaves its processor to the first tasks that come, before it looks for more.
+START_SECONDS = 0.001
+
 TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
 
 
@@ -58,6 +61,7 @@ class Intake:
         self._behind: Turn | None = None
         self._waiting_since = 0.0
         self._taken_up: set[str] = set()
+        self._lets_start = False
         # A turn of a lost connection is answered no more; what it was to settle is settled on this one.
         if holder.intake is not None:
             holder.intake.abandon()
@@ -98,6 +102,9 @@ class Intake:
         Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
         """
         self._check_patience()
+        if self._lets_start:
+            self._lets_start = False
+            return
         if not self._listening:
             self._listen()
         elif self.holder.drained and time.monotonic() - self._learned_at > DRAINED_LOOK_SECONDS:
@@ -126,6 +133,8 @@ class Intake:
 
     def seconds_to_next(self) -> float | None:
         """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
+        if self._lets_start:
+            return START_SECONDS
         now = time.monotonic()
         times = [
             hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active
@@ -221,7 +230,11 @@ class Intake:
         turns.note(turn, reply)
         if reply.epoch > self.holder.epoch:
             self._learn()
+        was_idle = not self.holder.count
         turns.accept(turn.hold, reply, self.channel.connection._deliver)
+        if was_idle and self.holder.count and not turn.hold.hungry:
+            # Nothing else is there to be fetched or settled: what came starts the sooner without us.
+            self._lets_start = self.channel.connection.cycle.hub is not None
 
     def on_wait(self) -> None:
         """Read what woke this process: a token, or the end of a second."""

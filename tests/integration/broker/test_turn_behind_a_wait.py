@@ -11,7 +11,7 @@ from redis import Redis
 from broker import publishing, status
 from broker.connection import Store
 from broker.holding import Holder
-from broker.intake import Intake
+from broker.intake import START_SECONDS, Intake
 from broker.keys import QueueKeys
 from broker.messages import compose
 
@@ -27,10 +27,11 @@ class Process:
         self.holder = Holder(prefetch=prefetch)
         self.holder.slots = 2
         self._clients: list[Any] = []
+        self.cycle = SimpleNamespace(connected=_connected, hub=None)
         channel = SimpleNamespace(
             store=store,
             _create_client=lambda **_: self._client(url),
-            connection=SimpleNamespace(cycle=SimpleNamespace(connected=_connected), _deliver=self._deliver),
+            connection=SimpleNamespace(cycle=self.cycle, _deliver=self._deliver),
             global_keyprefix=store.prefix,
             socket_timeout=5,
         )
@@ -138,3 +139,33 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
     process.read(process.intake.turn_client)
     process.intake.on_turn()
     assert len(process.delivered) == 1
+
+
+@pytest.mark.parametrize("looped", [True, False])
+def test_what_an_idle_process_was_sent_starts_before_it_looks_for_more(
+    store: Store, process: Process, looped: bool
+) -> None:
+    """An event loop turns once, and soon again, before it waits for more; without a loop that would be late."""
+    process.cycle.hub = SimpleNamespace() if looped else None
+    send(store)
+    process.read(process.intake.wait_client)
+    process.intake.on_wait()
+    assert process.intake.seconds_to_next() == (START_SECONDS if looped else None)
+    process.intake.on_tick()
+    assert (process.intake._waiting is None) == looped
+    process.intake.on_tick()
+    assert process.intake._waiting is not None
+
+
+def test_a_process_at_work_looks_for_more_at_once(store: Store, process: Process) -> None:
+    """Only an idle process leaves its processor to what came."""
+    process.cycle.hub = SimpleNamespace()
+    for _ in range(2):
+        send(store)
+        process.read(process.intake.wait_client)
+        process.intake.on_wait()
+        waited = process.intake.seconds_to_next()
+        process.intake.on_tick()
+        if waited:
+            process.intake.on_tick()
+    assert (len(process.delivered), waited) == (2, None)
