@@ -15,6 +15,16 @@ from celery.concurrency.asynpool import AsynPool, _get_job_writer
 WAIT_SECONDS = 0.1
 
 
+def write_at_once(pool: Any, hub: Any) -> None:
+    """Write the task that the pool was given to a child that is free, not in the loop's next turn but one."""
+    children = _children_of(pool)
+    if children is None:
+        return
+    free = children._all_inqueues - children._active_writes - children._busy_workers
+    if free and hub is not None:
+        hub.consolidate_callback([free.pop()])
+
+
 def finish_writing(pool: Any) -> None:
     """Write the rest of every task that has been written in part; `pool` is Celery's, of any kind."""
     children = _children_of(pool)

@@ -8,6 +8,7 @@ lets the message go.
 import json
 import logging
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,7 @@ from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled
 from tasks.redaction import scrubbed, secrets_in
 from worker.grouping import Grouper
+from worker.handover import write_at_once
 from worker.meter import Meter, State
 from worker.piece import Piece, Words
 from worker.pulling import Pull
@@ -82,13 +84,18 @@ class PondRequest(SampledRequest):
         if not self.may_start():
             self.give_back()
             raise TaskRevokedError(self.id)
-        piece = self.grouper.piece_for(self, pool._pool._putlock) if pool.uses_semaphore else None
-        if piece is not None:
-            return piece.send(pool)
-        self.in_child = bool(pool.uses_semaphore)
+        if not pool.uses_semaphore:
+            return self._apply(pool, self._run_if_still_wanted)
+        piece = self.grouper.piece_for(self, pool._pool._putlock)
+        self.in_child = True
+        result = self._apply(pool, run) if piece is None else piece.send(pool)
+        write_at_once(pool, self.settler.hub)
+        return result
+
+    def _apply(self, pool: Any, function: Callable[..., Any]) -> Any:
         hard, soft = self.limits
         return pool.apply_async(
-            run if pool.uses_semaphore else self._run_if_still_wanted,
+            function,
             args=self.words,
             accept_callback=self.on_accepted,
             timeout_callback=self.on_timeout,

@@ -23,17 +23,17 @@ class Settler:
     def __init__(self, holder: Holder, settle: Callable[[], None], hub: Any) -> None:
         self._holder = holder
         self._settle = settle
-        self._hub = hub
+        self.hub = hub
         self._asked = False
 
     def finish(self, tag: str) -> None:
         """Settle a delivery as it was noted, soon; from any thread."""
         self._holder.finish(tag)
-        if self._hub is None:
+        if self.hub is None:
             self._settle()
         elif not self._asked:
             self._asked = True
-            self._hub.call_soon(self._settle_all)
+            self.hub.call_soon(self._settle_all)
 
     def let_catch_up(self) -> None:
         """Wait while much is finished that the event loop has not sent to the broker.
@@ -49,7 +49,7 @@ class Settler:
 
     @property
     def _is_far_ahead(self) -> bool:
-        if self._hub is None or self._holder.unsettled_count < AHEAD:
+        if self.hub is None or self._holder.unsettled_count < AHEAD:
             return False
         return not self._holder.draining and main_thread().is_alive()
 
