@@ -6,7 +6,6 @@ calls the head of the line and says how many messages it may send. Only the call
 
 import random
 import time
-from uuid import uuid4
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -14,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker.connection import Store, clear_errors
 from broker.errors import BrokerAway
+from broker.identity import new_id
 from broker.keys import QueueKeys, batch_key
 from broker.scripts import script
 
@@ -26,7 +26,7 @@ AWAY_SECONDS = 30.0
 
 def new_ticket(wants: int) -> str:
     """Return a ticket that nobody has had, for a producer that has so many messages to send."""
-    return f"{wants}.{uuid4().hex}"
+    return f"{wants}.{new_id()}"
 
 
 def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:

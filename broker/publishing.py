@@ -6,6 +6,7 @@ atomically; chunks of different queues go out in one pipeline.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from redis.exceptions import NoScriptError
@@ -170,12 +171,17 @@ def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
 
 def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
     first = chunk[0]
-    keys = QueueKeys(first.queue, store.prefix)
+    keys = _keys(first.queue, store.prefix)
     args: list[Any] = [policy, step_of(first.priority), store.prefix]
     args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
     for m in chunk:
         args += (m.payload, m.id, _or_none(m.due_ms), m.claim or "", m.claim_ms, _or_none(m.deadline_ms))
-    return script("publish").command((*keys.all, batch_key(first.batch, store.prefix)), args)
+    return script("publish").command((*keys, batch_key(first.batch, store.prefix)), args)
+
+
+@lru_cache(maxsize=256)
+def _keys(queue: str, prefix: str) -> tuple[str, ...]:
+    return QueueKeys(queue, prefix).all
 
 
 def _or_none(ms: int | None) -> int | str:

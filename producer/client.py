@@ -7,7 +7,7 @@ be saved. Nothing of Celery's and no task body is imported by it.
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Self, get_args
+from typing import Self, TypedDict, get_args
 from uuid import uuid4
 
 from broker import batches, cancelling, places, progress
@@ -81,7 +81,7 @@ class Client:
             for_=for_,
             deadline=deadline,
         )
-        (outcome,) = self.send_each([message], overflow=overflow, timeout=timeout, batch=batch)
+        outcome = self._sender.one(message, **_how(overflow, timeout, batch))
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
@@ -125,16 +125,7 @@ class Client:
 
         A refusal is a value here.
         """
-        if overflow is not None and overflow not in _POLICIES:
-            raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
-        if timeout is not None and not isinstance(timeout, timedelta):
-            raise no_time("timeout", timeout)
-        return self._sender.stream(
-            self._messages(items),
-            overflow=overflow,
-            timeout_seconds=None if timeout is None else timeout.total_seconds(),
-            batch=batch.id if isinstance(batch, Batch) else batch,
-        )
+        return self._sender.stream(self._messages(items), **_how(overflow, timeout, batch))
 
     def batch(
         self,
@@ -205,3 +196,24 @@ class Client:
     ) -> Iterator[Message]:
         for item in items:
             yield (item if isinstance(item, Message) else Message(item, queue=queue, priority=priority))
+
+
+class _How(TypedDict):
+    """Say how messages are sent together."""
+
+    overflow: Overflow | None
+    timeout_seconds: float | None
+    batch: str | None
+
+
+def _how(overflow: Overflow | None, timeout: timedelta | None, batch: Batch | str | None) -> _How:
+    """Check how messages are to be sent together. Raises `ValueError`, `TypeError`."""
+    if overflow is not None and overflow not in _POLICIES:
+        raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
+    if timeout is not None and not isinstance(timeout, timedelta):
+        raise no_time("timeout", timeout)
+    return {
+        "overflow": overflow,
+        "timeout_seconds": None if timeout is None else timeout.total_seconds(),
+        "batch": batch.id if isinstance(batch, Batch) else batch,
+    }

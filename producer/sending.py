@@ -58,10 +58,16 @@ class Sender:
                 answers = self._offer(same, policy, timeout_seconds, stream)
                 age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
                 for message, answer in zip(same, answers, strict=True):
-                    outcome = _outcome(message, answer, age)
-                    if self.spans:
-                        self._end_span(message, outcome)
-                    yield outcome
+                    yield self._outcome(message, answer, age)
+
+    def one(
+        self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
+    ) -> Sent | Refused:
+        """Send one message, as a stream of one would."""
+        composed = self._compose(message, batch)
+        policy = overflow or self.queues.overflow(composed.queue)
+        (answer,) = self._offer([composed], policy, timeout_seconds, Stream())
+        return self._outcome(composed, answer, self._oldest_seconds)
 
     def _offer(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, stream: Stream
@@ -94,6 +100,14 @@ class Sender:
         span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))
         self.spans[made.id] = span
         return made
+
+    def _outcome(
+        self, message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]
+    ) -> Sent | Refused:
+        outcome = _outcome(message, answer, age)
+        if self.spans:
+            self._end_span(message, outcome)
+        return outcome
 
     def _end_span(self, message: Outgoing, outcome: Sent | Refused) -> None:
         span = self.spans.pop(message.id, None)
