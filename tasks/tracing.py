@@ -51,7 +51,7 @@ def tracer() -> Any:
 
 @lru_cache(maxsize=1)
 def _tracer_of(provider: Any) -> Any:
-    """Keep the one tracer: OpenTelemetry makes a new one whenever it is asked, slower than it makes a span."""
+    """Keep the one tracer: OpenTelemetry makes another whenever it is asked, slower than it makes a span."""
     return provider.get_tracer("millpond")
 
 

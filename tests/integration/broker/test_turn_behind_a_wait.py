@@ -145,7 +145,7 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
 def test_what_an_idle_process_was_sent_starts_before_it_looks_for_more(
     store: Store, process: Process, looped: bool
 ) -> None:
-    """An event loop turns once, and soon again, before it waits for more; without a loop that would be late."""
+    """An event loop turns once, and soon again, before it waits for more; without one that would be late."""
     process.cycle.hub = SimpleNamespace() if looped else None
     send(store)
     process.read(process.intake.wait_client)
