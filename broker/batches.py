@@ -6,6 +6,7 @@ completion.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,9 @@ _TIMES = ("closed_at", "completed_at", "cancelled_at", "fed_at")
 
 #: What is counted in a batch: what was sent, and how it ended.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
+
+#: How the position of a result is written: ms, and the number of the result in that.
+_POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
 
 #: Records read in one round trip.
 _PAGE = 100
@@ -158,8 +162,10 @@ def results(
     """Return the next results of a batch, at most `limit`, in order of completion.
 
     Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come
-    (0: not at all).
+    (0: not at all). Raises `ValueError` for what is no position.
     """
+    if not _POSITION.fullmatch(after):
+        raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
     stream = batch_key(batch, store.prefix) + ":results"
     with clear_errors(f"reading the results of batch {batch}"):
         found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)

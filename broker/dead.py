@@ -76,7 +76,9 @@ def letters(
     server's clock).
     """
     wanted = _Wanted(kind, reason, task_id)
-    for entry, fields in _entries(store, queue, str(since_ms or "-"), str(until_ms or "+"), newest_first):
+    start = "-" if since_ms is None else str(max(0, since_ms))
+    end = "+" if until_ms is None else str(max(0, until_ms))
+    for entry, fields in _entries(store, queue, start, end, newest_first):
         if wanted.may_be(fields) and wanted.is_(found := _letter(queue, entry.decode(), fields)):
             yield found
 

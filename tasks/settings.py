@@ -6,7 +6,9 @@ the defaults.
 """
 
 import json
+import logging
 import os
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -38,6 +40,8 @@ from tasks.schedule import Periodic
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+logger = logging.getLogger(__name__)
 
 
 def _words(value: Any) -> Any:
@@ -234,12 +238,23 @@ def settings() -> Settings:
     Source: the environment and the TOML file, as the module says.
     """
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
         faults = "; ".join(f"{_place(fault['loc'])}: {_in_words(fault)}" for fault in error.errors())
         raise SettingsError(f"settings that cannot be used: {faults}") from None
     except ValueError as error:  # a TOML file that does not parse
         raise SettingsError(f"{config_file()}: {error}") from None
+    for name, meant in _misspelt():
+        logger.warning("%s is set, and no setting is called so: did you mean %s?", name, meant)
+    return found
+
+
+def _misspelt() -> list[tuple[str, str]]:
+    """Return the variables that are all but named as a setting is: nothing reads them."""
+    known = [f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, "config", "debug", "scratch")]
+    ours = {name for name in os.environ if name.startswith("MILLPOND_") and "__" not in name}
+    close = ((name, get_close_matches(name, known, 1, 0.9)) for name in sorted(ours.difference(known)))
+    return [(name, found[0]) for name, found in close if found]
 
 
 def configured_broker(chosen: Settings) -> str:

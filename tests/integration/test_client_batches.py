@@ -111,6 +111,13 @@ def test_waiting_for_a_time_is_not_an_error(client: Client) -> None:
     assert batch.wait().complete
 
 
+def test_what_is_no_position_is_refused(client: Client) -> None:
+    """A reader that goes on from nowhere is told what a position is."""
+    batch = client.batch()
+    with pytest.raises(ValueError, match=r"the position of a result.*'rubbish'"):
+        next(batch.results(after="rubbish"))
+
+
 def test_an_unknown_batch_is_named(client: Client) -> None:
     """An id that is no batch's is an error that says where to look."""
     with pytest.raises(UnknownBatch, match="millpond batches"):

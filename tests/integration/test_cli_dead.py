@@ -1,0 +1,131 @@
+"""What `millpond dead` finds, shows, sends again and drops: by id, kind, reason, task and time."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from broker import dead, limits, status
+from broker.connection import Store
+from broker.keys import QueueKeys
+from broker.messages import compose
+from broker.status import now_ms
+from millpond import main
+from tasks.settings import settings
+
+HOUR_MS = 3_600_000
+
+#: Name, kind, reason, error, and hours since it died; the oldest first, as they died.
+LETTERS = (
+    ("old", "squares.square", "failed", "ZeroDivisionError: by zero", 50),
+    ("mail", "email.send", "failed", "SMTPRecipientsRefused: nobody@example.org", 5),
+    ("killer", "squares.square", "too many deliveries", "too many deliveries", 2),
+    ("new", "squares.square", "failed", "OSError: [Errno 28] no space left", 0),
+)
+
+FILTERS = {
+    "": ["old", "mail", "killer", "new"],
+    "--kind email.send": ["mail"],
+    "--kind nothing.known": [],
+    "--reason failed": ["old", "mail", "new"],
+    "--reason deliveries": ["killer"],
+    "--reason SMTPRecipientsRefused": ["mail"],
+    "--reason [Errno": ["new"],
+    "--task killer": ["killer"],
+    "--since 3h": ["killer", "new"],
+    "--before 3h": ["old", "mail"],
+    "--since 2d --before 3h": ["mail"],
+    "--since 90000d": ["old", "mail", "killer", "new"],
+    "--before 90000d": [],
+    "--kind squares.square --reason failed --since 1h": ["new"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the letters there, and point the commands at them."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
+    settings.cache_clear()
+    limits.declare(store, "default", {}, authoritative=False)
+    now = now_ms(store)
+    for name, kind, reason, error, hours in LETTERS:
+        died_ms = now - hours * HOUR_MS
+        made = compose(kind, {"n": 1, "text": "s3cret"}, queue="default", sent_at_ms=died_ms, id=name)
+        letter = {"message": made.payload, "reason": reason, "detail": json.dumps({"error": error})}
+        store.client.xadd(
+            QueueKeys("default", store.prefix).dead,
+            {**letter, "deliveries": 1, "step": 0},
+            id=f"{died_ms}-0",
+        )
+    yield
+    settings.cache_clear()
+
+
+def _run(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str:
+    assert main(["dead", *command.split()]) == code
+    return capsys.readouterr().out
+
+
+def _left(store: Store) -> list[str]:
+    return [letter.task_id for letter in dead.letters(store, "default")]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+def test_a_list_has_what_fits(filters: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every filter alone and together, as objects and as lines."""
+    objects = [json.loads(line) for line in _run(capsys, f"list default {filters} --json").splitlines()]
+    assert [each["task_id"] for each in objects] == FILTERS[filters]
+    lines = _run(capsys, f"list default {filters}").splitlines()
+    assert [line.split()[0] for line in lines] == [each["id"] for each in objects]
+
+
+@pytest.mark.parametrize("filters", [each for each in FILTERS if each])
+def test_what_fits_is_sent_again_and_the_rest_stays(
+    filters: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A requeue by a filter is of those that a list by it shows: the very messages, on their queue."""
+    chosen = FILTERS[filters]
+    assert _run(capsys, f"requeue default {filters}") == f"default: {len(chosen)} requeued\n"
+    assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
+    assert status.depth(store, "default").ready == len(chosen)
+
+
+@pytest.mark.parametrize("filters", [each for each in FILTERS if each])
+def test_what_fits_is_dropped_and_the_rest_stays(
+    filters: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A purge by a filter is of those that a list by it shows, and sends nothing."""
+    chosen = FILTERS[filters]
+    told = json.loads(_run(capsys, f"purge default {filters} --json"))
+    assert told == {"queue": "default", "purged": len(chosen)}
+    assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
+    assert status.depth(store, "default").ready == 0
+
+
+def test_one_is_shown_whole(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error, the reason and the arguments, these without what their contract hides."""
+    mail = next(letter for letter in dead.letters(store, "default") if letter.task_id == "mail")
+    whole = _run(capsys, f"show default {mail.id}")
+    assert "SMTPRecipientsRefused" in whole
+    assert "s3cret" not in whole
+    assert json.loads(_run(capsys, f"show default {mail.id} --json"))["task_id"] == "mail"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "list default --since soon",
+        "purge default",
+        "purge default 1-1",
+        "requeue default x",
+        "show default x",
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_changes_nothing(
+    command: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A length of time that is none, nothing named, an id that is not there."""
+    assert main(["dead", *command.split()]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(_left(store)) == len(LETTERS)
