@@ -17,7 +17,7 @@ from broker.errors import BrokerError
 from broker.turns import buried
 from tasks.pulse import PULSE_SECONDS
 from worker.grouping import Grouper
-from worker.handover import finish_writing, read_results_as_they_come, take_back
+from worker.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
 from worker.listening import Listening
 from worker.meter import Meter
 from worker.pulling import Pull
@@ -58,6 +58,7 @@ class PondConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         """Send events a few times a second; Celery would wait for the broker in every turn of its loop."""
         super().register_with_event_loop(hub)
+        keep_reading(self.pool, hub)
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)

@@ -5,7 +5,10 @@ written whole, or the child reads nonsense; what it has not begun never reaches 
 ended, and the pool would wait for it.
 """
 
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from billiard.connection import wait
@@ -35,6 +38,31 @@ def finish_writing(pool: Any) -> None:
         job = jobs.get(writer)
         if job is not None and job._write_to is not None and job._write_to._is_alive():
             children._flush_writer(job._write_to, writer)
+
+
+def keep_reading(pool: Any, hub: Any) -> None:
+    """Let the event loop read what a child has begun to answer before it begins anew, on a new connection.
+
+    Celery forgets how far it has read. The rest of an answer would be taken for the beginning of one: the
+    worker ends of it, or waits for ever for what no child will write.
+    """
+
+    def reset() -> None:
+        finish_reading(pool)
+        type(hub).reset(hub)
+
+    hub.reset = reset
+
+
+def finish_reading(pool: Any) -> None:
+    """Read the rest of every answer that has been read in part; a child that does not write on is killed."""
+    children = _children_of(pool)
+    if children is None:
+        return
+    for fd, child in tuple(children._fileno_to_outq.items()):
+        if children._result_handler._finish_partial_read(fd, child):
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
 
 def take_back(pool: Any) -> set[str]:

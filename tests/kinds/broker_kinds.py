@@ -18,6 +18,7 @@ from tasks.errors import FinalError, RetryLater
 What = Literal[
     "note",
     "fail",
+    "shout",
     "retry",
     "kill",
     "exit",
@@ -62,6 +63,8 @@ def act(job: Act, context: Context) -> str:
     match job.what:
         case "fail":
             raise FinalError("the body was told to fail")
+        case "shout":
+            raise FinalError("x" * 10_000_000)
         case "retry":
             raise RetryLater("come again")
         case "kill":

@@ -50,6 +50,27 @@ def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
     assert Counter(names(file)) == dict.fromkeys(wanted, 1)
 
 
+def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
+    module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
+) -> None:
+    """A child's answer is longer than a pipe holds: what was read of it before is not thrown away.
+
+    Celery's event loop begins anew with a new connection, and would take the rest of an answer for the
+    beginning of one: the worker ends of it, or waits for ever for what no child will write.
+    """
+    pool = {"executor": "prefork", "concurrency": 1}
+    with workers(settings_for(module_url, pool=pool), tmp_path) as [worker], Client(module_url) as client:
+        for n in range(1, 6):
+            client.send(("broker.act", {"file": str(file), "name": f"n{n}", "what": "shout"}))
+            eventually(lambda n=n: len(names(file)) == n)
+            for _ in range(12):
+                cut(module_store)
+                time.sleep(0.03)
+            eventually(lambda n=n: status.depth(module_store, "default").dead == n)
+        assert status.depth(module_store, "default").held == 0
+        assert worker.process.poll() is None, worker.log
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_worker_under_load_stops_when_its_slots_are_free(
     executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
