@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.chaos.faults import WEIGHTS
 from tests.chaos.report import show, show_repeats
 from tests.chaos.running import Plan, run
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--every", type=float, default=1.2, help="seconds between faults")
     parser.add_argument("--transport", choices=("millpond", "stock"), default="millpond")
+    parser.add_argument("--only", choices=tuple(WEIGHTS), help="inflict this kind of fault and no other")
     parser.add_argument("--within", type=float, default=math.inf, help="end after so many seconds")
     parser.add_argument("--keep", action="store_true", help="keep the ledger and logs of a good run too")
     parser.add_argument("--again", type=Path, metavar="FOLDER", help="only say what a kept run's faults cost")
@@ -31,7 +33,7 @@ def main() -> int:
         return show_repeats(asked.again)
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     asked_for = (asked.transport, asked.seed, asked.tasks, asked.faults, asked.every)
-    plan = Plan(*asked_for, folder, within_seconds=asked.within)
+    plan = Plan(*asked_for, folder, within_seconds=asked.within, only=asked.only)
     verdict, seconds = run(plan)
     show(plan, verdict, seconds)
     if asked.keep or verdict.wrong:

@@ -42,7 +42,10 @@ class Fault:
 class Faults:
     """Draw and inflict faults; those that last are ended by `tick`."""
 
-    def __init__(self, seed: int, fleet: Fleet, broker: Broker, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, seed: int, fleet: Fleet, broker: Broker, log: Callable[[str], None], *, only: str | None = None
+    ) -> None:
+        self._weights = WEIGHTS if only is None else {only: 1}
         self.fleet, self.broker, self.log = fleet, broker, log
         self.inflicted: list[Fault] = []
         self._draw = random.Random(f"{seed}/faults")
@@ -51,7 +54,7 @@ class Faults:
 
     def inflict(self) -> bool:
         """Inflict one fault; False when the one that was drawn found nobody to hit."""
-        [kind] = self._draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        [kind] = self._draw.choices(list(self._weights), list(self._weights.values()))
         fault = getattr(self, "_" + kind.replace(" ", "_"))(kind)
         if fault is None:
             return False

@@ -38,7 +38,7 @@ _QUIET_SECONDS = 2.0
 class Plan:
     """Say what is to be run: so many tasks under so many faults, one every so many seconds.
 
-    After `within_seconds` nothing more is sent, harmed or waited for.
+    After `within_seconds` nothing more is sent, harmed or waited for. `only` is the one kind of fault.
     """
 
     transport: str
@@ -48,6 +48,7 @@ class Plan:
     every_seconds: float
     folder: Path
     within_seconds: float = math.inf
+    only: str | None = None
 
 
 def run(plan: Plan) -> tuple[Verdict, float]:
@@ -64,7 +65,8 @@ def run(plan: Plan) -> tuple[Verdict, float]:
                 limits.change(store, queue, dead_bound=1_000_000)
         fleet = Fleet(plan.transport, env, plan.folder / "workers.log")
         stack.callback(fleet.stop)
-        faults = Faults(plan.seed, fleet, broker, _logger(plan.folder / "faults.log"))
+        log = _logger(plan.folder / "faults.log")
+        faults = Faults(plan.seed, fleet, broker, log, only=plan.only)
         producers = _producers(plan, env)
         for producer in producers:
             stack.callback(producer.kill)
