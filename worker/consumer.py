@@ -40,7 +40,7 @@ class PondConsumer(Consumer):
         self.grouper = Grouper(kwargs["pool"])
         self.meter = Meter()
         #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
-        self.settler: Settler
+        self.settler: Settler | None = None
         self.pull: Pull | None = None
         #: Hears for the children of a process that stops.
         self.listening: Listening | None = None
@@ -133,7 +133,9 @@ class PondConsumer(Consumer):
 
     def _make_way(self) -> None:
         holder = self.task_consumer.channel.holder
-        self.settler = Settler(holder, self._settle_finished, self.hub)
+        if self.settler is None:
+            self.settler = Settler(holder, self._settle_finished, self.hub)
+        self.settler.begin_anew()
         if self.pull is None and isinstance(self.pool, ThreadPool):
             self.pull = Pull(self.pool.executor, self.pool.limit)
 

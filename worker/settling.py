@@ -26,6 +26,10 @@ class Settler:
         self.hub = hub
         self._asked = False
 
+    def begin_anew(self) -> None:
+        """Ask the event loop again: what it was asked may have been lost with its connection."""
+        self._asked = False
+
     def finish(self, tag: str) -> None:
         """Settle a delivery as it was noted, soon; from any thread."""
         self._holder.finish(tag)

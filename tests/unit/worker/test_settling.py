@@ -53,6 +53,16 @@ def test_asks_once_for_any_number(settler: Settler, loop: Loop, holder: Holder) 
     assert len(loop.asked) == 1
 
 
+def test_asks_again_once_the_loop_has_begun_anew(settler: Settler, loop: Loop, holder: Holder) -> None:
+    """What the loop was asked may be lost with its connection; tasks from before it end after it."""
+    settler.finish("1 queue")
+    loop.asked.clear()
+    settler.begin_anew()
+    settler.finish("2 queue")
+    loop.turn()
+    assert holder.unsettled_count == 0
+
+
 def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     settler: Settler, loop: Loop, holder: Holder, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
