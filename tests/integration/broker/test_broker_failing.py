@@ -12,6 +12,7 @@ from noted import names
 from one_worker import OneWorker, settings_for, workers
 from own_server import OwnServer, running
 from proxy import Proxy, proxy
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import dead, status
 from broker.connection import Store, connect
@@ -179,6 +180,7 @@ def test_a_slow_command_is_in_the_way(
     sleeper.connection_pool.connection_kwargs["socket_timeout"] = 30
     sleeping = threading.Thread(target=sleeper.execute_command, args=("DEBUG", "SLEEP", LEASE_SECONDS + 3))
     sleeping.start()
+    eventually(lambda: _is_busy(server.url))
     began = monotonic()
     with pytest.raises(BrokerAway):
         send(connect(server.url, timeout_seconds=1), file, "unsent")
@@ -186,6 +188,14 @@ def test_a_slow_command_is_in_the_way(
     sleeping.join()
     send(direct, file, "next")
     eventually(lambda: once(file, "held", "next"), 30)
+
+
+def _is_busy(url: str) -> bool:
+    try:
+        connect(url, timeout_seconds=0.2).client.ping()
+    except RedisTimeoutError:
+        return True
+    return False
 
 
 def test_the_worker_lived_through_it(worker: OneWorker, direct: Store) -> None:
