@@ -9,6 +9,7 @@ where it can be: the server carries it out as soon as the wait is over, and a ro
 
 import logging
 import time
+from time import sleep
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,8 +34,8 @@ DRAINED_LOOK_SECONDS = 5
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
-#: How long an idle process leaves its processor to the first tasks that come, before it looks for more.
-START_SECONDS = 0.001
+#: How long the loop of an idle process leaves the interpreter to the thread of what came.
+START_SECONDS = 0.0002
 
 TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
 
@@ -61,7 +62,6 @@ class Intake:
         self._behind: Turn | None = None
         self._waiting_since = 0.0
         self._taken_up: set[str] = set()
-        self._lets_start = False
         # A turn of a lost connection is answered no more; what it was to settle is settled on this one.
         if holder.intake is not None:
             holder.intake.abandon()
@@ -102,9 +102,6 @@ class Intake:
         Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
         """
         self._check_patience()
-        if self._lets_start:
-            self._lets_start = False
-            return
         if not self._listening:
             self._listen()
         elif self.holder.drained and time.monotonic() - self._learned_at > DRAINED_LOOK_SECONDS:
@@ -133,8 +130,6 @@ class Intake:
 
     def seconds_to_next(self) -> float | None:
         """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
-        if self._lets_start:
-            return START_SECONDS
         now = time.monotonic()
         times = [
             hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active
@@ -233,8 +228,9 @@ class Intake:
         was_idle = not self.holder.count
         turns.accept(turn.hold, reply, self.channel.connection._deliver)
         if was_idle and self.holder.count and not turn.hold.hungry:
-            # Nothing else is there to be fetched or settled: what came starts the sooner without us.
-            self._lets_start = self.channel.connection.cycle.hub is not None
+            # Nothing else is there to be fetched or settled. A thread that wakes while this one holds the
+            # interpreter goes to sleep once more.
+            sleep(START_SECONDS)
 
     def on_wait(self) -> None:
         """Read what woke this process: a token, or the end of a second."""

@@ -27,7 +27,7 @@ class Process:
         self.holder = Holder(prefetch=prefetch)
         self.holder.slots = 2
         self._clients: list[Any] = []
-        self.cycle = SimpleNamespace(connected=_connected, hub=None)
+        self.cycle = SimpleNamespace(connected=_connected)
         channel = SimpleNamespace(
             store=store,
             _create_client=lambda **_: self._client(url),
@@ -141,31 +141,33 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
     assert len(process.delivered) == 1
 
 
-@pytest.mark.parametrize("looped", [True, False])
-def test_what_an_idle_process_was_sent_starts_before_it_looks_for_more(
-    store: Store, process: Process, looped: bool
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note for how long the process steps back, in seconds."""
+    noted: list[float] = []
+    monkeypatch.setattr("broker.intake.sleep", noted.append)
+    return noted
+
+
+def test_an_idle_process_steps_back_for_what_it_was_sent(
+    store: Store, process: Process, naps: list[float]
 ) -> None:
-    """An event loop turns once, and soon again, before it waits for more; without one that would be late."""
-    process.cycle.hub = SimpleNamespace() if looped else None
-    send(store)
-    process.read(process.intake.wait_client)
-    process.intake.on_wait()
-    assert process.intake.seconds_to_next() == (START_SECONDS if looped else None)
-    process.intake.on_tick()
-    assert (process.intake._waiting is None) == looped
-    process.intake.on_tick()
-    assert process.intake._waiting is not None
-
-
-def test_a_process_at_work_looks_for_more_at_once(store: Store, process: Process) -> None:
-    """Only an idle process leaves its processor to what came."""
-    process.cycle.hub = SimpleNamespace()
+    """The thread that wakes for it finds the interpreter free; a process at work does not wait."""
     for _ in range(2):
         send(store)
         process.read(process.intake.wait_client)
         process.intake.on_wait()
-        waited = process.intake.seconds_to_next()
         process.intake.on_tick()
-        if waited:
-            process.intake.on_tick()
-    assert (len(process.delivered), waited) == (2, None)
+    assert (len(process.delivered), naps) == (2, [START_SECONDS])
+
+
+def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
+    store: Store, process: Process, naps: list[float], eventually: Callable[..., None]
+) -> None:
+    """There is more to fetch at once."""
+    send(store, process.holder.room + 1)
+    eventually(lambda: status.depth(store, QUEUE).held > 0)
+    process.read(process.intake.wait_client)
+    process.intake.on_wait()
+    assert process.delivered
+    assert not naps
