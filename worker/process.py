@@ -45,7 +45,10 @@ def options(name: str, number: int, pool: Pool) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run until the worker has been told to stop; the exit code is Celery's."""
+    """Run until the worker has been told to stop.
+
+    The exit code is Celery's, or `EX_CONFIG` where the settings or a module they name keep it from starting.
+    """
     parser = ArgumentParser(prog="worker.process")
     parser.add_argument("pool")
     parser.add_argument("number", type=int)
@@ -70,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
     except SettingsError as error:
         traceback.print_exception(error.__cause__)
-        sys.exit(f"millpond: {error}")
+        print(f"millpond: {error}", file=sys.stderr)
+        sys.exit(os.EX_CONFIG)
     app.set_current()
     # Not by way of Celery's command line, whose imports are a third of the time that a worker takes to start.
     worker = app.Worker(**options(asked.pool, asked.number, pool))

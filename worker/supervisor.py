@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from time import monotonic
 
 from tasks.errors import SettingsError
@@ -25,6 +26,7 @@ from tasks.pools import STOP_MARGIN_SECONDS, Table
 from tasks.settings import settings
 from worker.health_page import health_page
 from worker.member import Member, how_it_ended
+from worker.numbers import Numbers
 from worker.process import command
 from worker.wakeups import signals_as_bytes
 
@@ -39,25 +41,29 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     """Run all processes of the named pools until told to stop; return the exit code.
 
-    0: every process ended by itself after a signal. 1: one had to be killed. `ready_fd` gets a line: `ready`,
-    when all take messages, or why one died before that. Raises `SettingsError` for an unknown pool.
+    0: every process ended by itself after a signal. 1: one had to be killed, or none took messages before
+    one said that it cannot start with these settings. `ready_fd` gets a line: `ready`, when all take
+    messages, or why one died before that. Raises `SettingsError` for an unknown pool.
     """
     configured = settings()
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
-    members = list(members_of(pools, configured.table))
     for module in configured.kinds:
         find(module)
-    with health_page(configured.health_address, configured.health_port, services=pools):
+    with (
+        Numbers(configured.broker_url, configured.key_prefix) as numbers,
+        health_page(configured.health_address, configured.health_port, services=pools),
+    ):
+        members = list(members_of(pools, configured.table, numbers))
         return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 
 
-def members_of(pools: Iterable[str], table: Table) -> Iterable[Member]:
+def members_of(pools: Iterable[str], table: Table, numbers: Numbers) -> Iterable[Member]:
     """Yield the processes of pools by the table."""
     for name in pools:
         if name not in table.pools:
             raise SettingsError(f"no pool is named {name!r}; there are: {', '.join(sorted(table.pools))}")
-        for number in range(1, table.pools[name].processes + 1):
+        for number in islice(numbers.free(name), table.pools[name].processes):
             yield Member(name, number, partial(_command, name, number))
 
 
@@ -76,6 +82,8 @@ class Supervisor:
         #: When what still runs is killed (monotonic seconds); None: nobody asked to stop.
         self.deadline: float | None = None
         self.killed = False
+        self.has_been_ready = False
+        self.cannot_start = False
         self.replacing: set[int] = set()
 
     def run(self) -> int:
@@ -89,7 +97,7 @@ class Supervisor:
                     self._on_signals(arrived) if key.data is None else self._on_ready(key.data)
                 self._on_clock()
         logger.info("all processes have ended%s", ", some by force" if self.killed else "")
-        return 1 if self.killed else 0
+        return 1 if self.killed or self.cannot_start else 0
 
     def _on_signals(self, arrived: int) -> None:
         for number in os.read(arrived, 4096):
@@ -105,6 +113,7 @@ class Supervisor:
             return  # it has ended meanwhile: a signal that came with this said so
         self.selector.unregister(member.ready_end)
         if member.became_ready():
+            self.has_been_ready = True
             logger.info("%s takes messages after %.1f s", member.name, monotonic() - member.started_at)
             if all(each.ready for each in self.members):
                 self._tell("ready")
@@ -172,14 +181,28 @@ class Supervisor:
         if member.ready_end is not None:
             self.selector.unregister(member.ready_end)
         was_ready, pid = member.ready, member.process.pid if member.process else 0
-        ended = how_it_ended(member.buried())
+        code = member.buried()
+        ended = how_it_ended(code)
         if self.deadline is not None:
             logger.info("%s pid=%d %s", member.name, pid, ended)
+            return
+        if code == os.EX_CONFIG and not self.has_been_ready:
+            self._give_up(f"{member.name} {ended}")
             return
         wait = member.plan_restart(asked=id(member) in self.replacing)
         logger.warning("%s pid=%d %s; starting it again in %.1f s", member.name, pid, ended, wait)
         if not was_ready:
             self._tell(f"{member.name} {ended} before it took messages")
+
+    def _give_up(self, why: str) -> None:
+        """Stop what has been started: another attempt would end the same way."""
+        logger.error("%s before it took messages: mend first what it says above", why)
+        self._tell(f"{why} before it took messages")
+        self.cannot_start = True
+        self.deadline = monotonic() + self.stop_seconds
+        for member in self.members:
+            member.restart_at = None
+            member.terminate()
 
     def _tell(self, line: str) -> None:
         if self.ready_fd is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from broker import reports
 from broker.connection import connect
 from broker.status import depth
 from producer.client import Client
@@ -100,6 +101,37 @@ def test_a_killed_process_is_replaced(supervised: Callable[..., Supervised], eve
     assert running.gate("after") != killed.pid
     running.open("after")
     eventually(lambda: running.done("after"))
+
+
+def test_two_on_one_host_have_processes_of_different_names(
+    supervised: Callable[..., Supervised], eventually: Eventually
+) -> None:
+    """Every process is seen, whichever supervisor it belongs to; numbers are free again as theirs ends."""
+    first = supervised(processes=2)
+    supervised()
+    store = connect(first.url)
+
+    def numbers() -> set[str]:
+        return {report.name.partition("@")[0] for report in reports.processes(store)}
+
+    eventually(lambda: numbers() == {"default.1", "default.2", "default.3"})
+    first.process.terminate()
+    assert first.ended(within_seconds=15) == 0
+    supervised()
+    eventually(lambda: numbers() == {"default.1", "default.3"})
+
+
+def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path) -> None:
+    """`millpond worker` ends with 1 and one line of what is wrong; another attempt would say the same."""
+    tmp_path.joinpath("broken_kinds.py").write_text("import nowhere_at_all\n")
+    chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
+    argv = [sys.executable, "-P", "-m", "millpond", "worker", "default"]
+    ended = subprocess.run(
+        argv, env=environment(chosen), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr.count(" started")) == (1, 1), ended.stderr
+    assert ended.stderr.count("millpond: kinds names 'broken_kinds', which cannot be imported") == 1
+    assert ended.stderr.splitlines()[-1].endswith("all processes have ended")
 
 
 def test_a_drain_lets_the_running_task_finish(

@@ -103,6 +103,28 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
     assert shells.process.wait(60) == 0
 
 
+def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[..., Shells]) -> None:
+    """What a second attempt would not change is said once, and not tried again; the others end as well."""
+    shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78")
+    assert shells.process.wait(60) == 1
+    assert shells.logged("exit code 78 before it took messages: mend first what it says above") == 1
+    assert (shells.logged("started"), shells.logged("starting it again")) == (2, 0)
+
+
+def test_one_that_cannot_start_any_more_is_tried_again(
+    supervise: Callable[..., Shells], eventually: Eventually, tmp_path: Path
+) -> None:
+    """A pool at work goes on with what it has: the module may be mended before the next attempt."""
+    broken = tmp_path / "broken"
+    shells = supervise(f"[ -e {broken} ] && exit 78; {OBEDIENT}")
+    eventually(lambda: shells.logged("takes messages") == 2)
+    broken.touch()
+    shells.family()[0].kill()
+    eventually(lambda: shells.logged("exit code 78; starting it again"))
+    broken.unlink()
+    eventually(lambda: shells.logged("takes messages") == 3)
+
+
 def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventually: Eventually) -> None:
     """SIGHUP: each process is asked to end and followed by a new one, without a wait."""
     shells = supervise(OBEDIENT)

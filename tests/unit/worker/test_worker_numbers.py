@@ -1,0 +1,56 @@
+"""Processes of one pool on one host have names of their own, whichever supervisor they belong to."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from worker.numbers import Numbers
+
+BROKER = "redis://here/0"
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the numbers of this test apart from those of others."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+    return tmp_path
+
+
+def take(numbers: Numbers, count: int, pool: str = "email") -> list[int]:
+    """Return the next free numbers."""
+    return list(islice(numbers.free(pool), count))
+
+
+def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:
+    """What one gives back as it ends, the next takes again."""
+    with Numbers(BROKER, "") as first, Numbers(BROKER, "") as second:
+        assert take(first, 2) == [1, 2]
+        assert take(second, 2) == [3, 4]
+    with Numbers(BROKER, "") as third:
+        assert take(third, 2) == [1, 2]
+
+
+def test_a_gap_is_filled() -> None:
+    """The numbers of a supervisor that has gone are free while a later one runs on."""
+    first, second = Numbers(BROKER, ""), Numbers(BROKER, "")
+    with second:
+        with first:
+            assert (take(first, 1), take(second, 1)) == ([1], [2])
+        with Numbers(BROKER, "") as third:
+            assert take(third, 2) == [1, 3]
+
+
+def test_other_pools_and_other_brokers_count_by_themselves() -> None:
+    """A name needs to be the only one where it is seen."""
+    with Numbers(BROKER, "") as here, Numbers("redis://there/0", "") as there, Numbers(BROKER, "a.") as apart:
+        assert [take(here, 1), take(here, 1, "files"), take(there, 1), take(apart, 1)] == [[1]] * 4
+
+
+def test_a_folder_that_takes_no_file_keeps_nobody_from_starting(scratch: Path) -> None:
+    """Then everybody counts from 1."""
+    scratch.joinpath("file").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILLPOND_SCRATCH", str(scratch / "file"))
+        with Numbers(BROKER, "") as first, Numbers(BROKER, "") as second:
+            assert take(first, 2) == take(second, 2) == [1, 2]
