@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import news, turns
-from broker.errors import BrokerAway, BrokerError
+from broker.errors import BrokerError
 from broker.hold import Hold, Turn
 from broker.holding import GATHERED_SECONDS, Holder
 from broker.keys import QueueKeys, epoch_key
@@ -175,8 +175,8 @@ class Intake:
         self._learned_at = time.monotonic()
         try:
             known = news.read(self.channel.store)
-        except BrokerAway as away:
-            raise RedisConnectionError(str(away)) from away
+        except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
+            raise RedisConnectionError(str(error)) from error
         if known == self.holder.news and known.epoch:
             return
         self.holder.news = known
@@ -203,7 +203,7 @@ class Intake:
         except NoScriptError:
             self._turn = None
             turn.hold.unsent(turn.settlements)
-            self.channel.store.client.script_load(script("turn").source)
+            self._load_script()
             return
         except ResponseError as error:
             self._drop_turn()
@@ -213,6 +213,13 @@ class Intake:
             raise
         self._turn = None
         self._take_in(turn, turns.read(raw))
+
+    def _load_script(self) -> None:
+        """Send the source of the turn to a server that has lost it."""
+        try:
+            self.channel.store.client.script_load(script("turn").source)
+        except ResponseError as error:
+            raise RedisConnectionError(f"the broker refused a script: {error}") from error
 
     def _take_in(self, turn: Turn, reply: turns.Reply) -> None:
         if not reply.lease:
@@ -256,8 +263,8 @@ class Intake:
         try:
             raw = self.wait_client.connection.read_response()
         except NoScriptError:
-            self.channel.store.client.script_load(script("turn").source)
             turn.hold.hungry = True
+            self._load_script()
             return
         except ResponseError as error:
             raise RedisConnectionError(f"the broker refused a turn: {error}") from error

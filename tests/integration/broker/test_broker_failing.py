@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -12,6 +13,7 @@ from noted import names
 from one_worker import OneWorker, settings_for, workers
 from own_server import OwnServer, running
 from proxy import Proxy, proxy
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from broker import dead, status
@@ -196,6 +198,30 @@ def _is_busy(url: str) -> bool:
     except RedisTimeoutError:
         return True
     return False
+
+
+def test_a_script_that_does_not_end_is_in_the_way(
+    worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
+) -> None:
+    """While the server answers BUSY to everything the worker lives; afterwards it goes on."""
+    direct.client.config_set("lua-time-limit", 50)
+
+    def run_for_ever() -> None:
+        with suppress(ResponseError):
+            connect(server.url, timeout_seconds=60).client.eval("while true do end", 0)
+
+    script = threading.Thread(target=run_for_ever)
+    began = monotonic()
+    script.start()
+    try:
+        eventually(lambda: monotonic() - began > 3, every_seconds=0.1)
+        assert worker.process.poll() is None, worker.log[-3000:]
+    finally:
+        direct.client.script_kill()
+        script.join()
+    send(direct, file, "next")
+    eventually(lambda: once(file, "next"), 30)
+    eventually(lambda: status.depth(direct, "default").held == 0)
 
 
 def test_the_worker_lived_through_it(worker: OneWorker, direct: Store) -> None:
