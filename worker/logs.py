@@ -12,6 +12,7 @@ from tasks.settings import Settings
 
 def install(app: Celery, settings: Settings) -> None:
     """Prepare the logging of this application's workers; it is set up as they start."""
+    app.log_cls = "worker.printed:PrintLogging"
 
     def set_up(loglevel: int, **_: Any) -> None:
         handler = logging.StreamHandler(sys.__stderr__)

@@ -127,6 +127,8 @@ def _has_facts(log: str) -> None:
     of_body = [line for line in lines if line["logger"] == "secret_kinds"]
     assert of_body
     assert all(line["task"] and line["kind"] == "test.blurt" for line in of_body)
+    printed = [line["message"] for line in lines if line["logger"] == "celery.redirected"]
+    assert printed == ["logging in with [redacted]"]
 
 
 def test_the_kind_is_known_to_workers_alone() -> None:
