@@ -122,7 +122,11 @@ def _is_clean(where: str, what: Any) -> None:
 
 def _has_facts(log: str) -> None:
     """Lines are objects, but for those that Celery prints as it ends; those of a body name task and kind."""
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    objects, others = [], set[str]()
+    for line in filter(None, log.splitlines()):
+        objects.append(line) if line.startswith("{") else others.add(line)
+    assert others <= {"worker: Warm shutdown (MainProcess)"}
+    lines = [json.loads(line) for line in objects]
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
     of_body = [line for line in lines if line["logger"] == "secret_kinds"]
     assert of_body
