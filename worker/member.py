@@ -68,7 +68,9 @@ class Member:
     def terminate(self) -> None:
         """Ask the process to finish what it runs and to end."""
         if self.process is not None:
-            self.process.terminate()
+            # Not by Popen, which reaps one that has just ended: nobody would learn of its end any more.
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End the process and everything it started, now."""
