@@ -99,11 +99,14 @@ class Reporter:
         state = self._state(slots)
         self._tell(state, added)
         try:
-            if reports.send(self._store, state, self._unsent):
+            takes_samples = reports.send(self._store, state, self._unsent)
+            self._unsent.clear()  # counted from here on, whatever becomes of the samples
+            if takes_samples:
                 samples.take(self._store)
-            self._unsent.clear()
         except BrokerError as error:
             logger.debug("%s", error)
+        except Exception:  # what another version wrote, say: this process must not fall silent because of it
+            logger.exception("the samples of the last hour could not be taken")
 
     def _tell(self, state: Report, added: Counter[str]) -> None:
         """Let the supervisor know, for its metrics."""

@@ -1,14 +1,25 @@
 """Where the figures come from: reports of processes, totals of pools, samples of the last hour."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from broker import limits, reports, samples
 from broker.connection import Store
+from broker.errors import BrokerAway
+from broker.holding import Holder
+from broker.keys import sampling_key
 from broker.reports import Report
 from monitor import overview
 from tasks.pools import Table
+from worker import reporter
+from worker.meter import Meter
+from worker.sampling import Sample
+
+Eventually = Callable[..., Any]
 
 REPORT = Report("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 
@@ -55,3 +66,35 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
     assert pool.utilisation == pytest.approx(0.25)
     assert pool.rate is not None
     assert pool.rate > 0
+
+
+@pytest.mark.parametrize("trouble", [BrokerAway("gone in between"), ValueError("what a newer version wrote")])
+def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
+    store: Store, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, trouble: Exception
+) -> None:
+    """A report that arrived is not sent again where its process then fails to take samples; others follow."""
+    asked = []
+
+    def fail(store: Store) -> None:
+        store.client.delete(sampling_key(store.prefix))  # the next report is to take them as well
+        asked.append(1)
+        raise trouble
+
+    monkeypatch.setattr(reporter, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(samples, "take", fail)
+    holder, meter = Holder(), Meter()
+    holder.keeper = SimpleNamespace(store=store, renewals=0, losses=0)
+    consumer = SimpleNamespace(
+        task_consumer=SimpleNamespace(queues=[SimpleNamespace(name="default")]),
+        pool=None,
+        meter=meter,
+        app=SimpleNamespace(sample=Sample(0)),
+        hostname="default.1@here",
+    )
+    meter.ended.append(("a", "succeeded", None, 0.1))
+    reporting = reporter.Reporter(Table(), holder)
+    reporting.on_ready(consumer)
+    eventually(lambda: len(asked) > 3)
+    reporting.on_stopped()
+    [totals] = reports.totals(store, ["default"])
+    assert totals.count() == 1
