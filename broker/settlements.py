@@ -24,4 +24,5 @@ class Settlement:
 DONE = Settlement()
 GIVEN_BACK = Settlement("return")
 HANDED_AGAIN = Settlement("redeliver")
+REJECTED = Settlement("bury", "failed", '{"error": "rejected"}', text="rejected")
 CANCELLED = Settlement("drop", state="cancelled")

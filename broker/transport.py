@@ -30,14 +30,12 @@ from broker.leases import Keeper, leave
 from broker.messages import Outgoing
 from broker.poller import Poller
 from broker.purging import purge
-from broker.settlements import GIVEN_BACK, HANDED_AGAIN, Settlement
+from broker.settlements import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
 
 logger = logging.getLogger(__name__)
 
 #: How long a lease lasts when nobody says.
 LEASE_SECONDS = 15.0
-
-REJECTED = Settlement("bury", "failed", json.dumps({"error": "rejected"}), text="rejected")
 
 
 class QoS(virtual.QoS):

@@ -20,7 +20,7 @@ from celery.platforms import signals
 from celery.worker.state import task_ready
 
 from broker.holding import Holder
-from broker.settlements import HANDED_AGAIN, Settlement
+from broker.settlements import HANDED_AGAIN, REJECTED, Settlement
 from broker.turns import buried
 from tasks.contracts import Contract
 from tasks.errors import BadContract, Cancelled
@@ -290,6 +290,15 @@ class PondRequest(SampledRequest):
             self._message.channel.settle_now(self.tag)
         else:
             self.settler.finish(self.tag)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Bury the message, or let it be delivered again, on the way of every other settlement.
+
+        Celery asks the event loop alone, which has ended while the pool drains.
+        """
+        if not self.acknowledged:
+            self._settle(HANDED_AGAIN if requeue else REJECTED)
+            self.send_event("task-rejected", requeue=requeue)
 
     # Showing
 
