@@ -125,5 +125,5 @@ class Grouper:
             self._free.append((monotonic() + _GONE_SECONDS, piece.claims))
 
     def _fits(self, request: "PondRequest") -> bool:
-        short = self._seconds.get(request.name, SHORT_SECONDS) < SHORT_SECONDS
+        short = self._seconds.get(request.type, SHORT_SECONDS) < SHORT_SECONDS
         return short and request.deliveries == 0 and " " not in request.id

@@ -190,7 +190,7 @@ class PondRequest(SampledRequest):
             self.on_failure(returned, return_ok=True)
         else:
             kept, shown = returned
-            self.grouper.learn(self.name, seconds)
+            self.grouper.learn(self.type, seconds)
             self._measure("succeeded", seconds)
             task_ready(self, successful=self.remembers_successes)
             self._settle(_SUCCEEDED if kept is None else Settlement(detail=kept))
@@ -269,7 +269,8 @@ class PondRequest(SampledRequest):
         own = self._request_dict.get("millpond") or {}
         since = max((at for at in (own.get("at"), own.get("due")) if isinstance(at, int)), default=None)
         wait = None if since is None else start + (own["clock_ms"] - since) / 1000
-        self.meter.ended.append((self.name, state, wait, time.time() - start if seconds is None else seconds))
+        # By its type: a sender may give every task a name of its own (Celery's `shadow`).
+        self.meter.ended.append((self.type, state, wait, time.time() - start if seconds is None else seconds))
 
     def _settle(self, settlement: Settlement) -> None:
         self.holder.note(self.tag, settlement)
@@ -338,7 +339,7 @@ def _state_of(error: BaseException) -> State:
             return "succeeded"
         case WorkerLostError() | Reject() | SystemExit() | KeyboardInterrupt():
             return "lost"
-        case Cancelled():
+        case Cancelled() | Terminated():
             return "cancelled"
         case _:
             return "failed"

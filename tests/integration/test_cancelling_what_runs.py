@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from broker import status
+from broker import reports, status
 from producer.client import Client
 from tasks.squares.contract import Square
 from worker.embedded import Embedded
@@ -38,6 +38,12 @@ def gate(folder: Path, name: str) -> Any:
     return Gate(folder=str(folder), name=name)
 
 
+def ended(client: Client, kind: str) -> dict[str, int]:
+    """Return how the runs of a kind ended, by the pool's figures."""
+    [totals] = reports.totals(client.store, ["default"])
+    return {state: count for (state, of), count in totals.ended.items() if of == kind}
+
+
 def test_a_running_task_is_ended_and_counts_as_cancelled(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -51,6 +57,8 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     assert (answer.found.state, answer.unheard) == ("held", ())
     (result,) = batch.results()
     assert (result.state, result.error) == ("cancelled", "ended while it ran")
+    eventually(lambda: ended(client, "test.gate"))
+    assert ended(client, "test.gate") == {"cancelled": 1}
     eventually(lambda: not psutil.pid_exists(pid))
     depth = status.depth(client.store, "default")
     assert (depth.ready, depth.held, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)

@@ -44,6 +44,23 @@ def test_plain_celery_tasks_are_settled_counted_and_buried(
     store.close()
 
 
+def test_figures_are_of_kinds_whatever_a_sender_calls_its_tasks(
+    settings: Settings, eventually: Eventually
+) -> None:
+    """Celery's `shadow` names a task for people; figures, kept for good, do not grow with such names."""
+    store = connect(settings.broker_url or "")
+    app = Celery(broker=settings.broker_url)
+    with app.connection_for_write() as connection:
+        for order in range(5):
+            named = {"shadow": f"order {order}", "connection": connection}
+            app.send_task("shop.divide", args=(order, 3), queue="default", **named)
+
+    eventually(lambda: _ended(store) == {"succeeded": 5})
+    [totals] = reports.totals(store, ["default"])
+    assert (set(totals.ended), set(totals.service)) == ({("succeeded", "shop.divide")}, {"shop.divide"})
+    store.close()
+
+
 def _ended(store: Store) -> dict[str, int]:
     [totals] = reports.totals(store, ["default"])
     return (

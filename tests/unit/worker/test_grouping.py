@@ -22,7 +22,9 @@ class Request(SimpleNamespace):
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
         tell = {name: self._teller(told, name) for name in ("give_back", "hand_out_again", "on_success")}
-        super().__init__(id=id, name="short", deliveries=0, limits=(None, None), words=id, told=told)
+        super().__init__(
+            id=id, name="short", type="short", deliveries=0, limits=(None, None), words=id, told=told
+        )
         self.__dict__.update(
             {
                 "time_start": None,
