@@ -23,6 +23,10 @@ class BadBrokerUrl(MillpondError):
     """The broker's URL cannot be used."""
 
 
+class BadLimit(MillpondError, ValueError):
+    """No limit of a queue has this name, or could have this value; nothing was set."""
+
+
 class QueueFull(BrokerError):
     """A queue is at its bound and its policy is to refuse.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from broker.connection import Store, clear_errors
+from broker.errors import BadLimit
 from broker.keys import QueueKeys, queues_key
 from broker.scripts import script
 
@@ -106,11 +107,11 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
     force.
 
     `bound` is a number or seconds as a text ('30s'). All consumers that wait look again at once, and so do
-    producers when there is more room. Raises `ValueError` for what is no limit, or no value of it.
+    producers when there is more room. Raises `BadLimit` for what is no limit, or no value of it.
     """
     for name in limits:
         if name not in NAMES:
-            raise ValueError(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
+            raise BadLimit(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
     words = [word for name, value in limits.items() for word in (name, _checked(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with clear_errors(f"setting the limits of queue {queue!r}"):
@@ -145,7 +146,7 @@ def _checked(name: str, value: Any) -> str:
     except (ValueError, OverflowError):
         parsed = math.nan
     if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
-        raise ValueError(f"{value!r} is no {name} of a queue")
+        raise BadLimit(f"{value!r:.80} is no {name} of a queue")
     return text
 
 

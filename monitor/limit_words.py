@@ -1,5 +1,6 @@
 """Read limits of a queue as a person writes them into a form."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
@@ -7,6 +8,9 @@ from monitor.durations import per_second
 from tasks.bounds import read_bound
 from tasks.errors import BadInput
 from tasks.pools import Overflow
+
+#: As many as a number of the server's scripts tells apart.
+DIGITS = 15
 
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
@@ -19,11 +23,21 @@ def parsed(written: Mapping[str, str | None]) -> dict[str, Any]:
 def _whole(name: str) -> Callable[[str], int]:
     def read(text: str) -> int:
         plain = text.replace(",", "").strip()
-        if not plain.isdecimal() or int(plain) < 1:
-            raise BadInput(f"{name} is a whole number from 1 on, not {text!r}")
+        if not plain.isdecimal() or len(plain) > DIGITS or int(plain) < 1:
+            raise BadInput(f"{name} is a whole number from 1 on, not {text!r:.80}")
         return int(plain)
 
     return read
+
+
+def _burst(text: str) -> float:
+    try:
+        burst = float(text.replace(",", ""))
+    except ValueError:
+        burst = math.nan
+    if not 1 <= burst < math.inf:
+        raise BadInput(f"burst is a number from 1 on, not {text!r:.80}")
+    return burst
 
 
 def _bound(text: str) -> int | str:
@@ -44,7 +58,7 @@ LIMITS: dict[str, Callable[[str], Any]] = {
     "bound": _bound,
     "overflow": _overflow,
     "rate": per_second,
-    "burst": _whole("burst"),
+    "burst": _burst,
     "in_flight": _whole("in flight"),
     "max_deliveries": _whole("max deliveries"),
 }

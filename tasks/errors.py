@@ -6,6 +6,7 @@ with its traceback kept in the dead letter. A message is one line that says what
 
 from broker.errors import (
     BadBrokerUrl,
+    BadLimit,
     BatchClosed,
     BrokerAway,
     BrokerError,
@@ -79,6 +80,7 @@ __all__ = [
     "BadBrokerUrl",
     "BadContract",
     "BadInput",
+    "BadLimit",
     "BatchClosed",
     "BodyMissing",
     "BrokerAway",

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from flowers import Visitor, bury, send
 
 from broker import audit, batches, limits, samples, status
@@ -46,6 +48,27 @@ def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
     assert limits.read(watched, "limited") == now
     ann.post("/queues/limited/limits", [])
     assert limits.read(watched, "limited") == limits.Limits()
+
+
+def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visitor, watched: Store) -> None:
+    """Whoever changes one field sends the others along as they stand there: nothing of them is refused."""
+    send(watched, "as-set", 1)
+    before = limits.change(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
+    page = ann.get("/queues/as-set").text
+    filled = dict(re.findall(r'<input class="form-control" name="(\w+)"[^>]* value="([^"]*)"', page))
+    answer = ann.post("/queues/as-set/limits", list({**filled, "in_flight": "4"}.items()))
+    assert "The limits of as-set are set." in answer.text
+    assert limits.read(watched, "as-set") == replace(before, in_flight=4)
+
+
+@pytest.mark.parametrize("limit", ["bound", "rate", "burst", "in_flight"])
+def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: Store, limit: str) -> None:
+    """A slip of the finger is the visitor's, not a fault of the page's."""
+    send(watched, "long", 1)
+    for digits in (400, 5_000):
+        answer = ann.post("/queues/long/limits", [(limit, "9" * digits)])
+        assert (answer.status, limit.replace("_", " ") in answer.text) == (400, True)
+    assert limits.read(watched, "long") == limits.Limits()
 
 
 def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:

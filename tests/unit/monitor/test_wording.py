@@ -4,6 +4,7 @@ import pytest
 
 from broker.samples import Sample
 from monitor import sparkline
+from monitor.durations import milliseconds
 from monitor.limit_words import parsed
 from monitor.wording import count, duration, moment, rate, sentence, share
 from tasks.errors import BadInput
@@ -49,7 +50,14 @@ def test_limits_are_read_as_people_write_them() -> None:
     written = {"bound": "1,000", "rate": "90/m", "burst": None, "overflow": "shed"}
     assert parsed(written) == {"bound": 1000, "rate": 1.5, "burst": None, "overflow": "shed"}
     assert parsed({"bound": "30s"}) == {"bound": "30s"}
-    for name, text in (("bound", "0"), ("in_flight", "1.5"), ("overflow", "drop"), ("rate", "-1/s")):
+    for name, text in (
+        ("bound", "0"),
+        ("in_flight", "1.5"),
+        ("overflow", "drop"),
+        ("rate", "-1/s"),
+        ("burst", "0.5"),
+        ("burst", "nan"),
+    ):
         with pytest.raises(BadInput, match=name.replace("_", " ")):
             parsed({name: text})
 
@@ -59,3 +67,9 @@ def test_words_become_a_sentence() -> None:
     assert sentence("unclear") == "Unclear."
     assert sentence("65 wait, and p99 is 2 s") == "65 wait, and p99 is 2 s."
     assert [sentence("look at Redis."), sentence("")] == ["Look at Redis.", "."]
+
+
+def test_a_length_of_time_beyond_all_numbers_is_refused_in_words() -> None:
+    """As it is typed into a search of dead letters."""
+    with pytest.raises(BadInput, match="is no length of time"):
+        milliseconds("9" * 400 + "d")
