@@ -47,7 +47,7 @@ def test_a_pool_that_cannot_start_is_named_with_its_reason(
     (tmp_path / "half_a_kind.py").write_text("import no_such_module_of_mine\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     broken = Settings(kinds=("half_a_kind",))
-    expected = r"^pool=default process=1 ended with exit code 1 .*No module named 'no_such_module_of_mine'$"
+    expected = r"^pool=default process=1 ended with exit code 78 .*No module named 'no_such_module_of_mine'$"
     with pytest.raises(StartError, match=expected), embedded(broken, pools=["default"], data_dir=tmp_path):
         pytest.fail("it must not be entered")
 

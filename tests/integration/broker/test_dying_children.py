@@ -9,7 +9,7 @@ import signal
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,11 @@ def half_dead(pid: int, missing: Callable[[str], None]) -> Iterator[None]:
 
 def listened_to(worker: int) -> int:
     """Count the children whose end the worker would hear: it reads the pipe of each at two descriptors."""
-    descriptors = Path(f"/proc/{worker}/fd").iterdir()
-    reading = (str(each.readlink()) for each in descriptors if not each.lstat().st_mode & stat.S_IWUSR)
+    reading = []
+    for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if not descriptor.lstat().st_mode & stat.S_IWUSR:
+                reading.append(str(descriptor.readlink()))
     return sum(count == 2 for pipe, count in Counter(reading).items() if pipe.startswith("pipe:"))
 
 
