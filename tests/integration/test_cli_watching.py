@@ -1,0 +1,80 @@
+"""What `millpond why` and `millpond schedules` say: in words, for machines, and of unknown names."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from broker import schedules, status
+from broker.connection import Store
+from broker.keys import schedule_key
+from broker.messages import compose
+from broker.publishing import publish
+from millpond import main
+from producer.client import Client
+from producer.scheduler import Scheduler
+from tasks.schedule import Periodic
+from tasks.settings import settings
+
+DAY_MS = 24 * 3600 * 1000
+DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
+
+
+@pytest.fixture(autouse=True)
+def _here(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Point the commands at the server of this test."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_why_names_every_pool_and_says_what_to_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """With something to do and nobody to do it, the advice is how to start somebody."""
+    publish(store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
+    assert main(["why"]) == 0
+    said = capsys.readouterr().out
+    assert [line.partition(":")[0] for line in said.splitlines() if line[0] != " "] == list(
+        settings().table.pools
+    )
+    assert "millpond worker default" in said
+
+
+def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """One pool, one object."""
+    assert main(["why", "email", "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert (verdict["pool"], verdict.keys() >= {"state", "why", "advice"}) == ("email", True)
+
+
+def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the names that there are."""
+    assert main(["why", "emial"]) == 2
+    assert "no pool is named 'emial'; there are: email, files, default" in capsys.readouterr().err
+
+
+def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was sent, what was missed, when the next one is due, and who leads."""
+    today = status.now_ms(store) // DAY_MS * DAY_MS
+    then = today - 4 * DAY_MS
+    key = store.prefix + schedule_key("daily")
+    store.client.hset(key, mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
+    with Client(settings=settings()) as client:
+        scheduler = Scheduler(client, DAILY)
+        scheduler.turn()
+        assert main(["schedules"]) == 0
+        listed, leader = capsys.readouterr().out.splitlines()
+        assert listed.startswith("daily  squares.square  every 1d  last 20")
+        assert listed.endswith("  1 sent, 3 missed")
+        assert leader == f"leader: {scheduler.name}"
+        assert main(["schedules", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["name"], told["last_due_ms"], told["leader"]) == ("daily", today, scheduler.name)
+        schedules.resign(store, scheduler.name)
+
+
+def test_no_scheduler_is_said_to_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is listed, and the line says what starts one."""
+    assert main(["schedules"]) == 0
+    assert capsys.readouterr().out == "leader: none runs; start one with `millpond scheduler`\n"
