@@ -188,6 +188,30 @@ def test_a_page_that_takes_long_is_asked_more_seldom(open_page: Callable[..., An
     assert asked[1] - asked[0] > 5
 
 
+def test_a_batch_shows_what_runs_and_what_failed_only_then(
+    open_page: Callable[..., Any], pond: Embedded, tmp_path: Path
+) -> None:
+    """What starts, ends and fails while somebody looks at a batch comes and goes before her eyes."""
+    from pond_kinds import Gate
+
+    page = open_page()
+    with Client(pond.url) as client:
+        batch = client.batch("before her eyes")
+        page.goto(f"/batches/{batch.id}")
+        held, failures = page.get_by_text("Held by workers"), page.get_by_text("What did not succeed")
+        page.get_by_role("heading", name="open").wait_for()
+        assert not held.is_visible()
+        batch.submit(Gate(folder=str(tmp_path), name="seen"))
+        held.wait_for()
+        assert not failures.is_visible()
+        batch.submit(Gate(folder=str(tmp_path / "nowhere"), name="failing"))
+        batch.close()
+        (tmp_path / "seen.open").touch()
+        failures.wait_for()
+        page.get_by_role("heading", name="complete").wait_for()
+        held.wait_for(state="hidden")
+
+
 def test_a_page_says_when_flower_cannot_reach_the_broker(
     open_page: Callable[..., Any],
 ) -> None:

@@ -1,7 +1,9 @@
 """A search of dead letters finds what fits, however the text it looks for is written in Redis."""
 
+import re
+
 import pytest
-from flowers import bury
+from flowers import Visitor, bury
 
 from broker import dead
 from broker.connection import Store
@@ -42,3 +44,10 @@ def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str
     assert found(task_id=died[text], kind=f"kind {text}") == own
     assert found(task_id=died[text], kind="kind") == []
     assert found(task_id=died[text], reason="Traceback") == []
+
+
+def test_what_may_come_has_its_place_on_an_empty_page(ann: Visitor) -> None:
+    """A page that looks again puts in what was not there at first: reasons, buttons, letters."""
+    page = ann.get("/dead?queue=nothing-died-here").text
+    assert "Requeue all" not in page
+    assert re.findall(r'id="(\w+)-live" data-live', page) == ["reasons", "acts", "dead"]
