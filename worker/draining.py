@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
 import billiard
@@ -80,9 +81,13 @@ class Drain:
         # Whoever else settles waits from here on: what is cut off must not count as a lost child. One
         # that waits for a broker which does not answer is not waited for.
         self._holder.lock.acquire(timeout=_LOCK_SECONDS)
-        for child in billiard.active_children():
-            os.kill(child.pid, signal.SIGKILL)
-        self._give_back()
+        try:
+            for child in billiard.active_children():
+                with suppress(ProcessLookupError):  # the pool has reaped it meanwhile
+                    os.kill(child.pid, signal.SIGKILL)
+            self._give_back()
+        except Exception:  # nobody else would end this process, and the lock is held for good
+            logger.exception("What is held comes back when its lease runs out.")
         logging.shutdown()
         os._exit(0)
 

@@ -1,0 +1,33 @@
+"""The end of a drain, whatever meets it there."""
+
+import os
+from types import SimpleNamespace
+
+import billiard
+import pytest
+
+from broker.holding import Holder
+from tasks.settings import Settings
+from worker.draining import Drain
+
+
+@pytest.mark.parametrize("trouble", [ProcessLookupError(3, "No such process"), RuntimeError("changed size")])
+def test_the_process_ends_at_its_deadline_whatever_goes_wrong_there(
+    monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """A child that was reaped in between, or a hold that changes under its hands, does not keep it alive."""
+    ended: list[int] = []
+
+    def kill(_pid: int, _number: int) -> None:
+        raise trouble
+
+    children = [SimpleNamespace(pid=pid) for pid in (1_001, 1_002)]
+    monkeypatch.setattr(billiard, "active_children", lambda: children)
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    drain = Drain(Settings(broker_url="redis://127.0.0.1:1/0"), Holder())
+    drain.on_signal()
+    drain.on_signal()
+    assert drain._timer is not None
+    drain._timer.join(10)
+    assert ended == [0]
