@@ -45,7 +45,7 @@ class Pull:
         while (request := self._next()) is not None:
             try:
                 request.run_in_thread()
-            except Exception:
+            except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
                 with suppress(Exception):  # else it would be held as long as this process lives
                     request.hand_out_again(ExceptionInfo())

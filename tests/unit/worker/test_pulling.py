@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+from celery.exceptions import WorkerShutdown
+
 from tests.conftest import Eventually
 from worker.pulling import Pull
 
@@ -61,3 +63,20 @@ def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventua
         pull.put(request(done.set))
         eventually(done.is_set)
     assert [str(error) for error in again] == ["no way to settle"]
+
+
+def test_a_body_that_would_stop_the_worker_does_not_take_its_slot_along(eventually: Eventually) -> None:
+    """Celery's `WorkerShutdown` is no Exception: whatever a plain task raises, its message is let go."""
+    done, again = threading.Event(), []
+
+    def stop() -> None:
+        raise WorkerShutdown(0)
+
+    with ThreadPoolExecutor(1) as executor:
+        pull = Pull(executor, 1)
+        stopping = request(stop)
+        stopping.hand_out_again = lambda why: again.append(why.exception)
+        pull.put(stopping)
+        pull.put(request(done.set))
+        eventually(done.is_set)
+    assert len(again) == 1
