@@ -16,17 +16,9 @@ LOOK_MS = 1_000
 
 def install(application: Any) -> None:
     """Look once a second, in a thread, whether samples are to be taken; a look waits for the one before."""
-    under_way = False
 
     async def look() -> None:
-        nonlocal under_way
-        if under_way:
-            return
-        under_way = True
-        try:
-            await application.io_loop.run_in_executor(None, _take_if_due, application.store)
-        finally:
-            under_way = False
+        await application.io_loop.run_in_executor(None, _take_if_due, application.store)
 
     PeriodicCallback(look, LOOK_MS).start()
 
