@@ -97,17 +97,19 @@ class Piece:
         """Hand the member that ran out again, its delivery counted: the child died, or it took too long.
 
         What had ended is settled, and what had not started is given back. When the child was ended on
-        purpose no delivery counts.
+        purpose it was because of the one that ran, which has ended then.
         """
         error = exc_info.exception
         on_purpose = isinstance(getattr(error, "exc", error), Terminated)
         for request in self.take_back():
             request.give_back()
         for request in self.members[self._settled :]:
-            if on_purpose:
-                request.give_back()
-            else:
+            if not on_purpose:
                 request.hand_out_again(exc_info)
+            elif request is self.running:
+                request.on_failure(exc_info)
+            else:  # it ended and its answer could not be kept
+                request.give_back()
         self._on_end(self, False)
 
 

@@ -87,7 +87,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Short tasks go to a child several at a time: those beside one that is ended are done all the same."""
-    names = [f"n{n}" for n in range(120)]
+    names, before = [f"n{n}" for n in range(120)], ended(client, "test.gate")
     for name in names:
         if name != "n60":
             (tmp_path / f"{name}.open").touch()
@@ -97,6 +97,9 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     client.cancel(ids["n60"], terminate=True)
     summary = batch.wait(PATIENCE)
     assert (summary.succeeded, summary.cancelled, summary.failed) == (119, 1, 0)
+    [stopped] = [result for result in batch.results() if result.state == "cancelled"]
+    assert (stopped.id, stopped.error) == (ids["n60"], "ended while it ran")
+    eventually(lambda: ended(client, "test.gate").get("cancelled") == before.get("cancelled", 0) + 1)
     assert len(list(tmp_path.glob("*.done"))) == 119
     assert status.depth(client.store, "default").counters.get("redelivered", 0) == 0
 
