@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tasks.errors import SettingsError
 
+#: Millpond's own top-level packages: nobody else's module can have their names.
+OWN = ("broker", "tasks", "producer", "worker", "monitor")
+
 
 def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:
     """Import the modules, also from the folder where the command was given.
@@ -29,9 +32,32 @@ def find(module: str, *, setting: str = "kinds") -> None:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)  # behind all else: a file of the user's hides nothing that is installed
-    top = module.partition(".")[0]
+    top, _, rest = module.partition(".")
+    if rest == "py":
+        raise SettingsError(f"{setting} names {module!r}, a file: name the module, {top!r}")
     if top not in sys.modules and importlib.util.find_spec(top) is None:
         raise SettingsError(
             f"{setting} names {module!r}, and no such module is installed or lies in {here}: "
             "give the command where it lies, or put its folder on PYTHONPATH"
         )
+    if hidden := _hidden_by_name(top):
+        raise SettingsError(
+            f"{setting} names {module!r}, and {hidden} is not found, for Python or Millpond has a module "
+            "of this name: rename yours"
+        )
+
+
+def _hidden_by_name(top: str) -> Path | None:
+    """Return the file of the user's, in the folder of the command, that a name of ours or Python's hides."""
+    if top not in (*OWN, *sys.stdlib_module_names):
+        return None
+    for file in (Path.cwd() / f"{top}.py", Path.cwd() / top / "__init__.py"):
+        if file.exists() and not _is_found(top, file):
+            return file
+    return None
+
+
+def _is_found(top: str, file: Path) -> bool:
+    module = sys.modules.get(top)
+    spec = importlib.util.find_spec(top) if module is None else module.__spec__
+    return spec is not None and Path(spec.origin or "").is_file() and file.samefile(spec.origin or "")
