@@ -12,11 +12,12 @@ What it returns must be JSON, or a pydantic model. `tasks/app.py` makes Celery t
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tasks.context import Context
-from tasks.contracts import Contract
+from tasks.contracts import Contract, without_kind
 from tasks.errors import BodyMissing, UnknownKind
 
 C = TypeVar("C", bound=Contract)
@@ -52,23 +53,48 @@ def body(
 ) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
     """Declare the decorated function to be what tasks of this contract's kind do.
 
-    Raises `UnknownKind` for a contract without a kind, `TypeError` for a coroutine: a slot runs one function.
+    Raises `UnknownKind` for a contract without a kind, and where another function is the body of that kind;
+    `TypeError` for what is no contract, and for a function that a slot cannot call with a job and a context.
     """
+    if not (isinstance(contract, type) and issubclass(contract, Contract)):
+        raise TypeError(f"{contract!r:.80} is no contract: write @body(Greet) above the body of Greet")
     if not contract.kind:
-        name = contract.__qualname__
-        raise UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
+        raise without_kind(contract)
 
     def declare(function: BodyFunction[C]) -> BodyFunction[C]:
-        if inspect.iscoroutinefunction(function):
-            name = getattr(function, "__name__", "it")
-            raise TypeError(
-                f"the body of {contract.kind!r} is async, and a slot runs an ordinary function: "
-                f"write `def {name}` and call asyncio.run(…) in it"
-            )
+        _check(contract.kind, function)
         _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)
         return function
 
     return declare
+
+
+def _check(kind: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be the body of the kind, or a second one."""
+    name = getattr(function, "__name__", "it")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"the body of {kind!r} is async, and a slot runs an ordinary function: "
+            f"write `def {name}` and call asyncio.run(…) in it"
+        )
+    try:
+        with suppress(ValueError):  # of some functions written in C nobody knows what they take
+            inspect.signature(function).bind("job", "context")
+    except TypeError as unfit:
+        raise TypeError(
+            f"the body of {kind!r} is called with the job and its context, and {name} cannot be ({unfit}): "
+            f"write `def {name}(job, context)`"
+        ) from None
+    known = _bodies.get(kind)
+    if known is not None and _place(known.function) != _place(function):
+        raise UnknownKind(
+            f"two functions are the body of {kind!r}, {_place(known.function)} and {_place(function)}: "
+            "remove one, or give it a contract of its own"
+        )
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
 def bodies() -> dict[str, Body]:

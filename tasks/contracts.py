@@ -47,6 +47,12 @@ class Contract(BaseModel):
         return redact(type(self), self.model_dump(mode="json"))
 
 
+def without_kind(contract: type[Contract]) -> UnknownKind:
+    """Return the error that says how a contract gets its kind."""
+    name = contract.__qualname__
+    return UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
+
+
 def contract_of(kind: str) -> type[Contract]:
     """Return the contract of a kind; raise `UnknownKind` with the kinds there are."""
     if kind not in _kinds:
@@ -78,4 +84,13 @@ def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "it"
 
 
-__all__ = ["SHIPPED", "Contract", "contract_of", "explain", "kinds", "load_shipped", "redact"]
+__all__ = [
+    "SHIPPED",
+    "Contract",
+    "contract_of",
+    "explain",
+    "kinds",
+    "load_shipped",
+    "redact",
+    "without_kind",
+]

@@ -1,10 +1,13 @@
 """Bodies are declared as they are imported, and what cannot be one is refused there."""
 
+from typing import Any
+
 import pytest
 
 from tasks.bodies import bodies, body
 from tasks.context import Context
 from tasks.contracts import Contract
+from tasks.errors import UnknownKind
 
 
 class Wait(Contract, kind="test.bodies.wait"):
@@ -20,3 +23,43 @@ def test_a_coroutine_is_refused_where_it_is_declared() -> None:
     with pytest.raises(TypeError, match=r"write `def wait` and call asyncio\.run"):
         body(Wait)(wait)
     assert Wait.kind not in bodies()
+
+
+def test_a_function_that_a_slot_cannot_call_is_refused_where_it_is_declared() -> None:
+    """Otherwise each task of the kind would become a dead letter."""
+    with pytest.raises(
+        TypeError, match=r"called with the job and its context, and alone cannot be \(too many"
+    ):
+
+        @body(Wait)  # type: ignore[arg-type]
+        def alone(job: Wait) -> None:
+            pass
+
+    assert Wait.kind not in bodies()
+
+
+@pytest.mark.parametrize("given", [len, "test.bodies.wait", Wait()])
+def test_a_body_is_declared_with_its_contract(given: Any) -> None:
+    """`@body` without one, or with the name of a kind, is told how it is written."""
+    with pytest.raises(TypeError, match=r"is no contract: write @body\(Greet\)"):
+        body(given)
+
+
+def test_a_kind_has_one_body() -> None:
+    """A second function of a kind is refused: which of them ran would depend on what is imported last."""
+
+    class Once(Contract, kind="test.bodies.once"):
+        """Be done by one function."""
+
+    @body(Once)
+    def first(job: Once, context: Context) -> None:
+        pass
+
+    with pytest.raises(UnknownKind, match=r"two functions are the body of 'test\.bodies\.once', .*second"):
+
+        @body(Once)
+        def second(job: Once, context: Context) -> None:
+            pass
+
+    assert bodies()[Once.kind].function is first
+    assert body(Once)(first) is first, "a module that is loaded again declares the same"
