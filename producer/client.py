@@ -24,6 +24,7 @@ from producer.outcomes import Refused, Sent, Tally
 from producer.queues import Queues
 from producer.sending import Sender
 from tasks import tracing
+from tasks.contracts import Contract
 from tasks.pools import Overflow
 from tasks.settings import Settings, configured_broker
 from tasks.settings import settings as read_settings
@@ -194,6 +195,8 @@ class Client:
     def _messages(
         items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
     ) -> Iterator[Message]:
+        if isinstance(items, Contract | Message | str):  # a contract iterates over its fields
+            raise TypeError(f"{items!r:.80} is one item: put it into a list, or call send for one task")
         for item in items:
             yield (item if isinstance(item, Message) else Message(item, queue=queue, priority=priority))
 

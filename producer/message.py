@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from broker.messages import Outgoing, compose
-from tasks.contracts import Contract, contract_of, explain, redact
+from tasks.contracts import Contract, contract_of, explain, redact, without_kind
+from tasks.errors import BadContract
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200
@@ -62,9 +63,13 @@ class Message:
                 "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
             )
         for name, value in (("id", self.id), ("once", self.once)):
-            if value is not None and not 0 < len(value) <= NAME_LENGTH:
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise TypeError(f"{name} is a text, not {value!r}: write it as str(…)")
+            if not 0 < len(value) <= NAME_LENGTH:
                 raise ValueError(f"{name} must have 1 to {NAME_LENGTH} characters, this has {len(value)}")
-            if value is not None and any("\ud800" <= each <= "\udfff" for each in value):
+            if any("\ud800" <= each <= "\udfff" for each in value):
                 raise ValueError(f"{name} is {value!r}: half a surrogate pair is no text. Name it otherwise")
 
 
@@ -86,6 +91,8 @@ def contract_from(item: Sendable) -> Contract:
     Raises `BadContract`, `UnknownKind`; `TypeError` for what is neither.
     """
     if isinstance(item, Contract):
+        if not item.kind:
+            raise without_kind(type(item))
         return item
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise TypeError(f"{item!r:.80} cannot be sent: give a contract, or the name of a kind and its fields")
@@ -110,7 +117,7 @@ def outgoing(
 
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
-    kwargs = contract.model_dump(mode="json", exclude_defaults=True)
+    kwargs = _fields(contract)
     deadline_ms = _moment(message.deadline, now_ms)
     return compose(
         contract.kind,
@@ -129,6 +136,17 @@ def outgoing(
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.for_ // _MS,
     )
+
+
+def _fields(contract: Contract) -> dict[str, Any]:
+    """Return the fields that are not their default, as JSON has them. Raises `BadContract`."""
+    try:
+        return contract.model_dump(mode="json", exclude_defaults=True)
+    except ValueError as error:  # pydantic's own of what it cannot write is one, as that of bytes is
+        raise BadContract(
+            f"{contract.kind} cannot be written as JSON: {error}. Send text, numbers, lists and objects; "
+            "bytes as base64 (pydantic: ser_json_bytes and val_json_bytes)"
+        ) from None
 
 
 def _moment(when: timedelta | datetime | None, now_ms: int) -> int | None:

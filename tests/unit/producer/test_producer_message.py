@@ -9,12 +9,18 @@ import pytest
 
 from producer.client import Client
 from producer.message import Message, contract_from, outgoing
-from tasks.contracts import kinds, load_shipped
+from tasks.contracts import Contract, kinds, load_shipped
 from tasks.email.contract import SendEmail
 from tasks.errors import BadContract, UnknownKind
 from tasks.squares.contract import Square
 
 NOW = 1_800_000_000_000
+
+
+class Loose(Contract, kind="test.message.loose"):
+    """Hold anything."""
+
+    value: Any
 
 
 def composed(message: Message) -> dict[str, Any]:
@@ -73,6 +79,31 @@ def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
             client.send(Square(n=1), timeout=5)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="5 cannot be sent: give a contract, or the name of a kind"):
             client.send_many([5])  # type: ignore[list-item]
+        with pytest.raises(TypeError, match="is one item: put it into a list, or call send"):
+            client.send_many(Square(n=1))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="once is a text, not 42"):
+            client.send(Square(n=1), once=42)  # type: ignore[arg-type]
+
+
+def test_a_contract_without_a_kind_is_refused() -> None:
+    """No worker could know what to do with it."""
+
+    class Nameless(Contract):
+        n: int
+
+    with pytest.raises(
+        UnknownKind, match=r"Nameless has no kind: declare it as class .*Nameless\(Contract, ki"
+    ):
+        contract_from(Nameless(n=1))
+
+
+@pytest.mark.parametrize("value", [object(), len, b"\xff"], ids=["object", "function", "bytes"])
+def test_what_json_cannot_say_is_refused(value: object) -> None:
+    """A field of any type is checked as it is written down: the error names the kind, and what to do."""
+    with pytest.raises(
+        BadContract, match=r"test\.message\.loose cannot be written as JSON: .*bytes as base64"
+    ):
+        composed(Message(Loose(value=value)))
 
 
 def test_due_and_expiry_are_by_the_servers_clock() -> None:
