@@ -39,12 +39,16 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
+    from monitor.cli.opening import known
     from monitor.objects import error_of, letter_object
 
     with _opened() as store:
+        letter = None
         for letter in _chosen(store, queue, kind, reason, task, since, before):
             words = f"{letter.id}  {letter.kind}  {letter.reason}  {error_of(letter)}"
             _print(letter_object(letter), as_json, words)
+        if letter is None:
+            known(store, queue)
 
 
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
@@ -116,6 +120,7 @@ def _each(
     done: str,
 ) -> None:
     from broker import audit
+    from monitor.cli.opening import known
     from tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
@@ -133,6 +138,8 @@ def _each(
             if count:
                 letters = "dead letter" if count == 1 else "dead letters"
                 audit.note_command(store, f"{done} {count} {letters} of {queue}")
+        if not count:
+            known(store, queue)
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 

@@ -4,9 +4,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from broker import status
 from broker.connection import Store, connect
+from tasks.errors import UnknownQueue
 from tasks.nearby import settings_or_nearby
-from tasks.settings import configured_broker
+from tasks.settings import configured_broker, settings
 
 
 @contextmanager
@@ -20,3 +22,10 @@ def opened() -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def known(store: Store, queue: str) -> None:
+    """Raise `UnknownQueue` for a queue that is not in the table and was never declared."""
+    names = sorted({*settings().table.queues, *status.queues(store)})
+    if queue not in names:
+        raise UnknownQueue(f"no queue is named {queue!r}; there are: {', '.join(names)}")

@@ -109,16 +109,13 @@ def _bound(text: str) -> int | str:
 
 
 def _view(name: str) -> Any:
-    from monitor.cli.opening import opened
+    from monitor.cli.opening import known, opened
     from monitor.overview import queue_views
-    from tasks.errors import UnknownQueue
     from tasks.settings import settings
 
     with opened() as store:
-        views = {view.depth.queue: view for view in queue_views(store, settings().table)}
-    if name not in views:
-        raise UnknownQueue(f"no queue is named {name!r}; there are: {', '.join(views)}")
-    return views[name]
+        known(store, name)
+        return next(view for view in queue_views(store, settings().table) if view.depth.queue == name)
 
 
 def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = "", said: str = "") -> None:
@@ -126,11 +123,11 @@ def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = ""
     from dataclasses import asdict
 
     from broker import audit, limits
-    from monitor.cli.opening import opened
+    from monitor.cli.opening import known, opened
 
-    _view(name)  # a queue that nobody knows is refused
     told = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with opened() as store:
+        known(store, name)
         in_force = asdict(limits.change(store, name, **changes))
         audit.note_command(
             store, f"{done} queue {name}" if done else f"set the limits of queue {name}: {told}"

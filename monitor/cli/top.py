@@ -14,7 +14,8 @@ def top(
 ) -> None:
     """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
 
-    Rates, use and times (the 95th percentiles of waiting and running) are of the last minute.
+    Rates, use and times (the 95th percentiles of waiting and running) are of the last minute. Into a pipe or
+    a file it looks once.
     """
     import time
     from contextlib import suppress
@@ -28,7 +29,7 @@ def top(
     console = Console(highlight=False)
     table = settings().table
     with opened() as store:
-        if once:
+        if once or not console.is_terminal:
             console.print(screen(store, table))
             return
         with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:

@@ -129,3 +129,10 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(
     assert main(["dead", *command.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert len(_left(store)) == len(LETTERS)
+
+
+@pytest.mark.parametrize("command", ["list nobody", "requeue nobody --all", "purge nobody --all"])
+def test_a_queue_that_nobody_knows_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt queue does not look like one without dead letters."""
+    assert main(["dead", *command.split()]) == 2
+    assert "no queue is named 'nobody'; there are: default, email, files" in capsys.readouterr().err

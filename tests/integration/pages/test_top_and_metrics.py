@@ -1,5 +1,7 @@
 """What the pages show, in the terminal: `millpond top` and `millpond metrics`."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +37,15 @@ def test_top_shows_queues_pools_and_who_changed_what(
     assert "no worker" in line
     assert "ann: looked at the top" in shown
     assert "email" in shown
+
+
+def test_top_looks_once_where_nobody_can_watch(watched: Store) -> None:
+    """Into a pipe it writes what there is and ends; it kept its reader waiting, and wrote nothing."""
+    send(watched, "on-top", 12)
+    piped = subprocess.run(
+        [sys.executable, "-m", "millpond", "top"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "on-top" in piped.stdout
 
 
 @pytest.mark.parametrize(("command", "count"), [(["top", "--once"], 1_234), (["status"], 2_345)])
