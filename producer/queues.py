@@ -1,4 +1,4 @@
-"""Know the queues that a producer sends to: that they exist, and what they do when they are full."""
+"""Know the queues that a producer sends to: that they exist, what they take, what they do when full."""
 
 import time
 from collections.abc import Iterable
@@ -6,7 +6,8 @@ from typing import get_args
 
 from broker import limits, status
 from broker.connection import Store
-from tasks.errors import UnknownQueue
+from broker.messages import Outgoing
+from tasks.errors import BadContract, UnknownQueue
 from tasks.pools import Overflow, Table
 
 #: How long what the broker said of a queue is believed.
@@ -19,7 +20,7 @@ class Queues:
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
         self._table = table
-        self._known: dict[str, tuple[float, Overflow]] = {}
+        self._known: dict[str, tuple[float, Overflow, int]] = {}
 
     def overflow(self, queue: str) -> Overflow:
         """Return the policy of a queue as it is in Redis. Raises `UnknownQueue`."""
@@ -28,10 +29,20 @@ class Queues:
             return known[1]
         if known is None:
             self._declare(queue)
-        found = limits.read(self._store, queue).overflow
-        overflow: Overflow = found if found in get_args(Overflow) else "block"  # type: ignore[assignment]
-        self._known[queue] = (time.monotonic() + KEEP_SECONDS, overflow)
+        found = limits.read(self._store, queue)
+        known_one = found.overflow in get_args(Overflow)
+        overflow: Overflow = found.overflow if known_one else "block"  # type: ignore[assignment]
+        self._known[queue] = (time.monotonic() + KEEP_SECONDS, overflow, found.message_bytes)
         return overflow
+
+    def check_length(self, message: Outgoing) -> None:
+        """Raise `BadContract` for a message to a known queue that its workers would bury, being too long."""
+        most = self._known[message.queue][2]
+        if len(message.payload) > most:
+            raise BadContract(
+                f"a message of {len(message.payload):,} bytes is too long: queue {message.queue!r} takes "
+                f"at most {most:,}. Put the content into a file or a store, and send where it is"
+            )
 
     def _declare(self, queue: str) -> None:
         """Fill in the limits of the own table where no worker has; a queue that nobody knows is refused."""

@@ -95,6 +95,7 @@ class Sender:
         now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
         trace = message.traceparent if span is None else tracing.traceparent(span)
         made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
+        self.queues.check_length(made)
         if span is None:
             return made
         span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))

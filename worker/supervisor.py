@@ -146,7 +146,7 @@ class Supervisor:
             self.deadline = min(self.deadline, monotonic() + _GIVE_BACK_SECONDS)
         else:
             logger.info(
-                "%s: draining %d processes, at most %.0f s", number.name, len(running), self.stop_seconds
+                "%s: draining (%d running), at most %.0f s", number.name, len(running), self.stop_seconds
             )
             self.deadline = monotonic() + self.stop_seconds
         for member in self.members:

@@ -19,9 +19,16 @@ from broker.keys import QueueKeys
 from producer.client import Client
 from producer.message import Message
 from producer.outcomes import Refused, Sent, Tally
-from tasks.errors import BatchClosed, BrokerAway, QueueFull, UnknownQueue
+from tasks.contracts import Contract
+from tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
 from tasks.settings import Settings
 from tasks.squares.contract import Square
+
+
+class Long(Contract, kind="test.long"):
+    """Carry what should lie in a file."""
+
+    text: str
 
 
 @pytest.fixture
@@ -169,6 +176,19 @@ def test_an_item_that_is_wrong_stops_the_stream(client: Client) -> None:
     with pytest.raises(Exception, match=r"squares\.square does not fit"):
         client.send_many([("squares.square", {"n": 1}), ("squares.square", {"n": "one"}), Square(n=3)])
     assert waiting(client) <= 1
+
+
+def test_a_message_that_workers_would_bury_for_its_length_is_refused(
+    client: Client, each_url: str, prefix: str
+) -> None:
+    """It is refused with the most that its queue takes; where more is allowed, it is sent."""
+    long = Long(text="x" * 8_000_000)
+    with pytest.raises(BadContract, match=r"of 1\d,\d{3},\d{3} bytes is too long: .* at most 10,000,000\."):
+        client.send(long)
+    assert waiting(client) == 0
+    client.store.client.hset(QueueKeys("default", prefix).limits, "message_bytes", 20_000_000)
+    with Client(settings=Settings(broker_url=each_url, key_prefix=prefix)) as another:
+        assert another.send(long).queue == "default"
 
 
 def test_a_closed_batch_takes_nothing(client: Client) -> None:
