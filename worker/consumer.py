@@ -1,6 +1,8 @@
 """Consume as Celery does, but bury what cannot be read and give back what was not started."""
 
 import logging
+import re
+import warnings
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +11,7 @@ from typing import Any
 from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
+from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from celery.worker.state import requests, reserved_requests
 from kombu.exceptions import ContentDisallowed, DecodeError
 
@@ -52,6 +55,11 @@ class PondConsumer(Consumer):
         """Wait until the broker can be reached."""
         self.first_connection_attempt = False
         return connected(conn, self.app.health.turn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Begin anew, without the advice to end what runs: it is held under a lease, and goes on."""
+        warnings.filterwarnings("ignore", message=re.escape(CANCEL_TASKS_BY_DEFAULT))
+        super().on_connection_error_after_connected(exc)
 
     # Events
 
