@@ -38,7 +38,11 @@ class Member:
         return f"pool={self.pool} process={self.number}"
 
     def start(self) -> int:
-        """Start the process, tied to this one's life, in a session of its own; return its id."""
+        """Start the process, tied to this one's life, in a session of its own; return its id.
+
+        Raises `OSError` where the system has none to give.
+        """
+        self.started_at, self.restart_at = monotonic(), None
         here, there = os.pipe()
         try:
             self.process = subprocess.Popen(
@@ -53,7 +57,6 @@ class Member:
         finally:
             os.close(there)
         self.ready_end, self.ready = here, False
-        self.started_at, self.restart_at = monotonic(), None
         return self.process.pid
 
     def became_ready(self) -> bool:

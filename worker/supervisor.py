@@ -133,8 +133,15 @@ class Supervisor:
         return max(0.0, min(times) - monotonic()) if times else None
 
     def _start(self, member: Member) -> None:
-        pid = member.start()
         self.replacing.discard(id(member))
+        try:
+            pid = member.start()
+        except OSError as error:  # no process or descriptor to be had now: the others work on
+            wait = member.plan_restart(asked=False)
+            logger.error(
+                "%s cannot be started: %s; trying again in %.1f s", member.name, error.strerror, wait
+            )
+            return
         assert member.ready_end is not None
         self.selector.register(member.ready_end, selectors.EVENT_READ, member)
         logger.info("%s pid=%d started", member.name, pid)

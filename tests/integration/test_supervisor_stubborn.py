@@ -14,13 +14,16 @@ import pytest
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
-#: Supervise shells that run the script given, with the stop deadline given, as a program of its own.
+#: Supervise shells that run the script given, with the stop deadline given, as a program of its own. While
+#: there is a file of the name given none can be started, as where the system has no process left to give.
 PROGRAM = """
-import sys
+import errno, os, sys
 from worker.member import Member
 from worker.supervisor import Supervisor, log_to_stderr
 
 def command(ready_fd):
+    if os.path.exists(sys.argv[3]):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
     return ["/bin/sh", "-c", sys.argv[1].replace("READY", str(ready_fd))]
 
 log_to_stderr("plain")
@@ -39,7 +42,7 @@ def supervise(tmp_path: Path, eventually: Eventually) -> Iterator[Callable[..., 
     def start(script: str, stop_seconds: float = 30) -> Shells:
         log = tmp_path / "log"
         with log.open("wb") as sink:
-            argv = [sys.executable, "-c", PROGRAM, script, str(stop_seconds)]
+            argv = [sys.executable, "-c", PROGRAM, script, str(stop_seconds), str(tmp_path / "none-left")]
             shells = Shells(subprocess.Popen(argv, stderr=sink), log)
         started.append(shells)
         return shells
@@ -123,6 +126,23 @@ def test_one_that_cannot_start_any_more_is_tried_again(
     eventually(lambda: shells.logged("exit code 78; starting it again"))
     broken.unlink()
     eventually(lambda: shells.logged("takes messages") == 3)
+
+
+def test_one_that_cannot_be_started_now_is_tried_again_and_the_others_work_on(
+    supervise: Callable[..., Shells], eventually: Eventually, tmp_path: Path
+) -> None:
+    """A system without a process or a descriptor to give is no reason to end those that run."""
+    shells = supervise(OBEDIENT)
+    eventually(lambda: shells.logged("takes messages") == 2)
+    (tmp_path / "none-left").touch()
+    dying, other = shells.family()
+    dying.kill()
+    eventually(lambda: shells.logged("cannot be started: Resource temporarily unavailable") >= 2)
+    assert other.is_running()
+    (tmp_path / "none-left").unlink()
+    eventually(lambda: shells.logged("takes messages") == 3)
+    shells.process.terminate()
+    assert shells.process.wait(60) == 0
 
 
 def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventually: Eventually) -> None:
