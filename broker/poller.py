@@ -68,3 +68,24 @@ class Poller(stock.MultiChannelPoller):
     def on_poll_init(self, poller: Any) -> None:
         """Take the event loop's poller."""
         self.poller = poller
+
+
+class Tick:
+    """Be called in every turn of the event loop, for the connections of one transport."""
+
+    def __init__(self, transport: Any, loop: Any) -> None:
+        self._transport = transport
+        self._cycle = transport.cycle
+        self._loop = loop
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether every channel of the transport was closed, as after a lost connection."""
+        return not self._cycle._channels
+
+    def __call__(self) -> None:
+        """Let the intakes send what it is time for, and watch what they opened."""
+        cycle, loop = self._cycle, self._loop
+        cycle.on_poll_start()
+        for fd in cycle.fds.keys() - loop.readers.keys():
+            loop.add_reader(fd, self._transport.on_readable, fd)

@@ -28,7 +28,7 @@ from broker.intake import NEWS, TURN, WAIT, Intake
 from broker.keys import QueueKeys
 from broker.leases import Keeper, leave
 from broker.messages import Outgoing
-from broker.poller import Poller
+from broker.poller import Poller, Tick
 from broker.purging import purge
 from broker.settlements import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
 
@@ -61,7 +61,12 @@ class QoS(virtual.QoS):
         self.channel.settle(delivery_tag, HANDED_AGAIN if requeue else REJECTED)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Do nothing: what is held outlives its channel, and its lease sees to it if the process does not."""
+        """Restore nothing: what is held outlives its channel; its lease sees to it if the process does not.
+
+        Called as the channel is closed. Until kombu's finalizer is called off it keeps the channel, for good.
+        """
+        del stderr
+        self._on_collect.cancel()
 
 
 class Channel(stock.Channel):
@@ -317,18 +322,11 @@ class Transport(stock.Transport):
 
         And watch each socket once instead of in every turn.
         """
-        known = set(loop.on_tick)
+        # The loop outlives its connections, and would go on calling for each that was lost.
+        known = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
         super().register_with_event_loop(connection, loop)
-        loop.on_tick = known
-        cycle = self.cycle
-        cycle.hub = loop
-
-        def on_tick() -> None:
-            cycle.on_poll_start()
-            for fd in cycle.fds.keys() - loop.readers.keys():
-                loop.add_reader(fd, self.on_readable, fd)
-
-        loop.on_tick.add(on_tick)
+        self.cycle.hub = loop
+        loop.on_tick = {*known, Tick(self, loop)}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
         """Give back what was fetched for a consumer that has been cancelled meanwhile."""
