@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
     except SettingsError as error:
-        traceback.print_exception(error.__cause__)
+        if error.__cause__ is not None:  # what a module of theirs raised
+            traceback.print_exception(error.__cause__)
         print(f"millpond: {error}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
     app.set_current()
