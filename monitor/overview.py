@@ -1,8 +1,8 @@
 """Read how the pools and the queues are, all from Redis: what every page, `status`, `top` and the metrics
 show.
 
-Figures of now are counted now. Rates and times are of the last minute, against a sample of it
-(broker/samples.py), so they are right as soon as this process has started.
+Figures of now are counted now. Figures of pools are of the last minute and rates of queues of the last ten
+seconds, against a sample of then (broker/samples.py), so they are right as soon as this process has started.
 """
 
 from collections.abc import Mapping, Sequence

@@ -69,7 +69,7 @@ class Pool(BaseModel):
     `processes` fetch for themselves, each with `concurrency` slots; `prefetch` messages a process are
     held beyond its slots. A process that is killed has no more finished tasks run again than slots + 16
     on `threads`, slots + `prefetch` on `prefork`. `max_tasks_per_child` and `max_memory_per_child_mb`
-    replace a prefork child, after its task.
+    replace a prefork child, after its task; short tasks that share a child at a time count as one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

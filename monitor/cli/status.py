@@ -15,7 +15,7 @@ def status(
 ) -> None:
     """Show the pools and the queues: slots, what waits, what runs, and how old the oldest message is.
 
-    Rates, use and times (the 95th percentiles of waiting and running) are of the last minute.
+    Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
     """
     import json
 

@@ -14,8 +14,8 @@ def top(
 ) -> None:
     """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
 
-    Rates, use and times (the 95th percentiles of waiting and running) are of the last minute. Into a pipe or
-    a file it looks once.
+    Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
+    Into a pipe or a file it looks once.
     """
     import time
     from contextlib import suppress
