@@ -34,7 +34,7 @@ def top(
             return
         with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:
             while True:
-                live.update(_unless_away(store, table), refresh=True)
+                live.update(_or_why_not(store, table), refresh=True)
                 time.sleep(every)
 
 
@@ -57,12 +57,12 @@ def screen(store: Any, table: Any) -> Any:
     return Group(head, "", pools_table(seen.pools), "", queues_table(seen.queues), "", *changes)
 
 
-def _unless_away(store: Any, table: Any) -> Any:
+def _or_why_not(store: Any, table: Any) -> Any:
     from rich.text import Text
 
-    from tasks.errors import BrokerAway
+    from broker.errors import BrokerError
 
     try:
         return screen(store, table)
-    except BrokerAway as away:
-        return Text(f"{away} Looking again …", style="red")
+    except BrokerError as error:
+        return Text(f"{error} Looking again …", style="red")

@@ -3,13 +3,15 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from flowers import PREFIX, bury, send
 
 import millpond
 from broker import audit, dead
-from broker.connection import Store
+from broker.connection import Store, connect
+from monitor.cli import top
 from tasks.settings import settings
 
 
@@ -37,6 +39,19 @@ def test_top_shows_queues_pools_and_who_changed_what(
     assert "no worker" in line
     assert "ann: looked at the top" in shown
     assert "email" in shown
+
+
+def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_url: str) -> None:
+    """It says why it shows nothing, and looks again: a server that is busy or loading refuses too."""
+    watched.client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["-@all", "+hello"])
+    try:
+        parts = urlsplit(pages_url)
+        refused = connect(f"redis://blind:none@{parts.hostname}:{parts.port}{parts.path}", prefix=PREFIX)
+        shown = str(top._or_why_not(refused, settings().table))
+    finally:
+        watched.client.acl_deluser("blind")
+    assert "no permissions" in shown
+    assert shown.endswith("Looking again …")
 
 
 def test_top_looks_once_where_nobody_can_watch(watched: Store) -> None:
