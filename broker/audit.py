@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import gethostname
 
-from broker.connection import Store, clear_errors
-from broker.keys import audit_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import audit_key
+from millpond.broker.scripts import script
 
 logger = logging.getLogger("millpond.audit")
 

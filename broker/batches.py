@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
-from broker import following
-from broker.connection import Store, clear_errors
-from broker.errors import UnknownBatch
-from broker.keys import batch_key, batches_key
-from broker.messages import Outgoing
-from broker.scripts import script
+from millpond.broker import following
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import UnknownBatch
+from millpond.broker.keys import batch_key, batches_key
+from millpond.broker.messages import Outgoing
+from millpond.broker.scripts import script
 
 State = Literal["succeeded", "failed", "cancelled", "expired"]
 

@@ -14,14 +14,14 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from broker import news, turns
-from broker.connection import Store, clear_errors
-from broker.hold import Hold, Turn
-from broker.keys import QueueKeys
-from broker.messages import Outgoing
-from broker.publishing import Caller
-from broker.scripts import script
-from broker.settlements import Settlement
+from millpond.broker import news, turns
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.hold import Hold, Turn
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import Outgoing
+from millpond.broker.publishing import Caller
+from millpond.broker.scripts import script
+from millpond.broker.settlements import Settlement
 
 LEASE_MS = 15_000
 

@@ -7,14 +7,14 @@ out. What runs is told, and ended if that is asked for and its pool is `prefork`
 
 from dataclasses import dataclass
 
-from broker import news, places
-from broker.connection import Store, clear_errors
-from broker.errors import UnknownBatch
-from broker.hearing import HEARD_SECONDS, wait_until_heard
-from broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
-from broker.places import Place
-from broker.scripts import script
-from broker.sweeping import settle_waiting
+from millpond.broker import news, places
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import UnknownBatch
+from millpond.broker.hearing import HEARD_SECONDS, wait_until_heard
+from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
+from millpond.broker.places import Place
+from millpond.broker.scripts import script
+from millpond.broker.sweeping import settle_waiting
 
 #: How long a cancellation is remembered: longer than anything waits.
 KEPT_MS = 7 * 24 * 3600 * 1000

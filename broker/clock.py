@@ -2,7 +2,7 @@
 
 import time
 
-from broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, clear_errors
 
 #: Goes on while the machine is suspended, where there is such a clock.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

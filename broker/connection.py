@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from broker.errors import BadBrokerUrl, BrokerAway, BrokerError
+from millpond.broker.errors import BadBrokerUrl, BrokerAway, BrokerError
 
 #: The name of a master where a sentinel:// URL gives none.
 DEFAULT_MASTER = "mymaster"

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broker.connection import Store, clear_errors
-from broker.errors import BrokerError
-from broker.keys import QueueKeys
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import BrokerError
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
 
 #: Dead letters read in one round trip.
 PAGE = 200

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from broker.clock import now_ms
-from broker.connection import Store, clear_errors
-from broker.hearing import HEARD_SECONDS, process_of, wait_until_heard
-from broker.keys import QueueKeys, drained_key, epoch_key
+from millpond.broker.clock import now_ms
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.hearing import HEARD_SECONDS, process_of, wait_until_heard
+from millpond.broker.keys import QueueKeys, drained_key, epoch_key
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, clear_errors
 
 NO_EVICTION = "noeviction"
 

@@ -7,11 +7,11 @@ lies in the batch's record with placeholders for what is not known yet; `_common
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from broker.keys import QueueKeys, step_of
-from broker.messages import Outgoing
+from millpond.broker.keys import QueueKeys, step_of
+from millpond.broker.messages import Outgoing
 
 if TYPE_CHECKING:
-    from broker.batches import Summary
+    from millpond.broker.batches import Summary
 
 #: Stands in the message for the time at which it is sent, and for the counts.
 UNKNOWN = -1
@@ -43,7 +43,7 @@ def summary_after(told: Mapping[str, Any] | None) -> "Summary | None":
 
     None where the message follows none.
     """
-    from broker.batches import Summary
+    from millpond.broker.batches import Summary
 
     if not told or not isinstance(told.get("counts"), list):
         return None

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from broker.connection import Store, clear_errors
-from broker.keys import QueueKeys
-from broker.limits import Limits, read_all
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import QueueKeys
+from millpond.broker.limits import Limits, read_all
 
 
 def something_to_fetch(store: Store, queues: Sequence[str]) -> list[Limits]:

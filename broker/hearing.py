@@ -2,9 +2,9 @@
 
 import time
 
-from broker.connection import Store
-from broker.keys import QueueKeys, known_epochs_key
-from broker.status import queues
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys, known_epochs_key
+from millpond.broker.status import queues
 
 #: The longest that a living process may take to hear; a dead one is waited for until its lease runs out.
 HEARD_SECONDS = 30.0

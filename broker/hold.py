@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from broker.keys import QueueKeys, batch_key
-from broker.settlements import Settlement
+from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.settlements import Settlement
 
 
 @dataclass(slots=True)

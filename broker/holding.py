@@ -17,11 +17,11 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from broker.clock import elapsed_seconds
-from broker.hold import Hold, Turn
-from broker.keys import QueueKeys
-from broker.news import News
-from broker.settlements import DONE, Settlement
+from millpond.broker.clock import elapsed_seconds
+from millpond.broker.hold import Hold, Turn
+from millpond.broker.keys import QueueKeys
+from millpond.broker.news import News
+from millpond.broker.settlements import DONE, Settlement
 
 #: Settlements that are gathered before they are sent although more work is at hand, and how long one
 #: waits at most.

@@ -16,12 +16,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from broker import news, turns
-from broker.errors import BrokerError
-from broker.hold import Hold, Turn
-from broker.holding import GATHERED_SECONDS, Holder
-from broker.keys import QueueKeys, epoch_key
-from broker.scripts import script
+from millpond.broker import news, turns
+from millpond.broker.errors import BrokerError
+from millpond.broker.hold import Hold, Turn
+from millpond.broker.holding import GATHERED_SECONDS, Holder
+from millpond.broker.keys import QueueKeys, epoch_key
+from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 

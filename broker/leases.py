@@ -10,13 +10,13 @@ import threading
 
 from redis.exceptions import RedisError
 
-from broker import news
-from broker.clock import elapsed_seconds
-from broker.connection import Store
-from broker.hold import Hold
-from broker.holding import Holder
-from broker.scripts import script
-from broker.turns import settle_pending
+from millpond.broker import news
+from millpond.broker.clock import elapsed_seconds
+from millpond.broker.connection import Store
+from millpond.broker.hold import Hold
+from millpond.broker.holding import Holder
+from millpond.broker.scripts import script
+from millpond.broker.turns import settle_pending
 
 logger = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from broker.connection import Store, clear_errors
-from broker.keys import mail_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import mail_key
+from millpond.broker.scripts import script
 
 #: The outcome of an address that the mail server has taken the message for; any other is its refusal.
 ACCEPTED = "+"

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from broker.connection import Store, clear_errors
-from broker.errors import BadLimit
-from broker.keys import QueueKeys, queues_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import BadLimit
+from millpond.broker.keys import QueueKeys, queues_key
+from millpond.broker.scripts import script
 
 _TABLE = "table:"
 

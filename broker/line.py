@@ -11,11 +11,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from broker.connection import Store, clear_errors
-from broker.errors import BrokerAway
-from broker.identity import new_id
-from broker.keys import QueueKeys, batch_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import BrokerAway
+from millpond.broker.identity import new_id
+from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.scripts import script
 
 #: How long the server may owe the end of a wait.
 _PATIENCE_SECONDS = 5.0

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from broker.identity import new_id
+from millpond.broker.identity import new_id
 
 #: What is shown of arguments in events, logs and dead letters is cut to this many characters.
 SHOWN_LENGTH = 1024

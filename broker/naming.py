@@ -4,7 +4,10 @@ from typing import Any
 
 from kombu import Connection as KombuConnection
 
-_SCHEMES = {"broker.transport:Transport": "redis", "broker.transport:SentinelTransport": "sentinel"}
+_SCHEMES = {
+    "millpond.broker.transport:Transport": "redis",
+    "millpond.broker.transport:SentinelTransport": "sentinel",
+}
 
 
 class Connection(KombuConnection):

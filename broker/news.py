@@ -7,8 +7,8 @@ knows. So whoever changed something can wait until all have heard: broker/hearin
 
 from dataclasses import dataclass
 
-from broker.connection import Store, clear_errors
-from broker.keys import cancelled_key, drained_key, epoch_key, known_epochs_key, terminated_key
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import cancelled_key, drained_key, epoch_key, known_epochs_key, terminated_key
 
 #: How long what processes have heard is kept after the last of them did.
 _KEPT_MS = 7 * 24 * 3600 * 1000

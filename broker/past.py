@@ -6,10 +6,10 @@ A sample does not change once it is written, so a look reads of Redis what is ne
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from broker import samples
-from broker.connection import Store, clear_errors
-from broker.keys import samples_key
-from broker.samples import Sample
+from millpond.broker import samples
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import samples_key
+from millpond.broker.samples import Sample
 
 Entries = list[tuple[bytes, Mapping[bytes, bytes]]]
 

@@ -2,7 +2,7 @@
 
 from redis.exceptions import RedisError
 
-from broker.connection import connect
+from millpond.broker.connection import connect
 
 
 def answers(url: str, *, timeout_seconds: float = 1.0) -> bool:

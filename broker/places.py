@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from broker.connection import Store, clear_errors
-from broker.hearing import process_of
-from broker.keys import QueueKeys
-from broker.scripts import script
-from broker.status import queues
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.hearing import process_of
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
+from millpond.broker.status import queues
 
 #: Messages that one call looks at: nothing else runs on the server meanwhile.
 PAGE = 1_000

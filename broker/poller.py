@@ -5,7 +5,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from broker.intake import NEWS, TURN, WAIT
+from millpond.broker.intake import NEWS, TURN, WAIT
 
 
 class Poller(stock.MultiChannelPoller):

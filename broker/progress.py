@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, clear_errors
 
 #: A report is forgotten this long after it was made.
 KEPT_SECONDS = 3600

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from redis.exceptions import NoScriptError
 
-from broker.connection import Store, clear_errors
-from broker.keys import QueueKeys, batch_key, step_of
-from broker.messages import Outgoing
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import QueueKeys, batch_key, step_of
+from millpond.broker.messages import Outgoing
+from millpond.broker.scripts import script
 
 #: `exempt` is for what the pool sends itself: a retry must never wait for room in its own queue.
 Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]

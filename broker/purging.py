@@ -1,8 +1,8 @@
 """Drop all that waits on a queue, as `celery purge` asks; what is held goes on."""
 
-from broker.connection import Store, clear_errors
-from broker.keys import QueueKeys
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
 
 #: Messages that one call drops: nothing else runs on the server meanwhile.
 PAGE = 500

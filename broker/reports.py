@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from broker.connection import Store, clear_errors
-from broker.histograms import NAMES, Histogram
-from broker.keys import pool_totals_key, pools_key, process_key, processes_key, sampling_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.histograms import NAMES, Histogram
+from millpond.broker.keys import pool_totals_key, pools_key, process_key, processes_key, sampling_key
+from millpond.broker.scripts import script
 
 #: How long a report stands; a process that says nothing for so long is not shown any more.
 KEPT_MS = 10_000

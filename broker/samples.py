@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from broker import reports, status
-from broker.connection import Store, clear_errors
-from broker.histograms import NAMES, Histogram, total
-from broker.keys import samples_key, sampling_key
-from broker.reports import SAMPLE_MS, Totals
+from millpond.broker import reports, status
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.histograms import NAMES, Histogram, total
+from millpond.broker.keys import samples_key, sampling_key
+from millpond.broker.reports import SAMPLE_MS, Totals
 
 #: How many samples are kept: an hour of them.
 KEPT = 3_600_000 // SAMPLE_MS

@@ -7,9 +7,9 @@ That a period fires once does not hang on the leader alone: each is sent under a
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from broker.connection import Store, clear_errors
-from broker.keys import schedule_key, scheduler_key, schedules_key
-from broker.scripts import script
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import schedule_key, scheduler_key, schedules_key
+from millpond.broker.scripts import script
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.connection import Store, clear_errors
-from broker.due import due_ms
-from broker.keys import QueueKeys, queues_key
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.due import due_ms
+from millpond.broker.keys import QueueKeys, queues_key
 
 
 @dataclass(frozen=True)

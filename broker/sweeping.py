@@ -4,10 +4,10 @@ Workers drop what they fetch of it anyway; but what is due in an hour, or waits 
 that nobody serves, would keep its batch from completing until somebody fetched it.
 """
 
-from broker.connection import Store
-from broker.keys import QueueKeys
-from broker.scripts import script
-from broker.status import queues
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
+from millpond.broker.status import queues
 
 #: Where messages wait: the delayed ones first, for they move on to the ready lists.
 WAITING = ("delayed", "1", "2", "3", "4")

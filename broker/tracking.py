@@ -4,10 +4,10 @@ It is opened before its task is sent, under a name made of the task's id, and cl
 whose task was not taken is dropped.
 """
 
-from broker import batches
-from broker.clock import now_ms
-from broker.connection import Store, clear_errors
-from broker.keys import batch_key
+from millpond.broker import batches
+from millpond.broker.clock import now_ms
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import batch_key
 
 #: How long the record is kept after its task has ended.
 KEEP_MS = 24 * 3600 * 1000

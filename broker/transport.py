@@ -3,7 +3,7 @@
 Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue
 of tasks is published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie
 is unchanged, so that stock clients, Flower and KEDA find what they expect. Chosen by `broker_transport =
-"broker.transport:Transport"`.
+"millpond.broker.transport:Transport"`.
 """
 
 import json
@@ -19,18 +19,18 @@ from kombu.transport import virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from broker import limits, news, publishing, turns
-from broker.connection import Store, clear_errors
-from broker.errors import BrokerAway, BrokerError, QueueFull
-from broker.hold import Turn
-from broker.holding import GATHERED_SECONDS, Holder
-from broker.intake import NEWS, TURN, WAIT, Intake
-from broker.keys import QueueKeys
-from broker.leases import Keeper, leave
-from broker.messages import Outgoing
-from broker.poller import Poller, Tick
-from broker.purging import purge
-from broker.settlements import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
+from millpond.broker import limits, news, publishing, turns
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
+from millpond.broker.hold import Turn
+from millpond.broker.holding import GATHERED_SECONDS, Holder
+from millpond.broker.intake import NEWS, TURN, WAIT, Intake
+from millpond.broker.keys import QueueKeys
+from millpond.broker.leases import Keeper, leave
+from millpond.broker.messages import Outgoing
+from millpond.broker.poller import Poller, Tick
+from millpond.broker.purging import purge
+from millpond.broker.settlements import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
 
 logger = logging.getLogger(__name__)
 

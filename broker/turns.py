@@ -8,14 +8,14 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from broker.connection import Store
-from broker.due import due_ms as due_ms
-from broker.hold import Hold, Turn
-from broker.holding import Holder
-from broker.keys import epoch_key
-from broker.parsing import parse
-from broker.scripts import script
-from broker.settlements import Settlement
+from millpond.broker.connection import Store
+from millpond.broker.due import due_ms as due_ms
+from millpond.broker.hold import Hold, Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import epoch_key
+from millpond.broker.parsing import parse
+from millpond.broker.scripts import script
+from millpond.broker.settlements import Settlement
 
 #: A message that is due within this many ms is run at once; a clock tells no finer.
 DUE_SOON_MS = 2

@@ -4,11 +4,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from broker.connection import Store, clear_errors
-from broker.hearing import process_of
-from broker.keys import QueueKeys
-from broker.progress import Progress, progress
-from broker.status import queues
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.hearing import process_of
+from millpond.broker.keys import QueueKeys
+from millpond.broker.progress import Progress, progress
+from millpond.broker.status import queues
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from redis.exceptions import NoPermissionError, ResponseError
 
-from broker.connection import Store, clear_errors
-from broker.keys import writing_key
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import writing_key
 
 
 def refusal(store: Store) -> str | None:

@@ -3,7 +3,7 @@
 import math
 import re
 
-from tasks.errors import BadInput
+from millpond.tasks.errors import BadInput
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 

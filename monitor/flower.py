@@ -14,13 +14,13 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from broker.connection import connect, redacted
-from broker.past import Past
-from tasks.app import celery_app
-from tasks.errors import MillpondError, SettingsError, StartError
-from tasks.logs import log_to_stderr
-from tasks.loopback import is_loopback
-from tasks.settings import Settings, configured_broker, settings
+from millpond.broker.connection import connect, redacted
+from millpond.broker.past import Past
+from millpond.tasks.app import celery_app
+from millpond.tasks.errors import MillpondError, SettingsError, StartError
+from millpond.tasks.logs import log_to_stderr
+from millpond.tasks.loopback import is_loopback
+from millpond.tasks.settings import Settings, configured_broker, settings
 
 #: What the tasks page shows of each task, in this order.
 COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
@@ -76,9 +76,9 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.urls import settings as of_tornado
     from tornado.ioloop import IOLoop
 
-    from monitor.listening import GatheredEvents
-    from monitor.pages import routes, sampling
-    from monitor.pages.loading import PageLoader
+    from millpond.monitor.listening import GatheredEvents
+    from millpond.monitor.pages import routes, sampling
+    from millpond.monitor.pages.loading import PageLoader
 
     broker = configured_broker(configured)
 
@@ -121,7 +121,7 @@ def _in_url(address: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve as a child process, which tells its URL on the descriptor it was given."""
-    parser = ArgumentParser(prog="monitor.flower")
+    parser = ArgumentParser(prog="millpond.monitor.flower")
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--ready-fd", type=int, required=True)
     asked = parser.parse_args(argv)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from broker import dead
-from broker.connection import Store
-from broker.dead import DeadLetter
+from millpond.broker import dead
+from millpond.broker.connection import Store
+from millpond.broker.dead import DeadLetter
 
 Act = Callable[[Store, str, str], bool]
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from monitor.durations import per_second
-from tasks.bounds import read_bound
-from tasks.errors import BadInput
-from tasks.pools import Overflow
+from millpond.monitor.durations import per_second
+from millpond.tasks.bounds import read_bound
+from millpond.tasks.errors import BadInput
+from millpond.tasks.pools import Overflow
 
 #: As many as a number of the server's scripts tells apart.
 DIGITS = 15

@@ -8,11 +8,11 @@ tasks.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from broker.errors import BrokerError
-from broker.histograms import Histogram
-from monitor.overview import Overview, PoolView, QueueView
-from tasks import exposition as writing
-from tasks.exposition import Labels, Metric
+from millpond.broker.errors import BrokerError
+from millpond.broker.histograms import Histogram
+from millpond.monitor.overview import Overview, PoolView, QueueView
+from millpond.tasks import exposition as writing
+from millpond.tasks.exposition import Labels, Metric
 
 #: Name, help, and how it is read off what it is a figure of.
 Figure = tuple[str, str, Callable[[Any], float]]

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from broker.batches import Summary
-from broker.dead import DeadLetter
-from broker.histograms import Histogram
-from monitor.overview import PoolView, QueueView
-from tasks.contracts import contract_of, redact
-from tasks.errors import UnknownKind
+from millpond.broker.batches import Summary
+from millpond.broker.dead import DeadLetter
+from millpond.broker.histograms import Histogram
+from millpond.monitor.overview import PoolView, QueueView
+from millpond.tasks.contracts import contract_of, redact
+from millpond.tasks.errors import UnknownKind
 
 
 def queue_object(view: QueueView) -> dict[str, Any]:

@@ -8,15 +8,15 @@ seconds, against a sample of then (broker/samples.py), so they are right as soon
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from broker import drains, limits, reports, samples, schedules, status, writing
-from broker.connection import Store
-from broker.histograms import Histogram, total
-from broker.limits import Limits
-from broker.reports import Report, Totals
-from broker.samples import Sample
-from broker.schedules import Schedule
-from broker.status import Depth
-from tasks.pools import Pool, Table
+from millpond.broker import drains, limits, reports, samples, schedules, status, writing
+from millpond.broker.connection import Store
+from millpond.broker.histograms import Histogram, total
+from millpond.broker.limits import Limits
+from millpond.broker.reports import Report, Totals
+from millpond.broker.samples import Sample
+from millpond.broker.schedules import Schedule
+from millpond.broker.status import Depth
+from millpond.tasks.pools import Pool, Table
 
 #: How far back rates of queues and figures of pools reach.
 RATE_SECONDS = 10.0

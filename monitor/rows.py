@@ -1,7 +1,7 @@
 """Write pools and queues as rows of text, for `status` and `top`."""
 
-from monitor.overview import PoolView, QueueView
-from monitor.wording import count, duration, rate, share
+from millpond.monitor.overview import PoolView, QueueView
+from millpond.monitor.wording import count, duration, rate, share
 
 POOL_COLUMNS = ("pool", "processes", "busy", "done", "use", "waited", "took", "waiting", "held", "queues")
 QUEUE_COLUMNS = ("queue", "waiting", "oldest", "in", "out", "held", "delayed", "dead", "state")

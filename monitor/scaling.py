@@ -6,10 +6,10 @@ waits. The age of the oldest tells that there are too few, whatever the tasks ar
 
 from dataclasses import dataclass
 
-from broker import status
-from broker.connection import Store
-from tasks.errors import SettingsError
-from tasks.pools import Table
+from millpond.broker import status
+from millpond.broker.connection import Store
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.pools import Table
 
 
 @dataclass(frozen=True)

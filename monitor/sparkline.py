@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from broker.samples import Sample
+from millpond.broker.samples import Sample
 
 MINUTES = 60
 HEIGHT = 24

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from broker import samples
-from broker.samples import Sample
-from monitor.overview import Overview, PoolView, QueueView
+from millpond.broker import samples
+from millpond.broker.samples import Sample
+from millpond.monitor.overview import Overview, PoolView, QueueView
 
 State = Literal[
     "idle",

@@ -11,16 +11,16 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from broker import batches, cancelling
-from broker.batches import Result, Summary
-from broker.cancelling import Cancellation
-from broker.errors import BrokerError
-from producer import results
-from producer.message import Message, Sendable
-from producer.outcomes import Refused, Sent, Tally
+from millpond.broker import batches, cancelling
+from millpond.broker.batches import Result, Summary
+from millpond.broker.cancelling import Cancellation
+from millpond.broker.errors import BrokerError
+from millpond.producer import results
+from millpond.producer.message import Message, Sendable
+from millpond.producer.outcomes import Refused, Sent, Tally
 
 if TYPE_CHECKING:
-    from producer.client import Client
+    from millpond.producer.client import Client
 
 
 class Batch:

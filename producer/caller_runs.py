@@ -14,19 +14,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from broker.caller import CallersHold
-from broker.connection import Store
-from broker.messages import Outgoing
-from broker.publishing import Full, Given, Outcome, one_call, publish
-from broker.settlements import CANCELLED, GIVEN_BACK, Settlement
-from broker.turns import buried
-from producer.backpressure import Stream
-from producer.clock import ServerClock
-from producer.outcomes import RanHere
-from tasks.bodies import Body, load_body
-from tasks.context import Context
-from tasks.contracts import Contract, contract_of
-from tasks.errors import Cancelled, RetryLater
+from millpond.broker.caller import CallersHold
+from millpond.broker.connection import Store
+from millpond.broker.messages import Outgoing
+from millpond.broker.publishing import Full, Given, Outcome, one_call, publish
+from millpond.broker.settlements import CANCELLED, GIVEN_BACK, Settlement
+from millpond.broker.turns import buried
+from millpond.producer.backpressure import Stream
+from millpond.producer.clock import ServerClock
+from millpond.producer.outcomes import RanHere
+from millpond.tasks.bodies import Body, load_body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract, contract_of
+from millpond.tasks.errors import Cancelled, RetryLater
 
 #: What a body returned is kept in a batch's results up to this many characters of JSON, as in a worker.
 RESULT_LENGTH = 65_536

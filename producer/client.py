@@ -10,24 +10,24 @@ from types import TracebackType
 from typing import Self, TypedDict, get_args
 from uuid import uuid4
 
-from broker import batches, cancelling, places, progress
-from broker.batches import Summary
-from broker.cancelling import Cancellation
-from broker.clock import now_ms
-from broker.connection import connect
-from broker.places import Place
-from broker.progress import Progress
-from producer.batch import Batch
-from producer.clock import ServerClock
-from producer.message import Message, Sendable, following, no_time
-from producer.outcomes import Refused, Sent, Tally
-from producer.queues import Queues
-from producer.sending import Sender
-from tasks import tracing
-from tasks.contracts import Contract
-from tasks.pools import Overflow
-from tasks.settings import Settings, configured_broker
-from tasks.settings import settings as read_settings
+from millpond.broker import batches, cancelling, places, progress
+from millpond.broker.batches import Summary
+from millpond.broker.cancelling import Cancellation
+from millpond.broker.clock import now_ms
+from millpond.broker.connection import connect
+from millpond.broker.places import Place
+from millpond.broker.progress import Progress
+from millpond.producer.batch import Batch
+from millpond.producer.clock import ServerClock
+from millpond.producer.message import Message, Sendable, following, no_time
+from millpond.producer.outcomes import Refused, Sent, Tally
+from millpond.producer.queues import Queues
+from millpond.producer.sending import Sender
+from millpond.tasks import tracing
+from millpond.tasks.contracts import Contract
+from millpond.tasks.pools import Overflow
+from millpond.tasks.settings import Settings, configured_broker
+from millpond.tasks.settings import settings as read_settings
 
 _POLICIES = get_args(Overflow)
 

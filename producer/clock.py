@@ -6,8 +6,8 @@ clock moves no due time; it is taken anew once a minute.
 
 import time
 
-from broker.clock import now_ms
-from broker.connection import Store
+from millpond.broker.clock import now_ms
+from millpond.broker.connection import Store
 
 KEEP_SECONDS = 60.0
 

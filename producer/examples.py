@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.contracts import Contract
+from millpond.tasks.contracts import Contract
 
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "email.send": {

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from broker.messages import Outgoing, compose
-from tasks.contracts import Contract, contract_of, explain, redact, without_kind
-from tasks.errors import BadContract
+from millpond.broker.messages import Outgoing, compose
+from millpond.tasks.contracts import Contract, contract_of, explain, redact, without_kind
+from millpond.tasks.errors import BadContract
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200

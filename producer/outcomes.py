@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from broker.errors import BatchClosed, DeadlineExceeded, QueueFull
+from millpond.broker.errors import BatchClosed, DeadlineExceeded, QueueFull
 
 
 @dataclass(frozen=True, slots=True)

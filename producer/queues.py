@@ -4,11 +4,11 @@ import time
 from collections.abc import Iterable
 from typing import get_args
 
-from broker import limits, status
-from broker.connection import Store
-from broker.messages import Outgoing
-from tasks.errors import BadContract, UnknownQueue
-from tasks.pools import Overflow, Table
+from millpond.broker import limits, status
+from millpond.broker.connection import Store
+from millpond.broker.messages import Outgoing
+from millpond.tasks.errors import BadContract, UnknownQueue
+from millpond.tasks.pools import Overflow, Table
 
 #: How long what the broker said of a queue is believed.
 KEEP_SECONDS = 5.0

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from broker import batches
-from broker.batches import Result, Summary
-from broker.connection import Store
-from broker.errors import BrokerAway
+from millpond.broker import batches
+from millpond.broker.batches import Result, Summary
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerAway
 
 #: A read waits this long at the server before it looks whether the batch is complete.
 WAIT_MS = 500

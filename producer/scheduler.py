@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from broker import schedules
-from broker.errors import BrokerError, QueueFull
-from broker.schedules import Schedule
-from broker.status import now_ms
-from producer.client import Client
-from producer.message import contract_from
-from tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
-from tasks.pulse import PulseFile, now
-from tasks.schedule import Periodic
+from millpond.broker import schedules
+from millpond.broker.errors import BrokerError, QueueFull
+from millpond.broker.schedules import Schedule
+from millpond.broker.status import now_ms
+from millpond.producer.client import Client
+from millpond.producer.message import contract_from
+from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
+from millpond.tasks.pulse import PulseFile, now
+from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger("millpond.scheduler")
 

@@ -1,6 +1,6 @@
 """Run a scheduler as a process of its own, until SIGTERM or SIGINT.
 
-Started as `millpond scheduler`, or by the embedded set-up as `python -m producer.scheduling`.
+Started as `millpond scheduler`, or by the embedded set-up as `python -m millpond.producer.scheduling`.
 """
 
 import os
@@ -10,12 +10,12 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 
-from producer.client import Client
-from producer.scheduler import Scheduler
-from tasks.errors import MillpondError, SettingsError
-from tasks.logs import log_to_stderr
-from tasks.modules import declare
-from tasks.settings import Settings, settings
+from millpond.producer.client import Client
+from millpond.producer.scheduler import Scheduler
+from millpond.tasks.errors import MillpondError, SettingsError
+from millpond.tasks.logs import log_to_stderr
+from millpond.tasks.modules import declare
+from millpond.tasks.settings import Settings, settings
 
 
 def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -38,7 +38,7 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Schedule as a child process, which says on the descriptor it was given that it is ready."""
-    parser = ArgumentParser(prog="producer.scheduling")
+    parser = ArgumentParser(prog="millpond.producer.scheduling")
     parser.add_argument("--ready-fd", type=int, required=True)
     asked = parser.parse_args(argv)
     log_to_stderr(settings().log_format)

@@ -11,20 +11,20 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from broker import status
-from broker.connection import Store
-from broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
-from broker.following import UNKNOWN, after
-from broker.messages import Outgoing
-from broker.publishing import Closed, Duplicate, Full, Late, Outcome, Taken, publish
-from producer.backpressure import Line, Stream, offer
-from producer.caller_runs import CallerRuns, Ran
-from producer.clock import ServerClock
-from producer.message import Message, contract_from, outgoing
-from producer.outcomes import Refused, Sent
-from producer.queues import Queues
-from tasks import tracing
-from tasks.pools import Overflow
+from millpond.broker import status
+from millpond.broker.connection import Store
+from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
+from millpond.broker.following import UNKNOWN, after
+from millpond.broker.messages import Outgoing
+from millpond.broker.publishing import Closed, Duplicate, Full, Late, Outcome, Taken, publish
+from millpond.producer.backpressure import Line, Stream, offer
+from millpond.producer.caller_runs import CallerRuns, Ran
+from millpond.producer.clock import ServerClock
+from millpond.producer.message import Message, contract_from, outgoing
+from millpond.producer.outcomes import Refused, Sent
+from millpond.producer.queues import Queues
+from millpond.tasks import tracing
+from millpond.tasks.pools import Overflow
 
 CHUNK_CHARACTERS = 4_000_000
 CHUNK_SECONDS = 0.05

@@ -10,14 +10,14 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue
 
-from broker.connection import master_of
-from broker.naming import Connection
-from tasks.pools import Table
-from tasks.settings import Settings
+from millpond.broker.connection import master_of
+from millpond.broker.naming import Connection
+from millpond.tasks.pools import Table
+from millpond.tasks.settings import Settings
 
 #: Finished tasks whose settlement may be under way at once, and so run again after a kill, beyond the slots.
-TRANSPORT = "broker.transport:Transport"
-SENTINEL_TRANSPORT = "broker.transport:SentinelTransport"
+TRANSPORT = "millpond.broker.transport:Transport"
+SENTINEL_TRANSPORT = "millpond.broker.transport:SentinelTransport"
 
 
 class NamedAMQP(AMQP):
@@ -31,7 +31,7 @@ def celery_app(settings: Settings) -> Celery:
     url = settings.broker_url or ""
     if url.startswith("sentinel://"):
         _master, url = master_of(url)
-    app = Celery("millpond", broker=url or None, amqp="tasks.app:NamedAMQP", set_as_current=False)
+    app = Celery("millpond", broker=url or None, amqp="millpond.tasks.app:NamedAMQP", set_as_current=False)
     app.conf.update(_configuration(settings.table))
     app.conf.update(
         broker_transport=SENTINEL_TRANSPORT if url.startswith("sentinel://") else TRANSPORT,

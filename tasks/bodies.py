@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tasks.context import Context
-from tasks.contracts import Contract, without_kind
-from tasks.errors import BodyMissing, UnknownKind
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract, without_kind
+from millpond.tasks.errors import BodyMissing, UnknownKind
 
 C = TypeVar("C", bound=Contract)
 BodyFunction = Callable[[C, Context], Any]

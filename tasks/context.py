@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import Cancelled
+from millpond.tasks.errors import Cancelled
 
 if TYPE_CHECKING:
-    from broker.batches import Summary
+    from millpond.broker.batches import Summary
 
 
 def _never() -> bool:

@@ -10,11 +10,15 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.errors import BadContract, UnknownKind
-from tasks.redaction import redact
+from millpond.tasks.errors import BadContract, UnknownKind
+from millpond.tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
-SHIPPED = ("tasks.email.contract", "tasks.files.contract", "tasks.squares.contract")
+SHIPPED = (
+    "millpond.tasks.email.contract",
+    "millpond.tasks.files.contract",
+    "millpond.tasks.squares.contract",
+)
 
 _kinds: dict[str, type["Contract"]] = {}
 

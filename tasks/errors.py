@@ -4,7 +4,7 @@ A body raises `Retry…` to be run again later and `Final…` to fail for good; 
 with its traceback kept in the dead letter. A message is one line that says what to do next.
 """
 
-from broker.errors import (
+from millpond.broker.errors import (
     BadBrokerUrl,
     BadLimit,
     BatchClosed,

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.pulse import born, folder
+from millpond.tasks.pulse import born, folder
 
 
 class FiguresFile:

@@ -10,7 +10,7 @@ A broker that is away makes a worker not ready; it does not make it dead.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.pulse import Pulse, now
+from millpond.tasks.pulse import Pulse, now
 
 #: How long a loop may stand still, and how old an answer of the broker may be.
 LIVE_SECONDS = 30.0

@@ -10,8 +10,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.contracts import kinds
-from tasks.redaction import hides, scrubbed, secrets_in
+from millpond.tasks.contracts import kinds
+from millpond.tasks.redaction import hides, scrubbed, secrets_in
 
 PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
 

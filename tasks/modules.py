@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.errors import SettingsError
+from millpond.tasks.errors import SettingsError
 
-#: Millpond's own top-level packages: nobody else's module can have their names.
-OWN = ("broker", "tasks", "producer", "worker", "monitor")
+#: The name that Millpond has for itself.
+OWN = ("millpond",)
 
 
 def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:

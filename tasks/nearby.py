@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.settings import Settings, settings, state_dir
+from millpond.tasks.settings import Settings, settings, state_dir
 
 LOCK, ADDRESS = "lock", "running.json"
 USED = "no broker is configured: using the millpond up that runs here"

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.bounds import read_bound
+from millpond.tasks.bounds import read_bound
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -51,7 +51,7 @@ class Queue(BaseModel):
     hard_limit_seconds: PositiveFloat = 300.0
 
     def broker_limits(self) -> dict[str, Any]:
-        """Return what the broker enforces for this queue, by the names of `broker.limits.Limits`."""
+        """Return what the broker enforces for this queue, by the names of `millpond.broker.limits.Limits`."""
         return self.model_dump(
             include={"bound", "overflow", "rate", "in_flight", "max_deliveries"}, exclude_none=True
         )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tasks.folders import scratch
+from millpond.tasks.folders import scratch
 
 #: The size of a file, in bytes: a record and blanks behind it.
 SIZE = 1024

@@ -33,10 +33,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from tasks.errors import SettingsError
-from tasks.folders import scratch, state_dir
-from tasks.pools import DRAIN_SECONDS, Table
-from tasks.schedule import Periodic
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.folders import scratch, state_dir
+from millpond.tasks.pools import DRAIN_SECONDS, Table
+from millpond.tasks.schedule import Periodic
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -261,7 +261,7 @@ def configured_broker(chosen: Settings) -> str:
     """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
     if chosen.broker_url:
         return chosen.broker_url
-    from tasks.nearby import nearby  # it reads settings
+    from millpond.tasks.nearby import nearby  # it reads settings
 
     if nearby():
         raise SettingsError(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
-from tasks.errors import SettingsError
+from millpond.tasks.errors import SettingsError
 
 #: How long spans are gathered before they are sent, ms.
 _GATHERED_MS = 1_000

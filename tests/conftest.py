@@ -20,12 +20,12 @@ from typing import NoReturn, TypeVar
 import psutil
 import pytest
 
-from broker.connection import Store, connect
-from tasks.errors import StartError
-from tasks.settings import Settings
-from worker import valkey as private
-from worker.embedded import Embedded, embedded
-from worker.valkey import Server
+from millpond.broker.connection import Store, connect
+from millpond.tasks.errors import StartError
+from millpond.tasks.settings import Settings
+from millpond.worker import valkey as private
+from millpond.worker.embedded import Embedded, embedded
+from millpond.worker.valkey import Server
 
 T = TypeVar("T")
 Eventually = Callable[..., T]

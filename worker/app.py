@@ -1,4 +1,4 @@
-"""Assemble the worker's Celery application: `celery -A worker.app worker -Q email`.
+"""Assemble the worker's Celery application: `celery -A millpond.worker.app worker -Q email`.
 
 Made when it is first asked for, so that importing this module reads no environment.
 """
@@ -8,17 +8,17 @@ from typing import Any
 
 from celery import Celery
 
-from broker.holding import Holder
-from tasks.app import celery_app
-from tasks.bodies import bodies
-from tasks.modules import declare
-from tasks.settings import Settings, settings
-from worker import checking, children, health, logs, reporter, sampling, spans
-from worker.draining import install
-from worker.running import register
+from millpond.broker.holding import Holder
+from millpond.tasks.app import celery_app
+from millpond.tasks.bodies import bodies
+from millpond.tasks.modules import declare
+from millpond.tasks.settings import Settings, settings
+from millpond.worker import checking, children, health, logs, reporter, sampling, spans
+from millpond.worker.draining import install
+from millpond.worker.running import register
 
 #: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
-SHIPPED = ("tasks.email.task", "tasks.files.task", "tasks.squares.task")
+SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
 
 
 def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
@@ -36,7 +36,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
 
 def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     """Make workers of this application consume, hold and drain Millpond's way."""
-    app.conf.worker_consumer = "worker.consumer:PondConsumer"
+    app.conf.worker_consumer = "millpond.worker.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)
     children.install(app)
@@ -54,7 +54,7 @@ def load_bodies(configured: Settings) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as missing:
-            if (missing.name or "").split(".")[0] in ("tasks", "broker", "worker"):
+            if (missing.name or "").split(".")[0] == "millpond":
                 raise
     declare(configured.kinds)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from celery import Celery, signals
 
-from broker.connection import connect
-from broker.durability import risks
-from broker.errors import MillpondError
-from tasks.settings import Settings
+from millpond.broker.connection import connect
+from millpond.broker.durability import risks
+from millpond.broker.errors import MillpondError
+from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 

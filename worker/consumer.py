@@ -15,19 +15,19 @@ from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from celery.worker.state import requests, reserved_requests
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from broker.connection import clear_errors
-from broker.errors import BrokerError
-from broker.turns import buried
-from tasks.pulse import PULSE_SECONDS
-from worker.grouping import Grouper
-from worker.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
-from worker.listening import Listening
-from worker.meter import Meter
-from worker.pulling import Pull
-from worker.reconnecting import connected
-from worker.request import PondRequest
-from worker.settling import Settler
-from worker.stock_tasks import adopt
+from millpond.broker.connection import clear_errors
+from millpond.broker.errors import BrokerError
+from millpond.broker.turns import buried
+from millpond.tasks.pulse import PULSE_SECONDS
+from millpond.worker.grouping import Grouper
+from millpond.worker.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
+from millpond.worker.listening import Listening
+from millpond.worker.meter import Meter
+from millpond.worker.pulling import Pull
+from millpond.worker.reconnecting import connected
+from millpond.worker.request import PondRequest
+from millpond.worker.settling import Settler
+from millpond.worker.stock_tasks import adopt
 
 logger = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from typing import Any
 import billiard
 from celery import Celery, signals
 
-from broker.connection import clear_errors, connect
-from broker.errors import MillpondError
-from broker.holding import Holder
-from broker.leases import leave
-from tasks.settings import Settings
+from millpond.broker.connection import clear_errors, connect
+from millpond.broker.errors import MillpondError
+from millpond.broker.holding import Holder
+from millpond.broker.leases import leave
+from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.errors import SettingsError, StartError
-from tasks.nearby import Nearby
-from tasks.pools import STOP_MARGIN_SECONDS
-from tasks.settings import Settings, environment
-from worker import valkey
-from worker.folder import Folder, claimed
-from worker.part import Part, launch
+from millpond.tasks.errors import SettingsError, StartError
+from millpond.tasks.nearby import Nearby
+from millpond.tasks.pools import STOP_MARGIN_SECONDS
+from millpond.tasks.settings import Settings, environment
+from millpond.worker import valkey
+from millpond.worker.folder import Folder, claimed
+from millpond.worker.part import Part, launch
 
 #: How long pools and Flower may take to be ready.
 READY_SECONDS = 90.0
@@ -113,13 +113,22 @@ class _Parts:
 
     def flower(self, settings: Settings) -> Part:
         def command(fd: int) -> list[str]:
-            return [sys.executable, "-P", "-m", "monitor.flower", "--port", "0", "--ready-fd", str(fd)]
+            return [
+                sys.executable,
+                "-P",
+                "-m",
+                "millpond.monitor.flower",
+                "--port",
+                "0",
+                "--ready-fd",
+                str(fd),
+            ]
 
         return self._start("flower", command, settings, _FLOWER_STOP_SECONDS)
 
     def pools(self, settings: Settings, names: Sequence[str]) -> Part:
         def command(fd: int) -> list[str]:
-            return [sys.executable, "-P", "-m", "worker.supervisor", *names, "--ready-fd", str(fd)]
+            return [sys.executable, "-P", "-m", "millpond.worker.supervisor", *names, "--ready-fd", str(fd)]
 
         # The supervisor keeps to its deadline by itself; the rest is for its own exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
@@ -127,7 +136,7 @@ class _Parts:
 
     def scheduler(self, settings: Settings) -> Part:
         def command(fd: int) -> list[str]:
-            return [sys.executable, "-P", "-m", "producer.scheduling", "--ready-fd", str(fd)]
+            return [sys.executable, "-P", "-m", "millpond.producer.scheduling", "--ready-fd", str(fd)]
 
         return self._start("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
 

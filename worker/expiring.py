@@ -10,7 +10,7 @@ from typing import Any
 from celery.worker.request import Request
 from celery.worker.state import revoked
 
-from broker.settlements import CANCELLED, GIVEN_BACK, Settlement
+from millpond.broker.settlements import CANCELLED, GIVEN_BACK, Settlement
 
 EXPIRED = Settlement("drop", state="expired")
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-from tasks.errors import StartError
-from tasks.nearby import ADDRESS, LOCK, Nearby, locked
-from tasks.settings import scratch
+from millpond.tasks.errors import StartError
+from millpond.tasks.nearby import ADDRESS, LOCK, Nearby, locked
+from millpond.tasks.settings import scratch
 
 _LOCK_SECONDS = 2.0
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from worker.claims import shared_by
-from worker.piece import Piece
+from millpond.worker.claims import shared_by
+from millpond.worker.piece import Piece
 
 if TYPE_CHECKING:
-    from worker.request import PondRequest
+    from millpond.worker.request import PondRequest
 
 #: A kind is short while its tasks take less than this on average, and no piece has more tasks than this.
 SHORT_SECONDS = 0.005

@@ -11,14 +11,14 @@ from typing import Any
 
 from celery import Celery, signals
 
-from broker.clock import elapsed_seconds
-from broker.connection import Store, connect
-from broker.errors import MillpondError
-from broker.foraging import something_to_fetch
-from broker.hold import Hold
-from broker.holding import Holder
-from tasks.pulse import PULSE_SECONDS, PulseFile, now
-from tasks.settings import Settings
+from millpond.broker.clock import elapsed_seconds
+from millpond.broker.connection import Store, connect
+from millpond.broker.errors import MillpondError
+from millpond.broker.foraging import something_to_fetch
+from millpond.broker.hold import Hold
+from millpond.broker.holding import Holder
+from millpond.tasks.pulse import PULSE_SECONDS, PulseFile, now
+from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 

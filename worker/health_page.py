@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tasks.errors import StartError
-from tasks.exposition import CONTENT_TYPE, exposition
-from tasks.health import QUESTIONS, judge
-from tasks.pulse import pulses
-from worker.metrics import metrics
+from millpond.tasks.errors import StartError
+from millpond.tasks.exposition import CONTENT_TYPE, exposition
+from millpond.tasks.health import QUESTIONS, judge
+from millpond.tasks.pulse import pulses
+from millpond.worker.metrics import metrics
 
 logger = logging.getLogger("millpond.health")
 

@@ -3,10 +3,10 @@
 import threading
 from contextlib import suppress
 
-from broker import news
-from broker.connection import Store
-from broker.errors import BrokerError
-from broker.holding import Holder
+from millpond.broker import news
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerError
+from millpond.broker.holding import Holder
 
 #: How often the server is asked. Nobody waits for the answer.
 LOOK_SECONDS = 0.5

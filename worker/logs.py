@@ -6,13 +6,13 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks.logs import JsonLines, formatter
-from tasks.settings import Settings
+from millpond.tasks.logs import JsonLines, formatter
+from millpond.tasks.settings import Settings
 
 
 def install(app: Celery, settings: Settings) -> None:
     """Prepare the logging of this application's workers; it is set up as they start."""
-    app.log_cls = "worker.printed:PrintLogging"
+    app.log_cls = "millpond.worker.printed:PrintLogging"
 
     def set_up(loglevel: int, **_: Any) -> None:
         handler = logging.StreamHandler(sys.__stderr__)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from worker.leash import leashed
+from millpond.worker.leash import leashed
 
 #: A process that lives shorter than this died at once, and the next start waits.
 STEADY_SECONDS = 10.0

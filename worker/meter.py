@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from celery.worker.state import active_requests
 
-from broker.histograms import NAMES, bucket
+from millpond.broker.histograms import NAMES, bucket
 
 State = Literal["succeeded", "failed", "retried", "cancelled", "lost"]
 
@@ -21,7 +21,7 @@ _MICROS = 1_000_000
 
 
 class Meter:
-    """Gather what ended, and count it by the fields of `broker.reports.Totals`."""
+    """Gather what ended, and count it by the fields of `millpond.broker.reports.Totals`."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         #: Kind, how it ended, seconds it waited (None: not known), seconds it ran. Appended by any thread.

@@ -7,12 +7,12 @@ fleet; the names differ, so that nothing is counted twice where both are scraped
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from broker.histograms import Histogram
-from broker.reports import Totals, totals_from
-from tasks.exposition import Labels, Metric
-from tasks.figures import figures_of
-from tasks.health import QUESTIONS, judge
-from tasks.pulse import pulses
+from millpond.broker.histograms import Histogram
+from millpond.broker.reports import Totals, totals_from
+from millpond.tasks.exposition import Labels, Metric
+from millpond.tasks.figures import figures_of
+from millpond.tasks.health import QUESTIONS, judge
+from millpond.tasks.pulse import pulses
 
 Said = dict[str, Any]
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from tasks.pulse import folder
+from millpond.tasks.pulse import folder
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from tasks.errors import StartError
-from worker.ending import end
-from worker.leash import leashed
-from worker.member import how_it_ended
+from millpond.tasks.errors import StartError
+from millpond.worker.ending import end
+from millpond.worker.leash import leashed
+from millpond.worker.member import how_it_ended
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from billiard.exceptions import Terminated
 from celery.worker.state import active_requests, all_total_count, total_count
 
-from worker.claims import Claims, claims
-from worker.slot import SECONDS, Answer, run
+from millpond.worker.claims import Claims, claims
+from millpond.worker.slot import SECONDS, Answer, run
 
 if TYPE_CHECKING:
-    from worker.request import PondRequest
+    from millpond.worker.request import PondRequest
 
 #: Type, id, request and body of a task.
 Words = tuple[str, str, dict[str, Any], Any]

@@ -1,7 +1,7 @@
 """Run one process of a pool: Celery's worker, with the options that the pools table says.
 
-Started by the supervisor as `python -m worker.process POOL NUMBER`. Once it takes messages, it says so on the
-descriptor it was given.
+Started by the supervisor as `python -m millpond.worker.process POOL NUMBER`. Once it takes messages, it says
+so on the descriptor it was given.
 """
 
 import logging
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from socket import gethostname
 from typing import Any
 
-from tasks.errors import SettingsError
-from tasks.logs import log_to_stderr
-from tasks.pools import Pool
-from tasks.settings import settings
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.logs import log_to_stderr
+from millpond.tasks.pools import Pool
+from millpond.tasks.settings import settings
 
 logger = logging.getLogger("millpond.worker")
 
@@ -26,7 +26,7 @@ def command(pool: str, number: int, *, ready_fd: int | None = None) -> list[str]
     """Return the command that starts process `number` (from 1) of a pool."""
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
     # -P: a folder `worker` or `tasks` where the user happens to be must not be taken for ours.
-    return [sys.executable, "-P", "-m", "worker.process", pool, str(number), *ready]
+    return [sys.executable, "-P", "-m", "millpond.worker.process", pool, str(number), *ready]
 
 
 def options(name: str, number: int, pool: Pool) -> dict[str, Any]:
@@ -53,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     The exit code is Celery's, or `EX_CONFIG` where the settings or a module they name keep it from starting.
     """
-    parser = ArgumentParser(prog="worker.process")
+    parser = ArgumentParser(prog="millpond.worker.process")
     parser.add_argument("pool")
     parser.add_argument("number", type=int)
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)
     # Celery starts itself anew on SIGHUP with these; by then the descriptor is closed.
-    sys.argv = ["-P", "-m", "worker.process", asked.pool, str(asked.number)]
+    sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
 
     configured = settings()
     pool = configured.table.pools[asked.pool]
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # not have it: Celery's tracer pushes to the stack of the thread that made it, so a body in another
         # would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
-    from worker.app import make_app
+    from millpond.worker.app import make_app
 
     log_to_stderr(configured.log_format)  # until Celery sets its own logging up
     _warn_of_root()

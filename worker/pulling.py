@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from billiard.einfo import ExceptionInfo
 
 if TYPE_CHECKING:
-    from worker.request import PondRequest
+    from millpond.worker.request import PondRequest
 
 logger = logging.getLogger(__name__)
 

@@ -15,17 +15,17 @@ from typing import Any
 
 from celery import Celery, signals
 
-from broker import reports, samples
-from broker.connection import Store
-from broker.errors import BrokerError
-from broker.holding import Holder
-from broker.reports import Report
-from tasks.figures import FiguresFile
-from tasks.pools import Table
-from tasks.settings import Settings
-from worker.meter import Meter, busy
-from worker.processors import Processors
-from worker.sampling import Sample
+from millpond.broker import reports, samples
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerError
+from millpond.broker.holding import Holder
+from millpond.broker.reports import Report
+from millpond.tasks.figures import FiguresFile
+from millpond.tasks.pools import Table
+from millpond.tasks.settings import Settings
+from millpond.worker.meter import Meter, busy
+from millpond.worker.processors import Processors
+from millpond.worker.sampling import Sample
 
 logger = logging.getLogger(__name__)
 

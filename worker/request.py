@@ -19,22 +19,22 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError, TimeLimit
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from broker.holding import Holder
-from broker.settlements import HANDED_AGAIN, REJECTED, Settlement
-from broker.turns import buried
-from tasks.contracts import Contract
-from tasks.errors import BadContract, Cancelled
-from tasks.redaction import scrubbed, secrets_in
-from worker.grouping import Grouper
-from worker.handover import write_at_once
-from worker.meter import Meter, State
-from worker.piece import Piece, Words
-from worker.pulling import Pull
-from worker.retrying import RetryAsSettlement
-from worker.sampling import SampledRequest
-from worker.settling import Settler
-from worker.slot import NOT_STARTED, Answer, run
-from worker.spans import settling
+from millpond.broker.holding import Holder
+from millpond.broker.settlements import HANDED_AGAIN, REJECTED, Settlement
+from millpond.broker.turns import buried
+from millpond.tasks.contracts import Contract
+from millpond.tasks.errors import BadContract, Cancelled
+from millpond.tasks.redaction import scrubbed, secrets_in
+from millpond.worker.grouping import Grouper
+from millpond.worker.handover import write_at_once
+from millpond.worker.meter import Meter, State
+from millpond.worker.piece import Piece, Words
+from millpond.worker.pulling import Pull
+from millpond.worker.retrying import RetryAsSettlement
+from millpond.worker.sampling import SampledRequest
+from millpond.worker.settling import Settler
+from millpond.worker.slot import NOT_STARTED, Answer, run
+from millpond.worker.spans import settling
 
 logger = logging.getLogger(__name__)
 

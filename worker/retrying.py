@@ -11,10 +11,10 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Retry
 
-from broker.messages import compose
-from tasks.bodies import Body
-from tasks.contracts import redact
-from tasks.tracing import traceparent
+from millpond.broker.messages import compose
+from millpond.tasks.bodies import Body
+from millpond.tasks.contracts import redact
+from millpond.tasks.tracing import traceparent
 
 
 class RetryAsSettlement(Retry):

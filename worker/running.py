@@ -9,15 +9,15 @@ from typing import Any
 from celery import Celery, Task
 from pydantic import BaseModel, ValidationError
 
-from broker.following import summary_after
-from tasks.bodies import Body
-from tasks.context import Context
-from tasks.contracts import explain
-from tasks.errors import FinalError, MillpondError, RetryLater
-from tasks.pools import Table
-from worker.retrying import retry_after
-from worker.stack import PondTask
-from worker.surroundings import context
+from millpond.broker.following import summary_after
+from millpond.tasks.bodies import Body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import explain
+from millpond.tasks.errors import FinalError, MillpondError, RetryLater
+from millpond.tasks.pools import Table
+from millpond.worker.retrying import retry_after
+from millpond.worker.stack import PondTask
+from millpond.worker.surroundings import context
 
 
 def register(app: Celery, body: Body, table: Table) -> Task:
@@ -37,7 +37,7 @@ def register(app: Celery, body: Body, table: Table) -> Task:
         soft_time_limit=queue and queue.soft_limit_seconds,
         time_limit=queue and queue.hard_limit_seconds,
         queue=body.contract.queue,
-        Strategy="worker.strategy:pond",
+        Strategy="millpond.worker.strategy:pond",
         throws=(MillpondError,),  # said in one line, not logged with a traceback
     )
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from celery import Celery
 
-from tasks.settings import Settings
-from worker.expiring import ExpiringRequest
+from millpond.tasks.settings import Settings
+from millpond.worker.expiring import ExpiringRequest
 
 #: A process that was quiet may show so many seconds' worth of tasks at once.
 BURST_SECONDS = 10.0
@@ -52,7 +52,7 @@ class Sample:
             self._counted[what] += 1
 
     def count(self) -> Counter[str]:
-        """Return what was counted since the last call, by fields of `broker.reports.Totals`."""
+        """Return what was counted since the last call, by fields of `millpond.broker.reports.Totals`."""
         with self._lock:
             counted, self._counted = self._counted, Counter()
         return counted

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from threading import main_thread
 from typing import Any
 
-from broker.holding import Holder
+from millpond.broker.holding import Holder
 
 #: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
 #: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.

@@ -9,7 +9,7 @@ from billiard.einfo import ExceptionInfo
 from celery.app import trace
 from celery.app.task import Context
 
-from worker.spans import running
+from millpond.worker.spans import running
 
 #: What a body returned is kept in a batch's results up to this many characters of JSON.
 RESULT_LENGTH = 65_536

@@ -7,10 +7,10 @@ from typing import Any
 
 from celery import Celery, signals
 
-from tasks import tracing
-from tasks.contracts import kinds
-from tasks.redaction import hides, scrubbed, secrets_in
-from tasks.settings import Settings
+from millpond.tasks import tracing
+from millpond.tasks.contracts import kinds
+from millpond.tasks.redaction import hides, scrubbed, secrets_in
+from millpond.tasks.settings import Settings
 
 _NS = 1_000_000
 

@@ -6,7 +6,7 @@ leave no dead letter, what has not started would not be given back, and no figur
 
 from celery import Celery, Task
 
-_POND = "worker.strategy:pond"
+_POND = "millpond.worker.strategy:pond"
 
 
 def adopt(app: Celery) -> None:

@@ -16,13 +16,13 @@ from celery.worker.state import task_reserved
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from kombu.exceptions import DecodeError
 
-from broker.messages import SHOWN_LENGTH
-from broker.parsing import parse
-from broker.settlements import Settlement
-from broker.turns import DUE_SOON_MS
-from tasks.contracts import Contract, kinds
-from tasks.redaction import REDACTED, hides, redact, redact_args
-from worker.request import PondRequest
+from millpond.broker.messages import SHOWN_LENGTH
+from millpond.broker.parsing import parse
+from millpond.broker.settlements import Settlement
+from millpond.broker.turns import DUE_SOON_MS
+from millpond.tasks.contracts import Contract, kinds
+from millpond.tasks.redaction import REDACTED, hides, redact, redact_args
+from millpond.worker.request import PondRequest
 
 logger = get_logger("celery.worker.strategy")
 

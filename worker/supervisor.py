@@ -4,7 +4,7 @@
     SIGHUP            replace every process by a new one, each finishing what it runs
 
 Whatever the processes do, this ends `drain_seconds` + the stop margin after the first signal. Started as
-`millpond worker POOL…`, or by the embedded set-up as `python -m worker.supervisor POOL…`.
+`millpond worker POOL…`, or by the embedded set-up as `python -m millpond.worker.supervisor POOL…`.
 """
 
 import logging
@@ -19,16 +19,16 @@ from functools import partial
 from itertools import islice
 from time import monotonic
 
-from tasks.errors import SettingsError
-from tasks.logs import log_to_stderr
-from tasks.modules import find
-from tasks.pools import STOP_MARGIN_SECONDS, Table
-from tasks.settings import settings
-from worker.health_page import health_page
-from worker.member import Member, how_it_ended
-from worker.numbers import Numbers
-from worker.process import command
-from worker.wakeups import signals_as_bytes
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.logs import log_to_stderr
+from millpond.tasks.modules import find
+from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
+from millpond.tasks.settings import settings
+from millpond.worker.health_page import health_page
+from millpond.worker.member import Member, how_it_ended
+from millpond.worker.numbers import Numbers
+from millpond.worker.process import command
+from millpond.worker.wakeups import signals_as_bytes
 
 logger = logging.getLogger("millpond.supervisor")
 
@@ -230,7 +230,7 @@ def _next_dead() -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Supervise the pools that the arguments name, logging to stderr."""
-    parser = ArgumentParser(prog="worker.supervisor")
+    parser = ArgumentParser(prog="millpond.worker.supervisor")
     parser.add_argument("pools", nargs="+")
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 
-from broker.batches import Summary
-from broker.cancelling import cancelled
-from broker.connection import Store, connect
-from broker.errors import BrokerError
-from broker.keys import batch_key
-from broker.messages import Outgoing, compose
-from broker.progress import report
-from broker.publishing import Duplicate, Taken, publish
-from tasks.context import Context
-from tasks.contracts import Contract
-from tasks.settings import settings
-from tasks.tracing import traceparent
+from millpond.broker.batches import Summary
+from millpond.broker.cancelling import cancelled
+from millpond.broker.connection import Store, connect
+from millpond.broker.errors import BrokerError
+from millpond.broker.keys import batch_key
+from millpond.broker.messages import Outgoing, compose
+from millpond.broker.progress import report
+from millpond.broker.publishing import Duplicate, Taken, publish
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
+from millpond.tasks.settings import settings
+from millpond.tasks.tracing import traceparent
 
 #: How long what is known of cancellations is good, and how often progress is sent at most.
 FRESH_SECONDS = 0.25

@@ -15,10 +15,10 @@ from pathlib import Path
 from signal import SIGTERM
 from time import monotonic
 
-from broker.ping import answers
-from tasks.errors import StartError
-from worker.ending import end
-from worker.leash import leashed
+from millpond.broker.ping import answers
+from millpond.tasks.errors import StartError
+from millpond.worker.ending import end
+from millpond.worker.leash import leashed
 
 #: How often another port is tried when one was taken between choosing it and using it.
 _ATTEMPTS = 10

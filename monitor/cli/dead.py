@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from broker.connection import Store
-    from broker.dead import DeadLetter
+    from millpond.broker.connection import Store
+    from millpond.broker.dead import DeadLetter
 
 app = typer.Typer(
     help="Look at dead letters, send them again, drop them.",
@@ -39,8 +39,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
-    from monitor.cli.opening import known
-    from monitor.objects import error_of, letter_object
+    from millpond.monitor.cli.opening import known
+    from millpond.monitor.objects import error_of, letter_object
 
     with _opened() as store:
         letter = None
@@ -54,10 +54,10 @@ def list_(
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
-    from broker.dead import letter
-    from monitor.objects import whole_letter_object
-    from monitor.wording import plain
-    from tasks.errors import BadInput
+    from millpond.broker.dead import letter
+    from millpond.monitor.objects import whole_letter_object
+    from millpond.monitor.wording import plain
+    from millpond.tasks.errors import BadInput
 
     with _opened() as store:
         found = letter(store, queue, id) if _is_id(id) else None
@@ -87,7 +87,7 @@ def requeue(
     as_json: Json = False,
 ) -> None:
     """Send dead letters again, by their ids or all that fit: each is the message as it was."""
-    from broker import dead
+    from millpond.broker import dead
 
     _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.requeue, "requeued")
 
@@ -105,7 +105,7 @@ def purge(
     as_json: Json = False,
 ) -> None:
     """Drop dead letters for good, by their ids or all that fit."""
-    from broker import dead
+    from millpond.broker import dead
 
     _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.purge, "purged")
 
@@ -119,9 +119,9 @@ def _each(
     act: "Callable[[Store, str, str], bool]",
     done: str,
 ) -> None:
-    from broker import audit
-    from monitor.cli.opening import known
-    from tasks.errors import BadInput
+    from millpond.broker import audit
+    from millpond.monitor.cli.opening import known
+    from millpond.tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
         raise BadInput("which? Name ids, a filter such as --reason, or --all")
@@ -152,9 +152,9 @@ def _chosen(
     since: str | None,
     before: str | None,
 ) -> "Iterator[DeadLetter]":
-    from broker.dead import letters
-    from broker.status import now_ms
-    from monitor.durations import milliseconds
+    from millpond.broker.dead import letters
+    from millpond.broker.status import now_ms
+    from millpond.monitor.durations import milliseconds
 
     now = now_ms(store)
     return letters(
@@ -176,12 +176,12 @@ def _is_id(id: str) -> bool:
 def _print(line: dict[str, Any], as_json: bool, words: str) -> None:
     import json
 
-    from monitor.wording import plain
+    from millpond.monitor.wording import plain
 
     print(json.dumps(line) if as_json else plain(words))
 
 
 def _opened() -> Any:
-    from monitor.cli.opening import opened
+    from millpond.monitor.cli.opening import opened
 
     return opened()

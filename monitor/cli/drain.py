@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from broker.connection import Store
-    from broker.drains import Running
-    from tasks.pools import Pool
+    from millpond.broker.connection import Store
+    from millpond.broker.drains import Running
+    from millpond.tasks.pools import Pool
 
 app = typer.Typer()
 resuming = typer.Typer()
@@ -31,10 +31,10 @@ def drain(
     workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 when nothing runs any more,
     with 1 when something still does after the deadline.
     """
-    from broker import audit, drains
-    from monitor.cli.opening import opened
-    from tasks.pools import STOP_MARGIN_SECONDS
-    from tasks.settings import settings
+    from millpond.broker import audit, drains
+    from millpond.monitor.cli.opening import opened
+    from millpond.tasks.pools import STOP_MARGIN_SECONDS
+    from millpond.tasks.settings import settings
 
     pool = _pool(name)
     with opened() as store:
@@ -51,8 +51,8 @@ def drain(
 @resuming.command(epilog="Example: millpond resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Let a drained pool go on."""
-    from broker import audit, drains
-    from monitor.cli.opening import opened
+    from millpond.broker import audit, drains
+    from millpond.monitor.cli.opening import opened
 
     _pool(name)
     with opened() as store:
@@ -64,8 +64,8 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 def _pool(name: str) -> "Pool":
-    from tasks.errors import SettingsError
-    from tasks.settings import settings
+    from millpond.tasks.errors import SettingsError
+    from millpond.tasks.settings import settings
 
     pools = settings().table.pools
     if name not in pools:
@@ -77,7 +77,7 @@ def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: boo
     """Look until nothing runs or the time is up, and tell of every change; return what was seen last."""
     from time import monotonic, sleep
 
-    from broker import drains
+    from millpond.broker import drains
 
     deadline, told = monotonic() + seconds, None
     while True:

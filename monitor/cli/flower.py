@@ -26,8 +26,8 @@ def flower(
     ] = None,
 ) -> None:
     """Serve Flower for the configured broker, on loopback unless somebody can log in."""
-    from monitor.flower import serve
-    from tasks.settings import settings
+    from millpond.monitor.flower import serve
+    from millpond.tasks.settings import settings
 
     def say(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")

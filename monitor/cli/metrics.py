@@ -8,11 +8,11 @@ app = typer.Typer()
 @app.command(epilog="Example: millpond metrics > /var/lib/node_exporter/millpond.prom")
 def metrics() -> None:
     """Write the metrics of queues, pools and tasks as Prometheus reads them, where Flower does not run."""
-    from broker.errors import BrokerError
-    from monitor.cli.opening import opened
-    from monitor.metrics import exposition
-    from monitor.overview import read
-    from tasks.settings import settings
+    from millpond.broker.errors import BrokerError
+    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.metrics import exposition
+    from millpond.monitor.overview import read
+    from millpond.tasks.settings import settings
 
     with opened() as store:
         try:

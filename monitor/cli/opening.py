@@ -4,11 +4,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from broker import status
-from broker.connection import Store, connect
-from tasks.errors import UnknownQueue
-from tasks.nearby import settings_or_nearby
-from tasks.settings import configured_broker, settings
+from millpond.broker import status
+from millpond.broker.connection import Store, connect
+from millpond.tasks.errors import UnknownQueue
+from millpond.tasks.nearby import settings_or_nearby
+from millpond.tasks.settings import configured_broker, settings
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def show(name: Name, as_json: Json = False) -> None:
     """Show what a queue holds, its limits in force and its counters."""
     import json
 
-    from monitor.objects import queue_object
+    from millpond.monitor.objects import queue_object
 
     view = queue_object(_view(name))
     if as_json:
@@ -61,9 +61,9 @@ def set_(
     as_json: Json = False,
 ) -> None:
     """Set limits of a queue; they hold from the next message on, until they are unset."""
-    from monitor.durations import per_second
-    from tasks.errors import BadInput
-    from tasks.pools import Overflow
+    from millpond.monitor.durations import per_second
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
         "bound": None if bound is None else _bound(bound),
@@ -99,8 +99,8 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 
 def _bound(text: str) -> int | str:
-    from tasks.bounds import read_bound
-    from tasks.errors import BadInput
+    from millpond.tasks.bounds import read_bound
+    from millpond.tasks.errors import BadInput
 
     try:
         return read_bound(text)
@@ -109,9 +109,9 @@ def _bound(text: str) -> int | str:
 
 
 def _view(name: str) -> Any:
-    from monitor.cli.opening import known, opened
-    from monitor.overview import queue_views
-    from tasks.settings import settings
+    from millpond.monitor.cli.opening import known, opened
+    from millpond.monitor.overview import queue_views
+    from millpond.tasks.settings import settings
 
     with opened() as store:
         known(store, name)
@@ -122,8 +122,8 @@ def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = ""
     import json
     from dataclasses import asdict
 
-    from broker import audit, limits
-    from monitor.cli.opening import known, opened
+    from millpond.broker import audit, limits
+    from millpond.monitor.cli.opening import known, opened
 
     told = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with opened() as store:

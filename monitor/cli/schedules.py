@@ -15,8 +15,8 @@ def schedules(
     import json
     from dataclasses import asdict
 
-    from broker import schedules as kept
-    from monitor.cli.opening import opened
+    from millpond.broker import schedules as kept
+    from millpond.monitor.cli.opening import opened
 
     with opened() as store:
         found, leader = kept.schedules(store), kept.leader(store)

@@ -19,14 +19,14 @@ def status(
     """
     import json
 
-    from monitor.cli.opening import opened
-    from monitor.overview import read
-    from tasks.settings import settings
+    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.overview import read
+    from millpond.tasks.settings import settings
 
     with opened() as store:
         seen = read(store, settings().table)
     if as_json:
-        from monitor.objects import pool_object, queue_object
+        from millpond.monitor.objects import pool_object, queue_object
 
         for line in [*map(pool_object, seen.pools), *map(queue_object, seen.queues)]:
             print(json.dumps(line))
@@ -34,7 +34,7 @@ def status(
 
     from rich.console import Console
 
-    from monitor.tables import WIDTH, pools_table, queues_table
+    from millpond.monitor.tables import WIDTH, pools_table, queues_table
 
     console = Console(highlight=False)
     console.width = max(console.width, WIDTH)

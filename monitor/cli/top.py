@@ -23,8 +23,8 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from monitor.cli.opening import opened
-    from tasks.settings import settings
+    from millpond.monitor.cli.opening import opened
+    from millpond.tasks.settings import settings
 
     console = Console(highlight=False)
     table = settings().table
@@ -43,10 +43,10 @@ def screen(store: Any, table: Any) -> Any:
     from rich.console import Group
     from rich.text import Text
 
-    from broker import audit
-    from monitor.overview import read
-    from monitor.tables import pools_table, queues_table
-    from monitor.wording import moment, plain
+    from millpond.broker import audit
+    from millpond.monitor.overview import read
+    from millpond.monitor.tables import pools_table, queues_table
+    from millpond.monitor.wording import moment, plain
 
     seen = read(store, table)
     changes = [
@@ -60,7 +60,7 @@ def screen(store: Any, table: Any) -> Any:
 def _or_why_not(store: Any, table: Any) -> Any:
     from rich.text import Text
 
-    from broker.errors import BrokerError
+    from millpond.broker.errors import BrokerError
 
     try:
         return screen(store, table)

@@ -21,12 +21,12 @@ def why(
     import json
     from dataclasses import asdict
 
-    from broker import samples
-    from monitor.cli.opening import opened
-    from monitor.overview import read
-    from monitor.verdict import verdicts
-    from tasks.errors import BadInput
-    from tasks.settings import settings
+    from millpond.broker import samples
+    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.overview import read
+    from millpond.monitor.verdict import verdicts
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.settings import settings
 
     with opened() as store:
         seen = read(store, settings().table)

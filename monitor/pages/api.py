@@ -5,9 +5,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import batches, writing
-from monitor import objects, overview
-from monitor.pages.handler import Handler
+from millpond.broker import batches, writing
+from millpond.monitor import objects, overview
+from millpond.monitor.pages.handler import Handler
 
 
 class Json(Handler):

@@ -2,10 +2,10 @@
 
 from tornado.web import HTTPError
 
-from broker import batches, cancelling, under_way
-from broker.batches import Summary
-from broker.errors import UnknownBatch
-from monitor.pages.handler import Handler
+from millpond.broker import batches, cancelling, under_way
+from millpond.broker.batches import Summary
+from millpond.broker.errors import UnknownBatch
+from millpond.monitor.pages.handler import Handler
 
 #: Batches on the page.
 SHOWN = 100

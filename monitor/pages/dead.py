@@ -6,13 +6,13 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import dead, status
-from broker.dead import DeadLetter as Letter
-from monitor import letters
-from monitor.durations import milliseconds
-from monitor.letters import ACTS, Search
-from monitor.objects import error_of, whole_letter_object
-from monitor.pages.handler import Handler
+from millpond.broker import dead, status
+from millpond.broker.dead import DeadLetter as Letter
+from millpond.monitor import letters
+from millpond.monitor.durations import milliseconds
+from millpond.monitor.letters import ACTS, Search
+from millpond.monitor.objects import error_of, whole_letter_object
+from millpond.monitor.pages.handler import Handler
 
 #: Dead letters on one page, and how many of the newest the summary counts.
 SHOWN, SUMMED = 100, 1_000

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler
 
-from monitor.pages.handler import Handler
+from millpond.monitor.pages.handler import Handler
 
 FOLDER = Path(__file__).parents[1] / "static"
 

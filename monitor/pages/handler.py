@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from flower.views import BaseHandler
 from tornado.web import HTTPError, RequestHandler, authenticated
 
-from broker import audit
-from broker.connection import Store
-from broker.errors import MillpondError
-from broker.past import Past
-from monitor import wording
-from tasks.errors import BrokerAway
-from tasks.pools import Table
+from millpond.broker import audit
+from millpond.broker.connection import Store
+from millpond.broker.errors import MillpondError
+from millpond.broker.past import Past
+from millpond.monitor import wording
+from millpond.tasks.errors import BrokerAway
+from millpond.tasks.pools import Table
 
 T = TypeVar("T")
 

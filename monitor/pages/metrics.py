@@ -2,9 +2,9 @@
 
 import prometheus_client
 
-from broker.errors import BrokerError
-from monitor import metrics, overview
-from monitor.pages.handler import Handler
+from millpond.broker.errors import BrokerError
+from millpond.monitor import metrics, overview
+from millpond.monitor.pages.handler import Handler
 
 
 class Metrics(Handler):

@@ -1,12 +1,12 @@
 """Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
 
-from broker.connection import Store
-from broker.past import Past
-from monitor import overview, sparkline
-from monitor.overview import Overview
-from monitor.pages.handler import Handler
-from monitor.verdict import Verdict, verdicts
-from tasks.pools import Table
+from millpond.broker.connection import Store
+from millpond.broker.past import Past
+from millpond.monitor import overview, sparkline
+from millpond.monitor.overview import Overview
+from millpond.monitor.pages.handler import Handler
+from millpond.monitor.verdict import Verdict, verdicts
+from millpond.tasks.pools import Table
 
 #: Pool -> figure -> its last hour, drawn.
 Lines = dict[str, dict[str, str]]

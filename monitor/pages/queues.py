@@ -4,14 +4,14 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from broker import audit, limits, status, writing
-from broker.connection import Store
-from broker.past import Past
-from monitor import overview, sparkline
-from monitor.limit_words import LIMITS, OVERFLOWS, parsed
-from monitor.overview import QueueView
-from monitor.pages.handler import Handler
-from tasks.pools import Table
+from millpond.broker import audit, limits, status, writing
+from millpond.broker.connection import Store
+from millpond.broker.past import Past
+from millpond.monitor import overview, sparkline
+from millpond.monitor.limit_words import LIMITS, OVERFLOWS, parsed
+from millpond.monitor.overview import QueueView
+from millpond.monitor.pages.handler import Handler
+from millpond.tasks.pools import Table
 
 
 class Queues(Handler):

@@ -4,7 +4,7 @@ from typing import Any
 
 from tornado.web import url
 
-from monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling, schedules
+from millpond.monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling, schedules
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),

@@ -5,8 +5,8 @@ from typing import Any
 
 from tornado.ioloop import PeriodicCallback
 
-from broker import samples
-from broker.errors import BrokerError
+from millpond.broker import samples
+from millpond.broker.errors import BrokerError
 
 logger = logging.getLogger(__name__)
 

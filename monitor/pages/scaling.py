@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from tornado.web import HTTPError
 
-from monitor.pages.api import Json
-from monitor.scaling import demand
+from millpond.monitor.pages.api import Json
+from millpond.monitor.scaling import demand
 
 
 class Scaling(Json):

@@ -1,8 +1,8 @@
 """Show the periodic tasks: when each was sent last, when it is next, and who leads the schedulers."""
 
-from broker import schedules
-from broker.schedules import Schedule
-from monitor.pages.handler import Handler
+from millpond.broker import schedules
+from millpond.broker.schedules import Schedule
+from millpond.monitor.pages.handler import Handler
 
 
 class Schedules(Handler):

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producer.cli.options import Json
+from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from broker.batches import Summary
-    from producer.batch import Batch
+    from millpond.broker.batches import Summary
+    from millpond.producer.batch import Batch
 
 app = typer.Typer()
 
@@ -33,8 +33,8 @@ def batch(
 
     Exits with 1 when something in it failed, or when a worker had not confirmed the cancellation in time.
     """
-    from broker import audit
-    from producer.cli.session import configured
+    from millpond.broker import audit
+    from millpond.producer.cli.session import configured
 
     with configured() as client:
         found, unheard = client.open_batch(id), tuple[str, ...]()
@@ -61,8 +61,8 @@ def _follow(batch: "Batch") -> "Summary":
     """
     from datetime import timedelta
 
-    from producer.cli.progress import Progress
-    from producer.cli.tally import Count
+    from millpond.producer.cli.progress import Progress
+    from millpond.producer.cli.tally import Count
 
     count = Count()
     with Progress(count, "batch"):

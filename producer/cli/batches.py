@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.options import Json
+from millpond.producer.cli.options import Json
 
 app = typer.Typer()
 
@@ -24,8 +24,8 @@ def batches(
     """
     import json
 
-    from producer.cli.batch import as_object, in_words
-    from producer.cli.session import configured
+    from millpond.producer.cli.batch import as_object, in_words
+    from millpond.producer.cli.session import configured
 
     with configured() as client:
         now_ms = client.now_ms()

@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-from tasks.errors import (
+from millpond.tasks.errors import (
     BadBrokerUrl,
     BadContract,
     BadInput,
@@ -47,7 +47,7 @@ def run(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> in
 
 
 def _explain(error: Exception, program: str) -> int:
-    from tasks.settings import debug
+    from millpond.tasks.settings import debug
 
     if debug():
         traceback.print_exception(error)

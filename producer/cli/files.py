@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from producer.cli.options import Json, Match, Out, Paths, Queue, Roots
+from millpond.producer.cli.options import Json, Match, Out, Paths, Queue, Roots
 
 app = typer.Typer(
     help="Run an operation over files, and wait for the results.",
@@ -137,7 +137,7 @@ def _run(
     ctx: typer.Context, kind: str, given: dict[str, Any], *, title: str, suffixes: tuple[str, ...]
 ) -> None:
     """Sort a command's parameters into those of all commands and the fields of its contract, and run it."""
-    from producer.cli.operation import Operation, run_operation
+    from millpond.producer.cli.operation import Operation, run_operation
 
     shared = {"ctx", "paths", "out", "match", "queue", "root", "as_json"}
     operation = Operation(

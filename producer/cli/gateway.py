@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.options import Json
+from millpond.producer.cli.options import Json
 
 app = typer.Typer(
     help="Serve sending, batches and results over HTTP.",
@@ -26,12 +26,12 @@ def gateway(
         return
     import logging
 
-    from tasks.errors import StartError
-    from tasks.logs import log_to_stderr
-    from tasks.nearby import settings_or_nearby
+    from millpond.tasks.errors import StartError
+    from millpond.tasks.logs import log_to_stderr
+    from millpond.tasks.nearby import settings_or_nearby
 
     try:
-        from producer.gateway.serving import serve
+        from millpond.producer.gateway.serving import serve
     except ModuleNotFoundError as error:
         raise StartError(
             f"the gateway needs {error.name}: install it with pip install 'millpond[gateway]'"
@@ -59,9 +59,9 @@ def token(
 
     from pydantic import ValidationError
 
-    from producer.gateway.tokens import hashed, new_token
-    from tasks.errors import BadInput
-    from tasks.settings import GatewayToken
+    from millpond.producer.gateway.tokens import hashed, new_token
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.settings import GatewayToken
 
     secret = new_token()
     try:

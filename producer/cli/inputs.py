@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from tasks.errors import BadInput
+from millpond.tasks.errors import BadInput
 
 STDIN = "-"
 _READ_BYTES = 65_536

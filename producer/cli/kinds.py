@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from producer.cli.options import Json
+from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from tasks.contracts import Contract
+    from millpond.tasks.contracts import Contract
 
 app = typer.Typer()
 
@@ -17,10 +17,10 @@ def kinds(as_json: Json = False) -> None:
     """List the kinds of task: their fields, and an example in Python that can be sent as it stands."""
     import json
 
-    from tasks.contracts import kinds as known
-    from tasks.contracts import load_shipped
-    from tasks.modules import declare
-    from tasks.settings import settings
+    from millpond.tasks.contracts import kinds as known
+    from millpond.tasks.contracts import load_shipped
+    from millpond.tasks.modules import declare
+    from millpond.tasks.settings import settings
 
     load_shipped()
     declare(settings().kinds)
@@ -33,7 +33,7 @@ def kinds(as_json: Json = False) -> None:
 
 def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
     """Return a kind as JSON has it, its fields as JSON Schema."""
-    from producer.examples import example
+    from millpond.producer.examples import example
 
     return {
         "kind": name,
@@ -46,7 +46,7 @@ def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
 
 def in_words(name: str, contract: "type[Contract]") -> str:
     """Return a kind as lines for a person."""
-    from producer.examples import example
+    from millpond.producer.examples import example
 
     lines = [f"{name}  (queue {contract.queue})", f"  {_about(contract)}"]
     schema = contract.model_json_schema()

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from producer.cli.inputs import Inputs
-from producer.cli.output import Output
-from producer.cli.running import Job, LeftOut, run
-from producer.cli.session import Session, Surroundings, session
-from producer.cli.tally import Count
-from producer.message import Message, contract_from
-from tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
-from tasks.email.contract import SendCampaign, SendEmail
-from tasks.errors import BadInput, SettingsError
-from tasks.files.contract import file_url
-from tasks.settings import settings
+from millpond.producer.cli.inputs import Inputs
+from millpond.producer.cli.output import Output
+from millpond.producer.cli.running import Job, LeftOut, run
+from millpond.producer.cli.session import Session, Surroundings, session
+from millpond.producer.cli.tally import Count
+from millpond.producer.message import Message, contract_from
+from millpond.tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
+from millpond.tasks.email.contract import SendCampaign, SendEmail
+from millpond.tasks.errors import BadInput, SettingsError
+from millpond.tasks.files.contract import file_url
+from millpond.tasks.settings import settings
 
 
 def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:

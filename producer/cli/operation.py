@@ -9,16 +9,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producer.cli.inputs import STDIN, Inputs, Unreadable
-from producer.cli.output import Output
-from producer.cli.progress import Foresight
-from producer.cli.running import Job, LeftOut, run
-from producer.cli.session import Surroundings, session
-from producer.cli.targets import Naming, Targets, folder_of_archive, unchanged, with_added, with_extension
-from producer.message import Message, contract_from
-from tasks.contracts import Contract, contract_of, explain
-from tasks.errors import BadInput
-from tasks.files.contract import IMAGE_EXTENSIONS, file_url
+from millpond.producer.cli.inputs import STDIN, Inputs, Unreadable
+from millpond.producer.cli.output import Output
+from millpond.producer.cli.progress import Foresight
+from millpond.producer.cli.running import Job, LeftOut, run
+from millpond.producer.cli.session import Surroundings, session
+from millpond.producer.cli.targets import (
+    Naming,
+    Targets,
+    folder_of_archive,
+    unchanged,
+    with_added,
+    with_extension,
+)
+from millpond.producer.message import Message, contract_from
+from millpond.tasks.contracts import Contract, contract_of, explain
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.contract import IMAGE_EXTENSIONS, file_url
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from broker.batches import Result
-from broker.errors import BrokerError
-from producer.batch import Batch
-from producer.cli.endings import FAILED, INTERRUPTED, TERMINATED
-from producer.cli.output import Output
-from producer.cli.progress import Foresight, Progress
-from producer.cli.session import Session
-from producer.cli.tally import Count
-from producer.cli.waiting import Watch
-from producer.message import Message
-from producer.outcomes import Refused
+from millpond.broker.batches import Result
+from millpond.broker.errors import BrokerError
+from millpond.producer.batch import Batch
+from millpond.producer.cli.endings import FAILED, INTERRUPTED, TERMINATED
+from millpond.producer.cli.output import Output
+from millpond.producer.cli.progress import Foresight, Progress
+from millpond.producer.cli.session import Session
+from millpond.producer.cli.tally import Count
+from millpond.producer.cli.waiting import Watch
+from millpond.producer.message import Message
+from millpond.producer.outcomes import Refused
 
 
 @dataclass(frozen=True, slots=True)

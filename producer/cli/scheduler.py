@@ -11,9 +11,9 @@ def scheduler() -> None:
 
     Run several for safety: one leads, and a period is sent once.
     """
-    from producer.scheduling import schedule
-    from tasks.logs import log_to_stderr
-    from tasks.settings import settings
+    from millpond.producer.scheduling import schedule
+    from millpond.tasks.logs import log_to_stderr
+    from millpond.tasks.settings import settings
 
     log_to_stderr(settings().log_format)
     schedule(settings())

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from producer.client import Client
-    from tasks.nearby import Nearby
-    from tasks.settings import Settings
+    from millpond.producer.client import Client
+    from millpond.tasks.nearby import Nearby
+    from millpond.tasks.settings import Settings
 
 #: Start workers for these pools and a broker of their own; gives the broker's URL while it is entered.
 Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
@@ -42,10 +42,10 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     An embedded set-up gets the pools of that queue and these file roots. Raises `UnknownQueue` where it
     would have none.
     """
-    from producer.client import Client
-    from producer.queues import unknown
-    from tasks.nearby import USED, nearby
-    from tasks.settings import settings
+    from millpond.producer.client import Client
+    from millpond.producer.queues import unknown
+    from millpond.tasks.nearby import USED, nearby
+    from millpond.tasks.settings import settings
 
     chosen = settings()
     beside = nearby() if chosen.broker_url is None else None
@@ -76,8 +76,8 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
 @contextmanager
 def configured() -> Iterator["Client"]:
     """Open a client of the configured broker or of what runs nearby, for commands that only look."""
-    from producer.client import Client
-    from tasks.nearby import settings_or_nearby
+    from millpond.producer.client import Client
+    from millpond.tasks.nearby import settings_or_nearby
 
     with Client(settings=settings_or_nearby(_say)) as client:
         yield client
@@ -85,8 +85,8 @@ def configured() -> Iterator["Client"]:
 
 def _lack(beside: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
     """Say what a set-up lacks for this command, if anything."""
-    from tasks.errors import BadInput
-    from tasks.files.places import place_of
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.files.places import place_of
 
     if queue not in beside.queues:
         return f"has no workers for the queue {queue}"

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from time import monotonic
 
-from broker.batches import Result
+from millpond.broker.batches import Result
 
 
 @dataclass

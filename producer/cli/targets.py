@@ -4,7 +4,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
-from tasks.files.contract import file_url
+from millpond.tasks.files.contract import file_url
 
 #: Makes an output's name of an input's: "a.csv" -> "a.parquet".
 Naming = Callable[[str], str]

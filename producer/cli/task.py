@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producer.cli.options import Json
+from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from broker.cancelling import Cancellation
-    from broker.places import Place
-    from broker.progress import Progress
-    from producer.client import Client
+    from millpond.broker.cancelling import Cancellation
+    from millpond.broker.places import Place
+    from millpond.broker.progress import Progress
+    from millpond.producer.client import Client
 
 app = typer.Typer()
 
@@ -35,9 +35,9 @@ def task(
     Exits with 0 while it waits, runs or is delayed; with 1 when it is a dead letter, or is not there: it has
     ended, or never was. How a task of a batch ended is in the results of its batch.
     """
-    from broker import audit
-    from producer.cli.batch import tell_unheard
-    from producer.cli.session import configured
+    from millpond.broker import audit
+    from millpond.producer.cli.batch import tell_unheard
+    from millpond.producer.cli.session import configured
 
     with configured() as client:
         if cancel or terminate:

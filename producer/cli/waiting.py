@@ -4,15 +4,15 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from broker import limits
-from broker.connection import Store
-from broker.drains import drained
-from broker.errors import BrokerError
-from broker.places import find
-from broker.status import depth
-from producer.cli.session import Session
-from producer.cli.tally import Count
-from tasks.settings import settings
+from millpond.broker import limits
+from millpond.broker.connection import Store
+from millpond.broker.drains import drained
+from millpond.broker.errors import BrokerError
+from millpond.broker.places import find
+from millpond.broker.status import depth
+from millpond.producer.cli.session import Session
+from millpond.producer.cli.tally import Count
+from millpond.tasks.settings import settings
 
 #: How long no result may come before the command says what it waits for.
 QUIET_SECONDS = 10.0

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from producer.gateway.refusals import Refusal, refusal
-from producer.gateway.tokens import ANYBODY, Holder, holder
-from tasks.errors import SettingsError
-from tasks.loopback import is_loopback
-from tasks.settings import GatewayToken
+from millpond.producer.gateway.refusals import Refusal, refusal
+from millpond.producer.gateway.tokens import ANYBODY, Holder, holder
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.loopback import is_loopback
+from millpond.tasks.settings import GatewayToken
 
 
 def must_be_safe(host: str, tokens: Sequence[GatewayToken]) -> None:

@@ -7,15 +7,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from producer.examples import example
-from producer.gateway import batches, health, many, metrics, single, tracked
-from producer.gateway.described import with_tokens
-from producer.gateway.gate import Gate
-from producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
-from producer.gateway.views import KindView
-from tasks.contracts import kinds, load_shipped
-from tasks.errors import MillpondError
-from tasks.modules import declare
+from millpond.producer.examples import example
+from millpond.producer.gateway import batches, health, many, metrics, single, tracked
+from millpond.producer.gateway.described import with_tokens
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
+from millpond.producer.gateway.views import KindView
+from millpond.tasks.contracts import kinds, load_shipped
+from millpond.tasks.errors import MillpondError
+from millpond.tasks.modules import declare
 
 _ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
 duplicate is 200 with the first id; every problem is `{"error": {"code", "message", …}}`."""

@@ -6,15 +6,15 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from broker import batches, cancelling
-from producer.gateway.described import problems
-from producer.gateway.events import Events, read_on
-from producer.gateway.gate import Gate
-from producer.gateway.options import BatchId
-from producer.gateway.refusals import explained
-from producer.gateway.tracked import HEARD_SECONDS
-from producer.gateway.views import BatchView, CancelView
-from tasks.errors import BrokerError
+from millpond.broker import batches, cancelling
+from millpond.producer.gateway.described import problems
+from millpond.producer.gateway.events import Events, read_on
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.options import BatchId
+from millpond.producer.gateway.refusals import explained
+from millpond.producer.gateway.tracked import HEARD_SECONDS
+from millpond.producer.gateway.views import BatchView, CancelView
+from millpond.tasks.errors import BrokerError
 
 Position = Annotated[str, Field(pattern=r"^[0-9]{1,18}(-[0-9]{1,18})?$")]
 

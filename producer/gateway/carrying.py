@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from producer.client import Client
-from producer.message import Message
-from producer.outcomes import Refused, Sent
-from tasks.errors import BrokerError, MillpondError
-from tasks.pools import Overflow
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.producer.outcomes import Refused, Sent
+from millpond.tasks.errors import BrokerError, MillpondError
+from millpond.tasks.pools import Overflow
 
 #: What became of a message; an error that is no `Refused` says that it was not sent, or not known to be.
 Carried = Sent | Refused | Exception

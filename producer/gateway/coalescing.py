@@ -12,14 +12,14 @@ from datetime import timedelta
 from functools import partial
 from itertools import groupby
 
-from producer.client import Client
-from producer.gateway.carrying import Carried, carry
-from producer.gateway.policies import Policies
-from producer.gateway.refusals import refusal
-from producer.message import Message, contract_from
-from producer.outcomes import Sent
-from tasks.errors import BrokerError
-from tasks.pools import Overflow
+from millpond.producer.client import Client
+from millpond.producer.gateway.carrying import Carried, carry
+from millpond.producer.gateway.policies import Policies
+from millpond.producer.gateway.refusals import refusal
+from millpond.producer.message import Message, contract_from
+from millpond.producer.outcomes import Sent
+from millpond.tasks.errors import BrokerError
+from millpond.tasks.pools import Overflow
 
 #: A second call would take from the first what it could have carried, and the interpreter's lock.
 CALLS_AT_ONCE = 1

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from producer.gateway.refusals import Problem
+from millpond.producer.gateway.refusals import Problem
 
 _LATER = {
     "Retry-After": {

@@ -13,11 +13,11 @@ from contextlib import suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from broker import batches
-from broker.batches import Result, Summary
-from producer.gateway.gate import Gate
-from producer.gateway.views import as_object
-from tasks.errors import BrokerAway, UnknownBatch
+from millpond.broker import batches
+from millpond.broker.batches import Result, Summary
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.views import as_object
+from millpond.tasks.errors import BrokerAway, UnknownBatch
 
 AT_ONCE = 200
 SHORTEST_PAUSE_SECONDS = 0.05

@@ -16,11 +16,11 @@ from itertools import islice
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from producer.gateway.feeding import Feed
-from producer.gateway.gate import Gate
-from producer.gateway.guard import NDJSON
-from producer.gateway.lines import Lines, Raw
-from producer.gateway.refusals import Refusal
+from millpond.producer.gateway.feeding import Feed
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.guard import NDJSON
+from millpond.producer.gateway.lines import Lines, Raw
+from millpond.producer.gateway.refusals import Refusal
 
 LINES_AT_ONCE = 500
 

@@ -14,18 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from producer.client import Client
-from producer.gateway.access import must_send
-from producer.gateway.carrying import Carried, carry
-from producer.gateway.lines import Raw
-from producer.gateway.options import Line
-from producer.gateway.refusals import Refusal, bad_fields, explained, refusal
-from producer.gateway.tokens import Holder
-from producer.message import Message
-from producer.outcomes import Refused, Sent
-from tasks.contracts import contract_of
-from tasks.errors import BrokerAway, QueueFull
-from tasks.pools import Overflow
+from millpond.producer.client import Client
+from millpond.producer.gateway.access import must_send
+from millpond.producer.gateway.carrying import Carried, carry
+from millpond.producer.gateway.lines import Raw
+from millpond.producer.gateway.options import Line
+from millpond.producer.gateway.refusals import Refusal, bad_fields, explained, refusal
+from millpond.producer.gateway.tokens import Holder
+from millpond.producer.message import Message
+from millpond.producer.outcomes import Refused, Sent
+from millpond.tasks.contracts import contract_of
+from millpond.tasks.errors import BrokerAway, QueueFull
+from millpond.tasks.pools import Overflow
 
 
 @dataclass

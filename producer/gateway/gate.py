@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from producer.client import Client
-from producer.gateway.coalescing import Coalescing
-from producer.gateway.measuring import Figures
-from producer.gateway.owners import Owners
-from producer.gateway.policies import Policies
-from producer.gateway.refusals import refusal
-from producer.gateway.threads import Threads
-from tasks.settings import Settings
+from millpond.producer.client import Client
+from millpond.producer.gateway.coalescing import Coalescing
+from millpond.producer.gateway.measuring import Figures
+from millpond.producer.gateway.owners import Owners
+from millpond.producer.gateway.policies import Policies
+from millpond.producer.gateway.refusals import refusal
+from millpond.producer.gateway.threads import Threads
+from millpond.tasks.settings import Settings
 
 #: Streams are told to end this part of the drain deadline before it, so that their last line gets out; no
 #: wait for room, which cannot be broken off, is longer than the second part.

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.gateway.access import entering
-from producer.gateway.idle import Idle
-from producer.gateway.refusals import Refusal, refusal, surprised
-from producer.gateway.single import Single
-from tasks.settings import Gateway
+from millpond.producer.gateway.access import entering
+from millpond.producer.gateway.idle import Idle
+from millpond.producer.gateway.refusals import Refusal, refusal, surprised
+from millpond.producer.gateway.single import Single
+from millpond.tasks.settings import Gateway
 
 log = logging.getLogger("millpond.gateway")
 

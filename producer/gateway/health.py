@@ -6,11 +6,11 @@ import time
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from broker.clock import now_ms
-from producer.gateway.described import OPEN
-from producer.gateway.gate import Gate
-from producer.gateway.views import HealthView
-from tasks.errors import BrokerError
+from millpond.broker.clock import now_ms
+from millpond.producer.gateway.described import OPEN
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.views import HealthView
+from millpond.tasks.errors import BrokerError
 
 BROKER_SECONDS = 2.0
 #: What the broker answered is believed so long, so that probes cost it nothing.

@@ -6,16 +6,16 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from broker import batches
-from producer.gateway.continuing import traceparent
-from producer.gateway.described import problems
-from producer.gateway.exchange import Exchange
-from producer.gateway.feeding import Feed
-from producer.gateway.gate import Gate
-from producer.gateway.guard import NDJSON
-from producer.gateway.options import BatchId, Line
-from producer.gateway.refusals import explained, refusal
-from tasks.errors import BrokerError
+from millpond.broker import batches
+from millpond.producer.gateway.continuing import traceparent
+from millpond.producer.gateway.described import problems
+from millpond.producer.gateway.exchange import Exchange
+from millpond.producer.gateway.feeding import Feed
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.guard import NDJSON
+from millpond.producer.gateway.options import BatchId, Line
+from millpond.producer.gateway.refusals import explained, refusal
+from millpond.tasks.errors import BrokerError
 
 
 class StreamOptions(BaseModel):

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from broker.histograms import BOUNDS, NAMES, Histogram
-from producer.gateway.feeding import Counts
-from tasks.exposition import Metric
+from millpond.broker.histograms import BOUNDS, NAMES, Histogram
+from millpond.producer.gateway.feeding import Counts
+from millpond.tasks.exposition import Metric
 
 #: The route and the method of what no route answers.
 OTHER = "other"

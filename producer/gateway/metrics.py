@@ -3,8 +3,8 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from producer.gateway.gate import Gate
-from tasks.exposition import CONTENT_TYPE, exposition
+from millpond.producer.gateway.gate import Gate
+from millpond.tasks.exposition import CONTENT_TYPE, exposition
 
 
 def routes(gate: Gate) -> APIRouter:

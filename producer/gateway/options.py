@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import QueryParams
 
-from producer.gateway.refusals import bad_fields
-from producer.message import Message, Sendable
+from millpond.producer.gateway.refusals import bad_fields
+from millpond.producer.message import Message, Sendable
 
 _FARTHEST_SECONDS = 10 * 365 * 86_400.0
 

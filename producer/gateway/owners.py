@@ -2,12 +2,12 @@
 
 from collections import OrderedDict
 
-from broker import batches
-from broker.connection import Store
-from producer.gateway.refusals import explained, refusal
-from producer.gateway.threads import Threads
-from producer.gateway.tokens import Holder
-from tasks.errors import BrokerError
+from millpond.broker import batches
+from millpond.broker.connection import Store
+from millpond.producer.gateway.refusals import explained, refusal
+from millpond.producer.gateway.threads import Threads
+from millpond.producer.gateway.tokens import Holder
+from millpond.tasks.errors import BrokerError
 
 #: Batches whose owner is remembered; it never changes.
 REMEMBERED = 10_000

@@ -3,8 +3,8 @@
 import time
 from typing import Literal
 
-from broker import limits
-from broker.connection import Store
+from millpond.broker import limits
+from millpond.broker.connection import Store
 
 #: How long what the broker said of a queue is believed.
 KEEP_SECONDS = 5.0

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from tasks.errors import (
+from millpond.tasks.errors import (
     BadContract,
     BatchClosed,
     BrokerAway,

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from producer.client import Client
-from producer.gateway import single
-from producer.gateway.access import must_be_safe
-from producer.gateway.app import application, load_contracts
-from producer.gateway.gate import Gate
-from producer.gateway.guard import Guard
-from producer.gateway.measuring import Measured
-from tasks.errors import StartError
-from tasks.settings import Settings, configured_broker
+from millpond.producer.client import Client
+from millpond.producer.gateway import single
+from millpond.producer.gateway.access import must_be_safe
+from millpond.producer.gateway.app import application, load_contracts
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.guard import Guard
+from millpond.producer.gateway.measuring import Measured
+from millpond.tasks.errors import StartError
+from millpond.tasks.settings import Settings, configured_broker
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048

@@ -18,19 +18,19 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from broker import tracking
-from producer.examples import example
-from producer.gateway.access import must_send
-from producer.gateway.continuing import traceparent
-from producer.gateway.described import problems, query
-from producer.gateway.feeding import accepted
-from producer.gateway.gate import Gate
-from producer.gateway.options import SingleOptions, read_query
-from producer.gateway.refusals import bad_fields, explained, refusal
-from producer.gateway.views import Accepted
-from producer.outcomes import Sent
-from tasks.contracts import Contract, contract_of, kinds
-from tasks.errors import MillpondError
+from millpond.broker import tracking
+from millpond.producer.examples import example
+from millpond.producer.gateway.access import must_send
+from millpond.producer.gateway.continuing import traceparent
+from millpond.producer.gateway.described import problems, query
+from millpond.producer.gateway.feeding import accepted
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.options import SingleOptions, read_query
+from millpond.producer.gateway.refusals import bad_fields, explained, refusal
+from millpond.producer.gateway.views import Accepted
+from millpond.producer.outcomes import Sent
+from millpond.tasks.contracts import Contract, contract_of, kinds
+from millpond.tasks.errors import MillpondError
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"model": Accepted, "description": "A task of this name was sent before: here is its id"},

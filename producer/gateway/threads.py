@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from producer.gateway.coalescing import CALLS_AT_ONCE
+from millpond.producer.gateway.coalescing import CALLS_AT_ONCE
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
-from tasks.settings import GatewayToken
+from millpond.tasks.settings import GatewayToken
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 
-from broker import batches, cancelling, places, progress, tracking
-from broker.connection import Store
-from producer.gateway.access import must_send
-from producer.gateway.described import problems
-from producer.gateway.gate import Gate
-from producer.gateway.options import Id
-from producer.gateway.refusals import explained, refusal
-from producer.gateway.tokens import Holder
-from producer.gateway.views import CancelView, ProgressView, TaskView
-from tasks.errors import BrokerError, UnknownBatch
+from millpond.broker import batches, cancelling, places, progress, tracking
+from millpond.broker.connection import Store
+from millpond.producer.gateway.access import must_send
+from millpond.producer.gateway.described import problems
+from millpond.producer.gateway.gate import Gate
+from millpond.producer.gateway.options import Id
+from millpond.producer.gateway.refusals import explained, refusal
+from millpond.producer.gateway.tokens import Holder
+from millpond.producer.gateway.views import CancelView, ProgressView, TaskView
+from millpond.tasks.errors import BrokerError, UnknownBatch
 
 #: How long a request waits until every worker has heard of a cancellation.
 HEARD_SECONDS = 8.0

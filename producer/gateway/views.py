@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from broker.batches import Summary
+from millpond.broker.batches import Summary
 
 TaskState = Literal[
     "waiting",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
-from tasks.email.plain import one_line
+from millpond.tasks.email.plain import one_line
 
 MAX_NAME_CHARACTERS = 200
 

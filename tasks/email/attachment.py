@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.email.plain import one_line
+from millpond.tasks.email.plain import one_line
 
 MAX_ATTACHMENTS = 20
 

@@ -11,10 +11,10 @@ from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
-from tasks.email.address import mailbox
-from tasks.email.contract import SendCampaign, SendEmail
-from tasks.email.rows import Place, Row, rows
-from tasks.errors import BadInput
+from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.contract import SendCampaign, SendEmail
+from millpond.tasks.email.rows import Place, Row, rows
+from millpond.tasks.errors import BadInput
 
 #: What this program's ids are made below (RFC 9562, section 5.5).
 NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")

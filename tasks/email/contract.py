@@ -18,11 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.contracts import Contract
-from tasks.email.address import Address, mailbox
-from tasks.email.attachment import Attachments
-from tasks.email.custom import CustomHeaders
-from tasks.email.plain import body_text, one_line
+from millpond.tasks.contracts import Contract
+from millpond.tasks.email.address import Address, mailbox
+from millpond.tasks.email.attachment import Attachments
+from millpond.tasks.email.custom import CustomHeaders
+from millpond.tasks.email.plain import body_text, one_line
 
 MAX_RECIPIENTS = 100
 MAX_SUBJECT_CHARACTERS = 900

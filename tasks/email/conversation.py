@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tasks.email.message import Envelope
-from tasks.errors import FinalError, RetryLater, SettingsError
-from tasks.settings import Smtp
+from millpond.tasks.email.message import Envelope
+from millpond.tasks.errors import FinalError, RetryLater, SettingsError
+from millpond.tasks.settings import Smtp
 
 MAX_ANSWER_CHARACTERS = 200
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from tasks.email.plain import one_line
+from millpond.tasks.email.plain import one_line
 
 MAX_HEADERS = 50
 MAX_VALUE_CHARACTERS = 4_000

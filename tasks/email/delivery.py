@@ -13,16 +13,16 @@ from functools import partial
 from typing import BinaryIO
 from uuid import uuid4
 
-from broker.ledger import ACCEPTED, Claim
-from tasks.email.contract import SendEmail
-from tasks.email.conversation import Delivery
-from tasks.email.ledger import Ledger
-from tasks.email.message import Envelope, Loaded, compose, message_id_of
-from tasks.email.receipt import Receipt
-from tasks.email.smtp import Shelf
-from tasks.email.templates import content_of
-from tasks.errors import BrokerError, FinalError, RetryLater, TooLarge
-from tasks.settings import Smtp
+from millpond.broker.ledger import ACCEPTED, Claim
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.conversation import Delivery
+from millpond.tasks.email.ledger import Ledger
+from millpond.tasks.email.message import Envelope, Loaded, compose, message_id_of
+from millpond.tasks.email.receipt import Receipt
+from millpond.tasks.email.smtp import Shelf
+from millpond.tasks.email.templates import content_of
+from millpond.tasks.errors import BrokerError, FinalError, RetryLater, TooLarge
+from millpond.tasks.settings import Smtp
 
 _log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from itertools import islice
 from typing import BinaryIO
 from uuid import uuid4
 
-from tasks.context import Context
-from tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
-from tasks.email.contract import SendCampaign
-from tasks.email.delivery import OpenInput
-from tasks.email.ledger import Ledger
-from tasks.email.outbox import Outbox
-from tasks.email.receipt import CampaignStep
-from tasks.email.rows import Place
-from tasks.errors import BadInput, BrokerError, RetryLater
+from millpond.tasks.context import Context
+from millpond.tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
+from millpond.tasks.email.contract import SendCampaign
+from millpond.tasks.email.delivery import OpenInput
+from millpond.tasks.email.ledger import Ledger
+from millpond.tasks.email.outbox import Outbox
+from millpond.tasks.email.receipt import CampaignStep
+from millpond.tasks.email.rows import Place
+from millpond.tasks.errors import BadInput, BrokerError, RetryLater
 
 FULL_PAUSE_SECONDS = 2.0
 CLAIM_SECONDS = 120.0

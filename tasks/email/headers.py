@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable
 from email.header import Header
 
-from tasks.email.address import Mailbox, mailbox
-from tasks.email.plain import one_line
-from tasks.errors import BadInput
+from millpond.tasks.email.address import Mailbox, mailbox
+from millpond.tasks.email.plain import one_line
+from millpond.tasks.errors import BadInput
 
 LINE_CHARACTERS = 76
 _WORD = re.compile(r"[ \t]*[^ \t]+")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 
-from broker.ledger import ACCEPTED, Claim
+from millpond.broker.ledger import ACCEPTED, Claim
 
 
 class Ledger(Protocol):

@@ -13,11 +13,11 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from mimetypes import MimeTypes
 
-from tasks.email.address import mailbox
-from tasks.email.contract import SendEmail
-from tasks.email.headers import address_line, plain_line, text_line
-from tasks.email.plain import body_text
-from tasks.errors import BadInput
+from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.headers import address_line, plain_line, text_line
+from millpond.tasks.email.plain import body_text
+from millpond.tasks.errors import BadInput
 
 #: 7bit: nothing asks the server for 8BITMIME, and no relay needs to recode a part.
 _POLICY = SMTP.clone(cte_type="7bit")

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from tasks.context import Context
-from tasks.contracts import Contract
-from tasks.errors import FinalError
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
+from millpond.tasks.errors import FinalError
 
 
 class Outbox(Protocol):

@@ -17,7 +17,16 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from tasks.email.budget import RENDER_SECONDS, begin, bounded, charge, look_at_clock, made, measure, number
+from millpond.tasks.email.budget import (
+    RENDER_SECONDS,
+    begin,
+    bounded,
+    charge,
+    look_at_clock,
+    made,
+    measure,
+    number,
+)
 
 #: Methods of text that make as much as their argument says, or what is no text.
 _REFUSED_METHODS = frozenset(

@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
-from tasks.email.conversation import Broken, Delivery, ServerRefuses, connect, hand_over, part
-from tasks.email.message import Envelope
-from tasks.errors import RetryLater
-from tasks.settings import Smtp
+from millpond.tasks.email.conversation import Broken, Delivery, ServerRefuses, connect, hand_over, part
+from millpond.tasks.email.message import Envelope
+from millpond.tasks.errors import RetryLater
+from millpond.tasks.settings import Smtp
 
 #: A connection used within this time is not asked whether it lives: if not, the message goes by a new one.
 TRUSTED_SECONDS = 5.0

@@ -5,19 +5,19 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import BinaryIO
 
-from broker.connection import connect
-from broker.ledger import MailLedger
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.email.contract import SendCampaign, SendEmail
-from tasks.email.delivery import Post
-from tasks.email.fanout import send_piece
-from tasks.email.outbox import outbox_of
-from tasks.email.receipt import CampaignStep, Receipt
-from tasks.email.smtp import shelf_for
-from tasks.errors import SettingsError
-from tasks.files.storage import storage
-from tasks.settings import settings
+from millpond.broker.connection import connect
+from millpond.broker.ledger import MailLedger
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.email.contract import SendCampaign, SendEmail
+from millpond.tasks.email.delivery import Post
+from millpond.tasks.email.fanout import send_piece
+from millpond.tasks.email.outbox import outbox_of
+from millpond.tasks.email.receipt import CampaignStep, Receipt
+from millpond.tasks.email.smtp import shelf_for
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.files.storage import storage
+from millpond.tasks.settings import settings
 
 SECONDS_A_DAY = 24 * 3600
 

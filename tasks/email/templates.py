@@ -11,10 +11,10 @@ from typing import Any
 from jinja2 import Environment, Template, TemplateNotFound, TemplateSyntaxError
 from jinja2.loaders import BaseLoader, split_template_path
 
-from tasks.email.contract import MAX_BODY_CHARACTERS, MAX_SUBJECT_CHARACTERS, SendEmail
-from tasks.email.message import Content
-from tasks.email.sandbox import Sandbox, rendered
-from tasks.errors import BadInput
+from millpond.tasks.email.contract import MAX_BODY_CHARACTERS, MAX_SUBJECT_CHARACTERS, SendEmail
+from millpond.tasks.email.message import Content
+from millpond.tasks.email.sandbox import Sandbox, rendered
+from millpond.tasks.errors import BadInput
 
 
 def content_of(job: SendEmail, *, folder: Path | None) -> Content:

@@ -8,15 +8,15 @@ silently would be missed later. An archive in an archive stays packed.
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from tasks.context import Context
-from tasks.errors import BadInput
-from tasks.files import tars, zips
-from tasks.files.contract import FolderResult, Unpack
-from tasks.files.entries import Entry, Names, Quota
-from tasks.files.folders import Folder
-from tasks.files.signatures import HEAD_BYTES, instead, told_by
-from tasks.files.storage import Storage, length_of
-from tasks.files.streams import Decompressed, Readable
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files import tars, zips
+from millpond.tasks.files.contract import FolderResult, Unpack
+from millpond.tasks.files.entries import Entry, Names, Quota
+from millpond.tasks.files.folders import Folder
+from millpond.tasks.files.signatures import HEAD_BYTES, instead, told_by
+from millpond.tasks.files.storage import Storage, length_of
+from millpond.tasks.files.streams import Decompressed, Readable
 
 _COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
 

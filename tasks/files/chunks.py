@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from tasks.context import Context
-from tasks.files.storage import length_of
+from millpond.tasks.context import Context
+from millpond.tasks.files.storage import length_of
 
 CHUNK_BYTES = 1024 * 1024
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.files.contract import ColumnType
+from millpond.tasks.files.contract import ColumnType
 
 #: What stands for "no value" in a column that is not text.
 NOTHING = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")

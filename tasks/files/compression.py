@@ -7,11 +7,11 @@ file is noticed.
 
 import zstandard
 
-from tasks.context import Context
-from tasks.errors import RetryLater
-from tasks.files.chunks import chunks
-from tasks.files.contract import Compress, FileResult
-from tasks.files.storage import Storage, length_of
+from millpond.tasks.context import Context
+from millpond.tasks.errors import RetryLater
+from millpond.tasks.files.chunks import chunks
+from millpond.tasks.files.contract import Compress, FileResult
+from millpond.tasks.files.storage import Storage, length_of
 
 
 def compress(job: Compress, storage: Storage, context: Context) -> FileResult:

@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tasks.errors import BadInput
+from millpond.tasks.errors import BadInput
 
 _LINE_CHARACTERS = 2 * 1024 * 1024
 

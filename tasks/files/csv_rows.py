@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files import csv_lines
-from tasks.files.columns import Column, convert, first_misfit
-from tasks.files.contract import ToParquet
-from tasks.files.folders import shown
-from tasks.files.text import Utf8Reader
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files import csv_lines
+from millpond.tasks.files.columns import Column, convert, first_misfit
+from millpond.tasks.files.contract import ToParquet
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.text import Utf8Reader
 
 #: A row must fit a block; a file with longer rows is read again with the second size.
 BLOCK_BYTES = (1024 * 1024, 16 * 1024 * 1024)

@@ -2,10 +2,10 @@
 
 import hashlib
 
-from tasks.context import Context
-from tasks.files.chunks import chunks
-from tasks.files.contract import Checksum, ChecksumResult
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.files.chunks import chunks
+from millpond.tasks.files.contract import Checksum, ChecksumResult
+from millpond.tasks.files.storage import Storage
 
 
 def checksum(job: Checksum, storage: Storage, context: Context) -> ChecksumResult:

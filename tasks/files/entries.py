@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files.folders import shown
-from tasks.settings import Files
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.folders import shown
+from millpond.tasks.settings import Files
 
 MAX_DEPTH = 64
 _MAX_PART_BYTES = 255

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater, TaskError, TooLarge
+from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater, TaskError, TooLarge
 
 Doing = Literal["read", "write"]
 

@@ -6,12 +6,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from tasks.errors import BadInput
-from tasks.files import partials
-from tasks.files.beneath import descend, made_beneath
-from tasks.files.faults import explained, room_explained
-from tasks.files.likeness import same
-from tasks.files.places import LocalPlace
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files import partials
+from millpond.tasks.files.beneath import descend, made_beneath
+from millpond.tasks.files.faults import explained, room_explained
+from millpond.tasks.files.likeness import same
+from millpond.tasks.files.places import LocalPlace
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC

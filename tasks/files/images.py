@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from tasks.context import Context
-from tasks.errors import BadInput, RetryLater, TooLarge
-from tasks.files.contract import ConvertImage, ImageFormat, ImageResult, Thumbnail
-from tasks.files.folders import shown
-from tasks.files.storage import Storage
-from tasks.files.vips import LOADERS, libvips
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, RetryLater, TooLarge
+from millpond.tasks.files.contract import ConvertImage, ImageFormat, ImageResult, Thumbnail
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.files.vips import LOADERS, libvips
 
 #: The longest side that a format can hold, in pixels.
 _LONGEST = {"jpeg": 65_500, "png": 1_000_000, "webp": 16_383, "avif": 16_384}

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files.folders import shown
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.folders import shown
 
 MAX_COLUMNS = 4096
 #: An object of more names than this, over all rows, is a map rather than a record: its column is text.

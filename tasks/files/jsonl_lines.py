@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files.folders import shown
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.folders import shown
 
 BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024

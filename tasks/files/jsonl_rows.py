@@ -13,13 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files import json_types
-from tasks.files.columns import DECLARED, convert
-from tasks.files.contract import ToParquet
-from tasks.files.folders import shown
-from tasks.files.jsonl_lines import Block, blocks, parsed, pieces
-from tasks.files.text import Utf8Reader
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files import json_types
+from millpond.tasks.files.columns import DECLARED, convert
+from millpond.tasks.files.contract import ToParquet
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.jsonl_lines import Block, blocks, parsed, pieces
+from millpond.tasks.files.text import Utf8Reader
 
 #: So many digits may not fit 64 bits, and pyarrow would round them.
 _LONG_INTEGER = b"0" * 19

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
-from tasks.errors import BadInput
-from tasks.files import partials
-from tasks.files.beneath import folder_beneath, made_beneath
-from tasks.files.faults import explained, room_explained
-from tasks.files.places import LocalPlace
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files import partials
+from millpond.tasks.files.beneath import folder_beneath, made_beneath
+from millpond.tasks.files.faults import explained, room_explained
+from millpond.tasks.files.places import LocalPlace
 
 
 @contextmanager

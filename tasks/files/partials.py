@@ -15,8 +15,8 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from tasks.errors import RetryLater
-from tasks.files.places import PARTIAL_SUFFIX
+from millpond.tasks.errors import RetryLater
+from millpond.tasks.files.places import PARTIAL_SUFFIX
 
 #: How many tasks may write one target at the same time.
 SLOTS = 8

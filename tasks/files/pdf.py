@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from tasks.context import Context
-from tasks.errors import BadInput, FinalError, TooLarge
-from tasks.files import pdf_pages
-from tasks.files.contract import PdfText, TextResult
-from tasks.files.signatures import instead
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, FinalError, TooLarge
+from millpond.tasks.files import pdf_pages
+from millpond.tasks.files.contract import PdfText, TextResult
+from millpond.tasks.files.signatures import instead
+from millpond.tasks.files.storage import Storage
 
 #: Where readers look for a PDF's first and last mark.
 _HEAD_BYTES, _TAIL_BYTES = 1024, 4096

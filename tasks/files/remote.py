@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
-from tasks.errors import BadInput, FinalError, RetryLater
-from tasks.files import folders
-from tasks.files.faults import explained, room_explained
-from tasks.files.places import PARTIAL_SUFFIX, LocalPlace, RemotePlace
-from tasks.settings import scratch
+from millpond.tasks.errors import BadInput, FinalError, RetryLater
+from millpond.tasks.files import folders
+from millpond.tasks.files.faults import explained, room_explained
+from millpond.tasks.files.places import PARTIAL_SUFFIX, LocalPlace, RemotePlace
+from millpond.tasks.settings import scratch
 
 _CHUNK = 1024 * 1024
 

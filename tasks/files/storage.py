@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files import folders, local, remote
-from tasks.files.faults import explained
-from tasks.files.places import LocalPlace, place_of
-from tasks.settings import Files, settings
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files import folders, local, remote
+from millpond.tasks.files.faults import explained
+from millpond.tasks.files.places import LocalPlace, place_of
+from millpond.tasks.settings import Files, settings
 
 
 @dataclass(frozen=True)

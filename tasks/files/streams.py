@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import zstandard
 
-from tasks.errors import BadInput
+from millpond.tasks.errors import BadInput
 
 _CHUNK = 64 * 1024
 #: The largest dictionary accepted: more than `xz -9` and `zstd --long=27` need.

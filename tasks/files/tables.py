@@ -6,13 +6,13 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.context import Context
-from tasks.errors import BadInput
-from tasks.files.contract import TableFormat, TableResult, ToParquet
-from tasks.files.csv_rows import CsvRows
-from tasks.files.jsonl_rows import JsonlRows
-from tasks.files.storage import Storage, length_of
-from tasks.files.text import Utf8Reader
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.contract import TableFormat, TableResult, ToParquet
+from millpond.tasks.files.csv_rows import CsvRows
+from millpond.tasks.files.jsonl_rows import JsonlRows
+from millpond.tasks.files.storage import Storage, length_of
+from millpond.tasks.files.text import Utf8Reader
 
 #: A row group ends before it holds more than this in memory, however many rows were asked for.
 GROUP_BYTES = 64 * 1024 * 1024

@@ -4,10 +4,10 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files.entries import CHUNK_BYTES, Entry, Quota, decoded
-from tasks.files.folders import shown
-from tasks.files.streams import Readable
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.entries import CHUNK_BYTES, Entry, Quota, decoded
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.streams import Readable
 
 #: What one entry's headers may hold; tarfile keeps long names and pax records whole.
 MAX_HEADER_BYTES = 1024 * 1024

@@ -3,9 +3,9 @@
 So a child process carries only the libraries of what it does, and libvips is not loaded before a fork.
 """
 
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.files.contract import (
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.files.contract import (
     Checksum,
     ChecksumResult,
     Compress,
@@ -20,13 +20,13 @@ from tasks.files.contract import (
     ToParquet,
     Unpack,
 )
-from tasks.files.storage import storage
+from millpond.tasks.files.storage import storage
 
 
 @body(Checksum)
 def checksum(job: Checksum, context: Context) -> ChecksumResult:
     """Return the digest of a file."""
-    from tasks.files import digests
+    from millpond.tasks.files import digests
 
     return digests.checksum(job, storage(), context)
 
@@ -34,7 +34,7 @@ def checksum(job: Checksum, context: Context) -> ChecksumResult:
 @body(Thumbnail)
 def thumbnail(job: Thumbnail, context: Context) -> ImageResult:
     """Make an image that fits a box."""
-    from tasks.files import images
+    from millpond.tasks.files import images
 
     return images.thumbnail(job, storage(), context)
 
@@ -42,7 +42,7 @@ def thumbnail(job: Thumbnail, context: Context) -> ImageResult:
 @body(ConvertImage)
 def convert(job: ConvertImage, context: Context) -> ImageResult:
     """Write an image in another format."""
-    from tasks.files import images
+    from millpond.tasks.files import images
 
     return images.convert(job, storage(), context)
 
@@ -50,7 +50,7 @@ def convert(job: ConvertImage, context: Context) -> ImageResult:
 @body(Compress)
 def compress(job: Compress, context: Context) -> FileResult:
     """Compress a file with zstd."""
-    from tasks.files import compression
+    from millpond.tasks.files import compression
 
     return compression.compress(job, storage(), context)
 
@@ -58,7 +58,7 @@ def compress(job: Compress, context: Context) -> FileResult:
 @body(ToParquet)
 def to_parquet(job: ToParquet, context: Context) -> TableResult:
     """Turn a CSV or JSONL file into Parquet."""
-    from tasks.files import tables
+    from millpond.tasks.files import tables
 
     return tables.to_parquet(job, storage(), context)
 
@@ -66,7 +66,7 @@ def to_parquet(job: ToParquet, context: Context) -> TableResult:
 @body(PdfText)
 def pdf_text(job: PdfText, context: Context) -> TextResult:
     """Write the text of a PDF."""
-    from tasks.files import pdf
+    from millpond.tasks.files import pdf
 
     return pdf.pdf_text(job, storage(), context)
 
@@ -74,6 +74,6 @@ def pdf_text(job: PdfText, context: Context) -> TextResult:
 @body(Unpack)
 def unpack(job: Unpack, context: Context) -> FolderResult:
     """Unpack an archive into a new folder."""
-    from tasks.files import archives
+    from millpond.tasks.files import archives
 
     return archives.unpack(job, storage(), context)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from tasks.errors import BadInput
-from tasks.files.signatures import HEAD_BYTES, told_by
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.signatures import HEAD_BYTES, told_by
 
 _CHUNK = 1024 * 1024
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from tasks.errors import BadInput, TooLarge
-from tasks.files.entries import CHUNK_BYTES, Entry, decoded
-from tasks.files.folders import shown
-from tasks.files.streams import Decompressed, Readable
-from tasks.settings import Files
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.entries import CHUNK_BYTES, Entry, decoded
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.streams import Decompressed, Readable
+from millpond.tasks.settings import Files
 
 _CODECS = {zipfile.ZIP_STORED: "", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bzip2", 93: "zstd"}
 _LOCAL = struct.Struct("<4s22xHH")

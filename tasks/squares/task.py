@@ -2,9 +2,9 @@
 
 import time
 
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.squares.contract import Square
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.squares.contract import Square
 
 
 @body(Square)

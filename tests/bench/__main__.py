@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
+from millpond.worker.valkey import serving
 from tests.bench.measure import (
     PREFORK,
     THREADS,
@@ -22,7 +23,6 @@ from tests.bench.measure import (
     publish_bulk,
     publish_single,
 )
-from worker.valkey import serving
 
 SYSTEMS = ("stock", "pond")
 

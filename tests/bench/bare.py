@@ -5,8 +5,8 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from producer.gateway.views import Accepted
-from tasks.squares.contract import Square
+from millpond.producer.gateway.views import Accepted
+from millpond.tasks.squares.contract import Square
 
 app = FastAPI(openapi_url=None)
 

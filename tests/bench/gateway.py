@@ -19,12 +19,12 @@ from statistics import median
 
 import psutil
 
-from broker import limits
-from producer.client import Client
-from tasks.settings import Settings, environment
-from tasks.squares.contract import Square
+from millpond.broker import limits
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
+from millpond.worker.valkey import serving
 from tests.bench.http_load import load
-from worker.valkey import serving
 
 ROOT = Path(__file__).parents[2]
 PORTS = {"bare": 18181, "gateway": 18182}

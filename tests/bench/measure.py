@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import redis
 
-from broker import limits
-from broker.connection import connect
-from broker.messages import compose
-from broker.publishing import publish
+from millpond.broker import limits
+from millpond.broker.connection import connect
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
 from tests.bench.apps import Noop, make_stock
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def publish_single(system: str, url: str, *, tasks: int) -> float:
 
 def publish_bulk(url: str, *, tasks: int) -> float:
     """Send an iterable through the client; return messages a second."""
-    from producer.client import Client
+    from millpond.producer.client import Client
 
     redis.Redis.from_url(url).flushdb()
     with Client(url) as client:
@@ -188,7 +188,7 @@ def _sender(system: str, url: str) -> Any:
     if system == "stock":
         task = make_stock(url).tasks[Noop.kind]
         return lambda sent_ns: task.apply_async(kwargs={"sent_ns": sent_ns})
-    from producer.client import Client
+    from millpond.producer.client import Client
 
     client = Client(url)
     return lambda sent_ns: client.send(Noop(sent_ns=sent_ns))

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 
-from tasks.settings import Settings
+from millpond.tasks.settings import Settings
+from millpond.worker.valkey import serving
 from tests.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
 from tests.integration.broker.own_server import free_port
 from tests.integration.pages.flowers import LOGIN, Visitor, flower_process
-from worker.valkey import serving
 
 WAYS = ("nobody", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
 SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import pytest
 from kombu import Connection
 
-from producer.client import Client
-from tasks.app import celery_app
-from worker.embedded import Embedded
+from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
+from millpond.worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from broker import batches, reports, samples
-from broker.connection import connect
-from producer.client import Client
+from millpond.broker import batches, reports, samples
+from millpond.broker.connection import connect
+from millpond.producer.client import Client
+from millpond.worker.embedded import Embedded
 from tests.integration.pages.flowers import bury
-from worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from broker.connection import Store, connect
+from millpond.broker.connection import Store, connect
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 from redis.exceptions import RedisError
 
-from broker.connection import connect
+from millpond.broker.connection import connect
 from tests.chaos.fleet import LEASE_SECONDS, Fleet
 from tests.chaos.server import Broker
 

@@ -72,7 +72,7 @@ def __getattr__(name: str) -> Any:
     if name == "stock":
         from tests.chaos.stock import app
     else:
-        from worker.app import app
+        from millpond.worker.app import app
     return app
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from tasks.pools import Pool, Queue, Table
-from tasks.settings import Settings, environment
+from millpond.tasks.pools import Pool, Queue, Table
+from millpond.tasks.settings import Settings, environment
 from tests.chaos.kinds import QUEUES
 from tests.chaos.ledger import URL_VARIABLE
 
@@ -49,7 +49,7 @@ class Fleet:
     """Hold the supervisor of the workers."""
 
     def __init__(self, transport: str, env: dict[str, str], log: Path) -> None:
-        own = ["-P", "-m", "worker.supervisor", *POOLS]
+        own = ["-P", "-m", "millpond.worker.supervisor", *POOLS]
         self._command = [sys.executable, *(own if transport == "millpond" else ["-m", "tests.chaos.stock"])]
         self._env, self._log = env, log
         self.start()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from broker.connection import Store, connect
+from millpond.broker.connection import Store, connect
 
 #: Where the processes of a run find the ledger.
 URL_VARIABLE = "CHAOS_LEDGER"

@@ -5,10 +5,10 @@ import math
 
 from redis.exceptions import RedisError
 
-from broker import status
-from broker.connection import Store
-from broker.errors import BrokerError
-from broker.keys import QueueKeys
+from millpond.broker import status
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerError
+from millpond.broker.keys import QueueKeys
 from tests.chaos.kinds import QUEUES
 
 #: Where kombu keeps the messages that workers took and have not acknowledged.

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks.errors import BrokerError
+from millpond.tasks.errors import BrokerError
 
 T = TypeVar("T")
 

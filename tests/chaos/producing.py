@@ -32,7 +32,7 @@ class ByClient:
 
     def send(self, chunk: Chunk) -> None:
         """Send the chunk, into a batch of its own if it wants one."""
-        from tasks.errors import BrokerAway
+        from millpond.tasks.errors import BrokerAway
         from tests.chaos.persistence import persistently
 
         batch = persistently(self.client.batch) if chunk.batch else None

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from broker import limits
-from broker.connection import Store, connect
+from millpond.broker import limits
+from millpond.broker.connection import Store, connect
+from millpond.worker import valkey
 from tests.chaos import ledger
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import ROOT, Fleet, environment_for
@@ -25,7 +26,6 @@ from tests.chaos.runs import tasks_of
 from tests.chaos.server import Broker
 from tests.chaos.stock import PATIENCE_SECONDS as STOCK_PATIENCE_SECONDS
 from tests.chaos.verdict import Verdict, dead_letters, judge, wrong_batches, wrong_letters
-from worker import valkey
 
 PRODUCERS = 2
 

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from time import monotonic, sleep
 
-from broker.ping import answers
-from worker.leash import leashed
-from worker.valkey import embedded_binary
+from millpond.broker.ping import answers
+from millpond.worker.leash import leashed
+from millpond.worker.valkey import embedded_binary
 
 _READY_SECONDS = 60.0
 

@@ -62,9 +62,9 @@ def do_work(self: Task, **job: Any) -> int:
 
 def fleet() -> int:
     """Run the pools' processes under the same supervisor as Millpond's."""
+    from millpond.worker.member import Member
+    from millpond.worker.supervisor import Supervisor, log_to_stderr
     from tests.chaos.fleet import POOLS
-    from worker.member import Member
-    from worker.supervisor import Supervisor, log_to_stderr
 
     def start(name: str, number: int) -> Member:
         pool = POOLS[name]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from broker import status, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
 from millpond import Client
+from millpond.broker import status, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
 
 LEASE_SECONDS = 1.0
 

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from broker import batches, dead
-from broker.connection import Store
+from millpond.broker import batches, dead
+from millpond.broker.connection import Store
 from tests.chaos import duplicates
 from tests.chaos.faults import Fault
 from tests.chaos.fleet import POOLS

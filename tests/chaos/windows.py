@@ -25,7 +25,7 @@ def _stock_pop() -> None:
 
 
 def _pond_pop() -> None:
-    from broker.intake import Intake
+    from millpond.broker.intake import Intake
 
     before(Intake, "_take_in", _brings_messages)
 
@@ -37,7 +37,7 @@ def _stock_publish() -> None:
 
 
 def _pond_publish() -> None:
-    from broker import publishing
+    from millpond.broker import publishing
 
     after(publishing, "_run")
 
@@ -49,7 +49,7 @@ def _stock_settle() -> None:
 
 
 def _pond_settle() -> None:
-    from worker.request import PondRequest
+    from millpond.worker.request import PondRequest
 
     before(PondRequest, "on_success")
 
@@ -61,7 +61,7 @@ def _stock_sweep() -> None:
 
 
 def _pond_sweep() -> None:
-    from broker.intake import Intake
+    from millpond.broker.intake import Intake
 
     before(Intake, "_take_in", _brings_swept)
 
@@ -73,7 +73,7 @@ def _stock_retry() -> None:
 
 
 def _pond_retry() -> None:
-    from broker.intake import Intake
+    from millpond.broker.intake import Intake
 
     before(Intake, "_take_in", _carried_retry)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from broker.connection import connect
+from millpond.broker.connection import connect
 
 #: A message is held a little before its run begins and after it ends: its settlement is under way.
 HELD_SECONDS = 2.0

@@ -7,8 +7,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from broker import status
 from millpond import BrokerAway, Client, Settings
+from millpond.broker import status
 from tests.kinds.host_kinds import Work
 
 #: How long a producer waits for the broker before it writes a task down as unknown.

@@ -17,8 +17,8 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr
 
-from broker import status
-from broker.connection import connect
+from millpond.broker import status
+from millpond.broker.connection import connect
 from tests.containers.images import IMAGE
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]

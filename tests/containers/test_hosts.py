@@ -12,8 +12,8 @@ from time import monotonic, sleep, time
 
 import pytest
 
-from broker.connection import connect
-from tasks.pools import Queue
+from millpond.broker.connection import connect
+from millpond.tasks.pools import Queue
 from tests.containers import ledger
 from tests.containers.images import run
 from tests.containers.ledger import Fault

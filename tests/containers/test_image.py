@@ -10,10 +10,10 @@ from time import monotonic
 
 import pytest
 
-from broker import status
-from broker.connection import Store, connect
 from millpond import Client, Settings
-from tasks.pools import STOP_MARGIN_SECONDS
+from millpond.broker import status
+from millpond.broker.connection import Store, connect
+from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from tests.containers import images, ledger
 from tests.containers.images import TOP, run
 from tests.containers.lone import Lone, lone
@@ -30,7 +30,7 @@ MOST_MB = 570
 #: What the image is made of, and the layers that its code makes: six that are copied, and what is compiled.
 CODE = (
     *("deploy/Dockerfile", ".dockerignore", "LICENSE", "requirements.lock", "requirements-prod.lock"),
-    *("millpond.py", "broker", "tasks", "producer", "worker", "monitor"),
+    *("millpond", "broker", "tasks", "producer", "worker", "monitor"),
 )
 LAYERS_OF_CODE = 7
 
@@ -124,7 +124,7 @@ def test_a_change_of_code_is_built_in_seconds(image: str, tmp_path: Path) -> Non
     """A changed module costs the layers of the code, not those of what it depends on."""
     for name in run("git", "ls-files", *CODE).splitlines():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TOP / name, tmp_path / name)
+        shutil.copy(TOP / name, tmp_path / name, follow_symlinks=False)
     with (tmp_path / "broker" / "keys.py").open("a") as changed:
         changed.write(f"# {secrets.token_hex(8)}\n")
     begun = monotonic()

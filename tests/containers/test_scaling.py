@@ -5,8 +5,8 @@ from time import monotonic, time
 
 import pytest
 
-from broker import limits
-from broker.connection import Store, connect
+from millpond.broker import limits
+from millpond.broker.connection import Store, connect
 from tests.containers import ledger
 from tests.containers.load import Load
 from tests.containers.stack import Stack

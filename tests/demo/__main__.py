@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from producer.client import Client
-from tasks.errors import BadInput, MillpondError
-from tasks.settings import Files, Settings, Smtp
+from millpond.producer.client import Client
+from millpond.tasks.errors import BadInput, MillpondError
+from millpond.tasks.settings import Files, Settings, Smtp
+from millpond.worker.embedded import Embedded, embedded
 from tests.demo import report
 from tests.demo.material import QUICK, REFUSED, Amounts, Material, prepared
 from tests.demo.running import Run, run_all
 from tests.demo.sink import Mailbox, mailbox
 from tests.demo.work import making, the_work
-from worker.embedded import Embedded, embedded
 
 POOLS = ("email", "files")
 ROOM_BYTES = 1_500_000_000

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.contracts import Contract
-from tasks.files.contract import Url
-from tasks.files.storage import storage
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
+from millpond.tasks.files.contract import Url
+from millpond.tasks.files.storage import storage
 
 
 class Make(Contract, kind="demo.make", queue="files"):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tasks.errors import BadInput
+from millpond.tasks.errors import BadInput
 from tests.demo.kinds import Make
 
 #: Of the photographs that somebody names, at most so many are taken.

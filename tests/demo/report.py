@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tasks.email.contract import SendEmail
-from tasks.files.contract import Thumbnail
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.files.contract import Thumbnail
 from tests.demo.running import Run
 from tests.demo.sink import Mailbox
 

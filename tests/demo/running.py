@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from broker.batches import Result
-from producer.batch import Batch
-from producer.client import Client
+from millpond.broker.batches import Result
+from millpond.producer.batch import Batch
+from millpond.producer.client import Client
 from tests.demo.view import View
 from tests.demo.work import Job
 

@@ -10,7 +10,7 @@ from array import array
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tasks.files.vips import libvips
+from millpond.tasks.files.vips import libvips
 
 WIDTH, HEIGHT, LONG_SIDE = 640, 480, 4000
 

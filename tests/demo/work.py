@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producer.message import Message
-from tasks.contracts import Contract
-from tasks.email.campaign import recipients
-from tasks.email.contract import SendCampaign
-from tasks.files.contract import Checksum, Compress, PdfText, Thumbnail, ToParquet, file_url
+from millpond.producer.message import Message
+from millpond.tasks.contracts import Contract
+from millpond.tasks.email.campaign import recipients
+from millpond.tasks.email.contract import SendCampaign
+from millpond.tasks.files.contract import Checksum, Compress, PdfText, Thumbnail, ToParquet, file_url
 from tests.demo.kinds import Make
 from tests.demo.material import CUT_SHORT, REFUSED, Material
 

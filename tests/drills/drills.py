@@ -7,8 +7,8 @@ from time import monotonic, sleep
 
 import psutil
 
-from broker import schedules, status
-from producer.outcomes import Refused
+from millpond.broker import schedules, status
+from millpond.producer.outcomes import Refused
 from tests.drills.world import BOUND, SLOTS, World
 
 

@@ -18,14 +18,14 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-from broker.connection import Store, connect
-from producer.client import Client
-from tasks.settings import Settings, environment
+from millpond.broker.connection import Store, connect
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.valkey import embedded_binary
 from tests.drills.disk import Disk, disk
 from tests.drills.prometheus import prometheus
 from tests.integration.broker.own_server import OwnServer, free_port, running
 from tests.integration.pages.flowers import LOGIN, Visitor, flower_process
-from worker.valkey import embedded_binary
 
 QUESTIONS = ("live", "ready", "working")
 PROMETHEUS_LOGIN = "prometheus:asks-often"

@@ -12,11 +12,11 @@ from typing import Any
 
 import psutil
 
-from broker import limits
-from broker.status import depth
-from producer.client import Client
-from producer.message import Message
-from tasks.squares.contract import Square
+from millpond.broker import limits
+from millpond.broker.status import depth
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.squares.contract import Square
 from tests.evidence.setting import server, settings, workers
 
 #: How long the idle worker is looked at.

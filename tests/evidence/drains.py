@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from broker.connection import connect
-from broker.status import Depth, depth
-from producer.client import Client
-from tasks.pools import STOP_MARGIN_SECONDS
+from millpond.broker.connection import connect
+from millpond.broker.status import Depth, depth
+from millpond.producer.client import Client
+from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from tests.evidence.setting import OneWorker, server, settings, workers
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from producer.client import Client
+from millpond.producer.client import Client
 from tests.evidence.setting import server, settings, workers
 
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from broker.status import depth
-from producer.client import Client
-from tasks.settings import Settings, environment
-from tasks.squares.contract import Square
+from millpond.broker.status import depth
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
 from tests.evidence.setting import server, settings, workers
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.settings import Settings
+from millpond.tasks.settings import Settings
+from millpond.worker.valkey import serving
 from tests.integration.broker.one_worker import OneWorker, settings_for, workers
-from worker.valkey import serving
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
-from producer.client import Client
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 from tests.evidence.setting import server, settings, workers
 from tests.integration.pages.flowers import LOGIN, Visitor, flower_process
 

@@ -20,10 +20,10 @@ from time import monotonic
 import psutil
 from mail_sink import mail_sink
 
-from tasks.settings import Files, Settings, Smtp, environment
-from worker.embedded import embedded
+from millpond.tasks.settings import Files, Settings, Smtp, environment
+from millpond.worker.embedded import embedded
 
-MILLPOND = [sys.executable, str(Path(__file__).parents[2] / "millpond.py")]
+MILLPOND = [sys.executable, "-m", "millpond"]
 
 
 @dataclass(frozen=True)

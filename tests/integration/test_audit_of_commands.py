@@ -8,18 +8,18 @@ from socket import gethostname
 
 import pytest
 
-from broker import audit, dead, limits, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.publishing import publish
-from broker.status import now_ms
 from millpond import main
-from producer.client import Client
-from tasks.settings import Settings, settings
-from tasks.squares.contract import Square
+from millpond.broker import audit, dead, limits, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.broker.status import now_ms
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, settings
+from millpond.tasks.squares.contract import Square
 
 
 @dataclass(frozen=True)

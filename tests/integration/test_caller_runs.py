@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from broker import dead, limits, status, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from producer.client import Client
-from producer.outcomes import RanHere
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.contracts import Contract
-from tasks.errors import BodyMissing, FinalError, RetryLater
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.broker import dead, limits, status, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.producer.client import Client
+from millpond.producer.outcomes import RanHere
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
+from millpond.tasks.errors import BodyMissing, FinalError, RetryLater
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 
 Eventually = Callable[..., Any]
 
@@ -131,8 +131,8 @@ def test_a_killed_caller_loses_nothing(
     """A producer killed while it runs a task leaves it under a lease; when that is over, the pool gets it."""
     fill(client)
     code = (
-        "from producer.client import Client; from tasks.settings import Settings\n"
-        "from tasks.squares.contract import Square\n"
+        "from millpond.producer.client import Client; from millpond.tasks.settings import Settings\n"
+        "from millpond.tasks.squares.contract import Square\n"
         f"client = Client(settings=Settings(broker_url={url!r}, key_prefix={prefix!r}))\n"
         "client.send(Square(n=9, hold_seconds=60), overflow='caller_runs')"
     )

@@ -9,10 +9,10 @@ from typing import Any
 import psutil
 import pytest
 
-from broker import reports, status
-from producer.client import Client
-from tasks.squares.contract import Square
-from worker.embedded import Embedded
+from millpond.broker import reports, status
+from millpond.producer.client import Client
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
 

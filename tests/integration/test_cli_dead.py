@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker import dead, limits, status
-from broker.connection import Store
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.status import now_ms
 from millpond import main
-from tasks.settings import settings
+from millpond.broker import dead, limits, status
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.status import now_ms
+from millpond.tasks.settings import settings
 
 HOUR_MS = 3_600_000
 

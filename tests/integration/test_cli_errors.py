@@ -12,8 +12,7 @@ from typer import Typer
 from typer.main import get_command
 
 import millpond
-from tasks import modules
-from tasks.settings import settings
+from millpond.tasks.settings import settings
 
 AWAY = "redis://127.0.0.1:1/0"
 MAIL = ["--from", "a@example.org", "--text", "hello"]
@@ -189,7 +188,10 @@ def test_kinds_that_are_nowhere_are_named(
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("tasks", "{folder}/tasks.py is not found, for Python or Millpond has a module of this name: rename"),
+        (
+            "millpond",
+            "{folder}/millpond.py is not found, for Python or Millpond has a module of this name: rename",
+        ),
         ("calendar", "{folder}/calendar/__init__.py is not found, for Python or Millpond has a module of"),
         ("jobs.py", "kinds names 'jobs.py', a file: name the module, 'jobs'"),
     ],
@@ -204,7 +206,7 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A file of the user's that another module hides would declare nothing, and its tasks would all fail."""
-    for name in ("tasks.py", "jobs.py", "calendar/__init__.py"):
+    for name in ("millpond.py", "jobs.py", "calendar/__init__.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
     monkeypatch.setenv("MILLPOND_KINDS", named)
@@ -214,11 +216,6 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     shown = capsys.readouterr().err
     assert said.format(folder=folder) in shown
     assert shown.count("\n") == 1
-
-
-def test_the_names_that_are_taken_are_those_that_the_front_door_knows() -> None:
-    """One list cannot be imported by the other where one of the names is hidden."""
-    assert modules.OWN == millpond._FOLDERS
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import millpond
-from producer.cli.session import Surroundings, session
-from producer.gateway import serving
-from tasks.errors import SettingsError
-from tasks.nearby import USED, Nearby, nearby
-from tasks.settings import Settings, settings, state_dir
-from worker.folder import claimed
+from millpond.producer.cli.session import Surroundings, session
+from millpond.producer.gateway import serving
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.nearby import USED, Nearby, nearby
+from millpond.tasks.settings import Settings, settings, state_dir
+from millpond.worker.folder import claimed
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ import pytest
 from mail_sink import mail_sink
 
 import millpond as front_door
-from broker import limits, status
-from producer.client import Client
-from tasks.settings import Files, Settings, Smtp, environment
-from tasks.settings import settings as read_settings
-from worker.embedded import embedded
+from millpond.broker import limits, status
+from millpond.producer.client import Client
+from millpond.tasks.settings import Files, Settings, Smtp, environment
+from millpond.tasks.settings import settings as read_settings
+from millpond.worker.embedded import embedded
 
 Operator = Callable[..., tuple[int, str]]
 
-MILLPOND = [sys.executable, str(Path(__file__).parents[2] / "millpond.py")]
+MILLPOND = [sys.executable, "-m", "millpond"]
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +295,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
 
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
-    from worker.valkey import serving
+    from millpond.worker.valkey import serving
 
     (tmp_path / "in").mkdir()
     for n in range(9):

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 
-from broker import drains, limits
-from broker.messages import compose
-from broker.publishing import publish
-from broker.status import now_ms
-from producer.cli import waiting
-from producer.cli.mailing import send_mail
-from producer.cli.output import Output
-from producer.cli.running import Job, run
-from producer.cli.session import Session, Surroundings
-from producer.cli.tally import Count
-from producer.client import Client
-from producer.message import Message
-from tasks.errors import SettingsError
-from tasks.settings import Settings, settings
-from tasks.squares.contract import Square
+from millpond.broker import drains, limits
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.broker.status import now_ms
+from millpond.producer.cli import waiting
+from millpond.producer.cli.mailing import send_mail
+from millpond.producer.cli.output import Output
+from millpond.producer.cli.running import Job, run
+from millpond.producer.cli.session import Session, Surroundings
+from millpond.producer.cli.tally import Count
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.settings import Settings, settings
+from millpond.tasks.squares.contract import Square
 
 Eventually = Callable[..., Any]
 

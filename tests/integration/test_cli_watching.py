@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker import schedules, status
-from broker.connection import Store
-from broker.keys import schedule_key
-from broker.messages import compose
-from broker.publishing import publish
 from millpond import main
-from producer.client import Client
-from producer.scheduler import Scheduler
-from tasks.schedule import Periodic
-from tasks.settings import settings
+from millpond.broker import schedules, status
+from millpond.broker.connection import Store
+from millpond.broker.keys import schedule_key
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.producer.client import Client
+from millpond.producer.scheduler import Scheduler
+from millpond.tasks.schedule import Periodic
+from millpond.tasks.settings import settings
 
 DAY_MS = 24 * 3600 * 1000
 DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from producer.client import Client
-from tasks.errors import UnknownBatch
-from tasks.files.contract import Checksum
-from tasks.settings import Files, Settings
-from tasks.squares.contract import Square
-from worker.embedded import embedded
-from worker.valkey import Server
+from millpond.producer.client import Client
+from millpond.tasks.errors import UnknownBatch
+from millpond.tasks.files.contract import Checksum
+from millpond.tasks.settings import Files, Settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import embedded
+from millpond.worker.valkey import Server
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,18 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
-from broker import limits, status, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from producer.client import Client
-from producer.message import Message
-from producer.outcomes import Refused, Sent, Tally
-from tasks.contracts import Contract
-from tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.broker import limits, status, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.producer.outcomes import Refused, Sent, Tally
+from millpond.tasks.contracts import Contract
+from millpond.tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 
 
 class Long(Contract, kind="test.long"):

@@ -14,16 +14,16 @@ from typing import Any
 import psutil
 import pytest
 
-from broker.connection import connect
-from broker.keys import known_epochs_key
-from broker.news import FOR_EVER
-from broker.status import depth
-from monitor.overview import read
-from monitor.rows import pool_row
-from producer.client import Client
-from tasks.pools import Table
-from tasks.settings import Settings, environment
-from tasks.squares.contract import Square
+from millpond.broker.connection import connect
+from millpond.broker.keys import known_epochs_key
+from millpond.broker.news import FOR_EVER
+from millpond.broker.status import depth
+from millpond.monitor.overview import read
+from millpond.monitor.rows import pool_row
+from millpond.producer.client import Client
+from millpond.tasks.pools import Table
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
 
 Eventually = Callable[..., Any]
 
@@ -32,7 +32,7 @@ Eventually = Callable[..., Any]
 def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the pool `default` as `millpond worker` does; yield its supervisor."""
     reading, writing = os.pipe()
-    argv = [sys.executable, "-P", "-m", "worker.supervisor", "default", "--ready-fd", str(writing)]
+    argv = [sys.executable, "-P", "-m", "millpond.worker.supervisor", "default", "--ready-fd", str(writing)]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             argv, env=environment(settings), pass_fds=[writing], stdout=log, stderr=log

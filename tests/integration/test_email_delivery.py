@@ -9,14 +9,14 @@ from io import BytesIO
 import pytest
 from mail_sink import mail_sink
 
-from broker.connection import connect
-from broker.ledger import ACCEPTED, MailLedger
-from tasks.email import delivery
-from tasks.email.contract import SendEmail
-from tasks.email.delivery import Post
-from tasks.email.smtp import Shelf
-from tasks.errors import FinalError, OutsideRoots, RetryLater, TooLarge
-from tasks.settings import Smtp
+from millpond.broker.connection import connect
+from millpond.broker.ledger import ACCEPTED, MailLedger
+from millpond.tasks.email import delivery
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.delivery import Post
+from millpond.tasks.email.smtp import Shelf
+from millpond.tasks.errors import FinalError, OutsideRoots, RetryLater, TooLarge
+from millpond.tasks.settings import Smtp
 
 FILES = {"file:///data/report.pdf": b"%PDF" * 100, "large.bin": b"x" * 5000}
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.connection import Store, connect
-from broker.errors import BrokerAway
-from broker.ledger import ACCEPTED, MailLedger
+from millpond.broker.connection import Store, connect
+from millpond.broker.errors import BrokerAway
+from millpond.broker.ledger import ACCEPTED, MailLedger
 
 DAY = 24 * 3600
 

@@ -10,11 +10,11 @@ import trustme
 from mail_sink import mail_sink
 from pydantic import SecretStr
 
-from tasks.email.conversation import Broken, ServerRefuses
-from tasks.email.message import Envelope
-from tasks.email.smtp import REFUSED_PAUSE_SECONDS, TRUSTED_SECONDS, Shelf, shelf_for
-from tasks.errors import FinalError, RetryLater
-from tasks.settings import Smtp
+from millpond.tasks.email.conversation import Broken, ServerRefuses
+from millpond.tasks.email.message import Envelope
+from millpond.tasks.email.smtp import REFUSED_PAUSE_SECONDS, TRUSTED_SECONDS, Shelf, shelf_for
+from millpond.tasks.errors import FinalError, RetryLater
+from millpond.tasks.settings import Smtp
 
 
 class Clock:

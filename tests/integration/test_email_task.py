@@ -3,12 +3,12 @@
 import pytest
 from mail_sink import mail_sink
 
-from tasks.context import Context
-from tasks.email import task
-from tasks.email.contract import SendEmail
-from tasks.email.smtp import shelf_for
-from tasks.errors import OutsideRoots, SettingsError
-from tasks.settings import settings
+from millpond.tasks.context import Context
+from millpond.tasks.email import task
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.smtp import shelf_for
+from millpond.tasks.errors import OutsideRoots, SettingsError
+from millpond.tasks.settings import settings
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from producer.client import Client
-from tasks.errors import SettingsError, StartError
-from tasks.settings import Settings
-from worker.embedded import embedded
+from millpond.producer.client import Client
+from millpond.tasks.errors import SettingsError, StartError
+from millpond.tasks.settings import Settings
+from millpond.worker.embedded import embedded
 
 Eventually = Callable[..., Any]
 OWN_KINDS = ("pond_kinds",)

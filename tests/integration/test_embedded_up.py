@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from broker.ping import answers
-from tasks.nearby import nearby
-from tasks.settings import Settings
-from worker.embedded import embedded
+from millpond.broker.ping import answers
+from millpond.tasks.nearby import nearby
+from millpond.tasks.settings import Settings
+from millpond.worker.embedded import embedded
 
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
@@ -77,7 +77,10 @@ def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive
     assert re.search(r"flower  http://127\.0\.0\.1:\d+/", said)
     family = running.family()
     names = " ".join(" ".join(each.cmdline()) for each in family)
-    assert all(part in names for part in ("valkey-server", "worker.supervisor", "worker.process", "flower"))
+    assert all(
+        part in names
+        for part in ("valkey-server", "millpond.worker.supervisor", "millpond.worker.process", "flower")
+    )
     running.process.send_signal(signal.SIGINT)
     code, said = running.rest()
     assert (code, "Stopping: what runs has 30 s to finish" in said, "Stopped." in said) == (0, True, True)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from producer.client import Client
-from producer.message import Message
-from tasks.settings import Settings, environment
-from tasks.squares.contract import Square
-from worker.embedded import Embedded
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flat_memory import campaign, files, fleet
 
-from tasks.settings import Settings
+from millpond.tasks.settings import Settings
 
 FILES = 2_000
 RECIPIENTS = 2_500

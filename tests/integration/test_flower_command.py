@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 Start = Callable[..., "subprocess.Popen[str]"]

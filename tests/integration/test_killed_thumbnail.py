@@ -9,11 +9,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from broker import status
-from producer.client import Client
-from tasks.files.contract import Thumbnail
-from tasks.settings import Files, Settings
-from worker.embedded import Embedded, embedded
+from millpond.broker import status
+from millpond.producer.client import Client
+from millpond.tasks.files.contract import Thumbnail
+from millpond.tasks.settings import Files, Settings
+from millpond.worker.embedded import Embedded, embedded
 
 Eventually = Callable[..., Any]
 

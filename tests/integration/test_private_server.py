@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.connection import Store, connect
-from broker.ping import answers
-from tasks.errors import StartError
-from worker import valkey
-from worker.valkey import Server
+from millpond.broker.connection import Store, connect
+from millpond.broker.ping import answers
+from millpond.tasks.errors import StartError
+from millpond.worker import valkey
+from millpond.worker.valkey import Server
 
 
 def test_every_supported_server_starts(each_store: Store) -> None:

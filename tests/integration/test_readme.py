@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.connection import Store, connect
-from broker.status import depth
-from tasks.pools import Table
-from tasks.settings import Settings
-from worker.embedded import Embedded, embedded
+from millpond.broker.connection import Store, connect
+from millpond.broker.status import depth
+from millpond.tasks.pools import Table
+from millpond.tasks.settings import Settings
+from millpond.worker.embedded import Embedded, embedded
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -2,11 +2,11 @@
 
 import pytest
 
-from broker.connection import Store
 from millpond import Client, Message, Settings, Square
-from monitor.scaling import Demand, demand
-from tasks.errors import SettingsError
-from tasks.pools import Pool, Queue, Table
+from millpond.broker.connection import Store
+from millpond.monitor.scaling import Demand, demand
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.pools import Pool, Queue, Table
 
 TABLE = Table(
     pools={"both": Pool(queues=("one", "two"))},

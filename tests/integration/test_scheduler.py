@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from broker import limits, schedules, status
-from broker.connection import Store, connect
-from broker.keys import QueueKeys, schedule_key, scheduler_key
-from producer.client import Client
-from producer.scheduler import LEASE_SECONDS, Scheduler
-from tasks.errors import SettingsError
-from tasks.health import judge
-from tasks.pulse import pulses
-from tasks.schedule import Periodic
-from tasks.settings import Settings, environment
-from worker.embedded import embedded
+from millpond.broker import limits, schedules, status
+from millpond.broker.connection import Store, connect
+from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key
+from millpond.producer.client import Client
+from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.health import judge
+from millpond.tasks.pulse import pulses
+from millpond.tasks.schedule import Periodic
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.embedded import embedded
 
 Eventually = Callable[..., Any]
 DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}

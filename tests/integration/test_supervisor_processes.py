@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from broker import reports
-from broker.connection import connect
-from broker.status import depth
-from producer.client import Client
-from tasks.settings import Settings, environment
+from millpond.broker import reports
+from millpond.broker.connection import connect
+from millpond.broker.status import depth
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings, environment
 
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
@@ -70,7 +70,15 @@ def supervised(
         table = {"pools": {"default": {"concurrency": 2, **pool}}}
         chosen = Settings(broker_url=url, kinds=("pond_kinds",), drain_seconds=drain_seconds, table=table)
         reading, writing = os.pipe()
-        argv = [sys.executable, "-P", "-m", "worker.supervisor", "default", "--ready-fd", str(writing)]
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "millpond.worker.supervisor",
+            "default",
+            "--ready-fd",
+            str(writing),
+        ]
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(
                 argv, env=environment(chosen), pass_fds=[writing], stdout=log, stderr=log

@@ -2,9 +2,9 @@
 
 from time import monotonic, sleep
 
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.contracts import Contract
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
 
 
 class Steps(Contract, kind="test.steps"):

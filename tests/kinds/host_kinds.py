@@ -6,10 +6,10 @@ import time
 from functools import cache
 from socket import gethostname
 
-from broker.connection import Store, connect
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.contracts import Contract
+from millpond.broker.connection import Store, connect
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
 
 #: Where the bodies find the ledger, and the list that holds it.
 URL_VARIABLE = "LEDGER_URL"

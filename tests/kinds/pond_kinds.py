@@ -8,9 +8,9 @@ from time import monotonic, sleep
 
 from pydantic import Field
 
-from tasks.bodies import body
-from tasks.context import Context
-from tasks.contracts import Contract
+from millpond.tasks.bodies import body
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import Contract
 
 
 class Gate(Contract, kind="test.gate"):

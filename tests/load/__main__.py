@@ -6,8 +6,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from broker import limits
-from broker.connection import connect
+from millpond.broker import limits
+from millpond.broker.connection import connect
 from tests.load.measure import QUEUE, Pressed, commands, pool, press, producers, wait_until_done
 from tests.load.waits import settling
 

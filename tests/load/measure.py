@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from broker import dead, limits, status
-from broker.connection import Store, connect
-from tasks.settings import Settings
-from worker.embedded import Embedded, embedded
+from millpond.broker import dead, limits, status
+from millpond.broker.connection import Store, connect
+from millpond.tasks.settings import Settings
+from millpond.worker.embedded import Embedded, embedded
 
 ROOT = Path(__file__).parents[2]
 KINDS = ROOT / "tests" / "kinds"

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from load_kinds import Paced
 
-from broker.connection import Store
-from broker.keys import QueueKeys
-from broker.messages import Outgoing
-from broker.publishing import NOBODY, Caller, Outcome, Policy, publish
-from producer import backpressure
-from producer.client import Client
-from tasks.errors import QueueFull
-from tasks.settings import Settings
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import Outgoing
+from millpond.broker.publishing import NOBODY, Caller, Outcome, Policy, publish
+from millpond.producer import backpressure
+from millpond.producer.client import Client
+from millpond.tasks.errors import QueueFull
+from millpond.tasks.settings import Settings
 
 #: How long the server keeps room for who is called, as in `_line.lua`.
 CALL_MS = 2_000

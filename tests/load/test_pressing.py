@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from tasks.pools import Overflow
+from millpond.tasks.pools import Overflow
 from tests.load.measure import pool, press
 
 

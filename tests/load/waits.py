@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from statistics import median
 
-from broker import limits
-from broker.connection import connect
+from millpond.broker import limits
+from millpond.broker.connection import connect
 from tests.load.measure import QUEUE, pool, producers
 
 BOUND_SECONDS = 6.0

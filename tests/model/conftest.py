@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from moved_clock import CLOCK
 
-import broker.scripts
-from broker.scripts import script
+from millpond.broker import scripts
+from millpond.broker.scripts import script
 
 
 @pytest.fixture
@@ -16,11 +16,11 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the scripts read the time from a key of the test; production's scripts are untouched."""
     now = re.compile(r"local function now_ms\(\).*?\nend\n", re.DOTALL)
     ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
-    for source in Path(broker.scripts.__file__).parent.glob("*.lua"):
+    for source in Path(scripts.__file__).parent.glob("*.lua"):
         patched, found = now.subn(ours, source.read_text())
         assert found == (source.name == "_common.lua")
         (tmp_path / source.name).write_text(patched)
-    monkeypatch.setattr(broker.scripts, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(scripts, "files", lambda _package: tmp_path)
     script.cache_clear()
     yield
     script.cache_clear()

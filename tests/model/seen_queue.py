@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import chain
 
-from broker.connection import Store
-from broker.keys import QueueKeys
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,14 @@ from moved_clock import CLOCK
 from plain_queue import STEPS, Batch, New, PlainQueue, Settled
 from seen_queue import Seen, look, text
 
-from broker import batches, dead, following, limits, publishing, purging, turns
-from broker.connection import Store
-from broker.errors import BrokerError
-from broker.hold import Held, Hold, Turn
-from broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
-from broker.messages import Outgoing, compose
-from broker.scripts import script
-from broker.settlements import Settlement
+from millpond.broker import batches, dead, following, limits, publishing, purging, turns
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerError
+from millpond.broker.hold import Held, Hold, Turn
+from millpond.broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
+from millpond.broker.messages import Outgoing, compose
+from millpond.broker.scripts import script
+from millpond.broker.settlements import Settlement
 
 QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]

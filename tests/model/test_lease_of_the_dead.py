@@ -2,14 +2,14 @@
 
 from moved_clock import CLOCK
 
-from broker import turns
-from broker.connection import Store
-from broker.hold import Hold, Turn
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.publishing import publish
-from broker.scripts import script
-from broker.settlements import DONE
+from millpond.broker import turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Hold, Turn
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.broker.scripts import script
+from millpond.broker.settlements import DONE
 
 LEASE_MS = 15_000
 

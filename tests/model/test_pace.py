@@ -7,14 +7,14 @@ from statistics import mean
 import pytest
 from moved_clock import CLOCK
 
-from broker import limits, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.publishing import Full, Late, Outcome, Taken, publish
-from broker.settlements import DONE
+from millpond.broker import limits, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.publishing import Full, Late, Outcome, Taken, publish
+from millpond.broker.settlements import DONE
 
 QUEUE = "mill"
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tasks.settings import Settings
-    from worker.embedded import Embedded
+    from millpond.tasks.settings import Settings
+    from millpond.worker.embedded import Embedded
 
 app = typer.Typer(
     add_completion=False,
@@ -41,9 +41,9 @@ def up(
     The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. What is not done when you stop is
     kept and done after the next start. The other commands use it where no broker is configured.
     """
-    from tasks.errors import StartError
-    from tasks.settings import settings, state_dir
-    from worker.embedded import embedded
+    from millpond.tasks.errors import StartError
+    from millpond.tasks.settings import settings, state_dir
+    from millpond.worker.embedded import embedded
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -75,7 +75,7 @@ def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
 
 def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     """Return the lines that say what runs where, and how to use and stop it."""
-    from broker.connection import redacted
+    from millpond.broker.connection import redacted
 
     table = running.settings.table
     lines = [f"broker  {redacted(running.url)}" + (", private" if own_broker else "")]

@@ -1,11 +1,11 @@
 """Take messages off a queue and settle them, step by step, as a worker process does in its turns."""
 
-from broker import turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.settlements import Settlement
+from millpond.broker import turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.settlements import Settlement
 
 LEASE_MS = 60_000
 

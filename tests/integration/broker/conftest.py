@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.connection import Store, connect
+from millpond.broker.connection import Store, connect
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 
-from tasks.settings import Settings, environment
-from worker.leash import leashed
-from worker.process import command
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.leash import leashed
+from millpond.worker.process import command
 
 READY_SECONDS = 60
 

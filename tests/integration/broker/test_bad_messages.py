@@ -12,10 +12,10 @@ from by_hand import Hand
 from noted import names
 from one_worker import OneWorker, settings_for, workers
 
-from broker import batches, dead, status
-from broker.connection import Store
-from broker.messages import compose
-from broker.publishing import Taken, publish
+from millpond.broker import batches, dead, status
+from millpond.broker.connection import Store
+from millpond.broker.messages import compose
+from millpond.broker.publishing import Taken, publish
 
 Eventually = Callable[..., Any]
 

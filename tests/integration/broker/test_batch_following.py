@@ -5,18 +5,18 @@ import json
 import pytest
 from by_hand import Hand
 
-from broker import batches, cancelling, dead
-from broker.batches import Summary
-from broker.connection import Store
-from broker.following import summary_after
-from broker.settlements import CANCELLED, DONE, Settlement
-from broker.turns import buried
-from producer.batch import Batch
-from producer.client import Client
-from producer.message import Message
-from tasks.errors import UnknownKind, UnknownQueue
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.broker import batches, cancelling, dead
+from millpond.broker.batches import Summary
+from millpond.broker.connection import Store
+from millpond.broker.following import summary_after
+from millpond.broker.settlements import CANCELLED, DONE, Settlement
+from millpond.broker.turns import buried
+from millpond.producer.batch import Batch
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.errors import UnknownKind, UnknownQueue
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 
 FAILED = buried("FinalError", "it failed")
 

@@ -16,19 +16,19 @@ import pytest
 from by_hand import Hand
 from own_server import OwnServer, running
 
-from broker import audit
-from broker.connection import Store
-from broker.messages import compose
-from broker.settlements import DONE, Settlement
 from millpond import main
-from producer.batch import Batch
-from producer.client import Client
-from tasks.context import Context
-from tasks.errors import BatchClosed
-from tasks.settings import Settings, environment, settings
-from tasks.squares.contract import Square
-from worker.surroundings import Outbox
-from worker.valkey import embedded_binary
+from millpond.broker import audit
+from millpond.broker.connection import Store
+from millpond.broker.messages import compose
+from millpond.broker.settlements import DONE, Settlement
+from millpond.producer.batch import Batch
+from millpond.producer.client import Client
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BatchClosed
+from millpond.tasks.settings import Settings, environment, settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.surroundings import Outbox
+from millpond.worker.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 

@@ -9,9 +9,9 @@ import pytest
 from one_worker import settings_for, workers
 from own_server import OwnServer, running
 
-from broker.connection import Store, connect
-from broker.durability import risks
-from worker.valkey import embedded_binary
+from millpond.broker.connection import Store, connect
+from millpond.broker.durability import risks
+from millpond.worker.valkey import embedded_binary
 
 EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
 LOCKED = ["user default on nopass ~* &* +@all -config"]

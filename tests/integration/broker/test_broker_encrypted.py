@@ -13,12 +13,12 @@ import trustme
 from kombu.exceptions import OperationalError
 from own_server import OwnServer, free_port, running
 
-from producer.client import Client
-from tasks.app import celery_app
-from tasks.errors import BrokerAway
-from tasks.settings import Settings
-from tasks.squares.contract import Square
-from worker.embedded import embedded
+from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
+from millpond.tasks.errors import BrokerAway
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import embedded
 
 #: A TLS record of a handshake.
 HANDSHAKE = b"\x16\x03"

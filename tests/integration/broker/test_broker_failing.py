@@ -16,12 +16,12 @@ from proxy import Proxy, proxy
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from broker import dead, status
-from broker.connection import Store, connect
-from broker.errors import BrokerAway, BrokerError
-from broker.messages import compose
-from broker.publishing import Taken, publish
-from worker.valkey import embedded_binary
+from millpond.broker import dead, status
+from millpond.broker.connection import Store, connect
+from millpond.broker.errors import BrokerAway, BrokerError
+from millpond.broker.messages import compose
+from millpond.broker.publishing import Taken, publish
+from millpond.worker.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 LEASE_SECONDS = 4

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import pytest
 from own_server import OwnServer, free_port, running
 
-from broker.connection import master_of
-from broker.errors import BrokerError
-from producer.client import Client
-from tasks.settings import Settings
-from tasks.squares.contract import Square
-from worker.embedded import embedded
+from millpond.broker.connection import master_of
+from millpond.broker.errors import BrokerError
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import embedded
 
 MASTER = "orders"
 

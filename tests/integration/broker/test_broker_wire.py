@@ -15,12 +15,12 @@ from kombu import Connection
 from noted import names, notes
 from one_worker import OneWorker, settings_for, workers
 
-from broker import dead, status
-from broker.connection import Store
-from broker.messages import compose
-from broker.publishing import publish
-from tasks.app import celery_app
-from tasks.settings import Settings
+from millpond.broker import dead, status
+from millpond.broker.connection import Store
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 Stock = Callable[..., float]

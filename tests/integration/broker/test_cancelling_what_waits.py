@@ -7,14 +7,14 @@ from typing import Literal
 import pytest
 from by_hand import Hand
 
-from broker import cancelling, dead, news, status
-from broker.connection import Store
-from broker.settlements import DONE, Settlement
-from broker.turns import buried
-from producer.client import Client
-from producer.message import Message
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.broker import cancelling, dead, news, status
+from millpond.broker.connection import Store
+from millpond.broker.settlements import DONE, Settlement
+from millpond.broker.turns import buried
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 
 Cancel = Callable[..., cancelling.Cancellation]
 

@@ -17,8 +17,8 @@ import psutil
 from noted import names
 from one_worker import settings_for, workers
 
-from broker.connection import Store
 from millpond import Client
+from millpond.broker.connection import Store
 
 Eventually = Callable[..., Any]
 

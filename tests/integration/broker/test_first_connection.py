@@ -5,8 +5,8 @@ import sys
 
 CONVERSE = """
 import sys
-from broker.connection import connect
-from broker.errors import BrokerAway
+from millpond.broker.connection import connect
+from millpond.broker.errors import BrokerAway
 before = set(sys.modules)
 store = connect(sys.argv[1])
 with store.client.pipeline(transaction=False) as pipe:

@@ -9,9 +9,9 @@ import pytest
 from noted import notes
 from one_worker import settings_for, workers
 
-from broker import limits, status
-from producer.client import Client
-from producer.message import Message
+from millpond.broker import limits, status
+from millpond.producer.client import Client
+from millpond.producer.message import Message
 
 Eventually = Callable[..., Any]
 PATIENCE = timedelta(minutes=1)

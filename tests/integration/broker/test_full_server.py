@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from broker import audit, limits, status
-from broker.connection import Store
-from broker.errors import BrokerError
-from producer.client import Client
-from tasks.settings import Settings
-from tasks.squares.contract import Square
-from worker.valkey import embedded_binary, serving
+from millpond.broker import audit, limits, status
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerError
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.valkey import embedded_binary, serving
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Leave the queues as a worker does at the end, with work in every state."""
 
-from broker import publishing, status, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.leases import leave
-from broker.messages import compose
-from broker.turns import buried
+from millpond.broker import publishing, status, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.leases import leave
+from millpond.broker.messages import compose
+from millpond.broker.turns import buried
 
 LEASE_MS = 60_000
 

@@ -7,7 +7,7 @@ from typing import Any
 from kombu import Connection
 from kombu.asynchronous import Hub
 
-from broker.transport import Transport
+from millpond.broker.transport import Transport
 
 
 def test_neither_a_channel_nor_a_call_in_each_turn_of_the_loop(url: str) -> None:

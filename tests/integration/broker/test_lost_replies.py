@@ -2,14 +2,14 @@
 
 from types import SimpleNamespace
 
-from broker import publishing, status, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.intake import Intake
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.scripts import script
+from millpond.broker import publishing, status, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.intake import Intake
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.scripts import script
 
 LEASE_MS = 60_000
 

@@ -6,14 +6,14 @@ from datetime import timedelta
 import pytest
 from by_hand import Hand
 
-from broker import cancelling, dead, limits, purging
-from broker.errors import BrokerError
-from broker.settlements import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
-from broker.turns import buried
-from producer.client import Client
-from tasks.errors import QueueFull
-from tasks.settings import Settings
-from tasks.squares.contract import Square
+from millpond.broker import cancelling, dead, limits, purging
+from millpond.broker.errors import BrokerError
+from millpond.broker.settlements import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
+from millpond.broker.turns import buried
+from millpond.producer.client import Client
+from millpond.tasks.errors import QueueFull
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 
 NAME = "order-42"
 BURIED = buried("FinalError", "it failed")

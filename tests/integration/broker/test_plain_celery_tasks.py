@@ -8,11 +8,11 @@ import pytest
 from celery import Celery
 from one_worker import settings_for, workers
 
-from broker import reports
-from broker.connection import Store, connect
-from broker.dead import letters
-from broker.status import depth
-from tasks.settings import Settings
+from millpond.broker import reports
+from millpond.broker.connection import Store, connect
+from millpond.broker.dead import letters
+from millpond.broker.status import depth
+from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 

@@ -8,8 +8,8 @@ import pytest
 from noted import names
 from one_worker import settings_for, workers
 
-from broker.status import depth
-from producer.client import Client
+from millpond.broker.status import depth
+from millpond.producer.client import Client
 
 Eventually = Callable[..., Any]
 

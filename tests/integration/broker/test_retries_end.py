@@ -8,9 +8,9 @@ import pytest
 from noted import notes
 from one_worker import settings_for, workers
 
-from broker import dead
-from producer.client import Client
-from tasks.settings import Settings
+from millpond.broker import dead
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
 
 
 @pytest.fixture(params=["threads", "prefork"])

@@ -10,17 +10,17 @@ import pytest
 from by_hand import Hand
 from own_server import OwnServer, running
 
-from broker import limits, publishing, purging
-from broker.connection import Store
-from broker.keys import QueueKeys
-from broker.line import leave_line, new_ticket, wait_for_room
-from broker.messages import compose
-from broker.publishing import Caller, Full, Taken
-from producer.client import Client
-from tasks.errors import QueueFull
-from tasks.settings import Settings
-from tasks.squares.contract import Square
-from worker.valkey import embedded_binary
+from millpond.broker import limits, publishing, purging
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.line import leave_line, new_ticket, wait_for_room
+from millpond.broker.messages import compose
+from millpond.broker.publishing import Caller, Full, Taken
+from millpond.producer.client import Client
+from millpond.tasks.errors import QueueFull
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from one_worker import settings_for, workers
 
-from broker import reports
-from monitor import overview
-from monitor.metrics import exposition
-from monitor.objects import pool_object
-from producer.client import Client
-from tasks.app import celery_app
-from tasks.settings import Settings
-from worker.sampling import BURST_SECONDS
+from millpond.broker import reports
+from millpond.monitor import overview
+from millpond.monitor.metrics import exposition
+from millpond.monitor.objects import pool_object
+from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
+from millpond.worker.sampling import BURST_SECONDS
 
 Eventually = Callable[..., Any]
 Told = dict[str, list[dict[str, Any]]]

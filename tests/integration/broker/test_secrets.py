@@ -10,12 +10,12 @@ import pytest
 from celery import Celery
 from one_worker import OneWorker, settings_for, workers
 
-from broker import dead, status
-from broker.connection import Store
-from monitor.objects import letter_object, whole_letter_object
-from tasks.app import celery_app
-from tasks.contracts import kinds
-from tasks.settings import Settings
+from millpond.broker import dead, status
+from millpond.broker.connection import Store
+from millpond.monitor.objects import letter_object, whole_letter_object
+from millpond.tasks.app import celery_app
+from millpond.tasks.contracts import kinds
+from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 
@@ -103,7 +103,7 @@ def _send(stock: Celery, how: str, **more: Any) -> None:
 
 
 def _store(url: str) -> Store:
-    from broker.connection import connect
+    from millpond.broker.connection import connect
 
     return connect(url)
 

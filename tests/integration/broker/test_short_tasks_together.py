@@ -10,11 +10,11 @@ import pytest
 from noted import names
 from one_worker import OneWorker, settings_for, workers
 
-from broker.status import depth
-from producer.batch import Batch
-from producer.client import Client
-from tasks.contracts import Contract
-from tasks.settings import Settings
+from millpond.broker.status import depth
+from millpond.producer.batch import Batch
+from millpond.producer.client import Client
+from millpond.tasks.contracts import Contract
+from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 Together = Callable[[list[Contract]], Batch]

@@ -12,11 +12,11 @@ import pytest
 from one_worker import settings_for, workers
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from broker import dead, status
-from broker.connection import connect
-from producer.client import Client
-from tasks import tracing
-from tasks.settings import Settings
+from millpond.broker import dead, status
+from millpond.broker.connection import connect
+from millpond.producer.client import Client
+from millpond.tasks import tracing
+from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
 
@@ -111,7 +111,7 @@ def _send(url: str, settings: Settings) -> str:
 def test_nothing_is_traced_unless_asked_for() -> None:
     """Without an endpoint and without OpenTelemetry set up, a worker has no tracer and imports none of it."""
     code = (
-        "import sys; from worker.app import make_app; from tasks.settings import Settings; "
+        "import sys; from millpond.worker.app import make_app; from millpond.tasks.settings import Settings; "
         "make_app(Settings(broker_url='redis://localhost')); from tasks import tracing; "
         "assert tracing.tracer() is tracing.begin('send', 'PRODUCER') is tracing.traceparent() is None; "
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from broker import publishing, status
-from broker.connection import Store
-from broker.holding import Holder
-from broker.intake import START_SECONDS, Intake
-from broker.keys import QueueKeys
-from broker.messages import compose
+from millpond.broker import publishing, status
+from millpond.broker.connection import Store
+from millpond.broker.holding import Holder
+from millpond.broker.intake import START_SECONDS, Intake
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
 
 LEASE_MS = 60_000
 QUEUE = "behind"
@@ -145,7 +145,7 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Note for how long the process steps back, in seconds."""
     noted: list[float] = []
-    monkeypatch.setattr("broker.intake.sleep", noted.append)
+    monkeypatch.setattr("millpond.broker.intake.sleep", noted.append)
     return noted
 
 

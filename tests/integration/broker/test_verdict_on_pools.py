@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from one_worker import settings_for, workers
 
-from broker.connection import Store, connect
-from broker.messages import compose
-from broker.publishing import publish
-from tasks.settings import Settings, environment
+from millpond.broker.connection import Store, connect
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.tasks.settings import Settings, environment
 
 Eventually = Callable[..., Any]
 

@@ -8,9 +8,9 @@ import pytest
 from noted import names
 from one_worker import settings_for, workers
 
-from broker import status
-from broker.connection import Store
 from millpond import Client
+from millpond.broker import status
+from millpond.broker.connection import Store
 
 EXECUTORS = ("prefork", "threads")
 

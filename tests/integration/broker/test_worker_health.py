@@ -17,14 +17,14 @@ from noted import names
 from one_worker import OneWorker, settings_for, workers
 from own_server import OwnServer, free_port, running
 
-from broker import limits, status
-from broker.connection import Store, connect
-from broker.messages import compose
-from broker.publishing import publish
-from tasks.health import Health, judge
-from tasks.pulse import pulses
-from tasks.settings import Settings, environment
-from worker.valkey import embedded_binary
+from millpond.broker import limits, status
+from millpond.broker.connection import Store, connect
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.tasks.health import Health, judge
+from millpond.tasks.pulse import pulses
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 #: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
@@ -217,7 +217,7 @@ def test_the_supervisor_answers_by_http(
 ) -> None:
     """GET /live, /ready and /working on loopback say what the command says; /metrics has the slots."""
     with (tmp_path / "log").open("wb") as log:
-        argv = [sys.executable, "-P", "-m", "worker.supervisor", "default"]
+        argv = [sys.executable, "-P", "-m", "millpond.worker.supervisor", "default"]
         process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
     try:
         eventually(lambda: asked(settings, "working")[0] == 200, 60)

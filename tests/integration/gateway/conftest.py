@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from gateway_process import Running, running
 
-from broker import limits
-from broker.connection import Store, connect
-from tasks.settings import Gateway, Settings
-from worker.valkey import Server
+from millpond.broker import limits
+from millpond.broker.connection import Store, connect
+from millpond.tasks.settings import Gateway, Settings
+from millpond.worker.valkey import Server
 
 #: A database that no counter reaches.
 DATABASE = 1_990

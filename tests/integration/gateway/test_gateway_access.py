@@ -8,12 +8,12 @@ from gateway_process import Answer, Running, running, stream
 from starlette.datastructures import Headers
 
 import millpond
-from producer.client import Client
-from producer.gateway.access import entering, must_be_safe
-from producer.gateway.refusals import Refusal
-from producer.gateway.tokens import ANYBODY, hashed, holder
-from tasks.errors import SettingsError
-from tasks.settings import Gateway, GatewayToken, Settings
+from millpond.producer.client import Client
+from millpond.producer.gateway.access import entering, must_be_safe
+from millpond.producer.gateway.refusals import Refusal
+from millpond.producer.gateway.tokens import ANYBODY, hashed, holder
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.settings import Gateway, GatewayToken, Settings
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 SHOP, ALL = "millpond_shop", "millpond_all"

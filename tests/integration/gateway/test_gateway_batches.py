@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from gateway_process import NDJSON, Running, running, square, stream
 
-from tasks.settings import Gateway
-from worker.embedded import Embedded
+from millpond.tasks.settings import Gateway
+from millpond.worker.embedded import Embedded
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
 OPEN = ("waiting", "held", "under_way")

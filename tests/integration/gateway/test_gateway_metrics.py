@@ -6,7 +6,7 @@ from typing import Any
 from gateway_process import NDJSON, Running, running, stream
 from prometheus_client.parser import text_string_to_metric_families
 
-from tasks.settings import Gateway, GatewayToken, Settings
+from millpond.tasks.settings import Gateway, GatewayToken, Settings
 
 SINGLE = {"route": "/send/squares.square", "method": "POST"}
 

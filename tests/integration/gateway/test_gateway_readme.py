@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from gateway_process import Running, running
 
-from broker import limits
-from broker.status import depth
-from producer.client import Client
-from worker.embedded import Embedded
+from millpond.broker import limits
+from millpond.broker.status import depth
+from millpond.producer.client import Client
+from millpond.worker.embedded import Embedded
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from gateway_process import Running
 
-from broker import limits, status
-from broker.connection import Store
+from millpond.broker import limits, status
+from millpond.broker.connection import Store
 
 
 def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from gateway_process import NDJSON, Running, running, square, stream
 
-from broker import status
-from broker.connection import connect
-from tasks.settings import Settings
+from millpond.broker import status
+from millpond.broker.connection import connect
+from millpond.tasks.settings import Settings
 
 DRAIN_SECONDS = 4
 

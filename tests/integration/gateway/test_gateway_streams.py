@@ -8,8 +8,8 @@ from typing import Any
 
 from gateway_process import NDJSON, Running, square, stream
 
-from broker import limits, status
-from broker.connection import Store
+from millpond.broker import limits, status
+from millpond.broker.connection import Store
 
 
 def chunk(text: str) -> bytes:

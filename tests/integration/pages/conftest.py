@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from flowers import LOGIN, PREFIX, Visitor, flower
 
-from broker.connection import Store, connect
-from worker.valkey import Server
+from millpond.broker.connection import Store, connect
+from millpond.worker.valkey import Server
 
 
 @pytest.fixture(scope="session")

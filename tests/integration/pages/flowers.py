@@ -11,15 +11,15 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from broker import limits, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.messages import compose
-from broker.publishing import publish
-from broker.status import now_ms
-from tasks.settings import Settings, environment
+from millpond.broker import limits, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
+from millpond.broker.status import now_ms
+from millpond.tasks.settings import Settings, environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 LOGIN = "ann:secret"

@@ -13,9 +13,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from producer.client import Client
+from millpond.producer.client import Client
+from millpond.worker.embedded import Embedded
 from tests.drills.prometheus import prometheus
-from worker.embedded import Embedded
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -5,8 +5,8 @@ import re
 import pytest
 from flowers import Visitor, bury
 
-from broker import dead
-from broker.connection import Store
+from millpond.broker import dead
+from millpond.broker.connection import Store
 
 TEXTS = [
     "plain words",

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from flowers import LOGIN, Visitor
 
-from broker import reports
-from broker.connection import connect
-from broker.keys import batch_key
-from producer.client import Client
-from tasks.squares.contract import Square
-from worker.embedded import Embedded
+from millpond.broker import reports
+from millpond.broker.connection import connect
+from millpond.broker.keys import batch_key
+from millpond.producer.client import Client
+from millpond.tasks.squares.contract import Square
+from millpond.worker.embedded import Embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 POND = {"pools": ["default"], "flower": True, "settings": {"flower_basic_auth": (LOGIN,)}}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from flowers import Visitor, bury, send
 
-from broker import audit, batches, limits, samples, status
-from broker.connection import Store
-from broker.keys import sampling_key
+from millpond.broker import audit, batches, limits, samples, status
+from millpond.broker.connection import Store
+from millpond.broker.keys import sampling_key
 
 Eventually = Callable[..., Any]
 

@@ -7,9 +7,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 from flowers import LOGIN, Visitor, bury, flower, send
 
-from broker import batches, limits
-from broker.connection import Store
-from monitor.pages.routes import ROUTES
+from millpond.broker import batches, limits
+from millpond.broker.connection import Store
+from millpond.monitor.pages.routes import ROUTES
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><b>{{ 7*7 }}"
 

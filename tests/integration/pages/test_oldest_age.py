@@ -1,9 +1,9 @@
 """The age of a queue is how long its next task has waited to run, not how long ago it was sent."""
 
-from broker import status
-from broker.connection import Store
-from broker.messages import compose
-from broker.publishing import publish
+from millpond.broker import status
+from millpond.broker.connection import Store
+from millpond.broker.messages import compose
+from millpond.broker.publishing import publish
 
 
 def test_a_task_ages_from_when_it_was_due(store: Store) -> None:

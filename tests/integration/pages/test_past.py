@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from broker import limits, samples
-from broker.connection import Store
-from broker.keys import samples_key
-from broker.past import Past
+from millpond.broker import limits, samples
+from millpond.broker.connection import Store
+from millpond.broker.keys import samples_key
+from millpond.broker.past import Past
 
 WHAT = ["queue:remembered", "pool:none"]
 

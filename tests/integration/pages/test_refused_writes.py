@@ -9,10 +9,10 @@ from flowers import LOGIN, Visitor, flower
 from redis import Redis
 
 import millpond
-from broker import writing
-from broker.connection import Store, connect
-from tasks.settings import settings
-from worker.valkey import embedded_binary, serving
+from millpond.broker import writing
+from millpond.broker.connection import Store, connect
+from millpond.tasks.settings import settings
+from millpond.worker.valkey import embedded_binary, serving
 
 
 @pytest.fixture

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from broker import limits, reports, samples
-from broker.connection import Store
-from broker.errors import BrokerAway
-from broker.holding import Holder
-from broker.keys import sampling_key
-from broker.reports import Report
-from monitor import overview
-from tasks.pools import Table
-from worker import reporter
-from worker.meter import Meter
-from worker.sampling import Sample
+from millpond.broker import limits, reports, samples
+from millpond.broker.connection import Store
+from millpond.broker.errors import BrokerAway
+from millpond.broker.holding import Holder
+from millpond.broker.keys import sampling_key
+from millpond.broker.reports import Report
+from millpond.monitor import overview
+from millpond.tasks.pools import Table
+from millpond.worker import reporter
+from millpond.worker.meter import Meter
+from millpond.worker.sampling import Sample
 
 Eventually = Callable[..., Any]
 

@@ -2,12 +2,12 @@
 
 from flowers import Visitor
 
-from broker import batches, limits, progress, publishing, turns
-from broker.connection import Store
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.messages import compose
+from millpond.broker import batches, limits, progress, publishing, turns
+from millpond.broker.connection import Store
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.messages import compose
 
 
 def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Store) -> None:

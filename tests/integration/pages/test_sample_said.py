@@ -4,9 +4,9 @@ import json
 
 from flowers import Visitor
 
-from broker import reports, samples
-from broker.connection import Store
-from broker.reports import Report
+from millpond.broker import reports, samples
+from millpond.broker.connection import Store
+from millpond.broker.reports import Report
 
 REPORT = Report("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 

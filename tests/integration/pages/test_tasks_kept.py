@@ -8,8 +8,8 @@ from celery import Celery
 from celery.events import EventDispatcher
 from flowers import PREFIX, Visitor, flower
 
-from tasks.app import celery_app
-from tasks.settings import Settings
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
 
 KEPT = 3
 

@@ -9,10 +9,10 @@ import pytest
 from flowers import PREFIX, bury, send
 
 import millpond
-from broker import audit, dead
-from broker.connection import Store, connect
-from monitor.cli import top
-from tasks.settings import settings
+from millpond.broker import audit, dead
+from millpond.broker.connection import Store, connect
+from millpond.monitor.cli import top
+from millpond.tasks.settings import settings
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from broker import holding
-from broker.connection import Store
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.leases import Keeper
+from millpond.broker import holding
+from millpond.broker.connection import Store
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.leases import Keeper
 
 LEASE_MS = 3_000
 

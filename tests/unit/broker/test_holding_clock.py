@@ -2,11 +2,11 @@
 
 import time
 
-from broker import turns
-from broker.hold import Turn
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.turns import Reply
+from millpond.broker import turns
+from millpond.broker.hold import Turn
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.turns import Reply
 
 AHEAD_MS = 50_000
 

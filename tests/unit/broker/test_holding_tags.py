@@ -1,8 +1,8 @@
 """Hold what the holder promises when one process consumes several queues."""
 
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.settlements import Settlement
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.settlements import Settlement
 
 
 def held_twice() -> Holder:

@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from broker.connection import Store
-from broker.holding import Holder
-from broker.keys import QueueKeys
-from broker.leases import Keeper
+from millpond.broker.connection import Store
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.broker.leases import Keeper
 
 LEASE_MS = 3_000
 

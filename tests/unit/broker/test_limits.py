@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from broker import limits
+from millpond.broker import limits
 
 
 @pytest.mark.parametrize(

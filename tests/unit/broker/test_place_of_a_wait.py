@@ -2,8 +2,8 @@
 
 import time
 
-from broker.holding import Holder
-from broker.keys import QueueKeys
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
 
 
 def waiting(*, slots: int, busy: int) -> Holder:

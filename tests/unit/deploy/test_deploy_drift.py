@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
-from tasks.settings import Settings
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.settings import Settings
 
 TOP = Path(__file__).parents[3]
 POOLS = Table().pools

@@ -8,11 +8,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from monitor.pages.routes import ROUTES
-from monitor.pages.scaling import Scaling
-from monitor.scaling import Demand
-from tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
-from tasks.settings import Settings
+from millpond.monitor.pages.routes import ROUTES
+from millpond.monitor.pages.scaling import Scaling
+from millpond.monitor.scaling import Demand
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.settings import Settings
 from tests.unit.deploy import keda
 from tests.unit.deploy.kubernetes import FOLDER, OVERLAYS, environment, megabytes, pods, rendered
 

@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from broker.errors import BrokerAway
-from broker.histograms import NAMES, Histogram
-from broker.limits import Limits
-from broker.reports import Report, Totals
-from broker.schedules import Schedule
-from broker.status import Depth
-from monitor.metrics import exposition
-from monitor.overview import Overview, PoolView, QueueView
-from tasks.pools import Table
+from millpond.broker.errors import BrokerAway
+from millpond.broker.histograms import NAMES, Histogram
+from millpond.broker.limits import Limits
+from millpond.broker.reports import Report, Totals
+from millpond.broker.schedules import Schedule
+from millpond.broker.status import Depth
+from millpond.monitor.metrics import exposition
+from millpond.monitor.overview import Overview, PoolView, QueueView
+from millpond.tasks.pools import Table
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = ("millpond.rules.yml", "millpond.alerts.yml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
+from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "systemd"
 POOLS = Table().pools

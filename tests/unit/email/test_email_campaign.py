@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.context import Context
-from tasks.email.campaign import recipients
-from tasks.email.contract import SendCampaign
-from tasks.email.fanout import send_piece
-from tasks.email.ledger import LedgerInMemory
-from tasks.email.outbox import outbox_of
-from tasks.email.rows import rows
-from tasks.errors import BadInput, FinalError, RetryLater
+from millpond.tasks.context import Context
+from millpond.tasks.email.campaign import recipients
+from millpond.tasks.email.contract import SendCampaign
+from millpond.tasks.email.fanout import send_piece
+from millpond.tasks.email.ledger import LedgerInMemory
+from millpond.tasks.email.outbox import outbox_of
+from millpond.tasks.email.rows import rows
+from millpond.tasks.errors import BadInput, FinalError, RetryLater
 
 CSV = b'email,name\nann@example.org,Ann\n\nbob@example.org,"Bob\nthe 2nd"\ncarl@example.org,Carl\n'
 

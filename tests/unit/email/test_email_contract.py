@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.contracts import contract_of
-from tasks.email.address import mailbox
-from tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmail
+from millpond.tasks.contracts import contract_of
+from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmail
 
 
 def mail(**changes) -> SendEmail:
@@ -215,7 +215,7 @@ def test_campaign_carries_no_long_text():
 def test_importing_the_contract_imports_nothing_heavy():
     """The contract comes without templates, SMTP, storage, DNS or the library that checks addresses."""
     code = (
-        "import sys, tasks.email.contract, tasks.email.campaign;"
+        "import sys, millpond.tasks.email.contract, millpond.tasks.email.campaign;"
         "print(*{'jinja2', 'smtplib', 'fsspec', 'dns', 'email_validator', 'ssl'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -223,7 +223,7 @@ def test_importing_the_contract_imports_nothing_heavy():
 
 
 def _already_by_the_vocabulary() -> list[str]:
-    code = "import sys, tasks.contracts; print(*sys.modules)"
+    code = "import sys, millpond.tasks.contracts; print(*sys.modules)"
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

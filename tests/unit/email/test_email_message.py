@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.email.contract import SendEmail
-from tasks.email.message import Content, Envelope, Loaded, compose
-from tasks.errors import BadInput
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.message import Content, Envelope, Loaded, compose
+from millpond.tasks.errors import BadInput
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 OURS = {

@@ -5,10 +5,10 @@ import tracemalloc
 
 import pytest
 
-from tasks.email import sandbox
-from tasks.email.contract import SendEmail
-from tasks.email.templates import content_of
-from tasks.errors import BadInput
+from millpond.tasks.email import sandbox
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.templates import content_of
+from millpond.tasks.errors import BadInput
 
 #: What a template that follows calls x is long, and no more than a mail may hold.
 BIG = "{% set x = 'a' * 900000 %}"

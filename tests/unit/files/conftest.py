@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tasks.context import Context
-from tasks.errors import BadInput
-from tasks.files.contract import TableResult, ToParquet
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.contract import TableResult, ToParquet
+from millpond.tasks.files.storage import Storage
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def to_table(store: Storage, root: Path, context: Context) -> Callable[..., tupl
     """Return a function that writes a table, converts it, and gives the result and the table read back."""
     import pyarrow.parquet as pq
 
-    from tasks.files.tables import to_parquet
+    from millpond.tasks.files.tables import to_parquet
 
     def convert(content: bytes, *, name: str = "in.csv", **options: Any) -> tuple[TableResult, Any]:
         (root / name).write_bytes(content)

@@ -12,11 +12,11 @@ import pytest
 import zstandard
 from packed import FILES, tar, zipped
 
-from tasks.context import Context
-from tasks.errors import BadInput, Cancelled, RetryLater
-from tasks.files.archives import unpack
-from tasks.files.contract import FolderResult, Unpack
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, Cancelled, RetryLater
+from millpond.tasks.files.archives import unpack
+from millpond.tasks.files.contract import FolderResult, Unpack
+from millpond.tasks.files.storage import Storage
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "tar": bytes,

@@ -12,12 +12,12 @@ import pytest
 import zstandard
 from packed import FILES, overlapping, quoted_overlap, tar, zipped
 
-from tasks.context import Context
-from tasks.errors import BadInput, TooLarge
-from tasks.files.archives import unpack
-from tasks.files.contract import Unpack
-from tasks.files.storage import Storage
-from tasks.settings import Files
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.archives import unpack
+from millpond.tasks.files.contract import Unpack
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
 
 Refuse = Callable[..., str]
 MEGABYTE = 1024 * 1024

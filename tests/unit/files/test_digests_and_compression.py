@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tasks.context import Context
-from tasks.errors import BadInput, Cancelled, RetryLater
-from tasks.files import compression
-from tasks.files.chunks import CHUNK_BYTES
-from tasks.files.compression import compress
-from tasks.files.contract import Checksum, Compress
-from tasks.files.digests import checksum
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, Cancelled, RetryLater
+from millpond.tasks.files import compression
+from millpond.tasks.files.chunks import CHUNK_BYTES
+from millpond.tasks.files.compression import compress
+from millpond.tasks.files.contract import Checksum, Compress
+from millpond.tasks.files.digests import checksum
+from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
 TEXT = b"".join(b"line %d\n" % number for number in range(300_000))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import tasks.files.task  # noqa: F401 - declares the bodies
-from tasks.bodies import bodies
-from tasks.context import Context
-from tasks.contracts import kinds
-from tasks.errors import OutsideRoots
-from tasks.files.contract import Checksum, Compress
-from tasks.settings import settings
+import millpond.tasks.files.task  # noqa: F401 - declares the bodies
+from millpond.tasks.bodies import bodies
+from millpond.tasks.context import Context
+from millpond.tasks.contracts import kinds
+from millpond.tasks.errors import OutsideRoots
+from millpond.tasks.files.contract import Checksum, Compress
+from millpond.tasks.settings import settings
 
 HEAVY = {"pyvips", "pyarrow", "pypdfium2", "fsspec", "PIL"}  # zstandard is loaded by kombu
 
@@ -48,7 +48,7 @@ def test_a_body_works_below_the_configured_roots(configured: Path, context: Cont
 
 @pytest.mark.parametrize(
     ("module", "allowed"),
-    [("tasks.files.contract", set()), ("tasks.files.task", {"fsspec"})],
+    [("millpond.tasks.files.contract", set()), ("millpond.tasks.files.task", {"fsspec"})],
 )
 def test_importing_loads_no_library_of_an_operation(module: str, allowed: set[str]) -> None:
     """A producer loads none, and a worker loads each when it first runs its operation, after the fork."""

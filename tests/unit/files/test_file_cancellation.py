@@ -11,12 +11,20 @@ from packed import tar
 from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
-import tasks.files.task  # noqa: F401 - declares the bodies
-from tasks.bodies import bodies
-from tasks.context import Context
-from tasks.errors import Cancelled
-from tasks.files.contract import Checksum, Compress, ConvertImage, PdfText, Thumbnail, ToParquet, Unpack
-from tasks.settings import settings
+import millpond.tasks.files.task  # noqa: F401 - declares the bodies
+from millpond.tasks.bodies import bodies
+from millpond.tasks.context import Context
+from millpond.tasks.errors import Cancelled
+from millpond.tasks.files.contract import (
+    Checksum,
+    Compress,
+    ConvertImage,
+    PdfText,
+    Thumbnail,
+    ToParquet,
+    Unpack,
+)
+from millpond.tasks.settings import settings
 
 MEGABYTE = 1024 * 1024
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from packed import FILES, tar, zipped
 from reportlab.pdfgen.canvas import Canvas
 
-from tasks.context import Context
-from tasks.errors import FinalError
-from tasks.files.archives import unpack
-from tasks.files.contract import PdfText, ToParquet, Unpack
-from tasks.files.pdf import pdf_text
-from tasks.files.storage import Storage
-from tasks.files.tables import to_parquet
-from tasks.settings import Files
+from millpond.tasks.context import Context
+from millpond.tasks.errors import FinalError
+from millpond.tasks.files.archives import unpack
+from millpond.tasks.files.contract import PdfText, ToParquet, Unpack
+from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.files.tables import to_parquet
+from millpond.tasks.settings import Files
 
 _SMALL = {name: content and content[:2_000] for name, content in FILES.items()}
 ARCHIVES = [

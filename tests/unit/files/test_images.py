@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms, ImageStat
 
-from tasks.context import Context
-from tasks.errors import BadInput, Cancelled
-from tasks.files.contract import ConvertImage, ImageFormat, Thumbnail
-from tasks.files.images import convert, thumbnail
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, Cancelled
+from millpond.tasks.files.contract import ConvertImage, ImageFormat, Thumbnail
+from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
 ORIENTATION, GPS = 0x0112, 0x8825
@@ -166,7 +166,7 @@ def test_a_profile_that_does_not_fit_is_ignored(
 
 
 def _in_display_p3(source: Path, target: Path) -> None:
-    from tasks.files.vips import libvips
+    from millpond.tasks.files.vips import libvips
 
     image = libvips().Image.new_from_file(str(source)).icc_transform("p3", input_profile="srgb")
     image.write_to_file(str(target))

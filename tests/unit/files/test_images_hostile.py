@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tasks.context import Context
-from tasks.errors import BadInput, RetryLater, TooLarge
-from tasks.files import images
-from tasks.files.contract import ConvertImage, Thumbnail
-from tasks.files.images import convert, thumbnail
-from tasks.files.storage import Storage
-from tasks.settings import Files
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, RetryLater, TooLarge
+from millpond.tasks.files import images
+from millpond.tasks.files.contract import ConvertImage, Thumbnail
+from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
 
 Names = Callable[[], list[str]]
 BODIES: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
@@ -188,7 +188,7 @@ def test_no_memory_is_no_fault_of_the_image(
     store: Storage, root: Path, context: Context, scene: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker short of memory tries again."""
-    from tasks.files.vips import libvips
+    from millpond.tasks.files.vips import libvips
 
     def fail(*_: Any) -> None:
         raise libvips().Error("vips_tracked_malloc: out of memory")
@@ -205,10 +205,10 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail_leaves_nothing_half_writte
     scene.save(root / "a.jpg")
     program = f"""
         import os, signal
-        from tasks.context import Context
-        from tasks.files import images
-        from tasks.files.contract import Thumbnail
-        from tasks.files.storage import Storage
+        from millpond.tasks.context import Context
+        from millpond.tasks.files import images
+        from millpond.tasks.files.contract import Thumbnail
+        from millpond.tasks.files.storage import Storage
 
         def save_half(image, file, form, quality):
             file.write(image.jpegsave_buffer()[:1000])

@@ -14,13 +14,13 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from tasks.context import Context
-from tasks.errors import BadInput, Cancelled, FinalError, RetryLater, TooLarge
-from tasks.files import pdf_pages
-from tasks.files.contract import PdfText
-from tasks.files.pdf import pdf_text
-from tasks.files.storage import Storage
-from tasks.settings import Files
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, Cancelled, FinalError, RetryLater, TooLarge
+from millpond.tasks.files import pdf_pages
+from millpond.tasks.files.contract import PdfText
+from millpond.tasks.files.pdf import pdf_text
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
 
 JOB = PdfText(source="in.pdf", target="out.txt")
 Refuse = Callable[..., str]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import BadInput, OutsideRoots
-from tasks.files.storage import Storage
+from millpond.tasks.errors import BadInput, OutsideRoots
+from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
 
@@ -124,7 +124,7 @@ def test_a_folder_killed_while_it_is_filled_is_swept_by_the_next_run(
     """SIGKILL leaves no half-filled folder under the target's name."""
     program = f"""
         import os, signal
-        from tasks.files.storage import Storage
+        from millpond.tasks.files.storage import Storage
         with Storage(roots=({str(root)!r},)).output_folder("target") as folder:
             with folder.create("sub/a") as file:
                 file.write(b"half")

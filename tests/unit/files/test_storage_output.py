@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import BadInput, Cancelled, RetryLater, TooLarge
-from tasks.files import partials
-from tasks.files.faults import meaning
-from tasks.files.storage import Storage
+from millpond.tasks.errors import BadInput, Cancelled, RetryLater, TooLarge
+from millpond.tasks.files import partials
+from millpond.tasks.files.faults import meaning
+from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
 
@@ -141,7 +141,7 @@ def _child(root: Path, body: str) -> "subprocess.Popen[str]":
     """Start a process that opens `target` as `file`, runs `body`, says so, and waits to be killed."""
     program = f"""
         import sys
-        from tasks.files.storage import Storage
+        from millpond.tasks.files.storage import Storage
         store = Storage(roots=({str(root)!r},))
         with store.open_output("target") as file:
             {body}

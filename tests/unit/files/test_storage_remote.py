@@ -7,12 +7,12 @@ from typing import Any
 import fsspec
 import pytest
 
-from tasks.context import Context
-from tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater
-from tasks.files.compression import compress
-from tasks.files.contract import Compress
-from tasks.files.places import PARTIAL_SUFFIX
-from tasks.files.storage import Storage
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater
+from millpond.tasks.files.compression import compress
+from millpond.tasks.files.contract import Compress
+from millpond.tasks.files.places import PARTIAL_SUFFIX
+from millpond.tasks.files.storage import Storage
 
 
 @pytest.fixture

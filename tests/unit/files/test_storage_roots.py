@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tasks.context import Context
-from tasks.errors import BadInput, FinalError, OutsideRoots, TooLarge
-from tasks.files import local
-from tasks.files.contract import Checksum, Compress, file_url
-from tasks.files.digests import checksum
-from tasks.files.places import LocalPlace, place_of
-from tasks.files.storage import Storage
-from tasks.settings import Files
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, TooLarge
+from millpond.tasks.files import local
+from millpond.tasks.files.contract import Checksum, Compress, file_url
+from millpond.tasks.files.digests import checksum
+from millpond.tasks.files.places import LocalPlace, place_of
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.context import Context
-from tasks.errors import BadInput, Cancelled, RetryLater
-from tasks.files import csv_rows, tables
-from tasks.files.contract import TableResult, ToParquet
-from tasks.files.storage import Storage
-from tasks.files.tables import to_parquet
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, Cancelled, RetryLater
+from millpond.tasks.files import csv_rows, tables
+from millpond.tasks.files.contract import TableResult, ToParquet
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.files.tables import to_parquet
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks.context import Context
-from tasks.files.contract import TableResult, ToParquet
-from tasks.files.storage import Storage
-from tasks.files.tables import to_parquet
+from millpond.tasks.context import Context
+from millpond.tasks.files.contract import TableResult, ToParquet
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.files.tables import to_parquet
 
 Convert = Callable[..., tuple[TableResult, Any]]
 Refused = Callable[..., str]

@@ -8,10 +8,10 @@ import pytest
 
 _CONVERT = """
 import resource, sys
-from tasks.context import Context
-from tasks.files.contract import ToParquet
-from tasks.files.storage import Storage
-from tasks.files.tables import to_parquet
+from millpond.tasks.context import Context
+from millpond.tasks.files.contract import ToParquet
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.files.tables import to_parquet
 job = ToParquet(source=sys.argv[2], target="out.parquet", row_group_rows=10_000)
 to_parquet(job, Storage(roots=(sys.argv[1],)), Context())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

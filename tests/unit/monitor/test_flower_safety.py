@@ -2,10 +2,10 @@
 
 import pytest
 
-from monitor.flower import must_be_safe, serve
-from tasks.errors import SettingsError
-from tasks.loopback import is_loopback
-from tasks.settings import Settings
+from millpond.monitor.flower import must_be_safe, serve
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.loopback import is_loopback
+from millpond.tasks.settings import Settings
 
 
 @pytest.mark.parametrize(

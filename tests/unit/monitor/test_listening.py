@@ -7,10 +7,10 @@ from typing import Any
 from flower.options import options
 from flower.utils.search import TaskSearchEngine
 
-from monitor import listening
-from monitor.listening import GatheredEvents, GatheredState
-from tasks.app import celery_app
-from tasks.settings import Settings
+from millpond.monitor import listening
+from millpond.monitor.listening import GatheredEvents, GatheredState
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
 
 TYPES = ("task-received", "task-started", "task-succeeded")
 

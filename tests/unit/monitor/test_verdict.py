@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from broker.histograms import BOUNDS, NAMES, Histogram, bucket
-from broker.limits import Limits
-from broker.reports import Report
-from broker.samples import Sample
-from broker.status import Depth
-from monitor.overview import PoolView, QueueView
-from monitor.verdict import judge, usual_seconds
-from monitor.wording import sentence
+from millpond.broker.histograms import BOUNDS, NAMES, Histogram, bucket
+from millpond.broker.limits import Limits
+from millpond.broker.reports import Report
+from millpond.broker.samples import Sample
+from millpond.broker.status import Depth
+from millpond.monitor.overview import PoolView, QueueView
+from millpond.monitor.verdict import judge, usual_seconds
+from millpond.monitor.wording import sentence
 
 
 def took(seconds: float, count: int = 1_000) -> Histogram:

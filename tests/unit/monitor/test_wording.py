@@ -2,12 +2,12 @@
 
 import pytest
 
-from broker.samples import Sample
-from monitor import sparkline
-from monitor.durations import milliseconds
-from monitor.limit_words import parsed
-from monitor.wording import count, duration, moment, rate, sentence, share
-from tasks.errors import BadInput
+from millpond.broker.samples import Sample
+from millpond.monitor import sparkline
+from millpond.monitor.durations import milliseconds
+from millpond.monitor.limit_words import parsed
+from millpond.monitor.wording import count, duration, moment, rate, sentence, share
+from millpond.tasks.errors import BadInput
 
 
 @pytest.mark.parametrize(

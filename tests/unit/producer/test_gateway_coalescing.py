@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from producer.client import Client
-from producer.gateway.coalescing import MESSAGES_A_CALL, Coalescing
-from producer.gateway.policies import Policies
-from producer.message import Message
-from producer.outcomes import Sent
-from tasks.squares.contract import Square
+from millpond.producer.client import Client
+from millpond.producer.gateway.coalescing import MESSAGES_A_CALL, Coalescing
+from millpond.producer.gateway.policies import Policies
+from millpond.producer.message import Message
+from millpond.producer.outcomes import Sent
+from millpond.tasks.squares.contract import Square
 
 
 class Slow:

@@ -8,9 +8,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive
 
-from producer.gateway.guard import Guard
-from producer.gateway.single import Single
-from tasks.settings import Gateway
+from millpond.producer.gateway.guard import Guard
+from millpond.producer.gateway.single import Single
+from millpond.tasks.settings import Gateway
 
 Answer = Callable[[Any, Receive], Awaitable[PlainTextResponse]]
 

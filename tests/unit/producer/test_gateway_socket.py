@@ -2,7 +2,7 @@
 
 import socket
 
-from producer.gateway.serving import _listening
+from millpond.producer.gateway.serving import _listening
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from broker.connection import Store
-from broker.messages import Outgoing
-from broker.publishing import NOBODY, Caller, Full, Outcome, Taken
-from producer import backpressure
-from producer.backpressure import Line, Stream, offer
+from millpond.broker.connection import Store
+from millpond.broker.messages import Outgoing
+from millpond.broker.publishing import NOBODY, Caller, Full, Outcome, Taken
+from millpond.producer import backpressure
+from millpond.producer.backpressure import Line, Stream, offer
 
 STORE: Any = Store(client=None)  # type: ignore[arg-type]
 

@@ -10,7 +10,13 @@ import millpond
 
 ROOT = Path(__file__).parents[3]
 CELERY = ["celery", "kombu", "billiard", "vine", "amqp"]
-BODIES = ["tasks.email.task", "tasks.files.task", "tasks.squares.task", "worker", "monitor"]
+BODIES = [
+    "millpond.tasks.email.task",
+    "millpond.tasks.files.task",
+    "millpond.tasks.squares.task",
+    "millpond.worker",
+    "millpond.monitor",
+]
 LIBRARIES = ["email_validator", "jinja2", "fsspec", "pyarrow", "pypdfium2", "pyvips", "PIL", "zstandard"]
 # redis-py imports a part of OpenTelemetry where it is installed.
 TRACING = ["opentelemetry.sdk.trace", "opentelemetry.exporter", "cronsim"]
@@ -56,7 +62,7 @@ def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
     own = other = 0
     for line in run("-X", "importtime", "-c", code).stderr.splitlines():
         found = re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", line)
-        if found and found[2].split(".")[0] in ("millpond", "producer", "tasks", "broker"):
+        if found and found[2].split(".")[0] == "millpond":
             own += int(found[1])
         elif found:
             other += int(found[1])
@@ -69,24 +75,20 @@ def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
         "import millpond; millpond.main(['files', 'thumbnail', '--help']); millpond.main(['--help']); "
         "[millpond.main([name, '--help']) for name in millpond.COMMANDS]"
     )
-    heavy = ["pydantic", "redis", "rich", "worker.embedded", "worker.supervisor", "monitor.flower"]
+    heavy = [
+        "pydantic",
+        "redis",
+        "rich",
+        "millpond.worker.embedded",
+        "millpond.worker.supervisor",
+        "millpond.monitor.flower",
+    ]
     assert imported(modules_after(code), [*heavy, *CELERY, *LIBRARIES]) == []
-
-
-def test_a_module_of_the_users_that_hides_a_package_is_named(tmp_path: Path) -> None:
-    """An application with a `tasks.py` of its own beside it is told which file to rename."""
-    (tmp_path / "tasks.py").touch()
-    (tmp_path / "app.py").write_text("from millpond import Client\n")
-    done = subprocess.run(
-        [sys.executable, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith(f"ImportError: {tmp_path / 'tasks.py'} has the name of a package of Millpond's")
 
 
 def test_type_checkers_know_every_name() -> None:
     """What a program may import from `millpond` has its type in the stubs, from the module that has it."""
-    stub = ast.parse((ROOT / "millpond-stubs" / "__init__.pyi").read_text())
+    stub = ast.parse((ROOT / "millpond" / "__init__.pyi").read_text())
     typed = {
         (each.module, name.asname)
         for each in stub.body
@@ -94,4 +96,4 @@ def test_type_checkers_know_every_name() -> None:
         for name in each.names
     }
     assert typed == {(module, name) for module, names in millpond._NAMES.items() for name in names}
-    assert all((ROOT / folder / "py.typed").is_file() for folder in millpond._FOLDERS)
+    assert (ROOT / "millpond" / "py.typed").is_file()

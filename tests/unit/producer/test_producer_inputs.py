@@ -5,10 +5,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from producer.cli.inputs import Found, Inputs, Unreadable, paths_from
-from producer.cli.operation import Operation, naming
-from producer.cli.targets import Targets, unchanged
-from tasks.errors import BadInput
+from millpond.producer.cli.inputs import Found, Inputs, Unreadable, paths_from
+from millpond.producer.cli.operation import Operation, naming
+from millpond.producer.cli.targets import Targets, unchanged
+from millpond.tasks.errors import BadInput
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.Mo
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("producer.cli.inputs.os.scandir", refusing)
+    monkeypatch.setattr("millpond.producer.cli.inputs.os.scandir", refusing)
     found = list(Inputs([str(tree)], patterns=("*.jpg",)))
     assert [each.reason for each in found if isinstance(each, Unreadable)] == ["Permission denied"]
     assert len(found) == 4

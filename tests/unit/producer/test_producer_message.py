@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from producer.client import Client
-from producer.message import Message, contract_from, outgoing
-from tasks.contracts import Contract, kinds, load_shipped
-from tasks.email.contract import SendEmail
-from tasks.errors import BadContract, UnknownKind
-from tasks.squares.contract import Square
+from millpond.producer.client import Client
+from millpond.producer.message import Message, contract_from, outgoing
+from millpond.tasks.contracts import Contract, kinds, load_shipped
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.errors import BadContract, UnknownKind
+from millpond.tasks.squares.contract import Square
 
 NOW = 1_800_000_000_000
 
@@ -138,11 +138,13 @@ def test_fields_with_their_default_stay_at_home() -> None:
 
 def test_every_kind_that_ships_has_a_valid_example() -> None:
     """The example that `millpond kinds` shows of each shipped kind can be sent as it stands."""
-    from producer.examples import example
+    from millpond.producer.examples import example
 
     load_shipped()
     shipped = {
-        name: contract for name, contract in kinds().items() if contract.__module__.startswith("tasks.")
+        name: contract
+        for name, contract in kinds().items()
+        if contract.__module__.startswith("millpond.tasks.")
     }
     assert shipped
     for name, contract in shipped.items():

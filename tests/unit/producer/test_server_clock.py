@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from broker.connection import Store
-from producer import clock
-from producer.clock import ServerClock
+from millpond.broker.connection import Store
+from millpond.producer import clock
+from millpond.producer.clock import ServerClock
 
 SERVER_AHEAD_SECONDS = 1_000.0
 

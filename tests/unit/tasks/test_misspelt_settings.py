@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.settings import settings
+from millpond.tasks.settings import settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.health import judge
-from tasks.pulse import SIZE, Pulse, PulseFile, folder, now, pulses
+from millpond.tasks.health import judge
+from millpond.tasks.pulse import SIZE, Pulse, PulseFile, folder, now, pulses
 
 
 @pytest.fixture(autouse=True)

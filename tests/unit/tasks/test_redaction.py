@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
-from tasks.contracts import Contract
-from tasks.redaction import scrubbed, secrets_in
+from millpond.tasks.contracts import Contract
+from millpond.tasks.redaction import scrubbed, secrets_in
 
 
 class Letter(Contract, kind="test.redaction.letter"):

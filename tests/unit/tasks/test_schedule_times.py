@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from tasks.schedule import Periodic
+from millpond.tasks.schedule import Periodic
 
 
 def ms(text: str) -> int:

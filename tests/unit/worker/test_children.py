@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from worker.children import LATEST_SECONDS, Children
+from millpond.worker.children import LATEST_SECONDS, Children
 
 
 class Hub:

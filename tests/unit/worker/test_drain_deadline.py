@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import billiard
 import pytest
 
-from broker.holding import Holder
-from tasks.settings import Settings
-from worker.draining import Drain
+from millpond.broker.holding import Holder
+from millpond.tasks.settings import Settings
+from millpond.worker.draining import Drain
 
 
 @pytest.mark.parametrize("trouble", [ProcessLookupError(3, "No such process"), RuntimeError("changed size")])

@@ -8,8 +8,8 @@ from typing import Any
 
 from celery.exceptions import WorkerShutdown
 
+from millpond.worker.pulling import Pull
 from tests.conftest import Eventually
-from worker.pulling import Pull
 
 
 def request(run: Any) -> Any:

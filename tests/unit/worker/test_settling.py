@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from broker.holding import Holder
-from broker.keys import QueueKeys
+from millpond.broker.holding import Holder
+from millpond.broker.keys import QueueKeys
+from millpond.worker import settling
+from millpond.worker.settling import AHEAD, Settler
 from tests.conftest import Eventually
-from worker import settling
-from worker.settling import AHEAD, Settler
 
 
 class Loop:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks.pools import Pool
-from tasks.settings import Settings, environment
-from worker.process import command, options
+from millpond.tasks.pools import Pool
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.process import command, options
 
 
 def test_the_table_decides_slots_executor_and_queues() -> None:

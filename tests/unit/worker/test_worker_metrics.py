@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.histograms import BOUNDS, Histogram
-from tasks.exposition import Metric, exposition
-from tasks.figures import FiguresFile, figures_of
-from worker.metrics import metrics
+from millpond.broker.histograms import BOUNDS, Histogram
+from millpond.tasks.exposition import Metric, exposition
+from millpond.tasks.figures import FiguresFile, figures_of
+from millpond.worker.metrics import metrics
 
 SAID = {
     "name": "default.1@here",

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from worker.printed import Prints
+from millpond.worker.printed import Prints
 
 
 @pytest.fixture

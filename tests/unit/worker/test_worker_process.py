@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 
-from tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, environment
 
 
 def test_celery_is_not_imported_before_its_switches_are_set() -> None:
     """A switch of the environment that Celery reads as it is imported has no effect later."""
-    program = "import sys, worker.process; print('celery' in sys.modules)"
+    program = "import sys, millpond.worker.process; print('celery' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ended.stdout.strip() == "False"
 
@@ -17,7 +17,7 @@ def test_celery_is_not_imported_before_its_switches_are_set() -> None:
 def test_a_module_that_is_not_there_is_named_in_one_line() -> None:
     """The exit code says that another attempt would end alike; no traceback is made up."""
     chosen = Settings(broker_url="redis://127.0.0.1:1/0", kinds=("nowhere_to_be_found",))
-    argv = [sys.executable, "-P", "-m", "worker.process", "default", "1"]
+    argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
     ended = subprocess.run(argv, env=environment(chosen), capture_output=True, text=True, check=False)
     assert ended.returncode == os.EX_CONFIG
     assert "millpond: kinds names 'nowhere_to_be_found'" in ended.stderr

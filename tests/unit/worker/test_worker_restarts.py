@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from worker import member
-from worker.member import Member, how_it_ended
+from millpond.worker import member
+from millpond.worker.member import Member, how_it_ended
 
 
 @pytest.fixture

@@ -1,0 +1,137 @@
+"""Open the front door: the names that an application imports, and the `millpond` command.
+
+    from millpond import Client, SendEmail
+
+    with Client() as client:
+        client.send(SendEmail(sender="shop@example.org", to="ann@example.org", subject="Hello", text="…"))
+
+Names are looked up when they are used, so a producer imports no body and no worker.
+"""
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from millpond.tasks.settings import Settings
+
+_NAMES = {
+    "millpond.producer.client": ("Client",),
+    "millpond.producer.batch": ("Batch",),
+    "millpond.producer.message": ("Message",),
+    "millpond.producer.outcomes": ("RanHere", "Refused", "Sent", "Tally"),
+    "millpond.broker.batches": ("Result", "Summary"),
+    "millpond.tasks.contracts": ("Contract",),
+    "millpond.tasks.bodies": ("body",),
+    "millpond.tasks.context": ("Context",),
+    "millpond.tasks.settings": ("Settings", "settings"),
+    "millpond.tasks.errors": (
+        "BadContract",
+        "BadInput",
+        "BatchClosed",
+        "BodyMissing",
+        "BrokerAway",
+        "Cancelled",
+        "DeadlineExceeded",
+        "FinalError",
+        "MillpondError",
+        "QueueFull",
+        "RetryLater",
+        "UnknownBatch",
+        "UnknownKind",
+        "UnknownQueue",
+    ),
+    "millpond.tasks.email.contract": ("SendCampaign", "SendEmail"),
+    "millpond.tasks.files.contract": (
+        "Checksum",
+        "Compress",
+        "ConvertImage",
+        "PdfText",
+        "Thumbnail",
+        "ToParquet",
+        "Unpack",
+        "file_url",
+    ),
+    "millpond.tasks.squares.contract": ("Square",),
+    "millpond.worker.embedded": ("embedded",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+#: The commands: where each is, and what it does.
+COMMANDS = {
+    "up": ("millpond.worker.cli.up:app", "Start a broker, every pool and Flower on this machine"),
+    "files": ("millpond.producer.cli.files:app", "Run an operation over files, and wait for the results"),
+    "email": ("millpond.producer.cli.email:app", "Send a mail, or one to each row of a CSV"),
+    "status": ("millpond.monitor.cli.status:app", "Show the pools and the queues"),
+    "top": ("millpond.monitor.cli.top:app", "Watch the pools and the queues"),
+    "why": ("millpond.monitor.cli.why:app", "Say why a pool is slow"),
+    "queue": ("millpond.monitor.cli.queue:app", "Show, set, pause and resume a queue"),
+    "drain": (
+        "millpond.monitor.cli.drain:app",
+        "Stop a pool on all hosts, and report until nothing of it runs",
+    ),
+    "resume": ("millpond.monitor.cli.drain:resuming", "Let a drained pool go on"),
+    "dead": ("millpond.monitor.cli.dead:app", "List, show, requeue and purge dead letters"),
+    "batches": ("millpond.producer.cli.batches:app", "List the batches opened last"),
+    "batch": ("millpond.producer.cli.batch:app", "Show, follow, close or cancel a batch"),
+    "task": ("millpond.producer.cli.task:app", "Find a task, see how far it got, cancel it"),
+    "kinds": ("millpond.producer.cli.kinds:app", "List what can be sent, with an example each"),
+    "worker": ("millpond.worker.cli.worker:app", "Run the processes of a pool"),
+    "health": ("millpond.monitor.health:main", "Ask how a pool is on this machine, for health checks"),
+    "scheduler": ("millpond.producer.cli.scheduler:app", "Send periodic tasks"),
+    "schedules": ("millpond.monitor.cli.schedules:app", "List periodic tasks"),
+    "flower": ("millpond.monitor.cli.flower:app", "Run Flower"),
+    "metrics": ("millpond.monitor.cli.metrics:app", "Write the metrics for Prometheus, once"),
+    "gateway": ("millpond.producer.cli.gateway:app", "Serve sending, batches and results over HTTP"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("app", "celery"):  # `celery -A millpond worker` looks for one of these
+        return importlib.import_module("millpond.worker.app").app
+    if name not in _HOMES:
+        raise AttributeError(f"module 'millpond' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "main"]
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run the `millpond` command and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["health"]:  # asked every few seconds: nothing else is loaded for it
+        from millpond.monitor.health import main as health
+
+        return health(given[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
+    from millpond.producer.cli import commands, endings
+    from millpond.producer.cli.session import Surroundings
+
+    command = commands.group(
+        COMMANDS,
+        help="Worker pools done right, across processes and hosts.",
+        epilog="Example: millpond files thumbnail holiday/ --out thumbs",
+    )
+    return endings.run(command, given, program="millpond", obj=Surroundings(_embedded))
+
+
+def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:
+    from contextlib import contextmanager
+
+    from millpond.worker.embedded import embedded
+
+    @contextmanager
+    def running() -> "Iterator[str]":
+        with embedded(settings, pools=pools, flower=False) as running:
+            yield running.url
+
+    return running()
