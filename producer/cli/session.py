@@ -86,13 +86,13 @@ def configured() -> Iterator["Client"]:
 def _lack(beside: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
     """Say what a set-up lacks for this command, if anything."""
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.files.places import place_of
+    from millpond.tasks.files.locations import locate
 
     if queue not in beside.queues:
         return f"has no workers for the queue {queue}"
     for root in roots:
         try:
-            place_of(f"{root.rstrip('/')}/file", beside.roots)
+            locate(f"{root.rstrip('/')}/file", beside.roots)
         except BadInput:
             return f"may not touch {root} (see its --root)"
     return None

@@ -11,10 +11,10 @@ from typing import BinaryIO, cast
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files import tars, zips
+from millpond.tasks.files.archive_limits import Entry, Names, Quota
 from millpond.tasks.files.contract import FolderResult, Unpack
-from millpond.tasks.files.entries import Entry, Names, Quota
 from millpond.tasks.files.folders import Folder
-from millpond.tasks.files.signatures import HEAD_BYTES, instead, told_by
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, instead
 from millpond.tasks.files.storage import Storage, length_of
 from millpond.tasks.files.streams import Decompressed, Readable
 
@@ -44,7 +44,7 @@ def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
     """Return the entries of what the file's first bytes say it is."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
-    kind = told_by(head)
+    kind = detected(head)
     if kind == "zip":
         return zips.entries(file, job.source, job.encoding, quota.limits)
     if kind in _COMPRESSED:

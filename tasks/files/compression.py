@@ -9,8 +9,8 @@ import zstandard
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import RetryLater
-from millpond.tasks.files.chunks import chunks
 from millpond.tasks.files.contract import Compress, FileResult
+from millpond.tasks.files.copy_loop import chunks
 from millpond.tasks.files.storage import Storage, length_of
 
 

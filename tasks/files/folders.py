@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files import partials
-from millpond.tasks.files.beneath import descend, made_beneath
-from millpond.tasks.files.faults import explained, room_explained
-from millpond.tasks.files.likeness import same
-from millpond.tasks.files.places import LocalPlace
+from millpond.tasks.files import atomic_output
+from millpond.tasks.files.byte_comparison import same
+from millpond.tasks.files.locations import LocalLocation
+from millpond.tasks.files.os_errors import explained, room_explained
+from millpond.tasks.files.safe_open import descend, made_folder
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,30 +64,30 @@ def shown(name: str) -> str:
 
 
 @contextmanager
-def output_folder(place: LocalPlace) -> Iterator[Folder]:
-    """Give a folder that takes the place's name when the block ends without an error."""
-    name = place.parts[-1]
+def output_folder(location: LocalLocation) -> Iterator[Folder]:
+    """Give a folder that appears at the location when the block ends without an error."""
+    name = location.parts[-1]
     with ExitStack() as stack:
-        stack.enter_context(room_explained(place.url))
-        with explained(place.url, "write"):
-            above = stack.enter_context(made_beneath(place.root, place.parts[:-1]))
-            partial, descriptor = partials.claim_folder(above, name)
+        stack.enter_context(room_explained(location.url))
+        with explained(location.url, "write"):
+            above = stack.enter_context(made_folder(location.root, location.parts[:-1]))
+            partial, descriptor = atomic_output.claim_folder(above, name)
             # The lock is the descriptor's: it is closed last, after the rename or the removal.
             stack.callback(os.close, descriptor)
         try:
-            yield Folder(place.url, descriptor)
-            with explained(place.url, "write"):
+            yield Folder(location.url, descriptor)
+            with explained(location.url, "write"):
                 _sync(descriptor)
-                _take_name(above, partial, name, place.url)
+                _take_name(above, partial, name, location.url)
         except BaseException:
-            partials.discard(above, partial)
+            atomic_output.discard(above, partial)
             raise
 
 
 def _take_name(above: int, partial: str, name: str, url: str) -> None:
     """Rename the partial unless the target is there, with content: then it must be the same."""
     try:
-        os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # takes the place of an empty folder too
+        os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # replaces an empty folder too
         os.fsync(above)
         return
     except OSError:
@@ -99,7 +99,7 @@ def _take_name(above: int, partial: str, name: str, url: str) -> None:
             raise
     if not alike:
         raise BadInput(f"{url} is there already and holds something else: choose another target or remove it")
-    partials.discard(above, partial)
+    atomic_output.discard(above, partial)
 
 
 def _sync(folder: int) -> None:

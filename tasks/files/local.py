@@ -1,7 +1,7 @@
 """Read and write files on a local disk, by descriptors below a root.
 
-An output is one unnamed promise: a locked partial beside the target (`partials.py`), synced, renamed, its
-folder synced.
+An output is a locked partial beside the target (`atomic_output.py`), which is synced and renamed; then its
+folder is synced.
 """
 
 import os
@@ -12,46 +12,46 @@ from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files import partials
-from millpond.tasks.files.beneath import folder_beneath, made_beneath
-from millpond.tasks.files.faults import explained, room_explained
-from millpond.tasks.files.places import LocalPlace
+from millpond.tasks.files import atomic_output
+from millpond.tasks.files.locations import LocalLocation
+from millpond.tasks.files.os_errors import explained, room_explained
+from millpond.tasks.files.safe_open import made_folder, opened_folder
 
 
 @contextmanager
-def open_input(place: LocalPlace) -> Iterator[BinaryIO]:
+def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
     """Open a regular file for reading; devices, pipes and folders are refused before they are opened."""
-    with explained(place.url, "read"), folder_beneath(place.root, place.parts[:-1]) as folder:
-        name = place.parts[-1]
-        _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), place.url)
+    with explained(location.url, "read"), opened_folder(location.root, location.parts[:-1]) as folder:
+        name = location.parts[-1]
+        _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as file:
-        _refuse_irregular(os.fstat(descriptor), place.url)
+        _refuse_irregular(os.fstat(descriptor), location.url)
         yield file
 
 
 @contextmanager
-def open_output(place: LocalPlace) -> Iterator[BinaryIO]:
-    """Give a file that takes the place's name when the block ends without an error."""
-    name = place.parts[-1]
+def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
+    """Give a file that appears at the location when the block ends without an error."""
+    name = location.parts[-1]
     with ExitStack() as stack:
-        stack.enter_context(room_explained(place.url))
-        with explained(place.url, "write"):
-            folder = stack.enter_context(made_beneath(place.root, place.parts[:-1]))
-            _refuse_folder(folder, name, place.url)
-            partial, descriptor = partials.claim_file(folder, name)
+        stack.enter_context(room_explained(location.url))
+        with explained(location.url, "write"):
+            folder = stack.enter_context(made_folder(location.root, location.parts[:-1]))
+            _refuse_folder(folder, name, location.url)
+            partial, descriptor = atomic_output.claim_file(folder, name)
             # The lock is the descriptor's: it is closed last, after the rename or the removal.
             stack.callback(os.close, descriptor)
         try:
             with os.fdopen(os.dup(descriptor), "w+b") as file:
                 yield file
-            with explained(place.url, "write"):
+            with explained(location.url, "write"):
                 os.fsync(descriptor)
                 os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
         except BaseException:
-            partials.discard(folder, partial)
+            atomic_output.discard(folder, partial)
             raise
 
 

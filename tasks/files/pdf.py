@@ -12,7 +12,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, TooLarge
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText, TextResult
-from millpond.tasks.files.signatures import instead
+from millpond.tasks.files.magic_numbers import instead
 from millpond.tasks.files.storage import Storage
 
 #: Where readers look for a PDF's first and last mark.

@@ -19,22 +19,22 @@ import fsspec
 
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files import folders
-from millpond.tasks.files.faults import explained, room_explained
-from millpond.tasks.files.places import PARTIAL_SUFFIX, LocalPlace, RemotePlace
+from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
+from millpond.tasks.files.os_errors import explained, room_explained
 from millpond.tasks.settings import scratch
 
 _CHUNK = 1024 * 1024
 
 
 @contextmanager
-def open_input(place: RemotePlace) -> Iterator[BinaryIO]:
+def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Open an object for reading; it is fetched in blocks as it is read."""
-    system = _system(place)
-    with _service_explained(place.url, "read"):
-        if system.isdir(place.path):
-            raise BadInput(f"{place.url} is a folder: name a file")
-        file = system.open(place.path, "rb")
-    with io.BufferedReader(_Reader(file, place.url), _CHUNK) as reader:
+    system = _system(location)
+    with _service_explained(location.url, "read"):
+        if system.isdir(location.path):
+            raise BadInput(f"{location.url} is a folder: name a file")
+        file = system.open(location.path, "rb")
+    with io.BufferedReader(_Reader(file, location.url), _CHUNK) as reader:
         yield reader
 
 
@@ -77,32 +77,38 @@ def fetched(file: BinaryIO) -> Iterator[str]:
 
 
 @contextmanager
-def open_output(place: RemotePlace) -> Iterator[BinaryIO]:
-    """Give a local file that is sent to the place when the block ends without an error."""
+def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
+    """Give a local file that is sent to the location when the block ends without an error."""
     with room_explained(str(scratch())), tempfile.TemporaryFile(dir=scratch()) as file:
         yield cast(BinaryIO, file)
         file.flush()
-        _send(_system(place), cast(BinaryIO, file), place.path, place.url)
+        _send(_system(location), cast(BinaryIO, file), location.path, location.url)
 
 
 @contextmanager
-def output_folder(place: RemotePlace) -> Iterator[folders.Folder]:
-    """Give a local folder whose files are sent below the place when the block ends without an error."""
+def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
+    """Give a local folder whose files are sent below the location when the block ends without an error."""
     with tempfile.TemporaryDirectory(dir=scratch(), prefix="millpond-") as collected:
         gathered = Path(collected, "folder")
-        with folders.output_folder(LocalPlace(place.url, collected, (gathered.name,))) as folder:
+        with folders.output_folder(LocalLocation(location.url, collected, (gathered.name,))) as folder:
             yield folder
         names = sorted(str(path.relative_to(gathered)) for path in gathered.rglob("*") if path.is_file())
-        system = _system(place)
-        with _service_explained(place.url, "write"):
-            there = {found[len(place.path) :].strip("/") for found in _found(system, place.path)}
+        system = _system(location)
+        with _service_explained(location.url, "write"):
+            there = {found[len(location.path) :].strip("/") for found in _found(system, location.path)}
         if not there <= set(names):
             raise BadInput(
-                f"{place.url} is there already and holds something else: choose another target or remove it"
+                f"{location.url} is there already and holds something else: "
+                "choose another target or remove it"
             )
         for name in names:
             with (gathered / name).open("rb") as file:
-                _send(system, file, f"{place.path}/{name}", f"{place.url.rstrip('/')}/{folders.shown(name)}")
+                _send(
+                    system,
+                    file,
+                    f"{location.path}/{name}",
+                    f"{location.url.rstrip('/')}/{folders.shown(name)}",
+                )
 
 
 def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
@@ -149,12 +155,12 @@ def _found(system: Any, path: str) -> list[str]:
         return []
 
 
-def _system(place: RemotePlace) -> Any:
+def _system(location: RemoteLocation) -> Any:
     """Return fsspec's file system for a protocol; fsspec keeps them, one a process and thread."""
     try:
-        return fsspec.filesystem(place.protocol)
+        return fsspec.filesystem(location.protocol)
     except (ImportError, ValueError) as error:
-        raise FinalError(f"no library here speaks {place.protocol}://: install it ({error})") from error
+        raise FinalError(f"no library here speaks {location.protocol}://: install it ({error})") from error
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import folders, local, remote
-from millpond.tasks.files.faults import explained
-from millpond.tasks.files.places import LocalPlace, place_of
+from millpond.tasks.files.locations import LocalLocation, locate
+from millpond.tasks.files.os_errors import explained
 from millpond.tasks.settings import Files, settings
 
 
@@ -32,24 +32,26 @@ class Storage:
     @contextmanager
     def open_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[BinaryIO]:
         """Open a regular file for reading, seekable, at most `limits.max_input_bytes` long."""
-        place = place_of(url, self.roots)
-        reader = local.open_input(place) if isinstance(place, LocalPlace) else remote.open_input(place)
+        location = locate(url, self.roots)
+        reader = (
+            local.open_input(location) if isinstance(location, LocalLocation) else remote.open_input(location)
+        )
         with reader as file, explained(url, "read"):
             self._check_length(url, file, empty_allowed)
             yield file
 
     def refuse_same(self, source: str, target: str) -> None:
-        """Raise `BadInput` if both name one place: a second run would read what the first one wrote."""
-        places = place_of(source, self.roots), place_of(target, self.roots, to_write=True)
-        if places[0].key == places[1].key:
+        """Raise `BadInput` if both name one location: a second run would read what the first one wrote."""
+        locations = locate(source, self.roots), locate(target, self.roots, to_write=True)
+        if locations[0].key == locations[1].key:
             raise BadInput(f"{target} is the source itself: choose another target")
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
         """Give a local path to read by, for a library that takes no file object; fetched if remote."""
-        place = place_of(url, self.roots)
+        location = locate(url, self.roots)
         with self.open_input(url, empty_allowed=empty_allowed) as file:
-            if isinstance(place, LocalPlace):
+            if isinstance(location, LocalLocation):
                 yield local.path_of(file)
             else:
                 with remote.fetched(file) as path:
@@ -57,8 +59,12 @@ class Storage:
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
         """Give a new file, seekable; it appears as `url`, whole, when the block ends without an error."""
-        place = place_of(url, self.roots, to_write=True)
-        return local.open_output(place) if isinstance(place, LocalPlace) else remote.open_output(place)
+        location = locate(url, self.roots, to_write=True)
+        return (
+            local.open_output(location)
+            if isinstance(location, LocalLocation)
+            else remote.open_output(location)
+        )
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
@@ -76,8 +82,12 @@ class Storage:
         A target that already holds exactly this is left as it is (a second run of the same task); any other
         content is `BadInput`, for a folder is never replaced or mixed.
         """
-        place = place_of(url, self.roots, to_write=True)
-        return folders.output_folder(place) if isinstance(place, LocalPlace) else remote.output_folder(place)
+        location = locate(url, self.roots, to_write=True)
+        return (
+            folders.output_folder(location)
+            if isinstance(location, LocalLocation)
+            else remote.output_folder(location)
+        )
 
     def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
         length = length_of(file)

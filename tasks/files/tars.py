@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.entries import CHUNK_BYTES, Entry, Quota, decoded
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decoded
 from millpond.tasks.files.folders import shown
 from millpond.tasks.files.streams import Readable
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.signatures import HEAD_BYTES, told_by
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected
 
 _CHUNK = 1024 * 1024
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -80,7 +80,7 @@ class Utf8Reader(io.RawIOBase):
         return BadInput(f"{self._url}, line {line}: {wrong} is not {self._encoding}: {tip}")
 
     def _refuse_another_format(self, head: bytes) -> None:
-        if what := told_by(head):
+        if what := detected(head):
             raise BadInput(f"{self._url} is no text: it looks like {what}")
         if self._as_it_is and head.startswith(_UTF16_MARKS):
             raise BadInput(

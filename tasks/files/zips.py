@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.entries import CHUNK_BYTES, Entry, decoded
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decoded
 from millpond.tasks.files.folders import shown
 from millpond.tasks.files.streams import Decompressed, Readable
 from millpond.tasks.settings import Files

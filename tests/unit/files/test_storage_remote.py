@@ -11,7 +11,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater
 from millpond.tasks.files.compression import compress
 from millpond.tasks.files.contract import Compress
-from millpond.tasks.files.places import PARTIAL_SUFFIX
+from millpond.tasks.files.locations import PARTIAL_SUFFIX
 from millpond.tasks.files.storage import Storage
 
 

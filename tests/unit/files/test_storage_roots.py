@@ -12,7 +12,7 @@ from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, TooLarge
 from millpond.tasks.files import local
 from millpond.tasks.files.contract import Checksum, Compress, file_url
 from millpond.tasks.files.digests import checksum
-from millpond.tasks.files.places import LocalPlace, place_of
+from millpond.tasks.files.locations import LocalLocation, locate
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
 
@@ -131,8 +131,8 @@ def test_a_link_swapped_in_after_the_check_is_not_followed(
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("inside")
-    place = place_of(name, store.roots)
-    assert isinstance(place, LocalPlace)
+    place = locate(name, store.roots)
+    assert isinstance(place, LocalLocation)
     path.unlink()
     if path.parent == root:
         path.symlink_to(secret)

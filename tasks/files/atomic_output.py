@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from millpond.tasks.errors import RetryLater
-from millpond.tasks.files.places import PARTIAL_SUFFIX
+from millpond.tasks.files.locations import PARTIAL_SUFFIX
 
 #: How many tasks may write one target at the same time.
 SLOTS = 8

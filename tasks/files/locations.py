@@ -1,6 +1,6 @@
-"""Find the place that a storage URL names, and refuse one outside the configured roots.
+"""Resolve a storage URL to a location, and refuse one outside the configured roots.
 
-A local place is resolved through every symbolic link first and must then lie under a root; it is opened
+A local path is resolved through every symbolic link first and must then lie under a root; it is opened
 later along that resolved path without following any link (`local.py`), so a link put there in between is
 refused rather than followed.
 """
@@ -19,8 +19,8 @@ PARTIAL_SUFFIX = ".millpond-part"
 
 
 @dataclass(frozen=True)
-class LocalPlace:
-    """Name a file or folder on a local disk: the resolved root, and the resolved parts below it."""
+class LocalLocation:
+    """A file or folder on a local disk: the resolved root, and the resolved parts below it."""
 
     url: str
     root: str
@@ -28,13 +28,13 @@ class LocalPlace:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return what two places have in common that are one."""
+        """Return the key that is equal for two locations of one file."""
         return (self.root, *self.parts)
 
 
 @dataclass(frozen=True)
-class RemotePlace:
-    """Name an object in a storage service: fsspec's protocol, and the path without `.` or `..` parts."""
+class RemoteLocation:
+    """An object in a storage service: fsspec's protocol, and the path without `.` or `..` parts."""
 
     url: str
     protocol: str
@@ -42,15 +42,15 @@ class RemotePlace:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Return what two places have in common that are one."""
+        """Return the key that is equal for two locations of one file."""
         return (self.protocol, self.path)
 
 
-Place = LocalPlace | RemotePlace
+Location = LocalLocation | RemoteLocation
 
 
-def place_of(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Place:
-    """Return the place that `url` names; raise `OutsideRoots` if no root holds it.
+def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Location:
+    """Return the location that `url` names; raise `OutsideRoots` if no root holds it.
 
     With `to_write` the last part is kept as it is: it will be replaced, so where a link of that name leads
     is of no matter.
@@ -68,7 +68,7 @@ def place_of(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Pla
     return _remote(url, url, roots)
 
 
-def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalPlace:
+def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalLocation:
     if "\0" in path:
         raise BadInput(f"{url} holds a zero byte: no file has such a name")
     if ".." in path.split("/"):
@@ -87,7 +87,7 @@ def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> Local
         if real.startswith(f"{base.rstrip('/')}/"):
             parts = tuple(part for part in real[len(base) :].split("/") if part not in ("", "."))
             if parts:
-                return LocalPlace(url, base, parts)
+                return LocalLocation(url, base, parts)
         elif real == base:
             raise BadInput(f"{url} is a root itself: name a file below it")
     raise OutsideRoots(
@@ -95,7 +95,7 @@ def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> Local
     )
 
 
-def _remote(full: str, url: str, roots: tuple[str, ...]) -> RemotePlace:
+def _remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
     scheme = _scheme(full)
     assert scheme is not None
     rest = full.split("://", 1)[1]
@@ -108,7 +108,7 @@ def _remote(full: str, url: str, roots: tuple[str, ...]) -> RemotePlace:
             continue
         base = [part for part in root.split("://", 1)[1].split("/") if part]
         if parts[: len(base)] == base and len(parts) > len(base):
-            return RemotePlace(url, scheme, "/".join(parts))
+            return RemoteLocation(url, scheme, "/".join(parts))
     raise OutsideRoots(
         f"{url} is outside the configured roots: move it below one, or add its folder to the roots"
     )

@@ -9,7 +9,7 @@ _TRIES = 5
 
 
 @contextmanager
-def folder_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
+def opened_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
     """Give a descriptor of the folder that `parts` name below the resolved `root`."""
     descriptor = descend(os.open(root, _FOLDER), parts, made=None)
     try:
@@ -19,15 +19,15 @@ def folder_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 @contextmanager
-def made_beneath(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Do as `folder_beneath`, making folders that are missing; those are removed again if the block fails."""
+def made_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
+    """Do as `opened_folder`, making folders that are missing; those are removed again if the block fails."""
     made: list[int] = []
     descriptor = _made(root, parts, made)
     try:
         yield descriptor
     except BaseException:
         for depth in reversed(made):
-            with suppress(OSError), folder_beneath(root, parts[:depth]) as above:
+            with suppress(OSError), opened_folder(root, parts[:depth]) as above:
                 os.rmdir(parts[depth], dir_fd=above)
         raise
     finally:

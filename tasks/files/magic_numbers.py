@@ -1,6 +1,6 @@
 """Tell what a file holds by its first bytes, whatever its name says."""
 
-#: How many of a file's first bytes `told_by` wants to see: the tar mark stands at 257.
+#: How many of a file's first bytes `detected` wants to see: the tar mark stands at 257.
 HEAD_BYTES = 512
 
 _STARTS = (
@@ -21,7 +21,7 @@ _STARTS = (
 _TAR_MARK = slice(257, 262)
 
 
-def told_by(head: bytes) -> str | None:
+def detected(head: bytes) -> str | None:
     """Return what a file that begins with `head` is, or None where these bytes do not tell."""
     for start, what in _STARTS:
         if head.startswith(start):
@@ -31,5 +31,5 @@ def told_by(head: bytes) -> str | None:
 
 def instead(head: bytes) -> str:
     """Return a clause for a message on a file that is not what it should be: what it looks like instead."""
-    what = told_by(head)
+    what = detected(head)
     return f"it looks like {what}" if what else "its first bytes tell of no format that is known here"
