@@ -19,18 +19,20 @@ from kombu.transport import virtual
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from millpond.broker import limits, news, publishing, turns
+from millpond.broker import limits, publish
 from millpond.broker.connection import Store, clear_errors
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.fetcher import NEWS, TURN, WAIT, Intake
+from millpond.broker.consume.in_flight import GATHERED_SECONDS, Holder
+from millpond.broker.consume.kombu_poller import Poller, Tick
+from millpond.broker.consume.lease_renewer import Keeper, leave
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.control import state
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
-from millpond.broker.hold import Turn
-from millpond.broker.holding import GATHERED_SECONDS, Holder
-from millpond.broker.intake import NEWS, TURN, WAIT, Intake
+from millpond.broker.inspect.purge import purge
 from millpond.broker.keys import QueueKeys
-from millpond.broker.leases import Keeper, leave
-from millpond.broker.messages import Outgoing
-from millpond.broker.poller import Poller, Tick
-from millpond.broker.purging import purge
-from millpond.broker.settlements import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
+from millpond.broker.message import Outgoing
+from millpond.broker.outcomes import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
 
 logger = logging.getLogger(__name__)
 
@@ -176,11 +178,11 @@ class Channel(stock.Channel):
         turn = Turn(hold, 1, 1, hold.settlements(100))
         fetched: list[dict[str, Any]] = []
         try:
-            reply = turns.call(self.store, turn, lease_ms=self._lease_ms)
+            reply = fetch_call.call(self.store, turn, lease_ms=self._lease_ms)
         except BaseException:
             self.holder.lost(hold)  # what the lost reply brought comes back with this lease
             raise
-        turns.accept(hold, reply, lambda message, _queue: fetched.append(message))
+        fetch_call.accept(hold, reply, lambda message, _queue: fetched.append(message))
         if not fetched:
             raise Empty
         return fetched[0]
@@ -216,7 +218,7 @@ class Channel(stock.Channel):
             self._abandon_turn()
             try:
                 with clear_errors("settling"):
-                    turns.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
+                    fetch_call.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
             except BrokerError as error:
                 logger.warning("%s Trying again before this process ends.", error)
 
@@ -228,7 +230,7 @@ class Channel(stock.Channel):
 
     def hear_for_ever(self) -> None:
         """Let nobody wait until this process hears of a cancellation: it starts nothing any more."""
-        news.hear(self.store, self.holder.name, news.FOR_EVER)
+        state.hear(self.store, self.holder.name, state.FOR_EVER)
 
     def leave(self) -> None:
         """Settle what is finished, give back what is not, and end the leases."""
@@ -254,15 +256,13 @@ class Channel(stock.Channel):
             str(headers.get("id", "")),
             json.dumps(message),
             self._get_message_priority(message, reverse=False),
-            turns.due_ms(headers),
+            fetch_call.due_ms(headers),
         )
-        [outcome] = publishing.publish(
-            self.store, [outgoing], policy="exempt" if own else self._policy(queue)
-        )
-        if isinstance(outcome, publishing.Full):
+        [outcome] = publish.publish(self.store, [outgoing], policy="exempt" if own else self._policy(queue))
+        if isinstance(outcome, publish.Full):
             raise QueueFull(queue, bound=outcome.bound, depth=outcome.depth)
 
-    def _policy(self, queue: str) -> publishing.Policy:
+    def _policy(self, queue: str) -> publish.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
     # The rest

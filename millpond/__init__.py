@@ -21,10 +21,10 @@ _NAMES = {
     "millpond.producer.client": ("Client",),
     "millpond.producer.batch": ("Batch",),
     "millpond.producer.message": ("Message",),
-    "millpond.producer.outcomes": ("RanHere", "Refused", "Sent", "Tally"),
-    "millpond.broker.batches": ("Result", "Summary"),
-    "millpond.tasks.contracts": ("Contract",),
-    "millpond.tasks.bodies": ("body",),
+    "millpond.producer.send_outcomes": ("RanHere", "Refused", "Sent", "Tally"),
+    "millpond.broker.batches.record": ("Result", "Summary"),
+    "millpond.tasks.contract": ("Contract",),
+    "millpond.tasks.handlers": ("body",),
     "millpond.tasks.context": ("Context",),
     "millpond.tasks.settings": ("Settings", "settings"),
     "millpond.tasks.errors": (
@@ -55,7 +55,7 @@ _NAMES = {
         "file_url",
     ),
     "millpond.tasks.squares.contract": ("Square",),
-    "millpond.worker.embedded": ("embedded",),
+    "millpond.worker.local.embedded": ("embedded",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -113,21 +113,21 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
-    from millpond.producer.cli import commands, endings
-    from millpond.producer.cli.session import Surroundings
+    from millpond.producer.cli import exit_codes, lazy_commands
+    from millpond.producer.cli.client_session import Surroundings
 
-    command = commands.group(
+    command = lazy_commands.group(
         COMMANDS,
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    return endings.run(command, given, program="millpond", obj=Surroundings(_embedded))
+    return exit_codes.run(command, given, program="millpond", obj=Surroundings(_embedded))
 
 
 def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:
     from contextlib import contextmanager
 
-    from millpond.worker.embedded import embedded
+    from millpond.worker.local.embedded import embedded
 
     @contextmanager
     def running() -> "Iterator[str]":

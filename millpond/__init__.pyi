@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from millpond.broker.batches import Result as Result
-from millpond.broker.batches import Summary as Summary
+from millpond.broker.batches.record import Result as Result
+from millpond.broker.batches.record import Summary as Summary
 from millpond.producer.batch import Batch as Batch
 from millpond.producer.client import Client as Client
 from millpond.producer.message import Message as Message
-from millpond.producer.outcomes import RanHere as RanHere
-from millpond.producer.outcomes import Refused as Refused
-from millpond.producer.outcomes import Sent as Sent
-from millpond.producer.outcomes import Tally as Tally
-from millpond.tasks.bodies import body as body
+from millpond.producer.send_outcomes import RanHere as RanHere
+from millpond.producer.send_outcomes import Refused as Refused
+from millpond.producer.send_outcomes import Sent as Sent
+from millpond.producer.send_outcomes import Tally as Tally
 from millpond.tasks.context import Context as Context
-from millpond.tasks.contracts import Contract as Contract
+from millpond.tasks.contract import Contract as Contract
 from millpond.tasks.email.contract import SendCampaign as SendCampaign
 from millpond.tasks.email.contract import SendEmail as SendEmail
 from millpond.tasks.errors import (
@@ -82,9 +81,10 @@ from millpond.tasks.files.contract import (
 from millpond.tasks.files.contract import (
     file_url as file_url,
 )
+from millpond.tasks.handlers import body as body
 from millpond.tasks.settings import Settings as Settings
 from millpond.tasks.settings import settings as settings
 from millpond.tasks.squares.contract import Square as Square
-from millpond.worker.embedded import embedded as embedded
+from millpond.worker.local.embedded import embedded as embedded
 
 def main(arguments: Sequence[str] | None = ...) -> int: ...

@@ -2,8 +2,8 @@
 
 On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke
 tasks and stop workers. Secrets and mail bodies are redacted before they leave the worker
-(`worker/strategy.py`). Nothing is kept on disk. Pools, queues, dead letters and batches are pages of ours
-(`monitor/pages/`), which read Redis and no events. Metrics are at /metrics, liveness at /healthcheck.
+(`worker/celery/strategy.py`). Nothing is kept on disk. Pools, queues, dead letters and batches are pages
+of ours (`monitor/pages/`), which read Redis and no events. Metrics are at /metrics, liveness at /healthcheck.
 """
 
 import logging
@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from millpond.broker.connection import connect, redacted
-from millpond.broker.past import Past
+from millpond.broker.stats.history_cache import Past
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
-from millpond.tasks.logs import log_to_stderr
-from millpond.tasks.loopback import is_loopback
+from millpond.tasks.process.logs import log_to_stderr
+from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings, configured_broker, settings
 
 #: What the tasks page shows of each task, in this order.
@@ -76,7 +76,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.urls import settings as of_tornado
     from tornado.ioloop import IOLoop
 
-    from millpond.monitor.listening import GatheredEvents
+    from millpond.monitor.flower_events import GatheredEvents
     from millpond.monitor.pages import routes, sampling
     from millpond.monitor.pages.loading import PageLoader
 

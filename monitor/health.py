@@ -9,8 +9,8 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from millpond.tasks.health import QUESTIONS, judge
-from millpond.tasks.pulse import pulses
+from millpond.tasks.process.health import QUESTIONS, judge
+from millpond.tasks.process.heartbeat_file import pulses
 
 HELP = """\
 Ask how a pool is on this machine: live, ready and working. Exits with 0 for yes and 1 for no.

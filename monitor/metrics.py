@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from millpond.broker.errors import BrokerError
-from millpond.broker.histograms import Histogram
-from millpond.monitor.overview import Overview, PoolView, QueueView
-from millpond.tasks import exposition as writing
-from millpond.tasks.exposition import Labels, Metric
+from millpond.broker.stats.histogram import Histogram
+from millpond.monitor.snapshot import Overview, PoolView, QueueView
+from millpond.tasks.process import prometheus_text as writing
+from millpond.tasks.process.prometheus_text import Labels, Metric
 
 #: Name, help, and how it is read off what it is a figure of.
 Figure = tuple[str, str, Callable[[Any], float]]

@@ -6,8 +6,8 @@ waits. The age of the oldest tells that there are too few, whatever the tasks ar
 
 from dataclasses import dataclass
 
-from millpond.broker import status
 from millpond.broker.connection import Store
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.pools import Table
 
@@ -24,7 +24,7 @@ def demand(store: Store, table: Table, pool: str) -> Demand:
     """Return the demand on a pool, over all of its queues. Raises `SettingsError` for an unknown pool."""
     if pool not in table.pools:
         raise SettingsError(f"no pool is named {pool!r}; there are: {', '.join(sorted(table.pools))}")
-    depths = status.depths(store, table.pools[pool].queues)
+    depths = inspect_depth.depths(store, table.pools[pool].queues)
     return Demand(
         tasks=sum(depth.ready + depth.held for depth in depths),
         oldest_seconds=max(depth.oldest_seconds or 0.0 for depth in depths),

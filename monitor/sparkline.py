@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from millpond.broker.samples import Sample
+from millpond.broker.stats.history import Sample
 
 MINUTES = 60
 HEIGHT = 24

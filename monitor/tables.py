@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from millpond.monitor.overview import PoolView, QueueView
-from millpond.monitor.rows import POOL_COLUMNS, QUEUE_COLUMNS, pool_row, queue_row
-from millpond.monitor.wording import plain
+from millpond.monitor.formatting import plain
+from millpond.monitor.snapshot import PoolView, QueueView
+from millpond.monitor.text_rows import POOL_COLUMNS, QUEUE_COLUMNS, pool_row, queue_row
 
 #: What the tables need at least; a narrower terminal breaks their lines, which is better than their words.
 WIDTH = 100

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
-from millpond.broker.line import leave_line, new_ticket, wait_for_room
-from millpond.broker.messages import Outgoing
-from millpond.broker.publishing import Caller, Full, Outcome, one_call, publish
+from millpond.broker.message import Outgoing
+from millpond.broker.publish import Caller, Full, Outcome, one_call, publish
 
 #: Messages that are composed and offered together, at most and at least.
 MOST_AT_ONCE, LEAST_AT_ONCE = 1_000, 16

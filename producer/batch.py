@@ -11,13 +11,14 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from millpond.broker import batches, cancelling
-from millpond.broker.batches import Result, Summary
-from millpond.broker.cancelling import Cancellation
+from millpond.broker.batches import record
+from millpond.broker.batches.record import Result, Summary
+from millpond.broker.control import cancel as control_cancel
+from millpond.broker.control.cancel import Cancellation
 from millpond.broker.errors import BrokerError
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
-from millpond.producer.outcomes import Refused, Sent, Tally
+from millpond.producer.send_outcomes import Refused, Sent, Tally
 
 if TYPE_CHECKING:
     from millpond.producer.client import Client
@@ -64,7 +65,7 @@ class Batch:
 
     def close(self) -> Summary:
         """Say that nothing more will come. Closing again changes nothing."""
-        return batches.close_batch(self._client.store, self.id)
+        return record.close_batch(self._client.store, self.id)
 
     def cancel(self, *, terminate: bool = False) -> Cancellation:
         """Close the batch and let nothing of it start that has not; what runs goes on, and is told.
@@ -73,11 +74,11 @@ class Batch:
         worker that holds any of it has confirmed: from then on nothing of it starts. What waits is settled by
         then.
         """
-        return cancelling.cancel_batch(self._client.store, self.id, terminate=terminate)
+        return control_cancel.cancel_batch(self._client.store, self.id, terminate=terminate)
 
     def summary(self) -> Summary:
         """Count what was sent into the batch and how it ended, now."""
-        return batches.summary(self._client.store, self.id)
+        return record.summary(self._client.store, self.id)
 
     def results(
         self, *, after: str = results.START, patience: timedelta = results.PATIENCE

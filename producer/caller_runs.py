@@ -14,19 +14,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.broker.caller import CallersHold
+from millpond.broker.caller_lease import CallersHold
 from millpond.broker.connection import Store
-from millpond.broker.messages import Outgoing
-from millpond.broker.publishing import Full, Given, Outcome, one_call, publish
-from millpond.broker.settlements import CANCELLED, GIVEN_BACK, Settlement
-from millpond.broker.turns import buried
+from millpond.broker.consume.fetch_call import buried
+from millpond.broker.message import Outgoing
+from millpond.broker.outcomes import CANCELLED, GIVEN_BACK, Settlement
+from millpond.broker.publish import Full, Given, Outcome, one_call, publish
 from millpond.producer.backpressure import Stream
-from millpond.producer.clock import ServerClock
-from millpond.producer.outcomes import RanHere
-from millpond.tasks.bodies import Body, load_body
+from millpond.producer.send_outcomes import RanHere
+from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract, contract_of
+from millpond.tasks.contract import Contract, contract_of
 from millpond.tasks.errors import Cancelled, RetryLater
+from millpond.tasks.handlers import Body, load_body
 
 #: What a body returned is kept in a batch's results up to this many characters of JSON, as in a worker.
 RESULT_LENGTH = 65_536

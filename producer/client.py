@@ -10,22 +10,24 @@ from types import TracebackType
 from typing import Self, TypedDict, get_args
 from uuid import uuid4
 
-from millpond.broker import batches, cancelling, places, progress
-from millpond.broker.batches import Summary
-from millpond.broker.cancelling import Cancellation
+from millpond.broker.batches import progress, record
+from millpond.broker.batches.progress import Progress
+from millpond.broker.batches.record import Summary
 from millpond.broker.clock import now_ms
 from millpond.broker.connection import connect
-from millpond.broker.places import Place
-from millpond.broker.progress import Progress
+from millpond.broker.control import cancel as control_cancel
+from millpond.broker.control.cancel import Cancellation
+from millpond.broker.inspect import task_lookup
+from millpond.broker.inspect.task_lookup import Place
 from millpond.producer.batch import Batch
-from millpond.producer.clock import ServerClock
 from millpond.producer.message import Message, Sendable, following, no_time
-from millpond.producer.outcomes import Refused, Sent, Tally
 from millpond.producer.queues import Queues
-from millpond.producer.sending import Sender
-from millpond.tasks import tracing
-from millpond.tasks.contracts import Contract
+from millpond.producer.send_outcomes import Refused, Sent, Tally
+from millpond.producer.send_stream import Sender
+from millpond.producer.server_clock import ServerClock
+from millpond.tasks.contract import Contract
 from millpond.tasks.pools import Overflow
+from millpond.tasks.process import tracing
 from millpond.tasks.settings import Settings, configured_broker
 from millpond.tasks.settings import settings as read_settings
 
@@ -143,12 +145,12 @@ class Client:
         """
         id = str(uuid4())
         follower = None if then is None else self._sender.follower(following(then), id, description)
-        batches.open_batch(self.store, id=id, description=description, then=follower, owner=owner)
+        record.open_batch(self.store, id=id, description=description, then=follower, owner=owner)
         return Batch(self, id)
 
     def open_batch(self, id: str) -> Batch:
         """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""
-        batches.summary(self.store, id)
+        record.summary(self.store, id)
         return Batch(self, id)
 
     def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:
@@ -157,7 +159,7 @@ class Client:
         It does not start any more. If it runs it is told, and with `terminate`, on a `prefork` pool, ended.
         The answer's `found` says where it was: None, it has ended or never was.
         """
-        return cancelling.cancel_task(self.store, id, terminate=terminate)
+        return control_cancel.cancel_task(self.store, id, terminate=terminate)
 
     def now_ms(self) -> int:
         """Return the broker's time, ms since the epoch: what every time of a summary is measured by."""
@@ -165,7 +167,7 @@ class Client:
 
     def find(self, id: str) -> Place | None:
         """Return where a task is: waiting, delayed, held or dead; None: it has ended, or never was."""
-        return places.find(self.store, id)
+        return task_lookup.find(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
         """Return how far a running task said it got; None: it has not said, or not for an hour."""
@@ -177,7 +179,7 @@ class Client:
         With `still_open`, of those that nobody has closed: `fed_at_ms` tells how long ago their producer was
         last heard of.
         """
-        return batches.recent(self.store, limit=limit, still_open=still_open)
+        return record.recent(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""

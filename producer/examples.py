@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 
 _EXAMPLES: dict[str, dict[str, Any]] = {
     "email.send": {

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from millpond.broker.messages import Outgoing, compose
-from millpond.tasks.contracts import Contract, contract_of, explain, redact, without_kind
+from millpond.broker.message import Outgoing, compose
+from millpond.tasks.contract import Contract, contract_of, explain, redact, without_kind
 from millpond.tasks.errors import BadContract
 
 #: Characters that an id or the name of a claim may have: both become part of keys.

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable
 from typing import get_args
 
-from millpond.broker import limits, status
+from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.messages import Outgoing
+from millpond.broker.inspect import depth
+from millpond.broker.message import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.pools import Overflow, Table
 
@@ -49,7 +50,7 @@ class Queues:
         described = self._table.queues.get(queue)
         if described is not None:
             limits.declare(self._store, queue, described.broker_limits(), authoritative=False)
-        elif queue not in (known := status.queues(self._store)):
+        elif queue not in (known := depth.queues(self._store)):
             raise unknown(queue, {*known, *self._table.queues})
 
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from millpond.broker import batches
-from millpond.broker.batches import Result, Summary
+from millpond.broker.batches import record
+from millpond.broker.batches.record import Result, Summary
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerAway
 
@@ -32,9 +32,9 @@ def stream(
     while True:
         try:
             # While pages are full there is more to read, whatever the summary says.
-            over = not more and ended(batches.summary(store, batch))
+            over = not more and ended(record.summary(store, batch))
             wait_ms = 0 if over or more else WAIT_MS
-            found = batches.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
+            found = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since

@@ -18,12 +18,12 @@ from uuid import uuid4
 
 from millpond.broker import schedules
 from millpond.broker.errors import BrokerError, QueueFull
+from millpond.broker.inspect.depth import now_ms
 from millpond.broker.schedules import Schedule
-from millpond.broker.status import now_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
-from millpond.tasks.pulse import PulseFile, now
+from millpond.tasks.process.heartbeat_file import PulseFile, now
 from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger("millpond.scheduler")

@@ -11,7 +11,7 @@ from celery.app.amqp import AMQP
 from kombu import Queue
 
 from millpond.broker.connection import master_of
-from millpond.broker.naming import Connection
+from millpond.broker.consume.kombu_connection import Connection
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from millpond.tasks.errors import Cancelled
 
 if TYPE_CHECKING:
-    from millpond.broker.batches import Summary
+    from millpond.broker.batches.record import Summary
 
 
 def _never() -> bool:

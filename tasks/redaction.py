@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from millpond.tasks.contracts import Contract
+    from millpond.tasks.contract import Contract
 
 REDACTED = "[redacted]"
 

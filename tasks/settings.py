@@ -34,8 +34,8 @@ from pydantic_settings import (
 )
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.folders import scratch, state_dir
 from millpond.tasks.pools import DRAIN_SECONDS, Table
+from millpond.tasks.process.paths import scratch, state_dir
 from millpond.tasks.schedule import Periodic
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def configured_broker(chosen: Settings) -> str:
     """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
     if chosen.broker_url:
         return chosen.broker_url
-    from millpond.tasks.nearby import nearby  # it reads settings
+    from millpond.tasks.process.running_up import nearby  # it reads settings
 
     if nearby():
         raise SettingsError(

@@ -23,9 +23,9 @@ import pytest
 from millpond.broker.connection import Store, connect
 from millpond.tasks.errors import StartError
 from millpond.tasks.settings import Settings
-from millpond.worker import valkey as private
-from millpond.worker.embedded import Embedded, embedded
-from millpond.worker.valkey import Server
+from millpond.worker.local import valkey as private
+from millpond.worker.local.embedded import Embedded, embedded
+from millpond.worker.local.valkey import Server
 
 T = TypeVar("T")
 Eventually = Callable[..., T]

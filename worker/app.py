@@ -8,14 +8,16 @@ from typing import Any
 
 from celery import Celery
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
-from millpond.tasks.bodies import bodies
-from millpond.tasks.modules import declare
+from millpond.tasks.handlers import bodies
+from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import checking, children, health, logs, reporter, sampling, spans
-from millpond.worker.draining import install
-from millpond.worker.running import register
+from millpond.worker import startup_checks
+from millpond.worker.celery import child_watch
+from millpond.worker.celery.handler_task import register
+from millpond.worker.report import event_sampling, health, heartbeat, logs, tracing
+from millpond.worker.shutdown import install
 
 #: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
@@ -36,15 +38,15 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
 
 def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     """Make workers of this application consume, hold and drain Millpond's way."""
-    app.conf.worker_consumer = "millpond.worker.consumer:PondConsumer"
+    app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)
-    children.install(app)
-    checking.install(app, configured)
+    child_watch.install(app)
+    startup_checks.install(app, configured)
     logs.install(app, configured)
-    spans.install(app, configured)
-    sampling.install(app, configured)
-    reporter.install(app, configured, holder)
+    tracing.install(app, configured)
+    event_sampling.install(app, configured)
+    heartbeat.install(app, configured, holder)
     health.install(app, configured, holder)
 
 

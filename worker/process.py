@@ -15,8 +15,8 @@ from socket import gethostname
 from typing import Any
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.logs import log_to_stderr
 from millpond.tasks.pools import Pool
+from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
 
 logger = logging.getLogger("millpond.worker")

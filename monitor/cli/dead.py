@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from millpond.broker.connection import Store
-    from millpond.broker.dead import DeadLetter
+    from millpond.broker.inspect.dead_letters import DeadLetter
 
 app = typer.Typer(
     help="Look at dead letters, send them again, drop them.",
@@ -40,7 +40,7 @@ def list_(
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
     from millpond.monitor.cli.opening import known
-    from millpond.monitor.objects import error_of, letter_object
+    from millpond.monitor.json_views import error_of, letter_object
 
     with _opened() as store:
         letter = None
@@ -54,9 +54,9 @@ def list_(
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
-    from millpond.broker.dead import letter
-    from millpond.monitor.objects import whole_letter_object
-    from millpond.monitor.wording import plain
+    from millpond.broker.inspect.dead_letters import letter
+    from millpond.monitor.formatting import plain
+    from millpond.monitor.json_views import whole_letter_object
     from millpond.tasks.errors import BadInput
 
     with _opened() as store:
@@ -87,9 +87,9 @@ def requeue(
     as_json: Json = False,
 ) -> None:
     """Send dead letters again, by their ids or all that fit: each is the message as it was."""
-    from millpond.broker import dead
+    from millpond.broker.inspect import dead_letters
 
-    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.requeue, "requeued")
+    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.requeue, "requeued")
 
 
 @app.command(epilog="Example: millpond dead purge files --before 30d")
@@ -105,9 +105,9 @@ def purge(
     as_json: Json = False,
 ) -> None:
     """Drop dead letters for good, by their ids or all that fit."""
-    from millpond.broker import dead
+    from millpond.broker.inspect import dead_letters
 
-    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead.purge, "purged")
+    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.purge, "purged")
 
 
 def _each(
@@ -152,8 +152,8 @@ def _chosen(
     since: str | None,
     before: str | None,
 ) -> "Iterator[DeadLetter]":
-    from millpond.broker.dead import letters
-    from millpond.broker.status import now_ms
+    from millpond.broker.inspect.dead_letters import letters
+    from millpond.broker.inspect.depth import now_ms
     from millpond.monitor.durations import milliseconds
 
     now = now_ms(store)
@@ -176,7 +176,7 @@ def _is_id(id: str) -> bool:
 def _print(line: dict[str, Any], as_json: bool, words: str) -> None:
     import json
 
-    from millpond.monitor.wording import plain
+    from millpond.monitor.formatting import plain
 
     print(json.dumps(line) if as_json else plain(words))
 

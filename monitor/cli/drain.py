@@ -6,7 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from millpond.broker.connection import Store
-    from millpond.broker.drains import Running
+    from millpond.broker.control.drain import Running
     from millpond.tasks.pools import Pool
 
 app = typer.Typer()
@@ -31,14 +31,15 @@ def drain(
     workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 when nothing runs any more,
     with 1 when something still does after the deadline.
     """
-    from millpond.broker import audit, drains
+    from millpond.broker import audit
+    from millpond.broker.control import drain as control_drain
     from millpond.monitor.cli.opening import opened
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
     pool = _pool(name)
     with opened() as store:
-        unheard = drains.drain(store, name)
+        unheard = control_drain.drain(store, name)
         audit.note_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         left = _watch(store, name, pool, seconds, as_json)
@@ -51,12 +52,13 @@ def drain(
 @resuming.command(epilog="Example: millpond resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Let a drained pool go on."""
-    from millpond.broker import audit, drains
+    from millpond.broker import audit
+    from millpond.broker.control import drain as control_drain
     from millpond.monitor.cli.opening import opened
 
     _pool(name)
     with opened() as store:
-        was_drained = drains.resume(store, name)
+        was_drained = control_drain.resume(store, name)
         if was_drained:
             audit.note_command(store, f"resumed pool {name}")
     said = f"{name}: goes on" if was_drained else f"{name}: was not drained"
@@ -77,11 +79,11 @@ def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: boo
     """Look until nothing runs or the time is up, and tell of every change; return what was seen last."""
     from time import monotonic, sleep
 
-    from millpond.broker import drains
+    from millpond.broker.control import drain as control_drain
 
     deadline, told = monotonic() + seconds, None
     while True:
-        seen = drains.running(store, name, pool.queues)
+        seen = control_drain.running(store, name, pool.queues)
         busy = {each.process: each.held for each in seen if each.held}
         if not busy or monotonic() >= deadline:
             return seen

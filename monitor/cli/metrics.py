@@ -11,7 +11,7 @@ def metrics() -> None:
     from millpond.broker.errors import BrokerError
     from millpond.monitor.cli.opening import opened
     from millpond.monitor.metrics import exposition
-    from millpond.monitor.overview import read
+    from millpond.monitor.snapshot import read
     from millpond.tasks.settings import settings
 
     with opened() as store:

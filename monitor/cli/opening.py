@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from millpond.broker import status
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
-from millpond.tasks.nearby import settings_or_nearby
+from millpond.tasks.process.running_up import settings_or_nearby
 from millpond.tasks.settings import configured_broker, settings
 
 
@@ -26,6 +26,6 @@ def opened() -> Iterator[Store]:
 
 def known(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` for a queue that is not in the table and was never declared."""
-    names = sorted({*settings().table.queues, *status.queues(store)})
+    names = sorted({*settings().table.queues, *depth.queues(store)})
     if queue not in names:
         raise UnknownQueue(f"no queue is named {queue!r}; there are: {', '.join(names)}")

@@ -19,7 +19,7 @@ def show(name: Name, as_json: Json = False) -> None:
     """Show what a queue holds, its limits in force and its counters."""
     import json
 
-    from millpond.monitor.objects import queue_object
+    from millpond.monitor.json_views import queue_object
 
     view = queue_object(_view(name))
     if as_json:
@@ -110,7 +110,7 @@ def _bound(text: str) -> int | str:
 
 def _view(name: str) -> Any:
     from millpond.monitor.cli.opening import known, opened
-    from millpond.monitor.overview import queue_views
+    from millpond.monitor.snapshot import queue_views
     from millpond.tasks.settings import settings
 
     with opened() as store:

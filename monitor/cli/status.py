@@ -20,13 +20,13 @@ def status(
     import json
 
     from millpond.monitor.cli.opening import opened
-    from millpond.monitor.overview import read
+    from millpond.monitor.snapshot import read
     from millpond.tasks.settings import settings
 
     with opened() as store:
         seen = read(store, settings().table)
     if as_json:
-        from millpond.monitor.objects import pool_object, queue_object
+        from millpond.monitor.json_views import pool_object, queue_object
 
         for line in [*map(pool_object, seen.pools), *map(queue_object, seen.queues)]:
             print(json.dumps(line))

@@ -44,9 +44,9 @@ def screen(store: Any, table: Any) -> Any:
     from rich.text import Text
 
     from millpond.broker import audit
-    from millpond.monitor.overview import read
+    from millpond.monitor.formatting import moment, plain
+    from millpond.monitor.snapshot import read
     from millpond.monitor.tables import pools_table, queues_table
-    from millpond.monitor.wording import moment, plain
 
     seen = read(store, table)
     changes = [

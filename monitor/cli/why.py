@@ -21,16 +21,16 @@ def why(
     import json
     from dataclasses import asdict
 
-    from millpond.broker import samples
+    from millpond.broker.stats import history
     from millpond.monitor.cli.opening import opened
-    from millpond.monitor.overview import read
-    from millpond.monitor.verdict import verdicts
+    from millpond.monitor.diagnosis import verdicts
+    from millpond.monitor.snapshot import read
     from millpond.tasks.errors import BadInput
     from millpond.tasks.settings import settings
 
     with opened() as store:
         seen = read(store, settings().table)
-        found = verdicts(seen, samples.history(store, [f"pool:{view.name}" for view in seen.pools]))
+        found = verdicts(seen, history.history(store, [f"pool:{view.name}" for view in seen.pools]))
     if pool is not None and pool not in (names := [verdict.pool for verdict in found]):
         raise BadInput(f"no pool is named {pool!r}; there are: {', '.join(names)}")
     for verdict in found:

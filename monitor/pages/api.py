@@ -5,8 +5,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from millpond.broker import batches, writing
-from millpond.monitor import objects, overview
+from millpond.broker import writing
+from millpond.broker.batches import record
+from millpond.monitor import json_views, snapshot
 from millpond.monitor.pages.handler import Handler
 
 
@@ -45,8 +46,8 @@ class Pools(Json):
 
     async def get(self) -> None:
         """Answer with a list of pools."""
-        seen = await self.ask(overview.read, self.store, self.table)
-        self.answer([objects.pool_object(view) for view in seen.pools])
+        seen = await self.ask(snapshot.read, self.store, self.table)
+        self.answer([json_views.pool_object(view) for view in seen.pools])
 
 
 class Queues(Json):
@@ -54,8 +55,8 @@ class Queues(Json):
 
     async def get(self) -> None:
         """Answer with a list of queues."""
-        views = await self.ask(overview.queue_views, self.store, self.table)
-        self.answer([objects.queue_object(view) for view in views])
+        views = await self.ask(snapshot.queue_views, self.store, self.table)
+        self.answer([json_views.queue_object(view) for view in views])
 
 
 class Queue(Json):
@@ -63,10 +64,10 @@ class Queue(Json):
 
     async def get(self, name: str) -> None:
         """Answer with the queue, or 404."""
-        views = await self.ask(overview.queue_views, self.store, self.table)
+        views = await self.ask(snapshot.queue_views, self.store, self.table)
         for view in views:
             if view.name == name:
-                self.answer(objects.queue_object(view))
+                self.answer(json_views.queue_object(view))
                 return
         raise HTTPError(404, f"no queue is named {name!r}")
 
@@ -76,5 +77,5 @@ class Batches(Json):
 
     async def get(self) -> None:
         """Answer with a list of batches, the newest first."""
-        found = await self.ask(lambda: list(batches.recent(self.store)))
-        self.answer([objects.batch_object(summary) for summary in found])
+        found = await self.ask(lambda: list(record.recent(self.store)))
+        self.answer([json_views.batch_object(summary) for summary in found])

@@ -2,8 +2,10 @@
 
 from tornado.web import HTTPError
 
-from millpond.broker import batches, cancelling, under_way
-from millpond.broker.batches import Summary
+from millpond.broker.batches import record
+from millpond.broker.batches import running as batches_running
+from millpond.broker.batches.record import Summary
+from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
 from millpond.monitor.pages.handler import Handler
 
@@ -19,7 +21,7 @@ class Batches(Handler):
 
     async def get(self) -> None:
         """Render them, the newest first."""
-        found = await self.ask(lambda: list(batches.recent(self.store, limit=SHOWN)))
+        found = await self.ask(lambda: list(record.recent(self.store, limit=SHOWN)))
         self.show("batches.html", tab="batches", found=found, state_of=state_of)
 
 
@@ -29,15 +31,15 @@ class Batch(Handler):
     async def get(self, id: str) -> None:
         """Render its counts, what runs of it and what failed last, or 404."""
         summary = await self._summary(id)
-        failures = await self.ask(batches.last_failures, self.store, id)
-        running = [] if summary.complete else await self.ask(under_way.of_batch, self.store, id)
+        failures = await self.ask(record.last_failures, self.store, id)
+        running = [] if summary.complete else await self.ask(batches_running.of_batch, self.store, id)
         self.show(
             "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
         )
 
     async def _summary(self, id: str) -> Summary:
         try:
-            return await self.ask(batches.summary, self.store, id)
+            return await self.ask(record.summary, self.store, id)
         except HTTPError as error:
             if isinstance(error.__cause__, UnknownBatch):
                 raise HTTPError(404, str(error.__cause__)) from None
@@ -50,7 +52,7 @@ class Cancel(Handler):
     async def post(self, id: str) -> None:
         """Show what would be cancelled; when the form says that it was confirmed, do it."""
         self.must_be_allowed()
-        summary = await self.ask(batches.summary, self.store, id)
+        summary = await self.ask(record.summary, self.store, id)
         if self.asked("confirmed") != "yes":
             self.show(
                 "confirm.html",
@@ -64,7 +66,7 @@ class Cancel(Handler):
                 back=self.reverse_url("batch", id),
             )
             return
-        done = await self.ask(cancelling.cancel_batch, self.store, id, patience_seconds=PATIENCE_SECONDS)
+        done = await self.ask(cancel.cancel_batch, self.store, id, patience_seconds=PATIENCE_SECONDS)
         await self.note(f"cancelled batch {id}")
         said = "Cancelled: nothing of it starts any more."
         if done.unheard:

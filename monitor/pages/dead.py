@@ -6,12 +6,12 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from millpond.broker import dead, status
-from millpond.broker.dead import DeadLetter as Letter
-from millpond.monitor import letters
+from millpond.broker.inspect import dead_letters, depth
+from millpond.broker.inspect.dead_letters import DeadLetter as Letter
+from millpond.monitor import dead_letter_search
+from millpond.monitor.dead_letter_search import ACTS, Search
 from millpond.monitor.durations import milliseconds
-from millpond.monitor.letters import ACTS, Search
-from millpond.monitor.objects import error_of, whole_letter_object
+from millpond.monitor.json_views import error_of, whole_letter_object
 from millpond.monitor.pages.handler import Handler
 
 #: Dead letters on one page, and how many of the newest the summary counts.
@@ -25,7 +25,7 @@ class Searching(Handler):
 
     def search(self) -> Search:
         """Return what the fields of the request ask for; waits for the broker. Raises `BadInput`."""
-        queue, now = self.asked("queue"), status.now_ms(self.store)
+        queue, now = self.asked("queue"), depth.now_ms(self.store)
         since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
         if before is not None:
@@ -41,7 +41,7 @@ class Searching(Handler):
 
     def known_queues(self) -> list[str]:
         """Name the queues of the table and those that were ever declared; waits for the broker."""
-        return sorted({*self.table.queues, *status.queues(self.store)})
+        return sorted({*self.table.queues, *depth.queues(self.store)})
 
 
 class DeadLetters(Searching):
@@ -72,7 +72,7 @@ class DeadLetter(Handler):
 
     async def get(self, queue: str, id: str) -> None:
         """Render it whole, its arguments redacted, or 404."""
-        letter = await self.ask(dead.letter, self.store, queue, id)
+        letter = await self.ask(dead_letters.letter, self.store, queue, id)
         if letter is None:
             raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or dropped")
         whole = whole_letter_object(letter)
@@ -94,7 +94,7 @@ class Act(Searching):
             return
         if everything:
             chosen = await self.ask(self._fitting)
-        count = await self.ask(letters.act, self.store, what, chosen)
+        count = await self.ask(dead_letter_search.act, self.store, what, chosen)
         done = ACTS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
         await self.note(f"{done} {count} dead letter{_s(count)}: {ids}")
@@ -102,7 +102,7 @@ class Act(Searching):
 
     async def _ask_first(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
         count = len(await self.ask(self._fitting)) if everything else len(chosen)
-        now_ms = await self.ask(status.now_ms, self.store)
+        now_ms = await self.ask(depth.now_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",

@@ -19,8 +19,8 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 from millpond.broker import audit
 from millpond.broker.connection import Store
 from millpond.broker.errors import MillpondError
-from millpond.broker.past import Past
-from millpond.monitor import wording
+from millpond.broker.stats.history_cache import Past
+from millpond.monitor import formatting
 from millpond.tasks.errors import BrokerAway
 from millpond.tasks.pools import Table
 
@@ -151,7 +151,7 @@ class Handler(BaseHandler):
         self.render(
             template,
             tab=tab,
-            say=wording,
+            say=formatting,
             may_change=self.may_change,
             why_not=self.why_not,
             said=said.decode() if said else "",

@@ -3,7 +3,7 @@
 import prometheus_client
 
 from millpond.broker.errors import BrokerError
-from millpond.monitor import metrics, overview
+from millpond.monitor import metrics, snapshot
 from millpond.monitor.pages.handler import Handler
 
 
@@ -19,6 +19,6 @@ class Metrics(Handler):
 
     def _written(self) -> bytes:
         try:
-            return metrics.exposition(overview.read(self.store, self.table))
+            return metrics.exposition(snapshot.read(self.store, self.table))
         except BrokerError as error:
             return metrics.exposition(error)

@@ -1,11 +1,11 @@
 """Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
 
 from millpond.broker.connection import Store
-from millpond.broker.past import Past
-from millpond.monitor import overview, sparkline
-from millpond.monitor.overview import Overview
+from millpond.broker.stats.history_cache import Past
+from millpond.monitor import snapshot, sparkline
+from millpond.monitor.diagnosis import Verdict, verdicts
 from millpond.monitor.pages.handler import Handler
-from millpond.monitor.verdict import Verdict, verdicts
+from millpond.monitor.snapshot import Overview
 from millpond.tasks.pools import Table
 
 #: Pool -> figure -> its last hour, drawn.
@@ -22,7 +22,7 @@ class Pools(Handler):
 
 
 def _seen(store: Store, table: Table, past: Past) -> tuple[Overview, Lines, dict[str, Verdict]]:
-    seen = overview.read(store, table)
+    seen = snapshot.read(store, table)
     names = [view.name for view in seen.pools]
     histories = past.of([f"pool:{name}" for name in names])
     lines = {

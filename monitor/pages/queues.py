@@ -4,13 +4,14 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from millpond.broker import audit, limits, status, writing
+from millpond.broker import audit, limits, writing
 from millpond.broker.connection import Store
-from millpond.broker.past import Past
-from millpond.monitor import overview, sparkline
-from millpond.monitor.limit_words import LIMITS, OVERFLOWS, parsed
-from millpond.monitor.overview import QueueView
+from millpond.broker.inspect import depth
+from millpond.broker.stats.history_cache import Past
+from millpond.monitor import snapshot, sparkline
+from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parsed
 from millpond.monitor.pages.handler import Handler
+from millpond.monitor.snapshot import QueueView
 from millpond.tasks.pools import Table
 
 
@@ -38,7 +39,7 @@ class Change(Handler):
     async def post(self, name: str, what: str) -> None:
         """Pause it, let it go on, or set the limits that the form holds; an empty field is taken back."""
         self.must_be_allowed()
-        _named(await self.ask(overview.queue_views, self.store, self.table), name)
+        _named(await self.ask(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
             changes = await self.ask(parsed, {limit: self.asked(limit) for limit in LIMITS})
             said = f"The limits of {name} are set."
@@ -65,9 +66,9 @@ def _named(views: list[QueueView], name: str) -> QueueView:
 
 
 def _all(store: Store, table: Table, past: Past) -> dict[str, Any]:
-    views = overview.queue_views(store, table)
+    views = snapshot.queue_views(store, table)
     pasts = past.of([f"queue:{view.name}" for view in views])
-    now_ms = status.now_ms(store)
+    now_ms = depth.now_ms(store)
     return {
         "views": views,
         "lines": {
@@ -80,9 +81,9 @@ def _all(store: Store, table: Table, past: Past) -> dict[str, Any]:
 
 
 def _one(store: Store, table: Table, past: Past, name: str) -> dict[str, Any]:
-    view = _named(overview.queue_views(store, table), name)
+    view = _named(snapshot.queue_views(store, table), name)
     [samples] = past.of([f"queue:{name}"])
-    now_ms = status.now_ms(store)
+    now_ms = depth.now_ms(store)
     lines = {
         "ready": sparkline.of_level(samples, "ready", now_ms=now_ms),
         "oldest": sparkline.of_level(samples, "oldest_seconds", now_ms=now_ms),

@@ -5,8 +5,8 @@ from typing import Any
 
 from tornado.ioloop import PeriodicCallback
 
-from millpond.broker import samples
 from millpond.broker.errors import BrokerError
+from millpond.broker.stats import history
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def install(application: Any) -> None:
 
 def _take_if_due(store: Any) -> None:
     try:
-        if samples.claimed(store):
-            samples.take(store)
+        if history.claimed(store):
+            history.take(store)
     except BrokerError as error:
         logger.debug("%s", error)

@@ -7,7 +7,7 @@ import typer
 from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from millpond.broker.batches import Summary
+    from millpond.broker.batches.record import Summary
     from millpond.producer.batch import Batch
 
 app = typer.Typer()
@@ -34,7 +34,7 @@ def batch(
     Exits with 1 when something in it failed, or when a worker had not confirmed the cancellation in time.
     """
     from millpond.broker import audit
-    from millpond.producer.cli.session import configured
+    from millpond.producer.cli.client_session import configured
 
     with configured() as client:
         found, unheard = client.open_batch(id), tuple[str, ...]()
@@ -61,8 +61,8 @@ def _follow(batch: "Batch") -> "Summary":
     """
     from datetime import timedelta
 
+    from millpond.producer.cli.counters import Count
     from millpond.producer.cli.progress import Progress
-    from millpond.producer.cli.tally import Count
 
     count = Count()
     with Progress(count, "batch"):

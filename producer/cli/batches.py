@@ -25,7 +25,7 @@ def batches(
     import json
 
     from millpond.producer.cli.batch import as_object, in_words
-    from millpond.producer.cli.session import configured
+    from millpond.producer.cli.client_session import configured
 
     with configured() as client:
         now_ms = client.now_ms()

@@ -67,7 +67,7 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Send one mail."""
-    from millpond.producer.cli.mailing import context_from, mail_fields, send_mail
+    from millpond.producer.cli.mail_sender import context_from, mail_fields, send_mail
 
     fields = mail_fields(locals())
     fields |= {"to": to or (), "cc": cc or (), "bcc": bcc or (), "context": context_from(context)}
@@ -104,7 +104,7 @@ def campaign(
     as_json: Json = False,
 ) -> None:
     """Send one mail to each row of a CSV, of any size."""
-    from millpond.producer.cli.mailing import mail_fields, send_campaign
+    from millpond.producer.cli.mail_sender import mail_fields, send_campaign
 
     fields = mail_fields(locals())
     raise typer.Exit(

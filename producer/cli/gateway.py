@@ -27,8 +27,8 @@ def gateway(
     import logging
 
     from millpond.tasks.errors import StartError
-    from millpond.tasks.logs import log_to_stderr
-    from millpond.tasks.nearby import settings_or_nearby
+    from millpond.tasks.process.logs import log_to_stderr
+    from millpond.tasks.process.running_up import settings_or_nearby
 
     try:
         from millpond.producer.gateway.serving import serve

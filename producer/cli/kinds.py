@@ -7,7 +7,7 @@ import typer
 from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from millpond.tasks.contracts import Contract
+    from millpond.tasks.contract import Contract
 
 app = typer.Typer()
 
@@ -17,9 +17,9 @@ def kinds(as_json: Json = False) -> None:
     """List the kinds of task: their fields, and an example in Python that can be sent as it stands."""
     import json
 
-    from millpond.tasks.contracts import kinds as known
-    from millpond.tasks.contracts import load_shipped
-    from millpond.tasks.modules import declare
+    from millpond.tasks.contract import kinds as known
+    from millpond.tasks.contract import load_shipped
+    from millpond.tasks.module_loading import declare
     from millpond.tasks.settings import settings
 
     load_shipped()

@@ -9,12 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from millpond.producer.cli.batch_runner import Job, LeftOut, run
+from millpond.producer.cli.client_session import Surroundings, session
 from millpond.producer.cli.inputs import STDIN, Inputs, Unreadable
 from millpond.producer.cli.output import Output
-from millpond.producer.cli.progress import Foresight
-from millpond.producer.cli.running import Job, LeftOut, run
-from millpond.producer.cli.session import Surroundings, session
-from millpond.producer.cli.targets import (
+from millpond.producer.cli.output_paths import (
     Naming,
     Targets,
     folder_of_archive,
@@ -22,8 +21,9 @@ from millpond.producer.cli.targets import (
     with_added,
     with_extension,
 )
+from millpond.producer.cli.progress import Foresight
 from millpond.producer.message import Message, contract_from
-from millpond.tasks.contracts import Contract, contract_of, explain
+from millpond.tasks.contract import Contract, contract_of, explain
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import IMAGE_EXTENSIONS, file_url
 

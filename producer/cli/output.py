@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from millpond.broker.batches import Result
-from millpond.producer.cli.tally import Count
+from millpond.broker.batches.record import Result
+from millpond.producer.cli.counters import Count
 
 
 class Output:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from millpond.producer.cli.tally import Count
+from millpond.producer.cli.counters import Count
 
 REFRESH_SECONDS = 0.2
 

@@ -11,8 +11,8 @@ def scheduler() -> None:
 
     Run several for safety: one leads, and a period is sent once.
     """
-    from millpond.producer.scheduling import schedule
-    from millpond.tasks.logs import log_to_stderr
+    from millpond.producer.scheduler_process import schedule
+    from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.settings import settings
 
     log_to_stderr(settings().log_format)

@@ -7,9 +7,9 @@ import typer
 from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
-    from millpond.broker.cancelling import Cancellation
-    from millpond.broker.places import Place
-    from millpond.broker.progress import Progress
+    from millpond.broker.batches.progress import Progress
+    from millpond.broker.control.cancel import Cancellation
+    from millpond.broker.inspect.task_lookup import Place
     from millpond.producer.client import Client
 
 app = typer.Typer()
@@ -37,7 +37,7 @@ def task(
     """
     from millpond.broker import audit
     from millpond.producer.cli.batch import tell_unheard
-    from millpond.producer.cli.session import configured
+    from millpond.producer.cli.client_session import configured
 
     with configured() as client:
         if cancel or terminate:

@@ -8,14 +8,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from millpond.producer.examples import example
-from millpond.producer.gateway import batches, health, many, metrics, single, tracked
-from millpond.producer.gateway.described import with_tokens
-from millpond.producer.gateway.gate import Gate
-from millpond.producer.gateway.refusals import Fault, Refusal, bad_fields, explained, surprised
-from millpond.producer.gateway.views import KindView
-from millpond.tasks.contracts import kinds, load_shipped
+from millpond.producer.gateway.openapi import with_tokens
+from millpond.producer.gateway.problems import Fault, Refusal, bad_fields, explained, surprised
+from millpond.producer.gateway.routes import batches, health, metrics, send, send_stream, tasks
+from millpond.producer.gateway.schemas import KindView
+from millpond.producer.gateway.state import Gate
+from millpond.tasks.contract import kinds, load_shipped
 from millpond.tasks.errors import MillpondError
-from millpond.tasks.modules import declare
+from millpond.tasks.module_loading import declare
 
 _ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
 duplicate is 200 with the first id; every problem is `{"error": {"code", "message", …}}`."""
@@ -31,7 +31,7 @@ def application(gate: Gate) -> FastAPI:
     app.add_exception_handler(MillpondError, _raised)
     app.add_exception_handler(Exception, _surprised)
     # Routes are tried in this order, so those that are asked most come first.
-    for part in (single, many, batches, tracked, health, metrics):
+    for part in (send, send_stream, batches, tasks, health, metrics):
         app.include_router(part.routes(gate))
     app.include_router(_descriptions(app))
     return app

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import QueryParams
 
-from millpond.producer.gateway.refusals import bad_fields
+from millpond.producer.gateway.problems import bad_fields
 from millpond.producer.message import Message, Sendable
 
 _FARTHEST_SECONDS = 10 * 365 * 86_400.0

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from millpond.producer.client import Client
-from millpond.producer.gateway import single
-from millpond.producer.gateway.access import must_be_safe
 from millpond.producer.gateway.app import application, load_contracts
-from millpond.producer.gateway.gate import Gate
-from millpond.producer.gateway.guard import Guard
-from millpond.producer.gateway.measuring import Measured
+from millpond.producer.gateway.auth import must_be_safe
+from millpond.producer.gateway.middleware import Guard
+from millpond.producer.gateway.request_metrics import Measured
+from millpond.producer.gateway.routes import send
+from millpond.producer.gateway.state import Gate
 from millpond.tasks.errors import StartError
 from millpond.tasks.settings import Settings, configured_broker
 
@@ -40,7 +40,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
 
 async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[[], None]) -> None:
     gate = Gate(configured, Client(settings=configured))
-    singles = single.singles(gate)
+    singles = send.singles(gate)
     guarded = Guard(application(gate), configured.gateway, singles)
     server = _Server(
         uvicorn.Config(

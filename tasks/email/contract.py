@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.email.address import Address, mailbox
 from millpond.tasks.email.attachment import Attachments
 from millpond.tasks.email.custom import CustomHeaders

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError
 
 

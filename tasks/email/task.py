@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 from millpond.broker.connection import connect
 from millpond.broker.ledger import MailLedger
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
 from millpond.tasks.email.contract import SendCampaign, SendEmail
 from millpond.tasks.email.delivery import Post
@@ -17,6 +16,7 @@ from millpond.tasks.email.receipt import CampaignStep, Receipt
 from millpond.tasks.email.smtp import shelf_for
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.files.storage import storage
+from millpond.tasks.handlers import body
 from millpond.tasks.settings import settings
 
 SECONDS_A_DAY = 24 * 3600

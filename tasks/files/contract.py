@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 
 ImageFormat = Literal["jpeg", "png", "webp", "avif"]
 #: Which format a target's extension asks for.

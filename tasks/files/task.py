@@ -3,7 +3,6 @@
 So a child process carries only the libraries of what it does, and libvips is not loaded before a fork.
 """
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
 from millpond.tasks.files.contract import (
     Checksum,
@@ -21,6 +20,7 @@ from millpond.tasks.files.contract import (
     Unpack,
 )
 from millpond.tasks.files.storage import storage
+from millpond.tasks.handlers import body
 
 
 @body(Checksum)

@@ -1,6 +1,6 @@
 """Describe the smallest kind there is: the one of the essay that Millpond grew from."""
 
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 
 
 class Square(Contract, kind="squares.square", queue="default"):

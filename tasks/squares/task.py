@@ -2,8 +2,8 @@
 
 import time
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
+from millpond.tasks.handlers import body
 from millpond.tasks.squares.contract import Square
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from millpond.worker.valkey import serving
+from millpond.worker.local.valkey import serving
 from tests.bench.measure import (
     PREFORK,
     THREADS,

@@ -12,14 +12,14 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
 from millpond.tasks.settings import Settings
 from millpond.worker.app import prepare
-from millpond.worker.running import register
+from millpond.worker.celery.handler_task import register
 
 #: What the stock worker prefetches a slot: enough that it never waits for the broker, its best setting here.
 STOCK_PREFETCH = 16
@@ -85,7 +85,7 @@ def make_pond(url: str) -> Celery:
     app = celery_app(settings)
     prepare(app, settings, Holder(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
-    from millpond.tasks.bodies import bodies
+    from millpond.tasks.handlers import bodies
 
     register(app, bodies()[Noop.kind], settings.table)
     return app

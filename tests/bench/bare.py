@@ -5,7 +5,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from millpond.producer.gateway.views import Accepted
+from millpond.producer.gateway.schemas import Accepted
 from millpond.tasks.squares.contract import Square
 
 app = FastAPI(openapi_url=None)

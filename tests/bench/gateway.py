@@ -23,7 +23,7 @@ from millpond.broker import limits
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
-from millpond.worker.valkey import serving
+from millpond.worker.local.valkey import serving
 from tests.bench.http_load import load
 
 ROOT = Path(__file__).parents[2]

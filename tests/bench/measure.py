@@ -19,8 +19,8 @@ import redis
 
 from millpond.broker import limits
 from millpond.broker.connection import connect
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 from tests.bench.apps import Noop, make_stock
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from statistics import median
 from threading import Event, Thread
 
 from millpond.tasks.settings import Settings
-from millpond.worker.valkey import serving
+from millpond.worker.local.valkey import serving
 from tests.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
 from tests.integration.broker.own_server import free_port
 from tests.integration.pages.flowers import LOGIN, Visitor, flower_process

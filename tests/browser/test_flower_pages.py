@@ -10,7 +10,7 @@ from kombu import Connection
 
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

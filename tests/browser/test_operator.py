@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from millpond.broker import batches, reports, samples
+from millpond.broker.batches import record
 from millpond.broker.connection import connect
+from millpond.broker.stats import heartbeats, history
 from millpond.producer.client import Client
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 from tests.integration.pages.flowers import bury
 
 Eventually = Callable[..., Any]
@@ -132,7 +133,7 @@ def test_the_pages_fit_their_screen(
     Nothing of a table is out of sight either, such as the button at its end, whatever a name or a reason is.
     """
     store = connect(pond.url)
-    batch = batches.open_batch(store, description="<img src=x onerror=alert(1)> the night run")
+    batch = record.open_batch(store, description="<img src=x onerror=alert(1)> the night run")
     hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
     bury(
         store, f"of{hostile}".replace("/", ""), hostile, hostile * 3, kind=hostile, kwargs={hostile: hostile}
@@ -158,11 +159,11 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     page.wait_for_load_state("networkidle")
     assert not page.locator("#pond-sample").is_visible()
     store = connect(pond.url)
-    [report] = eventually(lambda: reports.processes(store), 20)
+    [report] = eventually(lambda: heartbeats.processes(store), 20)
     eventually(
-        lambda: samples.history(store, ["pool:default"])[0], 30
+        lambda: history.history(store, ["pool:default"])[0], 30
     )  # what the last minute is compared with
-    reports.send(store, report, {"shown": 1_200, "left_out": 34_000})
+    heartbeats.send(store, report, {"shown": 1_200, "left_out": 34_000})
     for path in ("/tasks", "/workers"):
         page.goto(path)
         page.get_by_text("told of 1,200 of 35,200 tasks in the last minute").wait_for()

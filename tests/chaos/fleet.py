@@ -49,7 +49,7 @@ class Fleet:
     """Hold the supervisor of the workers."""
 
     def __init__(self, transport: str, env: dict[str, str], log: Path) -> None:
-        own = ["-P", "-m", "millpond.worker.supervisor", *POOLS]
+        own = ["-P", "-m", "millpond.worker.supervise.supervisor", *POOLS]
         self._command = [sys.executable, *(own if transport == "millpond" else ["-m", "tests.chaos.stock"])]
         self._env, self._log = env, log
         self.start()

@@ -1,9 +1,9 @@
 """Declare the kind of the chaos run to Millpond."""
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError, RetryLater
+from millpond.tasks.handlers import body
 from tests.chaos.work import Again, Failed, Run, work
 
 #: The two queues of a run: the pools take from both, so that one process holds messages of two queues.

@@ -5,9 +5,9 @@ import math
 
 from redis.exceptions import RedisError
 
-from millpond.broker import status
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from tests.chaos.kinds import QUEUES
 
@@ -19,7 +19,7 @@ def left(transport: str, store: Store) -> float:
     """Count the messages that are not settled; without end while the broker does not say."""
     try:
         if transport == "millpond":
-            depths = [status.depth(store, queue) for queue in QUEUES]
+            depths = [inspect_depth.depth(store, queue) for queue in QUEUES]
             return sum(depth.ready + depth.delayed + depth.held for depth in depths)
         return int(sum(map(store.client.llen, _lists())) + store.client.hlen(UNACKED))
     except (BrokerError, RedisError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
-from millpond.worker import valkey
+from millpond.worker.local import valkey
 from tests.chaos import ledger
 from tests.chaos.faults import Faults
 from tests.chaos.fleet import ROOT, Fleet, environment_for

@@ -8,8 +8,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from millpond.broker.ping import answers
-from millpond.worker.leash import leashed
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
+from millpond.worker.supervise.parent_death import leashed
 
 _READY_SECONDS = 60.0
 

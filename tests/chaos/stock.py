@@ -62,8 +62,8 @@ def do_work(self: Task, **job: Any) -> int:
 
 def fleet() -> int:
     """Run the pools' processes under the same supervisor as Millpond's."""
-    from millpond.worker.member import Member
-    from millpond.worker.supervisor import Supervisor, log_to_stderr
+    from millpond.worker.supervise.child_process import Member
+    from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
     from tests.chaos.fleet import POOLS
 
     def start(name: str, number: int) -> Member:

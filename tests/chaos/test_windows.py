@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from millpond import Client
-from millpond.broker import status, turns
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 
 LEASE_SECONDS = 1.0
@@ -25,7 +26,7 @@ def pond(bench: Callable) -> object:
 
 def settled(store: Store) -> bool:
     """Say whether nothing of the queue is left to do."""
-    depth = status.depth(store, "chaos")
+    depth = inspect_depth.depth(store, "chaos")
     return not (depth.ready or depth.delayed or depth.held)
 
 
@@ -33,7 +34,7 @@ def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
     """A worker that dies with a reply in its hands loses nothing: the pop recorded what it took."""
     pond.send("one")
     pond.dying("pop to record")
-    assert status.depth(pond.store, "chaos").held == 1
+    assert inspect_depth.depth(pond.store, "chaos").held == 1
     pond.worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs() == [("one", 0)]
@@ -42,7 +43,7 @@ def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
 def test_a_producer_killed_before_it_is_told(pond, eventually) -> None:
     """A producer that dies before it learns that its task was taken may send it again: it runs once."""
     assert pond.send("one", "publish to return") != 0
-    assert status.depth(pond.store, "chaos").ready == 1
+    assert inspect_depth.depth(pond.store, "chaos").ready == 1
     assert pond.send("one") == 0
     pond.worker()
     eventually(lambda: settled(pond.store) and pond.runs(), 60)
@@ -69,7 +70,7 @@ def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     """A worker that dies as it takes over what a dead one held loses nothing, and keeps nobody from it."""
     pond.send("one")
     dead = Holder().hold(QueueKeys("chaos"))
-    assert turns.call(pond.store, Turn(dead, 1, 1, []), lease_ms=1).messages
+    assert fetch_call.call(pond.store, Turn(dead, 1, 1, []), lease_ms=1).messages
     pond.dying("sweep to requeue")
     pond.worker()
     eventually(lambda: settled(pond.store), 60)
@@ -80,7 +81,7 @@ def test_killed_between_the_retry_and_the_acknowledgement(pond, eventually) -> N
     """A retry takes the place of the run that asked for it in one step: no run is doubled."""
     pond.send("one", retries=1)
     pond.dying("retry to acknowledge")
-    depth = status.depth(pond.store, "chaos")
+    depth = inspect_depth.depth(pond.store, "chaos")
     assert (depth.ready, depth.held, depth.delayed) == (0, 0, 1)
     pond.worker()
     eventually(lambda: settled(pond.store), 60)

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
-from millpond.broker import batches, dead
+from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.broker.inspect import dead_letters as inspect_dead_letters
 from tests.chaos import duplicates
 from tests.chaos.faults import Fault
 from tests.chaos.fleet import POOLS
@@ -79,7 +80,7 @@ def _dearest(again: Sequence[Repeats]) -> dict[str, int]:
 
 def dead_letters(store: Store) -> set[str]:
     """Return the ids of the tasks that are dead letters."""
-    return {letter.task_id for queue in QUEUES for letter in dead.letters(store, queue)}
+    return {letter.task_id for queue in QUEUES for letter in inspect_dead_letters.letters(store, queue)}
 
 
 def wrong_letters(tasks: dict[str, Task], letters: set[str]) -> list[str]:
@@ -98,8 +99,8 @@ def wrong_batches(store: Store, ids: Sequence[str], tasks: dict[str, Task]) -> l
 
 
 def _faults_of(store: Store, batch: str, members: set[str], tasks: dict[str, Task]) -> list[str]:
-    summary = batches.summary(store, batch)
-    results = list(batches.results(store, batch, wait_ms=0, limit=10_000))
+    summary = record.summary(store, batch)
+    results = list(record.results(store, batch, wait_ms=0, limit=10_000))
     ids = [result.id for result in results]
     faults = []
     if not summary.complete:

@@ -25,7 +25,7 @@ def _stock_pop() -> None:
 
 
 def _pond_pop() -> None:
-    from millpond.broker.intake import Intake
+    from millpond.broker.consume.fetcher import Intake
 
     before(Intake, "_take_in", _brings_messages)
 
@@ -37,9 +37,9 @@ def _stock_publish() -> None:
 
 
 def _pond_publish() -> None:
-    from millpond.broker import publishing
+    from millpond.broker import publish
 
-    after(publishing, "_run")
+    after(publish, "_run")
 
 
 def _stock_settle() -> None:
@@ -49,7 +49,7 @@ def _stock_settle() -> None:
 
 
 def _pond_settle() -> None:
-    from millpond.worker.request import PondRequest
+    from millpond.worker.celery.request import PondRequest
 
     before(PondRequest, "on_success")
 
@@ -61,7 +61,7 @@ def _stock_sweep() -> None:
 
 
 def _pond_sweep() -> None:
-    from millpond.broker.intake import Intake
+    from millpond.broker.consume.fetcher import Intake
 
     before(Intake, "_take_in", _brings_swept)
 
@@ -73,7 +73,7 @@ def _stock_retry() -> None:
 
 
 def _pond_retry() -> None:
-    from millpond.broker.intake import Intake
+    from millpond.broker.consume.fetcher import Intake
 
     before(Intake, "_take_in", _carried_retry)
 

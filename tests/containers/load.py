@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from millpond import BrokerAway, Client, Settings
-from millpond.broker import status
+from millpond.broker.inspect import depth as inspect_depth
 from tests.kinds.host_kinds import Work
 
 #: How long a producer waits for the broker before it writes a task down as unknown.
@@ -43,7 +43,7 @@ class Load:
     def is_done(self) -> bool:
         """Say whether nothing waits and nothing is held; False while the broker does not answer."""
         try:
-            depths = [status.depth(self._client.store, queue) for queue in self._queues]
+            depths = [inspect_depth.depth(self._client.store, queue) for queue in self._queues]
         except BrokerAway:
             return False
         return all(depth.ready + depth.delayed + depth.held == 0 for depth in depths)
@@ -51,7 +51,7 @@ class Load:
     def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
         """Wait until everything has been run, and check that nothing was buried."""
         eventually(self.is_done, timeout_seconds, every_seconds=0.2)
-        assert [status.depth(self._client.store, queue).dead for queue in self._queues] == [0] * len(
+        assert [inspect_depth.depth(self._client.store, queue).dead for queue in self._queues] == [0] * len(
             self._queues
         )
         self._client.close()

@@ -17,8 +17,8 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr
 
-from millpond.broker import status
 from millpond.broker.connection import connect
+from millpond.broker.inspect import depth
 from tests.containers.images import IMAGE
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
@@ -132,9 +132,9 @@ def test_a_stock_client_and_the_projects_image(
     for n in range(10):
         celery_setup.app.send_task("squares.square", kwargs={"n": n}, queue=worker.worker_queue)
     store = connect(celery_setup.broker.container.celeryconfig["host_url"])
-    eventually(lambda: status.depth(store, "default").counters.get("settled") == 10, 60, every_seconds=0.2)
+    eventually(lambda: depth.depth(store, "default").counters.get("settled") == 10, 60, every_seconds=0.2)
     store.close()
-    assert status.depth(store, "default").dead == 0
+    assert depth.depth(store, "default").dead == 0
     (answer,) = celery_setup.app.control.ping(timeout=10, limit=1)
     assert list(answer.values()) == [{"ok": "pong"}]
     assert next(iter(answer)).startswith("default.1@")

@@ -11,8 +11,8 @@ from time import monotonic
 import pytest
 
 from millpond import Client, Settings
-from millpond.broker import status
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from tests.containers import images, ledger
 from tests.containers.images import TOP, run
@@ -87,7 +87,7 @@ def test_docker_stop_while_busy(
     took = monotonic() - begun
     assert inspect(worker, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
     assert took < grace
-    depth = status.depth(store, pool)
+    depth = inspect_depth.depth(store, pool)
     assert (depth.ready, depth.held, depth.dead) == (61 - len(runs(mine, short)), 0, 0)
     mine.start(image, "worker", pool)
     eventually(lambda: ended(mine, short), 120)

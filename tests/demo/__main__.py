@@ -18,7 +18,7 @@ from time import monotonic
 from millpond.producer.client import Client
 from millpond.tasks.errors import BadInput, MillpondError
 from millpond.tasks.settings import Files, Settings, Smtp
-from millpond.worker.embedded import Embedded, embedded
+from millpond.worker.local.embedded import Embedded, embedded
 from tests.demo import report
 from tests.demo.material import QUICK, REFUSED, Amounts, Material, prepared
 from tests.demo.running import Run, run_all

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.files.contract import Url
 from millpond.tasks.files.storage import storage
+from millpond.tasks.handlers import body
 
 
 class Make(Contract, kind="demo.make", queue="files"):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from millpond.broker.batches import Result
+from millpond.broker.batches.record import Result
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from tests.demo.view import View

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.producer.message import Message
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.email.campaign import recipients
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.files.contract import Checksum, Compress, PdfText, Thumbnail, ToParquet, file_url

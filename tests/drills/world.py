@@ -21,7 +21,7 @@ from typing import Any
 from millpond.broker.connection import Store, connect
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, environment
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
 from tests.drills.disk import Disk, disk
 from tests.drills.prometheus import prometheus
 from tests.integration.broker.own_server import OwnServer, free_port, running

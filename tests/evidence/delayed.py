@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from millpond.broker import limits
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.squares.contract import Square

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.broker.connection import connect
-from millpond.broker.status import Depth, depth
+from millpond.broker.inspect.depth import Depth, depth
 from millpond.producer.client import Client
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from tests.evidence.setting import OneWorker, server, settings, workers

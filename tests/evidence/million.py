@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.settings import Settings
-from millpond.worker.valkey import serving
+from millpond.worker.local.valkey import serving
 from tests.integration.broker.one_worker import OneWorker, settings_for, workers
 
 

@@ -21,7 +21,7 @@ import psutil
 from mail_sink import mail_sink
 
 from millpond.tasks.settings import Files, Settings, Smtp, environment
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 MILLPOND = [sys.executable, "-m", "millpond"]
 

@@ -9,14 +9,16 @@ from socket import gethostname
 import pytest
 
 from millpond import main
-from millpond.broker import audit, dead, limits, turns
+from millpond.broker import audit, limits
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect.depth import now_ms
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
-from millpond.broker.status import now_ms
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
@@ -43,7 +45,7 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
         batch = client.batch()
         waits = batch.submit(Square(n=1), delay=timedelta(hours=1))
-        first, second = (letter.id for letter in dead.letters(store, "default"))
+        first, second = (letter.id for letter in dead_letters.letters(store, "default"))
         yield Names(batch.id, waits.id, (first, second))
     settings.cache_clear()
 
@@ -54,10 +56,10 @@ def _bury(store: Store) -> None:
     )
     holder = Holder()
     hold = holder.hold(QueueKeys("default", store.prefix))
-    [fetched] = turns.call(store, Turn(hold, 1, 1, []), lease_ms=10_000).messages
+    [fetched] = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000).messages
     hold.take(fetched.token, id="dies", batch=None)
-    hold.settle(fetched.token, turns.buried("test", "it was told to"))
-    turns.settle_pending(store, holder, lease_ms=10_000)
+    hold.settle(fetched.token, fetch_call.buried("test", "it was told to"))
+    fetch_call.settle_pending(store, holder, lease_ms=10_000)
 
 
 COMMANDS = {

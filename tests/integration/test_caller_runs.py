@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import dead, limits, status, turns
+from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.producer.client import Client
-from millpond.producer.outcomes import RanHere
-from millpond.tasks.bodies import body
+from millpond.producer.send_outcomes import RanHere
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import BodyMissing, FinalError, RetryLater
+from millpond.tasks.handlers import body
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 
@@ -59,7 +62,7 @@ def fill(client: Client) -> None:
 
 
 def counts(store: Store) -> tuple[int, int, int]:
-    depth = status.depth(store, "default")
+    depth = inspect_depth.depth(store, "default")
     return depth.ready, depth.held, depth.dead
 
 
@@ -70,7 +73,7 @@ def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None
         None, None, *(RanHere("succeeded", n * n) for n in (2, 3, 4))
     ]  # fmt: skip
     assert counts(client.store) == (2, 0, 0)
-    assert status.depth(client.store, "default").counters["high_water"] == 2
+    assert inspect_depth.depth(client.store, "default").counters["high_water"] == 2
 
 
 def test_a_batch_counts_what_its_producer_ran(client: Client) -> None:
@@ -89,7 +92,7 @@ def test_a_failure_here_is_a_value_and_a_dead_letter(client: Client) -> None:
     fill(client)
     sent = client.send(Do(what="fail"))
     assert sent.ran_here == RanHere("failed", error="FinalError: told to fail")
-    [letter] = dead.letters(client.store, "default")
+    [letter] = dead_letters.letters(client.store, "default")
     assert (letter.task_id, letter.reason) == (sent.id, "FinalError")
 
 
@@ -97,7 +100,7 @@ def test_a_body_that_asks_for_later_is_left_to_the_pool(client: Client) -> None:
     """`RetryLater` in the producer delays the task, which the pool then runs."""
     fill(client)
     assert client.send(Do(what="later")).ran_here == RanHere("delayed", error="RetryLater: not now")
-    assert status.depth(client.store, "default").delayed == 1
+    assert inspect_depth.depth(client.store, "default").delayed == 1
 
 
 def test_an_interrupted_run_goes_to_the_pool(client: Client) -> None:
@@ -144,7 +147,7 @@ def test_a_killed_caller_loses_nothing(
     client.store.client.zadd(keys.consumers, {caller: 1})  # its lease runs out
     hold = Holder().hold(keys)
     for _ in range(2):
-        reply = turns.call(client.store, Turn(hold, 3, 3, []), lease_ms=60_000)
+        reply = fetch_call.call(client.store, Turn(hold, 3, 3, []), lease_ms=60_000)
         if reply.messages:
             break
     assert len(reply.messages) == 3

@@ -9,10 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker import reports, status
+from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 Eventually = Callable[..., Any]
 
@@ -40,7 +41,7 @@ def gate(folder: Path, name: str) -> Any:
 
 def ended(client: Client, kind: str) -> dict[str, int]:
     """Return how the runs of a kind ended, by the pool's figures."""
-    [totals] = reports.totals(client.store, ["default"])
+    [totals] = heartbeats.totals(client.store, ["default"])
     return {state: count for (state, of), count in totals.ended.items() if of == kind}
 
 
@@ -60,7 +61,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     eventually(lambda: ended(client, "test.gate"))
     assert ended(client, "test.gate") == {"cancelled": 1}
     eventually(lambda: not psutil.pid_exists(pid))
-    depth = status.depth(client.store, "default")
+    depth = inspect_depth.depth(client.store, "default")
     assert (depth.ready, depth.held, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
     with client.batch() as after:
         after.submit_many(Square(n=n, hold_seconds=0.3) for n in range(4))
@@ -101,7 +102,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     assert (stopped.id, stopped.error) == (ids["n60"], "ended while it ran")
     eventually(lambda: ended(client, "test.gate").get("cancelled") == before.get("cancelled", 0) + 1)
     assert len(list(tmp_path.glob("*.done"))) == 119
-    assert status.depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert inspect_depth.depth(client.store, "default").counters.get("redelivered", 0) == 0
 
 
 def test_what_follows_a_batch_is_told_how_it_ended(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import millpond
-from millpond.producer.cli.session import Surroundings, session
+from millpond.producer.cli.client_session import Surroundings, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.nearby import USED, Nearby, nearby
+from millpond.tasks.process.running_up import USED, Nearby, nearby
 from millpond.tasks.settings import Settings, settings, state_dir
-from millpond.worker.folder import claimed
+from millpond.worker.local.data_folder import claimed
 
 
 @pytest.fixture

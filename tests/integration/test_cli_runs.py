@@ -14,11 +14,12 @@ import pytest
 from mail_sink import mail_sink
 
 import millpond as front_door
-from millpond.broker import limits, status
+from millpond.broker import limits
+from millpond.broker.inspect import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Files, Settings, Smtp, environment
 from millpond.tasks.settings import settings as read_settings
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 Operator = Callable[..., tuple[int, str]]
 
@@ -125,7 +126,7 @@ def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path)
         limits.change(client.store, "files", bound=5)
         done = millpond(fleet, "files", "checksum", str(folder))
         limits.change(client.store, "files", bound=None)
-        assert status.depth(client.store, "files").counters["high_water"] <= 5
+        assert depth.depth(client.store, "files").counters["high_water"] <= 5
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 60
 
@@ -230,7 +231,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
             text=True,
         )
         assert command.stderr is not None
-        eventually(lambda: status.depth(client.store, "files").ready == 3, 30)
+        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
         command.send_signal(signal.SIGINT)
         said = command.stderr.readline()
         (batch,) = client.batches()
@@ -241,7 +242,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         _out, rest = command.communicate(timeout=60)
         assert command.returncode == 130
         assert "Traceback" not in rest
-        assert status.depth(client.store, "files").ready == 3
+        assert depth.depth(client.store, "files").ready == 3
     shown = millpond(alone, "batch", batch.id)
     assert "closed, 3 sent, 0 done, 3 under way" in shown.stdout
 
@@ -257,14 +258,14 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
             stderr=subprocess.PIPE,
             text=True,
         )
-        eventually(lambda: status.depth(client.store, "files").ready == 3, 30)
+        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
         command.terminate()
         _out, said = command.communicate(timeout=60)
         (batch,) = client.batches()
         assert command.returncode == 143
         assert f"3 tasks are still under way in batch {batch.id}. Look at them with: millpond batch" in said
         assert (batch.closed_at_ms is not None, batch.sent, "Traceback" in said) == (True, 3, False)
-        assert status.depth(client.store, "files").ready == 3
+        assert depth.depth(client.store, "files").ready == 3
 
 
 def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
@@ -295,7 +296,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
 
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
-    from millpond.worker.valkey import serving
+    from millpond.worker.local.valkey import serving
 
     (tmp_path / "in").mkdir()
     for n in range(9):
@@ -311,7 +312,7 @@ def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventuall
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            eventually(lambda: status.depth(client.store, "files").ready == 3, 30)
+            eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
     _out, said = command.communicate(timeout=60)
     assert command.returncode == 3, said
     assert said.count("\n") == 1

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import drains, limits
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
-from millpond.broker.status import now_ms
-from millpond.producer.cli import waiting
-from millpond.producer.cli.mailing import send_mail
+from millpond.broker import limits
+from millpond.broker.control import drain
+from millpond.broker.inspect.depth import now_ms
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
+from millpond.producer.cli import stall_hints
+from millpond.producer.cli.batch_runner import Job, run
+from millpond.producer.cli.client_session import Session, Surroundings
+from millpond.producer.cli.counters import Count
+from millpond.producer.cli.mail_sender import send_mail
 from millpond.producer.cli.output import Output
-from millpond.producer.cli.running import Job, run
-from millpond.producer.cli.session import Session, Surroundings
-from millpond.producer.cli.tally import Count
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.errors import SettingsError
@@ -31,7 +32,7 @@ Eventually = Callable[..., Any]
 @pytest.fixture
 def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     """Open a session on a broker that no worker serves, and let it be silent for a moment only."""
-    monkeypatch.setattr(waiting, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(stall_hints, "QUIET_SECONDS", 0.1)
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
         yield Session(client, "default", is_embedded=False)
 
@@ -82,9 +83,9 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
         assert command.result(30) == 1
     count = Count()
     count.going("none", "photo.jpg")
-    drains.drain(store, "default")
+    drain.drain(store, "default")
     assert "drained: let it go on with millpond resume default" in (
-        waiting.why_nothing_ends(opened, count) or ""
+        stall_hints.why_nothing_ends(opened, count) or ""
     )
 
 
@@ -96,7 +97,7 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     count.going("one", "photo.jpg")
     again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
     publish(store, [again], policy="exempt")
-    assert "photo.jpg: put off after 2 runs" in (waiting.why_nothing_ends(opened, count) or "")
+    assert "photo.jpg: put off after 2 runs" in (stall_hints.why_nothing_ends(opened, count) or "")
 
 
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(

@@ -12,8 +12,8 @@ from millpond.tasks.errors import UnknownBatch
 from millpond.tasks.files.contract import Checksum
 from millpond.tasks.settings import Files, Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import embedded
-from millpond.worker.valkey import Server
+from millpond.worker.local.embedded import embedded
+from millpond.worker.local.valkey import Server
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,17 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
-from millpond.broker import limits, status, turns
+from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.producer.client import Client
 from millpond.producer.message import Message
-from millpond.producer.outcomes import Refused, Sent, Tally
-from millpond.tasks.contracts import Contract
+from millpond.producer.send_outcomes import Refused, Sent, Tally
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
@@ -38,7 +40,7 @@ def client(each_url: str, prefix: str) -> Iterator[Client]:
 
 
 def waiting(client: Client) -> int:
-    return status.depth(client.store, "default").ready
+    return inspect_depth.depth(client.store, "default").ready
 
 
 def bound(client: Client, messages: int, overflow: str = "block") -> None:
@@ -125,7 +127,7 @@ def test_the_policy_of_the_queue_holds_unless_the_send_says_otherwise(client: Cl
     outcomes = list(client.send_each([Square(n=2), Square(n=3)]))
     assert [type(outcome) for outcome in outcomes] == [Refused, Refused]
     assert client.send(Square(n=4), overflow="shed").duplicate_of is None
-    depth = status.depth(client.store, "default")
+    depth = inspect_depth.depth(client.store, "default")
     assert (depth.ready, depth.dead) == (1, 1)
 
 
@@ -146,20 +148,20 @@ def test_block_goes_on_when_there_is_room(client: Client) -> None:
     sender.start()
     hold = Holder().hold(QueueKeys("default", client.store.prefix))
     for _ in range(200):
-        turns.call(client.store, Turn(hold, 1, 1, []), lease_ms=60_000)
+        fetch_call.call(client.store, Turn(hold, 1, 1, []), lease_ms=60_000)
         sender.join(0.02)
         if not sender.is_alive():
             break
     sender.join(10)
     assert done == [Tally(taken=5)]
-    assert status.depth(client.store, "default").counters["published"] == 5
-    assert status.depth(client.store, "default").counters["high_water"] == 2
+    assert inspect_depth.depth(client.store, "default").counters["published"] == 5
+    assert inspect_depth.depth(client.store, "default").counters["high_water"] == 2
 
 
 def test_a_delayed_message_waits_beside_the_queue(client: Client) -> None:
     """A message with a delay is kept by the broker until it is due, and takes no room in the queue."""
     client.send(Square(n=1), delay=timedelta(minutes=5))
-    depth = status.depth(client.store, "default")
+    depth = inspect_depth.depth(client.store, "default")
     assert (depth.ready, depth.delayed) == (0, 1)
 
 
@@ -242,6 +244,6 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
     """A producer whose wall clock is wrong still dates its messages by the server's clock."""
     monkeypatch.setattr("time.time", lambda: 0.0)
     client.send(Square(n=1))
-    oldest = status.depth(client.store, "default").oldest_seconds
+    oldest = inspect_depth.depth(client.store, "default").oldest_seconds
     assert oldest is not None
     assert oldest < 60

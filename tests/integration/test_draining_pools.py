@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from millpond.broker.connection import connect
+from millpond.broker.control.state import FOR_EVER
+from millpond.broker.inspect.depth import depth
 from millpond.broker.keys import known_epochs_key
-from millpond.broker.news import FOR_EVER
-from millpond.broker.status import depth
-from millpond.monitor.overview import read
-from millpond.monitor.rows import pool_row
+from millpond.monitor.snapshot import read
+from millpond.monitor.text_rows import pool_row
 from millpond.producer.client import Client
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings, environment
@@ -32,7 +32,15 @@ Eventually = Callable[..., Any]
 def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run the pool `default` as `millpond worker` does; yield its supervisor."""
     reading, writing = os.pipe()
-    argv = [sys.executable, "-P", "-m", "millpond.worker.supervisor", "default", "--ready-fd", str(writing)]
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "millpond.worker.supervise.supervisor",
+        "default",
+        "--ready-fd",
+        str(writing),
+    ]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             argv, env=environment(settings), pass_fds=[writing], stdout=log, stderr=log

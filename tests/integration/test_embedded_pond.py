@@ -10,7 +10,7 @@ import pytest
 from millpond.producer.client import Client
 from millpond.tasks.errors import SettingsError, StartError
 from millpond.tasks.settings import Settings
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
 OWN_KINDS = ("pond_kinds",)

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from millpond.broker.ping import answers
-from millpond.tasks.nearby import nearby
+from millpond.tasks.process.running_up import nearby
 from millpond.tasks.settings import Settings
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
@@ -79,7 +79,12 @@ def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive
     names = " ".join(" ".join(each.cmdline()) for each in family)
     assert all(
         part in names
-        for part in ("valkey-server", "millpond.worker.supervisor", "millpond.worker.process", "flower")
+        for part in (
+            "valkey-server",
+            "millpond.worker.supervise.supervisor",
+            "millpond.worker.process",
+            "flower",
+        )
     )
     running.process.send_signal(signal.SIGINT)
     code, said = running.rest()

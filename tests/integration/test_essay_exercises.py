@@ -15,7 +15,7 @@ from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 Eventually = Callable[..., Any]
 

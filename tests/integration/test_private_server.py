@@ -8,8 +8,8 @@ import pytest
 from millpond.broker.connection import Store, connect
 from millpond.broker.ping import answers
 from millpond.tasks.errors import StartError
-from millpond.worker import valkey
-from millpond.worker.valkey import Server
+from millpond.worker.local import valkey
+from millpond.worker.local.valkey import Server
 
 
 def test_every_supported_server_starts(each_store: Store) -> None:

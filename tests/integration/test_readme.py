@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
-from millpond.worker.embedded import Embedded, embedded
+from millpond.worker.local.embedded import Embedded, embedded
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -14,17 +14,18 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import limits, schedules, status
+from millpond.broker import limits, schedules
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key
 from millpond.producer.client import Client
 from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.health import judge
-from millpond.tasks.pulse import pulses
+from millpond.tasks.process.health import judge
+from millpond.tasks.process.heartbeat_file import pulses
 from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings, environment
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
 DAILY = {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}
@@ -39,7 +40,7 @@ def client(url: str) -> Iterator[Client]:
 
 def yesterday(store: Store, days: int = 1) -> None:
     """Let the schedule have been there, and sent last, some days ago."""
-    then = status.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
+    then = depth.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
     store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
 
@@ -60,7 +61,7 @@ def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
         "every 1d",
         "default",
     )
-    assert 0 < state.next_due_ms - status.now_ms(client.store) <= DAY_MS
+    assert 0 < state.next_due_ms - depth.now_ms(client.store) <= DAY_MS
 
 
 def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
@@ -75,7 +76,7 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
     (state,) = schedules.schedules(store)
-    assert (state.last_due_ms, state.missed) == (status.now_ms(store) // DAY_MS * DAY_MS, 0)
+    assert (state.last_due_ms, state.missed) == (depth.now_ms(store) // DAY_MS * DAY_MS, 0)
 
 
 def test_who_does_not_lead_sends_nothing(client: Client) -> None:
@@ -131,7 +132,7 @@ def test_millpond_up_sends_periodic_tasks(kinds_path: None, eventually: Eventual
     )
     with embedded(chosen, pools=["default"], scheduler=True) as running:
         store = connect(running.url)
-        eventually(lambda: status.depth(store, "default").counters.get("settled", 0) >= 2, 30)
+        eventually(lambda: depth.depth(store, "default").counters.get("settled", 0) >= 2, 30)
         assert "scheduler" in running.pids
         store.close()
 

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker import reports
 from millpond.broker.connection import connect
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
+from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, environment
 
@@ -74,7 +74,7 @@ def supervised(
             sys.executable,
             "-P",
             "-m",
-            "millpond.worker.supervisor",
+            "millpond.worker.supervise.supervisor",
             "default",
             "--ready-fd",
             str(writing),
@@ -120,7 +120,7 @@ def test_two_on_one_host_have_processes_of_different_names(
     store = connect(first.url)
 
     def numbers() -> set[str]:
-        return {report.name.partition("@")[0] for report in reports.processes(store)}
+        return {report.name.partition("@")[0] for report in heartbeats.processes(store)}
 
     eventually(lambda: numbers() == {"default.1", "default.2", "default.3"})
     first.process.terminate()

@@ -10,10 +10,10 @@ from typing import Literal
 
 from celery.exceptions import Ignore, Reject
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import FinalError, RetryLater
+from millpond.tasks.handlers import body
 
 What = Literal[
     "note",

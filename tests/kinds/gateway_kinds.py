@@ -2,9 +2,9 @@
 
 from time import monotonic, sleep
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
 
 
 class Steps(Contract, kind="test.steps"):

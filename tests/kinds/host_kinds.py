@@ -7,9 +7,9 @@ from functools import cache
 from socket import gethostname
 
 from millpond.broker.connection import Store, connect
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
 
 #: Where the bodies find the ledger, and the list that holds it.
 URL_VARIABLE = "LEDGER_URL"

@@ -5,9 +5,9 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
 
 
 class Paced(Contract, kind="load.paced"):

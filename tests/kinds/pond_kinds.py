@@ -8,9 +8,9 @@ from time import monotonic, sleep
 
 from pydantic import Field
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
 
 
 class Gate(Contract, kind="test.gate"):

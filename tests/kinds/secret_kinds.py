@@ -7,10 +7,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from millpond.tasks.bodies import body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import RetryLater
+from millpond.tasks.handlers import body
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-from millpond.broker import dead, limits, status
+from millpond.broker import limits
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.settings import Settings
-from millpond.worker.embedded import Embedded, embedded
+from millpond.worker.local.embedded import Embedded, embedded
 
 ROOT = Path(__file__).parents[2]
 KINDS = ROOT / "tests" / "kinds"
@@ -117,8 +119,8 @@ def press(
     asked = commands(store) - before
     wait_until_done(store)
     after, shed = (
-        status.depth(store, QUEUE).counters,
-        {letter.task_id for letter in dead.letters(store, QUEUE)},
+        inspect_depth.depth(store, QUEUE).counters,
+        {letter.task_id for letter in dead_letters.letters(store, QUEUE)},
     )
     store.close()
     sent, ran = _lines(folder, "sent-*"), [line[0] for line in _lines(folder, "ran-*")]
@@ -154,7 +156,7 @@ def commands(store: Store) -> int:
 def wait_until_done(store: Store, seconds: float = 300) -> None:
     """Wait until nothing waits and nothing is held."""
     deadline = time.monotonic() + seconds
-    while (depth := status.depth(store, QUEUE)).ready + depth.held + depth.delayed:
+    while (depth := inspect_depth.depth(store, QUEUE)).ready + depth.held + depth.delayed:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still {depth.ready} ready and {depth.held} held")
         time.sleep(0.05)

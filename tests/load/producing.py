@@ -16,8 +16,8 @@ from load_kinds import Paced
 
 from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import Outgoing
-from millpond.broker.publishing import NOBODY, Caller, Outcome, Policy, publish
+from millpond.broker.message import Outgoing
+from millpond.broker.publish import NOBODY, Caller, Outcome, Policy, publish
 from millpond.producer import backpressure
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull

@@ -19,14 +19,18 @@ from moved_clock import CLOCK
 from plain_queue import STEPS, Batch, New, PlainQueue, Settled
 from seen_queue import Seen, look, text
 
-from millpond.broker import batches, dead, following, limits, publishing, purging, turns
+from millpond.broker import limits
+from millpond.broker import publish as broker_publish
+from millpond.broker.batches import batch_callback, record
 from millpond.broker.connection import Store
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.queue_lease import Held, Hold, Turn
 from millpond.broker.errors import BrokerError
-from millpond.broker.hold import Held, Hold, Turn
+from millpond.broker.inspect import dead_letters, purge
 from millpond.broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
-from millpond.broker.messages import Outgoing, compose
+from millpond.broker.message import Outgoing, compose
+from millpond.broker.outcomes import Settlement
 from millpond.broker.scripts import script
-from millpond.broker.settlements import Settlement
 
 QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]
@@ -94,8 +98,8 @@ class Mill(RuleBasedStateMachine):
         outgoing = [self._compose(*each, priority=priority, batch=chosen) for each in shape]
         self.store.client.delete(self.keys.wake)
         before = self.plain.depth
-        caller = publishing.Caller(ticket, stays)
-        outcomes = publishing.publish(self.store, outgoing, policy=policy, caller=caller)
+        caller = broker_publish.Caller(ticket, stays)
+        outcomes = broker_publish.publish(self.store, outgoing, policy=policy, caller=caller)
         new = [New(o.payload, o.id, o.due_ms, o.claim or "", not o.claim_ms) for o in outgoing]
         step = max(index for index, lowest in enumerate(PRIORITY_STEPS) if priority >= lowest)
         expected = self.plain.publish(policy, step, chosen or "", new, self.now, ticket=ticket, stays=stays)
@@ -139,15 +143,15 @@ class Mill(RuleBasedStateMachine):
     def open_batch(self) -> None:
         if len(self.batches) < 3:
             id = str(uuid4())
-            told = following.after(id, "of the model")
-            then = compose("model.then", {"of": id}, queue=id, sent_at_ms=following.UNKNOWN, after=told)
-            self.batches.append(batches.open_batch(self.store, id=id, then=then))
+            told = batch_callback.after(id, "of the model")
+            then = compose("model.then", {"of": id}, queue=id, sent_at_ms=batch_callback.UNKNOWN, after=told)
+            self.batches.append(record.open_batch(self.store, id=id, then=then))
             self.plain.batches[self.batches[-1]] = Batch()
 
     @rule(batch=st.integers(0, 2))
     def close_batch(self, batch: int) -> None:
         if batch < len(self.batches):
-            batches.close_batch(self.store, self.batches[batch])
+            record.close_batch(self.store, self.batches[batch])
             self.plain.close_batch(self.batches[batch])
 
     # Consumers ----------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ class Mill(RuleBasedStateMachine):
                 hold.settle(token, self._settlement(action, state, self.now + due, hold.held[token]))
         taken = hold.settlements(100)
         call = Turn(hold, credit, min(slots, credit), taken)
-        reply = turns.read(self._run(turns.command(call, lease_ms=LEASE_MS)))
+        reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
         settled = [Settled(t, s.action, s.state, s.due_ms, s.text) for t, _, s in taken]
         slots = min(slots, credit)
         lease, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
@@ -191,7 +195,7 @@ class Mill(RuleBasedStateMachine):
             hold.held.clear()
             hold.lose(name)
         else:
-            turns.note(call, reply)
+            fetch_call.note(call, reply)
             for token, _, message in fetched:
                 plain = self.plain
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
@@ -249,7 +253,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def purge_queue(self) -> None:
-        assert purging.purge(self.store, QUEUE) == self.plain.purge_queue(self.now)
+        assert purge.purge(self.store, QUEUE) == self.plain.purge_queue(self.now)
 
     @precondition(lambda self: self.plain.dead)
     @rule(index=st.integers(0, 20), drop=st.booleans())
@@ -257,14 +261,14 @@ class Mill(RuleBasedStateMachine):
         index %= len(self.plain.dead)
         id = look(self.store, self.keys, CONSUMERS).dead[index][0]
         if drop:
-            assert dead.purge(self.store, QUEUE, id)
+            assert dead_letters.purge(self.store, QUEUE, id)
             self.plain.purge(index)
         elif self.plain.requeue(index):
-            assert dead.requeue(self.store, QUEUE, id)
-            assert not dead.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
+            assert dead_letters.requeue(self.store, QUEUE, id)
+            assert not dead_letters.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
         else:
             with pytest.raises(BrokerError, match="requeue it when that task has ended"):
-                dead.requeue(self.store, QUEUE, id)
+                dead_letters.requeue(self.store, QUEUE, id)
 
     @rule(ms=st.sampled_from([0, 125, 1_000, 4_875, 6_000, 16_000]))
     def wait(self, ms: int) -> None:
@@ -311,23 +315,23 @@ class Mill(RuleBasedStateMachine):
         sent = self.store.client.lrange(self.store.prefix + batch, 0, -1)
         assert len(sent) == (plain.followed is not None)
         for message in sent:
-            summary = following.summary_after(json.loads(message)["headers"]["millpond"]["after"])
+            summary = batch_callback.summary_after(json.loads(message)["headers"]["millpond"]["after"])
             assert summary is not None
             assert summary.id == batch
-            assert {name: getattr(summary, name) for name in batches.COUNTS} == {
-                name: (plain.followed or {}).get(name, 0) for name in batches.COUNTS
+            assert {name: getattr(summary, name) for name in record.COUNTS} == {
+                name: (plain.followed or {}).get(name, 0) for name in record.COUNTS
             }
 
 
-def _word(outcome: publishing.Outcome) -> str:
+def _word(outcome: broker_publish.Outcome) -> str:
     match outcome:
-        case publishing.Taken():
+        case broker_publish.Taken():
             return "taken"
-        case publishing.Full(delayed=delayed):
+        case broker_publish.Full(delayed=delayed):
             return "full:delayed" if delayed else "full"
-        case publishing.Closed():
+        case broker_publish.Closed():
             return "closed"
-        case publishing.Duplicate(_, owner):
+        case broker_publish.Duplicate(_, owner):
             return f"duplicate:{owner}"
 
 

@@ -2,14 +2,14 @@
 
 from moved_clock import CLOCK
 
-from millpond.broker import turns
 from millpond.broker.connection import Store
-from millpond.broker.hold import Hold, Turn
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.queue_lease import Hold, Turn
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
+from millpond.broker.message import compose
+from millpond.broker.outcomes import DONE
+from millpond.broker.publish import publish
 from millpond.broker.scripts import script
-from millpond.broker.settlements import DONE
 
 LEASE_MS = 15_000
 
@@ -19,9 +19,9 @@ def turn(store: Store, hold: Hold, credit: int) -> list[str]:
     for token in list(hold.held):
         hold.settle(token, DONE)
     call = Turn(hold, credit, credit, hold.settlements(100))
-    words = turns.command(call, lease_ms=LEASE_MS)
-    reply = turns.read(script("turn").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :]))
-    turns.note(call, reply)
+    words = fetch_call.command(call, lease_ms=LEASE_MS)
+    reply = fetch_call.read(script("turn").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :]))
+    fetch_call.note(call, reply)
     for fetched in reply.messages:
         hold.take(fetched.token, id="", batch=None)
     return [fetched.payload.decode() for fetched in reply.messages]

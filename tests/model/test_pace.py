@@ -7,14 +7,15 @@ from statistics import mean
 import pytest
 from moved_clock import CLOCK
 
-from millpond.broker import limits, turns
+from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
-from millpond.broker.publishing import Full, Late, Outcome, Taken, publish
-from millpond.broker.settlements import DONE
+from millpond.broker.message import compose
+from millpond.broker.outcomes import DONE
+from millpond.broker.publish import Full, Late, Outcome, Taken, publish
 
 QUEUE = "mill"
 
@@ -68,8 +69,8 @@ class Pool:
         turn = Turn(
             self.hold, self.slots + self.prefetch - held, max(0, self.slots - held), self.hold.settlements(9)
         )
-        reply = turns.call(self.store, turn, lease_ms=10**9)
-        turns.accept(self.hold, reply, lambda *_: None)
+        reply = fetch_call.call(self.store, turn, lease_ms=10**9)
+        fetch_call.accept(self.hold, reply, lambda *_: None)
         known = {*self.running, *self.waiting}
         self.waiting.extend(token for token in self.hold.held if token not in known)
         self._start()

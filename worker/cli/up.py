@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from millpond.tasks.settings import Settings
-    from millpond.worker.embedded import Embedded
+    from millpond.worker.local.embedded import Embedded
 
 app = typer.Typer(
     add_completion=False,
@@ -43,7 +43,7 @@ def up(
     """
     from millpond.tasks.errors import StartError
     from millpond.tasks.settings import settings, state_dir
-    from millpond.worker.embedded import embedded
+    from millpond.worker.local.embedded import embedded
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

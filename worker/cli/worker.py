@@ -21,9 +21,9 @@ def worker(
     SIGTERM or Ctrl-C: finish what runs, give back what is left at the drain deadline, exit with 0; a second
     one does not wait. SIGHUP: replace every process, each finishing what it runs.
     """
-    from millpond.tasks.logs import log_to_stderr
+    from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.settings import settings
-    from millpond.worker.supervisor import supervise
+    from millpond.worker.supervise.supervisor import supervise
 
     log_to_stderr(settings().log_format)
     raise typer.Exit(supervise(pools))

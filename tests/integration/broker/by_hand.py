@@ -1,11 +1,11 @@
 """Take messages off a queue and settle them, step by step, as a worker process does in its turns."""
 
-from millpond.broker import turns
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
-from millpond.broker.settlements import Settlement
+from millpond.broker.outcomes import Settlement
 
 LEASE_MS = 60_000
 
@@ -21,8 +21,8 @@ class Hand:
     def turn(self, credit: int = 0) -> None:
         """Settle what was finished and fetch at most `credit` messages."""
         turn = Turn(self.hold, credit, credit, self.hold.settlements(100))
-        reply = turns.call(self.store, turn, lease_ms=LEASE_MS)
-        turns.accept(self.hold, reply, lambda *_: None)
+        reply = fetch_call.call(self.store, turn, lease_ms=LEASE_MS)
+        fetch_call.accept(self.hold, reply, lambda *_: None)
 
     def take(self, count: int = 1) -> list[str]:
         """Fetch messages and return the tokens of all that is held."""

@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from millpond.tasks.settings import Settings, environment
-from millpond.worker.leash import leashed
 from millpond.worker.process import command
+from millpond.worker.supervise.parent_death import leashed
 
 READY_SECONDS = 60
 

@@ -12,10 +12,11 @@ from by_hand import Hand
 from noted import names
 from one_worker import OneWorker, settings_for, workers
 
-from millpond.broker import batches, dead, status
+from millpond.broker.batches import record
 from millpond.broker.connection import Store
-from millpond.broker.messages import compose
-from millpond.broker.publishing import Taken, publish
+from millpond.broker.inspect import dead_letters, depth
+from millpond.broker.message import compose
+from millpond.broker.publish import Taken, publish
 
 Eventually = Callable[..., Any]
 
@@ -146,13 +147,13 @@ def test_a_bad_message_is_a_dead_letter(
     """It is kept whole with the reason, its batch and its like are not held up, and the next task runs."""
     make, reason = BAD[what]
     sent = make(file)
-    before = len(list(dead.letters(module_store, "default")))
+    before = len(list(dead_letters.letters(module_store, "default")))
     module_store.client.lpush("default", sent)
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: names(file, "end") == ["next"])
-    eventually(lambda: status.depth(module_store, "default").held == 0)
-    *_, letter = dead.letters(module_store, "default")
-    assert len(list(dead.letters(module_store, "default"))) == before + 1
+    eventually(lambda: depth.depth(module_store, "default").held == 0)
+    *_, letter = dead_letters.letters(module_store, "default")
+    assert len(list(dead_letters.letters(module_store, "default"))) == before + 1
     assert letter.message == sent
     assert letter.detail["error"]
     assert reason in letter.reason or reason in letter.detail["error"]
@@ -166,7 +167,7 @@ def test_a_strange_message_runs(
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])
-    eventually(lambda: status.depth(module_store, "default").held == 0)
+    eventually(lambda: depth.depth(module_store, "default").held == 0)
 
 
 def test_the_worker_lived_through_it_with_all_its_slots(
@@ -186,17 +187,17 @@ def test_the_worker_lived_through_it_with_all_its_slots(
 
 def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store) -> None:
     """However long it is, its batch completes and the next of its name is taken; nobody is handed it."""
-    batch = batches.open_batch(store)
+    batch = record.open_batch(store)
     long = compose(
         "broker.act", {"size": "x" * 16_000_000}, queue="default", sent_at_ms=0, batch=batch, claim="one"
     )
     assert publish(store, [long]) == [Taken(long.id)]
-    batches.close_batch(store, batch)
+    record.close_batch(store, batch)
     hand = Hand(store, "default")
     assert hand.take() == []
-    [letter] = dead.letters(store, "default")
+    [letter] = dead_letters.letters(store, "default")
     assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
-    assert batches.summary(store, batch).failed == 1
-    assert batches.summary(store, batch).complete
+    assert record.summary(store, batch).failed == 1
+    assert record.summary(store, batch).complete
     short = compose("broker.act", {}, queue="default", sent_at_ms=0, claim="one")
     assert publish(store, [short]) == [Taken(short.id)]

@@ -5,12 +5,14 @@ import json
 import pytest
 from by_hand import Hand
 
-from millpond.broker import batches, cancelling, dead
-from millpond.broker.batches import Summary
+from millpond.broker.batches import record
+from millpond.broker.batches.batch_callback import summary_after
+from millpond.broker.batches.record import Summary
 from millpond.broker.connection import Store
-from millpond.broker.following import summary_after
-from millpond.broker.settlements import CANCELLED, DONE, Settlement
-from millpond.broker.turns import buried
+from millpond.broker.consume.fetch_call import buried
+from millpond.broker.control import cancel
+from millpond.broker.inspect import dead_letters
+from millpond.broker.outcomes import CANCELLED, DONE, Settlement
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.producer.message import Message
@@ -54,7 +56,7 @@ def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store
     (summary,) = followers(store)
     now = batch.summary()
     assert (summary.id, summary.description) == (batch.id, "seven [-1]")
-    assert [getattr(summary, name) for name in batches.COUNTS] == [4, 2, 1, 0, 1]
+    assert [getattr(summary, name) for name in record.COUNTS] == [4, 2, 1, 0, 1]
     assert (summary.closed_at_ms, summary.completed_at_ms) == (now.closed_at_ms, now.completed_at_ms)
     assert summary.cancelled_at_ms is None
 
@@ -73,7 +75,7 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
         hand = Hand(store, "default")
         hand.take(2)
         hand.end(DONE, 1)
-        cancelling.cancel_batch(store, batch.id, patience_seconds=0)
+        cancel.cancel_batch(store, batch.id, patience_seconds=0)
     hand.end(CANCELLED)
     (summary,) = followers(store)
     assert (summary.succeeded, summary.cancelled) == (1, 1)
@@ -87,8 +89,8 @@ def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, s
     hand.end(DONE, 1)
     hand.end(FAILED)
     assert [summary.failed for summary in followers(store)] == [1]
-    (letter,) = dead.letters(store, "default")
-    assert dead.requeue(store, "default", letter.id)
+    (letter,) = dead_letters.letters(store, "default")
+    assert dead_letters.requeue(store, "default", letter.id)
     assert not batch.summary().complete
     hand.take(1)
     hand.end(DONE)

@@ -19,16 +19,16 @@ from own_server import OwnServer, running
 from millpond import main
 from millpond.broker import audit
 from millpond.broker.connection import Store
-from millpond.broker.messages import compose
-from millpond.broker.settlements import DONE, Settlement
+from millpond.broker.message import compose
+from millpond.broker.outcomes import DONE, Settlement
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BatchClosed
 from millpond.tasks.settings import Settings, environment, settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.surroundings import Outbox
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
+from millpond.worker.task_context import Outbox
 
 Eventually = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from own_server import OwnServer, running
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.durability import risks
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
 
 EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
 LOCKED = ["user default on nopass ~* &* +@all -config"]

@@ -18,7 +18,7 @@ from millpond.tasks.app import celery_app
 from millpond.tasks.errors import BrokerAway
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 #: A TLS record of a handshake.
 HANDSHAKE = b"\x16\x03"

@@ -15,7 +15,7 @@ from millpond.broker.errors import BrokerError
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import embedded
+from millpond.worker.local.embedded import embedded
 
 MASTER = "orders"
 

@@ -15,10 +15,10 @@ from kombu import Connection
 from noted import names, notes
 from one_worker import OneWorker, settings_for, workers
 
-from millpond.broker import dead, status
 from millpond.broker.connection import Store
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
+from millpond.broker.inspect import dead_letters, depth
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
 
@@ -106,8 +106,8 @@ def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
     """What a stock client sent for later waits in Redis from the first fetch on, however much it is."""
     later = [[ACT, {"file": str(file), "name": "later"}, {"countdown": 900}]] * 20
     stock(*later)
-    eventually(lambda: status.depth(module_store, "default").delayed == 20)
-    assert status.depth(module_store, "default").held == 0
+    eventually(lambda: depth.depth(module_store, "default").delayed == 20)
+    assert depth.depth(module_store, "default").held == 0
     stock([ACT, {"file": str(file), "name": "now"}, {}])
     eventually(lambda: names(file) == ["now"])
     assert purge(module_url) == 20
@@ -177,7 +177,7 @@ def test_what_waits_is_where_stock_tools_count_it(url: str, store: Store) -> Non
     lengths = [store.client.llen(key) for key in ("mill", f"mill{step}3", f"mill{step}6", f"mill{step}9")]
     assert lengths == [2, 1, 1, 1]
     assert "Purged 5 messages" in celery(url, "purge", "-f", "-Q", "mill")
-    assert status.depth(store, "mill").ready == 0
+    assert depth.depth(store, "mill").ready == 0
 
 
 def read_by_stock(url: str, queue: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -220,4 +220,4 @@ def _comparable(body: Any, headers: dict[str, Any], properties: dict[str, Any]) 
 
 def test_nothing_was_buried(worker: OneWorker, module_store: Store) -> None:
     """Nothing of all that stock clients sent to this worker became a dead letter."""
-    assert not [(letter.reason, letter.detail) for letter in dead.letters(module_store, "default")]
+    assert not [(letter.reason, letter.detail) for letter in dead_letters.letters(module_store, "default")]

@@ -7,16 +7,18 @@ from typing import Literal
 import pytest
 from by_hand import Hand
 
-from millpond.broker import cancelling, dead, news, status
 from millpond.broker.connection import Store
-from millpond.broker.settlements import DONE, Settlement
-from millpond.broker.turns import buried
+from millpond.broker.consume.fetch_call import buried
+from millpond.broker.control import cancel, state
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.outcomes import DONE, Settlement
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 
-Cancel = Callable[..., cancelling.Cancellation]
+Cancel = Callable[..., cancel.Cancellation]
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Cli
     assert (summary.complete, summary.cancelled, summary.sent) == (True, 702, 702)
     assert (kept.summary().settled, kept.summary().sent) == (0, 701)
     assert store.client.lrange(f"{store.prefix}default", 0, -1) == order
-    depth = status.depth(store, "default")
+    depth = inspect_depth.depth(store, "default")
     assert (depth.ready, depth.delayed, depth.counters["settled"]) == (700, 1, 702)
 
 
@@ -56,7 +58,7 @@ def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: 
     assert (found.batch, found.behind) == (batch.id, 0)
     assert (place := client.find(later.id)) is not None
     assert place.state == "delayed"
-    assert (place.due_ms or 0) > status.now_ms(store) + 3_500_000
+    assert (place.due_ms or 0) > inspect_depth.now_ms(store) + 3_500_000
     for id in (waits.id, later.id):
         assert client.cancel(id).settled == 1
         assert client.find(id) is None
@@ -71,7 +73,7 @@ def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) ->
         client.send(Square(n=1), id=id, delay=delay)
         assert client.find(id) is not None
         assert client.cancel(id).settled == 1
-    depth = status.depth(store, "default")
+    depth = inspect_depth.depth(store, "default")
     assert (depth.ready, depth.delayed) == (0, 0)
 
 
@@ -91,8 +93,8 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     answer = client.cancel(failed.id)
     assert answer.found is not None
     assert answer.found.state == "dead"
-    assert dead.requeue(store, "default", answer.found.letter or "")
-    assert failed.id not in news.read(store).cancelled, "a dead letter that is requeued runs"
+    assert dead_letters.requeue(store, "default", answer.found.letter or "")
+    assert failed.id not in state.read(store).cancelled, "a dead letter that is requeued runs"
 
 
 def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Store) -> None:
@@ -115,13 +117,13 @@ def test_what_ran_and_wants_to_run_later_is_over(
         task = batch.submit(Square(n=1), once="one")
     hand = Hand(store, "default")
     hand.take()
-    news.hear(store, hand.holder.name, news.FOR_EVER)
+    state.hear(store, hand.holder.name, state.FOR_EVER)
     if what == "task":
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
-    hand.end(Settlement(action, due_ms=status.now_ms(store) + 3_600_000, text="the next run"))
-    assert status.depth(store, "default").delayed == 0
+    hand.end(Settlement(action, due_ms=inspect_depth.now_ms(store) + 3_600_000, text="the next run"))
+    assert inspect_depth.depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
     assert client.send(Square(n=1), once="one").duplicate_of is None
 
@@ -131,9 +133,9 @@ def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> 
     client.send(Square(n=1))
     hand = Hand(store, "default")
     hand.take(1)
-    deaf = cancelling.cancel_task(store, "another", patience_seconds=0.05)
+    deaf = cancel.cancel_task(store, "another", patience_seconds=0.05)
     assert deaf.unheard == (hand.holder.name,)
-    news.hear(store, hand.holder.name, news.FOR_EVER)
-    assert cancelling.cancel_task(store, "a-third", patience_seconds=0.05).unheard == ()
-    news.forget(store, hand.holder.name)
-    assert cancelling.cancel_task(store, "a-fourth", patience_seconds=0.05).unheard == deaf.unheard
+    state.hear(store, hand.holder.name, state.FOR_EVER)
+    assert cancel.cancel_task(store, "a-third", patience_seconds=0.05).unheard == ()
+    state.forget(store, hand.holder.name)
+    assert cancel.cancel_task(store, "a-fourth", patience_seconds=0.05).unheard == deaf.unheard

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from millpond.broker import audit, limits, status
+from millpond.broker import audit, limits
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.valkey import embedded_binary, serving
+from millpond.worker.local.valkey import embedded_binary, serving
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_no_policy_fills_a_full_server_further(client: Client) -> None:
     for policy in ("reject", "shed"):
         with pytest.raises(BrokerError, match="out of memory"):
             client.send(Square(n=2), overflow=policy)  # type: ignore[arg-type]
-    depth = status.depth(client.store, "default")
+    depth = inspect_depth.depth(client.store, "default")
     assert (depth.ready, depth.dead, depth.counters.get("shed", 0)) == (1, 0, 0)
 
 

@@ -1,13 +1,15 @@
 """Leave the queues as a worker does at the end, with work in every state."""
 
-from millpond.broker import publishing, status, turns
+from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.fetch_call import buried
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.lease_renewer import leave
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.leases import leave
-from millpond.broker.messages import compose
-from millpond.broker.turns import buried
+from millpond.broker.message import compose
 
 LEASE_MS = 60_000
 
@@ -15,11 +17,11 @@ LEASE_MS = 60_000
 def held(store: Store, count: int) -> Holder:
     """Return a holder of so many messages of a queue."""
     messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
-    publishing.publish(store, messages)
+    publish.publish(store, messages)
     holder = Holder()
     hold = holder.hold(QueueKeys("left", store.prefix))
-    reply = turns.call(store, Turn(hold, count, count, []), lease_ms=LEASE_MS)
-    turns.accept(hold, reply, lambda *_: None)
+    reply = fetch_call.call(store, Turn(hold, count, count, []), lease_ms=LEASE_MS)
+    fetch_call.accept(hold, reply, lambda *_: None)
     return holder
 
 
@@ -29,7 +31,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     hold = holder.holds["left"]
     holder.settle(hold.tag(next(iter(hold.held))))
     assert leave(store, holder) == 2
-    depth = status.depth(store, "left")
+    depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.held, depth.counters["settled"]) == (2, 0, 1)
 
 
@@ -41,6 +43,6 @@ def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store
     holder.note(tag, buried("FinalError", "it failed"))
     holder.finish(tag)
     assert leave(store, holder) == 2
-    depth = status.depth(store, "left")
+    depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.held, depth.dead) == (2, 0, 1)
     assert not holder.settle(tag), "the loop settles it, late"

@@ -2,13 +2,15 @@
 
 from types import SimpleNamespace
 
-from millpond.broker import publishing, status, turns
+from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
-from millpond.broker.intake import Intake
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.fetcher import Intake
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
+from millpond.broker.message import compose
 from millpond.broker.scripts import script
 
 LEASE_MS = 60_000
@@ -17,13 +19,13 @@ LEASE_MS = 60_000
 def send(store: Store, count: int) -> None:
     """Publish some messages."""
     messages = [compose("test.kind", {"n": n}, queue="lost", sent_at_ms=0) for n in range(count)]
-    publishing.publish(store, messages)
+    publish.publish(store, messages)
 
 
 def turn_without_reply(store: Store, holder: Holder) -> None:
     """Let the server carry out a turn whose reply does not arrive."""
     turn = Turn(holder.hold(QueueKeys("lost", store.prefix)), 5, 5, [])
-    words = turns.command(turn, lease_ms=LEASE_MS)
+    words = fetch_call.command(turn, lease_ms=LEASE_MS)
     keys = words[3 : 3 + words[2]]
     script("turn").run(store.client, keys, words[3 + len(keys) :])
 
@@ -49,9 +51,9 @@ def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) ->
     send(store, 3)
     holder = Holder()
     turn_without_reply(store, holder)
-    assert status.depth(store, "lost").held == 3
+    assert inspect_depth.depth(store, "lost").held == 3
     start(store, holder)
-    depth = status.depth(store, "lost")
+    depth = inspect_depth.depth(store, "lost")
     assert (depth.ready, depth.held) == (3, 0)
 
 
@@ -60,15 +62,15 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     holder = Holder()
     hold = holder.hold(QueueKeys("lost", store.prefix))
     send(store, 1)
-    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     late = Turn(hold, 5, 5, [])
-    words = turns.command(late, lease_ms=LEASE_MS)
+    words = fetch_call.command(late, lease_ms=LEASE_MS)
     start(store, holder)
     send(store, 3)
     keys = words[3 : 3 + words[2]]
-    reply = turns.read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
+    reply = fetch_call.read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
     assert (reply.lease, reply.messages) == (False, [])
-    depth = status.depth(store, "lost")
+    depth = inspect_depth.depth(store, "lost")
     assert (depth.ready, depth.held, depth.consumers) == (3, 1, 1)
 
 
@@ -77,12 +79,12 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     holder = Holder()
     hold = holder.hold(QueueKeys("lost", store.prefix))
     send(store, 1)
-    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     start(store, holder)
     [token] = hold.held
     holder.settle(hold.tag(token))
-    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
-    depth = status.depth(store, "lost")
+    fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = inspect_depth.depth(store, "lost")
     assert (depth.held, depth.counters["settled"], hold.late) == (0, 1, 0)
 
 
@@ -91,15 +93,15 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     holder = Holder()
     hold = holder.hold(QueueKeys("lost", store.prefix))
     send(store, 1)
-    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     first = start(store, holder)
     [token] = hold.held
     holder.settle(hold.tag(token))
     first.on_tick()
     assert not hold.pending, "the settlement is under way"
     start(store, holder)
-    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
-    depth = status.depth(store, "lost")
+    fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = inspect_depth.depth(store, "lost")
     assert (depth.ready, depth.held, depth.counters["settled"]) == (0, 0, 1)
 
 
@@ -108,10 +110,10 @@ def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_l
     holder = Holder()
     hold = holder.hold(QueueKeys("lost", store.prefix))
     send(store, 1)
-    turns.accept(hold, turns.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
+    fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     start(store, holder)
     holder.finish(hold.tag(next(iter(hold.held))))
     start(store, holder)
-    turns.settle_pending(store, holder, lease_ms=LEASE_MS)
-    depth = status.depth(store, "lost")
+    fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
+    depth = inspect_depth.depth(store, "lost")
     assert (depth.held, depth.counters["settled"]) == (0, 1)

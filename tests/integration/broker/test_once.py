@@ -6,10 +6,13 @@ from datetime import timedelta
 import pytest
 from by_hand import Hand
 
-from millpond.broker import cancelling, dead, limits, purging
+from millpond.broker import limits
+from millpond.broker.consume.fetch_call import buried
+from millpond.broker.control import cancel as control_cancel
 from millpond.broker.errors import BrokerError
-from millpond.broker.settlements import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
-from millpond.broker.turns import buried
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect import purge as inspect_purge
+from millpond.broker.outcomes import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
@@ -56,11 +59,11 @@ def deliver_too_often(client: Client, hand: Hand) -> None:
 
 
 def purge(client: Client, hand: Hand) -> None:
-    purging.purge(client.store, "default")
+    inspect_purge.purge(client.store, "default")
 
 
 def cancel(client: Client, hand: Hand) -> None:
-    cancelling.cancel_task(client.store, "first")
+    control_cancel.cancel_task(client.store, "first")
 
 
 ENDS = {
@@ -123,12 +126,12 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
     """A requeue takes the name back; while a second task goes by it, the dead letter stays where it is."""
     client.send(Square(n=1), once=NAME, id="first")
     end(BURIED)(client, hand)
-    [letter] = dead.letters(client.store, "default")
+    [letter] = dead_letters.letters(client.store, "default")
     client.send(Square(n=1), once=NAME, id="second")
     with pytest.raises(BrokerError, match="task second has now"):
-        dead.requeue(client.store, "default", letter.id)
+        dead_letters.requeue(client.store, "default", letter.id)
     end(DONE)(client, hand)
-    assert dead.requeue(client.store, "default", letter.id)
+    assert dead_letters.requeue(client.store, "default", letter.id)
     assert send(client) == "first"
 
 

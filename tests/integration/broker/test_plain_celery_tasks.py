@@ -8,10 +8,10 @@ import pytest
 from celery import Celery
 from one_worker import settings_for, workers
 
-from millpond.broker import reports
 from millpond.broker.connection import Store, connect
-from millpond.broker.dead import letters
-from millpond.broker.status import depth
+from millpond.broker.inspect.dead_letters import letters
+from millpond.broker.inspect.depth import depth
+from millpond.broker.stats import heartbeats
 from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
@@ -56,13 +56,13 @@ def test_figures_are_of_kinds_whatever_a_sender_calls_its_tasks(
             app.send_task("shop.divide", args=(order, 3), queue="default", **named)
 
     eventually(lambda: _ended(store) == {"succeeded": 5})
-    [totals] = reports.totals(store, ["default"])
+    [totals] = heartbeats.totals(store, ["default"])
     assert (set(totals.ended), set(totals.service)) == ({("succeeded", "shop.divide")}, {"shop.divide"})
     store.close()
 
 
 def _ended(store: Store) -> dict[str, int]:
-    [totals] = reports.totals(store, ["default"])
+    [totals] = heartbeats.totals(store, ["default"])
     return (
         {} if totals is None else {s: n for s in ("succeeded", "retried", "failed") if (n := totals.count(s))}
     )

@@ -8,7 +8,7 @@ import pytest
 from noted import names
 from one_worker import settings_for, workers
 
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
 
 Eventually = Callable[..., Any]

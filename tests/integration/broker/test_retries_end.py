@@ -8,7 +8,7 @@ import pytest
 from noted import notes
 from one_worker import settings_for, workers
 
-from millpond.broker import dead
+from millpond.broker.inspect import dead_letters
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 
@@ -32,4 +32,6 @@ def test_a_task_that_always_asks_for_another_run_fails_in_the_end(settings: Sett
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.sent, summary.failed, summary.complete) == (3, 3, True)
         assert sorted(note.retries for note in notes(file)) == [0] * 3 + [1] * 3 + [2] * 3
-        assert sorted(letter.task_id for letter in dead.letters(client.store, "default")) == sorted(ids)
+        assert sorted(letter.task_id for letter in dead_letters.letters(client.store, "default")) == sorted(
+            ids
+        )

@@ -10,17 +10,18 @@ import pytest
 from by_hand import Hand
 from own_server import OwnServer, running
 
-from millpond.broker import limits, publishing, purging
+from millpond.broker import limits, publish
+from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
+from millpond.broker.inspect import purge
 from millpond.broker.keys import QueueKeys
-from millpond.broker.line import leave_line, new_ticket, wait_for_room
-from millpond.broker.messages import compose
-from millpond.broker.publishing import Caller, Full, Taken
+from millpond.broker.message import compose
+from millpond.broker.publish import Caller, Full, Taken
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 
@@ -76,7 +77,7 @@ def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
 
 def ask(store: Store, ticket: str) -> Any:
     message = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=1)
-    [answer] = publishing.publish(store, [message], policy="block", caller=Caller(ticket, stays=True))
+    [answer] = publish.publish(store, [message], policy="block", caller=Caller(ticket, stays=True))
     return answer
 
 
@@ -118,7 +119,7 @@ def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventua
     if how == "bound":
         limits.change(client.store, "default", bound=3)
     elif how == "purge":
-        purging.purge(client.store, "default")
+        purge.purge(client.store, "default")
     else:
         Hand(client.store, "default").turn(1)
     eventually(lambda: done == [3], 5)

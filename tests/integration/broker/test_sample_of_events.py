@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from one_worker import settings_for, workers
 
-from millpond.broker import reports
-from millpond.monitor import overview
+from millpond.broker.stats import heartbeats
+from millpond.monitor import snapshot
+from millpond.monitor.json_views import pool_object
 from millpond.monitor.metrics import exposition
-from millpond.monitor.objects import pool_object
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
-from millpond.worker.sampling import BURST_SECONDS
+from millpond.worker.report.event_sampling import BURST_SECONDS
 
 Eventually = Callable[..., Any]
 Told = dict[str, list[dict[str, Any]]]
@@ -73,8 +73,8 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
         again = client.send(Act(file=file, what="retry")).id
         eventually(lambda: [_types(told[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20)
         ended = eventually(lambda: _counted(client, QUICK + FAILING + 3), 20)
-        view = next(v for v in overview.read(client.store, settings.table).pools if v.name == "default")
-        text = exposition(overview.read(client.store, settings.table)).decode()
+        view = next(v for v in snapshot.read(client.store, settings.table).pools if v.name == "default")
+        text = exposition(snapshot.read(client.store, settings.table)).decode()
     quick = [events for id, events in told.items() if id not in {*failed, again}]
     assert all(_types(events) == WHOLE for events in quick)
     assert PER_SECOND * BURST_SECONDS <= len(quick) < QUICK / 2
@@ -93,6 +93,6 @@ def _types(events: list[dict[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
 
 
-def _counted(client: Client, runs: int) -> reports.Totals | None:
-    [found] = reports.totals(client.store, ["default"])
+def _counted(client: Client, runs: int) -> heartbeats.Totals | None:
+    [found] = heartbeats.totals(client.store, ["default"])
     return found if found.shown + found.left_out == runs else None

@@ -10,10 +10,10 @@ import pytest
 from noted import names
 from one_worker import OneWorker, settings_for, workers
 
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]

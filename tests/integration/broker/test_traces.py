@@ -12,10 +12,10 @@ import pytest
 from one_worker import settings_for, workers
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from millpond.broker import dead, status
 from millpond.broker.connection import connect
+from millpond.broker.inspect import dead_letters, depth
 from millpond.producer.client import Client
-from millpond.tasks import tracing
+from millpond.tasks.process import tracing
 from millpond.tasks.settings import Settings
 
 Eventually = Callable[..., Any]
@@ -78,8 +78,8 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
     with workers(settings, tmp_path) as (worker,):
         sent = _send(url, settings)
         store = connect(url)
-        eventually(lambda: list(dead.letters(store, "default")), 30)
-        eventually(lambda: status.depth(store, "default").held == 0)
+        eventually(lambda: list(dead_letters.letters(store, "default")), 30)
+        eventually(lambda: depth.depth(store, "default").held == 0)
         worker.stop()
         store.close()
     tracing.flush()

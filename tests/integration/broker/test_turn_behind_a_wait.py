@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from millpond.broker import publishing, status
+from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.holding import Holder
-from millpond.broker.intake import START_SECONDS, Intake
+from millpond.broker.consume.fetcher import START_SECONDS, Intake
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
+from millpond.broker.message import compose
 
 LEASE_MS = 60_000
 QUEUE = "behind"
@@ -81,7 +82,7 @@ def process(url: str, store: Store) -> Iterator[Process]:
 def send(store: Store, count: int = 1) -> None:
     """Publish some messages."""
     messages = [compose("test.kind", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(count)]
-    publishing.publish(store, messages)
+    publish.publish(store, messages)
 
 
 def test_an_idle_process_holds_a_message_before_it_hears_of_it(
@@ -89,7 +90,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 ) -> None:
     """Publishing to an idle process is enough for the server to hand the message over, under its lease."""
     send(store)
-    eventually(lambda: status.depth(store, QUEUE).held == 1)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).held == 1)
     assert not process.delivered
     process.read(process.intake.wait_client)
     process.intake.on_wait()
@@ -111,7 +112,7 @@ def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Proc
     assert (turn.credit, len(turn.settlements)) == (0, 1)
     process.read(process.intake.turn_client)
     process.intake.on_turn()
-    assert status.depth(store, QUEUE).counters["settled"] == 1
+    assert inspect_depth.depth(store, QUEUE).counters["settled"] == 1
 
 
 def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
@@ -119,13 +120,13 @@ def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
 ) -> None:
     """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
     send(store, 2)
-    eventually(lambda: status.depth(store, QUEUE).held == 2)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).held == 2)
     process.holder.draining = True
     process.intake.finish()
-    depth = status.depth(store, QUEUE)
+    depth = inspect_depth.depth(store, QUEUE)
     assert (depth.ready, depth.held, process.delivered) == (2, 0, [])
     send(store)
-    assert status.depth(store, QUEUE).ready == 3
+    assert inspect_depth.depth(store, QUEUE).ready == 3
 
 
 def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: Process) -> None:
@@ -145,7 +146,7 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Note for how long the process steps back, in seconds."""
     noted: list[float] = []
-    monkeypatch.setattr("millpond.broker.intake.sleep", noted.append)
+    monkeypatch.setattr("millpond.broker.consume.fetcher.sleep", noted.append)
     return noted
 
 
@@ -166,7 +167,7 @@ def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
 ) -> None:
     """There is more to fetch at once."""
     send(store, process.holder.room + 1)
-    eventually(lambda: status.depth(store, QUEUE).held > 0)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).held > 0)
     process.read(process.intake.wait_client)
     process.intake.on_wait()
     assert process.delivered

@@ -13,8 +13,8 @@ import pytest
 from one_worker import settings_for, workers
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 from millpond.tasks.settings import Settings, environment
 
 Eventually = Callable[..., Any]

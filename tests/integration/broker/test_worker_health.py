@@ -17,14 +17,15 @@ from noted import names
 from one_worker import OneWorker, settings_for, workers
 from own_server import OwnServer, free_port, running
 
-from millpond.broker import limits, status
+from millpond.broker import limits
 from millpond.broker.connection import Store, connect
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
-from millpond.tasks.health import Health, judge
-from millpond.tasks.pulse import pulses
+from millpond.broker.inspect import depth
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
+from millpond.tasks.process.health import Health, judge
+from millpond.tasks.process.heartbeat_file import pulses
 from millpond.tasks.settings import Settings, environment
-from millpond.worker.valkey import embedded_binary
+from millpond.worker.local.valkey import embedded_binary
 
 Eventually = Callable[..., Any]
 #: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
@@ -163,7 +164,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     said = eventually(lambda: health(worker).working, 20)
     assert "fetched and settled nothing" in said[0]
     assert not health(worker).faults("ready")
-    eventually(lambda: status.depth(store, "default").held == 0 and well(worker), 60)
+    eventually(lambda: depth.depth(store, "default").held == 0 and well(worker), 60)
 
 
 @pytest.mark.slow
@@ -203,9 +204,9 @@ def test_a_poison_message_leaves_the_pool_in_health(
 ) -> None:
     """A message that cannot be run is buried, and the worker is well throughout."""
     eventually(lambda: well(worker))
-    before = status.depth(store, "default").dead
+    before = depth.depth(store, "default").dead
     store.client.lpush("default", b"{no message")
-    eventually(lambda: status.depth(store, "default").dead == before + 1)
+    eventually(lambda: depth.depth(store, "default").dead == before + 1)
     send(store, file, "after")
     eventually(lambda: names(file, "end") == ["after"])
     assert well(worker)
@@ -217,7 +218,7 @@ def test_the_supervisor_answers_by_http(
 ) -> None:
     """GET /live, /ready and /working on loopback say what the command says; /metrics has the slots."""
     with (tmp_path / "log").open("wb") as log:
-        argv = [sys.executable, "-P", "-m", "millpond.worker.supervisor", "default"]
+        argv = [sys.executable, "-P", "-m", "millpond.worker.supervise.supervisor", "default"]
         process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
     try:
         eventually(lambda: asked(settings, "working")[0] == 200, 60)

@@ -8,7 +8,7 @@ from gateway_process import Running, running
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import Gateway, Settings
-from millpond.worker.valkey import Server
+from millpond.worker.local.valkey import Server
 
 #: A database that no counter reaches.
 DATABASE = 1_990

@@ -9,8 +9,8 @@ from starlette.datastructures import Headers
 
 import millpond
 from millpond.producer.client import Client
-from millpond.producer.gateway.access import entering, must_be_safe
-from millpond.producer.gateway.refusals import Refusal
+from millpond.producer.gateway.auth import entering, must_be_safe
+from millpond.producer.gateway.problems import Refusal
 from millpond.producer.gateway.tokens import ANYBODY, hashed, holder
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings

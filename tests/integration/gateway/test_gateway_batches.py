@@ -8,7 +8,7 @@ import pytest
 from gateway_process import NDJSON, Running, running, square, stream
 
 from millpond.tasks.settings import Gateway
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
 OPEN = ("waiting", "held", "under_way")

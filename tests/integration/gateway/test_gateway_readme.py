@@ -11,9 +11,9 @@ import pytest
 from gateway_process import Running, running
 
 from millpond.broker import limits
-from millpond.broker.status import depth
+from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
 

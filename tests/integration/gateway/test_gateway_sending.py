@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from gateway_process import Running
 
-from millpond.broker import limits, status
+from millpond.broker import limits
 from millpond.broker.connection import Store
+from millpond.broker.inspect import depth
 
 
 def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:
@@ -22,7 +23,7 @@ def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(
     assert (first.status, first.json["duplicate"]) == (202, False)
     assert (again.status, again.json["duplicate"]) == (200, True)
     assert again.json["id"] == first.json["id"]
-    assert status.depth(broker, queue).ready == 1
+    assert depth.depth(broker, queue).ready == 1
 
 
 @pytest.mark.parametrize("overflow", ["block", "reject"])
@@ -37,7 +38,7 @@ def test_a_full_queue_says_when_to_come_back(
     assert int(answers[2].headers["Retry-After"]) == fault["retry_after"] >= 1
     assert (fault["code"], fault["queue"], fault["bound"]) == ("queue_full", queue, 2)
     assert gateway.send(query=f"?queue={queue}&overflow=shed").status == 202
-    assert status.depth(broker, queue).dead == 1
+    assert depth.depth(broker, queue).dead == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from gateway_process import NDJSON, Running, stream
 
 from millpond.broker.connection import Store
-from millpond.producer.gateway.continuing import traceparent
+from millpond.producer.gateway.trace_context import traceparent
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -6,7 +6,7 @@ import pytest
 from flowers import LOGIN, PREFIX, Visitor, flower
 
 from millpond.broker.connection import Store, connect
-from millpond.worker.valkey import Server
+from millpond.worker.local.valkey import Server
 
 
 @pytest.fixture(scope="session")

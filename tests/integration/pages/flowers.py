@@ -11,14 +11,15 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from millpond.broker import limits, turns
+from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.inspect.depth import now_ms
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
-from millpond.broker.status import now_ms
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 from millpond.tasks.settings import Settings, environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
@@ -116,9 +117,9 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     publish(store, [message], policy="exempt")
     holder = Holder()
     hold = holder.hold(QueueKeys(queue, store.prefix))
-    reply = turns.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
+    reply = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
     [fetched] = reply.messages
     hold.take(fetched.token, id=message.id, batch=None)
-    hold.settle(fetched.token, turns.buried(reason, error, traceback=f"Traceback\n  {error}"))
-    turns.settle_pending(store, holder, lease_ms=10_000)
+    hold.settle(fetched.token, fetch_call.buried(reason, error, traceback=f"Traceback\n  {error}"))
+    fetch_call.settle_pending(store, holder, lease_ms=10_000)
     return message.id

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from millpond.producer.client import Client
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 from tests.drills.prometheus import prometheus
 
 Eventually = Callable[..., Any]

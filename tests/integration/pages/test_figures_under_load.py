@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from flowers import LOGIN, Visitor
 
-from millpond.broker import reports
 from millpond.broker.connection import connect
 from millpond.broker.keys import batch_key
+from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.squares.contract import Square
-from millpond.worker.embedded import Embedded
+from millpond.worker.local.embedded import Embedded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 POND = {"pools": ["default"], "flower": True, "settings": {"flower_basic_auth": (LOGIN,)}}
@@ -63,7 +63,7 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
     assert (told["ready"], told["held"]) == (0, 0)
 
     def reported() -> bool:
-        [totals] = reports.totals(store, ["default"])
+        [totals] = heartbeats.totals(store, ["default"])
         return totals.count("succeeded") == TASKS
 
     eventually(reported, 10)

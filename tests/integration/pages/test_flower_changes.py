@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from flowers import Visitor, bury, send
 
-from millpond.broker import audit, batches, limits, samples, status
+from millpond.broker import audit, limits
+from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.broker.inspect import depth
 from millpond.broker.keys import sampling_key
+from millpond.broker.stats import history
 
 Eventually = Callable[..., Any]
 
@@ -97,10 +100,10 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "the dark secret" not in whole
     asked = ann.post("/dead/requeue", [("id", f"post {id_}")])
     assert "Requeue 1 dead letter?" in asked.text
-    assert status.depth(watched, "post").dead == 2
+    assert depth.depth(watched, "post").dead == 2
     done = ann.post("/dead/requeue", [("id", f"post {id_}"), ("confirmed", "yes")])
     assert "1 dead letter requeued." in done.text
-    assert (status.depth(watched, "post").dead, status.depth(watched, "post").ready) == (1, 1)
+    assert (depth.depth(watched, "post").dead, depth.depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
     assert next(audit.recent(watched)).what == f"requeued 1 dead letter: post {id_}"
 
@@ -115,18 +118,18 @@ def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) 
     bury(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
     form = [(name, value) for name, value in fields if name != "_xsrf"]
     assert "3 dead letters purged." in ann.post("/dead/purge", form).text
-    assert status.depth(watched, "gone").dead == 1
+    assert depth.depth(watched, "gone").dead == 1
 
 
 def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
     """Its counts are there; cancelling asks first, then holds."""
-    batch = batches.open_batch(watched, description="the night run")
+    batch = record.open_batch(watched, description="the night run")
     assert "the night run" in ann.get("/batches").text
     assert figures(ann.get(f"/batches/{batch}").text)["sent"] == "0"
     assert "Cancel what is left" in ann.post(f"/batches/{batch}/cancel", []).text
-    assert batches.summary(watched, batch).cancelled_at_ms is None
+    assert record.summary(watched, batch).cancelled_at_ms is None
     assert "Cancelled" in ann.post(f"/batches/{batch}/cancel", [("confirmed", "yes")]).text
-    assert batches.summary(watched, batch).cancelled_at_ms is not None
+    assert record.summary(watched, batch).cancelled_at_ms is not None
     assert ann.get("/batches/nobody").status == 404
 
 
@@ -140,6 +143,6 @@ def test_metrics_and_samples_are_there_without_a_worker(
     assert 'millpond_queue_published_total{queue="measured"} 3.0' in text
     assert "flower_events_total" in text
     watched.client.delete(sampling_key(watched.prefix))  # as if the last samples were ten seconds old
-    eventually(lambda: samples.history(watched, ["queue:measured"])[0], 25)
+    eventually(lambda: history.history(watched, ["queue:measured"])[0], 25)
     for path in ("/workers", "/tasks", "/broker"):
         assert 'href="/queues"' in ann.get(path).text, path

@@ -7,7 +7,8 @@ from urllib.parse import quote, urlsplit
 import pytest
 from flowers import LOGIN, Visitor, bury, flower, send
 
-from millpond.broker import batches, limits
+from millpond.broker import limits
+from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.monitor.pages.routes import ROUTES
 
@@ -46,7 +47,7 @@ def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> No
     """A kind, an argument, an error, a batch or a queue that holds markup is text on every page."""
     queue = f"q{HOSTILE}".replace("/", "")
     bury(watched, queue, HOSTILE, HOSTILE, kind=HOSTILE, kwargs={HOSTILE: HOSTILE})
-    batch = batches.open_batch(watched, description=HOSTILE)
+    batch = record.open_batch(watched, description=HOSTILE)
     letter = re.search(r'href="(/dead/[^"]+-[0-9]+)"', ann.get(f"/dead?queue={quote(queue)}").text)
     assert letter
     paths = [
@@ -71,7 +72,7 @@ def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> No
 def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, watched: Store) -> None:
     """With `flower_read_only` nobody changes anything, login and token or not."""
     bury(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
-    batch = batches.open_batch(watched)
+    batch = record.open_batch(watched)
     with flower(pages_url, flower_basic_auth=(LOGIN,), flower_read_only=True) as url:
         ann = Visitor(url)
         for path in ("/pools", "/queues", "/queues/default", "/dead", "/batches", f"/batches/{batch}"):
@@ -83,7 +84,7 @@ def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, w
 
 def test_without_a_login_it_shows_and_changes_nothing(pages_url: str, watched: Store) -> None:
     """Where nobody can log in, everybody on this machine may look, by its own name, and nobody may change."""
-    batch = batches.open_batch(watched)
+    batch = record.open_batch(watched)
     with flower(pages_url) as url:
         anybody = Visitor(url, login=None)
         page = anybody.get("/queues")
@@ -102,4 +103,4 @@ def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:
         form = [("confirmed", "yes"), ("all", "yes"), ("bound", "1")]
         assert visitor.post(path, form).status == 403, path
     assert not limits.read(store, "default").paused
-    assert batches.summary(store, batch).cancelled_at_ms is None
+    assert record.summary(store, batch).cancelled_at_ms is None

@@ -1,20 +1,20 @@
 """The age of a queue is how long its next task has waited to run, not how long ago it was sent."""
 
-from millpond.broker import status
 from millpond.broker.connection import Store
-from millpond.broker.messages import compose
-from millpond.broker.publishing import publish
+from millpond.broker.inspect import depth
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
 
 
 def test_a_task_ages_from_when_it_was_due(store: Store) -> None:
     """Sent a day ago and due ten seconds ago it is ten seconds old; one that is not due yet has no age."""
-    now = status.now_ms(store)
+    now = depth.now_ms(store)
     day = 24 * 3_600_000
     later = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now + day)
     publish(store, [later], policy="exempt")
-    assert (status.depth(store, "aged").delayed, status.depth(store, "aged").oldest_seconds) == (1, None)
+    assert (depth.depth(store, "aged").delayed, depth.depth(store, "aged").oldest_seconds) == (1, None)
     due = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now - 10_000)
     publish(store, [due], policy="exempt")
-    oldest = status.depth(store, "aged").oldest_seconds
+    oldest = depth.depth(store, "aged").oldest_seconds
     assert oldest is not None
     assert 10 <= oldest < 600

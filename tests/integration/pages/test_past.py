@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import limits, samples
+from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.keys import samples_key
-from millpond.broker.past import Past
+from millpond.broker.stats import history
+from millpond.broker.stats.history_cache import Past
 
 WHAT = ["queue:remembered", "pool:none"]
 
@@ -17,7 +18,7 @@ def kept(store: Store) -> Past:
     """Take three samples of a queue, and look at them once."""
     limits.declare(store, "remembered", {}, authoritative=False)
     for _ in range(3):
-        samples.take(store)
+        history.take(store)
     past = Past(store)
     assert [len(each) for each in past.of(WHAT)] == [3, 0]
     return past
@@ -26,30 +27,30 @@ def kept(store: Store) -> Past:
 def test_a_look_reads_what_is_new(store: Store, kept: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first look an entry is read twice at most, and all are told, in their order."""
     read: list[Any] = []
-    sample = samples.sample
-    monkeypatch.setattr(samples, "sample", lambda *entry: read.append(entry) or sample(*entry))
-    samples.take(store)
+    sample = history.sample
+    monkeypatch.setattr(history, "sample", lambda *entry: read.append(entry) or sample(*entry))
+    history.take(store)
     told = kept.of(WHAT)
     assert len(read) == 1
-    assert [list(each) for each in told] == samples.history(store, WHAT)
+    assert [list(each) for each in told] == history.history(store, WHAT)
 
 
 def test_no_more_is_kept_than_is_shown(store: Store, kept: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     """What falls out of the stream falls out of memory."""
-    monkeypatch.setattr(samples, "KEPT", 4)
+    monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
-        samples.take(store)
-    assert [list(each) for each in kept.of(WHAT)] == samples.history(store, WHAT)
+        history.take(store)
+    assert [list(each) for each in kept.of(WHAT)] == history.history(store, WHAT)
 
 
 def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: Past) -> None:
     """When the server lost its samples, old ones are not shown beside new ones."""
     store.client.delete(samples_key("queue:remembered", store.prefix))
     assert kept.of(WHAT) == [(), ()]
-    samples.take(store)
+    history.take(store)
     kept.of(WHAT)
     store.client.delete(samples_key("queue:remembered", store.prefix))
-    samples.take(store)
+    history.take(store)
     [told, _] = kept.of(WHAT)
-    assert list(told) == samples.history(store, WHAT)[0]
+    assert list(told) == history.history(store, WHAT)[0]
     assert len(told) == 1

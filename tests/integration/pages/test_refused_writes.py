@@ -12,7 +12,7 @@ import millpond
 from millpond.broker import writing
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import settings
-from millpond.worker.valkey import embedded_binary, serving
+from millpond.worker.local.valkey import embedded_binary, serving
 
 
 @pytest.fixture

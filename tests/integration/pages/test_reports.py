@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import limits, reports, samples
+from millpond.broker import limits
 from millpond.broker.connection import Store
+from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerAway
-from millpond.broker.holding import Holder
 from millpond.broker.keys import sampling_key
-from millpond.broker.reports import Report
-from millpond.monitor import overview
+from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats.heartbeats import Report
+from millpond.monitor import snapshot
 from millpond.tasks.pools import Table
-from millpond.worker import reporter
-from millpond.worker.meter import Meter
-from millpond.worker.sampling import Sample
+from millpond.worker.report import heartbeat
+from millpond.worker.report.event_sampling import Sample
+from millpond.worker.report.task_metrics import Meter
 
 Eventually = Callable[..., Any]
 
@@ -27,40 +28,40 @@ REPORT = Report("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 16, 
 def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None:
     """Two processes add up; one that leaves, or falls silent, is gone, and its work is not."""
     second = replace(REPORT, name="default.2@there", host="there")
-    reports.send(store, REPORT, {"ended:succeeded:a": 3, "service:0.05:a": 3, "service:us:a": 120_000})
-    reports.send(store, second, {"ended:succeeded:a": 1, "ended:failed:b": 1, "busy_us": 500_000})
-    assert [report.name for report in reports.processes(store)] == ["default.1@here", "default.2@there"]
-    [totals] = reports.totals(store, ["default"])
+    heartbeats.send(store, REPORT, {"ended:succeeded:a": 3, "service:0.05:a": 3, "service:us:a": 120_000})
+    heartbeats.send(store, second, {"ended:succeeded:a": 1, "ended:failed:b": 1, "busy_us": 500_000})
+    assert [report.name for report in heartbeats.processes(store)] == ["default.1@here", "default.2@there"]
+    [totals] = heartbeats.totals(store, ["default"])
     assert (totals.count(), totals.count("failed"), totals.busy_seconds) == (5, 1, 0.5)
     assert (totals.service["a"].count, totals.service["a"].seconds) == (3, 0.12)
-    reports.withdraw(store, second.name)
-    [silent] = reports.processes(store)
+    heartbeats.withdraw(store, second.name)
+    [silent] = heartbeats.processes(store)
     key = next(store.client.scan_iter("*process:default.1@here"))
-    assert 0 < store.client.pttl(key) <= reports.KEPT_MS
+    assert 0 < store.client.pttl(key) <= heartbeats.KEPT_MS
     store.client.delete(key)
-    assert (silent.name, reports.processes(store)) == ("default.1@here", [])
-    assert next(reports.totals(store, ["default"])).count() == 5
+    assert (silent.name, heartbeats.processes(store)) == ("default.1@here", [])
+    assert next(heartbeats.totals(store, ["default"])).count() == 5
 
 
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
     """Whoever asks first is to take them, everybody else not before the time is over."""
-    asked = [reports.send(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
-    assert (asked, samples.claimed(store)) == ([True, False, False], False)
+    asked = [heartbeats.send(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
+    assert (asked, history.claimed(store)) == ([True, False, False], False)
 
 
 def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was before the sample does not count; an hour of samples is kept and no more."""
-    monkeypatch.setattr(samples, "KEPT", 3)
+    monkeypatch.setattr(history, "KEPT", 3)
     limits.declare(store, "default", {}, authoritative=True)
     slow = {"ended:succeeded:a": 4, "service:7:a": 4, "slot_us": 60_000_000, "busy_us": 60_000_000}
-    reports.send(store, REPORT, slow)
+    heartbeats.send(store, REPORT, slow)
     for _ in range(5):
-        samples.take(store)
-    [kept] = samples.history(store, ["queue:default"])
+        history.take(store)
+    [kept] = history.history(store, ["queue:default"])
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
-    reports.send(store, REPORT, quick)
-    [pool] = [view for view in overview.read(store, Table()).pools if view.name == "default"]
+    heartbeats.send(store, REPORT, quick)
+    [pool] = [view for view in snapshot.read(store, Table()).pools if view.name == "default"]
     assert (pool.service.count, pool.busy, pool.slots) == (9, 2, 5)
     assert pool.service.quantile(0.99) == pytest.approx(0.001, rel=0.05)
     assert pool.utilisation == pytest.approx(0.25)
@@ -80,8 +81,8 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         asked.append(1)
         raise trouble
 
-    monkeypatch.setattr(reporter, "REPORT_SECONDS", 0.02)
-    monkeypatch.setattr(samples, "take", fail)
+    monkeypatch.setattr(heartbeat, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(history, "take", fail)
     holder, meter = Holder(), Meter()
     holder.keeper = SimpleNamespace(store=store, renewals=0, losses=0)
     consumer = SimpleNamespace(
@@ -92,9 +93,9 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         hostname="default.1@here",
     )
     meter.ended.append(("a", "succeeded", None, 0.1))
-    reporting = reporter.Reporter(Table(), holder)
+    reporting = heartbeat.Reporter(Table(), holder)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()
-    [totals] = reports.totals(store, ["default"])
+    [totals] = heartbeats.totals(store, ["default"])
     assert totals.count() == 1

@@ -2,25 +2,27 @@
 
 from flowers import Visitor
 
-from millpond.broker import batches, limits, progress, publishing, turns
+from millpond.broker import limits, publish
+from millpond.broker.batches import progress, record
 from millpond.broker.connection import Store
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
-from millpond.broker.messages import compose
+from millpond.broker.message import compose
 
 
 def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Store) -> None:
     """A task that a worker holds is on the page of its batch with its progress; no other batch's is."""
-    mine, other = batches.open_batch(watched), batches.open_batch(watched)
+    mine, other = record.open_batch(watched), record.open_batch(watched)
     messages = [
         compose("files.checksum", {"n": n}, queue="running", sent_at_ms=0, id=f"task-{n}", batch=batch)
         for n, batch in enumerate((mine, mine, other))
     ]
     limits.declare(watched, "running", {}, authoritative=False)
-    publishing.publish(watched, messages)
+    publish.publish(watched, messages)
     hold = Holder(pools=("files",)).hold(QueueKeys("running", watched.prefix))
-    turns.call(watched, Turn(hold, 3, 3, []), lease_ms=60_000)
+    fetch_call.call(watched, Turn(hold, 3, 3, []), lease_ms=60_000)
     progress.report(watched, "task-1", 3_000, 12_000)
     page = ann.get(f"/batches/{mine}").text
     assert "3,000 of 12,000" in page

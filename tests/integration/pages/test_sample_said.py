@@ -4,19 +4,19 @@ import json
 
 from flowers import Visitor
 
-from millpond.broker import reports, samples
 from millpond.broker.connection import Store
-from millpond.broker.reports import Report
+from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats.heartbeats import Report
 
 REPORT = Report("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 
 
 def test_the_pools_page_says_how_large_the_sample_is(ann: Visitor, watched: Store) -> None:
     """Of the last minute, with what is shown and what ran; nothing is said where everything is shown."""
-    reports.send(watched, REPORT, {"shown": 5_000, "left_out": 100})
-    samples.take(watched)
+    heartbeats.send(watched, REPORT, {"shown": 5_000, "left_out": 100})
+    history.take(watched)
     assert "shows a sample" not in ann.get("/pools").text
-    reports.send(watched, REPORT, {"shown": 1_200, "left_out": 34_000})
+    heartbeats.send(watched, REPORT, {"shown": 1_200, "left_out": 34_000})
     page = ann.get("/pools").text
     assert "shows a sample: 1,200 of 35,200 tasks in the last minute" in page
     [told] = [pool for pool in json.loads(ann.get("/api/millpond/pools").text) if pool["pool"] == "sampled"]

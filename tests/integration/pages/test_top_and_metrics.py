@@ -9,8 +9,9 @@ import pytest
 from flowers import PREFIX, bury, send
 
 import millpond
-from millpond.broker import audit, dead
+from millpond.broker import audit
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import dead_letters
 from millpond.monitor.cli import top
 from millpond.tasks.settings import settings
 
@@ -87,7 +88,7 @@ def test_a_hostile_name_does_not_steer_the_terminal(
     send(watched, f"q{hostile}", 1)
     bury(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
     audit.note(watched, hostile, hostile)
-    [letter] = dead.letters(watched, "steered")
+    [letter] = dead_letters.letters(watched, "steered")
     for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
         given = [*command, letter.id] if command[:2] == ["dead", "show"] else command
         assert millpond.main(given) == 0

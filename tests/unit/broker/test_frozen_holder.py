@@ -2,11 +2,11 @@
 
 import pytest
 
-from millpond.broker import holding
 from millpond.broker.connection import Store
-from millpond.broker.holding import Holder
+from millpond.broker.consume import in_flight
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.lease_renewer import Keeper
 from millpond.broker.keys import QueueKeys
-from millpond.broker.leases import Keeper
 
 LEASE_MS = 3_000
 
@@ -30,9 +30,9 @@ def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lea
     keeper = Keeper(holder, lease_ms=LEASE_MS, store=Store(Renewing()))
     keeper._renew(hold)
     assert not holder.is_lost(hold.tag("1/0"))
-    later = holding.elapsed_seconds() + LEASE_MS / 1000
+    later = in_flight.elapsed_seconds() + LEASE_MS / 1000
     with monkeypatch.context() as frozen:
-        frozen.setattr(holding, "elapsed_seconds", lambda: later)
+        frozen.setattr(in_flight, "elapsed_seconds", lambda: later)
         assert holder.is_lost(hold.tag("1/0"))
     keeper._renew(hold)
     assert not holder.is_lost(hold.tag("1/0"))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from millpond.broker.histograms import BOUNDS, NAMES, Histogram, bucket, total
+from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket, total
 
 
 def histogram(durations: list[float]) -> Histogram:

@@ -2,11 +2,11 @@
 
 import time
 
-from millpond.broker import turns
-from millpond.broker.hold import Turn
-from millpond.broker.holding import Holder
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.fetch_call import Reply
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
-from millpond.broker.turns import Reply
 
 AHEAD_MS = 50_000
 
@@ -16,7 +16,7 @@ def test_a_reply_that_is_read_late_makes_no_retry_early() -> None:
     hold = Holder().hold(QueueKeys("slow"))
     asked_ms = int(time.time() * 1000) - 700  # the process was busy for so long
     turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
-    turns.note(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
+    fetch_call.note(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
     assert hold.clock_ms == AHEAD_MS
 
 
@@ -26,5 +26,5 @@ def test_the_quickest_turn_tells_the_clock() -> None:
     asked_ms = int(time.time() * 1000)
     for taken_ms in (400, 1, 90):
         turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
-        turns.note(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
+        fetch_call.note(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
     assert hold.clock_ms == AHEAD_MS + 1

@@ -1,8 +1,8 @@
 """Hold what the holder promises when one process consumes several queues."""
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.broker.keys import QueueKeys
-from millpond.broker.settlements import Settlement
+from millpond.broker.outcomes import Settlement
 
 
 def held_twice() -> Holder:

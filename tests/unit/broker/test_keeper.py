@@ -7,9 +7,9 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from millpond.broker.connection import Store
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.lease_renewer import Keeper
 from millpond.broker.keys import QueueKeys
-from millpond.broker.leases import Keeper
 
 LEASE_MS = 3_000
 

@@ -2,7 +2,7 @@
 
 import time
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.broker.keys import QueueKeys
 
 

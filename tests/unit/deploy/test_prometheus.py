@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from millpond.broker.errors import BrokerAway
-from millpond.broker.histograms import NAMES, Histogram
+from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
-from millpond.broker.reports import Report, Totals
 from millpond.broker.schedules import Schedule
-from millpond.broker.status import Depth
+from millpond.broker.stats.heartbeats import Report, Totals
+from millpond.broker.stats.histogram import NAMES, Histogram
 from millpond.monitor.metrics import exposition
-from millpond.monitor.overview import Overview, PoolView, QueueView
+from millpond.monitor.snapshot import Overview, PoolView, QueueView
 from millpond.tasks.pools import Table
 
 DEPLOY = Path(__file__).parents[3] / "deploy"

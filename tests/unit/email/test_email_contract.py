@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from millpond.tasks.contracts import contract_of
+from millpond.tasks.contract import contract_of
 from millpond.tasks.email.address import mailbox
 from millpond.tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmail
 
@@ -223,7 +223,7 @@ def test_importing_the_contract_imports_nothing_heavy():
 
 
 def _already_by_the_vocabulary() -> list[str]:
-    code = "import sys, millpond.tasks.contracts; print(*sys.modules)"
+    code = "import sys, millpond.tasks.contract; print(*sys.modules)"
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

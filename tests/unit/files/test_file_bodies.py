@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import millpond.tasks.files.task  # noqa: F401 - declares the bodies
-from millpond.tasks.bodies import bodies
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import kinds
+from millpond.tasks.contract import kinds
 from millpond.tasks.errors import OutsideRoots
 from millpond.tasks.files.contract import Checksum, Compress
+from millpond.tasks.handlers import bodies
 from millpond.tasks.settings import settings
 
 HEAVY = {"pyvips", "pyarrow", "pypdfium2", "fsspec", "PIL"}  # zstandard is loaded by kombu

@@ -12,7 +12,6 @@ from PIL import Image
 from reportlab.pdfgen.canvas import Canvas
 
 import millpond.tasks.files.task  # noqa: F401 - declares the bodies
-from millpond.tasks.bodies import bodies
 from millpond.tasks.context import Context
 from millpond.tasks.errors import Cancelled
 from millpond.tasks.files.contract import (
@@ -24,6 +23,7 @@ from millpond.tasks.files.contract import (
     ToParquet,
     Unpack,
 )
+from millpond.tasks.handlers import bodies
 from millpond.tasks.settings import settings
 
 MEGABYTE = 1024 * 1024

@@ -4,7 +4,7 @@ import pytest
 
 from millpond.monitor.flower import must_be_safe, serve
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.loopback import is_loopback
+from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings
 
 

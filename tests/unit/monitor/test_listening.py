@@ -7,8 +7,8 @@ from typing import Any
 from flower.options import options
 from flower.utils.search import TaskSearchEngine
 
-from millpond.monitor import listening
-from millpond.monitor.listening import GatheredEvents, GatheredState
+from millpond.monitor import flower_events
+from millpond.monitor.flower_events import GatheredEvents, GatheredState
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
 
@@ -73,10 +73,10 @@ def test_the_loop_is_called_once_for_many_events_and_goes_on_after_a_bad_one(mon
     except KeyError:
         loop.turn()
     assert [task.state for task in heard.state.tasks.values()] == ["SUCCESS"] * 5
-    monkeypatch.setattr(listening, "TURN_SECONDS", -1.0)
+    monkeypatch.setattr(flower_events, "TURN_SECONDS", -1.0)
     heard.on_event(events("late")[0])
     loop.turn()
     assert ("late" in heard.state.tasks, len(loop.calls)) == (False, 1)
-    monkeypatch.setattr(listening, "TURN_SECONDS", 1.0)
+    monkeypatch.setattr(flower_events, "TURN_SECONDS", 1.0)
     loop.turn()
     assert ("late" in heard.state.tasks, loop.calls) == (True, [])

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from millpond.broker.histograms import BOUNDS, NAMES, Histogram, bucket
+from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
-from millpond.broker.reports import Report
-from millpond.broker.samples import Sample
-from millpond.broker.status import Depth
-from millpond.monitor.overview import PoolView, QueueView
-from millpond.monitor.verdict import judge, usual_seconds
-from millpond.monitor.wording import sentence
+from millpond.broker.stats.heartbeats import Report
+from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket
+from millpond.broker.stats.history import Sample
+from millpond.monitor.diagnosis import judge, usual_seconds
+from millpond.monitor.formatting import sentence
+from millpond.monitor.snapshot import PoolView, QueueView
 
 
 def took(seconds: float, count: int = 1_000) -> Histogram:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from millpond.broker.samples import Sample
+from millpond.broker.stats.history import Sample
 from millpond.monitor import sparkline
 from millpond.monitor.durations import milliseconds
-from millpond.monitor.limit_words import parsed
-from millpond.monitor.wording import count, duration, moment, rate, sentence, share
+from millpond.monitor.formatting import count, duration, moment, rate, sentence, share
+from millpond.monitor.limit_forms import parsed
 from millpond.tasks.errors import BadInput
 
 

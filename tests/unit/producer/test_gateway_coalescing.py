@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from millpond.producer.client import Client
-from millpond.producer.gateway.coalescing import MESSAGES_A_CALL, Coalescing
-from millpond.producer.gateway.policies import Policies
+from millpond.producer.gateway.overflow import Policies
+from millpond.producer.gateway.send_batcher import MESSAGES_A_CALL, Coalescing
 from millpond.producer.message import Message
-from millpond.producer.outcomes import Sent
+from millpond.producer.send_outcomes import Sent
 from millpond.tasks.squares.contract import Square
 
 

@@ -8,8 +8,8 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive
 
-from millpond.producer.gateway.guard import Guard
-from millpond.producer.gateway.single import Single
+from millpond.producer.gateway.middleware import Guard
+from millpond.producer.gateway.routes.send import Single
 from millpond.tasks.settings import Gateway
 
 Answer = Callable[[Any, Receive], Awaitable[PlainTextResponse]]

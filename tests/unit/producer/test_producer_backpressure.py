@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from millpond.broker.connection import Store
-from millpond.broker.messages import Outgoing
-from millpond.broker.publishing import NOBODY, Caller, Full, Outcome, Taken
+from millpond.broker.message import Outgoing
+from millpond.broker.publish import NOBODY, Caller, Full, Outcome, Taken
 from millpond.producer import backpressure
 from millpond.producer.backpressure import Line, Stream, offer
 

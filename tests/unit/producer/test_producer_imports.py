@@ -79,8 +79,8 @@ def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
         "pydantic",
         "redis",
         "rich",
-        "millpond.worker.embedded",
-        "millpond.worker.supervisor",
+        "millpond.worker.local.embedded",
+        "millpond.worker.supervise.supervisor",
         "millpond.monitor.flower",
     ]
     assert imported(modules_after(code), [*heavy, *CELERY, *LIBRARIES]) == []

@@ -7,7 +7,7 @@ import pytest
 
 from millpond.producer.cli.inputs import Found, Inputs, Unreadable, paths_from
 from millpond.producer.cli.operation import Operation, naming
-from millpond.producer.cli.targets import Targets, unchanged
+from millpond.producer.cli.output_paths import Targets, unchanged
 from millpond.tasks.errors import BadInput
 
 

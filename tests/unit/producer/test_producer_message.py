@@ -9,7 +9,7 @@ import pytest
 
 from millpond.producer.client import Client
 from millpond.producer.message import Message, contract_from, outgoing
-from millpond.tasks.contracts import Contract, kinds, load_shipped
+from millpond.tasks.contract import Contract, kinds, load_shipped
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.squares.contract import Square

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from millpond.broker.connection import Store
-from millpond.producer import clock
-from millpond.producer.clock import ServerClock
+from millpond.producer import server_clock
+from millpond.producer.server_clock import ServerClock
 
 SERVER_AHEAD_SECONDS = 1_000.0
 
@@ -36,8 +36,8 @@ class Network:
 
 def clock_on(network: Network, patch: pytest.MonkeyPatch) -> ServerClock:
     """Make a clock that asks over the network."""
-    patch.setattr(clock, "now_ms", network.answer)
-    patch.setattr(clock, "_elapsed_seconds", lambda: network.elapsed)
+    patch.setattr(server_clock, "now_ms", network.answer)
+    patch.setattr(server_clock, "_elapsed_seconds", lambda: network.elapsed)
     return ServerClock(Store(None))
 
 
@@ -54,7 +54,7 @@ def test_a_slow_answer_makes_nothing_early(
     slow: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where every answer is slow, the time told is that of the server or later, never before it."""
-    network = Network([slow] * clock.MOST_ASKED)
+    network = Network([slow] * server_clock.MOST_ASKED)
     told = clock_on(network, monkeypatch).now_ms()
     assert network.server_ms - 1 <= told <= network.server_ms + sum(slow) * 1000
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from millpond.tasks.bodies import bodies, body
 from millpond.tasks.context import Context
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import UnknownKind
+from millpond.tasks.handlers import bodies, body
 
 
 class Wait(Contract, kind="test.bodies.wait"):

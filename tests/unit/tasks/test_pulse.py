@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from millpond.tasks.health import judge
-from millpond.tasks.pulse import SIZE, Pulse, PulseFile, folder, now, pulses
+from millpond.tasks.process.health import judge
+from millpond.tasks.process.heartbeat_file import SIZE, Pulse, PulseFile, folder, now, pulses
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from millpond.tasks.contracts import Contract
+from millpond.tasks.contract import Contract
 from millpond.tasks.redaction import scrubbed, secrets_in
 
 

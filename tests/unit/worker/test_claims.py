@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from millpond.worker.claims import KEPT_BYTES, Claims, claims, shared_by
+from millpond.worker.dispatch.chunk_claims import KEPT_BYTES, Claims, claims, shared_by
 
 
 def in_a_child(act: Callable[[], None]) -> int:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import billiard
 import pytest
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.settings import Settings
-from millpond.worker.draining import Drain
+from millpond.worker.shutdown import Drain
 
 
 @pytest.mark.parametrize("trouble", [ProcessLookupError(3, "No such process"), RuntimeError("changed size")])

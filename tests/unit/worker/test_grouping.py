@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from millpond.worker.claims import claims
-from millpond.worker.grouping import LONGEST_PIECE, SHORT_SECONDS, Grouper
-from millpond.worker.piece import Piece
+from millpond.worker.dispatch.chunk_claims import claims
+from millpond.worker.dispatch.chunk_job import Piece
+from millpond.worker.dispatch.chunks import LONGEST_PIECE, SHORT_SECONDS, Grouper
 
 ANSWER = (0, (None, "it"), 0.5, 0.5)
 POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
@@ -96,7 +96,7 @@ def ids(piece: Piece | None) -> list[str]:
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a second pass."""
-    monkeypatch.setattr("millpond.worker.grouping.monotonic", lambda: monotonic() + 1.0)
+    monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 1.0)
 
 
 def test_short_tasks_that_wait_go_along(grouper: Grouper) -> None:
@@ -143,7 +143,7 @@ def test_a_piece_that_gets_on_is_left_alone(
     child.begin()
     child.claim()
     child.keep(ANSWER)
-    monkeypatch.setattr("millpond.worker.grouping.monotonic", lambda: monotonic() + 0.5)
+    monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 0.5)
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
     piece.on_success([ANSWER, ANSWER])
@@ -202,7 +202,7 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
         piece.on_failure(lost)
     assert used[0] is not used[1]
     assert piece_of(grouper, "a", "b") is None
-    monkeypatch.setattr("millpond.worker.grouping.monotonic", lambda: float("inf"))
+    monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: float("inf"))
     piece = piece_of(grouper, "a", "b")
     assert piece is not None
     assert piece.claims is used[0]

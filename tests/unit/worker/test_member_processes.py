@@ -3,7 +3,7 @@
 import os
 import sys
 
-from millpond.worker.member import Member
+from millpond.worker.supervise.child_process import Member
 
 
 def test_one_that_has_just_ended_is_left_to_be_buried() -> None:

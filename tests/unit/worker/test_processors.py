@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from millpond.worker.processors import LOOKS, Processors
+from millpond.worker.report.host_cpu import LOOKS, Processors
 
 
 def test_the_share_is_of_the_last_looks(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.exceptions import WorkerShutdown
 
-from millpond.worker.pulling import Pull
+from millpond.worker.dispatch.thread_pool import Pull
 from tests.conftest import Eventually
 
 

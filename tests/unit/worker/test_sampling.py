@@ -4,7 +4,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from millpond.worker.sampling import BURST_SECONDS, Sample, SampledRequest
+from millpond.worker.report.event_sampling import BURST_SECONDS, Sample, SampledRequest
 
 
 class Clock:

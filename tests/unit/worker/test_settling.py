@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.holding import Holder
+from millpond.broker.consume.in_flight import Holder
 from millpond.broker.keys import QueueKeys
-from millpond.worker import settling
-from millpond.worker.settling import AHEAD, Settler
+from millpond.worker import completer
+from millpond.worker.completer import AHEAD, Settler
 from tests.conftest import Eventually
 
 
@@ -67,7 +67,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     settler: Settler, loop: Loop, holder: Holder, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
-    monkeypatch.setattr(settling, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(completer, "LOOK_SECONDS", 60)
     hold = holder.hold(QueueKeys("queue"))
     for n in range(AHEAD):
         hold.take(str(n), id=f"task {n}", batch=None)
@@ -97,7 +97,7 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
 
 def test_a_thread_that_is_not_ahead_does_not_wait(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it would."""
-    monkeypatch.setattr(settling, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(completer, "LOOK_SECONDS", 3600)
     settler.finish("1 queue")
     settler.let_catch_up()
 

@@ -7,7 +7,7 @@ from celery import Celery, Task
 from celery.app import trace
 from celery.app.task import Context
 
-from millpond.worker.slot import SECONDS, run
+from millpond.worker.celery.slot import SECONDS, run
 
 
 @pytest.fixture

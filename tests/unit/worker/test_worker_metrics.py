@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from millpond.broker.histograms import BOUNDS, Histogram
-from millpond.tasks.exposition import Metric, exposition
-from millpond.tasks.figures import FiguresFile, figures_of
-from millpond.worker.metrics import metrics
+from millpond.broker.stats.histogram import BOUNDS, Histogram
+from millpond.tasks.process.metrics_file import FiguresFile, figures_of
+from millpond.tasks.process.prometheus_text import Metric, exposition
+from millpond.worker.report.metrics import metrics
 
 SAID = {
     "name": "default.1@here",

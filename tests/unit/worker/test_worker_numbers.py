@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.worker.numbers import Numbers
+from millpond.worker.supervise.process_numbers import Numbers
 
 BROKER = "redis://here/0"
 

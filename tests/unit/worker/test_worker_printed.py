@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from millpond.worker.printed import Prints
+from millpond.worker.report.stdout_logging import Prints
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ import signal
 
 import pytest
 
-from millpond.worker import member
-from millpond.worker.member import Member, how_it_ended
+from millpond.worker.supervise import child_process
+from millpond.worker.supervise.child_process import Member, how_it_ended
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Hold the clock of the module: `now[0]` seconds."""
     clock = [1_000.0]
-    monkeypatch.setattr(member, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(child_process, "monotonic", lambda: clock[0])
     return clock
 
 
@@ -34,7 +34,7 @@ def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -
 def test_one_that_ran_for_a_while_starts_at_once(now: list[float]) -> None:
     """A worker that was killed after hours is replaced at once, its earlier failures forgotten."""
     worker = Member("email", 1, _starts_nothing, died_at_once=5)
-    worker.started_at = now[0] - member.STEADY_SECONDS
+    worker.started_at = now[0] - child_process.STEADY_SECONDS
     assert worker.plan_restart(asked=False) == 0
     assert worker.died_at_once == 0
 

@@ -1,0 +1,221 @@
+"""Keep batches: a record in Redis that producers fill and close, and whose results anybody reads by its id.
+
+A batch is complete when it is closed and everything in it is settled. Its counts are kept by the scripts
+that publish and settle, so they are exact whoever ran what twice; its results are a stream, in order of
+completion.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from millpond.broker.batches import batch_callback
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.errors import UnknownBatch
+from millpond.broker.keys import batch_key, batches_key
+from millpond.broker.message import Outgoing
+from millpond.broker.scripts import script
+
+State = Literal["succeeded", "failed", "cancelled", "expired"]
+
+_TIMES = ("closed_at", "completed_at", "cancelled_at", "fed_at")
+
+#: What is counted in a batch: what was sent, and how it ended.
+COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
+
+#: How the position of a result is written: ms, and the number of the result in that.
+_POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+#: Records read in one round trip.
+_PAGE = 100
+
+#: How long a finished batch and its results are kept.
+KEEP_MS = 7 * 24 * 3600 * 1000
+
+#: A record that is never finished is dropped after this long.
+FORGOTTEN_MS = 30 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Count a batch: messages sent into it and how they ended.
+
+    Times are ms by the server's clock, None: not yet.
+    """
+
+    id: str
+    sent: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+    opened_at_ms: int
+    closed_at_ms: int | None
+    completed_at_ms: int | None
+    cancelled_at_ms: int | None
+    description: str
+    #: When something was last sent into it, and the id of the task that follows it (`then`).
+    fed_at_ms: int | None = None
+    then_id: str | None = None
+    #: The token of the gateway that may feed, see and cancel it; None: only one for every kind.
+    owner: str | None = None
+
+    @property
+    def settled(self) -> int:
+        """Count what has ended, however it did."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+    @property
+    def waiting(self) -> int:
+        """Count what has not ended."""
+        return self.sent - self.settled
+
+    @property
+    def complete(self) -> bool:
+        """Say whether the batch is closed and all of it is settled."""
+        return self.completed_at_ms is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Tell how one task of a batch ended.
+
+    `position` is where to go on reading after it. `value` is what its body returned; `error`, one line,
+    why it failed.
+    """
+
+    id: str
+    state: State
+    value: Any
+    error: str | None
+    position: str
+
+
+def open_batch(
+    store: Store,
+    *,
+    id: str | None = None,
+    description: str = "",
+    keep_ms: int = KEEP_MS,
+    then: Outgoing | None = None,
+    owner: str | None = None,
+) -> str:
+    """Open a batch and return its id.
+
+    `then`, composed by `broker.following`, is sent once, by the script that completes the batch. `owner`
+    names the token of the gateway that it belongs to.
+    """
+    batch = id or str(uuid4())
+    with clear_errors("opening a batch"):
+        now_ms = _now_ms(store)
+        with store.client.pipeline() as pipe:
+            record: dict[str, Any] = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            if owner is not None:
+                record["owner"] = owner
+            if then is not None:
+                record |= batch_callback.record(then, store.prefix)
+            pipe.hset(batch_key(batch, store.prefix), mapping=record)
+            pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
+            pipe.zadd(batches_key(store.prefix), {batch: now_ms})
+            pipe.zremrangebyscore(batches_key(store.prefix), "-inf", now_ms - FORGOTTEN_MS)
+            pipe.execute()
+    return batch
+
+
+def close_batch(store: Store, batch: str) -> Summary:
+    """Close a batch: it takes nothing more. Closing it again changes nothing. Raises `UnknownBatch`."""
+    with clear_errors(f"closing batch {batch}"):
+        script("close_batch").run(store.client, (batch_key(batch, store.prefix),), ())
+    return summary(store, batch)
+
+
+def summary(store: Store, batch: str) -> Summary:
+    """Return the counts of a batch as they are now. Raises `UnknownBatch`."""
+    with clear_errors(f"reading batch {batch}"):
+        raw = store.client.hgetall(batch_key(batch, store.prefix))
+    if not raw:
+        raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
+    return _summary(batch, raw)
+
+
+def _summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
+    found = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
+    counts = {name: int(found.get(name, 0)) for name in COUNTS}
+    times: dict[str, Any] = {f"{name}_ms": int(found[name]) if name in found else None for name in _TIMES}
+    return Summary(
+        id=batch,
+        opened_at_ms=int(found["opened_at"]),
+        description=found.get("description", ""),
+        then_id=found.get("then_id"),
+        owner=found.get("owner"),
+        **counts,
+        **times,
+    )
+
+
+def results(
+    store: Store, batch: str, *, after: str = "0", wait_ms: int = 1000, limit: int = 500
+) -> list[Result]:
+    """Return the next results of a batch, at most `limit`, in order of completion.
+
+    Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come
+    (0: not at all). Raises `ValueError` for what is no position.
+    """
+    if not _POSITION.fullmatch(after):
+        raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
+    stream = batch_key(batch, store.prefix) + ":results"
+    with clear_errors(f"reading the results of batch {batch}"):
+        found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
+    return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
+
+
+def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: int = 5_000) -> list[Result]:
+    """Return the latest results of a batch that are no success, the newest first.
+
+    At most `limit`, among the `looked_through` latest results.
+    """
+    stream = batch_key(batch, store.prefix) + ":results"
+    found: list[Result] = []
+    end, left = "+", looked_through
+    while left > 0 and len(found) < limit:
+        with clear_errors(f"reading the results of batch {batch}"):
+            page = store.client.xrevrange(stream, max=end, count=min(500, left))
+        latest = (_result(entry, fields) for entry, fields in page)
+        found += [result for result in latest if result.state != "succeeded"]
+        if not page:
+            break
+        left, end = left - len(page), "(" + page[-1][0].decode()
+    return found[:limit]
+
+
+def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
+    """Yield the batches opened last, the newest first; of those that nobody has closed, with `still_open`."""
+    yielded, at = 0, 0
+    while yielded < limit:
+        with clear_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
+            ids = store.client.zrevrange(batches_key(store.prefix), at, at + _PAGE - 1)
+            for batch in ids:
+                pipe.hgetall(batch_key(batch.decode(), store.prefix))
+            records = pipe.execute()
+        for batch, raw in zip(ids, records, strict=True):
+            # A record that has expired has left its name behind.
+            if raw and yielded < limit and not (still_open and b"closed_at" in raw):
+                yielded += 1
+                yield _summary(batch.decode(), raw)
+        if len(ids) < _PAGE:
+            return
+        at += _PAGE
+
+
+def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
+    detail = json.loads(fields[b"detail"] or b"{}")
+    state: Any = fields[b"state"].decode()
+    return Result(fields[b"id"].decode(), state, detail.get("value"), detail.get("error"), entry.decode())
+
+
+def _now_ms(store: Store) -> int:
+    seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000

@@ -1,0 +1,75 @@
+"""Hold, as a worker would, the message that a caller runs itself because its queue is full.
+
+Under `caller_runs` the publish script gives the caller a message under a lease. So a caller that is killed
+loses nothing: its lease runs out and the message goes to the pool. How it ended is settled as a worker
+settles it: in its batch, its claim and its dead letter.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.control import state
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import Outgoing
+from millpond.broker.outcomes import Settlement
+from millpond.broker.publish import Caller
+from millpond.broker.scripts import script
+
+LEASE_MS = 15_000
+
+
+class CallersHold:
+    """Hold one message at a time of one queue."""
+
+    def __init__(self, store: Store, queue: str) -> None:
+        self._store = store
+        self._process = f"caller@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._hold = Hold(QueueKeys(queue, store.prefix), f"{self._process}.0", registered=True)
+        self.caller = Caller(consumer=self._hold.consumer, lease_ms=LEASE_MS)
+
+    @contextmanager
+    def holding(self, message: Outgoing, token: str) -> Iterator[bool]:
+        """Keep the lease for as long as the block runs; yield whether the task was cancelled before."""
+        self._hold.take(token, id=message.id, batch=message.batch, claim=_claim(message))
+        done = threading.Event()
+        keeper = threading.Thread(target=self._renew, args=(done,), name="millpond-caller", daemon=True)
+        keeper.start()
+        try:
+            yield self._is_cancelled(token)
+        finally:
+            done.set()
+            keeper.join()
+
+    def settle(self, token: str, settlement: Settlement) -> None:
+        """Settle the message and let it go; it is settled once, whoever else may have it by now."""
+        hold = self._hold
+        hold.settle(token, settlement)
+        with clear_errors("settling"):
+            fetch_call.call(self._store, Turn(hold, 0, 0, hold.settlements(1)), lease_ms=LEASE_MS)
+            script("leave").run(self._store.client, hold.keys.all, (hold.consumer,))
+        state.forget(self._store, self._process)
+
+    def _is_cancelled(self, token: str) -> bool:
+        # What a caller holds is as good as started, so nobody has to wait until it has heard of more.
+        state.hear(self._store, self._process, state.FOR_EVER)
+        held, known = self._hold.held[token], state.read(self._store)
+        return held.id in known.cancelled or held.batch in known.cancelled
+
+    def _renew(self, done: threading.Event) -> None:
+        while not done.wait(LEASE_MS / 3000):
+            with suppress(RedisError, OSError):
+                words = (self._hold.consumer, LEASE_MS)
+                script("renew").run(self._store.client, self._hold.keys.all, words)
+
+
+def _claim(message: Outgoing) -> str:
+    return message.claim if message.claim and not message.claim_ms else ""

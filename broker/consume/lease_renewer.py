@@ -1,0 +1,94 @@
+"""Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter
+lets them run out.
+
+A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
+are kept by a process that runs no body.
+"""
+
+import logging
+import threading
+
+from redis.exceptions import RedisError
+
+from millpond.broker.clock import elapsed_seconds
+from millpond.broker.connection import Store
+from millpond.broker.consume.fetch_call import settle_pending
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Hold
+from millpond.broker.control import state
+from millpond.broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+#: How long a lease lasts that is about to be ended.
+LEAVING_MS = 5_000
+
+
+class Keeper:
+    """Renew every lease of a holder, three times in the life of each."""
+
+    def __init__(self, holder: Holder, *, lease_ms: int, store: Store) -> None:
+        self.holder = holder
+        self.lease_ms = lease_ms
+        self.store = store
+        #: How often a lease was renewed, and found to have run out.
+        self.renewals = 0
+        self.losses = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="millpond-leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the leases then run out by themselves."""
+        self._stop.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        wait_ms = self.lease_ms / 3
+        while not self._stop.wait(wait_ms / 1000):
+            holds = [hold for hold in tuple(self.holder.holds.values()) if hold.registered]
+            answered = [self._renew(hold) for hold in holds]
+            # A server that comes back within a lease must hear of it before the lease is over.
+            wait_ms = self.lease_ms / (3 if all(answered) else 30)
+
+    def _renew(self, hold: Hold) -> bool:
+        """Renew one lease; False when the server did not answer."""
+        consumer, asked = hold.consumer, elapsed_seconds()
+        try:
+            held = script("renew").run(self.store.client, hold.keys.all, (consumer, self.lease_ms))
+        except (RedisError, OSError) as error:
+            logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
+            return False
+        # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
+        with self.holder.lock:
+            if hold.consumer != consumer:
+                return True
+            self.renewals += bool(held)
+            self.losses += not held and not hold.lease_lost
+            if held:
+                hold.leased_until = asked + self.lease_ms / 1000
+            else:
+                hold.lease_lost = True
+        return True
+
+
+def leave(store: Store, holder: Holder) -> int:
+    """Settle what is finished, give back all else that is held, no delivery counted, and end the leases.
+
+    Return how many went back.
+    """
+    holder.settle_finished()
+    settle_pending(store, holder, lease_ms=LEAVING_MS)
+    returned = 0
+    for hold in holder.holds.values():
+        if hold.registered:
+            returned += int(script("leave").run(store.client, hold.keys.all, (hold.consumer,)))
+        hold.held.clear()
+        hold.registered = False
+    state.forget(store, holder.name)
+    if returned:
+        logger.info("%d messages that were held went back to their queues", returned)
+    return returned

@@ -1,0 +1,121 @@
+"""Keep what a process holds of one queue, under one lease, and describe a call of turn.lua."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.outcomes import Settlement
+
+
+@dataclass(slots=True)
+class Held:
+    """Remember whose message a token stands for; `lost` once the lease on it ran out."""
+
+    id: str
+    batch: str
+    lost: bool = False
+    #: The name under which the task was sent once, where that ends with the task.
+    claim: str = ""
+    #: Called once the broker has confirmed the settlement.
+    on_settled: Callable[[], None] | None = None
+
+
+@dataclass
+class Hold:
+    """Keep what this process holds of one queue."""
+
+    keys: QueueKeys
+    consumer: str
+    held: dict[str, Held] = field(default_factory=dict)
+    pending: deque[tuple[str, Held, Settlement]] = field(default_factory=deque)
+    pending_since: float = 0.0
+    registered: bool = False
+    lease_lost: bool = False
+    #: Until when the lease surely lasts, by `elapsed_seconds`; endless before its first renewal.
+    leased_until: float = math.inf
+    #: Whether a look at the queue may find something, and when to look without being woken (monotonic
+    #: seconds).
+    hungry: bool = True
+    look_at: float = 0.0
+    late: int = 0
+    #: How many messages were fetched and settled: what tells a consumer at work from one that is stuck.
+    moves: int = 0
+    #: What the last turns said of the server's clock: its time less ours when they were asked (ms).
+    clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
+    clocked_at: float = 0.0
+
+    @property
+    def queue(self) -> str:
+        """Name the queue."""
+        return self.keys.queue
+
+    def tag(self, token: str) -> str:
+        """Return the delivery tag of a message: a token is unique for its queue, a tag for the process."""
+        return f"{token} {self.queue}"
+
+    @property
+    def clock_ms(self) -> int:
+        """Return what to add to this host's clock to have the server's, or a little more, never less.
+
+        A busy process reads a reply late, so what counts is when it was asked; the quickest turn tells best.
+        """
+        return min(self.clocks, default=0)
+
+    def take(self, token: str, *, id: str, batch: str | None, claim: str = "") -> None:
+        """Note a message that was fetched."""
+        self.held[token] = Held(id, batch_key(batch, self.keys.prefix), claim=claim)
+        self.moves += 1
+
+    def settle(self, token: str, settlement: Settlement) -> bool:
+        """Queue a settlement to be sent.
+
+        False when the token is not held here, as after a second acknowledgement.
+        """
+        held = self.held.pop(token, None)
+        if held is None:
+            return False
+        self.moves += 1
+        if not self.pending:
+            self.pending_since = time.monotonic()
+        self.pending.append((token, held, settlement))
+        return True
+
+    def lose(self, successor: str) -> None:
+        """Start anew after the lease ran out.
+
+        What was held belongs to others, and its settlements will be late.
+        """
+        for held in self.held.values():
+            held.lost = True
+        self.consumer = successor
+        self.registered = False
+        self.lease_lost = False
+        self.leased_until = math.inf
+        self.hungry = True
+
+    def settlements(self, limit: int) -> list[tuple[str, Held, Settlement]]:
+        """Take the oldest settlements out of those to be sent."""
+        taken = [self.pending.popleft() for _ in range(min(limit, len(self.pending)))]
+        self.pending_since = time.monotonic()
+        return taken
+
+    def unsent(self, settlements: list[tuple[str, Held, Settlement]]) -> None:
+        """Put settlements back whose call was not answered; the script carries out each only once."""
+        self.pending.extendleft(reversed(settlements))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Describe one call of turn.lua: for which queue, with how much room, settling what."""
+
+    hold: Hold
+    credit: int
+    free_slots: int
+    settlements: list[tuple[str, Held, Settlement]]
+    #: When it was asked, ms by this host's clock; None where it waits at the server before it is carried out.
+    asked_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
+    #: The name under which it was asked.
+    consumer: str = ""

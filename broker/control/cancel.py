@@ -1,0 +1,82 @@
+"""Cancel tasks and batches: nothing of them is accepted or started any more, and every worker has said so.
+
+`cancel_…` marks the task or batch in Redis (for all, whenever they start), returns when every
+process that holds messages has dropped what it had not started, and settles what waits without handing it
+out. What runs is told, and ended if that is asked for and its pool is `prefork`.
+"""
+
+from dataclasses import dataclass
+
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.control import state
+from millpond.broker.control.acknowledgements import HEARD_SECONDS, wait_until_heard
+from millpond.broker.control.cancel_waiting import settle_waiting
+from millpond.broker.errors import UnknownBatch
+from millpond.broker.inspect import task_lookup
+from millpond.broker.inspect.task_lookup import Place
+from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
+from millpond.broker.scripts import script
+
+#: How long a cancellation is remembered: longer than anything waits.
+KEPT_MS = 7 * 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Cancellation:
+    """Tell of a cancellation: its epoch, and the processes that had not heard of it in time.
+
+    `unheard` empty: all had, and nothing that was cancelled starts any more. `settled` counts what waited and
+    was settled as cancelled. `found` says where a task was: None, it has ended or never was; dead, it is left
+    among the dead letters.
+    """
+
+    epoch: int
+    unheard: tuple[str, ...]
+    settled: int = 0
+    found: Place | None = None
+
+
+def cancel_batch(
+    store: Store, batch: str, *, terminate: bool = False, patience_seconds: float = HEARD_SECONDS
+) -> Cancellation:
+    """Cancel what a batch has not started, and close it. Raises `UnknownBatch`.
+
+    `terminate`: end what runs of it, where that can be done.
+    """
+    key = batch_key(batch, store.prefix)
+    with clear_errors(f"cancelling batch {batch}"):
+        epoch = _mark(store, key, batch=True, terminate=terminate)
+        if not epoch:
+            raise UnknownBatch(
+                f"no batch is {batch!r}: look at `millpond batches`, or its record has expired"
+            )
+        unheard = wait_until_heard(store, epoch, patience_seconds)
+        return Cancellation(epoch, unheard, settle_waiting(store, batch=batch))
+
+
+def cancel_task(
+    store: Store, id: str, *, terminate: bool = False, patience_seconds: float = HEARD_SECONDS
+) -> Cancellation:
+    """Cancel a task that has not started; one that runs is told, or ended where that can be done.
+
+    One that has ended, or never was, is not changed, and neither is a dead letter.
+    """
+    with clear_errors(f"cancelling task {id}"):
+        found = task_lookup.find(store, id)
+        if found is not None and found.state == "dead":
+            return Cancellation(0, (), found=found)
+        epoch = _mark(store, id, batch=False, terminate=terminate)
+        unheard = wait_until_heard(store, epoch, patience_seconds)
+        return Cancellation(epoch, unheard, settle_waiting(store, id=id), found)
+
+
+def cancelled(store: Store) -> tuple[int, frozenset[str]]:
+    """Return the epoch, and what is cancelled: ids of tasks and record keys of batches."""
+    known = state.read(store)
+    return known.epoch, known.cancelled
+
+
+def _mark(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
+    prefix = store.prefix
+    keys = (cancelled_key(prefix), epoch_key(prefix), name if batch else "", terminated_key(prefix))
+    return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate))))

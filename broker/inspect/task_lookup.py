@@ -1,0 +1,107 @@
+"""Find out where a task is: on a queue, held by a worker, delayed, dead, or in none of these.
+
+There is no index of tasks, for it would cost every task; the server looks through what waits, a page at a
+time.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.control.acknowledgements import process_of
+from millpond.broker.inspect.depth import queues
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
+
+#: Messages that one call looks at: nothing else runs on the server meanwhile.
+PAGE = 1_000
+
+State = Literal["waiting", "delayed", "held", "dead"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Say where a task is.
+
+    `waiting`: on its queue, and `behind` counts those of its priority step that leave before it. `delayed`:
+    until `due_ms`. `held`: by the worker process `process`, which runs it or is about to. `dead`: as the dead
+    letter `letter` of its queue.
+    """
+
+    id: str
+    state: State
+    queue: str
+    kind: str
+    batch: str | None = None
+    retries: int = 0
+    sent_at_ms: int | None = None
+    behind: int | None = None
+    due_ms: int | None = None
+    process: str | None = None
+    letter: str | None = None
+
+
+def find(store: Store, id: str) -> Place | None:
+    """Return where a task is; None when it has ended, or never was."""
+    with clear_errors(f"looking for task {id}"):
+        every = [QueueKeys(queue, store.prefix) for queue in queues(store)]
+        # What is delayed moves on to a ready list, what is ready is held; held, it may also be given back.
+        for look in (_delayed, _ready, _held, _dead, _delayed, _ready):
+            for keys in every:
+                place = look(store, keys, id)
+                if place is not None:
+                    return place
+    return None
+
+
+def _delayed(store: Store, keys: QueueKeys, id: str) -> Place | None:
+    found = _pages(store, keys, "delayed", id)
+    return _place(id, "delayed", keys, found[0], due_ms=int(found[1])) if found else None
+
+
+def _ready(store: Store, keys: QueueKeys, id: str) -> Place | None:
+    for step, ready in enumerate(keys.ready, start=1):
+        found = _pages(store, keys, str(step), id)
+        if found is not None:
+            behind = max(0, store.client.llen(ready) - int(found[1]) - 1)
+            return _place(id, "waiting", keys, found[0], behind=behind)
+    return None
+
+
+def _held(store: Store, keys: QueueKeys, id: str) -> Place | None:
+    for consumer in store.client.zrange(keys.consumers, 0, -1):
+        name = consumer.decode()
+        _next, *found = script("find").run(store.client, keys.all, ("held", 0, 0, id, name))
+        if found:
+            return _place(id, "held", keys, found[0], process=process_of(name))
+    return None
+
+
+def _dead(store: Store, keys: QueueKeys, id: str) -> Place | None:
+    found = _pages(store, keys, "dead", id, first="+")
+    return _place(id, "dead", keys, found[0], letter=found[1].decode()) if found else None
+
+
+def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0") -> list[bytes] | None:
+    position: str | bytes = first
+    while position:
+        position, *found = script("find").run(store.client, keys.all, (which, position, PAGE, id))
+        if found:
+            return list(found)
+    return None
+
+
+def _place(id: str, state: State, keys: QueueKeys, message: bytes, **where: Any) -> Place:
+    headers = json.loads(message)["headers"]
+    own = headers.get("millpond") or {}
+    return Place(
+        id=id,
+        state=state,
+        queue=keys.queue,
+        kind=str(headers.get("task", "")),
+        batch=own.get("batch"),
+        retries=headers.get("retries") or 0,
+        sent_at_ms=own.get("at"),
+        **where,
+    )

@@ -1,0 +1,208 @@
+"""Put messages on their queues: the one write path, for one message as for a million.
+
+Each chunk is one call of `publish.lua`, which takes the claims, looks at the bound and wakes a consumer,
+atomically; chunks of different queues go out in one pipeline.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from redis.exceptions import NoScriptError
+
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.keys import QueueKeys, batch_key, step_of
+from millpond.broker.message import Outgoing
+from millpond.broker.scripts import script
+
+#: `exempt` is for what the pool sends itself: a retry must never wait for room in its own queue.
+Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]
+
+#: Messages a call, and bytes a call: a script must stay short, for nothing else runs on the server meanwhile.
+CHUNK_MESSAGES = 200
+CHUNK_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The message is on its queue."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The claim is held by an earlier task; this message was not taken."""
+
+    id: str
+    duplicate_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The queue is at its bound; this message was not taken.
+
+    The pool clears `per_second` messages (None: not measured). `delayed`: what is full is what waits for
+    its time.
+    """
+
+    id: str
+    queue: str
+    bound: int
+    depth: int
+    per_second: float | None = None
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The message could not start by its deadline, for the pool gets to it in `wait_ms`; it was not taken."""
+
+    id: str
+    queue: str
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The queue is at its bound; the caller holds this message, by its token, and is to run it."""
+
+    id: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The batch is closed, cancelled or unknown; this message was not taken."""
+
+    id: str
+    batch: str
+
+
+Outcome = Taken | Duplicate | Full | Closed | Late | Given
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Say who publishes, where that matters.
+
+    `ticket` is a producer's place in the line for room, `stays` whether it waits on when not everything
+    fits. `consumer` is who runs under `caller_runs` what does not fit, with a lease of `lease_ms`.
+    """
+
+    ticket: str = ""
+    stays: bool = False
+    consumer: str = ""
+    lease_ms: int = 0
+
+
+NOBODY = Caller()
+
+
+def publish(
+    store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject", caller: Caller = NOBODY
+) -> list[Outcome]:
+    """Publish messages and return an outcome for each, in their order.
+
+    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and
+    calls again. Raises `BrokerAway` when it is not known whether the last call was carried out,
+    `BrokerError` when it was refused.
+    """
+    chunks = list(_chunks(messages))
+    with clear_errors("sending"):
+        replies = _run(store, [_call(store, chunk, policy, caller) for chunk in chunks])
+    return [
+        outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _outcomes(chunk, reply)
+    ]
+
+
+def one_call(messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return the first messages, as many as one call can carry: of one queue, priority and batch."""
+    return next(_chunks(messages))
+
+
+def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+    replies = _send(store, calls)
+    # A server that lost its scripts refused these before anything was done; it may have carried out others.
+    unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unseen:
+        store.client.script_load(script("publish").source)
+        for n, reply in zip(unseen, _send(store, [calls[n] for n in unseen]), strict=True):
+            replies[n] = reply
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies
+
+
+def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Return the reply of each call; what the server refused is its error."""
+    if len(calls) == 1:
+        try:
+            return [store.client.execute_command(*calls[0])]
+        except NoScriptError as error:
+            return [error]
+    with store.client.pipeline(transaction=False) as pipe:
+        for call in calls:
+            pipe.execute_command(*call)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+    return replies
+
+
+def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Group neighbours that one call can carry: same queue, priority and batch, and not too many."""
+    chunk: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        alike = chunk and (chunk[0].queue, chunk[0].priority, chunk[0].batch) == (
+            message.queue,
+            message.priority,
+            message.batch,
+        )
+        if chunk and (not alike or len(chunk) == CHUNK_MESSAGES or size > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += len(message.payload)
+    if chunk:
+        yield chunk
+
+
+def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
+    first = chunk[0]
+    keys = _keys(first.queue, store.prefix)
+    args: list[Any] = [policy, step_of(first.priority), store.prefix]
+    args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
+    for m in chunk:
+        args += (m.payload, m.id, _or_none(m.due_ms), m.claim or "", m.claim_ms, _or_none(m.deadline_ms))
+    return script("publish").command((*keys, batch_key(first.batch, store.prefix)), args)
+
+
+@lru_cache(maxsize=256)
+def _keys(queue: str, prefix: str) -> tuple[str, ...]:
+    return QueueKeys(queue, prefix).all
+
+
+def _or_none(ms: int | None) -> int | str:
+    return "" if ms is None else ms
+
+
+def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> Iterator[Outcome]:
+    _now, depth, bound, rate, *answers = reply
+    for message, answer in zip(chunk, answers, strict=True):
+        word, _, more = bytes(answer).decode().partition(":")
+        match word:
+            case "taken":
+                yield Taken(message.id)
+            case "full":
+                per_second = float(rate) if rate else None
+                yield Full(message.id, message.queue, bound, depth, per_second, delayed=bool(more))
+            case "closed":
+                yield Closed(message.id, message.batch or "")
+            case "late":
+                yield Late(message.id, message.queue, int(more))
+            case "run":
+                yield Given(message.id, more)
+            case _:
+                yield Duplicate(message.id, more)

@@ -1,0 +1,205 @@
+"""Read how the pools and the queues are, all from Redis: what every page, `status`, `top` and the metrics
+show.
+
+Figures of now are counted now. Figures of pools are of the last minute and rates of queues of the last ten
+seconds, against a sample of then (broker/stats/history.py), so they are right as soon as this process has
+started.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from millpond.broker import limits, schedules, writing
+from millpond.broker.connection import Store
+from millpond.broker.control import drain
+from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.inspect.depth import Depth
+from millpond.broker.limits import Limits
+from millpond.broker.schedules import Schedule
+from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats.heartbeats import Report, Totals
+from millpond.broker.stats.histogram import Histogram, total
+from millpond.broker.stats.history import Sample
+from millpond.tasks.pools import Pool, Table
+
+#: How far back rates of queues and figures of pools reach.
+RATE_SECONDS = 10.0
+WINDOW_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """Show one queue: what it holds, its limits in force, and the pools of the table that take from it.
+
+    Rates are messages a second; None: nobody has looked before.
+    """
+
+    depth: Depth
+    limits: Limits
+    pools: tuple[str, ...]
+    in_rate: float | None = None
+    out_rate: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the queue."""
+        return self.depth.queue
+
+    @property
+    def is_served(self) -> bool:
+        """Say whether a consumer has a lease on it now."""
+        return self.depth.consumers > 0
+
+    @property
+    def state(self) -> str:
+        """Name what it does: `paused`, `served` or `no worker`."""
+        return "paused" if self.limits.paused else "served" if self.is_served else "no worker"
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """Show one pool: what the table gives it, what runs, and what its tasks took in the last minute.
+
+    `pool` is None where workers report a pool that the table here does not have.
+    """
+
+    name: str
+    pool: Pool | None
+    queues: tuple[QueueView, ...]
+    running: tuple[Report, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    rate: float | None = None
+    utilisation: float | None = None
+    #: Of the last minute: seconds of it, and seconds that bodies were on a processor; None: nobody looked.
+    window_seconds: float | None = None
+    cpu_seconds: float | None = None
+    wait: Histogram = field(default_factory=Histogram)
+    service: Histogram = field(default_factory=Histogram)
+    #: Of the last minute: tasks whose events were sent, as Flower's own pages show them, and tasks left out.
+    shown: int = 0
+    left_out: int = 0
+    #: Since when somebody has drained it, ms by the server's clock.
+    drained_at_ms: int | None = None
+
+    @property
+    def slots(self) -> int:
+        """Count the slots of the processes that run."""
+        return sum(report.slots for report in self.running)
+
+    @property
+    def busy(self) -> int:
+        """Count the slots that run a task."""
+        return sum(report.busy for report in self.running)
+
+    @property
+    def processes_missing(self) -> int:
+        """Count the processes that the table wants and that do not report."""
+        return max(0, (self.pool.processes if self.pool else 0) - len(self.running))
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Hold all pools and queues as they were at one time, ms by the server's clock.
+
+    `leader` names the scheduler that leads (None: none runs), `refusal` is why the broker takes no writes
+    (None: it does).
+    """
+
+    now_ms: int
+    pools: tuple[PoolView, ...]
+    queues: tuple[QueueView, ...]
+    schedules: tuple[Schedule, ...] = ()
+    leader: str | None = None
+    refusal: str | None = None
+
+
+def read(store: Store, table: Table) -> Overview:
+    """Return the pools and queues that are in the table or were ever used, by name."""
+    now_ms = inspect_depth.now_ms(store)
+    queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
+    return Overview(
+        now_ms,
+        pools=tuple(_pools(store, table, queues, now_ms)),
+        queues=tuple(queues.values()),
+        schedules=tuple(schedules.schedules(store)),
+        leader=schedules.leader(store),
+        refusal=writing.refusal(store),
+    )
+
+
+def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
+    """Return every queue that is in the table or was ever declared, by name."""
+    names = sorted({*table.queues, *inspect_depth.queues(store)})
+    now_ms = inspect_depth.now_ms(store) if now_ms is None else now_ms
+    earlier = history.before(store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS)
+    found = zip(inspect_depth.depths(store, names), limits.read_all(store, names), earlier, strict=True)
+    return [
+        QueueView(
+            depth,
+            limit,
+            tuple(table.pools_of(depth.queue)),
+            in_rate=_rate(depth.counters, before, ("published",), now_ms),
+            out_rate=_rate(depth.counters, before, ("settled", "dead"), now_ms),
+        )
+        for depth, limit, before in found
+    ]
+
+
+def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+    names = [*table.pools, *sorted(set(heartbeats.pools(store)) - set(table.pools))]
+    running = heartbeats.processes(store)
+    totals = heartbeats.totals(store, names)
+    earlier = history.before(store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS)
+    drained = drain.drained(store)
+    views = (
+        _pool(
+            name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms
+        )
+        for name, total_, before in zip(names, totals, earlier, strict=True)
+    )
+    return [replace(view, drained_at_ms=drained.get(view.name)) for view in views]
+
+
+def _pool(
+    name: str,
+    table: Table,
+    queues: dict[str, QueueView],
+    running: Sequence[Report],
+    done: Totals,
+    before: Sample | None,
+    now_ms: int,
+) -> PoolView:
+    pool = table.pools.get(name)
+    names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
+    wait, service = total(done.wait.values()), total(done.service.values())
+    utilisation = cpu_seconds = window_seconds = None
+    if before is not None:
+        cpu_seconds = done.cpu_seconds - before.values.get("cpu_seconds", 0.0)
+        window_seconds = (now_ms - before.at_ms) / 1000
+        slot_seconds = done.slot_seconds - before.values["slot_seconds"]
+        busy_seconds = done.busy_seconds - before.values["busy_seconds"]
+        utilisation = min(1.0, busy_seconds / slot_seconds) if slot_seconds > 0 else None
+    return PoolView(
+        name=name,
+        pool=pool,
+        queues=tuple(queues[queue] for queue in names if queue in queues),
+        running=tuple(running),
+        totals=done,
+        rate=_rate({"ended": done.count()}, before, ("ended",), now_ms),
+        utilisation=utilisation,
+        window_seconds=window_seconds,
+        cpu_seconds=cpu_seconds,
+        wait=wait - history.unpacked(before.values["wait"]) if before else wait,
+        shown=done.shown - (before.values.get("shown", done.shown) if before else 0),
+        left_out=done.left_out - (before.values.get("left_out", done.left_out) if before else 0),
+        service=service - history.unpacked(before.values["service"]) if before else service,
+    )
+
+
+def _rate(
+    counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
+) -> float | None:
+    if before is None or now_ms <= before.at_ms:
+        return None
+    counted = sum(counters.get(name, 0) - int(before.values[name]) for name in names)
+    return max(0.0, counted * 1000 / (now_ms - before.at_ms))

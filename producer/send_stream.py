@@ -1,0 +1,166 @@
+"""Send a stream of messages: the one write path, for one message as for ten million.
+
+Messages are composed as they come, gathered into chunks and offered to their queues, so the stream needs the
+memory of one chunk. A chunk goes out when it is full, or when its time is up as the next message comes.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from typing import Any
+
+from millpond.broker.batches.batch_callback import UNKNOWN, after
+from millpond.broker.connection import Store
+from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
+from millpond.broker.inspect import depth
+from millpond.broker.message import Outgoing
+from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
+from millpond.producer.backpressure import Line, Stream, offer
+from millpond.producer.caller_runs import CallerRuns, Ran
+from millpond.producer.message import Message, contract_from, outgoing
+from millpond.producer.queues import Queues
+from millpond.producer.send_outcomes import Refused, Sent
+from millpond.producer.server_clock import ServerClock
+from millpond.tasks.pools import Overflow
+from millpond.tasks.process import tracing
+
+CHUNK_CHARACTERS = 4_000_000
+CHUNK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Send to one broker, each message under the policy of its queue."""
+
+    store: Store
+    clock: ServerClock
+    queues: Queues
+    #: The modules of further bodies, for `caller_runs`.
+    kinds: tuple[str, ...] = ()
+    #: Spans of messages that are not taken yet, by task id; empty unless somebody traces.
+    spans: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def stream(
+        self,
+        messages: Iterable[Message],
+        *,
+        overflow: Overflow | None,
+        timeout_seconds: float | None,
+        batch: str | None,
+    ) -> Iterator[Sent | Refused]:
+        """Yield what became of each message, in order. Each is checked before its chunk is sent."""
+        stream = Stream()
+        for chunk in _chunks((self._compose(message, batch) for message in messages), stream):
+            for policy, run in groupby(chunk, key=lambda m: overflow or self.queues.overflow(m.queue)):
+                same = list(run)
+                answers = self._offer(same, policy, timeout_seconds, stream)
+                age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
+                for message, answer in zip(same, answers, strict=True):
+                    yield self._outcome(message, answer, age)
+
+    def one(
+        self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
+    ) -> Sent | Refused:
+        """Send one message, as a stream of one would."""
+        composed = self._compose(message, batch)
+        policy = overflow or self.queues.overflow(composed.queue)
+        (answer,) = self._offer([composed], policy, timeout_seconds, Stream())
+        return self._outcome(composed, answer, self._oldest_seconds)
+
+    def _offer(
+        self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, stream: Stream
+    ) -> Iterable[Outcome | Ran]:
+        match policy:
+            case "block":
+                line = Line(self.store, self.clock.now_ms)
+                return offer(messages, line=line, timeout_seconds=timeout_seconds, stream=stream)
+            case "caller_runs":
+                return CallerRuns(self.store, self.clock, self.kinds).offer(messages, stream)
+        return publish(self.store, messages, policy=policy)
+
+    def follower(self, message: Message, batch: str, description: str) -> Outgoing:
+        """Compose the task that follows a batch; its time and the batch's counts are filled in later."""
+        contract = contract_from(message.contract)
+        queue = message.queue or contract.queue
+        self.queues.overflow(queue)
+        told = after(batch, description)
+        return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told)
+
+    def _compose(self, message: Message, batch: str | None) -> Outgoing:
+        contract = contract_from(message.contract)
+        queue = message.queue or contract.queue
+        self.queues.overflow(queue)  # an unknown queue is refused before anything of its chunk is sent
+        now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
+        trace = message.traceparent if span is None else tracing.traceparent(span)
+        made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
+        self.queues.check_length(made)
+        if span is None:
+            return made
+        span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))
+        self.spans[made.id] = span
+        return made
+
+    def _outcome(
+        self, message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]
+    ) -> Sent | Refused:
+        outcome = _outcome(message, answer, age)
+        if self.spans:
+            self._end_span(message, outcome)
+        return outcome
+
+    def _end_span(self, message: Outgoing, outcome: Sent | Refused) -> None:
+        span = self.spans.pop(message.id, None)
+        if span is not None:
+            if isinstance(outcome, Refused):
+                tracing.failed(span, type(outcome.error).__name__)
+            span.end()
+
+    def _oldest_seconds(self, queue: str) -> float | None:
+        try:
+            return depth.depth(self.store, queue).oldest_seconds
+        except BrokerError:
+            return None
+
+
+def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
+    match answer:
+        case Taken(id):
+            return Sent(id, message.queue)
+        case Duplicate(id, original):
+            return Sent(id, message.queue, duplicate_of=original)
+        case Closed(id, batch):
+            why = f"batch {batch} takes nothing more: it is closed, cancelled or unknown. Open a new one"
+            return Refused(id, message.queue, BatchClosed(why))
+        case Ran(id, how):
+            return Sent(id, message.queue, ran_here=how)
+        case Late(id, queue, wait_ms):
+            return Refused(id, queue, DeadlineExceeded(queue, wait_seconds=wait_ms / 1000))
+        case Full(id, queue):
+            return Refused(id, queue, _full(answer, age(queue)))
+    raise AssertionError(f"the broker cannot answer {answer!r} here")
+
+
+def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
+    over = max(1, answer.depth - answer.bound + 1)
+    return QueueFull(
+        answer.queue,
+        bound=answer.bound,
+        depth=answer.depth,
+        oldest_seconds=oldest_seconds,
+        retry_after_seconds=over / answer.per_second if answer.per_second else None,
+    )
+
+
+def _chunks(messages: Iterable[Outgoing], stream: Stream) -> Iterator[list[Outgoing]]:
+    chunk: list[Outgoing] = []
+    size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
+    for message in messages:
+        chunk.append(message)
+        size += len(message.payload)
+        if len(chunk) >= stream.most or size > CHUNK_CHARACTERS or time.monotonic() - sent_at > CHUNK_SECONDS:
+            yield chunk
+            chunk, size, sent_at = [], 0, time.monotonic()
+    if chunk:
+        yield chunk

@@ -1,0 +1,124 @@
+"""Let a module declare what a kind does: the `body` decorator and the list it fills.
+
+A body is a function of its contract and a `Context`, nothing of Celery in it, so a test calls it as it is:
+
+    @body(Greet, retries=3)
+    def greet(job: Greet, context: Context) -> str:
+        return f"hello {job.name}"
+
+What it returns must be JSON, or a pydantic model. `tasks/app.py` makes Celery tasks of the list.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract, without_kind
+from millpond.tasks.errors import BodyMissing, UnknownKind
+
+C = TypeVar("C", bound=Contract)
+BodyFunction = Callable[[C, Context], Any]
+
+
+@dataclass(frozen=True)
+class Body:
+    """Tie a kind to the function that does its work.
+
+    `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero
+    to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
+    and jitter").
+    """
+
+    contract: type[Contract]
+    function: Callable[[Any, Context], Any]
+    retries: int
+    backoff_seconds: float
+    backoff_limit_seconds: float
+
+    @property
+    def kind(self) -> str:
+        """Return the task's name on the wire."""
+        return self.contract.kind
+
+
+_bodies: dict[str, Body] = {}
+
+
+def body(
+    contract: type[C], *, retries: int = 5, backoff_seconds: float = 1.0, backoff_limit_seconds: float = 600.0
+) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
+    """Declare the decorated function to be what tasks of this contract's kind do.
+
+    Raises `UnknownKind` for a contract without a kind, and where another function is the body of that kind;
+    `TypeError` for what is no contract, and for a function that a slot cannot call with a job and a context.
+    """
+    if not (isinstance(contract, type) and issubclass(contract, Contract)):
+        raise TypeError(f"{contract!r:.80} is no contract: write @body(Greet) above the body of Greet")
+    if not contract.kind:
+        raise without_kind(contract)
+
+    def declare(function: BodyFunction[C]) -> BodyFunction[C]:
+        _check(contract.kind, function)
+        _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)
+        return function
+
+    return declare
+
+
+def _check(kind: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot be the body of the kind, or a second one."""
+    name = getattr(function, "__name__", "it")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"the body of {kind!r} is async, and a slot runs an ordinary function: "
+            f"write `def {name}` and call asyncio.run(…) in it"
+        )
+    try:
+        with suppress(ValueError):  # of some functions written in C nobody knows what they take
+            inspect.signature(function).bind("job", "context")
+    except TypeError as unfit:
+        raise TypeError(
+            f"the body of {kind!r} is called with the job and its context, and {name} cannot be ({unfit}): "
+            f"write `def {name}(job, context)`"
+        ) from None
+    known = _bodies.get(kind)
+    if known is not None and _place(known.function) != _place(function):
+        raise UnknownKind(
+            f"two functions are the body of {kind!r}, {_place(known.function)} and {_place(function)}: "
+            "remove one, or give it a contract of its own"
+        )
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+
+
+def bodies() -> dict[str, Body]:
+    """Return every body declared so far, by kind."""
+    return dict(_bodies)
+
+
+def load_body(contract: type[Contract], modules: Iterable[str] = ()) -> Body:
+    """Return the body of a kind, importing what declares it: `task` beside `contract`, or one of `modules`.
+
+    Raises `BodyMissing` where it, or what it needs, is not installed here.
+    """
+    package, _, name = contract.__module__.rpartition(".")
+    beside = (f"{package}.task",) if name == "contract" else ()
+    lacking = "no module declares it: name the one that does in MILLPOND_KINDS"
+    for module in ("", *beside, *modules):
+        try:
+            if module:
+                importlib.import_module(module)
+        except ModuleNotFoundError as missing:
+            lacking = f"{missing.name} is not installed"
+        if contract.kind in _bodies:
+            return _bodies[contract.kind]
+    raise BodyMissing(
+        f"the body of {contract.kind!r} cannot run here, for {lacking}. "
+        "Install what it needs, or choose another overflow"
+    )

@@ -1,0 +1,97 @@
+"""Write log lines: plain ones, or a JSON object each with the task, its kind, batch and trace.
+
+Either way the secrets of the task that runs in this thread are cut out of what is logged meanwhile, whoever
+logs it.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from millpond.tasks.contract import kinds
+from millpond.tasks.redaction import hides, scrubbed, secrets_in
+
+PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
+    """Log to stderr from now on, as the setting `log_format` says: `plain` or `json`."""
+    logging.basicConfig(format=PLAIN, level=level)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter(log_format, handler.formatter))
+
+
+def formatter(log_format: str, plain: logging.Formatter | None = None) -> logging.Formatter:
+    """Return the formatter for a format; plain lines are written by `plain`."""
+    return JsonLines() if log_format == "json" else Scrubbing(plain or logging.Formatter(PLAIN))
+
+
+class Scrubbing(logging.Formatter):
+    """Write what another formatter does, without the secrets of the task that runs."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return _without_secrets(self._inner.format(record))
+
+
+class JsonLines(logging.Formatter):
+    """Write one JSON object a line.
+
+    `time` (UTC), `level`, `logger` and `message` always; `task`, `kind`, `batch`, `trace` and `error` (a
+    traceback) where there is one.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _without_secrets(record.getMessage()),
+            "process": record.process,
+            **_about_task(record),
+        }
+        if record.exc_info:
+            line["error"] = _without_secrets(self.formatException(record.exc_info))
+        return json.dumps(line, default=str)
+
+
+def _about_task(record: logging.LogRecord) -> dict[str, str]:
+    """Name the task that a line is about: the one that it says, or the one that runs in this thread."""
+    task = _running_task()
+    found: dict[str, Any] = {}
+    if task is not None:
+        own = getattr(task.request, "millpond", None)
+        own = own if isinstance(own, dict) else {}
+        trace = _trace_of(getattr(task.request, "traceparent", None))
+        found = {"task": task.request.id, "kind": task.name, "batch": own.get("batch"), "trace": trace}
+    said = getattr(record, "data", None)
+    if isinstance(said, dict):
+        found |= {"task": said.get("id"), "kind": said.get("name")}
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _trace_of(parent: Any) -> str | None:
+    """Return the trace of a traceparent."""
+    return parent.split("-")[1] if isinstance(parent, str) and parent.count("-") == 3 else None
+
+
+def _without_secrets(text: str) -> str:
+    task = _running_task()
+    contract = None if task is None else kinds().get(task.name)
+    if task is None or contract is None or not hides(contract):
+        return text
+    return scrubbed(text, secrets_in(contract, task.request.args, task.request.kwargs))
+
+
+def _running_task() -> Any:
+    """Return Celery's task that runs in this thread; None where none does, or nothing of Celery is loaded."""
+    state = sys.modules.get("celery._state")
+    task = None if state is None else state.get_current_worker_task()
+    return task if task is not None and task.request is not None else None

@@ -1,0 +1,65 @@
+"""Write figures as Prometheus reads them: its text format, version 0.0.4.
+
+The library of Prometheus writes Flower's own metrics; ours are written by this, in a fraction of its time.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from millpond.broker.stats.histogram import BOUNDS, Histogram
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: The buckets that are exposed: 1, 2 and 5 of every power of ten from 1 ms to 1,000 s.
+EXPOSED = tuple(b for b in BOUNDS if 0.001 <= b <= 1_000 and f"{b:e}"[:3] in ("1.0", "2.0", "5.0"))
+
+#: Each as it is written, and its index among all buckets.
+_EXPOSED = tuple((str(bound), BOUNDS.index(bound)) for bound in EXPOSED)
+
+Labels = Mapping[str, str]
+
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Hold one metric: its name without `_total`, what it is, and its values by labels."""
+
+    name: str
+    of: Literal["counter", "gauge", "histogram"]
+    help: str
+    values: Iterable[tuple[Labels, float]] | Iterable[tuple[Labels, Histogram]]
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """Return metrics as text."""
+    return "".join(line + "\n" for metric in metrics for line in _lines(metric)).encode()
+
+
+def _lines(metric: Metric) -> Iterator[str]:
+    name = f"{metric.name}_total" if metric.of == "counter" else metric.name
+    yield f"# HELP {name} {metric.help}"
+    yield f"# TYPE {name} {metric.of}"
+    for labels, value in metric.values:
+        if isinstance(value, Histogram):
+            yield from _histogram(name, labels, value)
+        else:
+            yield f"{name}{_labels(labels)} {float(value)}"
+
+
+def _histogram(name: str, labels: Labels, value: Histogram) -> Iterator[str]:
+    own = _labels(labels)
+    before = f"{own[:-1]}," if own else "{"
+    below = tuple(accumulate(value.counts))
+    for written, index in _EXPOSED:
+        yield f'{name}_bucket{before}le="{written}"}} {below[index]}.0'
+    yield f'{name}_bucket{before}le="+Inf"}} {below[-1]}.0'
+    yield f"{name}_sum{own} {value.seconds}"
+    yield f"{name}_count{own} {below[-1]}.0"
+
+
+def _labels(labels: Labels) -> str:
+    inner = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
+    return f"{{{inner}}}" if inner else ""

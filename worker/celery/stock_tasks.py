@@ -1,0 +1,26 @@
+"""Let tasks that were written for Celery itself run as bodies do, where they ask for nothing else.
+
+A module of `kinds` may hold plain Celery tasks. Received Celery's own way, one that failed for good would
+leave no dead letter, what has not started would not be given back, and no figure would count it.
+"""
+
+from celery import Celery, Task
+
+_POND = "millpond.worker.celery.strategy:pond"
+
+
+def adopt(app: Celery) -> None:
+    """Receive the application's tasks as bodies are received; those that want another way keep it."""
+    for task in app.tasks.values():
+        if _asks_for_nothing_else(task):
+            task.Strategy = _POND
+
+
+def _asks_for_nothing_else(task: Task) -> bool:
+    return bool(
+        not task.name.startswith("celery.")
+        and task.Strategy == Task.Strategy
+        and task.Request == Task.Request
+        and task.acks_late  # else it is acknowledged as it starts
+        and task.rate_limit is None  # else held back in the worker: the pool's rate is the queue's
+    )

@@ -1,0 +1,135 @@
+"""Carry several tasks through one prefork child, as one job of its pool.
+
+A task that turns out long keeps nobody waiting: the worker takes back what is behind it, and settles what
+ended before it. When the child dies, only the task that ran in it counts as delivered.
+"""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from billiard.exceptions import Terminated
+from celery.worker.state import active_requests, all_total_count, total_count
+
+from millpond.worker.celery.slot import SECONDS, Answer, run
+from millpond.worker.dispatch.chunk_claims import Claims, claims
+
+if TYPE_CHECKING:
+    from millpond.worker.celery.request import PondRequest
+
+#: Type, id, request and body of a task.
+Words = tuple[str, str, dict[str, Any], Any]
+
+
+class Piece:
+    """Know which of its tasks are in the child, and which of these are settled."""
+
+    def __init__(
+        self, members: "list[PondRequest]", shared: Claims, on_end: "Callable[[Piece, bool], None]"
+    ) -> None:
+        #: Those that were not taken back, in order.
+        self.members = members
+        self.claims = shared
+        #: Since when, at the latest, the child has been with the task that it runs (monotonic seconds).
+        self.running_since = monotonic()
+        self._settled = 0
+        self._on_end = on_end
+
+    def send(self, pool: Any) -> Any:
+        """Hand the piece to the pool.
+
+        It is killed at the first limit of any member, and each then goes alone.
+        """
+        for request in self.members:
+            request.in_child, request.piece = True, self
+        self.claims.offer(len(self.members))
+        limits = [limit for request in self.members for limit in request.limits if limit]
+        return pool.apply_async(
+            run_all,
+            args=(self.claims.number, [request.words for request in self.members]),
+            accept_callback=self.on_accepted,
+            callback=self.on_success,
+            error_callback=self.on_failure,
+            timeout=min(limits, default=None),
+            correlation_id=" ".join(request.id for request in self.members),
+        )
+
+    @property
+    def running(self) -> "PondRequest | None":
+        """Return the task that runs in the child, once all behind it were taken back."""
+        return self.members[-1] if len(self.members) > self._settled else None
+
+    def settle_ended(self) -> None:
+        """Settle what the child has ended so far."""
+        self._settle(self.claims.answers())
+
+    def take_back(self) -> "list[PondRequest]":
+        """Take back what the child has not started, and settle what it has ended."""
+        first = len(self.members) - self.claims.take_back()
+        taken, self.members = self.members[first:], self.members[:first]
+        for request in taken:
+            _unaccept(request)
+        self.settle_ended()
+        return taken
+
+    def _settle(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            request = self.members[self._settled]
+            self._settled += 1
+            self.running_since += answer[SECONDS]
+            request.on_success(answer)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Tell each member that it runs, or is about to."""
+        self.running_since = time_accepted
+        for request in self.members:
+            request.on_accepted(pid, time_accepted)
+
+    def on_success(self, answers: Any, **_: Any) -> None:
+        """Settle each member by its own answer."""
+        if not isinstance(answers, list):
+            self.on_failure(answers)
+            return
+        self._settle(answers[self._settled :])
+        self._on_end(self, True)
+
+    def on_failure(self, exc_info: Any, **_: Any) -> None:
+        """Hand the member that ran out again, its delivery counted: the child died, or it took too long.
+
+        What had ended is settled, and what had not started is given back. When the child was ended on
+        purpose it was because of the one that ran, which has ended then.
+        """
+        error = exc_info.exception
+        on_purpose = isinstance(getattr(error, "exc", error), Terminated)
+        for request in self.take_back():
+            request.give_back()
+        for request in self.members[self._settled :]:
+            if not on_purpose:
+                request.hand_out_again(exc_info)
+            elif request is self.running:
+                request.on_failure(exc_info)
+            else:  # it ended and its answer could not be kept
+                request.give_back()
+        self._on_end(self, False)
+
+
+def _unaccept(request: "PondRequest") -> None:
+    """Undo what was noted of a task when a child got it."""
+    request.in_child, request.piece = False, None
+    if request.time_start is not None:
+        active_requests.discard(request)
+        total_count[request.name] -= 1
+        all_total_count[0] -= 1
+    request.time_start = request.worker_pid = None
+
+
+def run_all(number: int, tasks: list[Words]) -> list[Any]:
+    """Run tasks one after the other in a child, until what is left was taken back; answer for each."""
+    shared, answers = claims(number), []
+    shared.begin()
+    for words in tasks:
+        if not shared.claim():
+            break
+        answers.append(run(*words))
+        shared.keep(answers[-1])
+    return answers

@@ -1,0 +1,129 @@
+"""Hand short tasks to a prefork child several at a time.
+
+A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
+its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
+piece is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
+that kills its child takes others with it again. What is behind a task that turned out long is taken back, and
+waits for a slot again.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from millpond.worker.dispatch.chunk_claims import shared_by
+from millpond.worker.dispatch.chunk_job import Piece
+
+if TYPE_CHECKING:
+    from millpond.worker.celery.request import PondRequest
+
+#: A kind is short while its tasks take less than this on average, and no piece has more tasks than this.
+SHORT_SECONDS = 0.005
+LONGEST_PIECE = 8
+
+#: What takes longer has turned out long.
+LONG_SECONDS = 0.05
+
+#: A child that was killed, or is being killed, is gone after this.
+_GONE_SECONDS = 60.0
+
+#: How much the last run counts in a kind's average.
+_WEIGHT = 0.2
+
+
+class Grouper:
+    """Know which kinds are short, and which pieces are under way in this process."""
+
+    def __init__(self, pool: Any) -> None:
+        self._seconds: dict[str, float] = {}
+        #: Those whose children may have tasks that they have not started.
+        self._under_way: set[Piece] = set()
+        self._free = deque((0.0, each) for each in shared_by(pool))
+        self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
+        self._start: Callable[[list[PondRequest]], None]
+        self._will_look = False
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """Take note of how long a task took."""
+        before = self._seconds.get(kind, SHORT_SECONDS)  # a kind must show that it is short
+        self._seconds[kind] = before + _WEIGHT * (seconds - before)
+
+    def watch(
+        self,
+        call_after: Callable[[float, Callable[[], None]], Any],
+        start: "Callable[[list[PondRequest]], None]",
+    ) -> None:
+        """Look after the pieces under way by these timers, and let what was taken back `start` again."""
+        self._call_after, self._start = call_after, start
+        self._will_look = False
+        self._look_later()
+
+    def stop(self) -> None:
+        """Take back all that no child has started, and look after nothing more."""
+        self._call_after = None
+        self._take_back(list(self._under_way))
+
+    def piece_for(self, request: "PondRequest", semaphore: Any) -> Piece | None:
+        """Take company for a task out of those that wait for a slot; None when it goes alone."""
+        if not self._fits(request) or self._call_after is None or not self._free:
+            return None
+        if self._free[0][0] > monotonic():
+            return None
+        share = -(-len(semaphore._waiting) // max(1, semaphore.initial_value))
+        members = [request]
+        while semaphore._waiting and len(members) <= min(share, LONGEST_PIECE - 1):
+            _callback, (other, *_), _kwargs = semaphore._waiting[0]
+            if not (self._fits(other) and other.may_start() and not other.revoked()):
+                break
+            semaphore._waiting.popleft()
+            members.append(other)
+        if len(members) == 1:
+            return None
+        piece = Piece(members, self._free.popleft()[1], self._end)
+        self._under_way.add(piece)
+        self._look_later()
+        return piece
+
+    def take_back(self, concerns: "Callable[[PondRequest], bool]") -> "list[PondRequest]":
+        """Take back what is not started of the pieces that have a task which this concerns; return it."""
+        return self._take_back([piece for piece in self._under_way if any(map(concerns, piece.members))])
+
+    def has_its_child(self, request: "PondRequest") -> bool:
+        """Say whether a task's child is with it now, once what the child has not started is taken back."""
+        piece = request.piece
+        if piece is None:
+            return True
+        self._start(self._take_back([piece]))
+        return piece.running is request
+
+    def _take_back(self, pieces: list[Piece]) -> "list[PondRequest]":
+        self._under_way.difference_update(pieces)
+        return [request for piece in pieces for request in piece.take_back()]
+
+    def _look_later(self) -> None:
+        if self._under_way and not self._will_look and self._call_after is not None:
+            self._will_look = True
+            self._call_after(LONG_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._will_look = False
+        if self._call_after is None:
+            return
+        for piece in tuple(self._under_way):
+            piece.settle_ended()
+        begun = monotonic() - LONG_SECONDS
+        taken = self._take_back([piece for piece in self._under_way if piece.running_since <= begun])
+        self._look_later()
+        self._start(taken)
+
+    def _end(self, piece: Piece, in_good_order: bool) -> None:
+        self._under_way.discard(piece)
+        if in_good_order:
+            self._free.appendleft((0.0, piece.claims))
+        else:
+            self._free.append((monotonic() + _GONE_SECONDS, piece.claims))
+
+    def _fits(self, request: "PondRequest") -> bool:
+        short = self._seconds.get(request.type, SHORT_SECONDS) < SHORT_SECONDS
+        return short and request.deliveries == 0 and " " not in request.id

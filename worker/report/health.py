@@ -1,0 +1,144 @@
+"""Tell how this worker process is, once a second, for whoever asks for its health (tasks/process/health.py).
+
+A thread writes the facts; the loop only says that it turns. The thread asks the broker by itself whether its
+queues hold something, so a worker that fetches nothing is told from one that has nothing to fetch.
+"""
+
+import logging
+import math
+import threading
+from typing import Any
+
+from celery import Celery, signals
+
+from millpond.broker.clock import elapsed_seconds
+from millpond.broker.connection import Store, connect
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.queue_lease import Hold
+from millpond.broker.errors import MillpondError
+from millpond.broker.inspect.fetchable import something_to_fetch
+from millpond.tasks.process.heartbeat_file import PULSE_SECONDS, PulseFile, now
+from millpond.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Looks at the queues are this far apart, and the broker has this long to answer, seconds.
+LOOK_SECONDS = 2.0
+_ANSWER_SECONDS = 4.0
+
+#: How long a worker with a free slot may leave something on its queues.
+PATIENCE_SECONDS = 60.0
+
+
+class Health:
+    """Keep the pulse of one worker process, from when it is set up until it ends."""
+
+    def __init__(self, settings: Settings, holder: Holder) -> None:
+        self._settings = settings
+        self._holder = holder
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._queues: list[str] = []
+        self._turned_at = now()
+        self._looked_at = 0.0
+        self._seen: object = None
+        self._first_seen: dict[str, float] = {}
+        self._facts: dict[str, float | bool | None] = {"answered_at": None, "waiting_since": None}
+
+    def turn(self) -> None:
+        """Say that the loop turns, or that it waits for the broker as it should."""
+        self._turned_at = now()
+
+    def on_set_up(self, sender: str, instance: Any, **_: Any) -> None:
+        """Begin: the worker `sender` knows its queues, and has not connected yet."""
+        self._queues = list(instance.app.amqp.queues.consume_from)
+        service, number = _named(sender, self._queues, self._settings)
+        pool = self._settings.table.pools.get(service)
+        file = PulseFile(service, number, of=pool.processes if pool else 1)
+        try:
+            file.open()
+        except OSError as error:
+            logger.warning("nobody can ask for the health of this process: %s", error)
+            return
+        self._thread = threading.Thread(target=self._run, args=(file,), name="millpond-health", daemon=True)
+        self._thread.start()
+
+    def on_stopped(self, **_: Any) -> None:
+        """End the pulse."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    def _run(self, file: PulseFile) -> None:
+        store = connect(
+            self._settings.broker_url or "",
+            prefix=self._settings.key_prefix,
+            timeout_seconds=min(_ANSWER_SECONDS, self._settings.broker_timeout_seconds),
+        )
+        while not self._stop.wait(PULSE_SECONDS):
+            if now() - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = now()
+                self._look(store)
+            file.say(
+                turned_at=self._turned_at,
+                leased=self._has_leases(),
+                draining=self._holder.draining,
+                **self._facts,
+            )
+        file.close()
+
+    def _look(self, store: Store) -> None:
+        """Ask the broker, which shows that it answers, and note since when something waits untouched."""
+        try:
+            found = something_to_fetch(store, self._queues)
+        except MillpondError as error:
+            logger.debug("%s", error)
+            self._facts["answered_at"] = None
+            return
+        self._facts["answered_at"] = now()
+        seen, before = self._holder.moves, self._seen
+        self._seen = seen
+        if not found or seen != before or self._holder.drained:
+            self._facts["waiting_since"] = None
+        elif self._facts["waiting_since"] is None:
+            self._facts["waiting_since"] = now()
+        slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
+        self._facts["patience_seconds"] = max(self._patience(), 2 / slowest if slowest else 0.0)
+
+    def _patience(self) -> float:
+        """Return how long nothing may move: with every slot busy, as long as a body may run."""
+        if self._holder.room:
+            return PATIENCE_SECONDS
+        queues = self._settings.table.queues
+        limits = [queues[name].hard_limit_seconds for name in self._queues if name in queues]
+        return PATIENCE_SECONDS + max(limits, default=0.0)
+
+    def _has_leases(self) -> bool:
+        """Say whether every lease holds; one that was never renewed holds as long as it was given for."""
+        holds, at = tuple(self._holder.holds.values()), elapsed_seconds()
+        self._first_seen = {hold.consumer: self._first_seen.get(hold.consumer, at) for hold in holds}
+        return bool(holds) and all(
+            hold.registered
+            and not hold.lease_lost
+            and min(hold.leased_until, self._first_seen[hold.consumer] + self._lease_seconds(hold)) > at
+            for hold in holds
+        )
+
+    def _lease_seconds(self, hold: Hold) -> float:
+        return math.inf if math.isfinite(hold.leased_until) else self._holder.keeper.lease_ms / 1000
+
+
+def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
+    """Return pool and number of `email.1@host`; of any other name, the pools by their queues, and 1."""
+    pool, _, number = hostname.partition("@")[0].rpartition(".")
+    if pool in settings.table.pools and number.isdigit():
+        return pool, int(number)
+    pools = dict.fromkeys(pool for queue in queues for pool in settings.table.pools_of(queue))
+    return "+".join(pools) or "other", 1
+
+
+def install(app: Celery, settings: Settings, holder: Holder) -> None:
+    """Keep the pulse of every worker of this application."""
+    app.health = health = Health(settings, holder)  # signals keep weak references
+    signals.celeryd_after_setup.connect(health.on_set_up)
+    signals.worker_shutdown.connect(health.on_stopped)

@@ -1,0 +1,87 @@
+"""Answer by HTTP: GET /live, /ready and /working, 200 for yes and 503 for no, with the reasons; and /metrics.
+
+The supervisor serves it for the processes it keeps, from the same files as `millpond health`. On loopback
+unless told otherwise: the answers name pools and process ids.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from millpond.tasks.errors import StartError
+from millpond.tasks.process.health import QUESTIONS, judge
+from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.process.prometheus_text import CONTENT_TYPE, exposition
+from millpond.worker.report.metrics import metrics
+
+logger = logging.getLogger("millpond.health")
+
+#: How long a client may take to ask, seconds.
+_PATIENCE_SECONDS = 5.0
+
+
+@contextmanager
+def health_page(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
+    """Serve for the length of a block, unless `port` is None; yield the port, which 0 leaves to the system.
+
+    Raises `StartError` where it cannot listen.
+    """
+    if port is None:
+        yield None
+        return
+    try:
+        server = ThreadingHTTPServer((address, port), _answering(services))
+    except OSError as error:
+        raise StartError(
+            f"health needs {address}:{port} to listen on: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
+        ) from None
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="millpond-health-page", daemon=True).start()
+    logger.info("health is answered at http://%s:%d/ready", *server.server_address[:2])
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
+    supervisor = os.getpid()
+
+    class Answer(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_SECONDS
+
+        def do_GET(self) -> None:
+            question = self.path.strip("/")
+            if question == "metrics":
+                self._send(200, exposition(metrics(services, supervisor)), CONTENT_TYPE)
+                return
+            if question not in QUESTIONS:
+                self._send(404, _json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]}))
+                return
+            health = judge([p for name in services for p in pulses(name, pid=supervisor)])
+            faults = health.faults(question)
+            self._send(503 if faults else 200, _json({question: not faults, "faults": faults}))
+
+        do_HEAD = do_GET
+
+        def _send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Log nothing: somebody asks every few seconds."""
+
+    return Answer
+
+
+def _json(answer: object) -> bytes:
+    return json.dumps(answer).encode() + b"\n"

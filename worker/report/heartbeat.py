@@ -1,0 +1,157 @@
+"""Report this process once a second: a thread writes how it is and what it did (broker/stats/heartbeats.py).
+
+And takes the samples of the last hour when it is its turn. The broker being away is no fault: what was
+not sent goes with the next report.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from celery import Celery, signals
+
+from millpond.broker.connection import Store
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.errors import BrokerError
+from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats.heartbeats import Report
+from millpond.tasks.pools import Table
+from millpond.tasks.process.metrics_file import FiguresFile
+from millpond.tasks.settings import Settings
+from millpond.worker.report.event_sampling import Sample
+from millpond.worker.report.host_cpu import Processors
+from millpond.worker.report.task_metrics import Meter, busy
+
+logger = logging.getLogger(__name__)
+
+#: The time between two reports.
+REPORT_SECONDS = 1.0
+
+
+class Reporter:
+    """Report one worker process, from when it takes messages until it ends."""
+
+    def __init__(self, table: Table, holder: Holder) -> None:
+        self._table = table
+        self._holder = holder
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._unsent: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+        self._file: FiguresFile | None = None
+        self._turns = 0
+        self._since = 0.0
+        self._about: dict[str, Any] = {}
+        self._meter = Meter()
+        self._processors = Processors()
+        self._sample = Sample(0)
+
+    def on_ready(self, sender: Any, **_: Any) -> None:
+        """Begin to report a worker; `sender` is its consumer."""
+        if self._thread is not None:
+            return
+        queues = tuple(queue.name for queue in sender.task_consumer.queues)
+        pool = type(sender.pool).__module__.rpartition(".")[2]
+        self._meter, self._sample = sender.meter, sender.app.sample
+        self._since = time.monotonic()
+        self._about = {
+            "name": sender.hostname,
+            "pool": pool_of(sender.hostname, queues, self._table),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "executor": {"thread": "threads"}.get(pool, pool),
+            "queues": queues,
+            "cores": _cores(),
+        }
+        self._file = FiguresFile()
+        self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
+        self._thread.start()
+
+    def on_stopped(self, **_: Any) -> None:
+        """Send the last report, and take it back: the process is not there any more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2)
+
+    def _run(self) -> None:
+        while not self._stop.wait(REPORT_SECONDS):
+            self._report()
+        self._report()
+        if self._file is not None:
+            self._file.close()
+        try:
+            heartbeats.withdraw(self._store, self._about["name"])
+        except BrokerError as error:
+            logger.debug("%s", error)
+
+    def _report(self) -> None:
+        slots, turns = self._holder.slots, self._holder.turns
+        added = self._meter.count(slots=slots)
+        added["turns"] += turns - self._turns
+        added.update(self._sample.count())
+        self._turns = turns
+        self._unsent.update(added)
+        state = self._state(slots)
+        self._tell(state, added)
+        try:
+            takes_samples = heartbeats.send(self._store, state, self._unsent)
+            self._unsent.clear()  # counted from here on, whatever becomes of the samples
+            if takes_samples:
+                history.take(self._store)
+        except BrokerError as error:
+            logger.debug("%s", error)
+        except Exception:  # what another version wrote, say: this process must not fall silent because of it
+            logger.exception("the samples of the last hour could not be taken")
+
+    def _tell(self, state: Report, added: Counter[str]) -> None:
+        """Let the supervisor know, for its metrics."""
+        self._all.update(added)
+        keeper = self._holder.keeper
+        leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
+        if self._file is not None:
+            self._file.say({**asdict(state), **leases, "totals": self._all})
+
+    def _state(self, slots: int) -> Report:
+        return Report(
+            **self._about,
+            slots=slots,
+            busy=min(busy(), slots),
+            held=self._holder.count,
+            prefetch=self._holder.prefetch,
+            draining=self._holder.starts_nothing,
+            host_busy=self._processors.busy(),
+            uptime_seconds=round(time.monotonic() - self._since, 1),
+        )
+
+    @property
+    def _store(self) -> Store:
+        store: Store = self._holder.keeper.store
+        return store
+
+
+def _cores() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 0
+
+
+def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
+    """Name the pool of a worker: `email` of `email.1@host`, or the one that takes from just these queues."""
+    name = hostname.partition("@")[0].rpartition(".")[0]
+    if name in table.pools:
+        return name
+    same = (pool for pool, entry in table.pools.items() if set(entry.queues) == set(queues))
+    return next(same, "other")
+
+
+def install(app: Celery, settings: Settings, holder: Holder) -> None:
+    """Report every worker of this application."""
+    app.reporter = reporter = Reporter(settings.table, holder)  # signals keep weak references
+    signals.worker_ready.connect(reporter.on_ready)
+    signals.worker_shutdown.connect(reporter.on_stopped)

@@ -1,0 +1,112 @@
+"""End a worker process in three steps: stop fetching, finish what runs, give back what is left at the
+deadline.
+
+Celery's warm shutdown does the first two without a deadline; this watches over it. A second signal is a
+deadline of now. In a pool that somebody drained what runs has the same deadline; only then, if something
+still runs, the process ends, and whoever keeps it running starts one that waits until the pool resumes.
+"""
+
+import logging
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import Any
+
+import billiard
+from celery import Celery, signals
+
+from millpond.broker.connection import clear_errors, connect
+from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.lease_renewer import leave
+from millpond.broker.errors import MillpondError
+from millpond.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 1.0
+
+
+class Drain:
+    """Watch over the end of what runs in this process, before it stops or while its pool is drained."""
+
+    def __init__(self, settings: Settings, holder: Holder) -> None:
+        self._settings = settings
+        self._holder = holder
+        self._timer: threading.Timer | None = None
+        self._drained = False
+
+    def on_signal(self, **_: Any) -> None:
+        """Begin to drain; when already draining, end now."""
+        again, self._holder.draining = self._holder.draining, True
+        self._end_after(0.0 if again else self._settings.drain_seconds)
+
+    def on_drained(self, drained: bool) -> None:
+        """Begin to finish what runs, or go on, as somebody drained the pool or resumed it."""
+        if drained == self._drained or self._holder.draining:
+            return
+        self._drained = drained
+        logger.info("the pool is drained: nothing more is started" if drained else "the pool goes on")
+        self._call_off()
+        if drained:
+            self._end_after(self._settings.drain_seconds, unless_idle=True)
+
+    def on_stopped(self, **_: Any) -> None:
+        """Call the watch off: the pool is empty."""
+        self._call_off()
+
+    def name_pools(self, instance: Any, **_: Any) -> None:
+        """Learn of which pools this process is by the queues that it takes from, unless it was told."""
+        if not self._holder.pools:
+            taken = set(instance.app.amqp.queues.consume_from)
+            pools = self._settings.table.pools
+            self._holder.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
+
+    def _call_off(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_after(self, seconds: float, *, unless_idle: bool = False) -> None:
+        self._call_off()
+        self._timer = threading.Timer(seconds, self._end, (unless_idle,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _end(self, unless_idle: bool) -> None:
+        """Kill what still runs, give back what is held, and leave with 0: nothing is lost."""
+        if unless_idle and not self._holder.count:
+            return
+        logger.warning("the drain deadline has passed; what still runs is cut off and goes back to its queue")
+        # Whoever else settles waits from here on: what is cut off must not count as a lost child. One
+        # that waits for a broker which does not answer is not waited for.
+        self._holder.lock.acquire(timeout=_LOCK_SECONDS)
+        try:
+            for child in billiard.active_children():
+                with suppress(ProcessLookupError):  # the pool has reaped it meanwhile
+                    os.kill(child.pid, signal.SIGKILL)
+            self._give_back()
+        except Exception:  # nobody else would end this process, and the lock is held for good
+            logger.exception("What is held comes back when its lease runs out.")
+        logging.shutdown()
+        os._exit(0)
+
+    def _give_back(self) -> None:
+        if self._holder.intake is not None:
+            self._holder.intake.abandon()  # what it was to settle is settled here, and once
+        try:
+            store = connect(
+                self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2
+            )
+            with clear_errors("giving back what is held"):
+                leave(store, self._holder)
+        except MillpondError as error:
+            logger.warning("%s What is held comes back when its lease runs out.", error)
+
+
+def install(app: Celery, settings: Settings, holder: Holder) -> None:
+    """Make a drain of every shutdown of this application's workers."""
+    app.drain = drain = Drain(settings, holder)  # signals keep weak references
+    signals.celeryd_after_setup.connect(drain.name_pools)
+    signals.worker_shutting_down.connect(drain.on_signal)
+    signals.worker_shutdown.connect(drain.on_stopped)

@@ -1,0 +1,165 @@
+"""Give a running body its context: whether to stop, where to report progress, how to send further tasks.
+
+The body may run in a prefork child, which shares nothing with the process that holds its message, so all
+of it goes through a store of its own; each answer is kept for a moment, so that a body may ask as often
+as it likes.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import lru_cache
+
+from millpond.broker.batches.progress import report
+from millpond.broker.batches.record import Summary
+from millpond.broker.connection import Store, connect
+from millpond.broker.control.cancel import cancelled
+from millpond.broker.errors import BrokerError
+from millpond.broker.keys import batch_key
+from millpond.broker.message import Outgoing, compose
+from millpond.broker.publish import Duplicate, Taken, publish
+from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract
+from millpond.tasks.process.tracing import traceparent
+from millpond.tasks.settings import settings
+
+#: How long what is known of cancellations is good, and how often progress is sent at most.
+FRESH_SECONDS = 0.25
+PROGRESS_SECONDS = 0.5
+
+#: How long a task that a body sent under a name of its own is not sent again.
+SENT_ONCE_MS = 7 * 24 * 3600 * 1000
+
+
+def store() -> Store:
+    """Return the store that the bodies of this process share."""
+    return _store(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _store(_process: int) -> Store:
+    here = settings()
+    return connect(here.broker_url or "", prefix=here.key_prefix, timeout_seconds=here.broker_timeout_seconds)
+
+
+class Cancellations:
+    """Know what is cancelled, no older than a moment."""
+
+    def __init__(
+        self, read: Callable[[], frozenset[str]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._names: frozenset[str] = frozenset()
+        self._good_until = 0.0
+
+    def __contains__(self, name: str) -> bool:
+        with self._lock:
+            if self._clock() >= self._good_until:
+                # What was known stands: a body must not fail because the broker is away.
+                with suppress(BrokerError):
+                    self._names = self._read()
+                self._good_until = self._clock() + FRESH_SECONDS
+            return name in self._names
+
+
+@lru_cache(maxsize=1)
+def _cancellations(_process: int) -> Cancellations:
+    return Cancellations(lambda: cancelled(store())[1])
+
+
+class Progress:
+    """Pass on how far one task got, at a bounded rate; the last word always."""
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+        self._silent_until = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now < self._silent_until and done != total:
+            return
+        self._silent_until = now + PROGRESS_SECONDS
+        with suppress(BrokerError):  # progress is a courtesy
+            report(store(), self._task_id, done, total)
+
+
+class Outbox:
+    """Send tasks from inside a task; see tasks/email/outbox.py for what is promised."""
+
+    def __init__(self, task_id: str, clock_ms: int) -> None:
+        self._task_id = task_id
+        self._clock_ms = clock_ms
+
+    def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
+        """Send jobs by their ids until one is refused for want of room; return how many were taken."""
+        outcomes = publish(
+            store(), [self._message(job, id=id, claim=id) for id, job in jobs], policy="reject"
+        )
+        taken = 0
+        for outcome in outcomes:
+            if not isinstance(outcome, Taken | Duplicate):
+                break
+            taken += 1
+        return taken
+
+    def again(self, job: Contract, *, after_seconds: float) -> None:
+        """Send a continuation of this task, whatever the bound of its queue."""
+        due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
+        publish(store(), [self._message(job, due_ms=due_ms)], policy="exempt")
+
+    def _message(
+        self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
+    ) -> Outgoing:
+        return compose(
+            job.kind,
+            job.model_dump(mode="json"),
+            queue=job.queue,
+            sent_at_ms=self._now_ms(),
+            id=id,
+            shown=job.redacted(),
+            due_ms=due_ms,
+            claim=claim,
+            claim_ms=SENT_ONCE_MS,
+            parent_id=self._task_id,
+            traceparent=traceparent(),
+        )
+
+    def _now_ms(self) -> int:
+        return int(time.time() * 1000) + self._clock_ms
+
+
+def context(
+    *,
+    id: str,
+    kind: str,
+    retries: int,
+    deliveries: int,
+    batch: str | None,
+    clock_ms: int,
+    batch_summary: Summary | None = None,
+) -> Context:
+    """Make the context of a task that is about to run.
+
+    `clock_ms` leads from this host's clock to the server's.
+    """
+    record = batch_key(batch, settings().key_prefix)
+
+    def is_cancelled() -> bool:
+        known = _cancellations(os.getpid())
+        return id in known or (record != "" and record in known)
+
+    return Context(
+        id=id,
+        kind=kind,
+        retries=retries,
+        deliveries=deliveries,
+        batch=batch,
+        is_cancelled=is_cancelled,
+        report=Progress(id),
+        outbox=Outbox(id, clock_ms),
+        batch_summary=batch_summary,
+    )
