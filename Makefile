@@ -1,12 +1,20 @@
 # Everything a developer runs. `make help` lists it.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 # Two processes, each with servers of its own and whole files, for most of the time is waiting.
 IN_TWO := -n 2 --dist loadfile
+
+# `$(call step,what is done,command)`: a dot every two seconds, for a slow network is silent, and the time at the end.
+define step
+@printf '%s ' '$(1)'; began=$$(date +%s); while sleep 2 >/dev/null && kill -0 $$$$ 2>/dev/null; do printf .; done & dots=$$!; \
+{ $(2); }; code=$$?; kill $$dots 2>/dev/null; echo " $$(($$(date +%s) - began)) s"; exit $$code
+endef
+# True where $(VENV) is of the Python asked for; a Python that nobody named is not compared.
+SAME_PYTHON = test '$(origin PYTHON)' = file || test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)"
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock demo test test-slow test-evidence test-browser test-containers check coverage chaos bench bench-watching clean
@@ -14,14 +22,16 @@ IN_TWO := -n 2 --dist loadfile
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## Make the environment .venv, once and again when the lock changes
+install: $(VENV)/.installed ## Make the environment .venv (VENV=… another), and again when the lock changes: one to two minutes
+	@$(SAME_PYTHON) || { echo "$(VENV) has $$($(BIN)/python -V), not that of $(PYTHON): give it another place with VENV=.venv-other, or make clean" >&2; exit 1; }
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Millpond needs Python 3.11 or later: make PYTHON=python3.12 install" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 has no venv module: on Debian, apt-get install python3-venv" >&2; exit 1; }
-	@test -x $(UV) || { command -v uv >/dev/null && ln -sf "$$(command -v uv)" $(UV); } || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) has no venv module: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	$(call step,Making $(VENV):,test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
+	$(call step,Getting uv:,test -x $(UV) || { command -v uv >/dev/null && ln -sf "$$(command -v uv)" $(UV); } || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv)
+	$(call step,Getting and installing $(words $(shell grep -o '^[a-z0-9-]*==' requirements.lock)) packages of requirements.lock:,$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock)
+	$(call step,Installing Millpond itself:,$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .)
 	@touch $@
 
 lock: ## Lock the newest versions that pyproject.toml allows
@@ -30,8 +40,8 @@ lock: ## Lock the newest versions that pyproject.toml allows
 	$(UV) pip compile --quiet --universal --all-extras --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--python-version 3.11 --constraint requirements.lock pyproject.toml -o requirements-prod.lock
 
-demo: install ## Run the main job on photographs, tables, PDFs and mail; PHOTOS=DIR takes yours
-	@$(BIN)/python -m tests.demo $(if $(PHOTOS),"$(PHOTOS)")
+demo: install ## Run the main job on photographs, tables, PDFs and mail, one to two minutes; QUICK=1: a tenth, 20 s; PHOTOS=DIR: yours
+	@$(BIN)/python -m tests.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run the tests that take minutes: units, real servers, real workers
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers"
