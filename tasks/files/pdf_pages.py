@@ -35,6 +35,7 @@ def main() -> int:
     except pypdfium2.PdfiumError as error:
         return ENCRYPTED if error.err_code == _PASSWORD_ERROR else DAMAGED
     sys.stdout.buffer.write(COUNT.pack(len(document)))
+    sys.stdout.buffer.flush()  # what is written has left this process before PDFium may end it
     for at in range(len(document)):
         try:
             with closing(document[at]) as page, closing(page.get_textpage()) as textpage:

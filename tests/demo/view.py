@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from tests.demo.running import Run
 
-LINE_SECONDS = 5.0
+#: No three seconds pass in silence.
+LINE_SECONDS = 2.5
 
 
 class View:

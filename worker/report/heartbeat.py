@@ -79,6 +79,7 @@ class Reporter:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
+        self._report()  # a process that is ready is seen at once, not after the first interval
         while not self._stop.wait(REPORT_SECONDS):
             self._report()
         self._report()

@@ -153,6 +153,24 @@ def test_a_bomb_is_stopped_at_its_memory(
     assert "bomb" in message
 
 
+def test_a_page_that_ends_pdfium_is_named(
+    refused: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where PDFium ends its process in the middle of a page, that page is named."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    crashing = tmp_path / "pdf_pages.py"
+    source = Path(pdf_pages.__file__).read_text()
+    for at in (0, 1):
+        crashing.write_text(
+            source.replace(
+                "with closing(document[at])",
+                f"at == {at} and os.abort()\n            with closing(document[at])",
+            )
+        )
+        monkeypatch.setattr(pdf_pages, "__file__", str(crashing))
+        assert f"page {at + 1}, takes over" in refused(document("a", "b"), error=TooLarge)
+
+
 def test_pages_and_text_are_bounded(refused: Refuse) -> None:
     """The number of pages and the length of the text have limits."""
     assert "3 pages, over 2" in refused(document("a", "b", "c"), error=TooLarge, max_entries=2)
