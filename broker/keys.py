@@ -141,11 +141,6 @@ def epoch_key(prefix: str = "") -> str:
     return f"{prefix}millpond:cancelled:epoch"
 
 
-def mail_key(mail: str, prefix: str = "") -> str:
-    """Name the ledger's entry of a mail."""
-    return f"{prefix}millpond:mail:{{{mail}}}"
-
-
 def processes_key(prefix: str = "") -> str:
     """Name the sorted set of worker processes by when they reported last."""
     return f"{prefix}millpond:processes"

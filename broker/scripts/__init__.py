@@ -34,8 +34,8 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """Read one script; its header names its KEYS, ARGV and return value."""
-    folder = files(__package__)
-    source = "".join(folder.joinpath(f"{part}.lua").read_text() for part in (*SHARED, name))
+def script(name: str, package: str = __package__) -> Script:
+    """Return the script NAME.lua of a package; its header names its KEYS, ARGV and return value."""
+    shared = "".join(files(__package__).joinpath(f"{part}.lua").read_text() for part in SHARED)
+    source = shared + files(package).joinpath(f"{name}.lua").read_text()
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

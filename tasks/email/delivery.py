@@ -13,10 +13,9 @@ from functools import partial
 from typing import BinaryIO
 from uuid import uuid4
 
-from millpond.broker.ledger import ACCEPTED, Claim
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.conversation import Delivery
-from millpond.tasks.email.ledger import Ledger
+from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
 from millpond.tasks.email.message import Envelope, Loaded, compose, message_id_of
 from millpond.tasks.email.receipt import Receipt
 from millpond.tasks.email.smtp import Shelf
@@ -38,7 +37,7 @@ class Post:
 
     settings: Smtp
     shelf: Shelf
-    ledger: Ledger
+    ledger: MailLedger
     open_input: OpenInput
 
     @property

@@ -14,7 +14,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.delivery import OpenInput
-from millpond.tasks.email.ledger import Ledger
+from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import Outbox
 from millpond.tasks.email.receipt import CampaignStep
 from millpond.tasks.email.rows import Place
@@ -45,7 +45,7 @@ class _Piece:
 
 
 def send_piece(
-    job: SendCampaign, context: Context, *, outbox: Outbox, ledger: Ledger, open_input: OpenInput
+    job: SendCampaign, context: Context, *, outbox: Outbox, ledger: MailLedger, open_input: OpenInput
 ) -> CampaignStep:
     """Send the mails of at most `chunk` rows and, unless that was all, the campaign again for the rest."""
     campaign_id = job.campaign or context.id

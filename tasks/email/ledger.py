@@ -1,71 +1,75 @@
-"""Say what the mail body asks of a ledger, and keep one in memory for bodies that are called by hand.
+"""The mail ledger: what was sent, so that a mail that the broker delivers twice is sent once.
 
-The protocol, and the one window that it leaves open, are described where it is stored: `broker/ledger.py`.
+Two steps, each one script on one key. Before the first byte goes to the mail server, `claim` writes the state
+*sending*, with an owner that is new for each delivery and an end by the server's clock. After the mail server
+has answered, `record` writes its answer for each recipient, and *sent* once every recipient has one.
+
+- A second delivery that finds *sent* sends nothing and returns the recorded answers.
+- A second delivery that finds *sending* is retried when the claim ends.
+- A claim that ended was left by a worker that died. The next delivery takes it over and sends to the
+  recipients without an answer. **This is at least once.** No ledger can close the window between the moment
+  when the mail server takes the message and `record`. A worker that dies in it leaves *sending*, and the mail
+  is sent again with the same Message-ID, by which a receiver can tell (RFC 1047 describes this gap). The same
+  holds when the connection breaks before the server's last answer. The alternative, giving up such a mail,
+  would lose mails that were never sent.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import Protocol
+from typing import Literal
 
-from millpond.broker.ledger import ACCEPTED, Claim
+from millpond.broker.connection import Store, clear_errors
+from millpond.broker.scripts import script
 
+#: The outcome of an address for which the mail server took the message; any other value is its refusal.
+ACCEPTED = "+"
 
-class Ledger(Protocol):
-    """Remember which mails were sent, and to whom."""
-
-    def claim(self, key: str, owner: str, *, seconds: float) -> Claim:
-        """Claim a mail for one delivery, or renew the owner's claim."""
-
-    def record(self, key: str, owner: str, outcomes: Mapping[str, str], *, sent: bool) -> None:
-        """Write down what the mail server said to each address, and end the claim."""
-
-    def forget(self, key: str, owner: str) -> None:
-        """Drop the entry of a mail that nobody took."""
+ClaimState = Literal["taken", "busy", "sent"]
+_STATES: tuple[ClaimState, ...] = ("taken", "busy", "sent")
 
 
-@dataclass
-class _Entry:
-    owner: str = ""
-    ends: float = 0.0
-    sent: bool = False
-    outcomes: dict[str, str] = field(default_factory=dict)
+@dataclass(frozen=True)
+class Claim:
+    """The answer to a claim: `taken`, `busy` for `wait_seconds`, or `sent`; `outcomes` by address so far."""
+
+    state: ClaimState
+    wait_seconds: float = 0.0
+    outcomes: Mapping[str, str] = field(default_factory=dict)
 
 
-class LedgerInMemory:
-    """Keep the ledger of one process, for as long as it lives."""
+@dataclass(frozen=True)
+class MailLedger:
+    """The ledger in the broker's server; an entry is kept for `ttl_seconds` after its last change.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._entries: dict[str, _Entry] = {}
-        self._lock = Lock()
-        self._clock = clock
+    Every method raises `BrokerAway` or `BrokerError`.
+    """
+
+    store: Store
+    ttl_seconds: int
 
     def claim(self, key: str, owner: str, *, seconds: float) -> Claim:
         """Claim a mail for `seconds`, or renew the owner's claim."""
-        with self._lock:
-            entry = self._entries.setdefault(key, _Entry())
-            now = self._clock()
-            if entry.sent:
-                return Claim("sent", outcomes=dict(entry.outcomes))
-            if entry.owner not in ("", owner) and entry.ends > now:
-                return Claim("busy", entry.ends - now, dict(entry.outcomes))
-            entry.owner, entry.ends = owner, now + seconds
-            return Claim("taken", outcomes=dict(entry.outcomes))
+        with clear_errors("asking the mail ledger"):
+            state, wait_ms, *flat = script("mail_claim", __package__).run(
+                self.store.client, [self._key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
+            )
+        words = [word.decode() for word in flat]
+        return Claim(_STATES[state], wait_ms / 1000, dict(zip(words[::2], words[1::2], strict=True)))
 
     def record(self, key: str, owner: str, outcomes: Mapping[str, str], *, sent: bool) -> None:
-        """Write down what the mail server said to each address, and end the claim."""
-        with self._lock:
-            entry = self._entries.setdefault(key, _Entry())
-            for address, outcome in outcomes.items():
-                if entry.outcomes.get(address) != ACCEPTED:
-                    entry.outcomes[address] = outcome
-            entry.sent = entry.sent or sent
-            if entry.owner == owner or sent:
-                entry.owner = ""
+        """Record the mail server's answer for each address and end the claim."""
+        pairs = [word for pair in outcomes.items() for word in pair]
+        self._write(key, owner, "sent" if sent else "open", pairs)
 
     def forget(self, key: str, owner: str) -> None:
-        """Drop the entry of a mail that nobody took."""
-        with self._lock:
-            if key in self._entries and self._entries[key].owner == owner:
-                del self._entries[key]
+        """Drop the entry of a mail that no recipient got: it can be sent once its fault is corrected."""
+        self._write(key, owner, "forget", [])
+
+    def _write(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
+        with clear_errors("writing the mail ledger"):
+            script("mail_record", __package__).run(
+                self.store.client, [self._key(key)], [owner, self.ttl_seconds, mode, *pairs]
+            )
+
+    def _key(self, mail: str) -> str:
+        return f"{self.store.prefix}millpond:mail:{{{mail}}}"

@@ -6,11 +6,11 @@ from functools import lru_cache
 from typing import BinaryIO
 
 from millpond.broker.connection import connect
-from millpond.broker.ledger import MailLedger
 from millpond.tasks.context import Context
 from millpond.tasks.email.contract import SendCampaign, SendEmail
 from millpond.tasks.email.delivery import Post
 from millpond.tasks.email.fanout import send_piece
+from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
 from millpond.tasks.email.receipt import CampaignStep, Receipt
 from millpond.tasks.email.smtp import shelf_for

@@ -10,10 +10,10 @@ import pytest
 from mail_sink import mail_sink
 
 from millpond.broker.connection import connect
-from millpond.broker.ledger import ACCEPTED, MailLedger
 from millpond.tasks.email import delivery
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.delivery import Post
+from millpond.tasks.email.ledger import ACCEPTED, MailLedger
 from millpond.tasks.email.smtp import Shelf
 from millpond.tasks.errors import FinalError, OutsideRoots, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp

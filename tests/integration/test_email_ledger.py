@@ -7,7 +7,7 @@ import pytest
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway
-from millpond.broker.ledger import ACCEPTED, MailLedger
+from millpond.tasks.email.ledger import ACCEPTED, MailLedger
 
 DAY = 24 * 3600
 

@@ -12,7 +12,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import recipients
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.email.fanout import send_piece
-from millpond.tasks.email.ledger import LedgerInMemory
+from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
 from millpond.tasks.email.rows import rows
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
@@ -158,6 +158,12 @@ class _Dropping:
         raise RetryLater("broker away")
 
 
+@pytest.fixture
+def ledger(store) -> MailLedger:
+    """Return an empty ledger."""
+    return MailLedger(store, 60)
+
+
 PEOPLE = b"email\n" + b"".join(b"p%d@example.org\n" % n for n in range(10))
 
 
@@ -176,18 +182,18 @@ def run_to_the_end(job, box, ledger, csv=PEOPLE):
     return steps
 
 
-def test_campaign_is_sent_in_pieces():
+def test_campaign_is_sent_in_pieces(ledger):
     """Ten rows by four: three runs, each mail once, and the last run sends nothing after it."""
     box = Box()
-    steps = run_to_the_end(campaign(chunk=4), box, LedgerInMemory())
+    steps = run_to_the_end(campaign(chunk=4), box, ledger)
     assert [step.sent for step in steps] == [4, 4, 2]
     assert [step.next_row for step in steps] == [4, 8, None]
     assert box.mails == [m.id for m in recipients(campaign(), BytesIO(PEOPLE), campaign_id="c")]
 
 
-def test_full_queue_is_not_waited_for():
+def test_full_queue_is_not_waited_for(ledger):
     """With no room left the run ends at once and comes back later for the first mail that was not taken."""
-    box, ledger = Box(room=3), LedgerInMemory()
+    box = Box(room=3)
     assert piece(campaign(chunk=5), box, ledger).sent == 3
     [(rest, after)] = box.rest
     assert (rest.row, rest.campaign) == (3, "c")
@@ -201,46 +207,45 @@ def test_full_queue_is_not_waited_for():
     assert len(set(box.mails)) == len(box.mails) == 10
 
 
-def test_piece_that_is_delivered_twice_is_sent_on_once():
+def test_piece_that_is_delivered_twice_is_sent_on_once(ledger):
     """A repeated delivery of a piece sends no mail and no second continuation."""
-    box, ledger = Box(), LedgerInMemory()
+    box = Box()
     piece(campaign(chunk=4), box, ledger)
     again = piece(campaign(chunk=4), box, ledger)
     assert (again.duplicate, again.sent, len(box.mails), len(box.rest)) == (True, 0, 4, 1)
 
 
-def test_piece_that_died_is_sent_again_with_the_same_ids():
+def test_piece_that_died_is_sent_again_with_the_same_ids(ledger):
     """If sending on fails half-way, the retry sends the same mails, which the ledger of mails knows."""
-    box, ledger = Box(), LedgerInMemory()
+    box = Box()
     with pytest.raises(RetryLater):
         piece(campaign(chunk=4), _Dropping(box), ledger)
     piece(campaign(chunk=4), box, ledger)
     assert box.mails[:4] == box.mails[4:]
 
 
-def test_piece_that_another_delivery_sends_is_left_to_it():
+def test_piece_that_another_delivery_sends_is_left_to_it(ledger):
     """While a piece is being sent on, a second delivery of it is told to come back."""
-    ledger = LedgerInMemory()
     ledger.claim("c/0", "another", seconds=60)
     with pytest.raises(RetryLater) as busy:
         piece(campaign(), Box(), ledger)
     assert 0 < busy.value.after_seconds < 61
 
 
-def test_bad_rows_are_left_out_and_named():
+def test_bad_rows_are_left_out_and_named(ledger):
     """Bad addresses do not stop a campaign: the other rows are sent, the bad ones named, once each."""
     csv = b"email\na@example.org\nbad\nb@example.org\nworse\nc@example.org\nworst\n"
     box = Box()
-    steps = run_to_the_end(campaign(chunk=2), box, LedgerInMemory(), csv)
+    steps = run_to_the_end(campaign(chunk=2), box, ledger, csv)
     assert (len(box.mails), sum(step.left_out for step in steps)) == (3, 3)
     reasons = [reason.split(":")[0] for step in steps for reason in step.reasons]
     assert reasons == ["line 3", "line 5", "line 7"]
 
 
-def test_bad_rows_are_named_once_when_the_queue_is_full():
+def test_bad_rows_are_named_once_when_the_queue_is_full(ledger):
     """A run that the queue cut short reports the bad rows before the cut, the next run those behind it."""
     csv = b"email\nfirst\na@example.org\nbad\nb@example.org\nworse\nc@example.org\n"
-    box, ledger = Box(room=1), LedgerInMemory()
+    box = Box(room=1)
     first = piece(campaign(), box, ledger, csv)
     box.room = 100
     [second] = run_to_the_end(box.rest.pop()[0], box, ledger, csv)
@@ -248,9 +253,9 @@ def test_bad_rows_are_named_once_when_the_queue_is_full():
     assert len(set(box.mails)) == len(box.mails) == 3
 
 
-def test_file_that_changed_between_pieces_stops_the_campaign():
+def test_file_that_changed_between_pieces_stops_the_campaign(ledger):
     """Rows are counted by place, so a file of another size is BadInput, with the row that was reached."""
-    box, ledger = Box(), LedgerInMemory()
+    box = Box()
     piece(campaign(chunk=4), box, ledger)
     with pytest.raises(BadInput, match=r"changed .* at row 4"):
         piece(box.rest[0][0], box, ledger, PEOPLE + b"new@example.org\n")

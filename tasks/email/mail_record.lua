@@ -1,11 +1,11 @@
--- Write down how far a mail got, and end the claim.
+-- Record the mail server's answers and end the claim.
 --
 -- KEYS[1]  hash of the mail, as in mail_claim.lua
 -- ARGV     owner, seconds the hash is remembered, 'open' | 'sent' | 'forget', then address and answer in turn
 -- returns  1
 --
--- What a server answered is a fact, whoever asked, so it is written even by one who has lost the claim; '+' (accepted)
--- is never overwritten. Only the owner ends the claim, or forgets.
+-- An answer of the mail server is a fact, so a delivery that has lost the claim writes it too; '+' (accepted) is never
+-- overwritten. Only the owner ends the claim or deletes the hash.
 
 local owner, ttl, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local mine = redis.call('HGET', KEYS[1], '@') == owner

@@ -1,11 +1,11 @@
--- Claim a mail for one delivery of its task, or learn that it was sent or is being sent.
+-- Claim a mail for one delivery of its task; the reply tells whether it was sent or is being sent.
 --
--- KEYS[1]  hash of the mail: '@' owner of the claim, 'u' when the claim ends (ms), 's' set once everything is settled,
---          and for each address that is settled the server's answer
+-- KEYS[1]  hash of the mail: '@' owner of the claim, 'u' end of the claim (ms), 's' set once every address has an answer,
+--          and by address the mail server's answer
 -- ARGV     owner, length of the claim in ms, seconds the hash is remembered
 -- returns  {0 taken | 1 busy | 2 sent, ms until another's claim ends, then address and answer in turn}
 --
--- A claim whose time is over belongs to whoever asks next; its owner may still renew it until then.
+-- A claim that has ended goes to the next delivery that asks; until then its owner may still renew it.
 
 local owner, length, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = now_ms()
