@@ -31,7 +31,7 @@ def find(module: str, *, setting: str = "kinds") -> None:
     """See that there is such a module, or a package that may have it, and import nothing of it."""
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.append(here)  # behind all else: a file of the user's hides nothing that is installed
+        sys.path.insert(_behind_the_standard_library(), here)
     top, _, rest = module.partition(".")
     if rest == "py":
         raise SettingsError(f"{setting} names {module!r}, a file: name the module, {top!r}")
@@ -45,6 +45,18 @@ def find(module: str, *, setting: str = "kinds") -> None:
             f"{setting} names {module!r}, and {hidden} is not found, for Python or Millpond has a module "
             "of this name: rename yours"
         )
+
+
+def _behind_the_standard_library() -> int:
+    """Return the position on the path where a module of the user's is found before an installed one.
+
+    An application's own `broker.py` comes before PyPI's `broker`; its `calendar.py` must not hide
+    Python's from a library.
+    """
+    for position, entry in enumerate(sys.path):
+        if entry.rstrip("/").endswith(("site-packages", "dist-packages")):
+            return position
+    return len(sys.path)
 
 
 def _hidden_by_name(top: str) -> Path | None:
