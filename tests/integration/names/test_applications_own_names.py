@@ -55,8 +55,9 @@ import broker, deploy, monitor, producer, tasks, worker
 
 from millpond import Client
 
-modules = (broker, deploy, monitor, producer, tasks, worker)
-assert [each.MINE for each in modules] == ["broker", "deploy", "monitor", "producer", "tasks", "worker"]
+modules = (deploy, monitor, producer, tasks, worker)
+assert [each.MINE for each in modules] == ["deploy", "monitor", "producer", "tasks", "worker"]
+assert not hasattr(broker, "transport"), "Millpond's own folder was imported"
 tasks.note.delay("a plain Celery task ran")
 with Client() as client, client.batch() as batch:
     batch.submit(worker.Greet(name="Ada"))
