@@ -1,4 +1,4 @@
-"""Assemble the worker's Celery application: `celery -A millpond.worker.app worker -Q email`.
+"""Assemble the worker's Celery application: `celery -A millpond worker -Q email`.
 
 Made when it is first asked for, so that importing this module reads no environment.
 """
