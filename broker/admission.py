@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerAway
 from millpond.broker.identity import new_id
 from millpond.broker.keys import QueueKeys, batch_key
@@ -35,9 +35,9 @@ def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
     0 when nobody called for `seconds`, or when the connection was lost and is back: then the ticket may be
     lost too, and is to be asked about. Raises `BrokerAway` when the broker does not come back.
     """
-    key = QueueKeys(queue, store.prefix).room(ticket)
+    key = QueueKeys(queue, store.prefix).grant(ticket)
     try:
-        with clear_errors(f"waiting for room in queue {queue!r}"):
+        with translate_errors(f"waiting for room in queue {queue!r}"):
             return _blpop(store, key, max(0.01, seconds))
     except BrokerAway:
         _until_back(store)
@@ -47,7 +47,7 @@ def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
 def leave_line(store: Store, queue: str, ticket: str) -> None:
     """Give up a place in the line, and the room that was kept for it."""
     keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"leaving the line of queue {queue!r}"):
+    with translate_errors(f"leaving the line of queue {queue!r}"):
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
         script("publish").run(store.client, (*keys.all, batch_key(None)), words)
 

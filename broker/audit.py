@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from socket import gethostname
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import audit_key
 from millpond.broker.scripts import script
 
@@ -25,22 +25,22 @@ class Change:
     what: str
 
 
-def note(store: Store, who: str, what: str) -> None:
+def record(store: Store, who: str, what: str) -> None:
     """Write a change down, in Redis and in the log of this process, as one line whatever it names."""
     who, what = _one_line(who), _one_line(what)
     logger.info("%s: %s", who, what)
-    with clear_errors("noting a change"):
-        script("note_change").run(store.client, (audit_key(store.prefix),), (who, what, KEPT))
+    with translate_errors("noting a change"):
+        script("record_change").run(store.client, (audit_key(store.prefix),), (who, what, KEPT))
 
 
-def note_command(store: Store, what: str) -> None:
+def record_command(store: Store, what: str) -> None:
     """Write down what somebody changed by a command on this host."""
-    note(store, f"{getpass.getuser()}@{gethostname()} by command", what)
+    record(store, f"{getpass.getuser()}@{gethostname()} by command", what)
 
 
 def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
     """Yield the latest changes, the newest first."""
-    with clear_errors("reading the changes"):
+    with translate_errors("reading the changes"):
         found = store.client.xrevrange(audit_key(store.prefix), count=limit)
     for entry, fields in found:
         at_ms = int(entry.split(b"-")[0])

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.queue_lease import Hold, Turn
 from millpond.broker.control import state
@@ -53,14 +53,14 @@ class CallersHold:
         """Settle the message and let it go; it is settled once, whoever else may have it by now."""
         hold = self._hold
         hold.settle(token, settlement)
-        with clear_errors("settling"):
+        with translate_errors("settling"):
             fetch_call.call(self._store, Turn(hold, 0, 0, hold.settlements(1)), lease_ms=LEASE_MS)
-            script("leave").run(self._store.client, hold.keys.all, (hold.consumer,))
+            script("end_lease").run(self._store.client, hold.keys.all, (hold.consumer,))
         state.forget(self._store, self._process)
 
     def _is_cancelled(self, token: str) -> bool:
         # What a caller holds is as good as started, so nobody has to wait until it has heard of more.
-        state.hear(self._store, self._process, state.FOR_EVER)
+        state.acknowledge(self._store, self._process, state.ALL_FUTURE)
         held, known = self._hold.held[token], state.read(self._store)
         return held.id in known.cancelled or held.batch in known.cancelled
 
@@ -68,7 +68,7 @@ class CallersHold:
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
                 words = (self._hold.consumer, LEASE_MS)
-                script("renew").run(self._store.client, self._hold.keys.all, words)
+                script("renew_lease").run(self._store.client, self._hold.keys.all, words)
 
 
 def _claim(message: Outgoing) -> str:

@@ -105,7 +105,7 @@ def redacted(url: str) -> str:
 
 
 @contextmanager
-def clear_errors(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn what redis-py raises into one line that says what could not be done and what to look at."""
     try:
         yield

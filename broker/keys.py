@@ -35,7 +35,7 @@ class QueueKeys:
 
     @cached_property
     def all(self) -> tuple[str, ...]:
-        """Name the fifteen keys that every script takes, in the order of scripts/_common.lua."""
+        """Name the fifteen keys that every script takes, in the order of scripts/_queue.lua."""
         beside = ("delayed", "dead", "consumers", "deliveries", "limits", "counters", "wake", "held:")
         return (*self.ready, *map(self._own, (*beside, "line", "once:", "pace")))
 
@@ -74,26 +74,26 @@ class QueueKeys:
         """Name the list of wake tokens."""
         return self._own("wake")
 
-    def held(self, consumer: str) -> str:
+    def in_flight(self, consumer: str) -> str:
         """Name the hash of what a consumer holds."""
         return self._own("held:") + consumer
 
     @cached_property
-    def claims(self) -> str:
+    def unique(self) -> str:
         """Name what stands before the claims of messages sent once."""
         return self._own("once:")
 
     @cached_property
-    def line(self) -> str:
+    def waiters(self) -> str:
         """Name the sorted set of producers that wait for room."""
         return self._own("line")
 
-    def room(self, ticket: str) -> str:
+    def grant(self, ticket: str) -> str:
         """Name the list on which a producer sleeps that waits for room."""
         return self._own("line:room:") + ticket
 
     @cached_property
-    def pace(self) -> str:
+    def drain_rate(self) -> str:
         """Name the hash of what was measured of the pool's speed."""
         return self._own("pace")
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BadLimit
 from millpond.broker.keys import QueueKeys, queues_key
 from millpond.broker.scripts import script
@@ -43,7 +43,7 @@ class Limits:
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
-#: What a bound given as a time comes to before the pool's speed was measured; scripts/_pace.lua has it too.
+#: What a bound given as a time comes to before the pool's speed was measured; _drain_rate.lua too.
 FIRST_BOUND = 100
 
 
@@ -56,7 +56,7 @@ def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative
     entries = {
         _TABLE + name: _text(value) for name, value in table.items() if name in NAMES and value is not None
     }
-    with clear_errors(f"declaring queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors(f"declaring queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
         pipe.sadd(queues_key(store.prefix), queue)
         if authoritative:
             stale = [_TABLE + name for name in NAMES if _TABLE + name not in entries]
@@ -77,10 +77,10 @@ def read(store: Store, queue: str) -> Limits:
 def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits in force of queues, in one round trip."""
     looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
-    with clear_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
-            pipe.hgetall(keys.limits).hget(keys.pace, "bound")
+            pipe.hgetall(keys.limits).hget(keys.drain_rate, "bound")
         answers = pipe.execute()
         return [_in_force(raw, measured) for raw, measured in zip(answers[::2], answers[1::2], strict=True)]
 
@@ -97,7 +97,7 @@ def _in_force(raw: Mapping[bytes, bytes], measured: bytes | None) -> Limits:
 
 def overrides(store: Store, queue: str) -> dict[str, str]:
     """Return what was set at run time, as it was written: it wins over the pools table."""
-    with clear_errors(f"reading the limits of queue {queue!r}"):
+    with translate_errors(f"reading the limits of queue {queue!r}"):
         raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
     return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}
 
@@ -114,7 +114,7 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
             raise BadLimit(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
     words = [word for name, value in limits.items() for word in (name, _checked(name, value))]
     keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"setting the limits of queue {queue!r}"):
+    with translate_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
             call_waiting(store, queue)
@@ -123,7 +123,7 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
 
 def call_waiting(store: Store, queue: str) -> None:
     """Let producers that wait for room go on, as far as there is room."""
-    script("call_waiting").run(store.client, QueueKeys(queue, store.prefix).all, ())
+    script("admit_waiters").run(store.client, QueueKeys(queue, store.prefix).all, ())
 
 
 def pause(store: Store, queue: str) -> None:

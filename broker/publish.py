@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from redis.exceptions import NoScriptError
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys, batch_key, step_of
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
@@ -110,7 +110,7 @@ def publish(
     `BrokerError` when it was refused.
     """
     chunks = list(_chunks(messages))
-    with clear_errors("sending"):
+    with translate_errors("sending"):
         replies = _run(store, [_call(store, chunk, policy, caller) for chunk in chunks])
     return [
         outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _outcomes(chunk, reply)

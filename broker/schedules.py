@@ -7,7 +7,7 @@ That a period fires once does not hang on the leader alone: each is sent under a
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import schedule_key, scheduler_key, schedules_key
 from millpond.broker.scripts import script
 
@@ -43,26 +43,28 @@ _NAMES = frozenset(field.name for field in fields(Schedule)) - {"name"}
 
 def lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
     """Take or renew the leader's lease; say whether this scheduler leads now."""
-    with clear_errors("asking who leads the schedulers"):
-        return bool(script("lead").run(store.client, (scheduler_key(store.prefix),), (scheduler, lease_ms)))
+    with translate_errors("asking who leads the schedulers"):
+        return bool(
+            script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, lease_ms))
+        )
 
 
 def resign(store: Store, scheduler: str) -> None:
     """Give the lease up, so that the next scheduler need not wait for its end."""
-    with clear_errors("handing over to another scheduler"):
-        script("lead").run(store.client, (scheduler_key(store.prefix),), (scheduler, 0))
+    with translate_errors("handing over to another scheduler"):
+        script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, 0))
 
 
 def leader(store: Store) -> str | None:
     """Name the scheduler that leads; None: none runs."""
-    with clear_errors("asking who leads the schedulers"):
+    with translate_errors("asking who leads the schedulers"):
         found = store.client.get(scheduler_key(store.prefix))
     return None if found is None else str(found.decode())
 
 
 def schedules(store: Store) -> list[Schedule]:
     """Return all schedules, by name."""
-    with clear_errors("listing the schedules"):
+    with translate_errors("listing the schedules"):
         names = sorted(name.decode() for name in store.client.smembers(schedules_key(store.prefix)))
     return read(store, names)
 
@@ -70,16 +72,16 @@ def schedules(store: Store) -> list[Schedule]:
 def read(store: Store, names: Iterable[str]) -> list[Schedule]:
     """Return the state of schedules by their names, empty where nothing was noted."""
     listed = list(names)
-    with clear_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:
             pipe.hgetall(schedule_key(name, store.prefix))
         found = pipe.execute()
     return [_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
 
 
-def describe(store: Store, described: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
+def declare(store: Store, described: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
     """Write down what a leader's table says of its schedules, and forget those that are not in it."""
-    with clear_errors("describing the schedules"), store.client.pipeline() as pipe:
+    with translate_errors("describing the schedules"), store.client.pipeline() as pipe:
         pipe.delete(schedules_key(store.prefix))
         for name, values in described.items():
             key = schedule_key(name, store.prefix)
@@ -89,17 +91,17 @@ def describe(store: Store, described: Mapping[str, Mapping[str, str | int]], *, 
         pipe.execute()
 
 
-def note(store: Store, name: str, **values: str | int) -> None:
+def update(store: Store, name: str, **values: str | int) -> None:
     """Write down what changed of a schedule: `next_due_ms`, `trouble`."""
-    with clear_errors(f"noting schedule {name}"):
+    with translate_errors(f"noting schedule {name}"):
         store.client.hset(schedule_key(name, store.prefix), mapping=values)
 
 
-def fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
+def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
     """Note that a period was fired; False when it had been noted before."""
-    with clear_errors(f"noting schedule {name}"):
+    with translate_errors(f"noting schedule {name}"):
         words = (due_ms, id, missed, by)
-        return bool(script("fired").run(store.client, (schedule_key(name, store.prefix),), words))
+        return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
 
 
 def _schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits, publish
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.fetcher import NEWS, TURN, WAIT, Intake
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, Holder
@@ -217,7 +217,7 @@ class Channel(stock.Channel):
             self.holder.settle(tag)
             self._abandon_turn()
             try:
-                with clear_errors("settling"):
+                with translate_errors("settling"):
                     fetch_call.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
             except BrokerError as error:
                 logger.warning("%s Trying again before this process ends.", error)
@@ -228,9 +228,9 @@ class Channel(stock.Channel):
             if self.intake is not None:
                 self.intake.finish()
 
-    def hear_for_ever(self) -> None:
+    def acknowledge_all_future(self) -> None:
         """Let nobody wait until this process hears of a cancellation: it starts nothing any more."""
-        state.hear(self.store, self.holder.name, state.FOR_EVER)
+        state.acknowledge(self.store, self.holder.name, state.ALL_FUTURE)
 
     def leave(self) -> None:
         """Settle what is finished, give back what is not, and end the leases."""

@@ -166,7 +166,7 @@ def _reached(queue: QueueView) -> str | None:
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
         return f"{limits.rate:g} tasks a second"
-    if limits.in_flight and queue.depth.held >= limits.in_flight:
+    if limits.in_flight and queue.depth.in_flight >= limits.in_flight:
         return f"{limits.in_flight} tasks at once"
     return None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from millpond.broker.connection import connect, redacted
-from millpond.broker.stats.history_cache import Past
+from millpond.broker.stats.history import HistoryCache
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
 from millpond.tasks.process.logs import log_to_stderr
@@ -91,7 +91,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
         store = connect(
             broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
         )
-        past = Past(store)
+        past = HistoryCache(store)
         table = configured.table
 
     default_options.address = address

@@ -41,7 +41,7 @@ def pool_object(view: PoolView) -> dict[str, Any]:
         "slots_running": view.slots,
         "busy": view.busy,
         "drained_at_ms": view.drained_at_ms,
-        "held": sum(queue.depth.held for queue in view.queues),
+        "held": sum(queue.depth.in_flight for queue in view.queues),
         "waiting": sum(queue.depth.ready for queue in view.queues),
         "rate": view.rate,
         "utilisation": view.utilisation,

@@ -20,7 +20,7 @@ Figure = tuple[str, str, Callable[[Any], float]]
 OF_QUEUES: tuple[Figure, ...] = (
     ("ready", "Messages that wait for a slot", lambda view: view.depth.ready),
     ("bound", "Messages that may wait; 0 is no bound", lambda view: view.limits.bound),
-    ("held", "Messages that consumers hold", lambda view: view.depth.held),
+    ("held", "Messages that consumers hold", lambda view: view.depth.in_flight),
     ("delayed", "Messages that are not due", lambda view: view.depth.delayed),
     ("dead", "Dead letters that are kept", lambda view: view.depth.dead),
     ("consumers", "Consumers with a lease", lambda view: view.depth.consumers),

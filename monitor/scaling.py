@@ -26,6 +26,6 @@ def demand(store: Store, table: Table, pool: str) -> Demand:
         raise SettingsError(f"no pool is named {pool!r}; there are: {', '.join(sorted(table.pools))}")
     depths = inspect_depth.depths(store, table.pools[pool].queues)
     return Demand(
-        tasks=sum(depth.ready + depth.held for depth in depths),
+        tasks=sum(depth.ready + depth.in_flight for depth in depths),
         oldest_seconds=max(depth.oldest_seconds or 0.0 for depth in depths),
     )

@@ -9,7 +9,7 @@ started.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from millpond.broker import limits, schedules, writing
+from millpond.broker import limits, schedules, server
 from millpond.broker.connection import Store
 from millpond.broker.control import drain
 from millpond.broker.inspect import depth as inspect_depth
@@ -17,7 +17,7 @@ from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
 from millpond.broker.schedules import Schedule
 from millpond.broker.stats import heartbeats, history
-from millpond.broker.stats.heartbeats import Report, Totals
+from millpond.broker.stats.heartbeats import Heartbeat, Totals
 from millpond.broker.stats.histogram import Histogram, total
 from millpond.broker.stats.history import Sample
 from millpond.tasks.pools import Pool, Table
@@ -66,7 +66,7 @@ class PoolView:
     name: str
     pool: Pool | None
     queues: tuple[QueueView, ...]
-    running: tuple[Report, ...] = ()
+    running: tuple[Heartbeat, ...] = ()
     totals: Totals = field(default_factory=Totals)
     rate: float | None = None
     utilisation: float | None = None
@@ -115,7 +115,7 @@ class Overview:
 
 def read(store: Store, table: Table) -> Overview:
     """Return the pools and queues that are in the table or were ever used, by name."""
-    now_ms = inspect_depth.now_ms(store)
+    now_ms = server.now_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
     return Overview(
         now_ms,
@@ -123,14 +123,14 @@ def read(store: Store, table: Table) -> Overview:
         queues=tuple(queues.values()),
         schedules=tuple(schedules.schedules(store)),
         leader=schedules.leader(store),
-        refusal=writing.refusal(store),
+        refusal=server.write_refusal(store),
     )
 
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
     """Return every queue that is in the table or was ever declared, by name."""
     names = sorted({*table.queues, *inspect_depth.queues(store)})
-    now_ms = inspect_depth.now_ms(store) if now_ms is None else now_ms
+    now_ms = server.now_ms(store) if now_ms is None else now_ms
     earlier = history.before(store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS)
     found = zip(inspect_depth.depths(store, names), limits.read_all(store, names), earlier, strict=True)
     return [
@@ -164,7 +164,7 @@ def _pool(
     name: str,
     table: Table,
     queues: dict[str, QueueView],
-    running: Sequence[Report],
+    running: Sequence[Heartbeat],
     done: Totals,
     before: Sample | None,
     now_ms: int,

@@ -19,7 +19,7 @@ def pool_row(view: PoolView) -> tuple[str, ...]:
         duration(view.wait.quantile(0.95)),
         duration(view.service.quantile(0.95)),
         count(sum(queue.depth.ready for queue in view.queues)),
-        count(sum(queue.depth.held for queue in view.queues)),
+        count(sum(queue.depth.in_flight for queue in view.queues)),
         " ".join(queue.name for queue in view.queues),
     )
 
@@ -33,7 +33,7 @@ def queue_row(view: QueueView) -> tuple[str, ...]:
         duration(depth.oldest_seconds),
         rate(view.in_rate),
         rate(view.out_rate),
-        count(depth.held),
+        count(depth.in_flight),
         count(depth.delayed),
         count(depth.dead),
         f"served by {depth.consumers}" if view.state == "served" else view.state,

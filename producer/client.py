@@ -13,12 +13,12 @@ from uuid import uuid4
 from millpond.broker.batches import progress, record
 from millpond.broker.batches.progress import Progress
 from millpond.broker.batches.record import Summary
-from millpond.broker.clock import now_ms
 from millpond.broker.connection import connect
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.control.cancel import Cancellation
 from millpond.broker.inspect import task_lookup
-from millpond.broker.inspect.task_lookup import Place
+from millpond.broker.inspect.task_lookup import TaskLocation
+from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Message, Sendable, following, no_time
 from millpond.producer.queues import Queues
@@ -165,7 +165,7 @@ class Client:
         """Return the broker's time, ms since the epoch: what every time of a summary is measured by."""
         return now_ms(self.store)
 
-    def find(self, id: str) -> Place | None:
+    def find(self, id: str) -> TaskLocation | None:
         """Return where a task is: waiting, delayed, held or dead; None: it has ended, or never was."""
         return task_lookup.find(self.store, id)
 
@@ -176,8 +176,8 @@ class Client:
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
         """Yield the summaries of the batches opened last, the newest first.
 
-        With `still_open`, of those that nobody has closed: `fed_at_ms` tells how long ago their producer was
-        last heard of.
+        With `still_open`, only batches that are not closed: `last_sent_at_ms` is when their producer last
+        sent a task.
         """
         return record.recent(self.store, limit=limit, still_open=still_open)
 

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from millpond.broker import schedules
 from millpond.broker.errors import BrokerError, QueueFull
-from millpond.broker.inspect.depth import now_ms
 from millpond.broker.schedules import Schedule
+from millpond.broker.server import now_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
@@ -95,7 +95,7 @@ class Scheduler:
         at_ms = now_ms(store)
         if not led:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
-            schedules.describe(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
+            schedules.declare(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
         for state in schedules.read(store, self.table):
             self._see_to(state, self.table[state.name], at_ms)
         soonest = min((p.due_after(at_ms) for p in self.table.values()), default=at_ms + 60_000)
@@ -108,7 +108,7 @@ class Scheduler:
             self._fire(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
         next_ms = periodic.due_after(at_ms)
         if next_ms != state.next_due_ms:
-            schedules.note(self.client.store, state.name, next_due_ms=next_ms)
+            schedules.update(self.client.store, state.name, next_due_ms=next_ms)
 
     def _fire(self, state: Schedule, periodic: Periodic, due_ms: int, *, missed: int) -> None:
         name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
@@ -125,9 +125,11 @@ class Scheduler:
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
                 logger.warning("schedule %s, due %s, waits: %s", name, at, error)
-            schedules.note(self.client.store, name, trouble=str(error))
+            schedules.update(self.client.store, name, trouble=str(error))
             return
-        if schedules.fired(self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name):
+        if schedules.record_fired(
+            self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name
+        ):
             late = f"; {missed} periods before it were missed" if missed else ""
             again = ", sent before and not noted" if sent.duplicate_of else ""
             logger.info("schedule %s, due %s: sent as %s%s%s", name, at, sent.id, again, late)

@@ -11,7 +11,7 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from millpond.broker.batches.batch_callback import UNKNOWN, after
+from millpond.broker.batches.batch_callback import UNKNOWN, header
 from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
@@ -85,7 +85,7 @@ class Sender:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
-        told = after(batch, description)
+        told = header(batch, description)
         return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:

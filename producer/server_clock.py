@@ -4,23 +4,14 @@ A sample of the server's clock is carried on by this machine's monotonic clock, 
 clock moves no due time; it is taken anew once a minute.
 """
 
-import time
-
-from millpond.broker.clock import now_ms
 from millpond.broker.connection import Store
+from millpond.broker.server import elapsed_seconds, now_ms
 
 KEEP_SECONDS = 60.0
 
 #: An answer that took no longer is good enough; else the server is asked again, so many times at most.
 QUICK_SECONDS = 0.001
 MOST_ASKED = 4
-
-#: Goes on while the machine is suspended, where there is such a clock.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def _elapsed_seconds() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 class ServerClock:
@@ -35,20 +26,20 @@ class ServerClock:
 
         So what is to be delayed is not early, however busy this host was as it asked.
         """
-        elapsed = _elapsed_seconds()
+        elapsed = elapsed_seconds()
         sample = self._sample
         if sample is None or elapsed - sample[0] > KEEP_SECONDS:
             sample = self._sample = self._ask()
-            elapsed = _elapsed_seconds()
+            elapsed = elapsed_seconds()
         return sample[1] + int((elapsed - sample[0]) * 1000)
 
     def _ask(self) -> tuple[float, int]:
         """Return when the server was asked and what it said, by the quickest of a few answers."""
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_ASKED):
-            asked = _elapsed_seconds()
+            asked = elapsed_seconds()
             server_ms = now_ms(self._store)
-            took = _elapsed_seconds() - asked
+            took = elapsed_seconds() - asked
             if took < quickest:
                 quickest, sample = took, (asked, server_ms)
             if quickest <= QUICK_SECONDS:

@@ -16,7 +16,7 @@ from typing import Any
 import billiard
 from celery import Celery, signals
 
-from millpond.broker.connection import clear_errors, connect
+from millpond.broker.connection import connect, translate_errors
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.lease_renewer import leave
 from millpond.broker.errors import MillpondError
@@ -98,7 +98,7 @@ class Drain:
             store = connect(
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2
             )
-            with clear_errors("giving back what is held"):
+            with translate_errors("giving back what is held"):
                 leave(store, self._holder)
         except MillpondError as error:
             logger.warning("%s What is held comes back when its lease runs out.", error)

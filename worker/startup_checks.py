@@ -6,8 +6,8 @@ from typing import Any
 from celery import Celery, signals
 
 from millpond.broker.connection import connect
-from millpond.broker.durability import risks
 from millpond.broker.errors import MillpondError
+from millpond.broker.server import durability_risks
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def install(app: Celery, settings: Settings) -> None:
     def check(**_: Any) -> None:
         try:
             store = connect(settings.broker_url or "", timeout_seconds=settings.broker_timeout_seconds)
-            for risk in risks(store):
+            for risk in durability_risks(store):
                 logger.warning("%s", risk)
             store.close()
         except MillpondError as error:

@@ -1,7 +1,7 @@
 """Let a task follow a batch: composed when the batch is opened, sent by the script that completes it.
 
 So it is sent exactly once, whoever is killed, and with the counts as they were in that very step. The message
-lies in the batch's record with placeholders for what is not known yet; `_common.lua` fills them in.
+lies in the batch's record with placeholders for what is not known yet; `_queue.lua` fills them in.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ _FILLED_IN = ("sent", "succeeded", "failed", "cancelled", "expired", "opened_at_
 _OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
 
 
-def after(batch: str, description: str) -> dict[str, Any]:
+def header(batch: str, description: str) -> dict[str, Any]:
     """Return what a message that follows a batch says of it, before the batch is complete."""
     return {"batch": batch, "description": description, "counts": UNKNOWN}
 
 
-def record(then: Outgoing, prefix: str) -> dict[str, str]:
+def record_fields(then: Outgoing, prefix: str) -> dict[str, str]:
     """Return what the record of a batch must hold for its script to send a message."""
     keys = QueueKeys(then.queue, prefix)
     return {
@@ -38,7 +38,7 @@ def record(then: Outgoing, prefix: str) -> dict[str, str]:
     }
 
 
-def summary_after(told: Mapping[str, Any] | None) -> "Summary | None":
+def completed_batch(told: Mapping[str, Any] | None) -> "Summary | None":
     """Return the summary of the batch that a message follows, as it was when the batch was completed.
 
     None where the message follows none.

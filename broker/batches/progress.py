@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 
 #: A report is forgotten this long after it was made.
 KEPT_SECONDS = 3600
@@ -18,13 +18,13 @@ class Progress:
 
 def report(store: Store, task_id: str, done: int, total: int | None) -> None:
     """Write down how far a task got."""
-    with clear_errors("reporting progress"):
+    with translate_errors("reporting progress"):
         store.client.set(_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS)
 
 
 def progress(store: Store, task_id: str) -> Progress | None:
     """Return how far a task got; None where it has not said, or not lately."""
-    with clear_errors(f"reading the progress of task {task_id}"):
+    with translate_errors(f"reading the progress of task {task_id}"):
         found = store.client.get(_key(store, task_id))
     if found is None:
         return None

@@ -13,15 +13,22 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from millpond.broker.batches import batch_callback
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import UnknownBatch
 from millpond.broker.keys import batch_key, batches_key
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
+from millpond.broker.server import now_ms
 
 State = Literal["succeeded", "failed", "cancelled", "expired"]
 
-_TIMES = ("closed_at", "completed_at", "cancelled_at", "fed_at")
+#: Field of the summary -> field of the record in Redis.
+_TIMES = {
+    "closed_at_ms": "closed_at",
+    "completed_at_ms": "completed_at",
+    "cancelled_at_ms": "cancelled_at",
+    "last_sent_at_ms": "fed_at",
+}
 
 #: What is counted in a batch: what was sent, and how it ended.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
@@ -58,7 +65,7 @@ class Summary:
     cancelled_at_ms: int | None
     description: str
     #: When something was last sent into it, and the id of the task that follows it (`then`).
-    fed_at_ms: int | None = None
+    last_sent_at_ms: int | None = None
     then_id: str | None = None
     #: The token of the gateway that may feed, see and cancel it; None: only one for every kind.
     owner: str | None = None
@@ -109,32 +116,32 @@ def open_batch(
     names the token of the gateway that it belongs to.
     """
     batch = id or str(uuid4())
-    with clear_errors("opening a batch"):
-        now_ms = _now_ms(store)
+    with translate_errors("opening a batch"):
+        opened_ms = now_ms(store)
         with store.client.pipeline() as pipe:
-            record: dict[str, Any] = {"opened_at": now_ms, "keep_ms": keep_ms, "description": description}
+            record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": keep_ms, "description": description}
             if owner is not None:
                 record["owner"] = owner
             if then is not None:
-                record |= batch_callback.record(then, store.prefix)
+                record |= batch_callback.record_fields(then, store.prefix)
             pipe.hset(batch_key(batch, store.prefix), mapping=record)
             pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
-            pipe.zadd(batches_key(store.prefix), {batch: now_ms})
-            pipe.zremrangebyscore(batches_key(store.prefix), "-inf", now_ms - FORGOTTEN_MS)
+            pipe.zadd(batches_key(store.prefix), {batch: opened_ms})
+            pipe.zremrangebyscore(batches_key(store.prefix), "-inf", opened_ms - FORGOTTEN_MS)
             pipe.execute()
     return batch
 
 
 def close_batch(store: Store, batch: str) -> Summary:
     """Close a batch: it takes nothing more. Closing it again changes nothing. Raises `UnknownBatch`."""
-    with clear_errors(f"closing batch {batch}"):
+    with translate_errors(f"closing batch {batch}"):
         script("close_batch").run(store.client, (batch_key(batch, store.prefix),), ())
     return summary(store, batch)
 
 
 def summary(store: Store, batch: str) -> Summary:
     """Return the counts of a batch as they are now. Raises `UnknownBatch`."""
-    with clear_errors(f"reading batch {batch}"):
+    with translate_errors(f"reading batch {batch}"):
         raw = store.client.hgetall(batch_key(batch, store.prefix))
     if not raw:
         raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
@@ -144,7 +151,9 @@ def summary(store: Store, batch: str) -> Summary:
 def _summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
     found = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
     counts = {name: int(found.get(name, 0)) for name in COUNTS}
-    times: dict[str, Any] = {f"{name}_ms": int(found[name]) if name in found else None for name in _TIMES}
+    times: dict[str, Any] = {
+        name: int(found[stored]) if stored in found else None for name, stored in _TIMES.items()
+    }
     return Summary(
         id=batch,
         opened_at_ms=int(found["opened_at"]),
@@ -167,7 +176,7 @@ def results(
     if not _POSITION.fullmatch(after):
         raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
     stream = batch_key(batch, store.prefix) + ":results"
-    with clear_errors(f"reading the results of batch {batch}"):
+    with translate_errors(f"reading the results of batch {batch}"):
         found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
     return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
 
@@ -181,7 +190,7 @@ def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: 
     found: list[Result] = []
     end, left = "+", looked_through
     while left > 0 and len(found) < limit:
-        with clear_errors(f"reading the results of batch {batch}"):
+        with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
         latest = (_result(entry, fields) for entry, fields in page)
         found += [result for result in latest if result.state != "succeeded"]
@@ -195,7 +204,7 @@ def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Itera
     """Yield the batches opened last, the newest first; of those that nobody has closed, with `still_open`."""
     yielded, at = 0, 0
     while yielded < limit:
-        with clear_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
+        with translate_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
             ids = store.client.zrevrange(batches_key(store.prefix), at, at + _PAGE - 1)
             for batch in ids:
                 pipe.hgetall(batch_key(batch.decode(), store.prefix))
@@ -214,8 +223,3 @@ def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
     detail = json.loads(fields[b"detail"] or b"{}")
     state: Any = fields[b"state"].decode()
     return Result(fields[b"id"].decode(), state, detail.get("value"), detail.get("error"), entry.decode())
-
-
-def _now_ms(store: Store) -> int:
-    seconds, micros = store.client.time()
-    return int(seconds) * 1000 + int(micros) // 1000

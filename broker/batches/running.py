@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from millpond.broker.batches.progress import Progress, progress
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
 
 
 @dataclass(frozen=True)
-class UnderWay:
+class RunningTask:
     """Say who holds a task, which runs or is about to, and how far it got (None: it has not said)."""
 
     id: str
@@ -21,19 +21,19 @@ class UnderWay:
     progress: Progress | None
 
 
-def of_batch(store: Store, batch: str, *, limit: int = 50) -> list[UnderWay]:
+def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
     """Return at most `limit` tasks of a batch that are held; those that told how far they got come first."""
     held: list[tuple[str, dict[str, Any]]] = []
-    with clear_errors(f"looking at what runs of batch {batch}"):
+    with translate_errors(f"looking at what runs of batch {batch}"):
         for queue in queues(store):
             keys = QueueKeys(queue, store.prefix)
             for consumer in store.client.zrange(keys.consumers, 0, -1):
                 name = consumer.decode()
-                for message in store.client.hvals(keys.held(name)):
+                for message in store.client.hvals(keys.in_flight(name)):
                     if batch.encode() in message and len(held) < limit:
                         held.append((process_of(name), json.loads(message)["headers"]))
     found = [
-        UnderWay(headers["id"], headers["task"], process, progress(store, headers["id"]))
+        RunningTask(headers["id"], headers["task"], process, progress(store, headers["id"]))
         for process, headers in held
         if (headers.get("millpond") or {}).get("batch") == batch
     ]

@@ -5,33 +5,33 @@ whose task was not taken is dropped.
 """
 
 from millpond.broker.batches import record as batches_record
-from millpond.broker.clock import now_ms
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import batch_key
+from millpond.broker.server import now_ms
 
 #: How long the record is kept after its task has ended.
 KEEP_MS = 24 * 3600 * 1000
 
 
-def record(task_id: str) -> str:
+def record_id(task_id: str) -> str:
     """Name the record of a task, as the batch that it is."""
     return f"task:{task_id}"
 
 
-def begin(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
+def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
     """Open the record of a task that will be sent; False where there is one of this id."""
-    key = batch_key(record(task_id), store.prefix)
+    key = batch_key(record_id(task_id), store.prefix)
     at = now_ms(store)
-    with clear_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
+    with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
         pipe.hsetnx(key, "opened_at", at).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
         pipe.pexpire(key, batches_record.FORGOTTEN_MS)
         is_new, *_ = pipe.execute()
     return bool(is_new)
 
 
-def end(store: Store, task_id: str) -> None:
+def close_record(store: Store, task_id: str) -> None:
     """Close the record of a task that was sent; drop that of one that was not taken."""
-    key = batch_key(record(task_id), store.prefix)
-    if batches_record.close_batch(store, record(task_id)).sent == 0:
-        with clear_errors(f"dropping the record of task {task_id}"):
+    key = batch_key(record_id(task_id), store.prefix)
+    if batches_record.close_batch(store, record_id(task_id)).sent == 0:
+        with translate_errors(f"dropping the record of task {task_id}"):
             store.client.delete(key)

@@ -83,7 +83,7 @@ class Intake:
         # Asked even when no turn was ever answered: the server may have carried out the first one.
         client, successor = self.channel.store.client, self.holder.new_consumer()
         words = (hold.consumer, self.lease_ms, successor, *known)
-        held, returned = script("resume").run(client, hold.keys.all, words)
+        held, returned = script("resume_lease").run(client, hold.keys.all, words)
         if held:
             self.holder.go_on_as(hold, successor)
         elif hold.registered:
@@ -189,7 +189,7 @@ class Intake:
 
     def _confirm(self) -> None:
         try:
-            state.hear(self.channel.store, self.holder.name, self.holder.epoch)
+            state.acknowledge(self.channel.store, self.holder.name, self.holder.epoch)
         except BrokerError as error:
             logger.warning("%s Who waits for this process to hear of it waits for nothing.", error)
 

@@ -17,11 +17,11 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from millpond.broker.clock import elapsed_seconds
 from millpond.broker.consume.queue_lease import Hold, Turn
-from millpond.broker.control.state import News
+from millpond.broker.control.state import ControlState
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import DONE, Settlement
+from millpond.broker.server import elapsed_seconds
 
 #: Settlements that are gathered before they are sent although more work is at hand, and how long one
 #: waits at most.
@@ -53,7 +53,7 @@ class Holder:
         self.keeper: Any = None
         self.intake: Any = None
         #: What this process knows of cancellations and drained pools.
-        self.news = News()
+        self.news = ControlState()
         #: Called when there is more to know: whoever has not started what is cancelled gives it up, then
         #: calls what it is given.
         self.on_news: Callable[[Callable[[], None]], None] = lambda confirm: confirm()

@@ -10,13 +10,13 @@ import threading
 
 from redis.exceptions import RedisError
 
-from millpond.broker.clock import elapsed_seconds
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Hold
 from millpond.broker.control import state
 from millpond.broker.scripts import script
+from millpond.broker.server import elapsed_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Keeper:
         """Renew one lease; False when the server did not answer."""
         consumer, asked = hold.consumer, elapsed_seconds()
         try:
-            held = script("renew").run(self.store.client, hold.keys.all, (consumer, self.lease_ms))
+            held = script("renew_lease").run(self.store.client, hold.keys.all, (consumer, self.lease_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
             return False
@@ -85,7 +85,7 @@ def leave(store: Store, holder: Holder) -> int:
     returned = 0
     for hold in holder.holds.values():
         if hold.registered:
-            returned += int(script("leave").run(store.client, hold.keys.all, (hold.consumer,)))
+            returned += int(script("end_lease").run(store.client, hold.keys.all, (hold.consumer,)))
         hold.held.clear()
         hold.registered = False
     state.forget(store, holder.name)

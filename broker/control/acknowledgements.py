@@ -7,16 +7,16 @@ from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 
 #: The longest that a living process may take to hear; a dead one is waited for until its lease runs out.
-HEARD_SECONDS = 30.0
+ACK_TIMEOUT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 
 
-def wait_until_heard(store: Store, epoch: int, patience_seconds: float) -> tuple[str, ...]:
+def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) -> tuple[str, ...]:
     """Wait until every process that holds messages knows an epoch; return those that do not by then."""
-    deadline = time.monotonic() + patience_seconds
-    while (unheard := _unheard(store, epoch)) and time.monotonic() < deadline:
+    deadline = time.monotonic() + timeout_seconds
+    while (unacknowledged := _unacknowledged(store, epoch)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
-    return tuple(sorted(unheard))
+    return tuple(sorted(unacknowledged))
 
 
 def process_of(consumer: str) -> str:
@@ -24,7 +24,7 @@ def process_of(consumer: str) -> str:
     return consumer.rpartition(".")[0]
 
 
-def _unheard(store: Store, epoch: int) -> set[str]:
+def _unacknowledged(store: Store, epoch: int) -> set[str]:
     """Name the processes that hold messages under a lease and know only an earlier epoch."""
     found = store.client.hgetall(known_epochs_key(store.prefix))
     known = {name.decode(): int(value) for name, value in found.items()}
@@ -37,6 +37,6 @@ def _holding(store: Store) -> set[str]:
     for queue in queues(store):
         keys = QueueKeys(queue, store.prefix)
         for consumer in store.client.zrangebyscore(keys.consumers, seconds * 1000, "+inf"):
-            if store.client.hlen(keys.held(consumer.decode())):
+            if store.client.hlen(keys.in_flight(consumer.decode())):
                 found.add(process_of(consumer.decode()))
     return found

@@ -7,13 +7,13 @@ out. What runs is told, and ended if that is asked for and its pool is `prefork`
 
 from dataclasses import dataclass
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control import state
-from millpond.broker.control.acknowledgements import HEARD_SECONDS, wait_until_heard
-from millpond.broker.control.cancel_waiting import settle_waiting
+from millpond.broker.control.acknowledgements import ACK_TIMEOUT_SECONDS, wait_for_acknowledgements
+from millpond.broker.control.cancel_waiting import cancel_waiting
 from millpond.broker.errors import UnknownBatch
 from millpond.broker.inspect import task_lookup
-from millpond.broker.inspect.task_lookup import Place
+from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
 from millpond.broker.scripts import script
 
@@ -23,51 +23,52 @@ KEPT_MS = 7 * 24 * 3600 * 1000
 
 @dataclass(frozen=True)
 class Cancellation:
-    """Tell of a cancellation: its epoch, and the processes that had not heard of it in time.
+    """The answer to a cancellation.
 
-    `unheard` empty: all had, and nothing that was cancelled starts any more. `settled` counts what waited and
-    was settled as cancelled. `found` says where a task was: None, it has ended or never was; dead, it is left
-    among the dead letters.
+    `epoch` is its number. `unacknowledged` names the processes that did not acknowledge it in time; if it is
+    empty, nothing that was cancelled starts any more. `settled` counts the messages that were ready or
+    delayed and are settled as cancelled. `found` is where the task was: None if it has ended or was never
+    sent; a dead letter is left as it is.
     """
 
     epoch: int
-    unheard: tuple[str, ...]
+    unacknowledged: tuple[str, ...]
     settled: int = 0
-    found: Place | None = None
+    found: TaskLocation | None = None
 
 
 def cancel_batch(
-    store: Store, batch: str, *, terminate: bool = False, patience_seconds: float = HEARD_SECONDS
+    store: Store, batch: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
 ) -> Cancellation:
     """Cancel what a batch has not started, and close it. Raises `UnknownBatch`.
 
     `terminate`: end what runs of it, where that can be done.
     """
     key = batch_key(batch, store.prefix)
-    with clear_errors(f"cancelling batch {batch}"):
+    with translate_errors(f"cancelling batch {batch}"):
         epoch = _mark(store, key, batch=True, terminate=terminate)
         if not epoch:
             raise UnknownBatch(
                 f"no batch is {batch!r}: look at `millpond batches`, or its record has expired"
             )
-        unheard = wait_until_heard(store, epoch, patience_seconds)
-        return Cancellation(epoch, unheard, settle_waiting(store, batch=batch))
+        unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
+        return Cancellation(epoch, unacknowledged, cancel_waiting(store, batch=batch))
 
 
 def cancel_task(
-    store: Store, id: str, *, terminate: bool = False, patience_seconds: float = HEARD_SECONDS
+    store: Store, id: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
 ) -> Cancellation:
     """Cancel a task that has not started; one that runs is told, or ended where that can be done.
 
     One that has ended, or never was, is not changed, and neither is a dead letter.
     """
-    with clear_errors(f"cancelling task {id}"):
+    with translate_errors(f"cancelling task {id}"):
         found = task_lookup.find(store, id)
         if found is not None and found.state == "dead":
             return Cancellation(0, (), found=found)
         epoch = _mark(store, id, batch=False, terminate=terminate)
-        unheard = wait_until_heard(store, epoch, patience_seconds)
-        return Cancellation(epoch, unheard, settle_waiting(store, id=id), found)
+        unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
+        return Cancellation(epoch, unacknowledged, cancel_waiting(store, id=id), found)
 
 
 def cancelled(store: Store) -> tuple[int, frozenset[str]]:

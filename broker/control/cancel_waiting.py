@@ -16,7 +16,7 @@ WAITING = ("delayed", "1", "2", "3", "4")
 PAGE = 500
 
 
-def settle_waiting(store: Store, *, id: str = "", batch: str = "") -> int:
+def cancel_waiting(store: Store, *, id: str = "", batch: str = "") -> int:
     """Settle as cancelled what waits of a task or of a batch, on any queue; return how many there were."""
     kind, wanted = ("batch", batch) if batch else ("id", id)
     return sum(
@@ -30,7 +30,7 @@ def _settle(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str) -
     index, settled = 0, 0
     while True:
         args = (which, index, PAGE, kind, wanted, store.prefix)
-        seen, gone = script("sweep").run(store.client, keys.all, args)
+        seen, gone = script("cancel_waiting").run(store.client, keys.all, args)
         settled += int(gone)
         index += int(seen) - int(gone)
         if seen < PAGE:

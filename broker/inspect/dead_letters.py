@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
@@ -124,7 +124,7 @@ def _entries(
 ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
     key = QueueKeys(queue, store.prefix).dead
     while True:
-        with clear_errors(f"reading the dead letters of {queue!r}"):
+        with translate_errors(f"reading the dead letters of {queue!r}"):
             if newest_first:
                 page = store.client.xrevrange(key, max=end, min=start, count=PAGE)
             else:
@@ -139,7 +139,7 @@ def _entries(
 def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
     """Return one dead letter, or None where there is none of this id."""
     keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"reading dead letter {id}"):
+    with translate_errors(f"reading dead letter {id}"):
         found = store.client.xrange(keys.dead, min=id, max=id)
     return _letter(queue, found[0][0].decode(), found[0][1]) if found else None
 
@@ -151,7 +151,7 @@ def requeue(store: Store, queue: str, id: str) -> bool:
     by the name under which this one was sent once.
     """
     keys = QueueKeys(queue, store.prefix)
-    with clear_errors(f"requeueing dead letter {id}"):
+    with translate_errors(f"requeueing dead letter {id}"):
         answer = script("requeue").run(store.client, keys.all, (id, store.prefix))
     if isinstance(answer, bytes):
         raise BrokerError(
@@ -163,7 +163,7 @@ def requeue(store: Store, queue: str, id: str) -> bool:
 
 def purge(store: Store, queue: str, id: str) -> bool:
     """Drop a dead letter for good; False when it is not there any more."""
-    with clear_errors(f"dropping dead letter {id}"):
+    with translate_errors(f"dropping dead letter {id}"):
         return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.due import due_ms
 from millpond.broker.keys import QueueKeys, queues_key
+from millpond.broker.limits import Limits, read_all
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Depth:
     queue: str
     ready: int
     delayed: int
-    held: int
+    in_flight: int
     dead: int
     consumers: int
     oldest_seconds: float | None
@@ -30,15 +31,8 @@ class Depth:
 
 def queues(store: Store) -> list[str]:
     """Return the names of all queues that were ever declared."""
-    with clear_errors("listing the queues"):
+    with translate_errors("listing the queues"):
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
-
-
-def now_ms(store: Store) -> int:
-    """Return the server's time, ms since the epoch."""
-    with clear_errors("asking the time"):
-        seconds, micros = store.client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def depth(store: Store, queue: str) -> Depth:
@@ -50,7 +44,7 @@ def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
     """Return the depths of queues, in two round trips for all of them."""
     keys = [QueueKeys(queue, store.prefix) for queue in queues]
     looking = f"looking at queue {queues[0]!r}" if len(queues) == 1 else "looking at the queues"
-    with clear_errors(looking), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors(looking), store.client.pipeline(transaction=False) as pipe:
         pipe.time()
         for each in keys:
             for ready in each.ready:
@@ -63,7 +57,7 @@ def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
             for ready in each.ready:
                 pipe.lindex(ready, -1)
             for consumer, _until in leases:
-                pipe.hlen(each.held(consumer.decode()))
+                pipe.hlen(each.in_flight(consumer.decode()))
         looked = iter(pipe.execute())
     now = seconds + micros / 1e6
     return [
@@ -78,7 +72,7 @@ def _depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float
         queue=queue,
         ready=sum(ready),
         delayed=delayed,
-        held=sum(looked[4:]),
+        in_flight=sum(looked[4:]),
         dead=dead,
         consumers=sum(until >= now_seconds * 1000 for _consumer, until in leases),
         oldest_seconds=_oldest(looked[:4], now_seconds),
@@ -102,3 +96,35 @@ def sent_at_ms(message: bytes) -> int | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return max(at, due or 0) if isinstance(at, int) else None
+
+
+def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
+    """Return the limits of those queues of which a consumer with room could fetch something now.
+
+    Not of a paused one, nor of one whose in-flight limit is reached. Under a rate the next token may be some
+    way off: the caller is told the rate and judges how long to wait.
+    """
+    found = zip(_counts(store, queues), read_all(store, queues), strict=True)
+    return [
+        limits
+        for (ready, held), limits in found
+        if ready and not limits.paused and not (limits.in_flight and held >= limits.in_flight)
+    ]
+
+
+def _counts(store: Store, queues: Sequence[str]) -> list[tuple[int, int]]:
+    """Return of each queue how many messages are ready, and how many are held by anybody."""
+    keys = [QueueKeys(queue, store.prefix) for queue in queues]
+    with translate_errors("looking for something to fetch"), store.client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            for ready in key.ready:
+                pipe.llen(ready)
+            pipe.zrange(key.consumers, 0, -1)
+        answers = pipe.execute()
+        width = len(keys[0].ready) + 1 if keys else 1
+        rows = [answers[i : i + width] for i in range(0, len(answers), width)]
+        for key, row in zip(keys, rows, strict=True):
+            for consumer in row[-1]:
+                pipe.hlen(key.in_flight(consumer.decode()))
+        held = iter(pipe.execute())
+    return [(sum(row[:-1]), sum(next(held) for _ in row[-1])) for row in rows]

@@ -1,6 +1,6 @@
 """Drop all that waits on a queue, as `celery purge` asks; what is held goes on."""
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
@@ -11,7 +11,7 @@ PAGE = 500
 def purge(store: Store, queue: str) -> int:
     """Drop what waits, also for its time; return how much. Each counts as cancelled in its batch."""
     dropped = 0
-    with clear_errors(f"purging queue {queue!r}"):
+    with translate_errors(f"purging queue {queue!r}"):
         for which in ("delayed", "1", "2", "3", "4"):
             dropped += _purge(store, queue, which)
     return dropped

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
@@ -21,7 +21,7 @@ State = Literal["waiting", "delayed", "held", "dead"]
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskLocation:
     """Say where a task is.
 
     `waiting`: on its queue, and `behind` counts those of its priority step that leave before it. `delayed`:
@@ -42,9 +42,9 @@ class Place:
     letter: str | None = None
 
 
-def find(store: Store, id: str) -> Place | None:
+def find(store: Store, id: str) -> TaskLocation | None:
     """Return where a task is; None when it has ended, or never was."""
-    with clear_errors(f"looking for task {id}"):
+    with translate_errors(f"looking for task {id}"):
         every = [QueueKeys(queue, store.prefix) for queue in queues(store)]
         # What is delayed moves on to a ready list, what is ready is held; held, it may also be given back.
         for look in (_delayed, _ready, _held, _dead, _delayed, _ready):
@@ -55,12 +55,12 @@ def find(store: Store, id: str) -> Place | None:
     return None
 
 
-def _delayed(store: Store, keys: QueueKeys, id: str) -> Place | None:
+def _delayed(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     found = _pages(store, keys, "delayed", id)
     return _place(id, "delayed", keys, found[0], due_ms=int(found[1])) if found else None
 
 
-def _ready(store: Store, keys: QueueKeys, id: str) -> Place | None:
+def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     for step, ready in enumerate(keys.ready, start=1):
         found = _pages(store, keys, str(step), id)
         if found is not None:
@@ -69,16 +69,16 @@ def _ready(store: Store, keys: QueueKeys, id: str) -> Place | None:
     return None
 
 
-def _held(store: Store, keys: QueueKeys, id: str) -> Place | None:
+def _held(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
-        _next, *found = script("find").run(store.client, keys.all, ("held", 0, 0, id, name))
+        _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
         if found:
             return _place(id, "held", keys, found[0], process=process_of(name))
     return None
 
 
-def _dead(store: Store, keys: QueueKeys, id: str) -> Place | None:
+def _dead(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     found = _pages(store, keys, "dead", id, first="+")
     return _place(id, "dead", keys, found[0], letter=found[1].decode()) if found else None
 
@@ -86,16 +86,16 @@ def _dead(store: Store, keys: QueueKeys, id: str) -> Place | None:
 def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0") -> list[bytes] | None:
     position: str | bytes = first
     while position:
-        position, *found = script("find").run(store.client, keys.all, (which, position, PAGE, id))
+        position, *found = script("find_task").run(store.client, keys.all, (which, position, PAGE, id))
         if found:
             return list(found)
     return None
 
 
-def _place(id: str, state: State, keys: QueueKeys, message: bytes, **where: Any) -> Place:
+def _place(id: str, state: State, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
     headers = json.loads(message)["headers"]
     own = headers.get("millpond") or {}
-    return Place(
+    return TaskLocation(
         id=id,
         state=state,
         queue=keys.queue,

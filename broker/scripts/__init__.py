@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 #: What stands before each script, in this order.
-SHARED = ("_common", "_pace", "_line")
+SHARED = ("_queue", "_drain_rate", "_admission")
 
 
 @dataclass(frozen=True)

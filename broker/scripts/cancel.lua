@@ -11,7 +11,7 @@ if KEYS[3] ~= '' then
   redis.call('HDEL', KEYS[3], '')  -- cancelling frees memory: it begins with a write that cannot grow
   redis.call('HSETNX', KEYS[3], 'closed_at', now)
   redis.call('HSETNX', KEYS[3], 'cancelled_at', now)
-  finish_batch_if_done(KEYS[3], now)
+  complete_batch_if_done(KEYS[3], now)
 end
 for _, key in ipairs({KEYS[1], ARGV[3] == '1' and KEYS[4] or nil}) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)

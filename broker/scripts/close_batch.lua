@@ -7,5 +7,5 @@
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = now_ms()
 redis.call('HSETNX', KEYS[1], 'closed_at', now)
-finish_batch_if_done(KEYS[1], now)
+complete_batch_if_done(KEYS[1], now)
 return 1

@@ -1,10 +1,10 @@
 -- Publish messages to one queue, as many as its bound leaves room for, in order.
 --
--- KEYS  the queue's fifteen (see _common.lua), 16 batch hash or ''
+-- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash or ''
 -- ARGV  1 policy: 'block' and 'reject' refuse what does not fit, 'shed' buries the oldest, 'caller_runs' hands the first that
 --         does not fit to the caller, 'exempt' has no bound
 --       2 priority index   3 key prefix
---       4 ticket of a producer in the line (_line.lua) or ''   5 '1' to stand in the line when something does not fit; else
+--       4 ticket of a producer in the line (_admission.lua) or ''   5 '1' to stand in the line when something does not fit; else
 --         the ticket is given up
 --       6 consumer that the caller is, or ''   7 its lease, ms   then for each message six:
 --       message, id, due ms or '', name of the claim or '', ms the claim lasts (0: as long as the task), deadline ms or ''
@@ -24,11 +24,11 @@ local answers = {now, 0, bound, ''}
 local pushed = {}
 
 -- Room ----------------------------------------------------------------------------------------------------------
-local lined = policy ~= 'exempt' and policy ~= 'shed' and somebody_waits()
+local lined = policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
 local room, granted = bound == 0 and math.huge or bound - ready, nil
 if lined and bound > 0 then
-  local others, own = kept_room(ticket, now)
-  local free = redis.call('EXISTS', KEYS[LINE]) == 0 and room - others or 0
+  local others, own = reserved_room(ticket, now)
+  local free = redis.call('EXISTS', KEYS[WAITERS]) == 0 and room - others or 0
   granted, room = own, math.min(room, math.max(own or 0, free))
 end
 
@@ -47,7 +47,7 @@ local function shed_oldest()
     local oldest = redis.call('RPOP', KEYS[i])
     if oldest then
       forget_deliveries(oldest)
-      bury_unread(i - READY, oldest, 'shed', 0, prefix, now)
+      dead_letter_undecoded(i - READY, oldest, 'shed', 0, prefix, now)
       ready = ready - 1
       return
     end
@@ -69,7 +69,7 @@ end
 local pace
 
 local function ms_until_its_turn()
-  pace = pace or redis.call('HMGET', KEYS[PACE], 'rate', 'held', 'idle')
+  pace = pace or redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held', 'idle')
   local rate, ahead = tonumber(pace[1] or 0), #pushed
   for i = READY, READY + priority do ahead = ahead + redis.call('LLEN', KEYS[i]) end
   if rate == 0 or (ahead == 0 and pace[3]) then return 0 end
@@ -99,7 +99,7 @@ end
 -- The caller holds it as a consumer would: when it dies its lease runs out, and the message goes to the pool.
 local function give_to_caller(message)
   local token = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', 1) .. '/' .. priority
-  redis.call('HSET', KEYS[HELD] .. ARGV[6], token, message)
+  redis.call('HSET', KEYS[IN_FLIGHT] .. ARGV[6], token, message)
   redis.call('ZADD', KEYS[CONSUMERS], now + tonumber(ARGV[7]), ARGV[6])
   given = given + 1
   return 'run:' .. token
@@ -110,7 +110,7 @@ local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
 
 local function answer(message, id, due, claim, claim_ms, deadline)
   if closed then return 'closed' end
-  local owner = claim ~= '' and redis.call('GET', KEYS[CLAIMS] .. claim)
+  local owner = claim ~= '' and redis.call('GET', KEYS[UNIQUE] .. claim)
   if owner then return 'duplicate:' .. owner end
   due = due and due > now and due or nil
   local no = lateness(deadline, due) or refusal(due)
@@ -121,8 +121,8 @@ local function answer(message, id, due, claim, claim_ms, deadline)
     return no
   end
   if claim ~= '' then
-    local kept = claim_ms > 0 and claim_ms or CLAIM_KEPT_MS + (due and due - now or 0)
-    redis.call('SET', KEYS[CLAIMS] .. claim, id, 'PX', kept)
+    local kept = claim_ms > 0 and claim_ms or UNIQUE_KEPT_MS + (due and due - now or 0)
+    redis.call('SET', KEYS[UNIQUE] .. claim, id, 'PX', kept)
   end
   if not due and policy == 'caller_runs' and room < 1 then return give_to_caller(message) end
   return take(message, due)
@@ -142,7 +142,7 @@ if taken > 0 then
   if batch ~= '' then
     redis.call('HINCRBY', batch, 'sent', taken)
     redis.call('HSET', batch, 'fed_at', now)
-    keep_batch(batch, UNFINISHED_MS)
+    extend_batch_expiry(batch, UNFINISHED_MS)
   end
   if ready > (tonumber(redis.call('HGET', KEYS[COUNTERS], 'high_water') or 0)) then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
@@ -159,13 +159,13 @@ count('refused', #answers - 4 - taken)
 if ticket ~= '' and full > 0 and ARGV[5] == '1' then
   redis.call('HDEL', called_key(), ticket)
   redis.call('ZREM', late_key(), ticket)
-  stand_in_line(ticket, granted and taken == 0)
-  call_waiting(now, ready)
+  join_line(ticket, granted and taken == 0)
+  admit_waiters(now, ready)
 elseif lined then
   if ticket ~= '' then leave_line(ticket) end
-  call_waiting(now, ready)
+  admit_waiters(now, ready)
 end
 
-if full > 0 then answers[4] = redis.call('HGET', KEYS[PACE], 'rate') or '' end
+if full > 0 then answers[4] = redis.call('HGET', KEYS[DRAIN_RATE], 'rate') or '' end
 answers[2] = ready
 return answers

@@ -1,6 +1,6 @@
 -- Drop what waits on a queue: one page of one list. Each counts as cancelled in its batch, and its claim ends.
 --
--- KEYS  the queue's fifteen (see _common.lua)
+-- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 how many at most   3 key prefix
 -- Returns how many were dropped.
 
@@ -21,11 +21,11 @@ for _, message in ipairs(dropped) do
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
   forget_deliveries(message)
-  release_claim(type(own.once) == 'string' and own.once or '', id)
+  free_unique_key(type(own.once) == 'string' and own.once or '', id)
   record(batch, id, 'cancelled', '{}', now)
 end
 count('settled', #dropped)
 -- This is not the pool's doing: what is measured of its speed begins behind it.
-if redis.call('HEXISTS', KEYS[PACE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[PACE], 'cleared', #dropped) end
-call_waiting(now, depth())
+if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', #dropped) end
+admit_waiters(now, depth())
 return #dropped

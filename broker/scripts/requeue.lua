@@ -1,6 +1,6 @@
 -- Send a dead letter again: the same message joins the back of its queue, with no deliveries counted.
 --
--- KEYS  the queue's fifteen (see _common.lua)
+-- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 id of the dead letter   2 key prefix
 -- Returns 1, 0 when there is no such dead letter (any more), or the id of the task that holds the name under which it
 --       was sent once: then it stays.
@@ -15,9 +15,9 @@ local message = fields.message
 
 local headers, own = headers_of(message)
 if type(own.once) == 'string' then
-  local owner = redis.call('GET', KEYS[CLAIMS] .. own.once)
+  local owner = redis.call('GET', KEYS[UNIQUE] .. own.once)
   if owner and owner ~= headers.id then return owner end
-  redis.call('SET', KEYS[CLAIMS] .. own.once, headers.id, 'PX', CLAIM_KEPT_MS)
+  redis.call('SET', KEYS[UNIQUE] .. own.once, headers.id, 'PX', UNIQUE_KEPT_MS)
 end
 redis.call('XDEL', KEYS[DEAD], ARGV[1])
 redis.call('LPUSH', KEYS[READY + tonumber(fields.step or 0)], message)
@@ -28,7 +28,7 @@ if type(own.batch) == 'string' then
     redis.call('HINCRBY', batch, 'failed', -1)
     redis.call('HINCRBY', batch, 'settled', -1)
     redis.call('HDEL', batch, 'completed_at')
-    keep_batch(batch, UNFINISHED_MS)
+    extend_batch_expiry(batch, UNFINISHED_MS)
   end
 end
 wake(1)

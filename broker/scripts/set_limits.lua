@@ -1,6 +1,6 @@
 -- Set limits of a queue, or take them back, and let every consumer that waits look again.
 --
--- KEYS  the queue's fifteen (see _common.lua), 16 the set of queues
+-- KEYS  the queue's fifteen (see _queue.lua), 16 the set of queues
 -- ARGV  1 the queue, then for each limit two: its name, its value or '' to take it back
 -- Returns 1.
 

@@ -1,6 +1,6 @@
 -- Settle what a consumer has finished and fetch what it has room for, in one step.
 --
--- KEYS  the queue's fifteen (see _common.lua), 16 bucket of the rate limit, 17 epoch of cancellations
+-- KEYS  the queue's fifteen (see _queue.lua), 16 bucket of the rate limit, 17 epoch of cancellations
 -- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
 --       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
 --       then for each settlement nine: token, action, batch key or '', task id, state, detail (JSON), due ms, message,
@@ -19,7 +19,7 @@
 
 local consumer, lease, credit, slots, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6]
 local now = now_ms()
-local held = KEYS[HELD] .. consumer
+local held = KEYS[IN_FLIGHT] .. consumer
 local epoch = redis.call('GET', KEYS[17]) or '0'
 
 if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
@@ -54,14 +54,14 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
     forget_deliveries(message)
     settled = settled + 1
     if state == 'expired' then count('expired', 1) end
-    if state ~= '' then release_claim(claim, id) end
+    if state ~= '' then free_unique_key(claim, id) end
     record(batch, id, state, detail, now)
   elseif action == 'bury' then
     local mark = redis.sha1hex(message)
     local before = tonumber(redis.call('HGET', KEYS[DELIVERIES], mark) or 0)
     redis.call('HDEL', KEYS[DELIVERIES], mark)
-    bury(priority, message, text, detail, before + 1, batch, id, now)
-    release_claim(claim, id)
+    dead_letter(priority, message, text, detail, before + 1, batch, id, now)
+    free_unique_key(claim, id)
   elseif action == 'replace' then
     forget_deliveries(message)
     redis.call('ZADD', KEYS[DELAYED], due, priority .. text)
@@ -69,7 +69,7 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
   elseif action == 'delay' then
     redis.call('ZADD', KEYS[DELAYED], due, priority .. message)
   elseif action == 'return' then
-    put_back(priority, message)
+    return_to_head(priority, message)
     count('returned', 1)
   else
     redeliver(priority, message, prefix, now)
@@ -97,16 +97,16 @@ count('late', late)
 -- get a moment to come back before what they hold is taken from them. Once: a pool of long tasks speaks seldom too. A lease
 -- of grace ends half a millisecond past a whole one.
 local SILENCE, GRACE = 5000, 5000.5
-local spoken = redis.call('HMGET', KEYS[PACE], 'spoken_at', 'since', 'idle')
+local spoken = redis.call('HMGET', KEYS[DRAIN_RATE], 'spoken_at', 'since', 'idle')
 local before = tonumber(spoken[1] or now)
-redis.call('HSET', KEYS[PACE], 'spoken_at', now)
+redis.call('HSET', KEYS[DRAIN_RATE], 'spoken_at', now)
 local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 10)
 for i = 1, #expired, 2 do
   local dead, had_grace = expired[i], tonumber(expired[i + 1]) % 1 > 0
   if now - before > SILENCE and not had_grace then
     redis.call('ZADD', KEYS[CONSUMERS], now + GRACE, dead)
   else
-    release(KEYS[HELD] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
+    release(KEYS[IN_FLIGHT] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
     redis.call('ZREM', KEYS[CONSUMERS], dead)
     count('leases_lost', 1)
   end
@@ -139,7 +139,7 @@ local function allowance()
   if in_flight > 0 then
     local flying = 0
     for _, c in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
-      flying = flying + redis.call('HLEN', KEYS[HELD] .. c)
+      flying = flying + redis.call('HLEN', KEYS[IN_FLIGHT] .. c)
     end
     allowed = math.min(allowed, math.max(0, in_flight - flying))
   end
@@ -165,7 +165,7 @@ local function hold(messages, step, longest)
   local last, kept = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages), {}
   for i, message in ipairs(messages) do
     if #message > longest then
-      bury_unread(step, message, 'too long: ' .. #message .. ' bytes', 0, prefix, now)
+      dead_letter_undecoded(step, message, 'too long: ' .. #message .. ' bytes', 0, prefix, now)
     else
       local token = string.format('%d/%d', last - #messages + i, step)
       kept[#kept + 1] = token
@@ -198,9 +198,9 @@ if left > 0 and took == allowed and allowed > 0 then
 elseif left > 0 and #ARGV > 7 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
-if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[PACE], 'idle', 1) end
+if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
 if ARGV[5] == '1' or not spoken[2] or now - tonumber(spoken[2]) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
-call_waiting(now, left)
+admit_waiters(now, left)
 
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
 if first[2] then sooner(tonumber(first[2]) - now) end

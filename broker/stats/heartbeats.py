@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import pool_totals_key, pools_key, process_key, processes_key, sampling_key
 from millpond.broker.scripts import script
 from millpond.broker.stats.histogram import NAMES, Histogram
@@ -23,7 +23,7 @@ _MICROS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Report:
+class Heartbeat:
     """Say how a worker process is: `held` messages, `busy` of its `slots`, `uptime_seconds` since it was
     ready. `cores` are the processors that it may use, `host_busy` is the share
     of its host's processors that somebody uses; 0: it does not say.
@@ -45,7 +45,7 @@ class Report:
     host_busy: float = 0.0
 
 
-_FIELDS = frozenset(each.name for each in fields(Report))
+_FIELDS = frozenset(each.name for each in fields(Heartbeat))
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Totals:
         return sum(n for (state, _kind), n in self.ended.items() if not states or state in states)
 
 
-def send(store: Store, report: Report, added: Mapping[str, int]) -> bool:
+def send(store: Store, report: Heartbeat, added: Mapping[str, int]) -> bool:
     """Send a report, and what it adds to its pool's totals; say whether the caller is to take samples now.
 
     `added` is keyed by the fields of the totals: worker/report/task_metrics.py writes them,
@@ -88,20 +88,20 @@ def send(store: Store, report: Report, added: Mapping[str, int]) -> bool:
     words = [report.name, json.dumps(asdict(report)), KEPT_MS, report.pool, SAMPLE_MS]
     for name, amount in added.items():
         words += [name, amount]
-    with clear_errors("reporting"):
-        return bool(script("report").run(store.client, keys, words))
+    with translate_errors("reporting"):
+        return bool(script("heartbeat").run(store.client, keys, words))
 
 
 def withdraw(store: Store, process: str) -> None:
     """Take back the report of a process that ends."""
-    with clear_errors("taking back a report"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors("taking back a report"), store.client.pipeline(transaction=False) as pipe:
         pipe.delete(process_key(process, store.prefix)).zrem(processes_key(store.prefix), process)
         pipe.execute()
 
 
-def processes(store: Store) -> list[Report]:
+def processes(store: Store) -> list[Heartbeat]:
     """Return the reports that stand, by name."""
-    with clear_errors("reading the reports"):
+    with translate_errors("reading the reports"):
         names = sorted(name.decode() for name in store.client.zrange(processes_key(store.prefix), 0, -1))
         found = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
     return [_report(text) for text in found if text]
@@ -109,13 +109,13 @@ def processes(store: Store) -> list[Report]:
 
 def pools(store: Store) -> list[str]:
     """Name the pools that ever reported."""
-    with clear_errors("listing the pools"):
+    with translate_errors("listing the pools"):
         return sorted(name.decode() for name in store.client.smembers(pools_key(store.prefix)))
 
 
 def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
     """Yield the totals of pools, in one round trip."""
-    with clear_errors("reading what the pools did"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors("reading what the pools did"), store.client.pipeline(transaction=False) as pipe:
         for pool in pools:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
         found = pipe.execute()
@@ -123,10 +123,10 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
         yield totals_from({name.decode(): int(value) for name, value in raw.items()})
 
 
-def _report(text: bytes) -> Report:
+def _report(text: bytes) -> Heartbeat:
     """Read a report; what a newer worker says beyond this one's fields is left out."""
     values = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
-    return Report(**{**values, "queues": tuple(values["queues"])})
+    return Heartbeat(**{**values, "queues": tuple(values["queues"])})
 
 
 def totals_from(found: Mapping[str, int]) -> Totals:

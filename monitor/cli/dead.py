@@ -137,7 +137,7 @@ def _each(
         finally:
             if count:
                 letters = "dead letter" if count == 1 else "dead letters"
-                audit.note_command(store, f"{done} {count} {letters} of {queue}")
+                audit.record_command(store, f"{done} {count} {letters} of {queue}")
         if not count:
             known(store, queue)
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
@@ -153,7 +153,7 @@ def _chosen(
     before: str | None,
 ) -> "Iterator[DeadLetter]":
     from millpond.broker.inspect.dead_letters import letters
-    from millpond.broker.inspect.depth import now_ms
+    from millpond.broker.server import now_ms
     from millpond.monitor.durations import milliseconds
 
     now = now_ms(store)

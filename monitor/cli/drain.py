@@ -6,7 +6,7 @@ import typer
 
 if TYPE_CHECKING:
     from millpond.broker.connection import Store
-    from millpond.broker.control.drain import Running
+    from millpond.broker.control.drain import ProcessLoad
     from millpond.tasks.pools import Pool
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.2
 @app.command(epilog="Example: millpond drain email --json")
 def drain(
     name: Name,
-    wait: Annotated[bool, typer.Option(help="Report until nothing of the pool runs any more.")] = True,
+    wait: Annotated[bool, typer.Option(help="Heartbeat until nothing of the pool runs any more.")] = True,
     as_json: Json = False,
 ) -> None:
     """Drain a pool on all hosts: fetch nothing more, finish what runs, give back the rest.
@@ -39,14 +39,14 @@ def drain(
 
     pool = _pool(name)
     with opened() as store:
-        unheard = control_drain.drain(store, name)
-        audit.note_command(store, f"drained pool {name}")
+        unacknowledged = control_drain.drain(store, name)
+        audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         left = _watch(store, name, pool, seconds, as_json)
-    running = sum(each.held for each in left)
+    running = sum(each.in_flight for each in left)
     ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
-    _print({**ended, "unheard": list(unheard)}, _ending(name, running, len(left)), as_json)
-    raise typer.Exit(1 if wait and (running or unheard) else 0)
+    _print({**ended, "unacknowledged": list(unacknowledged)}, _ending(name, running, len(left)), as_json)
+    raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
 
 @resuming.command(epilog="Example: millpond resume email")
@@ -60,7 +60,7 @@ def resume(name: Name, as_json: Json = False) -> None:
     with opened() as store:
         was_drained = control_drain.resume(store, name)
         if was_drained:
-            audit.note_command(store, f"resumed pool {name}")
+            audit.record_command(store, f"resumed pool {name}")
     said = f"{name}: goes on" if was_drained else f"{name}: was not drained"
     _print({"pool": name, "drained": False, "was_drained": was_drained}, said, as_json)
 
@@ -75,7 +75,7 @@ def _pool(name: str) -> "Pool":
     return pools[name]
 
 
-def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool) -> list["Running"]:
+def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool) -> list["ProcessLoad"]:
     """Look until nothing runs or the time is up, and tell of every change; return what was seen last."""
     from time import monotonic, sleep
 
@@ -84,7 +84,7 @@ def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: boo
     deadline, told = monotonic() + seconds, None
     while True:
         seen = control_drain.running(store, name, pool.queues)
-        busy = {each.process: each.held for each in seen if each.held}
+        busy = {each.process: each.in_flight for each in seen if each.in_flight}
         if not busy or monotonic() >= deadline:
             return seen
         if busy != told:

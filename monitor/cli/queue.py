@@ -129,7 +129,7 @@ def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = ""
     with opened() as store:
         known(store, name)
         in_force = asdict(limits.change(store, name, **changes))
-        audit.note_command(
+        audit.record_command(
             store, f"{done} queue {name}" if done else f"set the limits of queue {name}: {told}"
         )
     print(json.dumps({"queue": name, "limits": in_force}) if as_json else f"{name}: {said or told}")

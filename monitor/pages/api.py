@@ -5,7 +5,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from millpond.broker import writing
+from millpond.broker import server
 from millpond.broker.batches import record
 from millpond.monitor import json_views, snapshot
 from millpond.monitor.pages.handler import Handler
@@ -35,7 +35,7 @@ class Ready(Json):
 
     async def get(self) -> None:
         """Answer 200 when it does, else 503 and why not."""
-        refusal = await self.ask(writing.refusal, self.store)
+        refusal = await self.ask(server.write_refusal, self.store)
         if refusal is not None:
             raise HTTPError(503, f"the broker refuses what is sent and settled: {refusal}")
         self.answer({"ready": True})

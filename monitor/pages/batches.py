@@ -3,8 +3,8 @@
 from tornado.web import HTTPError
 
 from millpond.broker.batches import record
-from millpond.broker.batches import running as batches_running
 from millpond.broker.batches.record import Summary
+from millpond.broker.batches.running import running_tasks
 from millpond.broker.control import cancel
 from millpond.broker.errors import UnknownBatch
 from millpond.monitor.pages.handler import Handler
@@ -32,7 +32,7 @@ class Batch(Handler):
         """Render its counts, what runs of it and what failed last, or 404."""
         summary = await self._summary(id)
         failures = await self.ask(record.last_failures, self.store, id)
-        running = [] if summary.complete else await self.ask(batches_running.of_batch, self.store, id)
+        running = [] if summary.complete else await self.ask(running_tasks, self.store, id)
         self.show(
             "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
         )
@@ -66,11 +66,11 @@ class Cancel(Handler):
                 back=self.reverse_url("batch", id),
             )
             return
-        done = await self.ask(cancel.cancel_batch, self.store, id, patience_seconds=PATIENCE_SECONDS)
+        done = await self.ask(cancel.cancel_batch, self.store, id, timeout_seconds=PATIENCE_SECONDS)
         await self.note(f"cancelled batch {id}")
         said = "Cancelled: nothing of it starts any more."
-        if done.unheard:
-            said = f"Cancelled. {len(done.unheard)} worker processes have not heard of it yet."
+        if done.unacknowledged:
+            said = f"Cancelled. {len(done.unacknowledged)} worker processes have not heard of it yet."
         self.go(self.reverse_url("batch", id), said)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tornado.web import HTTPError
 
+from millpond.broker import server
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
@@ -25,7 +26,7 @@ class Searching(Handler):
 
     def search(self) -> Search:
         """Return what the fields of the request ask for; waits for the broker. Raises `BadInput`."""
-        queue, now = self.asked("queue"), depth.now_ms(self.store)
+        queue, now = self.asked("queue"), server.now_ms(self.store)
         since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
         if before is not None:
@@ -102,7 +103,7 @@ class Act(Searching):
 
     async def _ask_first(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
         count = len(await self.ask(self._fitting)) if everything else len(chosen)
-        now_ms = await self.ask(depth.now_ms, self.store)
+        now_ms = await self.ask(server.now_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",

@@ -19,7 +19,7 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 from millpond.broker import audit
 from millpond.broker.connection import Store
 from millpond.broker.errors import MillpondError
-from millpond.broker.stats.history_cache import Past
+from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import formatting
 from millpond.tasks.errors import BrokerAway
 from millpond.tasks.pools import Table
@@ -102,9 +102,9 @@ class Handler(BaseHandler):
         return store
 
     @property
-    def past(self) -> Past:
+    def past(self) -> HistoryCache:
         """Return the last hour, as far as it was read."""
-        past: Past = self.application.past
+        past: HistoryCache = self.application.past
         return past
 
     @property
@@ -129,7 +129,7 @@ class Handler(BaseHandler):
 
     async def note(self, what: str) -> None:
         """Write down what this user changed."""
-        await self.ask(audit.note, self.store, f"{self.who} by Flower from {self.request.remote_ip}", what)
+        await self.ask(audit.record, self.store, f"{self.who} by Flower from {self.request.remote_ip}", what)
 
     # Answering
 

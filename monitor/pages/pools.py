@@ -1,7 +1,7 @@
 """Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
 
 from millpond.broker.connection import Store
-from millpond.broker.stats.history_cache import Past
+from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
 from millpond.monitor.diagnosis import Verdict, verdicts
 from millpond.monitor.pages.handler import Handler
@@ -21,7 +21,7 @@ class Pools(Handler):
         self.show("pools.html", tab="pools", seen=seen, lines=lines, why=why)
 
 
-def _seen(store: Store, table: Table, past: Past) -> tuple[Overview, Lines, dict[str, Verdict]]:
+def _seen(store: Store, table: Table, past: HistoryCache) -> tuple[Overview, Lines, dict[str, Verdict]]:
     seen = snapshot.read(store, table)
     names = [view.name for view in seen.pools]
     histories = past.of([f"pool:{name}" for name in names])

@@ -4,10 +4,9 @@ from typing import Any
 
 from tornado.web import HTTPError
 
-from millpond.broker import audit, limits, writing
+from millpond.broker import audit, limits, server
 from millpond.broker.connection import Store
-from millpond.broker.inspect import depth
-from millpond.broker.stats.history_cache import Past
+from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
 from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parsed
 from millpond.monitor.pages.handler import Handler
@@ -65,10 +64,10 @@ def _named(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _all(store: Store, table: Table, past: Past) -> dict[str, Any]:
+def _all(store: Store, table: Table, past: HistoryCache) -> dict[str, Any]:
     views = snapshot.queue_views(store, table)
     pasts = past.of([f"queue:{view.name}" for view in views])
-    now_ms = depth.now_ms(store)
+    now_ms = server.now_ms(store)
     return {
         "views": views,
         "lines": {
@@ -76,14 +75,14 @@ def _all(store: Store, table: Table, past: Past) -> dict[str, Any]:
             for view, samples in zip(views, pasts, strict=True)
         },
         "changes": list(audit.recent(store, limit=8)),
-        "refusal": writing.refusal(store),
+        "refusal": server.write_refusal(store),
     }
 
 
-def _one(store: Store, table: Table, past: Past, name: str) -> dict[str, Any]:
+def _one(store: Store, table: Table, past: HistoryCache, name: str) -> dict[str, Any]:
     view = _named(snapshot.queue_views(store, table), name)
     [samples] = past.of([f"queue:{name}"])
-    now_ms = depth.now_ms(store)
+    now_ms = server.now_ms(store)
     lines = {
         "ready": sparkline.of_level(samples, "ready", now_ms=now_ms),
         "oldest": sparkline.of_level(samples, "oldest_seconds", now_ms=now_ms),

@@ -37,21 +37,21 @@ def batch(
     from millpond.producer.cli.client_session import configured
 
     with configured() as client:
-        found, unheard = client.open_batch(id), tuple[str, ...]()
+        found, unacknowledged = client.open_batch(id), tuple[str, ...]()
         if close:
             found.close()
-            audit.note_command(client.store, f"closed batch {id}")
+            audit.record_command(client.store, f"closed batch {id}")
         if cancel or terminate:
-            unheard = found.cancel(terminate=terminate).unheard
-            audit.note_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
+            unacknowledged = found.cancel(terminate=terminate).unacknowledged
+            audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} batch {id}")
         summary = _follow(found) if follow else found.summary()
         if failures:
             for result in found.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
                 _print(line, f"{result.id}: {result.error or result.state}", as_json)
         _print({"summary": as_object(summary)}, in_words(summary), as_json)
-    tell_unheard(unheard)
-    raise typer.Exit(1 if summary.failed or summary.expired or unheard else 0)
+    print_unacknowledged(unacknowledged)
+    raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
 
 
 def _follow(batch: "Batch") -> "Summary":
@@ -82,7 +82,7 @@ def as_object(summary: "Summary") -> dict[str, Any]:
     return {**asdict(summary), "under_way": summary.waiting, "complete": summary.complete}
 
 
-def tell_unheard(processes: tuple[str, ...]) -> None:
+def print_unacknowledged(processes: tuple[str, ...]) -> None:
     """Name the worker processes that may still start what was cancelled."""
     import sys
 
@@ -92,7 +92,7 @@ def tell_unheard(processes: tuple[str, ...]) -> None:
 
 
 def in_words(summary: "Summary", now_ms: int | None = None) -> str:
-    """Return a summary as a line for a person; with the time, an open batch says when it was last fed."""
+    """Return a summary as a line for a person; with the time, an open batch says when it was last sent to."""
     counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} done"]
     counts += [
         f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)
@@ -101,8 +101,10 @@ def in_words(summary: "Summary", now_ms: int | None = None) -> str:
         counts.append(f"{summary.waiting:,} under way")
     state = "complete" if summary.complete else "closed" if summary.closed_at_ms else "open"
     if now_ms is not None and not summary.closed_at_ms:
-        idle = (now_ms - (summary.fed_at_ms or summary.opened_at_ms)) / 1000
-        counts.append(f"last fed {idle:,.0f} s ago" if summary.fed_at_ms else f"opened {idle:,.0f} s ago")
+        idle = (now_ms - (summary.last_sent_at_ms or summary.opened_at_ms)) / 1000
+        counts.append(
+            f"last sent to {idle:,.0f} s ago" if summary.last_sent_at_ms else f"opened {idle:,.0f} s ago"
+        )
     named = f" ({summary.description})" if summary.description else ""
     return f"{summary.id}{named}: {state}, {', '.join(counts)}"
 

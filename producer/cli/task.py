@@ -9,7 +9,7 @@ from millpond.producer.cli.options import Json
 if TYPE_CHECKING:
     from millpond.broker.batches.progress import Progress
     from millpond.broker.control.cancel import Cancellation
-    from millpond.broker.inspect.task_lookup import Place
+    from millpond.broker.inspect.task_lookup import TaskLocation
     from millpond.producer.client import Client
 
 app = typer.Typer()
@@ -36,28 +36,28 @@ def task(
     ended, or never was. How a task of a batch ended is in the results of its batch.
     """
     from millpond.broker import audit
-    from millpond.producer.cli.batch import tell_unheard
+    from millpond.producer.cli.batch import print_unacknowledged
     from millpond.producer.cli.client_session import configured
 
     with configured() as client:
         if cancel or terminate:
             answer = client.cancel(id, terminate=terminate)
-            audit.note_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
+            audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
             _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
-            tell_unheard(answer.unheard)
+            print_unacknowledged(answer.unacknowledged)
             over = answer.found is None or answer.found.state == "dead"
-            raise typer.Exit(1 if over or answer.unheard else 0)
+            raise typer.Exit(1 if over or answer.unacknowledged else 0)
         place = _follow(client, id, as_json) if follow else _show(client, id, as_json)
     raise typer.Exit(1 if place is None or place.state == "dead" else 0)
 
 
-def _show(client: "Client", id: str, as_json: bool) -> "Place | None":
+def _show(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     place, progress = client.find(id), client.progress(id)
     _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
     return place
 
 
-def _follow(client: "Client", id: str, as_json: bool) -> "Place | None":
+def _follow(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     """Tell of every change until the task is no longer there; return where it was last seen."""
     import time
 
@@ -75,18 +75,18 @@ def _follow(client: "Client", id: str, as_json: bool) -> "Place | None":
 
 
 def _as_object(
-    id: str, place: "Place | None", progress: "Progress | None", answer: "Cancellation | None" = None
+    id: str, place: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
     line: dict[str, Any] = {"id": id, "state": "not there", **(asdict(place) if place else {})}
     line["progress"] = asdict(progress) if progress else None
     if answer is not None:
-        line |= {"settled": answer.settled, "unheard": list(answer.unheard)}
+        line |= {"settled": answer.settled, "unacknowledged": list(answer.unacknowledged)}
     return line
 
 
-def _in_words(id: str, place: "Place | None", progress: "Progress | None", now_ms: int) -> str:
+def _in_words(id: str, place: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
     if place is None:
         return f"{id}: not there, so it has ended or never was; look into its batch: millpond batch ID"
     match place.state:

@@ -60,7 +60,7 @@ class BatchView(BaseModel):
 class CancelView(BaseModel):
     """Tell of a cancellation: the worker processes that had not heard of it in time. None: all had."""
 
-    unheard: list[str]
+    unacknowledged: list[str]
 
 
 class ProgressView(BaseModel):

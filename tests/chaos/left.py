@@ -20,7 +20,7 @@ def left(transport: str, store: Store) -> float:
     try:
         if transport == "millpond":
             depths = [inspect_depth.depth(store, queue) for queue in QUEUES]
-            return sum(depth.ready + depth.delayed + depth.held for depth in depths)
+            return sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
         return int(sum(map(store.client.llen, _lists())) + store.client.hlen(UNACKED))
     except (BrokerError, RedisError):
         return math.inf

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from time import monotonic, sleep
 
-from millpond.broker.ping import answers
+from millpond.broker.server import is_reachable
 from millpond.worker.local.valkey import embedded_binary
 from millpond.worker.supervise.parent_death import leashed
 
@@ -34,7 +34,7 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        """Start the server, and return when it answers."""
+        """Start the server, and return when it is_reachable."""
         self.process = subprocess.Popen(
             leashed([embedded_binary(), "-"]),
             stdin=subprocess.PIPE,
@@ -45,7 +45,7 @@ class Broker:
         self.process.stdin.write(self._configuration.encode())
         self.process.stdin.close()
         deadline = monotonic() + _READY_SECONDS
-        while not answers(self.url):
+        while not is_reachable(self.url):
             if monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError("the server under test did not start")
             sleep(0.02)

@@ -27,14 +27,14 @@ def pond(bench: Callable) -> object:
 def settled(store: Store) -> bool:
     """Say whether nothing of the queue is left to do."""
     depth = inspect_depth.depth(store, "chaos")
-    return not (depth.ready or depth.delayed or depth.held)
+    return not (depth.ready or depth.delayed or depth.in_flight)
 
 
 def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
     """A worker that dies with a reply in its hands loses nothing: the pop recorded what it took."""
     pond.send("one")
     pond.dying("pop to record")
-    assert inspect_depth.depth(pond.store, "chaos").held == 1
+    assert inspect_depth.depth(pond.store, "chaos").in_flight == 1
     pond.worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs() == [("one", 0)]
@@ -82,7 +82,7 @@ def test_killed_between_the_retry_and_the_acknowledgement(pond, eventually) -> N
     pond.send("one", retries=1)
     pond.dying("retry to acknowledge")
     depth = inspect_depth.depth(pond.store, "chaos")
-    assert (depth.ready, depth.held, depth.delayed) == (0, 0, 1)
+    assert (depth.ready, depth.in_flight, depth.delayed) == (0, 0, 1)
     pond.worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs("retry") == [("one", 0)]

@@ -46,7 +46,7 @@ class Load:
             depths = [inspect_depth.depth(self._client.store, queue) for queue in self._queues]
         except BrokerAway:
             return False
-        return all(depth.ready + depth.delayed + depth.held == 0 for depth in depths)
+        return all(depth.ready + depth.delayed + depth.in_flight == 0 for depth in depths)
 
     def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
         """Wait until everything has been run, and check that nothing was buried."""

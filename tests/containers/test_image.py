@@ -88,7 +88,7 @@ def test_docker_stop_while_busy(
     assert inspect(worker, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
     assert took < grace
     depth = inspect_depth.depth(store, pool)
-    assert (depth.ready, depth.held, depth.dead) == (61 - len(runs(mine, short)), 0, 0)
+    assert (depth.ready, depth.in_flight, depth.dead) == (61 - len(runs(mine, short)), 0, 0)
     mine.start(image, "worker", pool)
     eventually(lambda: ended(mine, short), 120)
     assert ledger.repeats(runs(mine, short), []) == (0, [])

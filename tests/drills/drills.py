@@ -81,7 +81,7 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
     stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
     with world.client as client:
         client.send_many([stuck] * SLOTS)
-        _wait(lambda: depth.depth(client.store, "default").held == SLOTS, "the slots are not taken")
+        _wait(lambda: depth.depth(client.store, "default").in_flight == SLOTS, "the slots are not taken")
         sent = client.send_each([stuck] * (BOUND + 10))
         refused = sum(isinstance(each, Refused) for each in sent)
     assert refused == 10, "the queue is not full"

@@ -83,7 +83,7 @@ def _drained(worker: OneWorker) -> float:
 
 
 def _check(left: Depth, n: int) -> None:
-    assert (left.held, left.dead) == (0, 0), f"drain {n}: {left}"
+    assert (left.in_flight, left.dead) == (0, 0), f"drain {n}: {left}"
     assert left.counters.get("redelivered", 0) == 0, f"drain {n} counted a delivery"
 
 

@@ -33,7 +33,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in notes.read_text().splitlines()]
     started = {line["name"]: line["at"] for line in lines if line["when"] == "start"}
     finished = Counter(line["name"] for line in lines if line["when"] == "end")
-    assert answer.unheard == ()
+    assert answer.unacknowledged == ()
     assert summary.complete
     assert max(started.values()) <= acknowledged, "a task started after the cancellation was acknowledged"
     assert set(started) == set(finished), "a task that had started did not finish"

@@ -63,7 +63,7 @@ def fill(client: Client) -> None:
 
 def counts(store: Store) -> tuple[int, int, int]:
     depth = inspect_depth.depth(store, "default")
-    return depth.ready, depth.held, depth.dead
+    return depth.ready, depth.in_flight, depth.dead
 
 
 def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None:

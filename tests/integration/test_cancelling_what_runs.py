@@ -55,14 +55,14 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     pid = int(eventually(lambda: started.exists() and started.read_text()))
     answer = client.cancel(sent.id, terminate=True)
     assert answer.found is not None
-    assert (answer.found.state, answer.unheard) == ("held", ())
+    assert (answer.found.state, answer.unacknowledged) == ("held", ())
     (result,) = batch.results()
     assert (result.state, result.error) == ("cancelled", "ended while it ran")
     eventually(lambda: ended(client, "test.gate"))
     assert ended(client, "test.gate") == {"cancelled": 1}
     eventually(lambda: not psutil.pid_exists(pid))
     depth = inspect_depth.depth(client.store, "default")
-    assert (depth.ready, depth.held, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
+    assert (depth.ready, depth.in_flight, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
     with client.batch() as after:
         after.submit_many(Square(n=n, hold_seconds=0.3) for n in range(4))
     assert after.wait(PATIENCE).succeeded == 4

@@ -9,9 +9,9 @@ from millpond import main
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
-from millpond.broker.inspect.depth import now_ms
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.server import now_ms
 from millpond.tasks.settings import settings
 
 HOUR_MS = 3_600_000

@@ -11,9 +11,9 @@ import pytest
 
 from millpond.broker import limits
 from millpond.broker.control import drain
-from millpond.broker.inspect.depth import now_ms
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
+from millpond.broker.server import now_ms
 from millpond.producer.cli import stall_hints
 from millpond.producer.cli.batch_runner import Job, run
 from millpond.producer.cli.client_session import Session, Surroundings

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from millpond import main
-from millpond.broker import schedules
+from millpond.broker import schedules, server
 from millpond.broker.connection import Store
-from millpond.broker.inspect import depth
 from millpond.broker.keys import schedule_key
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
@@ -57,7 +56,7 @@ def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFix
 
 def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """What was sent, what was missed, when the next one is due, and who leads."""
-    today = depth.now_ms(store) // DAY_MS * DAY_MS
+    today = server.now_ms(store) // DAY_MS * DAY_MS
     then = today - 4 * DAY_MS
     key = store.prefix + schedule_key("daily")
     store.client.hset(key, mapping={"since_ms": then - DAY_MS, "last_due_ms": then})

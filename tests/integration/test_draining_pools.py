@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from millpond.broker.connection import connect
-from millpond.broker.control.state import FOR_EVER
+from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import depth
 from millpond.broker.keys import known_epochs_key
 from millpond.monitor.snapshot import read
@@ -105,7 +105,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
             "drained": True,
             "running": 0,
             "processes": 1,
-            "unheard": [],
+            "unacknowledged": [],
         }
         assert (batch.summary().succeeded, depth(store, "default").ready) == (2, 7)
         assert set(tmp_path.glob("*.started")) == set(started)
@@ -157,7 +157,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
             eventually(lambda: depth(store, "default").ready == 4)
             begun = monotonic()
             answer = batch.cancel()
-            assert (answer.unheard, answer.settled) == ((), 4)
+            assert (answer.unacknowledged, answer.settled) == ((), 4)
             assert monotonic() - begun < 15, "the drain was waited for"
             for n in range(6):
                 (tmp_path / f"g{n}.open").touch()
@@ -183,9 +183,9 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             child = int((tmp_path / "stuck.started").read_text())
             process.terminate()
-            known, nothing_starts = known_epochs_key(), str(FOR_EVER).encode()
+            known, nothing_starts = known_epochs_key(), str(ALL_FUTURE).encode()
             eventually(lambda: nothing_starts in client.store.client.hvals(known))
-            assert client.cancel(stuck.id, terminate=True).unheard == ()
+            assert client.cancel(stuck.id, terminate=True).unacknowledged == ()
             eventually(lambda: batch.summary().cancelled == 1)
             assert not psutil.pid_exists(child)
             assert process.poll() is None, "the drain goes on"
@@ -194,7 +194,7 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
         (ended, done) = batch.results()
     counts = depth(client.store, "default")
     assert (ended.id, ended.state, ended.error) == (stuck.id, "cancelled", "ended while it ran")
-    assert (done.state, counts.ready, counts.held) == ("succeeded", 0, 0)
+    assert (done.state, counts.ready, counts.in_flight) == ("succeeded", 0, 0)
     assert (counts.dead, counts.counters.get("redelivered", 0)) == (0, 0)
 
 
@@ -214,7 +214,7 @@ def test_what_ends_before_the_deadline_counts_beside_what_does_not(
             (tmp_path / "g2.open").touch()
             assert process.wait(30) == 0
         counts = depth(client.store, "default")
-        assert (batch.summary().succeeded, counts.ready, counts.held) == (1, 3, 0)
+        assert (batch.summary().succeeded, counts.ready, counts.in_flight) == (1, 3, 0)
 
 
 def test_a_pool_that_nobody_knows_is_named(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker.ping import answers
+from millpond.broker.server import is_reachable
 from millpond.tasks.process.running_up import nearby
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import embedded
@@ -99,7 +99,7 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
     second.read_until("Ctrl-C stops")
     found = [each for up in (first, second) if (each := nearby(up.data))]
     assert len({each.broker_url for each in found}) == 2
-    assert all(answers(each.broker_url) for each in found)
+    assert all(is_reachable(each.broker_url) for each in found)
     third = up("a")
     code, said = third.rest()
     assert code == 1
@@ -120,4 +120,4 @@ def test_a_killed_one_leaves_nothing_behind(
     eventually(lambda: not alive(family))
     assert nearby(running.data) is None
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
-        assert answers(pond.url)
+        assert is_reachable(pond.url)

@@ -79,7 +79,7 @@ def test_cancelled_half_way_nothing_new_starts_and_what_had_started_finishes(
     running = eventually(lambda: _all_of(gates.started() - gates.opened, WORKERS))
     eventually(lambda: batch.summary().succeeded == WORKERS)
 
-    assert batch.cancel().unheard == ()
+    assert batch.cancel().unacknowledged == ()
     for each in gates.names:
         gates.open(each)
     summary = batch.wait(PATIENCE)

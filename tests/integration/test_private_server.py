@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.ping import answers
+from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.worker.local import valkey
 from millpond.worker.local.valkey import Server
@@ -20,17 +20,17 @@ def test_every_supported_server_starts(each_store: Store) -> None:
 
 def test_it_lets_nobody_in_without_the_password(server: Server) -> None:
     """The port is on loopback, and even there a stranger is refused."""
-    assert answers(server.url)
-    assert not answers("redis://127.0.0.1:" + server.url.rpartition(":")[2])
+    assert is_reachable(server.url)
+    assert not is_reachable("redis://127.0.0.1:" + server.url.rpartition(":")[2])
 
 
 def test_two_run_side_by_side(tmp_path: Path, server: Server) -> None:
     """A second server takes a port of its own, and a folder that only its user can enter."""
     with valkey.serving(tmp_path / "second") as second:
         assert second.url != server.url
-        assert answers(second.url)
+        assert is_reachable(second.url)
         assert stat.S_IMODE(second.data_dir.stat().st_mode) == 0o700
-    assert not answers(second.url)
+    assert not is_reachable(second.url)
 
 
 def test_what_it_took_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker import limits, schedules
+from millpond.broker import limits, schedules, server
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key
@@ -40,7 +40,7 @@ def client(url: str) -> Iterator[Client]:
 
 def yesterday(store: Store, days: int = 1) -> None:
     """Let the schedule have been there, and sent last, some days ago."""
-    then = depth.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
+    then = server.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
     store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
 
@@ -61,7 +61,7 @@ def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
         "every 1d",
         "default",
     )
-    assert 0 < state.next_due_ms - depth.now_ms(client.store) <= DAY_MS
+    assert 0 < state.next_due_ms - server.now_ms(client.store) <= DAY_MS
 
 
 def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
@@ -76,7 +76,7 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
     (state,) = schedules.schedules(store)
-    assert (state.last_due_ms, state.missed) == (depth.now_ms(store) // DAY_MS * DAY_MS, 0)
+    assert (state.last_due_ms, state.missed) == (server.now_ms(store) // DAY_MS * DAY_MS, 0)
 
 
 def test_who_does_not_lead_sends_nothing(client: Client) -> None:

@@ -164,7 +164,7 @@ def test_a_drain_gives_back_what_does_not_end(
     running.process.terminate()
     assert running.ended(within_seconds=10) == 0
     counts = depth(connect(running.url), "default")
-    assert (counts.ready, counts.held) == (1, 0)
+    assert (counts.ready, counts.in_flight) == (1, 0)
 
 
 def test_a_second_signal_does_not_wait(

@@ -156,9 +156,9 @@ def commands(store: Store) -> int:
 def wait_until_done(store: Store, seconds: float = 300) -> None:
     """Wait until nothing waits and nothing is held."""
     deadline = time.monotonic() + seconds
-    while (depth := inspect_depth.depth(store, QUEUE)).ready + depth.held + depth.delayed:
+    while (depth := inspect_depth.depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"still {depth.ready} ready and {depth.held} held")
+            raise TimeoutError(f"still {depth.ready} ready and {depth.in_flight} held")
         time.sleep(0.05)
 
 

@@ -23,7 +23,7 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 
-#: How long the server keeps room for who is called, as in `_line.lua`.
+#: How long the server keeps room for who is called, as in `_admission.lua`.
 CALL_MS = 2_000
 
 _called = threading.local()

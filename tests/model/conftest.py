@@ -18,7 +18,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
     for source in Path(scripts.__file__).parent.glob("*.lua"):
         patched, found = now.subn(ours, source.read_text())
-        assert found == (source.name == "_common.lua")
+        assert found == (source.name == "_queue.lua")
         (tmp_path / source.name).write_text(patched)
     monkeypatch.setattr(scripts, "files", lambda _package: tmp_path)
     script.cache_clear()

@@ -213,16 +213,18 @@ class PlainQueue:
 
     def _forget_late(self, now: int) -> int:
         self.late = {ticket: until for ticket, until in self.late.items() if until > now}
-        unheard = [
+        unacknowledged = [
             ticket
             for ticket, (_, until) in self.called.items()
             if until - now <= CALL_MS - PICK_UP_MS and ticket in self.calls
         ]
-        late = [ticket for ticket, (_, until) in self.called.items() if ticket in unheard or until < now]
+        late = [
+            ticket for ticket, (_, until) in self.called.items() if ticket in unacknowledged or until < now
+        ]
         for ticket in late:
             del self.called[ticket]
             self.late[ticket] = now + LATE_MS
-        return len(unheard)
+        return len(unacknowledged)
 
     def pick_up(self, ticket: str) -> None:
         """Take a call."""

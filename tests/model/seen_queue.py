@@ -34,9 +34,9 @@ def look(store: Store, keys: QueueKeys, consumers: list[str]) -> Seen:
             pipe.lrange(ready, 0, -1)
         pipe.zrange(keys.delayed, 0, -1, withscores=True).xrange(keys.dead)
         pipe.zrange(keys.consumers, 0, -1, withscores=True).hgetall(keys.counters)
-        pipe.zrange(keys.line, 0, -1).hgetall(f"{keys.line}:called")
+        pipe.zrange(keys.waiters, 0, -1).hgetall(f"{keys.waiters}:called")
         for name in consumers:
-            pipe.hgetall(keys.held(name))
+            pipe.hgetall(keys.in_flight(name))
         answers = pipe.execute()
     ready_lists, (delayed, letters, leases, counters, line, called) = answers[:4], answers[4:10]
     holds = answers[10:]

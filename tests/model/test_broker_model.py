@@ -136,14 +136,14 @@ class Mill(RuleBasedStateMachine):
 
     @rule(ticket=st.sampled_from(TICKETS))
     def pick_up_a_call(self, ticket: str) -> None:
-        self.store.client.delete(self.keys.room(ticket))
+        self.store.client.delete(self.keys.grant(ticket))
         self.plain.pick_up(ticket)
 
     @rule()
     def open_batch(self) -> None:
         if len(self.batches) < 3:
             id = str(uuid4())
-            told = batch_callback.after(id, "of the model")
+            told = batch_callback.header(id, "of the model")
             then = compose("model.then", {"of": id}, queue=id, sent_at_ms=batch_callback.UNKNOWN, after=told)
             self.batches.append(record.open_batch(self.store, id=id, then=then))
             self.plain.batches[self.batches[-1]] = Batch()
@@ -219,7 +219,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CONSUMERS))
     def renew(self, name: str) -> None:
-        held = script("renew").run(self.store.client, self.keys.all, (name, LEASE_MS))
+        held = script("renew_lease").run(self.store.client, self.keys.all, (name, LEASE_MS))
         assert bool(held) == self.plain.renew(name, LEASE_MS, self.now)
 
     @precondition(lambda self: self.plain.consumers)
@@ -227,7 +227,7 @@ class Mill(RuleBasedStateMachine):
     def resume(self, name: str) -> None:
         hold = self.holds[name]
         known = [*hold.held, *(token for token, _, _ in hold.pending)]
-        reply = script("resume").run(self.store.client, self.keys.all, (name, LEASE_MS, name, *known))
+        reply = script("resume_lease").run(self.store.client, self.keys.all, (name, LEASE_MS, name, *known))
         assert tuple(reply) == self.plain.resume(name, LEASE_MS, set(known), self.now)
         if not reply[0] and hold.registered:
             hold.held.clear()
@@ -235,7 +235,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:
-        returned = script("leave").run(self.store.client, self.keys.all, (name,))
+        returned = script("end_lease").run(self.store.client, self.keys.all, (name,))
         assert returned == self.plain.leave(name)
         self.holds[name] = Hold(self.keys, name)
 
@@ -289,7 +289,7 @@ class Mill(RuleBasedStateMachine):
         assert seen.counters == {name: value for name, value in plain.counters.items() if value}
         assert seen.line == plain.line
         assert seen.called == {ticket: f"{n} {until}" for ticket, (n, until) in plain.called.items()}
-        claims = self.store.client.mget([f"{self.keys.claims}{name}" for name in "ab"])
+        claims = self.store.client.mget([f"{self.keys.unique}{name}" for name in "ab"])
         assert claims == [(plain.claims.get(name) or "").encode() or None for name in "ab"]
         self._in_one_place(seen)
 
@@ -315,7 +315,7 @@ class Mill(RuleBasedStateMachine):
         sent = self.store.client.lrange(self.store.prefix + batch, 0, -1)
         assert len(sent) == (plain.followed is not None)
         for message in sent:
-            summary = batch_callback.summary_after(json.loads(message)["headers"]["millpond"]["after"])
+            summary = batch_callback.completed_batch(json.loads(message)["headers"]["millpond"]["after"])
             assert summary is not None
             assert summary.id == batch
             assert {name: getattr(summary, name) for name in record.COUNTS} == {

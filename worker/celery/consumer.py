@@ -15,7 +15,7 @@ from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from celery.worker.state import requests, reserved_requests
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from millpond.broker.connection import clear_errors
+from millpond.broker.connection import translate_errors
 from millpond.broker.consume.fetch_call import buried
 from millpond.broker.errors import BrokerError
 from millpond.tasks.process.heartbeat_file import PULSE_SECONDS
@@ -202,7 +202,7 @@ class PondConsumer(Consumer):
                 request.give_back()
         if channel is not None:
             # From now on nothing starts here: whoever cancels something need not wait for this process.
-            self._ignoring_a_lost_broker(channel.hear_for_ever)
+            self._ignoring_a_lost_broker(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
                 self.listening = Listening(channel.store, channel.holder)
                 self.listening.start()
@@ -218,7 +218,7 @@ class PondConsumer(Consumer):
 
     def _ignoring_a_lost_broker(self, step: Callable[[], None]) -> None:
         try:
-            with clear_errors("leaving the queues"):
+            with translate_errors("leaving the queues"):
                 step()
         except BrokerError as error:
             logger.warning("%s What is held comes back when its lease runs out.", error)

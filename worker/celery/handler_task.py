@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, Task
 from pydantic import BaseModel, ValidationError
 
-from millpond.broker.batches.batch_callback import summary_after
+from millpond.broker.batches.batch_callback import completed_batch
 from millpond.tasks.context import Context
 from millpond.tasks.contract import explain
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
@@ -78,5 +78,5 @@ def context_of(task: Task, body: Body) -> Context:
         deliveries=1 + int(own.get("deliveries", 0)),
         batch=own.get("batch"),
         clock_ms=int(own.get("clock_ms", 0)),
-        batch_summary=summary_after(own.get("after")),
+        batch_summary=completed_batch(own.get("after")),
     )

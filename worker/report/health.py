@@ -11,12 +11,12 @@ from typing import Any
 
 from celery import Celery, signals
 
-from millpond.broker.clock import elapsed_seconds
 from millpond.broker.connection import Store, connect
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Hold
 from millpond.broker.errors import MillpondError
-from millpond.broker.inspect.fetchable import something_to_fetch
+from millpond.broker.inspect.depth import fetchable
+from millpond.broker.server import elapsed_seconds
 from millpond.tasks.process.heartbeat_file import PULSE_SECONDS, PulseFile, now
 from millpond.tasks.settings import Settings
 
@@ -90,7 +90,7 @@ class Health:
     def _look(self, store: Store) -> None:
         """Ask the broker, which shows that it answers, and note since when something waits untouched."""
         try:
-            found = something_to_fetch(store, self._queues)
+            found = fetchable(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
             self._facts["answered_at"] = None

@@ -1,4 +1,4 @@
-"""Report this process once a second: a thread writes how it is and what it did (broker/stats/heartbeats.py).
+"""The thread that reports this process once a second, and what it did (broker/stats/heartbeats.py).
 
 And takes the samples of the last hour when it is its turn. The broker being away is no fault: what was
 not sent goes with the next report.
@@ -19,7 +19,7 @@ from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerError
 from millpond.broker.stats import heartbeats, history
-from millpond.broker.stats.heartbeats import Report
+from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import FiguresFile
 from millpond.tasks.settings import Settings
@@ -34,7 +34,7 @@ REPORT_SECONDS = 1.0
 
 
 class Reporter:
-    """Report one worker process, from when it takes messages until it ends."""
+    """Heartbeat one worker process, from when it takes messages until it ends."""
 
     def __init__(self, table: Table, holder: Holder) -> None:
         self._table = table
@@ -109,7 +109,7 @@ class Reporter:
         except Exception:  # what another version wrote, say: this process must not fall silent because of it
             logger.exception("the samples of the last hour could not be taken")
 
-    def _tell(self, state: Report, added: Counter[str]) -> None:
+    def _tell(self, state: Heartbeat, added: Counter[str]) -> None:
         """Let the supervisor know, for its metrics."""
         self._all.update(added)
         keeper = self._holder.keeper
@@ -117,8 +117,8 @@ class Reporter:
         if self._file is not None:
             self._file.say({**asdict(state), **leases, "totals": self._all})
 
-    def _state(self, slots: int) -> Report:
-        return Report(
+    def _state(self, slots: int) -> Heartbeat:
+        return Heartbeat(
             **self._about,
             slots=slots,
             busy=min(busy(), slots),
@@ -152,7 +152,7 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
 
 
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
-    """Report every worker of this application."""
+    """Heartbeat every worker of this application."""
     app.reporter = reporter = Reporter(settings.table, holder)  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)
     signals.worker_shutdown.connect(reporter.on_stopped)

@@ -12,7 +12,7 @@ from millpond.producer.gateway.openapi import problems
 from millpond.producer.gateway.options import BatchId
 from millpond.producer.gateway.problems import explained
 from millpond.producer.gateway.routes.results import Events, read_on
-from millpond.producer.gateway.routes.tasks import HEARD_SECONDS
+from millpond.producer.gateway.routes.tasks import ACK_TIMEOUT_SECONDS
 from millpond.producer.gateway.schemas import BatchView, CancelView
 from millpond.producer.gateway.state import Gate
 from millpond.tasks.errors import BrokerError
@@ -72,11 +72,11 @@ def _open_and_end(router: APIRouter, gate: Gate) -> None:
         store = gate.client.store
         try:
             done = await gate.threads.cancel(
-                lambda: control_cancel.cancel_batch(store, id, patience_seconds=HEARD_SECONDS)
+                lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
             )
         except BrokerError as error:
             raise explained(error) from None
-        return CancelView(unheard=list(done.unheard))
+        return CancelView(unacknowledged=list(done.unacknowledged))
 
 
 def _read(router: APIRouter, gate: Gate) -> None:

@@ -6,7 +6,7 @@ import time
 from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
-from millpond.broker.clock import now_ms
+from millpond.broker.server import now_ms
 from millpond.producer.gateway.openapi import OPEN
 from millpond.producer.gateway.schemas import HealthView
 from millpond.producer.gateway.state import Gate

@@ -148,13 +148,13 @@ async def _send(gate: Gate, job: Contract, options: SingleOptions, trace: str | 
 async def _send_tracked(gate: Gate, job: Contract, options: SingleOptions, trace: str | None) -> Sent:
     """Send a task with a record of its own, which is there before it and goes if it was not taken."""
     store, id = gate.client.store, options.id or str(uuid4())
-    if not await gate.threads.look(lambda: task_result.begin(store, id, job.kind)):
+    if not await gate.threads.look(lambda: task_result.open_record(store, id, job.kind)):
         raise refusal(409, "known_id", f"a task {id} is tracked already: choose another id, or use once=…")
     message = options.model_copy(update={"id": id}).message(job, trace)
     try:
-        sent = await gate.sends.send(message, overflow=options.overflow, batch=task_result.record(id))
+        sent = await gate.sends.send(message, overflow=options.overflow, batch=task_result.record_id(id))
     except MillpondError:
-        await gate.threads.look(lambda: task_result.end(store, id))
+        await gate.threads.look(lambda: task_result.close_record(store, id))
         raise
-    await gate.threads.look(lambda: task_result.end(store, id))
+    await gate.threads.look(lambda: task_result.close_record(store, id))
     return sent

@@ -23,7 +23,7 @@ from millpond.producer.gateway.tokens import Holder
 from millpond.tasks.errors import BrokerError, UnknownBatch
 
 #: How long a request waits until every worker has heard of a cancellation.
-HEARD_SECONDS = 8.0
+ACK_TIMEOUT_SECONDS = 8.0
 
 TaskId = Annotated[Id, Path(description="As it was answered when the task was sent.")]
 
@@ -53,11 +53,11 @@ def routes(gate: Gate) -> APIRouter:
             view = await gate.threads.look(lambda: look(store, id))
             _must_see(request.state.holder, view)
             done = await gate.threads.cancel(
-                lambda: control_cancel.cancel_task(store, id, patience_seconds=HEARD_SECONDS)
+                lambda: control_cancel.cancel_task(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
             )
         except BrokerError as error:
             raise explained(error) from None
-        return CancelView(unheard=list(done.unheard))
+        return CancelView(unacknowledged=list(done.unacknowledged))
 
     return router
 
@@ -67,9 +67,9 @@ def look(store: Store, id: str) -> TaskView:
     far = progress.progress(store, id)
     view = TaskView(id=id, state="unknown", progress=far and ProgressView(done=far.done, total=far.total))
     with suppress(UnknownBatch):
-        view.kind = record.summary(store, task_result.record(id)).description
+        view.kind = record.summary(store, task_result.record_id(id)).description
         view.state = "under_way"
-        for result in record.results(store, task_result.record(id), wait_ms=0, limit=1):
+        for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
     place = task_lookup.find(store, id)

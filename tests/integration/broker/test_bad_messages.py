@@ -151,7 +151,7 @@ def test_a_bad_message_is_a_dead_letter(
     module_store.client.lpush("default", sent)
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: names(file, "end") == ["next"])
-    eventually(lambda: depth.depth(module_store, "default").held == 0)
+    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
     *_, letter = dead_letters.letters(module_store, "default")
     assert len(list(dead_letters.letters(module_store, "default"))) == before + 1
     assert letter.message == sent
@@ -167,7 +167,7 @@ def test_a_strange_message_runs(
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])
-    eventually(lambda: depth.depth(module_store, "default").held == 0)
+    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
 
 
 def test_the_worker_lived_through_it_with_all_its_slots(

@@ -6,7 +6,7 @@ import pytest
 from by_hand import Hand
 
 from millpond.broker.batches import record
-from millpond.broker.batches.batch_callback import summary_after
+from millpond.broker.batches.batch_callback import completed_batch
 from millpond.broker.batches.record import Summary
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import buried
@@ -42,7 +42,7 @@ def followers(store: Store) -> list[Summary]:
     raw = store.client.lrange(hand.hold.keys.ready[1], 0, -1)
     told = [json.loads(message)["headers"]["millpond"] for message in raw]
     assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
-    return [summary for own in told if (summary := summary_after(own["after"]))]
+    return [summary for own in told if (summary := completed_batch(own["after"]))]
 
 
 def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:
@@ -75,7 +75,7 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
         hand = Hand(store, "default")
         hand.take(2)
         hand.end(DONE, 1)
-        cancel.cancel_batch(store, batch.id, patience_seconds=0)
+        cancel.cancel_batch(store, batch.id, timeout_seconds=0)
     hand.end(CANCELLED)
     (summary,) = followers(store)
     assert (summary.succeeded, summary.cancelled) == (1, 1)

@@ -93,7 +93,7 @@ def test_a_batch_whose_producers_were_killed_is_found_and_closed(
         process.communicate()
     code, [found] = millpond("batches", "--open")
     assert (code, found["id"], found["description"], found["sent"]) == (0, id, "of one who dies", 100)
-    assert 0 <= client.now_ms() - found["fed_at_ms"] < 60_000
+    assert 0 <= client.now_ms() - found["last_sent_at_ms"] < 60_000
     code, [line] = millpond("batch", id, "--close")
     assert (code, line["summary"]["closed_at_ms"] is not None) == (0, True)
     assert millpond("batches", "--open") == (0, [])
@@ -110,7 +110,7 @@ def test_a_batch_is_cancelled_from_the_command_line(
     code, [shown] = millpond("task", sent[0].id)
     assert (code, shown["state"], shown["queue"], shown["progress"]) == (0, "delayed", "default", None)
     code, [line] = millpond("task", sent[0].id, "--cancel")
-    assert (code, line["settled"], line["unheard"]) == (0, 1, [])
+    assert (code, line["settled"], line["unacknowledged"]) == (0, 1, [])
     code, [line] = millpond("task", sent[0].id)
     assert (code, line["state"]) == (1, "not there")
     code, [line] = millpond("batch", batch.id, "--cancel")

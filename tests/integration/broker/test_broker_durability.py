@@ -10,7 +10,7 @@ from one_worker import settings_for, workers
 from own_server import OwnServer, running
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.durability import risks
+from millpond.broker.server import durability_risks
 from millpond.worker.local.valkey import embedded_binary
 
 EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
@@ -34,7 +34,7 @@ LOCKED = ["user default on nopass ~* &* +@all -config"]
 def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
     """Eviction and a server without a disk are found, also where CONFIG is denied, and no more than that."""
     with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
-        found = risks(connect(server.url))
+        found = durability_risks(connect(server.url))
     assert len(found) == len(expected)
     assert all(re.search(pattern, line) for pattern, line in zip(expected, found, strict=True))
 
@@ -52,4 +52,4 @@ def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..
 
 def test_the_private_server_is_safe(store: Store) -> None:
     """The server that Millpond starts itself loses nothing."""
-    assert risks(store) == []
+    assert durability_risks(store) == []

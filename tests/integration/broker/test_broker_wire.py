@@ -107,7 +107,7 @@ def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
     later = [[ACT, {"file": str(file), "name": "later"}, {"countdown": 900}]] * 20
     stock(*later)
     eventually(lambda: depth.depth(module_store, "default").delayed == 20)
-    assert depth.depth(module_store, "default").held == 0
+    assert depth.depth(module_store, "default").in_flight == 0
     stock([ACT, {"file": str(file), "name": "now"}, {}])
     eventually(lambda: names(file) == ["now"])
     assert purge(module_url) == 20

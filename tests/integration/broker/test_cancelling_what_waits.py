@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 from by_hand import Hand
 
+from millpond.broker import server
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import buried
 from millpond.broker.control import cancel, state
@@ -58,7 +59,7 @@ def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: 
     assert (found.batch, found.behind) == (batch.id, 0)
     assert (place := client.find(later.id)) is not None
     assert place.state == "delayed"
-    assert (place.due_ms or 0) > inspect_depth.now_ms(store) + 3_500_000
+    assert (place.due_ms or 0) > server.now_ms(store) + 3_500_000
     for id in (waits.id, later.id):
         assert client.cancel(id).settled == 1
         assert client.find(id) is None
@@ -117,12 +118,12 @@ def test_what_ran_and_wants_to_run_later_is_over(
         task = batch.submit(Square(n=1), once="one")
     hand = Hand(store, "default")
     hand.take()
-    state.hear(store, hand.holder.name, state.FOR_EVER)
+    state.acknowledge(store, hand.holder.name, state.ALL_FUTURE)
     if what == "task":
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
-    hand.end(Settlement(action, due_ms=inspect_depth.now_ms(store) + 3_600_000, text="the next run"))
+    hand.end(Settlement(action, due_ms=server.now_ms(store) + 3_600_000, text="the next run"))
     assert inspect_depth.depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
     assert client.send(Square(n=1), once="one").duplicate_of is None
@@ -133,9 +134,9 @@ def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> 
     client.send(Square(n=1))
     hand = Hand(store, "default")
     hand.take(1)
-    deaf = cancel.cancel_task(store, "another", patience_seconds=0.05)
-    assert deaf.unheard == (hand.holder.name,)
-    state.hear(store, hand.holder.name, state.FOR_EVER)
-    assert cancel.cancel_task(store, "a-third", patience_seconds=0.05).unheard == ()
+    deaf = cancel.cancel_task(store, "another", timeout_seconds=0.05)
+    assert deaf.unacknowledged == (hand.holder.name,)
+    state.acknowledge(store, hand.holder.name, state.ALL_FUTURE)
+    assert cancel.cancel_task(store, "a-third", timeout_seconds=0.05).unacknowledged == ()
     state.forget(store, hand.holder.name)
-    assert cancel.cancel_task(store, "a-fourth", patience_seconds=0.05).unheard == deaf.unheard
+    assert cancel.cancel_task(store, "a-fourth", timeout_seconds=0.05).unacknowledged == deaf.unacknowledged

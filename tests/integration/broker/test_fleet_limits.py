@@ -88,7 +88,7 @@ def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
         batch.submit_many(
             Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10)
         )
-    assert inspect_depth.depth(client.store, "default").held == 0
+    assert inspect_depth.depth(client.store, "default").in_flight == 0
     assert batch.wait(PATIENCE).succeeded == 10
     late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in notes(file))
     print("started after their time, ms:", [round(each, 1) for each in late])

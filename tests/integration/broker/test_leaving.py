@@ -32,7 +32,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     holder.settle(hold.tag(next(iter(hold.held))))
     assert leave(store, holder) == 2
     depth = inspect_depth.depth(store, "left")
-    assert (depth.ready, depth.held, depth.counters["settled"]) == (2, 0, 1)
+    assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
 
 
 def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store) -> None:
@@ -44,5 +44,5 @@ def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store
     holder.finish(tag)
     assert leave(store, holder) == 2
     depth = inspect_depth.depth(store, "left")
-    assert (depth.ready, depth.held, depth.dead) == (2, 0, 1)
+    assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
     assert not holder.settle(tag), "the loop settles it, late"

@@ -51,10 +51,10 @@ def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) ->
     send(store, 3)
     holder = Holder()
     turn_without_reply(store, holder)
-    assert inspect_depth.depth(store, "lost").held == 3
+    assert inspect_depth.depth(store, "lost").in_flight == 3
     start(store, holder)
     depth = inspect_depth.depth(store, "lost")
-    assert (depth.ready, depth.held) == (3, 0)
+    assert (depth.ready, depth.in_flight) == (3, 0)
 
 
 def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(store: Store) -> None:
@@ -71,7 +71,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     reply = fetch_call.read(script("turn").run(store.client, keys, words[3 + len(keys) :]))
     assert (reply.lease, reply.messages) == (False, [])
     depth = inspect_depth.depth(store, "lost")
-    assert (depth.ready, depth.held, depth.consumers) == (3, 1, 1)
+    assert (depth.ready, depth.in_flight, depth.consumers) == (3, 1, 1)
 
 
 def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) -> None:
@@ -85,7 +85,7 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     holder.settle(hold.tag(token))
     fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = inspect_depth.depth(store, "lost")
-    assert (depth.held, depth.counters["settled"], hold.late) == (0, 1, 0)
+    assert (depth.in_flight, depth.counters["settled"], hold.late) == (0, 1, 0)
 
 
 def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> None:
@@ -102,7 +102,7 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     start(store, holder)
     fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = inspect_depth.depth(store, "lost")
-    assert (depth.ready, depth.held, depth.counters["settled"]) == (0, 0, 1)
+    assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (0, 0, 1)
 
 
 def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_lost(store: Store) -> None:
@@ -116,4 +116,4 @@ def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_l
     start(store, holder)
     fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = inspect_depth.depth(store, "lost")
-    assert (depth.held, depth.counters["settled"]) == (0, 1)
+    assert (depth.in_flight, depth.counters["settled"]) == (0, 1)

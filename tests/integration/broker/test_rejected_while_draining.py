@@ -31,4 +31,4 @@ def test_one_that_is_rejected_is_not_given_back_at_the_deadline(
         eventually(lambda: len(names(file)) == 2)
         assert worker.stop(60) == 0
         seen = depth(client.store, "default")
-    assert (seen.ready, seen.held, seen.dead) == (1, 0, 1)
+    assert (seen.ready, seen.in_flight, seen.dead) == (1, 0, 1)

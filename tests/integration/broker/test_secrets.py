@@ -110,7 +110,7 @@ def _store(url: str) -> Store:
 
 def _all_ended(store: Store) -> bool:
     counts = depth.depth(store, "default")
-    return (counts.ready, counts.delayed, counts.held) == (0, 0, 1)
+    return (counts.ready, counts.delayed, counts.in_flight) == (0, 0, 1)
 
 
 def _is_clean(where: str, what: Any) -> None:

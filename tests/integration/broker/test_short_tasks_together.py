@@ -57,7 +57,7 @@ def together(client: Client, worker: OneWorker, tmp_path: Path, eventually: Even
         batch = client.batch()
         batch.submit_many(tasks)
         batch.close()
-        eventually(lambda: depth(client.store, "default").held == 2 + len(tasks))
+        eventually(lambda: depth(client.store, "default").in_flight == 2 + len(tasks))
         for name in ("hold0", "hold1"):
             (tmp_path / f"{name}.open").touch()
         return batch
@@ -115,7 +115,7 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     batch = together(tasks)
     eventually(lambda: (tmp_path / "g2.started").exists() and (tmp_path / "g9.started").exists())
     worker.process.terminate()
-    eventually(lambda: depth(client.store, "default").held == 2)
+    eventually(lambda: depth(client.store, "default").in_flight == 2)
     assert 0 < depth(client.store, "default").ready == 14 - batch.summary().succeeded
     assert worker.process.poll() is None
     for n in (2, 9):

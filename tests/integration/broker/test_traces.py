@@ -79,7 +79,7 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
         sent = _send(url, settings)
         store = connect(url)
         eventually(lambda: list(dead_letters.letters(store, "default")), 30)
-        eventually(lambda: depth.depth(store, "default").held == 0)
+        eventually(lambda: depth.depth(store, "default").in_flight == 0)
         worker.stop()
         store.close()
     tracing.flush()

@@ -90,7 +90,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 ) -> None:
     """Publishing to an idle process is enough for the server to hand the message over, under its lease."""
     send(store)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).held == 1)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 1)
     assert not process.delivered
     process.read(process.intake.wait_client)
     process.intake.on_wait()
@@ -120,11 +120,11 @@ def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
 ) -> None:
     """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
     send(store, 2)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).held == 2)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 2)
     process.holder.draining = True
     process.intake.finish()
     depth = inspect_depth.depth(store, QUEUE)
-    assert (depth.ready, depth.held, process.delivered) == (2, 0, [])
+    assert (depth.ready, depth.in_flight, process.delivered) == (2, 0, [])
     send(store)
     assert inspect_depth.depth(store, QUEUE).ready == 3
 
@@ -167,7 +167,7 @@ def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
 ) -> None:
     """There is more to fetch at once."""
     send(store, process.holder.room + 1)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).held > 0)
+    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight > 0)
     process.read(process.intake.wait_client)
     process.intake.on_wait()
     assert process.delivered

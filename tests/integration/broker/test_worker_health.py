@@ -164,7 +164,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     said = eventually(lambda: health(worker).working, 20)
     assert "fetched and settled nothing" in said[0]
     assert not health(worker).faults("ready")
-    eventually(lambda: depth.depth(store, "default").held == 0 and well(worker), 60)
+    eventually(lambda: depth.depth(store, "default").in_flight == 0 and well(worker), 60)
 
 
 @pytest.mark.slow

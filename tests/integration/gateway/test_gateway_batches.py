@@ -67,7 +67,7 @@ def test_a_cancelled_batch_takes_and_starts_nothing(gateway: Running, eventually
     batch = gateway.ask("POST", "/batches").json["id"]
     lines = [{"kind": "squares.square", "task": {"n": n, "hold_seconds": 0.2}} for n in range(100)]
     gateway.ask("POST", f"/batches/{batch}/tasks", stream(*lines), media=NDJSON)
-    assert gateway.ask("POST", f"/batches/{batch}/cancel").json == {"unheard": []}
+    assert gateway.ask("POST", f"/batches/{batch}/cancel").json == {"unacknowledged": []}
     refused = gateway.ask("POST", "/send/squares.square?batch=" + batch, {"n": 1})
     assert (refused.status, refused.json["error"]["code"]) == (409, "batch_closed")
     counts = eventually(
@@ -97,5 +97,5 @@ def test_a_running_task_shows_its_progress_and_can_be_cancelled(
     where = sent.headers["Location"]
     seen = eventually(lambda: (seen := gateway.ask("GET", where).json)["progress"] and seen)
     assert (seen["state"], seen["progress"]) == ("held", {"done": 1, "total": 2})
-    assert gateway.ask("POST", f"{where}/cancel").json == {"unheard": []}
+    assert gateway.ask("POST", f"{where}/cancel").json == {"unacknowledged": []}
     eventually(lambda: gateway.ask("GET", where).json["state"] == "cancelled")

@@ -16,10 +16,10 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Turn
-from millpond.broker.inspect.depth import now_ms
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
+from millpond.broker.server import now_ms
 from millpond.tasks.settings import Settings, environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]

@@ -1,5 +1,6 @@
 """The age of a queue is how long its next task has waited to run, not how long ago it was sent."""
 
+from millpond.broker import server
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.message import compose
@@ -8,7 +9,7 @@ from millpond.broker.publish import publish
 
 def test_a_task_ages_from_when_it_was_due(store: Store) -> None:
     """Sent a day ago and due ten seconds ago it is ten seconds old; one that is not due yet has no age."""
-    now = depth.now_ms(store)
+    now = server.now_ms(store)
     day = 24 * 3_600_000
     later = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now + day)
     publish(store, [later], policy="exempt")

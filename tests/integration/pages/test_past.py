@@ -8,23 +8,23 @@ from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.keys import samples_key
 from millpond.broker.stats import history
-from millpond.broker.stats.history_cache import Past
+from millpond.broker.stats.history import HistoryCache
 
 WHAT = ["queue:remembered", "pool:none"]
 
 
 @pytest.fixture
-def kept(store: Store) -> Past:
+def kept(store: Store) -> HistoryCache:
     """Take three samples of a queue, and look at them once."""
     limits.declare(store, "remembered", {}, authoritative=False)
     for _ in range(3):
         history.take(store)
-    past = Past(store)
+    past = HistoryCache(store)
     assert [len(each) for each in past.of(WHAT)] == [3, 0]
     return past
 
 
-def test_a_look_reads_what_is_new(store: Store, kept: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first look an entry is read twice at most, and all are told, in their order."""
     read: list[Any] = []
     sample = history.sample
@@ -35,7 +35,9 @@ def test_a_look_reads_what_is_new(store: Store, kept: Past, monkeypatch: pytest.
     assert [list(each) for each in told] == history.history(store, WHAT)
 
 
-def test_no_more_is_kept_than_is_shown(store: Store, kept: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_is_kept_than_is_shown(
+    store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What falls out of the stream falls out of memory."""
     monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
@@ -43,7 +45,7 @@ def test_no_more_is_kept_than_is_shown(store: Store, kept: Past, monkeypatch: py
     assert [list(each) for each in kept.of(WHAT)] == history.history(store, WHAT)
 
 
-def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: Past) -> None:
+def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) -> None:
     """When the server lost its samples, old ones are not shown beside new ones."""
     store.client.delete(samples_key("queue:remembered", store.prefix))
     assert kept.of(WHAT) == [(), ()]

@@ -9,7 +9,7 @@ from flowers import LOGIN, Visitor, flower
 from redis import Redis
 
 import millpond
-from millpond.broker import writing
+from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import settings
 from millpond.worker.local.valkey import embedded_binary, serving
@@ -32,12 +32,12 @@ def test_a_full_server_is_said_to_refuse_writes(
     full: Store, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The metrics say so and the reason is the server's; asking leaves nothing behind on one that is well."""
-    assert "used memory > 'maxmemory'" in (writing.refusal(full) or "")
+    assert "used memory > 'maxmemory'" in (server.write_refusal(full) or "")
     assert millpond.main(["metrics"]) == 0
     told = capsys.readouterr().out
     assert "millpond_broker_up 1.0" in told
     assert "millpond_broker_takes_writes 0.0" in told
-    assert writing.refusal(store) is None
+    assert server.write_refusal(store) is None
     assert isinstance(store.client, Redis)
     assert store.client.dbsize() == 0
 

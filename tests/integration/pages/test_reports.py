@@ -13,7 +13,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import sampling_key
 from millpond.broker.stats import heartbeats, history
-from millpond.broker.stats.heartbeats import Report
+from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.monitor import snapshot
 from millpond.tasks.pools import Table
 from millpond.worker.report import heartbeat
@@ -22,7 +22,7 @@ from millpond.worker.report.task_metrics import Meter
 
 Eventually = Callable[..., Any]
 
-REPORT = Report("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
+REPORT = Heartbeat("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 
 
 def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None:

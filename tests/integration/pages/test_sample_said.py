@@ -6,9 +6,9 @@ from flowers import Visitor
 
 from millpond.broker.connection import Store
 from millpond.broker.stats import heartbeats, history
-from millpond.broker.stats.heartbeats import Report
+from millpond.broker.stats.heartbeats import Heartbeat
 
-REPORT = Report("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
+REPORT = Heartbeat("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 16, False, 12.0, ("default",))
 
 
 def test_the_pools_page_says_how_large_the_sample_is(ann: Visitor, watched: Store) -> None:

@@ -12,7 +12,7 @@ from millpond.broker.errors import BrokerAway
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
 from millpond.broker.schedules import Schedule
-from millpond.broker.stats.heartbeats import Report, Totals
+from millpond.broker.stats.heartbeats import Heartbeat, Totals
 from millpond.broker.stats.histogram import NAMES, Histogram
 from millpond.monitor.metrics import exposition
 from millpond.monitor.snapshot import Overview, PoolView, QueueView
@@ -26,7 +26,7 @@ def overview() -> Overview:
     """Return a queue and a pool on which something of everything happened."""
     depth = Depth("email", 3, 1, 2, 4, 1, 1.5, {"published": 9, "settled": 5})
     queue = QueueView(depth, Limits(bound=10), ("email",))
-    report = Report("email.1@here", "email", "here", 1, "threads", 8, 2, 2, 16, False, 60.0, ("email",))
+    report = Heartbeat("email.1@here", "email", "here", 1, "threads", 8, 2, 2, 16, False, 60.0, ("email",))
     seen = Histogram(tuple(int(name == "0.05") for name in NAMES), 0.04)
     done = Totals({("failed", "email.send"): 2}, {"email.send": seen}, {"email.send": seen}, 4.0, 8.0, 7)
     pool = PoolView("email", Table().pools["email"], (queue,), (report,), done)

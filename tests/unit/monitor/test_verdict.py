@@ -6,7 +6,7 @@ import pytest
 
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
-from millpond.broker.stats.heartbeats import Report
+from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket
 from millpond.broker.stats.history import Sample
 from millpond.monitor.diagnosis import judge, usual_seconds
@@ -26,8 +26,8 @@ def queue(ready: int = 0, held: int = 0, *, out_rate: float = 0.0, **limits: obj
     return QueueView(depth, Limits(**limits), ("p",), out_rate=out_rate)  # type: ignore[arg-type]
 
 
-def report(executor: str = "threads") -> Report:
-    return Report("p.1@h", "p", "h", 1, executor, 4, 4, 4, 0, False, 60.0, ("q",))
+def report(executor: str = "threads") -> Heartbeat:
+    return Heartbeat("p.1@h", "p", "h", 1, executor, 4, 4, 4, 0, False, 60.0, ("q",))
 
 
 BUSY = PoolView(

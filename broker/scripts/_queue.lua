@@ -1,4 +1,4 @@
--- Shared by every script; put before each by broker/scripts/__init__.py, as _pace.lua and _line.lua are.
+-- Shared by every script; put before each by broker/scripts/__init__.py, as _drain_rate.lua and _admission.lua are.
 --
 -- KEYS of a queue, always the same fifteen in this order (broker/keys.py makes them):
 --   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right
@@ -10,16 +10,16 @@
 --  10 counters   hash of what happened so far
 --  11 wake       list of tokens, one for each consumer that should look
 --  12 held       prefix of the hashes of held messages: held .. consumer, token -> message
---  13 line       producers that wait for room (_line.lua)
+--  13 line       producers that wait for room (_admission.lua)
 --  14 claims     prefix of the claims of tasks sent once: claims .. name, a string, the task's id
---  15 pace       hash of what was measured: how fast the pool clears the queue (_pace.lua)
+--  15 pace       hash of what was measured: how fast the pool clears the queue (_drain_rate.lua)
 --
 -- A message is in exactly one of: a ready list, delayed, a held hash, dead; or it is settled.
 -- A token is 'sequence/priority index', unique for the queue.
 
 local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
-local LIMITS, COUNTERS, WAKE, HELD = 9, 10, 11, 12
-local LINE, CLAIMS, PACE = 13, 14, 15
+local LIMITS, COUNTERS, WAKE, IN_FLIGHT = 9, 10, 11, 12
+local WAITERS, UNIQUE, DRAIN_RATE = 13, 14, 15
 local STEPS = 4
 
 local function now_ms()
@@ -69,7 +69,7 @@ local function wake(n)
 end
 
 -- A message goes back to the head of its queue: it is the next to leave.
-local function put_back(priority, message)
+local function return_to_head(priority, message)
   redis.call('RPUSH', KEYS[READY + priority], message)
 end
 
@@ -110,14 +110,14 @@ end
 
 -- Whether a message may have this id in its headers: a quick look, before they are decoded. What JSON can write in more
 -- ways than one is not looked for.
-local function may_name(message, id)
+local function may_contain_id(message, id)
   return string.find(id, '[^%w%-_.:]') or string.find(message, id, 1, true)
 end
 
 -- How long the record of a batch that is never finished is kept after it was last fed.
 local UNFINISHED_MS = 30 * 24 * 3600 * 1000
 
-local function keep_batch(batch, ms)
+local function extend_batch_expiry(batch, ms)
   redis.call('PEXPIRE', batch, ms)
   redis.call('PEXPIRE', batch .. ':results', ms)
 end
@@ -131,7 +131,7 @@ end
 
 -- Send the task that follows a batch, with the batch's counts. Once: a batch that is completed again after a requeue has
 -- sent it. Its queue's bound does not hold it up.
-local function send_then(batch, now)
+local function send_batch_callback(batch, now)
   local t = redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at')
   if not t[1] or t[5] then return end
   redis.call('HSET', batch, 'then_sent_at', now)
@@ -144,20 +144,20 @@ local function send_then(batch, now)
   redis.call('PEXPIRE', t[3], 60000)
 end
 
-local function finish_batch_if_done(batch, now)
+local function complete_batch_if_done(batch, now)
   local b = redis.call('HMGET', batch, 'closed_at', 'completed_at', 'sent', 'settled', 'keep_ms')
   if not b[1] or b[2] or tonumber(b[3] or 0) ~= tonumber(b[4] or 0) then return end
   redis.call('HSET', batch, 'completed_at', now)
-  send_then(batch, now)
-  if b[5] then keep_batch(batch, b[5]) end
+  send_batch_callback(batch, now)
+  if b[5] then extend_batch_expiry(batch, b[5]) end
 end
 
 -- A claim without a time of its own lasts as long as its task; this is for a task that somebody removed by other means.
-local CLAIM_KEPT_MS = 30 * 24 * 3600 * 1000
+local UNIQUE_KEPT_MS = 30 * 24 * 3600 * 1000
 
 -- Let a claim go as its task ends, so that the name can be sent under again; never that of another task.
-local function release_claim(name, id)
-  if name ~= '' and redis.call('GET', KEYS[CLAIMS] .. name) == id then redis.call('DEL', KEYS[CLAIMS] .. name) end
+local function free_unique_key(name, id)
+  if name ~= '' and redis.call('GET', KEYS[UNIQUE] .. name) == id then redis.call('DEL', KEYS[UNIQUE] .. name) end
 end
 
 -- Settle one task of a batch: count it, stream its outcome, and finish the batch with its last.
@@ -167,11 +167,11 @@ local function record(batch, id, state, detail, now)
   local settled = redis.call('HINCRBY', batch, 'settled', 1)
   redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail)
   if settled == 1 then redis.call('PEXPIRE', batch .. ':results', UNFINISHED_MS) end
-  finish_batch_if_done(batch, now)
+  complete_batch_if_done(batch, now)
 end
 
 -- Move a message, whole, to the dead letters. `detail` is a JSON object: traceback, times, who.
-local function bury(priority, message, reason, detail, deliveries, batch, id, now)
+local function dead_letter(priority, message, reason, detail, deliveries, batch, id, now)
   redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail,
     'deliveries', deliveries, 'step', priority)
   count('dead', 1)
@@ -180,12 +180,12 @@ local function bury(priority, message, reason, detail, deliveries, batch, id, no
   record(batch, id, 'failed', detail, now)
 end
 
-local function bury_unread(priority, message, reason, deliveries, prefix, now)
+local function dead_letter_undecoded(priority, message, reason, deliveries, prefix, now)
   local headers, own = headers_of(message)
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
-  bury(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
-  release_claim(type(own.once) == 'string' and own.once or '', id)
+  dead_letter(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
+  free_unique_key(type(own.once) == 'string' and own.once or '', id)
 end
 
 -- Whether any delivery of this queue counts; asked once a call.
@@ -202,9 +202,9 @@ local function redeliver(priority, message, prefix, now)
   counted = true
   if deliveries >= limit('max_deliveries', 5) then
     redis.call('HDEL', KEYS[DELIVERIES], mark)
-    bury_unread(priority, message, 'too many deliveries', deliveries, prefix, now)
+    dead_letter_undecoded(priority, message, 'too many deliveries', deliveries, prefix, now)
   else
-    put_back(priority, message)
+    return_to_head(priority, message)
     count('redelivered', 1)
   end
 end

@@ -1,9 +1,9 @@
--- The line of producers that wait for room; put before each script, after _pace.lua.
+-- The line of producers that wait for room; put before each script, after _drain_rate.lua.
 --
--- LINE                    sorted set, ticket -> place
--- LINE .. ':called'       hash, ticket -> 'messages until': room that is kept for a producer until then, ms
--- LINE .. ':late'         sorted set, ticket that was called and not heard of -> when it is forgotten, ms
--- LINE .. ':room:' .. t   list on which the producer of a ticket sleeps; it is told how many messages it may send
+-- WAITERS                    sorted set, ticket -> place
+-- WAITERS .. ':called'       hash, ticket -> 'messages until': room that is kept for a producer until then, ms
+-- WAITERS .. ':late'         sorted set, ticket that was called and not heard of -> when it is forgotten, ms
+-- WAITERS .. ':room:' .. t   list on which the producer of a ticket sleeps; it is told how many messages it may send
 --
 -- A ticket is 'how many messages it wants.name'. The head of the line is called as soon as there is room for a fair lot of
 -- what it wants, so that a slow pool does not call for each message and no producer takes all. Room that is kept is nobody
@@ -15,16 +15,16 @@
 
 local CALL_MS, PICK_UP_MS, LATE_MS, MOST_CALLED, LOTS = 2000, 250, 60000, 100, 16
 
-local function called_key() return KEYS[LINE] .. ':called' end
+local function called_key() return KEYS[WAITERS] .. ':called' end
 
-local function late_key() return KEYS[LINE] .. ':late' end
+local function late_key() return KEYS[WAITERS] .. ':late' end
 
-local function somebody_waits()
-  return redis.call('EXISTS', KEYS[LINE], called_key()) > 0
+local function has_waiters()
+  return redis.call('EXISTS', KEYS[WAITERS], called_key()) > 0
 end
 
 -- Room that is kept for others, and for this ticket (nil: it was not called; 0: it comes late).
-local function kept_room(ticket, now)
+local function reserved_room(ticket, now)
   local called, others = redis.call('HGETALL', called_key()), 0
   local own = ticket ~= '' and redis.call('ZSCORE', late_key(), ticket) and 0 or nil
   for i = 1, #called, 2 do
@@ -38,10 +38,10 @@ local function kept_room(ticket, now)
   return others, own
 end
 
-local function room_key(ticket) return KEYS[LINE] .. ':room:' .. ticket end
+local function room_key(ticket) return KEYS[WAITERS] .. ':room:' .. ticket end
 
 -- Take the room back from who was called and did not come; return how many of them did not even take the call.
-local function forget_late(now)
+local function revoke_unclaimed(now)
   local called, unheard = redis.call('HGETALL', called_key()), 0
   redis.call('ZREMRANGEBYSCORE', late_key(), '-inf', now)
   for i = 1, #called, 2 do
@@ -56,44 +56,44 @@ local function forget_late(now)
   return unheard
 end
 
-local function call(ticket, n, now)
-  redis.call('ZREM', KEYS[LINE], ticket)
+local function grant(ticket, n, now)
+  redis.call('ZREM', KEYS[WAITERS], ticket)
   redis.call('HSET', called_key(), ticket, string.format('%d %d', n, now + CALL_MS))
   redis.call('LPUSH', room_key(ticket), n)
   redis.call('PEXPIRE', room_key(ticket), LATE_MS)
 end
 
 -- Call who waits, in turn, as far as there is room; `ready` messages are on the queue.
-local function call_waiting(now, ready)
-  if not somebody_waits() then return end
-  local spare = 2 * forget_late(now)
-  local bound, kept = bound_in_messages(limit_texts('bound')[1]), kept_room('', now)
+local function admit_waiters(now, ready)
+  if not has_waiters() then return end
+  local spare = 2 * revoke_unclaimed(now)
+  local bound, kept = bound_in_messages(limit_texts('bound')[1]), reserved_room('', now)
   local room = bound == 0 and math.huge or bound - ready - kept
   local lot = bound == 0 and math.huge or math.max(1, math.floor(bound / LOTS))
   for _ = 1, MOST_CALLED - redis.call('HLEN', called_key()) do
-    local head = redis.call('ZRANGE', KEYS[LINE], 0, 0)[1]
+    local head = redis.call('ZRANGE', KEYS[WAITERS], 0, 0)[1]
     if not head then return end
-    local share = math.max(lot, math.floor(room / redis.call('ZCARD', KEYS[LINE])))
+    local share = math.max(lot, math.floor(room / redis.call('ZCARD', KEYS[WAITERS])))
     local n = math.min(tonumber(string.match(head, '^%d+')), share)
     if n > room then
       if spare == 0 then return end
       spare = spare - 1
     end
-    call(head, n, now)
+    grant(head, n, now)
     room = room - n
   end
 end
 
 -- Let a producer stand in the line: at its head when it was called in vain, else at its end.
-local function stand_in_line(ticket, called_in_vain)
-  if redis.call('ZSCORE', KEYS[LINE], ticket) then return end
+local function join_line(ticket, called_in_vain)
+  if redis.call('ZSCORE', KEYS[WAITERS], ticket) then return end
   local edge = called_in_vain and 0 or -1
-  local place = tonumber(redis.call('ZRANGE', KEYS[LINE], edge, edge, 'WITHSCORES')[2] or 0)
-  redis.call('ZADD', KEYS[LINE], called_in_vain and place - 1 or place + 1, ticket)
+  local place = tonumber(redis.call('ZRANGE', KEYS[WAITERS], edge, edge, 'WITHSCORES')[2] or 0)
+  redis.call('ZADD', KEYS[WAITERS], called_in_vain and place - 1 or place + 1, ticket)
 end
 
 local function leave_line(ticket)
-  redis.call('ZREM', KEYS[LINE], ticket)
+  redis.call('ZREM', KEYS[WAITERS], ticket)
   redis.call('HDEL', called_key(), ticket)
   redis.call('ZREM', late_key(), ticket)
 end

@@ -1,6 +1,6 @@
 -- Find the message of a task in one page of where messages wait.
 --
--- KEYS  the queue's (see _common.lua)
+-- KEYS  the queue's (see _queue.lua)
 -- ARGV  1 which: '1' to '4' a ready list, 'delayed', 'dead', or 'held' and 5 the consumer   2 index of the first message to
 --       look at; for 'dead' the id of the last one seen, or '+'   3 how many   4 the task's id
 -- Returns {where the next page begins or '', then of the message found: itself, and index, due ms or id of the letter}.
@@ -8,11 +8,11 @@
 local which, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 local function is_it(message)
-  return may_name(message, id) and headers_of(message).id == id
+  return may_contain_id(message, id) and headers_of(message).id == id
 end
 
 if which == 'held' then
-  local held = redis.call('HGETALL', KEYS[HELD] .. ARGV[5])
+  local held = redis.call('HGETALL', KEYS[IN_FLIGHT] .. ARGV[5])
   for i = 1, #held, 2 do
     if is_it(held[i + 1]) then return {'', held[i + 1], held[i]} end
   end

@@ -1,6 +1,6 @@
 -- Renew a consumer's lease on a queue.
 --
--- KEYS  the queue's fifteen (see _common.lua)
+-- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 consumer   2 lease ms
 -- Returns 1 while the lease is held, 0 when it was lost: all that it covered belongs to others now.
 

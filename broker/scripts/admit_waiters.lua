@@ -1,11 +1,11 @@
 -- Call producers that wait for room: the bound was changed or the queue was emptied.
 --
--- KEYS  the queue's fifteen (see _common.lua)
+-- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  -
 -- Returns 1.
 
 write_although_full()
-local p = redis.call('HMGET', KEYS[PACE], 'rate', 'held')
+local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held')
 set_bound(tonumber(p[1]), tonumber(p[2] or 0))
-call_waiting(now_ms(), depth())
+admit_waiters(now_ms(), depth())
 return 1

@@ -1,6 +1,6 @@
 -- Settle as cancelled what waits of a task or a batch, without handing it out: one page of one list.
 --
--- KEYS  the queue's (see _common.lua)
+-- KEYS  the queue's (see _queue.lua)
 -- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 index of the first message to look at   3 how many
 --       4 'id' or 'batch'   5 the id   6 key prefix
 -- Returns {how many were looked at, how many settled}.
@@ -22,7 +22,7 @@ local function settle(message, headers, own)
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
   forget_deliveries(message)
-  release_claim(type(own.once) == 'string' and own.once or '', id)
+  free_unique_key(type(own.once) == 'string' and own.once or '', id)
   record(batch, id, 'cancelled', '{}', now)
   gone = gone + 1
 end
@@ -35,7 +35,7 @@ else
   entries = redis.call('LRANGE', key, from, from + size - 1)
 end
 for i, entry in ipairs(entries) do
-  if may_name(entry, wanted) then
+  if may_contain_id(entry, wanted) then
     local message = which == 'delayed' and string.sub(entry, 2) or entry
     local headers, own = headers_of(message)
     if is_wanted(message, headers, own) then
@@ -51,6 +51,6 @@ end
 if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
 count('settled', gone)
 -- This is not the pool's doing: what is measured of its speed begins behind it.
-if redis.call('HEXISTS', KEYS[PACE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[PACE], 'cleared', gone) end
-call_waiting(now, depth())
+if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', gone) end
+admit_waiters(now, depth())
 return {#entries, gone}

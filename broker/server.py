@@ -1,0 +1,89 @@
+"""Questions to the server itself: its time, whether it answers, takes writes, and keeps what it has taken."""
+
+import time
+from typing import Any
+
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from millpond.broker.connection import Store, connect, translate_errors
+from millpond.broker.keys import writing_key
+
+NO_EVICTION = "noeviction"
+
+#: The clock that runs on while the machine is suspended, where the system has one.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def elapsed_seconds() -> float:
+    """Return the seconds of a local clock that is never set and counts the time a process is stopped."""
+    return time.clock_gettime(_CLOCK)
+
+
+def now_ms(store: Store) -> int:
+    """Return the server's time in ms since the epoch."""
+    with translate_errors("reading the broker's clock"):
+        seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
+    """True if the server at `url` accepts the login and answers PING; False while it loads its data."""
+    store = connect(url, timeout_seconds=timeout_seconds)
+    try:
+        return bool(store.client.ping())
+    except (RedisError, OSError):
+        return False
+    finally:
+        store.close()
+
+
+def write_refusal(store: Store) -> str | None:
+    """Return the server's reason for refusing writes; None if it takes them, or if the question is denied.
+
+    A server whose disk or memory is full still answers. The probe writes no bytes to a key that does not
+    exist, so it changes nothing. Raises `BrokerAway`.
+    """
+    with translate_errors("asking whether the broker takes writes"):
+        try:
+            store.client.setrange(writing_key(store.prefix), 0, b"")
+        except NoPermissionError:
+            return None
+        except ResponseError as error:
+            return str(error)
+    return None
+
+
+def durability_risks(store: Store) -> list[str]:
+    """Return one line for each way in which the server may lose messages, with the setting that prevents it.
+
+    Reads INFO, and CONFIG where that is allowed: managed servers deny it. Raises `BrokerAway`.
+    """
+    with translate_errors("asking the broker how it keeps messages"):
+        try:
+            memory, persistence = store.client.info("memory"), store.client.info("persistence")
+        except ResponseError:
+            return []
+        save = _snapshot_schedule(store.client)
+    found = []
+    policy = memory.get("maxmemory_policy", NO_EVICTION)
+    if memory.get("maxmemory") and policy != NO_EVICTION:
+        found.append(
+            f"the broker may evict messages when its memory is short (maxmemory-policy {policy}): "
+            f"set maxmemory-policy {NO_EVICTION}"
+        )
+    if not persistence.get("aof_enabled") and not save:
+        found.append(
+            "the broker keeps nothing on disk, so a restart of it loses every message: set appendonly yes"
+            if save == ""
+            else "the broker writes no append-only file, so a crash of it loses what is newer than its last "
+            "snapshot: set appendonly yes"
+        )
+    return found
+
+
+def _snapshot_schedule(client: Any) -> str | None:
+    """Return the server's `save` setting, "" if it makes no snapshots, None if CONFIG is denied."""
+    try:
+        return str(client.config_get("save").get("save", ""))
+    except RedisError:
+        return None
