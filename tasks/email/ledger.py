@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from millpond.broker.connection import Store, clear_errors
+from millpond.broker.connection import Store, translate_errors
 from millpond.broker.scripts import script
 
 #: The outcome of an address for which the mail server took the message; any other value is its refusal.
@@ -49,7 +49,7 @@ class MailLedger:
 
     def claim(self, key: str, owner: str, *, seconds: float) -> Claim:
         """Claim a mail for `seconds`, or renew the owner's claim."""
-        with clear_errors("asking the mail ledger"):
+        with translate_errors("asking the mail ledger"):
             state, wait_ms, *flat = script("mail_claim", __package__).run(
                 self.store.client, [self._key(key)], [owner, int(seconds * 1000), self.ttl_seconds]
             )
@@ -66,7 +66,7 @@ class MailLedger:
         self._write(key, owner, "forget", [])
 
     def _write(self, key: str, owner: str, mode: str, pairs: list[str]) -> None:
-        with clear_errors("writing the mail ledger"):
+        with translate_errors("writing the mail ledger"):
             script("mail_record", __package__).run(
                 self.store.client, [self._key(key)], [owner, self.ttl_seconds, mode, *pairs]
             )
