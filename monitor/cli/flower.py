@@ -26,6 +26,9 @@ def flower(
     ] = None,
 ) -> None:
     """Serve Flower for the configured broker, on loopback unless somebody can log in."""
+    from millpond.tasks.extras import require
+
+    require("millpond flower", "flower")
     from millpond.monitor.flower import serve
     from millpond.tasks.settings import settings
 

@@ -44,6 +44,7 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     """
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown
+    from millpond.tasks.extras import of_queues, require
     from millpond.tasks.process.running_up import USED, nearby
     from millpond.tasks.settings import settings
 
@@ -61,6 +62,8 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
             _say(f"the millpond up that runs here {lack}: starting a broker and workers for this command")
         elif sys.stderr.isatty():
             _say("no broker is configured: starting one and its workers for this command …")
+        queues = (queue for pool in pools for queue in chosen.table.pools[pool].queues)
+        require("starting a broker and workers for this command", "embedded", *of_queues(queues))
         files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
         own = chosen.model_copy(update={"files": files})
         with (

@@ -72,8 +72,18 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
             return str(error), USAGE if isinstance(error, _WRONG_INPUT) else FAILED
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}", USAGE
+        case ModuleNotFoundError() if lacking := _install_command(error.name or ""):
+            return f"this needs {error.name}. Install with: {lacking}", FAILED
         case _:
             return (
                 f"this should not have happened: {type(error).__name__}: {error}. "
                 "Please report it, with what MILLPOND_DEBUG=1 shows"
             ), FAILED
+
+
+def _install_command(module: str) -> str | None:
+    """Return the command that installs the extra which brings a module; None: no extra does."""
+    from millpond.tasks.extras import install_command, of_module
+
+    extra = of_module(module)
+    return install_command([extra]) if extra else None

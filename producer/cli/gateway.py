@@ -26,16 +26,13 @@ def gateway(
         return
     import logging
 
-    from millpond.tasks.errors import StartError
+    from millpond.tasks.extras import require
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import settings_or_nearby
 
-    try:
-        from millpond.producer.gateway.serving import serve
-    except ModuleNotFoundError as error:
-        raise StartError(
-            f"the gateway needs {error.name}: install it with pip install 'millpond[gateway]'"
-        ) from None
+    require("millpond gateway", "gateway")
+    from millpond.producer.gateway.serving import serve
+
     chosen = settings_or_nearby(lambda line: typer.echo(line, err=True))
     log_to_stderr(chosen.log_format, level=logging.WARNING)
 

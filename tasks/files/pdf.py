@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, TooLarge
+from millpond.tasks.extras import install_command
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText, TextResult
 from millpond.tasks.files.magic_numbers import instead
@@ -132,7 +133,9 @@ class _Reader:
             case pdf_pages.DAMAGED | pdf_pages.DAMAGED_PAGE:
                 return BadInput(f"{where} cannot be read: the PDF is damaged")
             case pdf_pages.NO_PDFIUM:
-                return FinalError("PDFium is not installed: install millpond[files] where the workers run")
+                return FinalError(
+                    f"PDFium is not installed where the workers run: {install_command(['files'])}"
+                )
         limit = f"{pdf_pages.MEMORY_BYTES // 1024**2} MiB"
         return TooLarge(
             f"{where} takes over {limit} to read, or breaks PDFium: a decompression bomb, or damaged"

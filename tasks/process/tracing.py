@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from millpond.tasks.errors import SettingsError
+from millpond.tasks.extras import install_command
 
 #: How long spans are gathered before they are sent, ms.
 _GATHERED_MS = 1_000
@@ -34,7 +35,7 @@ def configure(endpoint: str | None, *, service: str) -> None:
         import opentelemetry.trace.propagation.tracecontext  # noqa: F401
     except ImportError:
         raise SettingsError(
-            "traces_endpoint is set and OpenTelemetry is not installed: pip install 'millpond[traces]'"
+            f"traces_endpoint is set and OpenTelemetry is not installed: {install_command(['traces'])}"
         ) from None
     _chosen.update(endpoint=endpoint, service=service)
 

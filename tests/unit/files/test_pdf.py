@@ -188,7 +188,7 @@ def test_a_missing_library_says_what_to_install(
         Path(pdf_pages.__file__).read_text().replace("import pypdfium2", "import no_pypdfium2")
     )
     monkeypatch.setattr(pdf_pages, "__file__", str(without))
-    assert "install millpond[files]" in refused(document("a"), error=FinalError)
+    assert "[files]" in refused(document("a"), error=FinalError)
 
 
 def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Context) -> None:

@@ -1,0 +1,99 @@
+"""The extras of Millpond: which packages they lack here, and the command that installs them.
+
+What belongs to an extra stands in pyproject.toml alone; it is read from the installed package's metadata.
+"""
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from millpond.tasks.errors import StartError
+
+#: The extras that hold what the bodies of a queue need.
+OF_QUEUES = frozenset({"email", "files"})
+
+
+def require(purpose: str, *extras: str) -> None:
+    """Raise `StartError`, with everything that is missing of these extras, unless all of it is installed."""
+    if lacking := missing(*extras):
+        raise StartError(f"{purpose} needs {listed(lacking)}. Install with: {install_command(lacking)}")
+
+
+def missing(*extras: str) -> dict[str, list[str]]:
+    """Return the packages that are not installed, by extra; an extra that is whole is left out."""
+    packages = {extra: [name for name in _packages(extra) if not _is_installed(name)] for extra in extras}
+    return {extra: names for extra, names in packages.items() if names}
+
+
+def of_queues(queues: Iterable[str]) -> list[str]:
+    """Return the extras that the shipped kinds of these queues need."""
+    return sorted(OF_QUEUES.intersection(queues))
+
+
+def of_module(module: str) -> str | None:
+    """Name the extra that brings a module; None: no extra does."""
+    top = module.partition(".")[0]
+    for extra in sorted({*_lines("Provides-Extra")} - {"all"}):
+        if any(name == top or name.startswith(f"{top}-") for name in _packages(extra)):
+            return extra
+    return None
+
+
+def listed(lacking: dict[str, list[str]]) -> str:
+    """Return what is missing as words: the packages, and the extra that each is of."""
+    return "; ".join(f"{', '.join(names)} (extra {extra!r})" for extra, names in lacking.items())
+
+
+def install_command(extras: Iterable[str]) -> str:
+    """Return the command that adds extras to this environment, from where Millpond itself was installed."""
+    wanted, pip = ",".join(extras), shutil.which("pip")
+    is_ours = pip is not None and Path(pip).parent == Path(sys.prefix) / "bin"
+    program = "pip" if is_ours else f"{shlex.quote(sys.executable)} -m pip"
+    origin, editable = _origin()
+    if origin == str(Path.cwd()):
+        origin = "."
+    return f"{program} install {'-e ' if editable else ''}{shlex.quote(f'{origin}[{wanted}]')}"
+
+
+def _origin() -> tuple[str, bool]:
+    """Return what pip installed Millpond from, a folder, a wheel or its name, and whether it is editable."""
+    try:
+        text = metadata.distribution("millpond").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        text = None
+    told = json.loads(text) if text else {}
+    url = urlsplit(told.get("url", ""))
+    if url.scheme != "file":
+        return "millpond", False
+    return unquote(url.path), bool(told.get("dir_info", {}).get("editable"))
+
+
+def _packages(extra: str) -> Iterator[str]:
+    from packaging.requirements import Requirement
+
+    for line in _lines("Requires-Dist"):
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
+            yield requirement.name
+
+
+def _lines(field: str) -> list[str]:
+    """Return the lines of a field of the metadata; none where Millpond runs without being installed."""
+    try:
+        return [str(line) for line in metadata.metadata("millpond").get_all(field) or ()]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

