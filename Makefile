@@ -41,7 +41,7 @@ lock: ## Lock the newest versions that pyproject.toml allows
 		--python-version 3.11 --constraint requirements.lock pyproject.toml -o requirements-prod.lock
 
 demo: install ## Run the main job on photographs, tables, PDFs and mail, one to two minutes; QUICK=1: a tenth, 20 s; PHOTOS=DIR: yours
-	@$(BIN)/python -m tests.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
+	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run the tests that take minutes: units, real servers, real workers
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers"
@@ -56,7 +56,7 @@ test-browser: install ## Drive Flower in a real browser
 	$(PYTEST) $(AGAIN) -m "browser and not slow"
 
 test-containers: install ## Build the image and run it (starts a container engine where root may and none runs)
-	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/containers/engine)} $(PYTEST) $(AGAIN) -m containers
+	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/scenarios/containers/engine)} $(PYTEST) $(AGAIN) -m containers
 
 check: install ## Lint, check types and the arrows between the folders
 	$(BIN)/ruff check .
@@ -68,13 +68,13 @@ coverage: install ## Run `make test` and report branch coverage
 	$(PYTEST) -m "not slow and not browser and not containers" --cov --cov-report=term-missing:skip-covered
 
 chaos: install ## Kill everything at random under load and count what was lost
-	$(BIN)/python -m tests.chaos
+	$(BIN)/python -m tests.scenarios.chaos
 
 bench: install ## Measure against stock Celery, interleaved, in one run
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.scenarios.bench
 
 bench-watching: install ## Measure what Flower, metrics and tracing cost, interleaved, in one run
-	$(BIN)/python -m tests.bench.watching
+	$(BIN)/python -m tests.scenarios.bench.watching
 
 clean: ## Remove the environment and what the tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov demo-out

@@ -13,7 +13,7 @@ from millpond.broker.connection import connect
 from millpond.broker.stats import heartbeats, history
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
-from tests.integration.pages.flowers import bury
+from tests.harness.flower_process import bury
 
 Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]

@@ -17,7 +17,7 @@ from PIL import Image
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
 ROOT = Path(__file__).parents[2]
-DEMO = [sys.executable, "-m", "tests.demo", "--quick"]
+DEMO = [sys.executable, "-m", "examples.demo", "--quick"]
 
 
 def demo(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

@@ -20,7 +20,7 @@ from millpond.worker.local.embedded import Embedded
 Eventually = Callable[..., Any]
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "tests" / "examples" / "squares.py"
+EXAMPLE = ROOT / "examples" / "squares.py"
 WORKERS = 5
 PATIENCE = timedelta(seconds=30)
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from by_hand import Hand
 
 from millpond.broker.batches import record
 from millpond.broker.batches.batch_callback import completed_batch
@@ -19,6 +18,7 @@ from millpond.producer.message import Message
 from millpond.tasks.errors import UnknownKind, UnknownQueue
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.harness.by_hand import Hand
 
 FAILED = buried("FinalError", "it failed")
 

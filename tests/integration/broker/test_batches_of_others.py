@@ -13,8 +13,6 @@ from socket import gethostname
 from typing import Any
 
 import pytest
-from by_hand import Hand
-from own_server import OwnServer, running
 
 from millpond import main
 from millpond.broker import audit
@@ -29,6 +27,8 @@ from millpond.tasks.settings import Settings, environment, settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
 from millpond.worker.task_context import Outbox
+from tests.harness.by_hand import Hand
+from tests.harness.own_server import OwnServer, running
 
 Eventually = Callable[..., Any]
 

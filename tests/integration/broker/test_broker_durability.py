@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from one_worker import settings_for, workers
-from own_server import OwnServer, running
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.server import durability_risks
 from millpond.worker.local.valkey import embedded_binary
+from tests.harness.one_worker import settings_for, workers
+from tests.harness.own_server import OwnServer, running
 
 EVICTS = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
 LOCKED = ["user default on nopass ~* &* +@all -config"]

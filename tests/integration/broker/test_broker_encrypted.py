@@ -11,7 +11,6 @@ from typing import NoReturn
 import pytest
 import trustme
 from kombu.exceptions import OperationalError
-from own_server import OwnServer, free_port, running
 
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
@@ -19,6 +18,7 @@ from millpond.tasks.errors import BrokerAway
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.own_server import OwnServer, free_port, running
 
 #: A TLS record of a handshake.
 HANDSHAKE = b"\x16\x03"

@@ -9,10 +9,6 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from noted import names
-from one_worker import OneWorker, settings_for, workers
-from own_server import OwnServer, running
-from proxy import Proxy, proxy
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -22,6 +18,10 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.message import compose
 from millpond.broker.publish import Taken, publish
 from millpond.worker.local.valkey import embedded_binary
+from tests.harness.noted import names
+from tests.harness.one_worker import OneWorker, settings_for, workers
+from tests.harness.own_server import OwnServer, running
+from tests.harness.tcp_proxy import Proxy, proxy
 
 Eventually = Callable[..., Any]
 LEASE_SECONDS = 4

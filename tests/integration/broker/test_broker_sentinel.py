@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from own_server import OwnServer, free_port, running
 
 from millpond.broker.connection import master_of
 from millpond.broker.errors import BrokerError
@@ -16,6 +15,7 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.own_server import OwnServer, free_port, running
 
 MASTER = "orders"
 

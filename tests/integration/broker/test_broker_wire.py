@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from celery import Celery
 from kombu import Connection
-from noted import names, notes
-from one_worker import OneWorker, settings_for, workers
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
@@ -21,6 +19,8 @@ from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
+from tests.harness.noted import names, notes
+from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
 Stock = Callable[..., float]

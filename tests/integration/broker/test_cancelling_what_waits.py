@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Literal
 
 import pytest
-from by_hand import Hand
 
 from millpond.broker import server
 from millpond.broker.connection import Store
@@ -18,6 +17,7 @@ from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.harness.by_hand import Hand
 
 Cancel = Callable[..., cancel.Cancellation]
 

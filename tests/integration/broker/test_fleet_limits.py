@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from noted import notes
-from one_worker import settings_for, workers
 
 from millpond.broker import limits
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
+from tests.harness.noted import notes
+from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
 PATIENCE = timedelta(minutes=1)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
-from by_hand import Hand
 
 from millpond.broker import limits
 from millpond.broker.consume.fetch_call import buried
@@ -17,6 +16,7 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
+from tests.harness.by_hand import Hand
 
 NAME = "order-42"
 BURIED = buried("FinalError", "it failed")

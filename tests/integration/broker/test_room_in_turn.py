@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from by_hand import Hand
-from own_server import OwnServer, running
 
 from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
@@ -22,6 +20,8 @@ from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
+from tests.harness.by_hand import Hand
+from tests.harness.own_server import OwnServer, running
 
 Eventually = Callable[..., Any]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from one_worker import OneWorker, settings_for, workers
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
@@ -16,6 +15,7 @@ from millpond.monitor.json_views import letter_object, whole_letter_object
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import kinds
 from millpond.tasks.settings import Settings
+from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
 

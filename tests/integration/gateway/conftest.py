@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from gateway_process import Running, running
 
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import Gateway, Settings
 from millpond.worker.local.valkey import Server
+from tests.harness.gateway_process import Running, running
 
 #: A database that no counter reaches.
 DATABASE = 1_990

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from gateway_process import Answer, Running, running, stream
 from starlette.datastructures import Headers
 
 import millpond
@@ -14,6 +13,7 @@ from millpond.producer.gateway.problems import Refusal
 from millpond.producer.gateway.tokens import ANYBODY, hashed, holder
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
+from tests.harness.gateway_process import Answer, Running, running, stream
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 SHOP, ALL = "millpond_shop", "millpond_all"

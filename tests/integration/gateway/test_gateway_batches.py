@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from gateway_process import NDJSON, Running, running, square, stream
 
 from millpond.tasks.settings import Gateway
 from millpond.worker.local.embedded import Embedded
+from tests.harness.gateway_process import NDJSON, Running, running, square, stream
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
 OPEN = ("waiting", "held", "under_way")

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from gateway_process import Running
+
+from tests.harness.gateway_process import Running
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from gateway_process import NDJSON, Running, running, stream
 from prometheus_client.parser import text_string_to_metric_families
 
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
+from tests.harness.gateway_process import NDJSON, Running, running, stream
 
 SINGLE = {"route": "/send/squares.square", "method": "POST"}
 

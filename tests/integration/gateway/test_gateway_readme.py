@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_process import Running, running
 
 from millpond.broker import limits
 from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
+from tests.harness.gateway_process import Running, running
 
 README = (Path(__file__).parents[3] / "producer" / "gateway" / "README.md").read_text()
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from gateway_process import Running
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
+from tests.harness.gateway_process import Running
 
 
 def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:

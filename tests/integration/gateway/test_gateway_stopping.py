@@ -7,11 +7,11 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
-from gateway_process import NDJSON, Running, running, square, stream
 
 from millpond.broker.connection import connect
 from millpond.broker.inspect import depth
 from millpond.tasks.settings import Settings
+from tests.harness.gateway_process import NDJSON, Running, running, square, stream
 
 DRAIN_SECONDS = 4
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from http.client import HTTPConnection
 from typing import Any
 
-from gateway_process import NDJSON, Running, square, stream
-
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
+from tests.harness.gateway_process import NDJSON, Running, square, stream
 
 
 def chunk(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """The ledger of the tests with containers tells what was lost, repeated and done at once."""
 
-from tests.containers import ledger
-from tests.containers.ledger import Fault, Run
+from tests.scenarios.containers import ledger
+from tests.scenarios.containers.ledger import Fault, Run
 
 #: One task that ran on time, one that ran twice, one that began and never ended.
 FOUND = {

@@ -1,0 +1,115 @@
+"""Say what material the demo works on, and which of it has to be made first; what is there is kept.
+
+photographs/   rendered, or the folder of photographs that was named
+tables/        CSVs of a few hundred thousand rows
+documents/     PDFs
+people.csv     who gets a mail
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from examples.demo.kinds import Make
+from millpond.tasks.errors import BadInput
+
+#: Of the photographs that somebody names, at most so many are taken.
+MOST_OF_YOURS = 400
+#: An address that the demo's mail server refuses, to show what becomes of such a mail.
+REFUSED = "nobody@refused.example.org"
+CUT_SHORT = "cut-short.jpg"
+
+_FIRST = ("Ann", "Zoë", "Jürgen", "Wanjiku", "Łukasz", "Sofía", "Noor", "Åse", "Tomás", "Mei")
+_LAST = ("Müller", "Okafor", "Lindqvist", "Rossi", "Nguyễn", "Novák", "Silva", "Dubois")
+_TOWNS = ("Upper Weir", "Millbrook", "Oxbow", "Sluice End", "Tailrace")
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Say how much of everything there is."""
+
+    photographs: int = 240
+    tables: int = 4
+    documents: int = 16
+    people: int = 400
+
+
+#: A tenth, for whoever has ten seconds.
+QUICK = Amounts(photographs=24, tables=1, documents=2, people=40)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Name the folders: `folder` is the demo's own, `photographs` its own or somebody's."""
+
+    folder: Path
+    photographs: Path
+    amounts: Amounts
+
+    def missing(self) -> list[Make]:
+        """Return the tasks that make what is not there yet."""
+        return [job for job in self._recipes() if not Path(job.target).exists()]
+
+    def photograph_files(self) -> list[Path]:
+        """Return the photographs, and one that is cut short."""
+        most = self.amounts.photographs if self.are_own_photographs else MOST_OF_YOURS
+        found = sorted(self.photographs.rglob("*"))
+        jpegs = (at for at in found if at.suffix.lower() in (".jpg", ".jpeg") and at.is_file())
+        chosen = list(islice(jpegs, most))
+        if not chosen:
+            raise BadInput(f"{self.photographs}: holds no .jpg; name a folder of photographs, or none")
+        broken = self.folder / CUT_SHORT
+        broken.write_bytes(chosen[0].read_bytes()[:-10_000])
+        return [*chosen, broken]
+
+    def table_files(self) -> list[Path]:
+        """Return the CSVs."""
+        return [self._table(number) for number in range(1, self.amounts.tables + 1)]
+
+    def document_files(self) -> list[Path]:
+        """Return the PDFs."""
+        return [self._document(number) for number in range(1, self.amounts.documents + 1)]
+
+    def people_file(self) -> Path:
+        """Write and return the CSV of the campaign; one of the addresses is nobody's."""
+        path = self.folder / "people.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("email", "name", "town"))
+            for number in range(self.amounts.people - 1):
+                name = f"{_FIRST[number % len(_FIRST)]} {_LAST[number % len(_LAST)]}"
+                rows.writerow((f"reader-{number}@example.org", name, _TOWNS[number % len(_TOWNS)]))
+            rows.writerow((REFUSED, "Nobody", "Nowhere"))
+        return path
+
+    @property
+    def are_own_photographs(self) -> bool:
+        """Say whether the photographs are the demo's own."""
+        return self.photographs.parent == self.folder
+
+    def _recipes(self) -> Iterator[Make]:
+        for number in range(1, self.amounts.tables + 1):
+            yield Make(what="table", number=number, target=str(self._table(number)))
+        for number in range(1, self.amounts.documents + 1):
+            yield Make(what="document", number=number, target=str(self._document(number)))
+        for number in range(1, self.amounts.photographs + 1 if self.are_own_photographs else 0):
+            target = self.photographs / f"millpond-{number:03}.jpg"
+            yield Make(what="photograph", number=number, target=str(target))
+
+    def _table(self, number: int) -> Path:
+        return self.folder / "tables" / f"gauge-{number}.csv"
+
+    def _document(self, number: int) -> Path:
+        return self.folder / "documents" / f"manual-{number:02}.pdf"
+
+
+def prepared(out: Path, photographs: Path | None, amounts: Amounts) -> Material:
+    """Make the folders below `out` and return what they will hold."""
+    folder = out / "material"
+    for name in ("photographs", "tables", "documents"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if photographs is not None and not photographs.is_dir():
+        raise BadInput(f"{photographs}: there is no such folder; name one that holds photographs")
+    return Material(folder, (photographs or folder / "photographs").resolve(), amounts)

@@ -1,0 +1,107 @@
+"""Every panel of the dashboard has something to show: a real Prometheus asks what its panels ask."""
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+
+from millpond.producer.client import Client
+from millpond.worker.local.embedded import Embedded
+from tests.scenarios.drills.prometheus import prometheus
+
+Eventually = Callable[..., Any]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy/grafana/millpond.json").read_text())
+LOGIN = "prometheus:asks-often"
+#: A scrape each 15 s of the shipped configuration takes so much less here; Grafana asks for four of them.
+SCALE, RATE_INTERVAL = 20, "3s"
+#: Each message that kills its worker is delivered so often; what a lease is lost for is handed out again.
+QUEUE = {"bound": 40, "max_deliveries": 2, "lease_seconds": 3}
+POND = {
+    "pools": ["default"],
+    "flower": True,
+    "settings": {
+        "kinds": ("broker_kinds",),
+        "flower_basic_auth": (LOGIN,),
+        "table": {"pools": {"default": {"concurrency": 4, "prefetch": 0}}, "queues": {"default": QUEUE}},
+    },
+}
+
+
+@pytest.fixture
+def asked(
+    pond: Embedded, tmp_path: Path, missing: Callable[[str], NoReturn]
+) -> Iterator[Callable[[str], list[float]]]:
+    """Return a function that asks a Prometheus as Grafana would, and returns what is finite of the answer."""
+    program = shutil.which("prometheus") or missing("prometheus")
+
+    def ask(expression: str) -> list[float]:
+        with urlopen(
+            f"{url}/api/v1/query?{urlencode({'query': filled_in(expression)})}", timeout=20
+        ) as answer:
+            found = json.load(answer)["data"]["result"]
+        values = [float(series["value"][1]) for series in found]
+        return [value for value in values if math.isfinite(value)]
+
+    assert pond.flower_url is not None
+    page = pond.flower_url.rstrip("/")
+    with prometheus(program, tmp_path / "prometheus", flower=page, login=LOGIN, scale=SCALE) as url:
+        yield ask
+
+
+def filled_in(expression: str) -> str:
+    """Put in the place of its variables what Grafana puts there, with all queues and pools chosen."""
+    variables = {each["name"]: each.get("allValue") for each in DASHBOARD["templating"]["list"]}
+    text = expression.replace("$__rate_interval", RATE_INTERVAL)
+    return re.sub(r"\$(\w+)", lambda found: variables[found[1]], text)
+
+
+def expressions() -> dict[str, str]:
+    """Return what the panels ask, by panel and number."""
+    return {
+        f"{panel['title']} {n}": target["expr"]
+        for panel in DASHBOARD["panels"]
+        for n, target in enumerate(panel.get("targets", ()))
+    }
+
+
+def test_every_panel_has_data(
+    asked: Callable[[str], list[float]], pond: Embedded, tmp_path: Path, eventually: Eventually
+) -> None:
+    """While tasks succeed, wait, fail, are retried, shed, refused and kill a worker, no panel stays empty."""
+    from broker_kinds import Act
+
+    def act(**what: Any) -> Act:
+        return Act(file=str(tmp_path / "notes"), **what)
+
+    unseen = expressions()
+    with Client(settings=pond.settings) as client:
+        client.send(act(), delay=timedelta(minutes=5))
+        client.send(act(what="kill"))
+
+        def is_seen() -> bool:
+            for overflow in ("reject", "shed"):
+                list(client.send_each((act(seconds=0.02) for _ in range(60)), overflow=overflow))
+            list(client.send_each((act(what=what) for what in ("fail", "retry")), overflow="shed"))
+            for name, expression in list(unseen.items()):
+                # On a busy machine two looks are further apart than what a rate looks back on.
+                if any(value > 0 for value in asked(f"max_over_time(({expression})[5m:500ms])")):
+                    del unseen[name]
+            return not unseen
+
+        try:
+            eventually(is_seen, 60, every_seconds=0.2)
+        finally:
+            print("never more than nothing:", unseen)
+    for variable in DASHBOARD["templating"]["list"][1:]:
+        metric, label = re.findall(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])[0]
+        assert asked(f"count by ({label}) ({metric})")

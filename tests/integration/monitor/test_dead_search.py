@@ -1,0 +1,53 @@
+"""A search of dead letters finds what fits, however the text it looks for is written in Redis."""
+
+import re
+
+import pytest
+
+from millpond.broker.connection import Store
+from millpond.broker.inspect import dead_letters
+from tests.harness.flower_process import Visitor, bury
+
+TEXTS = [
+    "plain words",
+    "größer",
+    'a "quote"',
+    "back\\slash",
+    "of/a/path",
+    "<b>&amp;",
+    "two\nlines",
+    "日本",
+    "7",
+]
+
+
+@pytest.fixture(scope="module")
+def died(watched: Store) -> dict[str, str]:
+    """Let a task die of each text, which is its kind as well; return the ids by text."""
+    return {
+        text: bury(watched, "searched", f"reason {n}", f"Error: {text}!", kind=f"kind {text}", kwargs={})
+        for n, text in enumerate(TEXTS)
+    }
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str], text: str) -> None:
+    """By its kind, by a part of its error, by its task's id, and by these together with what does not fit."""
+
+    def found(**wanted: str) -> list[str]:
+        return [letter.task_id for letter in dead_letters.letters(watched, "searched", **wanted)]
+
+    own = [died[text]]
+    assert found(kind=f"kind {text}") == own
+    assert found(reason=f": {text}!") == own
+    assert found(reason=f"reason {TEXTS.index(text)}") == own
+    assert found(task_id=died[text], kind=f"kind {text}") == own
+    assert found(task_id=died[text], kind="kind") == []
+    assert found(task_id=died[text], reason="Traceback") == []
+
+
+def test_what_may_come_has_its_place_on_an_empty_page(ann: Visitor) -> None:
+    """A page that looks again puts in what was not there at first: reasons, buttons, letters."""
+    page = ann.get("/dead?queue=nothing-died-here").text
+    assert "Requeue all" not in page
+    assert re.findall(r'id="(\w+)-live" data-live', page) == ["reasons", "acts", "dead"]

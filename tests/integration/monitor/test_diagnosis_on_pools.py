@@ -1,0 +1,112 @@
+"""Real pools, brought into each state on purpose, and what `millpond why` says of them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from millpond.broker.connection import Store, connect
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
+from millpond.tasks.settings import Settings, environment
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
+
+pytestmark = [pytest.mark.slow, pytest.mark.evidence, pytest.mark.timeout(300)]
+
+
+def send(store: Store, count: int, kind: str, **fields: Any) -> None:
+    publish(store, [compose(kind, fields, queue="default", sent_at_ms=0) for _ in range(count)])
+
+
+def why(settings: Settings) -> dict[str, str]:
+    """Ask the command."""
+    argv = [sys.executable, "-m", "millpond", "why", "default", "--json"]
+    done = subprocess.run(
+        argv, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("expected", "pool", "queue", "count", "kind", "fields"),
+    [
+        ("workers", {}, {}, 1_000, "squares.square", {"n": 2, "hold_seconds": 0.3}),
+        ("limit", {}, {"rate": 5.0}, 1_000, "squares.square", {"n": 2}),
+        ("batching", {}, {"bound": 1_000_000}, 400_000, "squares.square", {"n": 2}),
+        ("processor", {}, {}, 8_000, "broker.act", {"what": "burn", "seconds": 0.2}),
+        ("processor", {"executor": "prefork"}, {}, 8_000, "broker.act", {"what": "burn", "seconds": 0.2}),
+    ],
+    ids=["workers", "limit", "batching", "processor-threads", "processor-prefork"],
+)
+def test_a_pool_in_a_state_is_said_to_be_in_it(
+    expected: str,
+    pool: dict[str, Any],
+    queue: dict[str, Any],
+    count: int,
+    kind: str,
+    fields: dict[str, Any],
+    url: str,
+    kinds_path: None,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Brought into a state, the pool is found to be in it within half a minute."""
+    settings, store = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue), connect(url)
+    if kind == "broker.act":
+        if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
+            pytest.skip("others use the processors, so bodies get too little of them to be seen computing")
+        fields = {**fields, "file": str(tmp_path / "notes")}
+    with workers(settings, tmp_path):
+        for _ in range(0, count, 1_000):
+            send(store, min(count, 1_000), kind, **fields)
+        said = eventually(
+            lambda: (verdict := why(settings))["state"] == expected and verdict, 60, every_seconds=2
+        )
+    print(said)
+    store.close()
+
+
+def test_a_pool_that_keeps_up_is_said_to(
+    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> None:
+    """While a few tasks come every moment and go, there is nothing to find fault with; then it is idle."""
+    settings, store = settings_for(url, pool={"concurrency": 4}), connect(url)
+
+    def is_well() -> bool:
+        send(store, 5, "squares.square", n=2, hold_seconds=0.01)
+        return why(settings)["state"] == "keeps up"
+
+    with workers(settings, tmp_path):
+        eventually(is_well, 60, every_seconds=1)
+        eventually(lambda: why(settings)["state"] == "idle", 120, every_seconds=5)
+    store.close()
+
+
+def test_a_dependency_that_becomes_slow_is_told_from_too_few_workers(
+    url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> None:
+    """First short of workers; then each task waits ten times as long, and the verdict changes."""
+    settings, store = settings_for(url, pool={"concurrency": 4, "prefetch": 4}), connect(url)
+    with workers(settings, tmp_path):
+        send(store, 9_000, "squares.square", n=1, hold_seconds=0.03)
+        eventually(lambda: why(settings)["state"] == "workers", 60, every_seconds=2)
+        until = monotonic() + 15
+        while monotonic() < until:  # what is usual is learnt from samples, one each ten seconds
+            sleep(0.5)
+        store.client.delete("default")
+        send(store, 2_000, "squares.square", n=1, hold_seconds=0.3)
+        said = eventually(
+            lambda: (verdict := why(settings))["state"] == "dependency" and verdict, 150, every_seconds=3
+        )
+    assert "times the" in said["why"]
+    print(said)
+    store.close()

@@ -1,0 +1,75 @@
+"""What the pages say under load, against a count of our own: the sender's, and the results that came."""
+
+import json
+import re
+from collections.abc import Callable
+from threading import Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from millpond.broker.connection import connect
+from millpond.broker.keys import batch_key
+from millpond.broker.stats import heartbeats
+from millpond.producer.client import Client
+from millpond.tasks.squares.contract import Square
+from millpond.worker.local.embedded import Embedded
+from tests.harness.flower_process import LOGIN, Visitor
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+POND = {"pools": ["default"], "flower": True, "settings": {"flower_basic_auth": (LOGIN,)}}
+TASKS = 12_000
+CHUNK = 500
+
+
+def on_page(visitor: Visitor) -> dict[str, int]:
+    """Return the counters that the page of the queue shows."""
+    page = visitor.get("/queues/default").text
+    found = re.findall(r'data-counter="(\w+)">\s*([\d,]+)', page)
+    return {name: int(value.replace(",", "")) for name, value in found}
+
+
+def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: Callable[..., Any]) -> None:
+    """While 12,000 tasks run: within 2% and two seconds; once it is quiet: equal, on page and metrics."""
+    ann, store = Visitor((pond.flower_url or "").rstrip("/")), connect(pond.url)
+    sent: list[int] = [0]
+    compared = 0
+    with Client(pond.url) as client, client.batch("under load") as batch:
+
+        def fill() -> None:
+            for start in range(0, TASKS, CHUNK):
+                batch.submit_many(Square(n=n) for n in range(start, start + CHUNK))
+                sent[0] += CHUNK
+
+        sender = Thread(target=fill)
+        sender.start()
+        results = batch_key(batch.id) + ":results"
+        done = 0
+        while done < TASKS:
+            before, ended_before, asked = sent[0], store.client.xlen(results), monotonic()
+            told = on_page(ann)
+            after, done, seconds = sent[0], store.client.xlen(results), monotonic() - asked
+            if seconds < 2:
+                compared += 1
+                assert before * 0.98 <= told.get("published", 0) <= (after + CHUNK) * 1.02
+                assert ended_before * 0.98 <= told.get("settled", 0) <= done * 1.02
+        sender.join()
+    assert compared > 5
+    told = json.loads(ann.get("/api/millpond/queues/default").text)
+    for counters in (told["counters"], on_page(ann)):
+        counted = {name: counters[name] for name in ("published", "fetched", "settled")}
+        assert counted == dict.fromkeys(counted, TASKS)
+    assert (told["ready"], told["held"]) == (0, 0)
+
+    def reported() -> bool:
+        [totals] = heartbeats.totals(store, ["default"])
+        return totals.count("succeeded") == TASKS
+
+    eventually(reported, 10)
+    metrics = ann.get("/metrics").text
+    labels = 'kind="squares.square",pool="default"'
+    assert f'millpond_task_ended_total{{{labels},state="succeeded"}} {TASKS}.0' in metrics
+    assert f"millpond_task_service_seconds_count{{{labels}}} {TASKS}.0" in metrics
+    assert f"millpond_task_wait_seconds_count{{{labels}}} {TASKS}.0" in metrics
+    store.close()

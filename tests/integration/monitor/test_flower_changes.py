@@ -1,0 +1,148 @@
+"""What an operator does on the pages: figures, limits, pause, dead letters, batches, and who did it."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from millpond.broker import audit, limits
+from millpond.broker.batches import record
+from millpond.broker.connection import Store
+from millpond.broker.inspect import depth
+from millpond.broker.keys import sampling_key
+from millpond.broker.stats import history
+from tests.harness.flower_process import Visitor, bury, send
+
+Eventually = Callable[..., Any]
+
+
+def figures(page: str) -> dict[str, str]:
+    """Return the figures of a page by their marks."""
+    found = re.findall(r'data-(?:figure|counter)="(\w+)">\s*([\d,]+)', page)
+    return {name: value.replace(",", "") for name, value in found}
+
+
+def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
+    """Ready, bound, counters and age are those of this moment, on the page and for KEDA."""
+    limits.change(watched, "seen", bound=50)
+    send(watched, "seen", 7)
+    page = ann.get("/queues/seen").text
+    assert (figures(page)["ready"], figures(page)["published"]) == ("7", "7")
+    assert "of 50, block" in page
+    told = json.loads(ann.get("/api/millpond/queues/seen").text)
+    assert (told["depth"], told["ready"], told["limits"]["bound"]) == (7, 7, 50)
+    assert told["oldest_seconds"] >= 0
+    assert ann.get("/queues/nobody").status == 404
+    assert json.loads(ann.get("/api/millpond/queues/nobody").text) == {"error": "no queue is named 'nobody'"}
+
+
+def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
+    """A filled field holds at once, an empty one is as the table says, nonsense changes nothing."""
+    send(watched, "limited", 1)
+    form = [("bound", "1,234"), ("rate", "90/m"), ("overflow", "shed"), ("in_flight", "")]
+    assert "The limits of limited are set." in ann.post("/queues/limited/limits", form).text
+    now = limits.read(watched, "limited")
+    assert (now.bound, now.rate, now.overflow, now.in_flight) == (1234, 1.5, "shed", 0)
+    refused = ann.post("/queues/limited/limits", [("bound", "many")])
+    assert (refused.status, "bound" in refused.text) == (400, True)
+    assert limits.read(watched, "limited") == now
+    ann.post("/queues/limited/limits", [])
+    assert limits.read(watched, "limited") == limits.Limits()
+
+
+def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visitor, watched: Store) -> None:
+    """Whoever changes one field sends the others along as they stand there: nothing of them is refused."""
+    send(watched, "as-set", 1)
+    before = limits.change(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
+    page = ann.get("/queues/as-set").text
+    filled = dict(re.findall(r'<input class="form-control" name="(\w+)"[^>]* value="([^"]*)"', page))
+    answer = ann.post("/queues/as-set/limits", list({**filled, "in_flight": "4"}.items()))
+    assert "The limits of as-set are set." in answer.text
+    assert limits.read(watched, "as-set") == replace(before, in_flight=4)
+
+
+@pytest.mark.parametrize("limit", ["bound", "rate", "burst", "in_flight"])
+def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: Store, limit: str) -> None:
+    """A slip of the finger is the visitor's, not a fault of the page's."""
+    send(watched, "long", 1)
+    for digits in (400, 5_000):
+        answer = ann.post("/queues/long/limits", [(limit, "9" * digits)])
+        assert (answer.status, limit.replace("_", " ") in answer.text) == (400, True)
+    assert limits.read(watched, "long") == limits.Limits()
+
+
+def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
+    """Pausing is seen at once on the page and in Redis; so is going on; both are in the audit."""
+    send(watched, "stopped", 1)
+    assert "paused" in ann.post("/queues/stopped/pause", []).text
+    assert limits.read(watched, "stopped").paused
+    assert "stopped is resumed." in ann.post("/queues/stopped/resume", [("back", "list")]).text
+    assert not limits.read(watched, "stopped").paused
+    last, before = list(audit.recent(watched, limit=2))
+    assert (last.what, before.what) == ("resumed queue stopped", "paused queue stopped")
+    assert last.who == "ann by Flower from 127.0.0.1"
+    assert "paused queue stopped" in ann.get("/queues").text
+
+
+def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watched: Store) -> None:
+    """Found by a part of its error, whole without what is secret, requeued only when confirmed."""
+    kwargs = {"sender": "a@example.org", "to": ["b@example.org"], "subject": "s", "text": "the dark secret"}
+    bury(watched, "post", "SMTPRefused", "550 no such user", kind="email.send", kwargs=kwargs)
+    bury(watched, "post", "Other", "something else", kind="squares.square", kwargs={"n": 1})
+    page = ann.get("/dead?queue=post&reason=no+such").text
+    assert page.count('name="id"') == 1
+    [id_] = re.findall(r'name="id" value="post ([0-9-]+)"', page)
+    whole = ann.get(f"/dead/post/{id_}").text
+    assert "550 no such user" in whole
+    assert "the dark secret" not in whole
+    asked = ann.post("/dead/requeue", [("id", f"post {id_}")])
+    assert "Requeue 1 dead letter?" in asked.text
+    assert depth.depth(watched, "post").dead == 2
+    done = ann.post("/dead/requeue", [("id", f"post {id_}"), ("confirmed", "yes")])
+    assert "1 dead letter requeued." in done.text
+    assert (depth.depth(watched, "post").dead, depth.depth(watched, "post").ready) == (1, 1)
+    assert ann.get(f"/dead/post/{id_}").status == 404
+    assert next(audit.recent(watched)).what == f"requeued 1 dead letter: post {id_}"
+
+
+def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
+    """What dies after the question was asked is not part of the answer."""
+    for n in range(3):
+        bury(watched, "gone", "Stale", f"number {n}", kind="squares.square", kwargs={"n": n})
+    asked = ann.post("/dead/purge", [("all", "yes"), ("queue", "gone"), ("reason", "Stale")]).text
+    assert "Purge 3 dead letters?" in asked
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', asked)
+    bury(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
+    form = [(name, value) for name, value in fields if name != "_xsrf"]
+    assert "3 dead letters purged." in ann.post("/dead/purge", form).text
+    assert depth.depth(watched, "gone").dead == 1
+
+
+def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
+    """Its counts are there; cancelling asks first, then holds."""
+    batch = record.open_batch(watched, description="the night run")
+    assert "the night run" in ann.get("/batches").text
+    assert figures(ann.get(f"/batches/{batch}").text)["sent"] == "0"
+    assert "Cancel what is left" in ann.post(f"/batches/{batch}/cancel", []).text
+    assert record.summary(watched, batch).cancelled_at_ms is None
+    assert "Cancelled" in ann.post(f"/batches/{batch}/cancel", [("confirmed", "yes")]).text
+    assert record.summary(watched, batch).cancelled_at_ms is not None
+    assert ann.get("/batches/nobody").status == 404
+
+
+def test_metrics_and_samples_are_there_without_a_worker(
+    ann: Visitor, watched: Store, eventually: Eventually
+) -> None:
+    """Flower's metrics and ours are one answer; Flower samples the last hour where no worker does."""
+    send(watched, "measured", 3)
+    text = ann.get("/metrics").text
+    assert 'millpond_queue_ready{queue="measured"} 3.0' in text
+    assert 'millpond_queue_published_total{queue="measured"} 3.0' in text
+    assert "flower_events_total" in text
+    watched.client.delete(sampling_key(watched.prefix))  # as if the last samples were ten seconds old
+    eventually(lambda: history.history(watched, ["queue:measured"])[0], 25)
+    for path in ("/workers", "/tasks", "/broker"):
+        assert 'href="/queues"' in ann.get(path).text, path

@@ -1,0 +1,59 @@
+"""A server that answers and takes no writes is told from one that is well, and from one that is away."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+import millpond
+from millpond.broker import server
+from millpond.broker.connection import Store, connect
+from millpond.tasks.settings import settings
+from millpond.worker.local.valkey import embedded_binary, serving
+from tests.harness.flower_process import LOGIN, Visitor, flower
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Run a server whose memory is full, and point the commands at it."""
+    with serving(tmp_path, binary=embedded_binary()) as server:
+        opened = connect(server.url)
+        opened.client.config_set("maxmemory", 1)
+        monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
+        settings.cache_clear()
+        yield opened
+        settings.cache_clear()
+        opened.close()
+
+
+def test_a_full_server_is_said_to_refuse_writes(
+    full: Store, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The metrics say so and the reason is the server's; asking leaves nothing behind on one that is well."""
+    assert "used memory > 'maxmemory'" in (server.write_refusal(full) or "")
+    assert millpond.main(["metrics"]) == 0
+    told = capsys.readouterr().out
+    assert "millpond_broker_up 1.0" in told
+    assert "millpond_broker_takes_writes 0.0" in told
+    assert server.write_refusal(store) is None
+    assert isinstance(store.client, Redis)
+    assert store.client.dbsize() == 0
+
+
+def test_flower_is_ready_while_the_broker_takes_writes(tmp_path: Path) -> None:
+    """Its answer is 200, and 503 with the reason once the broker refuses writes, and once it is away."""
+    with (
+        serving(tmp_path, binary=embedded_binary()) as server,
+        closing(connect(server.url)) as store,
+        flower(server.url, flower_basic_auth=(LOGIN,)) as url,
+    ):
+        ann = Visitor(url)
+        assert ann.get("/api/millpond/ready").status == 200
+        store.client.config_set("maxmemory", 1)
+        refused = ann.get("/api/millpond/ready")
+        store.client.shutdown(nosave=True)
+        away = ann.get("/api/millpond/ready")
+    assert (refused.status, "used memory > 'maxmemory'" in refused.text) == (503, True)
+    assert (away.status, "cannot be reached" in away.text) == (503, True)

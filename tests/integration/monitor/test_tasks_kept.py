@@ -1,0 +1,45 @@
+"""Flower keeps as many tasks as it is told, for they are what its memory goes into."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.events import EventDispatcher
+
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
+from tests.harness.flower_process import PREFIX, Visitor, flower
+
+KEPT = 3
+
+
+@pytest.fixture
+def told(url: str) -> Iterator[tuple[Visitor, Celery]]:
+    """Run a Flower that keeps three tasks, and an application that tells it of tasks."""
+    with (
+        flower(url, flower_max_tasks=KEPT, flower_basic_auth=("ann:secret",)) as page,
+        celery_app(Settings(broker_url=url, key_prefix=PREFIX)) as app,
+    ):
+        yield Visitor(page), app
+
+
+def test_the_latest_tasks_are_kept(told: tuple[Visitor, Celery], eventually: Callable[..., Any]) -> None:
+    """Of ten tasks that it hears of, its page has the last three."""
+    visitor, app = told
+
+    def is_there(name: str) -> bool:
+        return bool(visitor.get(f"/task/{name}").status == 200)
+
+    with app.connection() as connection, EventDispatcher(connection, hostname="w@here", app=app) as tell:
+
+        def is_heard(name: str) -> bool:
+            tell.send("task-received", uuid=name, name="test.told", args="()", kwargs="{}")
+            return is_there(name)
+
+        eventually(lambda: is_heard("anybody"), 20, every_seconds=0.2)
+        for n in range(10):
+            tell.send("task-received", uuid=f"task-number-{n}", name="test.told", args="()", kwargs="{}")
+    eventually(lambda: is_there("task-number-9"), 20)
+    there = [n for n in range(10) if is_there(f"task-number-{n}")]
+    assert there == [7, 8, 9]

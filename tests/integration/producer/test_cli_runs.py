@@ -1,0 +1,329 @@
+"""The command line in processes of its own, with real workers: output, exit codes, Ctrl-C."""
+
+import hashlib
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import millpond as front_door
+from millpond.broker import limits
+from millpond.broker.inspect import depth
+from millpond.producer.client import Client
+from millpond.tasks.settings import Files, Settings, Smtp, environment
+from millpond.tasks.settings import settings as read_settings
+from millpond.worker.local.embedded import embedded
+from tests.harness.mail_sink import mail_sink
+
+Operator = Callable[..., tuple[int, str]]
+
+MILLPOND = [sys.executable, "-m", "millpond"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def fleet(root: Path, module_url: str) -> Iterator[Settings]:
+    """Run file and mail workers on a configured broker, with a mail server that takes everything."""
+    with mail_sink() as sink:
+        settings = Settings(
+            broker_url=module_url,
+            key_prefix="cli:",
+            files=Files(roots=(str(root),)),
+            smtp=Smtp(host="127.0.0.1", port=sink.port),
+        )
+        with embedded(settings, pools=["files", "email"]) as running:
+            yield running.settings
+
+
+def millpond(settings: Settings, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*MILLPOND, *arguments],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        **options,
+    )
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_checksums_are_printed_as_sha256sum_does(fleet: Settings, root: Path) -> None:
+    """Each file's digest is on a line of its own, and the exit code is 0."""
+    folder = root / "sums"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text(name)
+    done = millpond(fleet, "files", "checksum", str(folder))
+    assert done.returncode == 0, done.stderr
+    expected = {f"{hashlib.sha256(n.encode()).hexdigest()}  {folder}/{n}" for n in ("a", "b")}
+    assert set(done.stdout.splitlines()) == expected
+    assert "2 done, 0 failed" in done.stderr
+
+
+def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
+    """--json gives an object for each input, the summary last; a failure has its reason and exits with 1."""
+    folder = root / "json"
+    folder.mkdir()
+    (folder / "good.txt").write_text("good")
+    (folder / "link.txt").symlink_to("/etc/hostname")
+    paths = f"{folder}/good.txt\n{folder}/link.txt\n{folder}/gone.txt\n"
+    done = millpond(fleet, "files", "compress", "-", "--out", str(root / "packed"), "--json", input=paths)
+    assert done.returncode == 1, done.stderr
+    *results, last = objects(done.stdout)
+    states = {Path(result["input"]).name: result["state"] for result in results}
+    assert states == {"good.txt": "succeeded", "link.txt": "failed", "gone.txt": "left out"}
+    assert all(result["error"] for result in results if result["state"] != "succeeded")
+    assert (root / "packed" / "good.txt.zst").is_file()
+    counts = {
+        name: last["summary"][name] for name in ("sent", "succeeded", "failed", "left_out", "under_way")
+    }
+    assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "left_out": 1, "under_way": 0}
+
+
+def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -> None:
+    """Each row is a mail; one that cannot be is named with its line, and makes the exit code 1."""
+    people = root / "people.csv"
+    people.write_text("email,name\nann@example.org,Ann\nnobody,Bob\ncay@example.org,Cay\n")
+    words = ["--from", "shop@example.org", "--subject", "Hello {{ name }}", "--text", "Dear {{ name }}"]
+    done = millpond(fleet, "email", "campaign", str(people), *words, "--json")
+    assert done.returncode == 1, done.stderr
+    *results, last = objects(done.stdout)
+    good = {result["input"] for result in results if result["state"] == "succeeded"}
+    assert good == {"ann@example.org", "cay@example.org"}
+    assert f"{people}, line 3: " in done.stderr
+    assert (last["summary"]["sent"], last["summary"]["left_out"]) == (2, 1)
+
+
+def test_one_mail_is_sent_and_its_id_printed(fleet: Settings) -> None:
+    """`email send` waits until the server took the mail, and prints its Message-ID."""
+    words = ["--from", "a@example.org", "--to", "b@example.org", "--text-file", "-"]
+    done = millpond(fleet, "email", "send", *words, input="hi")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("sent to b@example.org as <")
+
+
+def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path) -> None:
+    """A bound smaller than the number of inputs slows the producer and loses nothing."""
+    folder = root / "many"
+    folder.mkdir()
+    for n in range(60):
+        (folder / f"{n}.txt").write_text(str(n))
+    with Client(settings=fleet) as client:
+        limits.change(client.store, "files", bound=5)
+        done = millpond(fleet, "files", "checksum", str(folder))
+        limits.change(client.store, "files", bound=None)
+        assert depth.depth(client.store, "files").counters["high_water"] <= 5
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 60
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root: Path) -> None:
+    """`millpond … | head -1` shows no traceback."""
+    folder = root / "pipe"
+    folder.mkdir()
+    for n in range(20):
+        (folder / f"{n}.txt").write_text(str(n))
+    shell = subprocess.run(
+        f"{' '.join(MILLPOND)} files checksum {folder} | head -n 1",
+        shell=True,
+        env=environment(fleet),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert len(shell.stdout.splitlines()) == 1
+    assert "Traceback" not in shell.stderr
+    assert "Exception" not in shell.stderr
+
+
+@pytest.fixture
+def operator(
+    fleet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Operator]:
+    """Run commands in this process on the fleet's broker: `operator("status")` gives (code, output)."""
+    for name, value in environment(fleet).items():
+        if name.startswith("MILLPOND_"):
+            monkeypatch.setenv(name, value)
+    read_settings.cache_clear()
+
+    def command(*arguments: str) -> tuple[int, str]:
+        code = front_door.main(arguments)
+        shown = capsys.readouterr()
+        return code, shown.out if code == 0 else shown.err
+
+    yield command
+    read_settings.cache_clear()
+
+
+def test_status_names_pools_and_queues(fleet: Settings, operator: Operator) -> None:
+    """`status` shows pools with their slots, and queues with the workers that take from them."""
+    lines = objects(operator("status", "--json")[1])
+    shown = {f"{line['type']} {line[line['type']]}": line for line in lines}
+    assert shown["pool files"]["slots"] == fleet.table.pools["files"].slots
+    assert shown["queue files"]["consumers"] >= 1
+    assert shown["queue default"]["consumers"] == 0
+    table = operator("status")[1]
+    assert "Pools" in table
+    assert "no worker" in table
+
+
+def test_an_operator_changes_a_queue_and_takes_it_back(fleet: Settings, operator: Operator) -> None:
+    """`queue set` and `pause` hold at once, `--unset` and `resume` go back to the pools table."""
+
+    def in_force() -> dict[str, Any]:
+        limits: dict[str, Any] = json.loads(operator("queue", "show", "email", "--json")[1])["limits"]
+        return {name: limits[name] for name in ("bound", "rate", "paused")}
+
+    assert operator("queue", "set", "email", "--bound", "77", "--rate", "2.5")[0] == 0
+    assert operator("queue", "pause", "email")[0] == 0
+    assert in_force() == {"bound": 77, "rate": 2.5, "paused": True}
+    assert "paused" in operator("status")[1]
+    assert operator("queue", "resume", "email")[0] == 0
+    assert operator("queue", "set", "email", "--unset", "bound", "--unset", "rate")[0] == 0
+    with Client(settings=fleet) as client:
+        limits.declare(client.store, "email", fleet.table.queues["email"].broker_limits(), authoritative=True)
+    assert in_force() == {"bound": fleet.table.queues["email"].bound, "rate": 0.0, "paused": False}
+
+
+def test_a_queue_that_nobody_knows_is_an_error(operator: Operator) -> None:
+    """A mistyped queue is refused, not made."""
+    code, said = operator("queue", "pause", "emial")
+    assert code == 2
+    assert "there are: default, email, files" in said
+
+
+@pytest.fixture
+def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
+    """Configure a broker that no worker serves, with room for three files."""
+    settings = Settings(broker_url=url, key_prefix=prefix)
+    with Client(settings=settings) as client:
+        limits.change(client.store, "files", bound=3)
+    for n in range(9):
+        (tmp_path / f"{n}.txt").write_text(str(n))
+    return settings
+
+
+def test_ctrl_c_stops_sending_and_says_what_is_under_way(
+    alone: Settings, tmp_path: Path, eventually: Any
+) -> None:
+    """Ctrl-C stops sending, closes the batch and names it; another leaves with 130; nothing is lost."""
+    with Client(settings=alone) as client:
+        command = subprocess.Popen(
+            [*MILLPOND, "files", "checksum", str(tmp_path)],
+            env=environment(alone),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert command.stderr is not None
+        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+        command.send_signal(signal.SIGINT)
+        said = command.stderr.readline()
+        (batch,) = client.batches()
+        assert f"3 tasks are still under way in batch {batch.id}" in said
+        assert f"millpond batch {batch.id}" in said
+        assert batch.closed_at_ms is not None
+        command.send_signal(signal.SIGINT)
+        _out, rest = command.communicate(timeout=60)
+        assert command.returncode == 130
+        assert "Traceback" not in rest
+        assert depth.depth(client.store, "files").ready == 3
+    shown = millpond(alone, "batch", batch.id)
+    assert "closed, 3 sent, 0 done, 3 under way" in shown.stdout
+
+
+def test_sigterm_closes_the_batch_and_waits_for_nothing(
+    alone: Settings, tmp_path: Path, eventually: Any
+) -> None:
+    """Told to end, a command sends nothing more, leaves what it sent to the workers, and ends with 143."""
+    with Client(settings=alone) as client:
+        command = subprocess.Popen(
+            [*MILLPOND, "files", "checksum", str(tmp_path)],
+            env=environment(alone),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+        command.terminate()
+        _out, said = command.communicate(timeout=60)
+        (batch,) = client.batches()
+        assert command.returncode == 143
+        assert f"3 tasks are still under way in batch {batch.id}. Look at them with: millpond batch" in said
+        assert (batch.closed_at_ms is not None, batch.sent, "Traceback" in said) == (True, 3, False)
+        assert depth.depth(client.store, "files").ready == 3
+
+
+def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
+    """After one Ctrl-C what is under way is waited for and shown; the exit code is 130 all the same."""
+    folder = root / "waiting"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.txt").write_text(str(n))
+    with Client(settings=fleet) as client:
+        limits.pause(client.store, "files")
+        command = subprocess.Popen(
+            [*MILLPOND, "files", "checksum", str(folder)],
+            env=environment(fleet),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert command.stderr is not None
+        eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.waiting == 3], 30)
+        command.send_signal(signal.SIGINT)
+        assert "3 tasks are still under way" in command.stderr.readline()
+        limits.resume(client.store, "files")
+        out, rest = command.communicate(timeout=30)
+    assert command.returncode == 130
+    assert len(out.splitlines()) == 3
+    assert "3 done, 0 failed" in rest
+
+
+def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
+    """When the broker ends while a command sends, the command says so in one line and exits with 3."""
+    from millpond.worker.local.valkey import serving
+
+    (tmp_path / "in").mkdir()
+    for n in range(9):
+        (tmp_path / "in" / f"{n}.txt").write_text(str(n))
+    with serving(tmp_path / "valkey") as server:
+        settings = Settings(broker_url=server.url)
+        with Client(settings=settings) as client:
+            limits.change(client.store, "files", bound=3)
+            command = subprocess.Popen(
+                [*MILLPOND, "files", "checksum", str(tmp_path / "in")],
+                env=environment(settings),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+    _out, said = command.communicate(timeout=60)
+    assert command.returncode == 3, said
+    assert said.count("\n") == 1
+    assert re.search("cannot be reached|is away", said)
+
+
+def test_without_a_broker_a_command_brings_its_own(tmp_path: Path) -> None:
+    """With nothing configured the command runs a broker and workers for its own duration, and leaves none."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.log").write_text("a line\n" * 1000)
+    done = millpond(Settings(), "files", "compress", "in", "--out", "out/deep", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "deep" / "a.log.zst").is_file()
+    assert objects(done.stdout)[-1]["summary"]["succeeded"] == 1

@@ -1,0 +1,76 @@
+"""Check the mail tasks as a worker calls them: wired by the settings to mail server, ledger and storage."""
+
+import pytest
+
+from millpond.tasks.context import Context
+from millpond.tasks.email import task
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.smtp import shelf_for
+from millpond.tasks.errors import OutsideRoots, SettingsError
+from millpond.tasks.settings import settings
+from tests.harness.mail_sink import mail_sink
+
+
+@pytest.fixture
+def sink():
+    with mail_sink() as running:
+        yield running
+
+
+@pytest.fixture
+def wired(monkeypatch, sink, url, prefix, tmp_path):
+    """Set the environment of a worker; give its data folder."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "report.txt").write_text("all is well")
+    (tmp_path / "outside.txt").write_text("secret")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "BROKER_URL": url,
+        "KEY_PREFIX": prefix,
+        "SMTP__HOST": "127.0.0.1",
+        "SMTP__PORT": str(sink.port),
+        "FILES__ROOTS": f'["{tmp_path}/data"]',
+    }.items():
+        monkeypatch.setenv(f"MILLPOND_{name}", value)
+    settings.cache_clear()
+    task._post.cache_clear()
+    yield tmp_path
+    shelf_for(settings().smtp).close()
+    task._post(0).ledger.store.close()
+    settings.cache_clear()
+    task._post.cache_clear()
+
+
+def mail(**changes) -> SendEmail:
+    return SendEmail(**{"sender": "ann@example.org", "to": "bob@example.org", "text": "hello", **changes})
+
+
+def test_body_sends_by_the_settings(sink, wired):
+    """The body finds server, ledger and attachment by the settings, and a second delivery is a duplicate."""
+    job = mail(attachments="report.txt")
+    assert not task.send_email(job, Context(id="t-1")).duplicate
+    assert task.send_email(job, Context(id="t-1", deliveries=2)).duplicate
+    assert len(sink.taken) == 1
+    assert b"report.txt" in sink.taken[0].payload
+
+
+def test_attachment_outside_the_roots_is_refused(sink, wired):
+    """A file that no root holds is never attached."""
+    with pytest.raises(OutsideRoots):
+        task.send_email(mail(attachments=str(wired / "outside.txt")), Context(id="t-1"))
+    assert sink.taken == []
+
+
+@pytest.mark.parametrize("missing", ["USERNAME", "PASSWORD", None])
+def test_login_is_never_sent_in_the_clear_by_accident(monkeypatch, tmp_path, missing):
+    """A login that is not whole, or has no encryption to go by, is refused when the settings are read."""
+    monkeypatch.chdir(tmp_path)
+    for name in {"USERNAME", "PASSWORD"} - {missing}:
+        monkeypatch.setenv(f"MILLPOND_SMTP__{name}", "x")
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="SMTP"):
+        settings()
+    if missing is None:
+        monkeypatch.setenv("MILLPOND_SMTP__ALLOW_PLAINTEXT_LOGIN", "true")
+        assert settings().smtp.username == "x"
+    settings.cache_clear()

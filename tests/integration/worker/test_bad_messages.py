@@ -1,0 +1,203 @@
+"""Messages that no worker can run: each becomes a dead letter that says why, and the next one runs."""
+
+import base64
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.broker.batches import record
+from millpond.broker.connection import Store
+from millpond.broker.inspect import dead_letters, depth
+from millpond.broker.message import compose
+from millpond.broker.publish import Taken, publish
+from tests.harness.by_hand import Hand
+from tests.harness.noted import names
+from tests.harness.one_worker import OneWorker, settings_for, workers
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture(scope="module", params=["threads", "prefork"])
+def worker(
+    request: pytest.FixtureRequest,
+    module_url: str,
+    module_store: Store,
+    kinds_path: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[OneWorker]:
+    settings = settings_for(module_url, pool={"executor": request.param})
+    with workers(settings, tmp_path_factory.mktemp("bad")) as (running,):
+        yield running
+    module_store.client.delete("default", "millpond:{default}:dead")
+
+
+def good(file: Path, name: str) -> dict[str, Any]:
+    """Return a message that runs."""
+    made: dict[str, Any] = json.loads(
+        compose("broker.act", act(file, name), queue="default", sent_at_ms=0).payload
+    )
+    return made
+
+
+def act(file: Path, name: str) -> dict[str, Any]:
+    """Return what a task is told that notes its name."""
+    return {"file": str(file), "name": name}
+
+
+def altered(**changes: Any) -> Callable[[Path], bytes]:
+    """Return what makes a good message with other parts, by `part` or `part__of_it`; None: left out."""
+
+    def make(file: Path) -> bytes:
+        message = good(file, "bad")
+        for path, value in changes.items():
+            *folders, last = path.replace("__", " ").split()
+            part = message
+            for folder in folders:
+                part = part[folder]
+            part[last] = value
+            if value is None:
+                del part[last]
+        return json.dumps(message).encode()
+
+    return make
+
+
+def body(value: object) -> str:
+    """Encode a body as kombu does."""
+    return base64.b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode()
+
+
+EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+#: What was sent, and a word of the reason that its dead letter has.
+BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "not JSON": (lambda _: b"\xff\xfe{", "not a message"),
+    "a list": (lambda _: b"[1, 2]", "not a message"),
+    "null": (lambda _: b"null", "not a message"),
+    "nested too deep": (lambda _: b"[" * 100_000, "not a message"),
+    "no headers": (altered(headers=None), "not a message"),
+    "headers of another type": (altered(headers=["task"]), "not a message"),
+    "no properties": (altered(properties=None), "not a message"),
+    "no body": (altered(body=None), ""),
+    "an unknown kind": (altered(headers__task="no.such"), "unknown kind"),
+    "a kind of another type": (altered(headers__task=["broker.act"]), ""),
+    "no kind": (altered(headers__task=None), "not a task"),
+    "pickle": (
+        altered(
+            **{
+                "content-type": "application/x-python-serialize",
+                "content-encoding": "binary",
+                "body": body(pickle.dumps(([], {}, EMBED))),
+            }
+        ),
+        "Refusing to deserialize",
+    ),
+    "an unknown content type": (altered(**{"content-type": "application/x-nothing"}), ""),
+    "a body that is not JSON": (altered(body=body(b"{not json")), ""),
+    "a body that is not base64": (altered(body="!!!"), ""),
+    "a body of another type": (altered(body=17), ""),
+    "a body with too few parts": (altered(body=body([[], {}])), ""),
+    "arguments of another type": (altered(body=body([[], "fields", EMBED])), ""),
+    "a contract that it breaks": (
+        altered(body=body([[], {"file": 7, "what": "sing"}, EMBED])),
+        "bad contract",
+    ),
+    "a field that is missing": (altered(body=body([[], {}, EMBED])), "bad contract"),
+    "a field too many": (altered(body=body([[], {"file": "x", "n": 1}, EMBED])), "bad contract"),
+    "arguments by position": (altered(body=body([[1], {}, EMBED])), ""),
+    "an eta that is no time": (altered(headers__eta="tomorrow"), "invalid message"),
+    "an eta of another type": (altered(headers__eta={"at": 1}), "invalid message"),
+    "an expiry that is no time": (altered(headers__expires="tomorrow"), ""),
+    "limits of another type": (altered(headers__timelimit="long"), "time limits"),
+    "a limit of another type": (altered(headers__timelimit=17), ""),
+    "limits with too few parts": (altered(headers__timelimit=[1]), "time limits"),
+    "limits of other types": (altered(headers__timelimit=["x", {}]), "time limits"),
+    "limits of still other types": (altered(headers__timelimit=[None, "x"]), "time limits"),
+    "an id of another type": (altered(headers__id={"x": 1}), ""),
+    "a longer message than is handed out": (
+        lambda file: json.dumps(good(file, "bad") | {"body": "x" * 10_000_001}).encode(),
+        "too long",
+    ),
+}
+
+#: What no client of ours writes, and does no harm: it runs.
+STRANGE: dict[str, Callable[[Path], bytes]] = {
+    "our own header of another type": altered(headers__millpond="ours"),
+    "our own header with other types in it": altered(
+        headers__millpond={"at": "now", "batch": 7, "once": ["x"], "deliveries": "x", "clock_ms": "y"}
+    ),
+    "a foreign header": altered(headers__x={"deep": [1, {"deeper": None}]}),
+    "delivery information of another type": altered(properties__delivery_info="here"),
+    "no delivery tag": altered(properties__delivery_tag=None),
+    "a trace that is none": altered(headers__traceparent=17),
+    "retries of another type": altered(headers__retries="many"),
+    "an origin of another type": altered(headers__origin=[1]),
+    "arguments shown of another type": altered(headers__argsrepr=1, headers__kwargsrepr=["x"]),
+}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+def test_a_bad_message_is_a_dead_letter(
+    worker: OneWorker, module_store: Store, file: Path, eventually: Eventually, what: str
+) -> None:
+    """It is kept whole with the reason, its batch and its like are not held up, and the next task runs."""
+    make, reason = BAD[what]
+    sent = make(file)
+    before = len(list(dead_letters.letters(module_store, "default")))
+    module_store.client.lpush("default", sent)
+    publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
+    eventually(lambda: names(file, "end") == ["next"])
+    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
+    *_, letter = dead_letters.letters(module_store, "default")
+    assert len(list(dead_letters.letters(module_store, "default"))) == before + 1
+    assert letter.message == sent
+    assert letter.detail["error"]
+    assert reason in letter.reason or reason in letter.detail["error"]
+
+
+@pytest.mark.parametrize("what", list(STRANGE))
+def test_a_strange_message_runs(
+    worker: OneWorker, module_store: Store, file: Path, eventually: Eventually, what: str
+) -> None:
+    """What is not needed to run a task may have any type."""
+    module_store.client.lpush("default", STRANGE[what](file))
+    publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
+    eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])
+    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
+
+
+def test_the_worker_lived_through_it_with_all_its_slots(
+    worker: OneWorker, module_store: Store, file: Path, eventually: Eventually
+) -> None:
+    """All this was one process; afterwards it runs as many tasks at once as it has slots."""
+    waiting = [
+        compose("broker.act", act(file, str(n)) | {"what": "wait"}, queue="default", sent_at_ms=0)
+        for n in range(4)
+    ]
+    publish(module_store, waiting)
+    eventually(lambda: sorted(names(file)) == ["0", "1", "2", "3"])
+    Path(f"{file}.go").touch()
+    eventually(lambda: len(names(file, "end")) == 4)
+    assert worker.process.poll() is None
+
+
+def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store) -> None:
+    """However long it is, its batch completes and the next of its name is taken; nobody is handed it."""
+    batch = record.open_batch(store)
+    long = compose(
+        "broker.act", {"size": "x" * 16_000_000}, queue="default", sent_at_ms=0, batch=batch, claim="one"
+    )
+    assert publish(store, [long]) == [Taken(long.id)]
+    record.close_batch(store, batch)
+    hand = Hand(store, "default")
+    assert hand.take() == []
+    [letter] = dead_letters.letters(store, "default")
+    assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
+    assert record.summary(store, batch).failed == 1
+    assert record.summary(store, batch).complete
+    short = compose("broker.act", {}, queue="default", sent_at_ms=0, claim="one")
+    assert publish(store, [short]) == [Taken(short.id)]

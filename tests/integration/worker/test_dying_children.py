@@ -1,0 +1,75 @@
+"""Let a prefork child die in steps: its pipes close, and only later can it be waited for.
+
+That is the order of the kernel. A tracer holds a dead process in between for as long as a test needs it.
+"""
+
+import ctypes
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from millpond import Client
+from millpond.broker.connection import Store
+from tests.harness.noted import names
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
+
+_SEIZE = 0x4206  # ptrace(2)
+
+
+@contextmanager
+def half_dead(pid: int, missing: Callable[[str], None]) -> Iterator[None]:
+    """Kill a process; until the block is left it has no descriptors, and cannot be waited for."""
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    if ptrace(_SEIZE, pid, None, None):
+        missing("the right to trace a process")
+    os.kill(pid, signal.SIGKILL)
+    try:
+        yield
+    finally:
+        os.waitpid(pid, 0)
+
+
+def listened_to(worker: int) -> int:
+    """Count the children whose end the worker would hear: it reads the pipe of each at two descriptors."""
+    reading = []
+    for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if not descriptor.lstat().st_mode & stat.S_IWUSR:
+                reading.append(str(descriptor.readlink()))
+    return sum(count == 2 for pipe, count in Counter(reading).items() if pipe.startswith("pipe:"))
+
+
+def test_a_worker_survives_a_child_that_dies_as_the_broker_is_lost(
+    url: str,
+    store: Store,
+    file: Path,
+    tmp_path: Path,
+    kinds_path: None,
+    missing: Callable[[str], None],
+    eventually: Eventually,
+) -> None:
+    """A child's death that is half done when the connections are cut costs the child, not the worker."""
+    import broker_kinds  # noqa: F401
+
+    settings = settings_for(url, pool={"executor": "prefork", "concurrency": 1})
+    with workers(settings, tmp_path) as [worker], Client(settings=settings) as client:
+        parent = psutil.Process(worker.pid)
+        [child] = parent.children()
+        assert listened_to(worker.pid) == 1
+        with half_dead(child.pid, missing):
+            eventually(lambda: listened_to(worker.pid) == 0)
+            store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            eventually(lambda: worker.log.count("Connected to") == 2)
+            client.send_many([("broker.act", {"file": str(file), "name": "after"})])
+        eventually(lambda: names(file, "end") == ["after"] or worker.process.poll() is not None)
+        assert worker.process.poll() is None, worker.log
+        assert [each.pid for each in parent.children()] != [child.pid]

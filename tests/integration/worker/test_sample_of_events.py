@@ -1,0 +1,98 @@
+"""Beyond a rate a worker sends the events of a sample of tasks: whole tasks, and all that go wrong."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond.broker.stats import heartbeats
+from millpond.monitor import snapshot
+from millpond.monitor.json_views import pool_object
+from millpond.monitor.metrics import exposition
+from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
+from millpond.tasks.settings import Settings
+from millpond.worker.report.event_sampling import BURST_SECONDS
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
+Told = dict[str, list[dict[str, Any]]]
+
+PER_SECOND, QUICK, FAILING = 2, 300, 3
+WHOLE = ["task-received", "task-started", "task-succeeded"]
+
+
+@pytest.fixture(params=["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+def settings(
+    request: pytest.FixtureRequest, url: str, kinds_path: None, tmp_path: Path
+) -> Iterator[Settings]:
+    chosen = settings_for(
+        url, pool={"concurrency": 2, "executor": request.param}, task_events_per_second=PER_SECOND
+    )
+    with workers(chosen, tmp_path):
+        yield chosen
+
+
+@pytest.fixture
+def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
+    """Gather what is told of each task, as Flower does, from the worker's next heartbeat on."""
+    tasks: Told = defaultdict(list)
+    heard = threading.Event()
+
+    def hear(event: dict[str, Any]) -> None:
+        heard.set()
+        if event["type"].startswith("task-"):
+            tasks[event["uuid"]].append(event)
+
+    with celery_app(settings).connection_for_read() as connection:
+        receiver = celery_app(settings).events.Receiver(connection, handlers={"*": hear})
+        thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None})
+        thread.start()
+        eventually(heard.is_set, 20)
+        yield tasks
+        receiver.should_stop = True  # it looks once a second
+        thread.join(10)
+
+
+def test_a_sample_is_told_and_all_that_goes_wrong(
+    told: Told, settings: Settings, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Each task that is heard of is heard of whole, in order; failures all are; the rest is counted."""
+    from broker_kinds import Act
+
+    file = str(tmp_path / "notes")
+    with Client(settings=settings) as client:
+        with client.batch() as batch:
+            batch.submit_many(Act(file=file) for _ in range(QUICK))
+        assert batch.wait(timedelta(minutes=2)).succeeded == QUICK
+        failed = [client.send(Act(file=file, what="fail")).id for _ in range(FAILING)]
+        again = client.send(Act(file=file, what="retry")).id
+        eventually(lambda: [_types(told[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20)
+        ended = eventually(lambda: _counted(client, QUICK + FAILING + 3), 20)
+        view = next(v for v in snapshot.read(client.store, settings.table).pools if v.name == "default")
+        text = exposition(snapshot.read(client.store, settings.table)).decode()
+    quick = [events for id, events in told.items() if id not in {*failed, again}]
+    assert all(_types(events) == WHOLE for events in quick)
+    assert PER_SECOND * BURST_SECONDS <= len(quick) < QUICK / 2
+    assert all(_types(told[id]) == [*WHOLE[:2], "task-failed"] for id in failed)
+    assert _types(told[again]) == [*WHOLE[:2], "task-retried"] * 2 + [*WHOLE[:2], "task-failed"]
+    for events in told.values():
+        times = [event["timestamp"] for event in events]
+        assert times == sorted(times)
+        assert events[0]["name"] == Act.kind
+    assert (ended.left_out, ended.shown) == (QUICK - len(quick), len(quick) + FAILING + 3)
+    assert f'millpond_task_events_skipped_total{{pool="default"}} {float(ended.left_out)}' in text
+    assert set(pool_object(view)["events"]) == {"shown", "left_out"}
+
+
+def _types(events: list[dict[str, Any]]) -> list[str]:
+    return [event["type"] for event in events]
+
+
+def _counted(client: Client, runs: int) -> heartbeats.Totals | None:
+    [found] = heartbeats.totals(client.store, ["default"])
+    return found if found.shown + found.left_out == runs else None

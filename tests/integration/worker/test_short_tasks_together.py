@@ -1,0 +1,166 @@
+"""Short tasks share a prefork child: what one of them does to it is not the others' loss."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from millpond.broker.inspect.depth import depth
+from millpond.producer.batch import Batch
+from millpond.producer.client import Client
+from millpond.tasks.contract import Contract
+from millpond.tasks.settings import Settings
+from tests.harness.noted import names
+from tests.harness.one_worker import OneWorker, settings_for, workers
+
+Eventually = Callable[..., Any]
+Together = Callable[[list[Contract]], Batch]
+
+PATIENCE = timedelta(minutes=5)
+
+#: Two children; so the tasks that wait for them go to the first in a piece of eight.
+POOL = {"executor": "prefork", "concurrency": 2, "prefetch": 16}
+
+
+@pytest.fixture
+def settings(url: str, kinds_path: None) -> Settings:
+    return settings_for(
+        url, pool=POOL, queue={"max_deliveries": 2}, kinds=("broker_kinds", "pond_kinds"), drain_seconds=60
+    )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path) -> Iterator[OneWorker]:
+    with workers(settings, tmp_path) as (running,):
+        yield running
+
+
+@pytest.fixture
+def together(client: Client, worker: OneWorker, tmp_path: Path, eventually: Eventually) -> Together:
+    """Return `together(tasks)`: send a batch, and keep both children busy until the worker has all of it."""
+
+    def send(tasks: list[Contract]) -> Batch:
+        from pond_kinds import Hold
+
+        for name in ("hold0", "hold1"):
+            client.send(Hold(folder=str(tmp_path), name=name))
+            eventually((tmp_path / f"{name}.started").exists)
+        batch = client.batch()
+        batch.submit_many(tasks)
+        batch.close()
+        eventually(lambda: depth(client.store, "default").in_flight == 2 + len(tasks))
+        for name in ("hold0", "hold1"):
+            (tmp_path / f"{name}.open").touch()
+        return batch
+
+    return send
+
+
+def gate(folder: Path, name: str, *, is_open: bool) -> Contract:
+    from pond_kinds import Gate
+
+    if is_open:
+        (folder / f"{name}.open").touch()
+    return Gate(folder=str(folder), name=name)
+
+
+def runs(folder: Path) -> Counter[str]:
+    """Count how often each gate was passed."""
+    return Counter({file.stem: len(file.read_text().splitlines()) for file in folder.glob("g*.done")})
+
+
+def teach(client: Client, tasks: list[Contract]) -> None:
+    """Let the worker see that a kind is short."""
+    with client.batch() as batch:
+        batch.submit_many(tasks)
+    assert batch.wait(PATIENCE).succeeded == len(tasks)
+
+
+def test_those_beside_one_that_turns_out_long_end_before_it(
+    client: Client, together: Together, tmp_path: Path, eventually: Eventually
+) -> None:
+    """While a task holds its child, those before and behind it in the piece are done, each once."""
+    teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
+    tasks = [gate(tmp_path, f"g{n}", is_open=n != 2) for n in range(16)]
+    batch = together(tasks)
+    eventually(lambda: batch.summary().succeeded == 15)
+    assert (tmp_path / "g2.started").exists()
+    assert runs(tmp_path) == {f"g{n}": 1 for n in range(16) if n != 2}
+    (tmp_path / "g2.open").touch()
+    assert batch.wait(PATIENCE).succeeded == 16
+    assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
+    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+
+
+def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
+    client: Client,
+    worker: OneWorker,
+    together: Together,
+    settings: Settings,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """They are in the queue again while the long ones still run, their delivery not counted."""
+    teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
+    tasks = [gate(tmp_path, f"g{n}", is_open=n not in (2, 9)) for n in range(16)]
+    batch = together(tasks)
+    eventually(lambda: (tmp_path / "g2.started").exists() and (tmp_path / "g9.started").exists())
+    worker.process.terminate()
+    eventually(lambda: depth(client.store, "default").in_flight == 2)
+    assert 0 < depth(client.store, "default").ready == 14 - batch.summary().succeeded
+    assert worker.process.poll() is None
+    for n in (2, 9):
+        (tmp_path / f"g{n}.open").touch()
+    assert worker.process.wait(60) == 0
+    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+    with workers(settings, tmp_path):
+        assert batch.wait(PATIENCE).succeeded == 16
+    assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
+
+
+def test_only_the_one_that_kills_its_child_is_delivered_again(
+    client: Client, together: Together, file: Path
+) -> None:
+    """Those that had ended before it count, and those behind it start elsewhere for the first time."""
+    from broker_kinds import Act
+
+    def act(name: str, what: Literal["note", "kill"] = "note") -> Contract:
+        return Act(file=str(file), name=name, what=what)
+
+    teach(client, [act(f"taught{n}") for n in range(20)])
+    tasks = [act(f"a{n}", "kill" if n == 2 else "note") for n in range(16)]
+    batch = together(tasks)
+    summary = batch.wait(PATIENCE)
+    assert (summary.succeeded, summary.failed) == (15, 1)
+    ran = Counter(names(file))
+    assert {name: ran[name] for name in ran if name[0] == "a" and name != "a2"} == {
+        f"a{n}": 1 for n in range(16) if n != 2
+    }
+    assert depth(client.store, "default").counters["redelivered"] == ran["a2"] - 1
+
+
+@pytest.mark.slow
+def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_replaced(
+    settings: Settings, client: Client, file: Path, tmp_path: Path
+) -> None:
+    """One in forty takes long enough for those behind it to be taken back, and no child lives long."""
+    from broker_kinds import Act
+
+    pool = settings.table.pools["default"].model_copy(update={"max_tasks_per_child": 20})
+    table = settings.table.model_copy(update={"pools": {"default": pool}})
+    tasks = [Act(file=str(file), name=f"n{n}", seconds=0.0 if n % 40 else 0.12) for n in range(1_200)]
+    with workers(settings.model_copy(update={"table": table}), tmp_path):
+        with client.batch() as batch:
+            batch.submit_many(tasks)
+        assert batch.wait(PATIENCE).succeeded == len(tasks)
+    assert Counter(names(file)) == {task.name: 1 for task in tasks}
+    assert depth(client.store, "default").counters.get("redelivered", 0) == 0

@@ -1,0 +1,121 @@
+"""A trace follows a task from its producer through the queue, the body and its settlement."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from millpond.broker.connection import connect
+from millpond.broker.inspect import dead_letters, depth
+from millpond.producer.client import Client
+from millpond.tasks.process import tracing
+from millpond.tasks.settings import Settings
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[Any]]]:
+    """Run a collector on loopback; give its endpoint, and the spans that it gets."""
+    spans: list[Any] = []
+
+    class Take(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            import gzip
+
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                spans.extend(span for scope in resource.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Take)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1/traces", spans
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the tests that follow trace nothing."""
+    monkeypatch.setattr(tracing, "_chosen", {})
+    yield
+    if tracing._own_provider.cache_info().currsize:
+        tracing._own_provider(tracing.os.getpid()).shutdown()
+        tracing._own_provider.cache_clear()
+
+
+@pytest.mark.parametrize("executor", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+def test_a_retried_task_is_one_trace_with_its_runs_linked(
+    executor: str,
+    url: str,
+    collector: tuple[str, list[Any]],
+    untraced_after: None,
+    kinds_path: None,
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    """Send, wait, run, settle, and once more for the retry: one trace, the second run linked to the first."""
+    endpoint, spans = collector
+    settings = settings_for(
+        url, pool={"executor": executor}, kinds=("secret_kinds",), traces_endpoint=endpoint
+    )
+    with workers(settings, tmp_path) as (worker,):
+        sent = _send(url, settings)
+        store = connect(url)
+        eventually(lambda: list(dead_letters.letters(store, "default")), 30)
+        eventually(lambda: depth.depth(store, "default").in_flight == 0)
+        worker.stop()
+        store.close()
+    tracing.flush()
+    names = eventually(lambda: len(spans) >= 7 and [span.name for span in spans])
+    assert sorted(names) == sorted(
+        ["send default", *["wait default", "run test.blurt", "settle default"] * 2]
+    ), names
+    assert len({span.trace_id for span in spans}) == 1
+    (send,) = (span for span in spans if span.name == "send default")
+    assert all(span.parent_span_id == send.span_id for span in spans if span is not send)
+    first, second = sorted(
+        (s for s in spans if s.name == "run test.blurt"), key=lambda s: s.start_time_unix_nano
+    )
+    assert [link.span_id for link in second.links] == [first.span_id]
+    assert second.status.code == 2
+    assert all(span.end_time_unix_nano >= span.start_time_unix_nano for span in spans)
+    ids = {a.value.string_value for s in spans for a in s.attributes if a.key == "messaging.message.id"}
+    assert ids == {sent}
+    assert not [span for span in spans if "not-to-be-seen" in str(span)]
+
+
+def _send(url: str, settings: Settings) -> str:
+    import secret_kinds
+
+    with Client(url, settings=settings) as client:
+        return client.send(secret_kinds.Blurt(how="retry", secret="not-to-be-seen in any span")).id
+
+
+def test_nothing_is_traced_unless_asked_for() -> None:
+    """Without an endpoint and without OpenTelemetry set up, a worker has no tracer and imports none of it."""
+    code = (
+        "import sys; from millpond.worker.app import make_app; from millpond.tasks.settings import Settings; "
+        "make_app(Settings(broker_url='redis://localhost')); from tasks import tracing; "
+        "assert tracing.tracer() is tracing.begin('send', 'PRODUCER') is tracing.traceparent() is None; "
+        "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
+        "print([name for name in sys.modules if name.startswith(own)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

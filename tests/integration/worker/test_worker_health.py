@@ -1,0 +1,253 @@
+"""What a health check is told: a frozen worker, a broker that is away, a consumer that is stuck."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from millpond.broker import limits
+from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import depth
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
+from millpond.tasks.process.health import Health, judge
+from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.settings import Settings, environment
+from millpond.worker.local.valkey import embedded_binary
+from tests.harness.noted import names
+from tests.harness.one_worker import OneWorker, settings_for, workers
+from tests.harness.own_server import OwnServer, free_port, running
+
+Eventually = Callable[..., Any]
+#: A worker that waits for its broker turns every two seconds, and its pulse is a second old at most.
+PATIENCE = 5.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    with running(OwnServer(embedded_binary(), tmp_path_factory.mktemp("server"), ["appendonly yes"])) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def settings(
+    server: OwnServer, kinds_path: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MILLPOND_SCRATCH", str(tmp_path_factory.mktemp("scratch")))
+        yield settings_for(
+            server.url,
+            pool={"concurrency": 2, "prefetch": 0},
+            queue={"lease_seconds": 6},
+            broker_timeout_seconds=2,
+            health_port=free_port(),
+        )
+
+
+@pytest.fixture(scope="module")
+def worker(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneWorker]:
+    with workers(settings, tmp_path_factory.mktemp("health")) as (made,):
+        yield made
+
+
+@pytest.fixture
+def store(server: OwnServer) -> Iterator[Store]:
+    opened = connect(server.url)
+    yield opened
+    opened.close()
+
+
+def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
+    """Send one task of each name."""
+    publish(
+        store,
+        [
+            compose("broker.act", {"file": str(file), "name": name, **more}, queue="default", sent_at_ms=0)
+            for name in wanted
+        ],
+    )
+
+
+def health(worker: OneWorker) -> Health:
+    """Ask with little patience."""
+    return judge(pulses("default", pid=worker.pid), within_seconds=PATIENCE)
+
+
+def well(worker: OneWorker) -> bool:
+    return not health(worker).faults("working")
+
+
+def test_a_frozen_worker_is_not_live(worker: OneWorker, eventually: Eventually) -> None:
+    """Stopped by SIGSTOP it is dead to a health check; thawed it is well again."""
+    eventually(lambda: well(worker))
+    worker.freeze()
+    try:
+        eventually(lambda: health(worker).live)
+    finally:
+        worker.thaw()
+    eventually(lambda: well(worker))
+
+
+def test_a_broker_that_is_away_makes_a_worker_not_ready_and_not_dead(
+    worker: OneWorker, server: OwnServer, eventually: Eventually
+) -> None:
+    """With the broker killed it stays live, longer than any patience, and is ready soon after it is back."""
+    eventually(lambda: well(worker))
+    server.kill()
+    try:
+        assert "broker does not answer" in eventually(lambda: health(worker).ready)[0]
+        away_until = monotonic() + 2 * PATIENCE
+        eventually(lambda: health(worker).live or monotonic() > away_until, 3 * PATIENCE)
+        assert not health(worker).live
+    finally:
+        server.start()
+    eventually(lambda: well(worker), 30)
+
+
+def test_the_command_is_quick_and_its_exit_code_is_the_answer(worker: OneWorker, settings: Settings) -> None:
+    """`millpond health` takes little more processor time than an interpreter does, and says who is well."""
+    before = os.times()
+    done = command(settings, "health", "default", "--json")
+    after = os.times()
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["live"], answer["faults"]) == (0, True, []), done.stdout + done.stderr
+    assert str(worker.pid) in answer["processes"][0]
+    assert (after.children_user - before.children_user) + (after.children_system - before.children_system) < 1
+    nobody = command(settings, "health", "email", "--live")
+    assert (nobody.returncode, nobody.stdout) == (1, "no process of it runs here\n")
+
+
+def command(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "millpond", *words],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_body_that_holds_the_interpreter_is_seen(
+    worker: OneWorker, store: Store, file: Path, eventually: Eventually
+) -> None:
+    """While a body lets nothing else in its process run, the worker is not live; after it, it is."""
+    eventually(lambda: well(worker))
+    send(store, file, "seize", what="seize", seconds=3 * PATIENCE)
+    eventually(lambda: health(worker).live, 20)
+    eventually(lambda: well(worker), 60)
+
+
+@pytest.mark.slow
+def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
+    worker: OneWorker, store: Store, file: Path, eventually: Eventually
+) -> None:
+    """Every slot taken by a body that does not end while more waits: live and ready, but not working."""
+    eventually(lambda: well(worker))
+    limits.pause(store, "default")
+    send(store, file, *map(str, range(4)), seconds=4 * PATIENCE)
+    idle_until = monotonic() + 2 * PATIENCE
+    eventually(lambda: not well(worker) or monotonic() > idle_until, 3 * PATIENCE)
+    assert well(worker)
+    limits.resume(store, "default")
+    eventually(lambda: len(names(file)) == 2)
+    said = eventually(lambda: health(worker).working, 20)
+    assert "fetched and settled nothing" in said[0]
+    assert not health(worker).faults("ready")
+    eventually(lambda: depth.depth(store, "default").in_flight == 0 and well(worker), 60)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
+    settings: Settings, kinds_path: None, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A server that can write nothing refuses everything: the worker says so, and goes on when it can."""
+    lines = [
+        "appendonly yes",
+        "appendfsync always",
+        "stop-writes-on-bgsave-error yes",
+        "save 1 1",
+        "enable-protected-configs yes",
+    ]
+    with running(OwnServer(embedded_binary(), tmp_path / "full", lines)) as full:
+        chosen = settings.model_copy(update={"broker_url": full.url})
+        client = full.client
+        with workers(chosen, tmp_path) as (one,):
+            eventually(lambda: not judge(pulses(pid=one.pid)).faults("working"), 20)
+            folder = tmp_path / "gone"
+            folder.mkdir()
+            client.config_set("dir", str(folder))
+            folder.rmdir()  # as on a full disk, no snapshot can be written any more
+            client.set("changed", 1)
+            client.bgsave()
+            eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 20)
+            eventually(lambda: judge(pulses(pid=one.pid)).faults("ready"), 30)
+            assert not judge(pulses(pid=one.pid)).live
+            client.config_set("stop-writes-on-bgsave-error", "no")
+            eventually(lambda: not judge(pulses(pid=one.pid)).faults("working"), 60)
+        client.close()
+
+
+@pytest.mark.slow
+def test_a_poison_message_leaves_the_pool_in_health(
+    worker: OneWorker, store: Store, file: Path, eventually: Eventually
+) -> None:
+    """A message that cannot be run is buried, and the worker is well throughout."""
+    eventually(lambda: well(worker))
+    before = depth.depth(store, "default").dead
+    store.client.lpush("default", b"{no message")
+    eventually(lambda: depth.depth(store, "default").dead == before + 1)
+    send(store, file, "after")
+    eventually(lambda: names(file, "end") == ["after"])
+    assert well(worker)
+
+
+@pytest.mark.slow
+def test_the_supervisor_answers_by_http(
+    settings: Settings, server: OwnServer, tmp_path: Path, eventually: Eventually
+) -> None:
+    """GET /live, /ready and /working on loopback say what the command says; /metrics has the slots."""
+    with (tmp_path / "log").open("wb") as log:
+        argv = [sys.executable, "-P", "-m", "millpond.worker.supervise.supervisor", "default"]
+        process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
+    try:
+        eventually(lambda: asked(settings, "working")[0] == 200, 60)
+        (worker,) = {pulse.pid for pulse in pulses(pid=process.pid)}
+        os.kill(worker, signal.SIGSTOP)
+        eventually(lambda: asked(settings, "ready")[0] == 503, 60)
+        os.kill(worker, signal.SIGCONT)
+        eventually(lambda: asked(settings, "working")[0] == 200, 30)
+        assert asked(settings, "else")[0] == 404
+        eventually(lambda: 'millpond_worker_slots{pool="default",process="default.1@' in told(settings), 30)
+        assert 'millpond_worker_working{pool="default"} 1.0' in told(settings)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def asked(settings: Settings, question: str) -> tuple[int, Any]:
+    """Ask the page."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{settings.health_port}/{question}", timeout=5) as page:
+            return page.status, json.load(page)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, json.load(refused)
+    except OSError as error:
+        return 0, str(error)
+
+
+def told(settings: Settings) -> str:
+    """Return the metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{settings.health_port}/metrics", timeout=20) as page:
+        return str(page.read().decode())

@@ -1,0 +1,98 @@
+"""Make the two applications that are measured, each with the same task: `celery -A
+tests.scenarios.bench.apps:stock worker`.
+
+The task does nothing; given the time it was sent (monotonic ns, one clock for all processes of a
+machine) it appends how long it took to start to the file that `BENCH_STARTS` names.
+"""
+
+import os
+import time
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from millpond.broker.consume.in_flight import Holder
+from millpond.tasks.app import celery_app
+from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import body
+from millpond.tasks.settings import Settings
+from millpond.worker.app import prepare
+from millpond.worker.celery.handler_task import register
+
+#: What the stock worker prefetches a slot: enough that it never waits for the broker, its best setting here.
+STOCK_PREFETCH = 16
+
+
+#: What Millpond's prefetches a process, for the same reason: with its slots it holds half of what stock does.
+POND_PREFETCH = 28
+
+
+class Noop(Contract, kind="bench.noop", queue="default"):
+    """Do nothing."""
+
+    sent_ns: int = 0
+    payload: str = ""
+    hold_ms: float = 0
+
+
+@body(Noop)
+def noop(job: Noop, context: Context) -> None:
+    """Note when it started, and take a while, if asked to."""
+    _note_start(job.sent_ns)
+    if job.hold_ms:
+        time.sleep(job.hold_ms / 1000)
+
+
+@worker_ready.connect
+def _note_ready(**_: Any) -> None:
+    _append("BENCH_READY", b".")
+
+
+def _note_start(sent_ns: int) -> None:
+    if sent_ns:
+        _append("BENCH_STARTS", f"{time.monotonic_ns() - sent_ns}\n".encode())
+
+
+def _append(name: str, line: bytes) -> None:
+    file = os.open(os.environ[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, line)
+    os.close(file)
+
+
+def make_stock(url: str) -> Celery:
+    """Return stock Celery with late acknowledgement, tuned for throughput."""
+    app = Celery("stock", broker=url, set_as_current=False)
+    app.conf.update(
+        task_acks_late=True,
+        task_ignore_result=True,
+        worker_prefetch_multiplier=STOCK_PREFETCH,
+        broker_connection_retry_on_startup=True,
+        task_default_queue="default",
+    )
+
+    @app.task(name=Noop.kind, shared=False)
+    def stock_noop(sent_ns: int = 0, payload: str = "") -> None:
+        _note_start(sent_ns)
+
+    return app
+
+
+def make_pond(url: str) -> Celery:
+    """Return Millpond's application with the one kind."""
+    settings = Settings(broker_url=url)
+    app = celery_app(settings)
+    prepare(app, settings, Holder(prefetch=POND_PREFETCH))
+    app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
+    from millpond.tasks.handlers import bodies
+
+    register(app, bodies()[Noop.kind], settings.table)
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    makers = {"stock": make_stock, "pond": make_pond}
+    if name not in makers:
+        raise AttributeError(name)
+    return makers[name](os.environ["BENCH_URL"])

@@ -1,0 +1,114 @@
+"""Run the workers of both executors under the supervisor, and start it anew when it was killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from millpond.tasks.pools import Pool, Queue, Table
+from millpond.tasks.settings import Settings, environment
+from tests.scenarios.chaos.kinds import QUEUES
+from tests.scenarios.chaos.ledger import URL_VARIABLE
+
+ROOT = Path(__file__).parents[3]
+LEASE_SECONDS = 3.0
+
+POOLS = {
+    "chaosthreads": Pool(queues=QUEUES, executor="threads", processes=2, concurrency=4, prefetch=8),
+    "chaosprefork": Pool(queues=QUEUES, executor="prefork", processes=2, concurrency=2, prefetch=4),
+}
+
+
+def settings_for(broker_url: str, *, lease_seconds: float = LEASE_SECONDS) -> Settings:
+    """Return the settings of a run: short leases, bounded queues, many deliveries before a burial."""
+    queue = Queue(bound=500, max_deliveries=50, lease_seconds=lease_seconds)
+    return Settings(
+        broker_url=broker_url,
+        broker_timeout_seconds=5,
+        drain_seconds=20,
+        kinds=("tests.scenarios.chaos.kinds",),
+        table=Table(pools=POOLS, queues=dict.fromkeys(QUEUES, queue)),
+    )
+
+
+def environment_for(
+    broker_url: str, ledger_url: str, *, lease_seconds: float = LEASE_SECONDS
+) -> dict[str, str]:
+    """Return the environment of every process of a run."""
+    env = environment(settings_for(broker_url, lease_seconds=lease_seconds))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**env, URL_VARIABLE: ledger_url, "CHAOS_BROKER": broker_url, "PYTHONPATH": path}
+
+
+class Fleet:
+    """Hold the supervisor of the workers."""
+
+    def __init__(self, transport: str, env: dict[str, str], log: Path) -> None:
+        own = ["-P", "-m", "millpond.worker.supervise.supervisor", *POOLS]
+        self._command = [
+            sys.executable,
+            *(own if transport == "millpond" else ["-m", "tests.scenarios.chaos.stock"]),
+        ]
+        self._env, self._log = env, log
+        self.start()
+
+    def start(self) -> None:
+        """Start the supervisor."""
+        with self._log.open("ab") as log:
+            self.supervisor = subprocess.Popen(
+                self._command, env=self._env, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def workers(self, *, steady_seconds: float = 0.0) -> list[psutil.Process]:
+        """Return the main processes of the workers that are older than so many seconds."""
+        now = time.time()
+        found = [
+            child for child in _children(self.supervisor.pid) if now - child.create_time() >= steady_seconds
+        ]
+        return [child for child in found if _lives(child)]
+
+    def children(self) -> list[psutil.Process]:
+        """Return the prefork children that run tasks."""
+        return [child for worker in self.workers() for child in _children(worker.pid)]
+
+    def family(self) -> list[psutil.Process]:
+        """Return every process of the fleet."""
+        return _children(self.supervisor.pid, recursive=True, itself=True)
+
+    def kill(self) -> None:
+        """Kill the supervisor; the kernel kills the workers with it."""
+        self.supervisor.send_signal(signal.SIGKILL)
+        self.supervisor.wait()
+
+    def stop(self) -> int:
+        """Ask the supervisor to end, wait, and return how it did; kill what is left. May be called again."""
+        family = self.family()
+        self.supervisor.terminate()
+        try:
+            code = int(self.supervisor.wait(60))
+        finally:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        return code
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Say whether it still runs; it may end, and its parent may notice, at any time."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _children(of: int, *, recursive: bool = False, itself: bool = False) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(of)
+        return [*([parent] if itself else []), *parent.children(recursive=recursive)]
+    except psutil.NoSuchProcess:
+        return []

@@ -1,0 +1,117 @@
+"""Send what one producer of a run sends, and tell the ledger what became of each task.
+
+`python -m tests.scenarios.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. A task
+whose sending was answered is taken or refused; one whose answer was lost is unknown, and is not sent again.
+"""
+
+import signal
+import sys
+import time
+from datetime import timedelta
+from threading import Event
+from typing import Any, Protocol
+
+from tests.scenarios.chaos import ledger
+from tests.scenarios.chaos.mixture import Chunk, Planned, chunks
+
+
+class Sending(Protocol):
+    """Send a chunk and say what became of its tasks: three lists of ids."""
+
+    def send(self, chunk: Chunk) -> None:
+        """Send the chunk and write down what became of it."""
+
+
+class ByClient:
+    """Send with Millpond's client, a chunk at a time."""
+
+    def __init__(self) -> None:
+        from millpond import Client
+
+        self.client = Client()
+
+    def send(self, chunk: Chunk) -> None:
+        """Send the chunk, into a batch of its own if it wants one."""
+        from millpond.tasks.errors import BrokerAway
+        from tests.scenarios.chaos.persistence import persistently
+
+        batch = persistently(self.client.batch) if chunk.batch else None
+        left = list(chunk.tasks)
+        try:
+            for outcome in self.client.send_each(map(self._message, chunk.tasks), batch=batch):
+                task = left.pop(0)
+                assert outcome.id == task.id
+                note("taken" if hasattr(outcome, "duplicate_of") else "refused", task, batch and batch.id)
+        except BrokerAway:
+            for task in left:
+                note("unknown", task, batch and batch.id)
+        if batch:
+            persistently(batch.close)
+            ledger.write({"event": "batch", "id": batch.id})
+
+    def _message(self, task: Planned) -> Any:
+        from millpond import Message
+        from tests.scenarios.chaos.kinds import Work
+
+        delay = timedelta(seconds=task.delay_seconds) if task.delay_seconds else None
+        work = Work.model_validate(task.kwargs)
+        return Message(work, queue=task.queue, id=task.id, priority=task.priority, delay=delay)
+
+
+class ByCelery:
+    """Send with a stock Celery client, one by one."""
+
+    def __init__(self) -> None:
+        from tests.scenarios.chaos.stock import app
+
+        self.app = app
+
+    def send(self, chunk: Chunk) -> None:
+        """Send the tasks of the chunk."""
+        for task in chunk.tasks:
+            try:
+                self.app.send_task(
+                    "chaos.work",
+                    kwargs=task.kwargs,
+                    task_id=task.id,
+                    queue=task.queue,
+                    priority=task.priority,
+                    countdown=task.delay_seconds or None,
+                    retry=False,
+                )
+            except Exception:
+                note("unknown", task, None)
+            else:
+                note("taken", task, None)
+
+
+_noted: list[dict[str, Any]] = []
+
+
+def note(outcome: str, task: Planned, batch: str | None) -> None:
+    """Remember what became of a task; `tell` writes it down."""
+    fields = {"id": task.id, "batch": batch, "fails": task.fails, "retries": task.retries}
+    _noted.append({"event": outcome, **fields, "delay": task.delay_seconds, "noted_at": time.time()})
+
+
+def main(transport: str, seed: int, number: int, tasks: int, rate: float) -> None:
+    """Send all chunks at the rate that was asked for; SIGTERM ends it after the chunk under way."""
+    sending: Sending = ByClient() if transport == "millpond" else ByCelery()
+    begun, sent = time.monotonic(), 0
+    told_to_end = Event()
+    signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
+    for chunk in chunks(seed, number, tasks):
+        if told_to_end.is_set():
+            return
+        begins = time.time()
+        sending.send(chunk)
+        ledger.write(*({**event, "sent_at": begins} for event in _noted))
+        _noted.clear()
+        ledger.advance(len(chunk.tasks))
+        sent += len(chunk.tasks)
+        time.sleep(max(0.0, begun + sent / rate - time.monotonic()))
+
+
+if __name__ == "__main__":
+    _, transport_, seed_, number_, tasks_, rate_ = sys.argv
+    main(transport_, int(seed_), int(number_), int(tasks_), float(rate_))

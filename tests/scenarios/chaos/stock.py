@@ -1,0 +1,91 @@
+"""Run the same tasks on stock Celery over kombu's own Redis transport, as well set up as it can be.
+
+Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
+time-out and as frequent a look for what has run out. `celery -A tests.scenarios.chaos.stock worker`, or
+`python -m tests.scenarios.chaos.stock` for the fleet.
+"""
+
+import os
+import sys
+from typing import Any
+
+from celery import Celery, Task
+from kombu import Queue
+
+from tests.scenarios.chaos.kinds import QUEUES
+from tests.scenarios.chaos.work import Again, Run, work
+
+#: kombu gives back what was not acknowledged for so long, whether its worker lives or not.
+VISIBILITY_SECONDS = 10
+
+#: kombu looks every so many seconds for such messages; left as it is, at every tenth of these times.
+RESTORE_SECONDS = 10
+
+#: Who looks holds a lock for so long if it dies meanwhile; left as it is, 300 s.
+MUTEX_SECONDS = 60
+
+#: When nothing has become less for three times all of that, nothing more comes of it.
+PATIENCE_SECONDS = 3.0 * (VISIBILITY_SECONDS + RESTORE_SECONDS + MUTEX_SECONDS)
+
+app = Celery("stock", broker=os.environ.get("CHAOS_BROKER"), set_as_current=False)
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_acks_on_failure_or_timeout=True,
+    task_ignore_result=True,
+    task_queues=[Queue(name, routing_key=name) for name in QUEUES],
+    task_default_queue=QUEUES[0],
+    worker_prefetch_multiplier=2,
+    worker_hijack_root_logger=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_SECONDS,
+        "unacked_restore_interval": RESTORE_SECONDS,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": MUTEX_SECONDS,
+        "socket_timeout": 5,
+    },
+)
+
+
+@app.task(bind=True, name="chaos.work", max_retries=None)
+def do_work(self: Task, **job: Any) -> int:
+    """Run the task and tell the ledger."""
+    job = {"hold_seconds": 0.0, "retries": 0, "fails": False, **job}
+    try:
+        return work(Run(self.request.id, self.request.retries), **job)
+    except Again as again:
+        raise self.retry(countdown=again.seconds) from None
+
+
+def fleet() -> int:
+    """Run the pools' processes under the same supervisor as Millpond's."""
+    from millpond.worker.supervise.child_process import Member
+    from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
+    from tests.scenarios.chaos.fleet import POOLS
+
+    def start(name: str, number: int) -> Member:
+        pool = POOLS[name]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tests.scenarios.chaos.stock",
+            "worker",
+            "-l",
+            "INFO",
+        ]
+        command += ["-P", pool.executor, "-c", str(pool.concurrency), "-Q", ",".join(pool.queues)]
+        command += ["-n", f"{name}.{number}@%h", "--without-gossip", "--without-mingle"]
+        return Member(name, number, lambda _: command)
+
+    log_to_stderr("plain")
+    members = [start(name, n) for name, pool in POOLS.items() for n in range(1, pool.processes + 1)]
+    return Supervisor(members, stop_seconds=30).run()
+
+
+if __name__ == "__main__":
+    sys.exit(fleet())

@@ -1,0 +1,33 @@
+"""Run chaos for a moment, and for minutes: whatever is killed, nothing is lost and nothing unexplained."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+def chaos(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m tests.scenarios.chaos` and return how it ended."""
+    command = [sys.executable, "-m", "tests.scenarios.chaos", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_a_moment_of_chaos_loses_nothing() -> None:
+    """A dozen faults over a thousand tasks: none lost, none early, none twice without a reason."""
+    run = chaos("--seed", 7, "--tasks", 1_000, "--faults", 12, "--every", 0.8)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "| lost " in run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.evidence
+@pytest.mark.timeout(900)
+def test_minutes_of_chaos_lose_nothing() -> None:
+    """A hundred faults over ten thousand tasks, likewise."""
+    run = chaos("--seed", 8, "--tasks", 10_000, "--faults", 100)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,0 +1,119 @@
+"""Compare what the ledger says with what the producers were told and with what the broker counted."""
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+
+from millpond.broker.batches import record
+from millpond.broker.connection import Store
+from millpond.broker.inspect import dead_letters as inspect_dead_letters
+from tests.scenarios.chaos import duplicates
+from tests.scenarios.chaos.faults import Fault
+from tests.scenarios.chaos.fleet import POOLS
+from tests.scenarios.chaos.kinds import QUEUES
+from tests.scenarios.chaos.repeats import Repeats, allowed, most, repeats
+from tests.scenarios.chaos.runs import Task, early
+
+#: A message that is due within this is run at once; clocks are read by different processes.
+EARLY_SECONDS = 0.005
+
+
+@dataclass
+class Verdict:
+    """Hold the counts of a run, and in `wrong` a line for everything that must not be."""
+
+    counts: dict[str, int]
+    duplicated: duplicates.Duplicates
+    faults: Counter[str]
+    wrong: list[str] = field(default_factory=list)
+
+
+def judge(
+    tasks: dict[str, Task],
+    faults: Sequence[Fault],
+    letters: set[str],
+    waiting: Set[str] = frozenset(),
+) -> Verdict:
+    """Judge a run. `letters` are the ids of its dead letters, `waiting` of messages that are left at its end.
+
+    Stock Celery has no dead letters, and Millpond must leave nothing.
+    """
+    outcomes = Counter(task.outcome for task in tasks.values())
+    settled = {id for id, task in tasks.items() if "ok" in task.ended}
+    buried = {id for id, task in tasks.items() if "fail" in task.ended} | letters
+    taken = {id for id, task in tasks.items() if task.outcome == "taken"}
+    unknown = {id for id, task in tasks.items() if task.outcome == "unknown"}
+    unsettled = taken - settled - buried
+    lost = sorted(unsettled - waiting)
+    half = sorted(id for id in unknown - settled - buried - waiting if tasks[id].runs)
+    hasty = sorted(id for id, task in tasks.items() if early(task, EARLY_SECONDS))
+    doubled = duplicates.match(tasks.values(), faults)
+    again = repeats(tasks.values(), faults)
+    counts = {
+        "sent": outcomes["taken"],
+        "settled": len(settled),
+        "dead": len(buried - settled),
+        "waiting": len(unsettled & waiting),
+        "lost": len(lost) + len(half),
+        "early": len(hasty),
+        "duplicated": doubled.count,
+        "unexplained": len(doubled.unexplained),
+        "unknown": len(unknown),
+        "unknown, taken": len(unknown & (settled | buried)),
+        "refused": outcomes["refused"],
+        **_dearest(again),
+    }
+    verdict = Verdict(counts, doubled, Counter(fault.kind for fault in faults))
+    verdict.wrong += [f"lost: {tasks[id]}" for id in lost + half]
+    verdict.wrong += [f"early: {tasks[id]}" for id in hasty]
+    verdict.wrong += [f"unexplained: {line}" for line in doubled.unexplained]
+    verdict.wrong += [f"too dear: {each}" for each in again if each.killed and each.runs > each.allowed]
+    return verdict
+
+
+def _dearest(again: Sequence[Repeats]) -> dict[str, int]:
+    """Count what the dearest kill and the dearest freeze cost a process of each pool."""
+    kills = {f"one kill, {pool} (≤ {allowed(pool)})": most(again, pool, killed=True) for pool in POOLS}
+    freezes = {f"one freeze, {pool}": most(again, pool, killed=False) for pool in POOLS}
+    return {f"finished again: {name}": runs for name, runs in {**kills, **freezes}.items()}
+
+
+def dead_letters(store: Store) -> set[str]:
+    """Return the ids of the tasks that are dead letters."""
+    return {letter.task_id for queue in QUEUES for letter in inspect_dead_letters.letters(store, queue)}
+
+
+def wrong_letters(tasks: dict[str, Task], letters: set[str]) -> list[str]:
+    """Return a line for each task that failed and is no dead letter."""
+    failed = {id for id, task in tasks.items() if "fail" in task.ended}
+    return [f"failed and no dead letter: {tasks[id]}" for id in sorted(failed - letters)]
+
+
+def wrong_batches(store: Store, ids: Sequence[str], tasks: dict[str, Task]) -> list[str]:
+    """Return a line for each batch whose counts or results are not those of the ledger."""
+    members: dict[str, set[str]] = {id: set() for id in ids}
+    for task in tasks.values():
+        if task.batch in members and task.outcome in ("taken", "unknown"):
+            members[task.batch].add(task.id)
+    return [f"batch {id}: {fault}" for id in ids for fault in _faults_of(store, id, members[id], tasks)]
+
+
+def _faults_of(store: Store, batch: str, members: set[str], tasks: dict[str, Task]) -> list[str]:
+    summary = record.summary(store, batch)
+    results = list(record.results(store, batch, wait_ms=0, limit=10_000))
+    ids = [result.id for result in results]
+    faults = []
+    if not summary.complete:
+        faults.append(f"not complete: {summary}")
+    if summary.settled != summary.sent or len(results) != summary.sent:
+        faults.append(f"{summary.sent} sent, {summary.settled} settled, {len(results)} results")
+    if len(ids) != len(set(ids)):
+        faults.append("a task has two results")
+    taken = {id for id in members if tasks[id].outcome == "taken"}
+    if not taken <= set(ids) <= members:
+        faults.append(f"results of {set(ids) ^ taken} are missing or too many")
+    for result in results:
+        expected = {"succeeded": "ok", "failed": "fail"}.get(result.state)
+        if result.id in tasks and expected not in tasks[result.id].ended:
+            faults.append(f"{result.id} {result.state}, but the ledger says {tasks[result.id].ended}")
+    return faults

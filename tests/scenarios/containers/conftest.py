@@ -1,0 +1,34 @@
+"""Give the tests with containers an image of this checkout, and docker-compose.yml running with it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.scenarios.containers import images
+from tests.scenarios.containers.stack import Stack
+
+#: Every service of docker-compose.yml that runs without a profile.
+SERVICES = ("valkey", "worker-email", "worker-files", "worker-default", "gateway", "scheduler", "flower")
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """Build the image of this checkout and return its tag; skip where no container can run."""
+    if reason := images.why_not():
+        pytest.skip(reason)
+    return images.build()
+
+
+@pytest.fixture(scope="session")
+def stack(
+    image: str, tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..., object]
+) -> Iterator[Stack]:
+    """Run docker-compose.yml until every service is healthy; take it down with its volumes."""
+    running = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        running.up()
+        for service in SERVICES:
+            eventually(lambda service=service: running.is_healthy(service), 180, every_seconds=0.5)
+        yield running
+    finally:
+        running.remove()

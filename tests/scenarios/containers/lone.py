@@ -1,0 +1,72 @@
+"""Run containers beside the stack, under a key prefix of their own: nobody else runs what they are sent."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tests.scenarios.containers.images import TOP, run
+from tests.scenarios.containers.stack import Stack
+
+#: As docker-compose.yml runs it, and as a cluster may: a user id that the image has never heard of.
+HARDENED = (
+    *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
+    *("--user", "12345:54321"),
+)
+
+
+class Lone:
+    """Start containers of one key prefix and take them away."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.prefix = f"t-{secrets.token_hex(4)}:"
+        self._started: list[str] = []
+
+    def start(self, image: str, *command: str, entrypoint: str = "millpond", **variables: str) -> str:
+        """Start a container in the background and return its id."""
+        id = run("docker", "run", "-d", *self._options(entrypoint, variables), image, *command)
+        self._started.append(id)
+        run("docker", "network", "connect", f"{self.stack.project}_ledger", id)
+        return id
+
+    def run(self, image: str, *command: str, entrypoint: str = "millpond", **variables: str) -> str:
+        """Run a container to its end and return what it printed."""
+        return run("docker", "run", "--rm", *self._options(entrypoint, variables), image, *command)
+
+    def remove(self) -> None:
+        """Take all containers away."""
+        with suppress(AssertionError):
+            run("docker", "rm", "-f", "-v", *self._started)
+
+    def _options(self, entrypoint: str, variables: dict[str, str]) -> list[str]:
+        password = self.stack.broker_url.removeprefix("redis://:").partition("@")[0]
+        env = {
+            "MILLPOND_BROKER_URL": f"redis://:{password}@valkey:6379/0",
+            "MILLPOND_KEY_PREFIX": self.prefix,
+            "MILLPOND_KINDS": "host_kinds",
+            "PYTHONPATH": "/kinds",
+            "LEDGER_URL": "redis://ledger:6379/0",
+            "MILLPOND_TABLE__POOLS__FILES__CONCURRENCY": "2",
+            **variables,
+        }
+        given = [word for name, value in env.items() for word in ("-e", f"{name}={value}")]
+        mounted = ("-v", f"{TOP / 'tests' / 'kinds'}:/kinds:ro")
+        return [
+            *HARDENED,
+            *mounted,
+            *given,
+            "--network",
+            f"{self.stack.project}_default",
+            "--entrypoint",
+            entrypoint,
+        ]
+
+
+@contextmanager
+def lone(stack: Stack) -> Iterator[Lone]:
+    """Give a test containers of its own, for as long as the block lasts."""
+    mine = Lone(stack)
+    try:
+        yield mine
+    finally:
+        mine.remove()

@@ -1,0 +1,210 @@
+"""Break one thing at a time, and mend it: what an operator is to see of each is written beside it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+import psutil
+
+from millpond.broker import schedules
+from millpond.broker.inspect import depth
+from millpond.producer.send_outcomes import Refused
+from tests.scenarios.drills.world import BOUND, SLOTS, World
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Say what names the questions that health answers with no, and a text that leaves the page."""
+
+    health: Callable[[], dict[str, list[str]]]
+    gone: str | None = None
+
+
+#: Breaks something for the length of a block.
+Fault = Callable[[World], AbstractContextManager[Broken]]
+
+
+@dataclass(frozen=True)
+class Drill:
+    """Name a fault and what is to be seen of it.
+
+    `alerts` fire, `unwell` are the questions that health answers with no, `page` has all of `words`.
+    """
+
+    name: str
+    fault: Fault
+    alerts: frozenset[str]
+    unwell: frozenset[str]
+    page: str
+    words: tuple[str, ...]
+    #: How long the fault may take to be seen, besides what the alerts wait for, seconds.
+    patience_seconds: float = 60.0
+
+
+@contextmanager
+def redis_gone(world: World) -> Iterator[Broken]:
+    """Kill the server."""
+    world.server.kill()
+    try:
+        yield Broken(world.health)
+    finally:
+        world.server.start()
+
+
+@contextmanager
+def disk_full(world: World) -> Iterator[Broken]:
+    """Fill the disk that the server writes to."""
+    world.disk.fill()
+    try:
+        yield Broken(world.health)
+    finally:
+        world.disk.empty()
+
+
+@contextmanager
+def worker_frozen(world: World) -> Iterator[Broken]:
+    """Stop one of the two worker processes, as a paused virtual machine is stopped."""
+    frozen = psutil.Process(world.workers()[0])
+    frozen.suspend()
+    try:
+        yield Broken(world.health)
+    finally:
+        frozen.resume()
+
+
+@contextmanager
+def consumer_stuck(world: World) -> Iterator[Broken]:
+    """Take every slot by a body that does not end, and fill the queue behind them."""
+    from broker_kinds import Act  # on the path by now
+
+    stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
+    with world.client as client:
+        client.send_many([stuck] * SLOTS)
+        _wait(lambda: depth.depth(client.store, "default").in_flight == SLOTS, "the slots are not taken")
+        sent = client.send_each([stuck] * (BOUND + 10))
+        refused = sum(isinstance(each, Refused) for each in sent)
+    assert refused == 10, "the queue is not full"
+    try:
+        yield Broken(world.health)
+    finally:
+        (world.folder / "stuck.go").touch()
+
+
+@contextmanager
+def poison(world: World) -> Iterator[Broken]:
+    """Send a message that cannot be read, and once it is buried a task that kills its worker each time."""
+    from broker_kinds import Act
+
+    with world.client as client:
+        before = depth.depth(client.store, "default").dead
+        client.store.client.lpush("default", b"{no message")
+        _wait(lambda: depth.depth(client.store, "default").dead > before, "it is not buried")
+        client.send(Act(file=str(world.folder / "poison"), what="kill"))
+    yield Broken(world.health)
+
+
+@contextmanager
+def leader_killed(world: World) -> Iterator[Broken]:
+    """Kill the scheduler that leads; another waits."""
+    leader = _leader(world)
+    [leading] = [each for each in world.schedulers if each.pid == _pid(leader)]
+    leading.kill()
+    leading.wait()
+    try:
+        yield Broken(lambda: world.scheduler_health(leading.pid), gone=f"by {leader}")
+    finally:
+        world.add_scheduler()
+
+
+@contextmanager
+def schedulers_killed(world: World) -> Iterator[Broken]:
+    """Kill all schedulers."""
+    leader = _leader(world)
+    for scheduler in world.schedulers:
+        scheduler.kill()
+        scheduler.wait()
+    try:
+        yield Broken(lambda: world.scheduler_health(_pid(leader)))
+    finally:
+        world.add_scheduler()
+
+
+def _wait(reached: Callable[[], bool], otherwise: str) -> None:
+    deadline = monotonic() + 60
+    while not reached():
+        assert monotonic() < deadline, otherwise
+        sleep(0.1)
+
+
+def _leader(world: World) -> str:
+    store = world.store
+    leader = schedules.leader(store)
+    store.close()
+    assert leader, "no scheduler leads"
+    return leader
+
+
+def _pid(leader: str) -> int:
+    return int(leader.split(":")[1])
+
+
+DRILLS = (
+    Drill(
+        "Redis gone (SIGKILL)",
+        redis_gone,
+        frozenset({"MillpondBrokerAway"}),
+        frozenset({"ready", "working"}),
+        "/queues",
+        ("the broker cannot be reached",),
+    ),
+    Drill(
+        "disk full",
+        disk_full,
+        frozenset({"MillpondBrokerRefusesWrites"}),
+        frozenset({"ready", "working"}),
+        "/pools",
+        ("The broker refuses what is sent and settled", "No space left on device"),
+    ),
+    Drill(
+        "worker frozen (SIGSTOP)",
+        worker_frozen,
+        frozenset({"MillpondProcessesMissing default", "MillpondLeasesLost default"}),
+        frozenset({"live", "ready", "working"}),
+        "/pools",
+        ("1 of 2 processes missing",),
+    ),
+    Drill(
+        "consumer stuck, queue full",
+        consumer_stuck,
+        frozenset({"MillpondQueueStuck default", "MillpondQueueNearlyFull default"}),
+        frozenset({"working"}),
+        "/queues",
+        (f"{BOUND} of {BOUND}",),
+        patience_seconds=120,
+    ),
+    Drill(
+        "poison messages",
+        poison,
+        frozenset({"MillpondDeadLetters default"}),
+        frozenset({"ready", "working"}),
+        "/dead",
+        ("too many deliveries", "not a message"),
+    ),
+    Drill(
+        "scheduler's leader killed",
+        leader_killed,
+        frozenset({"MillpondPeriodsMissed tick"}),
+        frozenset({"live", "ready", "working"}),
+        "/schedules",
+        ("led by another",),
+    ),
+    Drill(
+        "all schedulers killed",
+        schedulers_killed,
+        frozenset({"MillpondNoScheduler"}),
+        frozenset({"live", "ready", "working"}),
+        "/schedules",
+        ("no scheduler",),
+    ),
+)

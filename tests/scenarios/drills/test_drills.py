@@ -1,0 +1,58 @@
+"""Of each thing that breaks: which alert fires, which health answer changes, what the page shows."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests.scenarios.drills.disk import NoDisk
+from tests.scenarios.drills.running import run
+from tests.scenarios.drills.world import World, world
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+#: The drills, by a part of their names: what they are made of imports kinds of the tests.
+NAMES = (
+    "Redis gone",
+    "disk full",
+    "worker frozen",
+    "consumer stuck",
+    "poison",
+    "leader killed",
+    "all schedulers killed",
+)
+
+
+@pytest.fixture(scope="module")
+def everything(
+    kinds_path: None, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
+) -> Iterator[World]:
+    """Run the real thing, with alerts that wait a twentieth of what they are shipped with."""
+    program = shutil.which("prometheus") or missing("prometheus")
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("drills")
+        patch.setenv("MILLPOND_SCRATCH", str(folder))
+        try:
+            with world(folder, scale=20, program=program) as made:
+                yield made
+        except NoDisk as why:
+            missing(f"a mount namespace ({why})")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_breaks_is_seen_and_what_is_mended_is_well(everything: World, name: str) -> None:
+    """Every alert, answer and word that is to be seen is, and all is well once it is mended."""
+    from tests.scenarios.drills.drills import DRILLS
+
+    [drill] = [drill for drill in DRILLS if name in drill.name]
+    seen = run(drill, everything)
+    assert seen.missing == [], seen
+    assert seen.well_seconds is not None
+
+
+def test_every_drill_is_run(everything: World) -> None:
+    """No drill is left out of the names above."""
+    from tests.scenarios.drills.drills import DRILLS
+
+    assert len(DRILLS) == len(NAMES)

@@ -1,0 +1,41 @@
+"""Show at full size what batches, drains and Flower promise.
+
+`python -m tests.scenarios.evidence million`
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.scenarios.evidence import delayed, drains, halfway, million, watching
+
+RUNS = {
+    "million": (million.run, 1_000_000),
+    "halfway": (halfway.run, 10_000),
+    "drains": (drains.run, 50),
+    "delayed": (delayed.run, 1_000_000),
+    "watching": (watching.run, 200_000),
+}
+
+
+def main() -> None:
+    """Run one of them and print what it found as JSON; a promise that was broken is an AssertionError."""
+    parser = argparse.ArgumentParser(prog="tests.scenarios.evidence", description=__doc__)
+    parser.add_argument("what", choices=RUNS)
+    parser.add_argument("--count", type=int, help="results, tasks or drains (default: the full size)")
+    asked = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    run, usual = RUNS[asked.what]
+    kinds = str(Path(__file__).parents[2] / "kinds")
+    sys.path.append(kinds)  # for this process and its workers
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory(prefix="evidence-") as folder:
+        print(json.dumps(run(asked.count or usual, Path(folder)), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Let a million delayed tasks wait in Redis beside an idle worker, and look at what they cost it.
+
+The worker is measured before they are sent and while they wait; then a task that is due soon has to start in
+time, as if there were no others.
+"""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from millpond.broker import limits
+from millpond.broker.inspect.depth import depth
+from millpond.producer.client import Client
+from millpond.producer.message import Message
+from millpond.tasks.squares.contract import Square
+from tests.scenarios.evidence.setting import server, settings, workers
+
+#: How long the idle worker is looked at.
+LOOK_SECONDS = 20.0
+SOON = timedelta(seconds=1)
+#: How often a task is sent that is due soon.
+TIMES = 20
+
+
+def run(count: int, folder: Path) -> dict[str, Any]:
+    """Do it and return what was measured; memory is in MB."""
+    with server(folder) as url:
+        chosen = settings(url, bound=1_000, executor="threads", concurrency=4)
+        with workers(chosen, folder) as [worker], Client(settings=chosen) as client:
+            limits.change(client.store, "default", delayed_bound=count + TIMES)
+            process = psutil.Process(worker.pid)
+            _late_ms(client)
+            before = _idle(process)
+            begun = time.monotonic()
+            later = Message(Square(n=1), delay=timedelta(hours=6))
+            client.send_many(later for _ in range(count))
+            sent_seconds = time.monotonic() - begun
+            during = _idle(process)
+            late = sorted(_late_ms(client) for _ in range(TIMES))
+            waiting = depth(client.store, "default").delayed
+            server_mb = client.store.client.info("memory")["used_memory"] / 1e6
+    assert waiting == count, f"{waiting} of {count} are still delayed"
+    assert during["MB"] < before["MB"] + 5
+    return {
+        "delayed": waiting,
+        "sent in s": round(sent_seconds, 1),
+        "worker MB before": before["MB"],
+        "worker MB while they wait": during["MB"],
+        "worker CPU ms a second before": before["CPU"],
+        "worker CPU ms a second while they wait": during["CPU"],
+        "due in a second, ended so many ms after: median": round(median(late), 1),
+        "due in a second, ended so many ms after: longest": round(late[-1], 1),
+        "server MB": round(server_mb),
+    }
+
+
+def _idle(process: psutil.Process) -> dict[str, float]:
+    used, begun = sum(process.cpu_times()[:2]), time.monotonic()
+    time.sleep(LOOK_SECONDS)
+    used = sum(process.cpu_times()[:2]) - used
+    memory = process.memory_info().rss / 1e6
+    return {"MB": round(memory, 1), "CPU": round(used * 1000 / (time.monotonic() - begun), 1)}
+
+
+def _late_ms(client: Client) -> float:
+    """Send a task that is due in a second; return how long after that its result was there."""
+    begun = time.monotonic()
+    with client.batch() as batch:
+        batch.submit(Square(n=7), delay=SOON)
+    [result] = list(batch.results())
+    assert result.value == 49
+    return (time.monotonic() - begun - SOON.total_seconds()) * 1000

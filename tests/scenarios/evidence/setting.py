@@ -1,0 +1,25 @@
+"""Run a server of its own and worker processes of the pool `default` for one run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from millpond.tasks.settings import Settings
+from millpond.worker.local.valkey import serving
+from tests.harness.one_worker import OneWorker, settings_for, workers
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Run a server that writes down what it holds, as the embedded one; yield its URL."""
+    with serving(folder / "valkey") as running:
+        yield running.url
+
+
+def settings(url: str, *, drain_seconds: float = 30, bound: int = 10_000, **pool: Any) -> Settings:
+    """Return settings for a pool `default`, whose workers know the kinds of tests/kinds."""
+    return settings_for(url, pool=pool, queue={"bound": bound}, drain_seconds=drain_seconds)
+
+
+__all__ = ["OneWorker", "server", "settings", "workers"]

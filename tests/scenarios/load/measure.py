@@ -1,0 +1,166 @@
+"""Press on a bounded queue with many producers, and find out what became of every task."""
+
+import os
+import subprocess
+import sys
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from millpond.broker import limits
+from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import dead_letters
+from millpond.broker.inspect import depth as inspect_depth
+from millpond.tasks.settings import Settings
+from millpond.worker.local.embedded import Embedded, embedded
+
+ROOT = Path(__file__).parents[3]
+KINDS = ROOT / "tests" / "kinds"
+QUEUE = "default"
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """Tell how a load went. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken.
+
+    `calls` are the line's, by the server's clock: when each sender that stood in it began to send, and when
+    the server called it to send. What `waits` has beyond it is the sender's own time on this machine.
+    """
+
+    policy: str
+    accepted: int
+    refused: int
+    ran_here: int
+    shed: int
+    lost: int
+    twice: int
+    high_water: int
+    per_second: float
+    commands_per_second: float
+    waits: list[float] = field(repr=False)
+    calls: list[tuple[float, float]] = field(repr=False)
+    producers: int
+
+    @property
+    def fair_wait(self) -> float:
+        """Return how long a send waits if all producers take turns at the rate at which they are called."""
+        called = sorted(at for _, at in self.calls)
+        if len(called) < 2:
+            return self.producers / self.per_second
+        return self.producers * (called[-1] - called[0]) / (len(called) - 1)
+
+    @property
+    def longest_in_line(self) -> float:
+        """Return the most seconds between beginning to send and being called."""
+        return max((called - began for began, called in self.calls), default=0.0)
+
+    @property
+    def most_called_before(self) -> int:
+        """Return the most calls of others that any sender saw while it stood in the line."""
+        times = sorted(called for _, called in self.calls)
+        return max(
+            (bisect_left(times, at) - bisect_right(times, began) for began, at in self.calls), default=0
+        )
+
+    def wait(self, percentile: int) -> float:
+        """Return a percentile of the waits."""
+        return quantiles(self.waits, n=100)[percentile - 1] if len(self.waits) > 1 else 0.0
+
+
+@contextmanager
+def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
+    """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
+    (folder / "pace").write_text(str(pace))
+    path = os.pathsep.join([str(KINDS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["PYTHONPATH"] = path
+    table: Any = {
+        "queues": {QUEUE: {"bound": bound}},
+        "pools": {QUEUE: {"concurrency": slots, "prefetch": slots}},
+    }
+    with embedded(Settings(kinds=("load_kinds",), table=table, drain_seconds=5), pools=[QUEUE]) as running:
+        with closing(connect(running.url)) as store:
+            limits.change(store, QUEUE, dead_bound=10_000_000)  # what is shed is counted at the end
+        yield running
+
+
+@contextmanager
+def producers(
+    url: str, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
+) -> Iterator[list[Any]]:
+    """Run a producer process for each policy; they end by themselves."""
+    words = [sys.executable, "-m", "tests.scenarios.load.producing", url, str(folder)]
+    started = [
+        subprocess.Popen([*words, policy, str(seconds), str(threads)], cwd=ROOT) for policy in policies
+    ]
+    try:
+        yield started
+        for process in started:
+            if process.wait(seconds + 120) > 0:
+                raise RuntimeError(f"a producer ended with {process.returncode}")
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def press(
+    running: Embedded, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
+) -> Pressed:
+    """Let producers press on the queue for so many seconds, wait until all is done, and count."""
+    store = connect(running.url)
+    before = commands(store)
+    with producers(running.url, folder, policies, threads=threads, seconds=seconds):
+        pass
+    asked = commands(store) - before
+    wait_until_done(store)
+    after, shed = (
+        inspect_depth.depth(store, QUEUE).counters,
+        {letter.task_id for letter in dead_letters.letters(store, QUEUE)},
+    )
+    store.close()
+    sent, ran = _lines(folder, "sent-*"), [line[0] for line in _lines(folder, "ran-*")]
+    taken = [line for line in sent if line[1] == "taken"]
+    answered = [float(line[2]) for line in sent]
+    took = max(answered) - min(answered)
+    accepted = {line[0] for line in sent if line[1] != "refused"}
+    return Pressed(
+        policy=" and ".join(dict.fromkeys(policies)),
+        accepted=len(accepted),
+        refused=sum(line[1] == "refused" for line in sent),
+        ran_here=sum(line[1] == "ran" for line in sent),
+        shed=len(shed),
+        lost=len(accepted - set(ran) - shed),
+        twice=len(ran) - len(set(ran)),
+        high_water=after["high_water"],
+        per_second=len(accepted) / took,
+        commands_per_second=asked / took,
+        waits=[float(line[3]) for line in taken],
+        calls=[(float(line[2]) - float(line[3]), float(line[4])) for line in taken if line[4] != "-"],
+        producers=len(policies) * threads,
+    )
+
+
+def commands(store: Store) -> int:
+    """Count what clients have asked of the server, without what scripts called."""
+    stats = store.client.info("commandstats")
+    return sum(
+        stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "blpop") if f"cmdstat_{name}" in stats
+    )
+
+
+def wait_until_done(store: Store, seconds: float = 300) -> None:
+    """Wait until nothing waits and nothing is held."""
+    deadline = time.monotonic() + seconds
+    while (depth := inspect_depth.depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {depth.ready} ready and {depth.in_flight} held")
+        time.sleep(0.05)
+
+
+def _lines(folder: Path, pattern: str) -> list[list[str]]:
+    return [line.split() for path in folder.glob(pattern) for line in path.read_text().splitlines()]

@@ -1,0 +1,76 @@
+"""One producer process of a load.
+
+`python -m tests.scenarios.load.producing URL FOLDER POLICY SECONDS THREADS`
+
+
+Each thread sends one task after the other. What became of each is noted in `FOLDER/sent-<process>`, a line a
+task: its id, `taken`, `ran` or `refused`, when the answer came, how many seconds it took, and when the server
+called it out of the line (`-`: it did not stand there).
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from load_kinds import Paced
+
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import Outgoing
+from millpond.broker.publish import NOBODY, Caller, Outcome, Policy, publish
+from millpond.producer import backpressure
+from millpond.producer.client import Client
+from millpond.tasks.errors import QueueFull
+from millpond.tasks.settings import Settings
+
+#: How long the server keeps room for who is called, as in `_admission.lua`.
+CALL_MS = 2_000
+
+_called = threading.local()
+
+
+def main(url: str, folder: str, policy: str, seconds: str, threads: str) -> None:
+    """Send for so many seconds, with so many threads."""
+    until = time.monotonic() + float(seconds)
+    notes = os.open(Path(folder) / f"sent-{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    backpressure.publish = _watched
+    with Client(settings=Settings(broker_url=url, kinds=("load_kinds",))) as client:
+
+        def send() -> None:
+            while time.monotonic() < until:
+                os.write(notes, _send(client, folder, policy).encode())
+
+        senders = [threading.Thread(target=send) for _ in range(int(threads))]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+
+
+def _send(client: Client, folder: str, policy: str) -> str:
+    at, _called.at = time.monotonic(), "-"
+    try:
+        sent = client.send(Paced(folder=folder), overflow=policy)
+    except QueueFull as full:
+        time.sleep(min(1.0, max(0.005, full.retry_after_seconds or 0.05)))
+        return f"- refused {time.time():.4f} {time.monotonic() - at:.4f} -\n"
+    how = "taken" if sent.ran_here is None else "ran"
+    return f"{sent.id} {how} {time.time():.4f} {time.monotonic() - at:.4f} {_called.at}\n"
+
+
+def _watched(
+    store: Store, messages: Sequence[Outgoing], *, policy: Policy, caller: Caller = NOBODY
+) -> list[Outcome]:
+    """Publish, and look up before it when the server called this ticket."""
+    if caller.ticket:
+        kept = store.client.hget(f"{QueueKeys(messages[0].queue, store.prefix).line}:called", caller.ticket)
+        if kept:
+            _called.at = f"{(int(kept.split()[1]) - CALL_MS) / 1000:.3f}"
+    return publish(store, messages, policy=policy, caller=caller)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
