@@ -23,6 +23,7 @@ _NAMES = {
     "millpond.producer.message": ("Message",),
     "millpond.producer.send_outcomes": ("RanHere", "Refused", "Sent", "Tally"),
     "millpond.broker.batches.record": ("Result", "Summary"),
+    "millpond.broker.task_state": ("TaskState",),
     "millpond.tasks.contract": ("Contract",),
     "millpond.tasks.handlers": ("body",),
     "millpond.tasks.context": ("Context",),

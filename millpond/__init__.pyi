@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from millpond.broker.batches.record import Result as Result
 from millpond.broker.batches.record import Summary as Summary
+from millpond.broker.task_state import TaskState as TaskState
 from millpond.producer.batch import Batch as Batch
 from millpond.producer.client import Client as Client
 from millpond.producer.message import Message as Message

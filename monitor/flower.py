@@ -20,7 +20,8 @@ from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.loopback import is_loopback
-from millpond.tasks.settings import Settings, configured_broker, settings
+from millpond.tasks.process.running_up import configured_broker
+from millpond.tasks.settings import Settings, settings
 
 #: What the tasks page shows of each task, in this order.
 COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"

@@ -54,7 +54,7 @@ def pool_object(view: PoolView) -> dict[str, Any]:
 
 def batch_object(summary: Summary) -> dict[str, Any]:
     """Return a batch with its counts; times are ms by the server's clock."""
-    return {**asdict(summary), "under_way": summary.waiting, "complete": summary.complete}
+    return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
 def letter_object(letter: DeadLetter) -> dict[str, Any]:

@@ -9,25 +9,36 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Result, Summary
+from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.control.cancel import Cancellation
 from millpond.broker.errors import BrokerError
+from millpond.broker.task_state import TaskState
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 
-if TYPE_CHECKING:
-    from millpond.producer.client import Client
+
+class Sends(Protocol):
+    """The part of a `Client` that its batches use."""
+
+    store: Store
+
+    def send(self, what: Sendable, *args: Any, **options: Any) -> Sent: ...
+    def send_many(self, items: Iterable[Sendable | Message], *args: Any, **options: Any) -> Tally: ...
+    def send_each(
+        self, items: Iterable[Sendable | Message], *args: Any, **options: Any
+    ) -> Iterator[Sent | Refused]: ...
 
 
 class Batch:
     """Handle one batch; made by `Client.batch` and `Client.open_batch`, on any host, as often as needed."""
 
-    def __init__(self, client: "Client", id: str) -> None:
+    def __init__(self, client: Sends, id: str) -> None:
         self._client = client
         self.id = id
         self._filled_by: int | None = None
@@ -103,7 +114,7 @@ class Batch:
         for result in results.stream(
             self._client.store, self.id, ended=lambda _: True, patience=results.PATIENCE
         ):
-            if result.state in ("failed", "expired"):
+            if result.state in (TaskState.FAILED, TaskState.EXPIRED):
                 yield result
 
     def wait(self, timeout: timedelta | None = None) -> Summary:
@@ -118,7 +129,7 @@ class Batch:
 
 
 def _is_settled(summary: Summary) -> bool:
-    return summary.complete or summary.waiting == 0
+    return summary.complete or summary.pending == 0
 
 
 def _is_complete(summary: Summary) -> bool:

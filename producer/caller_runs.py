@@ -20,6 +20,7 @@ from millpond.broker.consume.fetch_call import buried
 from millpond.broker.message import Outgoing
 from millpond.broker.outcomes import CANCELLED, GIVEN_BACK, Settlement
 from millpond.broker.publish import Full, Given, Outcome, one_call, publish
+from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import Stream
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
@@ -82,7 +83,9 @@ class CallerRuns:
         settlement = GIVEN_BACK  # unless it ends, it goes to the pool
         try:
             with held.holding(message, given.token) as cancelled:
-                how, settlement = (RanHere("cancelled"), CANCELLED) if cancelled else self._ended(message)
+                how, settlement = (
+                    (RanHere(TaskState.CANCELLED), CANCELLED) if cancelled else self._ended(message)
+                )
         finally:
             held.settle(given.token, settlement)
         return Ran(message.id, how)
@@ -97,11 +100,11 @@ class CallerRuns:
             if wait is None:
                 wait = random.uniform(0, min(body.backoff_limit_seconds, body.backoff_seconds))
             due_ms = self.clock.now_ms() + int(wait * 1000)
-            return RanHere("delayed", error=_line(later)), Settlement("delay", due_ms=due_ms)
+            return RanHere(TaskState.DELAYED, error=_line(later)), Settlement("delay", due_ms=due_ms)
         except Cancelled as cancelled:
-            return RanHere("cancelled", error=_line(cancelled)), CANCELLED
+            return RanHere(TaskState.CANCELLED, error=_line(cancelled)), CANCELLED
         except Exception as error:
-            return RanHere("failed", error=_line(error)), buried(
+            return RanHere(TaskState.FAILED, error=_line(error)), buried(
                 type(error).__name__, _line(error), traceback=traceback.format_exc()[-8_192:], worker="caller"
             )
 
@@ -110,7 +113,7 @@ def _succeeded(value: Any) -> tuple[RanHere, Settlement]:
     text = json.dumps({"value": value}, separators=(",", ":"))
     if len(text) > RESULT_LENGTH:
         raise ValueError(f"the result is {len(text)} characters of JSON and at most {RESULT_LENGTH} are kept")
-    return RanHere("succeeded", value=value), Settlement(detail=text)
+    return RanHere(TaskState.SUCCEEDED, value=value), Settlement(detail=text)
 
 
 def _line(error: BaseException) -> str:

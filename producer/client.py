@@ -28,7 +28,8 @@ from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
-from millpond.tasks.settings import Settings, configured_broker
+from millpond.tasks.process.running_up import configured_broker
+from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
 
 _POLICIES = get_args(Overflow)

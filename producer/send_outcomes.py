@@ -1,9 +1,10 @@
 """Say what became of a message that was sent: the values that the client gives back."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from millpond.broker.errors import BatchClosed, DeadlineExceeded, QueueFull
+from millpond.broker.task_state import TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class RanHere:
     would be in the pool; `delayed`: the body asked to be run later, and the pool will.
     """
 
-    state: Literal["succeeded", "failed", "cancelled", "delayed"]
+    state: TaskState
     value: Any = None
     error: str | None = None
 

@@ -12,9 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
-
-    from millpond.tasks.contract import Contract
 
 REDACTED = "[redacted]"
 
@@ -24,12 +23,12 @@ _SHORTEST_LINE = 12
 _MOST_LINES = 200
 
 
-def hides(contract: "type[Contract]") -> bool:
+def hides(contract: "type[BaseModel]") -> bool:
     """Say whether a contract has hidden fields."""
     return any(not field.repr for field in contract.model_fields.values())
 
 
-def redact(contract: "type[Contract]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the values of hidden fields by a note of their length.
 
     Where a contract hides anything, so is a name that it does not have: it may be a hidden one, misspelt.
@@ -41,7 +40,7 @@ def redact(contract: "type[Contract]", kwargs: Mapping[str, Any]) -> dict[str, A
 
 
 @lru_cache(maxsize=1_000)
-def _open_names(contract: "type[Contract]") -> frozenset[str] | None:
+def _open_names(contract: "type[BaseModel]") -> frozenset[str] | None:
     """Return the names whose values may be shown; None: any."""
     if not hides(contract):
         return None
@@ -49,7 +48,7 @@ def _open_names(contract: "type[Contract]") -> frozenset[str] | None:
     return frozenset(name for own, field in fields if field.repr for name in _names(own, field))
 
 
-def redact_args(contract: "type[Contract]", args: Any) -> str:
+def redact_args(contract: "type[BaseModel]", args: Any) -> str:
     """Return what may be shown of positional arguments, which no contract names."""
     if not args:
         return "()"
@@ -57,7 +56,7 @@ def redact_args(contract: "type[Contract]", args: Any) -> str:
     return f"[redacted: positional arguments, {count}]" if hides(contract) else repr(args)[:1024]
 
 
-def secrets_in(contract: "type[Contract]", args: Any, kwargs: Any) -> tuple[str, ...]:
+def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str, ...]:
     """Return the texts that must not be shown of a task, the longest first.
 
     What stands in an open field as well is shown there, and is none: an address in a template's context.

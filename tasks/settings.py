@@ -257,23 +257,6 @@ def _misspelt() -> list[tuple[str, str]]:
     return [(name, found[0]) for name, found in close if found]
 
 
-def configured_broker(chosen: Settings) -> str:
-    """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
-    if chosen.broker_url:
-        return chosen.broker_url
-    from millpond.tasks.process.running_up import nearby  # it reads settings
-
-    if nearby():
-        raise SettingsError(
-            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the `millpond up` which runs "
-            "here has printed"
-        )
-    raise SettingsError(
-        "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
-        "or start one here with `millpond up`"
-    )
-
-
 def debug() -> bool:
     """Say whether `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
     return os.environ.get("MILLPOND_DEBUG", "0") not in ("", "0")
@@ -320,7 +303,6 @@ __all__ = [
     "Smtp",
     "Words",
     "config_file",
-    "configured_broker",
     "debug",
     "environment",
     "scratch",

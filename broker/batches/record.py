@@ -7,9 +7,9 @@ completion.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from millpond.broker.batches import batch_callback
@@ -19,8 +19,7 @@ from millpond.broker.keys import batch_key, batches_key
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
 from millpond.broker.server import now_ms
-
-State = Literal["succeeded", "failed", "cancelled", "expired"]
+from millpond.broker.task_state import TaskState
 
 #: Field of the summary -> field of the record in Redis.
 _TIMES = {
@@ -32,6 +31,11 @@ _TIMES = {
 
 #: What is counted in a batch: what was sent, and how it ended.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
+
+#: The numbers that the script writes over the placeholder of the counts in a batch callback, in this order;
+#: of the last two, 0 stands for never.
+_FILLED_IN = (*COUNTS, "opened_at_ms", "closed_at_ms")
+_OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
 
 #: How the position of a result is written: ms, and the number of the result in that.
 _POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
@@ -76,8 +80,8 @@ class Summary:
         return self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
-    def waiting(self) -> int:
-        """Count what has not ended."""
+    def pending(self) -> int:
+        """The number of tasks that have not ended."""
         return self.sent - self.settled
 
     @property
@@ -95,7 +99,7 @@ class Result:
     """
 
     id: str
-    state: State
+    state: TaskState
     value: Any
     error: str | None
     position: str
@@ -193,7 +197,7 @@ def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: 
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
         latest = (_result(entry, fields) for entry, fields in page)
-        found += [result for result in latest if result.state != "succeeded"]
+        found += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         if not page:
             break
         left, end = left - len(page), "(" + page[-1][0].decode()
@@ -219,7 +223,19 @@ def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Itera
         at += _PAGE
 
 
+def completed_batch(told: Mapping[str, Any] | None) -> Summary | None:
+    """Return the summary of the batch whose callback a message is, as it was when the batch was completed.
+
+    None where the message is no batch callback.
+    """
+    if not told or not isinstance(told.get("counts"), list):
+        return None
+    filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), told["counts"], strict=False))
+    never = {name: filled[name] or None for name in _OR_NEVER}
+    return Summary(id=told["batch"], description=told["description"], **{**filled, **never})
+
+
 def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
     detail = json.loads(fields[b"detail"] or b"{}")
-    state: Any = fields[b"state"].decode()
+    state = TaskState(fields[b"state"].decode())
     return Result(fields[b"id"].decode(), state, detail.get("value"), detail.get("error"), entry.decode())

@@ -16,6 +16,7 @@ from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
 from millpond.broker.scripts import script
+from millpond.broker.task_state import TaskState
 
 #: How long a cancellation is remembered: longer than anything waits.
 KEPT_MS = 7 * 24 * 3600 * 1000
@@ -64,7 +65,7 @@ def cancel_task(
     """
     with translate_errors(f"cancelling task {id}"):
         found = task_lookup.find(store, id)
-        if found is not None and found.state == "dead":
+        if found is not None and found.state is TaskState.DEAD:
             return Cancellation(0, (), found=found)
         epoch = _mark(store, id, batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)

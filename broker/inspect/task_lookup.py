@@ -6,31 +6,30 @@ time.
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
+from millpond.broker.task_state import TaskState
 
 #: Messages that one call looks at: nothing else runs on the server meanwhile.
 PAGE = 1_000
-
-State = Literal["waiting", "delayed", "held", "dead"]
 
 
 @dataclass(frozen=True)
 class TaskLocation:
     """Say where a task is.
 
-    `waiting`: on its queue, and `behind` counts those of its priority step that leave before it. `delayed`:
-    until `due_ms`. `held`: by the worker process `process`, which runs it or is about to. `dead`: as the dead
-    letter `letter` of its queue.
+    `ready`: on its queue, and `behind` counts those of its priority step that leave before it. `delayed`:
+    until `due_ms`. `running`: in flight in the worker process `process`, which runs it or is about to.
+    `dead`: the dead letter `letter` of its queue.
     """
 
     id: str
-    state: State
+    state: TaskState
     queue: str
     kind: str
     batch: str | None = None
@@ -57,7 +56,7 @@ def find(store: Store, id: str) -> TaskLocation | None:
 
 def _delayed(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     found = _pages(store, keys, "delayed", id)
-    return _place(id, "delayed", keys, found[0], due_ms=int(found[1])) if found else None
+    return _place(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1])) if found else None
 
 
 def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
@@ -65,7 +64,7 @@ def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
         found = _pages(store, keys, str(step), id)
         if found is not None:
             behind = max(0, store.client.llen(ready) - int(found[1]) - 1)
-            return _place(id, "waiting", keys, found[0], behind=behind)
+            return _place(id, TaskState.READY, keys, found[0], behind=behind)
     return None
 
 
@@ -74,13 +73,13 @@ def _held(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
         name = consumer.decode()
         _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
         if found:
-            return _place(id, "held", keys, found[0], process=process_of(name))
+            return _place(id, TaskState.RUNNING, keys, found[0], process=process_of(name))
     return None
 
 
 def _dead(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     found = _pages(store, keys, "dead", id, first="+")
-    return _place(id, "dead", keys, found[0], letter=found[1].decode()) if found else None
+    return _place(id, TaskState.DEAD, keys, found[0], letter=found[1].decode()) if found else None
 
 
 def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0") -> list[bytes] | None:
@@ -92,7 +91,7 @@ def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0")
     return None
 
 
-def _place(id: str, state: State, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
+def _place(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
     headers = json.loads(message)["headers"]
     own = headers.get("millpond") or {}
     return TaskLocation(

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
-from millpond.tasks.process.running_up import settings_or_nearby
-from millpond.tasks.settings import configured_broker, settings
+from millpond.tasks.process.running_up import configured_broker, settings_or_nearby
+from millpond.tasks.settings import settings
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Cancel(Handler):
             self.show(
                 "confirm.html",
                 tab="batches",
-                title=f"Cancel what is left of this batch: {summary.waiting:,} of {summary.sent:,} tasks?",
+                title=f"Cancel what is left of this batch: {summary.pending:,} of {summary.sent:,} tasks?",
                 text="Nothing of it starts any more; what runs is finished, or stops where it asks.",
                 action=self.reverse_url("cancel-batch", id),
                 button="Cancel the batch",

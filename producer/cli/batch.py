@@ -79,7 +79,7 @@ def as_object(summary: "Summary") -> dict[str, Any]:
     """Return a summary as JSON has it."""
     from dataclasses import asdict
 
-    return {**asdict(summary), "under_way": summary.waiting, "complete": summary.complete}
+    return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
 def print_unacknowledged(processes: tuple[str, ...]) -> None:
@@ -93,12 +93,12 @@ def print_unacknowledged(processes: tuple[str, ...]) -> None:
 
 def in_words(summary: "Summary", now_ms: int | None = None) -> str:
     """Return a summary as a line for a person; with the time, an open batch says when it was last sent to."""
-    counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} done"]
+    counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} succeeded"]
     counts += [
         f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)
     ]
-    if summary.waiting:
-        counts.append(f"{summary.waiting:,} under way")
+    if summary.pending:
+        counts.append(f"{summary.pending:,} pending")
     state = "complete" if summary.complete else "closed" if summary.closed_at_ms else "open"
     if now_ms is not None and not summary.closed_at_ms:
         idle = (now_ms - (summary.last_sent_at_ms or summary.opened_at_ms)) / 1000

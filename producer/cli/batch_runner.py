@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from millpond.broker.batches.record import Result
 from millpond.broker.errors import BrokerError
+from millpond.broker.task_state import TaskState
 from millpond.producer.batch import Batch
 from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Count
@@ -127,10 +128,10 @@ def _wait(
 
 
 def _under_way(session: Session, batch: Batch, *, waits: bool) -> str:
-    said = f"stopped: nothing more is sent, {batch.summary().waiting} tasks"
+    said = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
     if session.is_embedded and not waits:
         return f"{said} end with the workers of this command"
-    said = f"{said} are still under way in batch {batch.id}. "
+    said = f"{said} are pending in batch {batch.id}. "
     if session.is_embedded:
         return said + "Waiting for them; Ctrl-C again ends them with the workers of this command"
     leaves = "Ctrl-C again leaves them to the workers; look" if waits else "Look"
@@ -180,5 +181,5 @@ class Follower(threading.Thread):
     def _tell(self, result: Result) -> None:
         label = self.count.settled(result)
         self._output.result(label, result)
-        if result.state != "succeeded":
+        if result.state is not TaskState.SUCCEEDED:
             self.progress.failure(label, result.error or result.state)

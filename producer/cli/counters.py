@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from millpond.broker.batches.record import Result
+from millpond.broker.task_state import TaskState
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Count:
     def settled(self, result: Result) -> str:
         """Note a result; return what its task is called."""
         with self._lock:
-            if result.state == "succeeded":
+            if result.state is TaskState.SUCCEEDED:
                 self.succeeded += 1
             else:
                 self.failed += 1
@@ -58,7 +59,7 @@ class Count:
         return self.succeeded + self.failed + self.left_out
 
     @property
-    def under_way(self) -> int:
+    def pending(self) -> int:
         """Count what was sent and is not settled."""
         return max(0, self.sent - self.succeeded - self.failed)
 

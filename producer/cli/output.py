@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from millpond.broker.batches.record import Result
+from millpond.broker.task_state import TaskState
 from millpond.producer.cli.counters import Count
 
 
@@ -34,7 +35,7 @@ class Output:
                     "error": result.error,
                 }
             )
-        elif result.state == "succeeded" and self._line is not None:
+        elif result.state is TaskState.SUCCEEDED and self._line is not None:
             text = self._line(label, result.value)
             if text is not None:
                 self._write(text)
@@ -54,14 +55,14 @@ class Output:
                 "succeeded": count.succeeded,
                 "failed": count.failed,
                 "left_out": count.left_out,
-                "under_way": count.under_way,
+                "pending": count.pending,
                 "seconds": round(count.seconds, 3),
                 "rate": round(count.rate, 1),
             }
             self.object({"summary": summary})
             return
-        under_way = f", {count.under_way:,} under way" if count.under_way else ""
-        text = f"{what}: {count.succeeded:,} done, {failed:,} failed{under_way}"
+        pending = f", {count.pending:,} pending" if count.pending else ""
+        text = f"{what}: {count.succeeded:,} succeeded, {failed:,} failed{pending}"
         print(f"{text} in {count.seconds:.1f} s ({count.rate:,.0f}/s)", file=sys.stderr)
 
     def object(self, value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from millpond.broker.control.drain import drained
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect.depth import depth
 from millpond.broker.inspect.task_lookup import find
+from millpond.broker.task_state import TaskState
 from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Count
 from millpond.tasks.settings import settings
@@ -50,10 +51,10 @@ def why_nothing_ends(session: Session, count: Count) -> str | None:
         return None
     store = session.client.store
     place = find(store, id)
-    if place is not None and place.state == "delayed" and place.retries:
+    if place is not None and place.state is TaskState.DELAYED and place.retries:
         runs = f"{place.retries} {'run' if place.retries == 1 else 'runs'}"
         return f"{label}: put off after {runs}, and tried again; the log of the workers says why"
-    if place is not None and place.state == "waiting":
+    if place is not None and place.state is TaskState.READY:
         return _what_holds_up(store, place.queue)
     if place is None and not count.sent:  # it waits for room
         return _what_holds_up(store, session.queue)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from millpond.broker.task_state import TaskState
 from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def task(
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
             _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
             print_unacknowledged(answer.unacknowledged)
-            over = answer.found is None or answer.found.state == "dead"
+            over = answer.found is None or answer.found.state is TaskState.DEAD
             raise typer.Exit(1 if over or answer.unacknowledged else 0)
         place = _follow(client, id, as_json) if follow else _show(client, id, as_json)
-    raise typer.Exit(1 if place is None or place.state == "dead" else 0)
+    raise typer.Exit(1 if place is None or place.state is TaskState.DEAD else 0)
 
 
 def _show(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
@@ -68,7 +69,7 @@ def _follow(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
         if now != told:
             told = now
             _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
-        if place is None or place.state == "dead":
+        if place is None or place.state is TaskState.DEAD:
             return place or before
         before = place
         time.sleep(LOOK_SECONDS)
@@ -79,7 +80,7 @@ def _as_object(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    line: dict[str, Any] = {"id": id, "state": "not there", **(asdict(place) if place else {})}
+    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(place) if place else {})}
     line["progress"] = asdict(progress) if progress else None
     if answer is not None:
         line |= {"settled": answer.settled, "unacknowledged": list(answer.unacknowledged)}
@@ -90,17 +91,17 @@ def _in_words(id: str, place: "TaskLocation | None", progress: "Progress | None"
     if place is None:
         return f"{id}: not there, so it has ended or never was; look into its batch: millpond batch ID"
     match place.state:
-        case "waiting":
+        case TaskState.READY:
             where = f"waits on {place.queue}, {place.behind:,} before it"
-        case "delayed":
+        case TaskState.DELAYED:
             where = f"waits on {place.queue} for {max(0, (place.due_ms or 0) - now_ms) / 1000:,.1f} s"
-        case "held":
+        case TaskState.RUNNING:
             where = f"held by {place.process}, which runs it or is about to"
         case _:
             letter = f"{place.queue} {place.letter}"
             where = f"a dead letter; why: millpond dead show {letter}"
     said = f"{id} ({place.kind}): {where}"
-    if progress is None or place.state != "held":
+    if progress is None or place.state is not TaskState.RUNNING:
         return said
     of = f" of {progress.total:,}" if progress.total is not None else ""
     return f"{said}, {progress.done:,}{of} done"
@@ -109,7 +110,7 @@ def _in_words(id: str, place: "TaskLocation | None", progress: "Progress | None"
 def _cancelled(id: str, answer: "Cancellation") -> str:
     if answer.found is None:
         return f"{id}: not there, so it has ended or never was"
-    if answer.found.state == "dead":
+    if answer.found.state is TaskState.DEAD:
         found = answer.found
         return (
             f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"

@@ -5,19 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from millpond.broker.batches.record import Summary
-
-TaskState = Literal[
-    "waiting",
-    "delayed",
-    "held",
-    "under_way",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-    "dead",
-    "unknown",
-]
+from millpond.broker.task_state import TaskState
 
 
 class Accepted(BaseModel):
@@ -49,7 +37,7 @@ class BatchView(BaseModel):
     failed: int
     cancelled: int
     expired: int
-    waiting: int
+    pending: int
     complete: bool
     opened_at_ms: int
     closed_at_ms: int | None
@@ -71,10 +59,9 @@ class ProgressView(BaseModel):
 
 
 class TaskView(BaseModel):
-    """Tell of a task: how it ended if it was tracked, or else where it is.
+    """The state of a task: how it ended if it was tracked, or else where it is.
 
-    `held` runs or is about to; `under_way` is between two places; `dead` is among the dead letters. `value`
-    is what its body returned, `error` why it failed.
+    `value` is its result, `error` the reason why it failed, in one line.
     """
 
     id: str

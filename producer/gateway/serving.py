@@ -20,7 +20,8 @@ from millpond.producer.gateway.request_metrics import Measured
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import Gate
 from millpond.tasks.errors import StartError
-from millpond.tasks.settings import Settings, configured_broker
+from millpond.tasks.process.running_up import configured_broker
+from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048

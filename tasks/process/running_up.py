@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings, state_dir
 
 LOCK, ADDRESS = "lock", "running.json"
@@ -58,6 +59,21 @@ def settings_or_nearby(say: Callable[[str], None]) -> Settings:
         say(USED)
         return found.adopted(chosen)
     return chosen
+
+
+def configured_broker(chosen: Settings) -> str:
+    """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
+    if chosen.broker_url:
+        return chosen.broker_url
+    if nearby():
+        raise SettingsError(
+            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the `millpond up` which runs "
+            "here has printed"
+        )
+    raise SettingsError(
+        "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
+        "or start one here with `millpond up`"
+    )
 
 
 def locked(lock: int) -> bool:

@@ -62,7 +62,7 @@ def test_the_producer_collects_results_as_they_come(client: Client) -> None:
         batch.submit_many(Square(n=n) for n in range(50))
         results = batch.results()
         others = [next(results).value for _ in range(50)]
-        assert batch.summary().waiting == 1
+        assert batch.summary().pending == 1
         assert sorted(others) == [n * n for n in range(50)]
         assert [(last.id, last.value) for last in results] == [(slow.id, 10_000)]
 

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, Task
 from pydantic import BaseModel, ValidationError
 
-from millpond.broker.batches.batch_callback import completed_batch
+from millpond.broker.batches.record import completed_batch
 from millpond.tasks.context import Context
 from millpond.tasks.contract import explain
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater

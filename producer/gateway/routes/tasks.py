@@ -13,6 +13,7 @@ from millpond.broker.batches import progress, record, task_result
 from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.inspect import task_lookup
+from millpond.broker.task_state import TaskState
 from millpond.producer.gateway.auth import must_send
 from millpond.producer.gateway.openapi import problems
 from millpond.producer.gateway.options import Id
@@ -41,7 +42,7 @@ def routes(gate: Gate) -> APIRouter:
         except BrokerError as error:
             raise explained(error) from None
         _must_see(request.state.holder, view)
-        if view.state == "unknown" and view.progress is None:
+        if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = f"task {id} has ended or never was: send with track=true to have its end and result kept"
             raise refusal(404, "unknown_task", text)
         return view
@@ -65,10 +66,11 @@ def routes(gate: Gate) -> APIRouter:
 def look(store: Store, id: str) -> TaskView:
     """Return what is known of a task: how it ended, or else where it is."""
     far = progress.progress(store, id)
-    view = TaskView(id=id, state="unknown", progress=far and ProgressView(done=far.done, total=far.total))
+    view = TaskView(
+        id=id, state=TaskState.UNKNOWN, progress=far and ProgressView(done=far.done, total=far.total)
+    )
     with suppress(UnknownBatch):
         view.kind = record.summary(store, task_result.record_id(id)).description
-        view.state = "under_way"
         for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view

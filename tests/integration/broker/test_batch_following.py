@@ -5,8 +5,7 @@ import json
 import pytest
 
 from millpond.broker.batches import record
-from millpond.broker.batches.batch_callback import completed_batch
-from millpond.broker.batches.record import Summary
+from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import buried
 from millpond.broker.control import cancel

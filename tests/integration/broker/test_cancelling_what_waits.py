@@ -55,7 +55,7 @@ def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: 
     client.send(Square(n=3), queue="email")
     found = client.find(waits.id)
     assert found is not None
-    assert (found.state, found.queue, found.kind) == ("waiting", "email", "squares.square")
+    assert (found.state, found.queue, found.kind) == ("ready", "email", "squares.square")
     assert (found.batch, found.behind) == (batch.id, 0)
     assert (place := client.find(later.id)) is not None
     assert place.state == "delayed"
@@ -86,7 +86,7 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     hand.end(DONE, 1)
     held = client.find(failed.id)
     assert held is not None
-    assert (held.state, held.process) == ("held", hand.holder.name)
+    assert (held.state, held.process) == ("running", hand.holder.name)
     hand.end(buried("FinalError", "it failed"))
     for id in (done.id, "never-was"):
         answer = client.cancel(id)

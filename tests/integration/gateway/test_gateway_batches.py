@@ -11,7 +11,7 @@ from millpond.worker.local.embedded import Embedded
 from tests.harness.gateway_process import NDJSON, Running, running, square, stream
 
 POND = {"settings": {"kinds": ("gateway_kinds",)}}
-OPEN = ("waiting", "held", "under_way")
+OPEN = ("ready", "running", "unknown")
 Eventually = Callable[..., Any]
 
 
@@ -96,6 +96,6 @@ def test_a_running_task_shows_its_progress_and_can_be_cancelled(
     sent = gateway.ask("POST", "/send/test.steps?track=true", {"name": "one"})
     where = sent.headers["Location"]
     seen = eventually(lambda: (seen := gateway.ask("GET", where).json)["progress"] and seen)
-    assert (seen["state"], seen["progress"]) == ("held", {"done": 1, "total": 2})
+    assert (seen["state"], seen["progress"]) == ("running", {"done": 1, "total": 2})
     assert gateway.ask("POST", f"{where}/cancel").json == {"unacknowledged": []}
     eventually(lambda: gateway.ask("GET", where).json["state"] == "cancelled")

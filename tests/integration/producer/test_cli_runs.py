@@ -71,7 +71,7 @@ def test_checksums_are_printed_as_sha256sum_does(fleet: Settings, root: Path) ->
     assert done.returncode == 0, done.stderr
     expected = {f"{hashlib.sha256(n.encode()).hexdigest()}  {folder}/{n}" for n in ("a", "b")}
     assert set(done.stdout.splitlines()) == expected
-    assert "2 done, 0 failed" in done.stderr
+    assert "2 succeeded, 0 failed" in done.stderr
 
 
 def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
@@ -88,10 +88,8 @@ def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
     assert states == {"good.txt": "succeeded", "link.txt": "failed", "gone.txt": "left out"}
     assert all(result["error"] for result in results if result["state"] != "succeeded")
     assert (root / "packed" / "good.txt.zst").is_file()
-    counts = {
-        name: last["summary"][name] for name in ("sent", "succeeded", "failed", "left_out", "under_way")
-    }
-    assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "left_out": 1, "under_way": 0}
+    counts = {name: last["summary"][name] for name in ("sent", "succeeded", "failed", "left_out", "pending")}
+    assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "left_out": 1, "pending": 0}
 
 
 def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -> None:
@@ -235,7 +233,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         command.send_signal(signal.SIGINT)
         said = command.stderr.readline()
         (batch,) = client.batches()
-        assert f"3 tasks are still under way in batch {batch.id}" in said
+        assert f"3 tasks are pending in batch {batch.id}" in said
         assert f"millpond batch {batch.id}" in said
         assert batch.closed_at_ms is not None
         command.send_signal(signal.SIGINT)
@@ -244,7 +242,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         assert "Traceback" not in rest
         assert depth.depth(client.store, "files").ready == 3
     shown = millpond(alone, "batch", batch.id)
-    assert "closed, 3 sent, 0 done, 3 under way" in shown.stdout
+    assert "closed, 3 sent, 0 succeeded, 3 pending" in shown.stdout
 
 
 def test_sigterm_closes_the_batch_and_waits_for_nothing(
@@ -263,7 +261,7 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
         _out, said = command.communicate(timeout=60)
         (batch,) = client.batches()
         assert command.returncode == 143
-        assert f"3 tasks are still under way in batch {batch.id}. Look at them with: millpond batch" in said
+        assert f"3 tasks are pending in batch {batch.id}. Look at them with: millpond batch" in said
         assert (batch.closed_at_ms is not None, batch.sent, "Traceback" in said) == (True, 3, False)
         assert depth.depth(client.store, "files").ready == 3
 
@@ -284,14 +282,14 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
             text=True,
         )
         assert command.stderr is not None
-        eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.waiting == 3], 30)
+        eventually(lambda: [b for b in client.batches(1) if b.closed_at_ms and b.pending == 3], 30)
         command.send_signal(signal.SIGINT)
-        assert "3 tasks are still under way" in command.stderr.readline()
+        assert "3 tasks are pending" in command.stderr.readline()
         limits.resume(client.store, "files")
         out, rest = command.communicate(timeout=30)
     assert command.returncode == 130
     assert len(out.splitlines()) == 3
-    assert "3 done, 0 failed" in rest
+    assert "3 succeeded, 0 failed" in rest
 
 
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:

@@ -55,7 +55,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     pid = int(eventually(lambda: started.exists() and started.read_text()))
     answer = client.cancel(sent.id, terminate=True)
     assert answer.found is not None
-    assert (answer.found.state, answer.unacknowledged) == ("held", ())
+    assert (answer.found.state, answer.unacknowledged) == ("running", ())
     (result,) = batch.results()
     assert (result.state, result.error) == ("cancelled", "ended while it ran")
     eventually(lambda: ended(client, "test.gate"))
@@ -76,7 +76,7 @@ def test_a_cancelled_batch_ends_what_runs_only_if_asked(
         batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
     eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
     batch.cancel()
-    assert batch.summary().waiting == 2
+    assert batch.summary().pending == 2
     batch.cancel(terminate=True)
     summary = batch.wait(PATIENCE)
     assert (summary.complete, summary.cancelled, summary.succeeded) == (True, 6, 0)

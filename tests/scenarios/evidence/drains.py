@@ -103,7 +103,7 @@ def _finish(batch: str, client: Client, chosen: Any, folder: Path, notes: Path) 
     endless = json.loads(client.store.client.lindex("default", -1))["headers"]["id"]
     assert client.cancel(endless).settled == 1, "the task that was cut off is at the head of its queue"
     with workers(chosen, folder):
-        while client.open_batch(batch).summary().waiting:
+        while client.open_batch(batch).summary().pending:
             time.sleep(0.1)
 
 

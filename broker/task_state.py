@@ -1,0 +1,32 @@
+"""The states of a task: one list for the client, the gateway, the command line, the pages and the metrics."""
+
+from enum import StrEnum
+
+
+class TaskState(StrEnum):
+    """The state of a task, as it is written in JSON, in results and on pages.
+
+        ready ──▶ running ──▶ succeeded | failed | cancelled | expired
+          ▲          │ retry
+          └─ delayed ◀
+
+    A task that failed is kept as a dead letter: `failed` is its state in results, `dead` where it lies.
+    """
+
+    #: On a queue, waiting to be fetched.
+    READY = "ready"
+    #: Kept until its time is due: it was sent with a delay, or a retry waits.
+    DELAYED = "delayed"
+    #: In flight: a worker process has fetched it and runs it, or is about to.
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    #: One run ended with a retry; the task itself is `delayed`, then `ready` again.
+    RETRIED = "retried"
+    CANCELLED = "cancelled"
+    #: Its deadline or expiry passed before it started; it was not run.
+    EXPIRED = "expired"
+    #: Among the dead letters of its queue.
+    DEAD = "dead"
+    #: Not found: it has ended and nothing was kept of it, it never was, or it moves between two queues now.
+    UNKNOWN = "unknown"
