@@ -6,9 +6,11 @@ as soon as it reads an option.
 
 import json
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
+from millpond.tasks.durations import seconds
+from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process.health import QUESTIONS, judge
 from millpond.tasks.process.heartbeat_file import pulses
 
@@ -23,6 +25,13 @@ Nobody is asked anything: the processes of the same user write how they are into
 """
 
 
+def _duration(text: str) -> float:
+    try:
+        return seconds(text)
+    except BadQuantity as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def main(arguments: Sequence[str]) -> int:
     """Answer, and return the exit code."""
     parser = ArgumentParser(
@@ -35,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--live", action="store_true", help="ask only whether it is live")
     parser.add_argument("--ready", action="store_true", help="ask only whether it is live and ready")
     parser.add_argument("--pid", type=int, help="only this process, or those of this supervisor")
-    parser.add_argument("--within", type=float, metavar="SECONDS", help="replace every patience by this one")
+    parser.add_argument("--within", type=_duration, metavar="TIME", help="replace every patience, as in 30s")
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     try:
         given = parser.parse_args(list(arguments))

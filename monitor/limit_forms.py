@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from millpond.monitor.durations import per_second
-from millpond.tasks.bounds import read_bound
+from millpond.tasks.durations import per_second, queue_bound
 from millpond.tasks.errors import BadInput
 from millpond.tasks.pools import Overflow
 
@@ -40,13 +39,6 @@ def _burst(text: str) -> float:
     return burst
 
 
-def _bound(text: str) -> int | str:
-    try:
-        return read_bound(text.replace(",", ""))
-    except ValueError as error:
-        raise BadInput(f"bound: {error}") from None
-
-
 def _overflow(text: str) -> str:
     if text not in OVERFLOWS:
         raise BadInput(f"overflow is one of {', '.join(OVERFLOWS)}, not {text!r}")
@@ -55,7 +47,7 @@ def _overflow(text: str) -> str:
 
 #: The limits that can be set, and how each is read.
 LIMITS: dict[str, Callable[[str], Any]] = {
-    "bound": _bound,
+    "bound": queue_bound,
     "overflow": _overflow,
     "rate": per_second,
     "burst": _burst,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millpond.tasks.errors import BadContract, UnknownKind
+from millpond.tasks.field_faults import in_words
 from millpond.tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
@@ -80,7 +81,7 @@ def kinds() -> dict[str, type[Contract]]:
 
 def explain(error: ValidationError, *, what: str) -> BadContract:
     """Turn pydantic's report into one line that names each field at fault."""
-    faults = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+    faults = "; ".join(f"{_place(fault['loc'])}: {in_words(fault)}" for fault in error.errors())
     return BadContract(f"{what} does not fit its contract: {faults}")
 
 

@@ -64,6 +64,10 @@ class BadInput(FinalError):
     """The file, message or argument that the task was given cannot be used."""
 
 
+class BadQuantity(BadInput, ValueError):
+    """What was written is no duration, rate or bound; pydantic takes it for a fault of the field."""
+
+
 class OutsideRoots(BadInput):
     """A storage URL points outside the configured roots."""
 
@@ -81,6 +85,7 @@ __all__ = [
     "BadContract",
     "BadInput",
     "BadLimit",
+    "BadQuantity",
     "BatchClosed",
     "BodyMissing",
     "BrokerAway",

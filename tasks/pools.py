@@ -9,16 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     model_validator,
 )
 
-from millpond.tasks.bounds import read_bound
+from millpond.tasks.field_types import Bound, Rate, Seconds
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -41,14 +39,14 @@ class Queue(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bound: Annotated[int | str, BeforeValidator(read_bound)] = 10_000
+    bound: Bound = 10_000
     overflow: Overflow = "block"
     max_deliveries: PositiveInt = 5
-    rate: PositiveFloat | None = None
+    rate: Rate | None = None
     in_flight: PositiveInt | None = None
-    lease_seconds: PositiveFloat = 15.0
-    soft_limit_seconds: PositiveFloat = 270.0
-    hard_limit_seconds: PositiveFloat = 300.0
+    lease_seconds: Seconds = 15.0
+    soft_limit_seconds: Seconds = 270.0
+    hard_limit_seconds: Seconds = 300.0
 
     def broker_limits(self) -> dict[str, Any]:
         """Return what the broker enforces for this queue, by the names of `millpond.broker.limits.Limits`."""

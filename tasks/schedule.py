@@ -10,36 +10,20 @@ The times are the same wherever they are computed, so any number of schedulers a
 from the epoch, in UTC; `cron` is what Debian's cron makes of it, daylight saving included.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice, takewhile
-from typing import Annotated, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from millpond.tasks.durations import in_units
+from millpond.tasks.field_types import Period
 
 #: Periods that were missed are counted up to this many.
 MOST_MISSED = 10_000
-
-
-def _duration(value: Any) -> Any:
-    """Read `90s`, `15m`, `1h` or `7d`."""
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(\d+)\s*([smhd])", value.strip())
-    if not found:
-        raise ValueError(f"{value!r} is no period: write a whole number and s, m, h or d, as in 15m")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
-
-
-def _words(every: timedelta) -> str:
-    seconds = int(every.total_seconds())
-    unit = next(unit for unit in "dhms" if seconds % _SECONDS[unit] == 0)
-    return f"{seconds // _SECONDS[unit]}{unit}"
 
 
 class Periodic(BaseModel):
@@ -50,7 +34,7 @@ class Periodic(BaseModel):
     kind: str
     fields: dict[str, Any] = Field(default_factory=dict, repr=False)
     queue: str | None = None
-    every: Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_words)] | None = None
+    every: Period | None = None
     cron: str | None = None
     timezone: str = "UTC"
 
@@ -82,7 +66,7 @@ class Periodic(BaseModel):
     def timing(self) -> str:
         """Return when it is due, as a person reads it."""
         if self.every is not None:
-            return f"every {_words(self.every)}"
+            return f"every {in_units(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
 
     def due_after(self, at_ms: int) -> int:

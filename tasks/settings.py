@@ -19,7 +19,6 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     SecretStr,
     ValidationError,
@@ -34,6 +33,7 @@ from pydantic_settings import (
 )
 
 from millpond.tasks.errors import SettingsError
+from millpond.tasks.field_types import Seconds
 from millpond.tasks.pools import DRAIN_SECONDS, Table
 from millpond.tasks.process.paths import scratch, state_dir
 from millpond.tasks.schedule import Periodic
@@ -70,9 +70,9 @@ class Smtp(BaseModel):
     username: str | None = None
     password: SecretStr | None = None
     ca_file: Path | None = None
-    timeout_seconds: PositiveFloat = 30.0
+    timeout_seconds: Seconds = 30.0
     #: How long an idle connection is kept for the next message of its slot.
-    keep_seconds: PositiveFloat = 60.0
+    keep_seconds: Seconds = 60.0
     #: The right-hand side of the Message-ID.
     message_id_domain: str = "millpond.local"
     templates: Path | None = None
@@ -139,9 +139,9 @@ class Gateway(BaseModel):
     max_streams: PositiveInt = 32
     max_connections: PositiveInt = 1_000
     #: How long a stream waits for room in a full queue before it refuses what it holds.
-    wait_seconds: PositiveFloat = 30.0
+    wait_seconds: Seconds = 30.0
     #: How long a client may send nothing of a body it began, or take nothing of an answer.
-    idle_seconds: PositiveFloat = 60.0
+    idle_seconds: Seconds = 60.0
 
     @model_validator(mode="after")
     def _one_name_each(self) -> "Gateway":
@@ -167,8 +167,8 @@ class Settings(BaseSettings):
     #: Put before every key, so that several deployments share one server.
     key_prefix: str = ""
     #: How long a producer waits for the broker before it gives up with `BrokerAway`.
-    broker_timeout_seconds: PositiveFloat = 5.0
-    drain_seconds: PositiveFloat = DRAIN_SECONDS
+    broker_timeout_seconds: Seconds = 5.0
+    drain_seconds: Seconds = DRAIN_SECONDS
     #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
     prefetch: NonNegativeInt = 16
     #: Who may see Flower, as user:password each; without any, Flower stays on loopback.

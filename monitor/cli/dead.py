@@ -154,7 +154,7 @@ def _chosen(
 ) -> "Iterator[DeadLetter]":
     from millpond.broker.inspect.dead_letters import letters
     from millpond.broker.server import now_ms
-    from millpond.monitor.durations import milliseconds
+    from millpond.tasks.durations import milliseconds
 
     now = now_ms(store)
     return letters(

@@ -61,12 +61,12 @@ def set_(
     as_json: Json = False,
 ) -> None:
     """Set limits of a queue; they hold from the next message on, until they are unset."""
-    from millpond.monitor.durations import per_second
+    from millpond.tasks.durations import per_second, queue_bound
     from millpond.tasks.errors import BadInput
     from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
-        "bound": None if bound is None else _bound(bound),
+        "bound": None if bound is None else queue_bound(bound),
         "overflow": overflow,
         "rate": None if rate is None else per_second(rate),
         "burst": burst,
@@ -96,16 +96,6 @@ def pause(name: Name, as_json: Json = False) -> None:
 def resume(name: Name, as_json: Json = False) -> None:
     """Hand out messages of a paused queue again."""
     _change(name, as_json, {"paused": None}, done="resumed", said="goes on")
-
-
-def _bound(text: str) -> int | str:
-    from millpond.tasks.bounds import read_bound
-    from millpond.tasks.errors import BadInput
-
-    try:
-        return read_bound(text)
-    except ValueError as error:
-        raise BadInput(f"--bound: {error}") from None
 
 
 def _view(name: str) -> Any:

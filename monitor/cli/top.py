@@ -6,10 +6,13 @@ import typer
 
 app = typer.Typer()
 
+#: The screen is drawn no more often.
+LEAST_SECONDS = 0.2
+
 
 @app.command(epilog="Example: millpond top --every 5")
 def top(
-    every: Annotated[float, typer.Option(min=0.2, metavar="SECONDS", help="Look again after so long.")] = 2.0,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Look again after so long, as in 500ms.")] = "2s",
     once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
 ) -> None:
     """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
@@ -24,8 +27,10 @@ def top(
     from rich.live import Live
 
     from millpond.monitor.cli.opening import opened
+    from millpond.tasks.durations import seconds
     from millpond.tasks.settings import settings
 
+    pause = max(LEAST_SECONDS, seconds(every))
     console = Console(highlight=False)
     table = settings().table
     with opened() as store:
@@ -35,7 +40,7 @@ def top(
         with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:
             while True:
                 live.update(_or_why_not(store, table), refresh=True)
-                time.sleep(every)
+                time.sleep(pause)
 
 
 def screen(store: Any, table: Any) -> Any:

@@ -11,9 +11,9 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTS, Search
-from millpond.monitor.durations import milliseconds
 from millpond.monitor.json_views import error_of, whole_letter_object
 from millpond.monitor.pages.handler import Handler
+from millpond.tasks.durations import milliseconds
 
 #: Dead letters on one page, and how many of the newest the summary counts.
 SHOWN, SUMMED = 100, 1_000

@@ -22,6 +22,7 @@ from millpond.tasks.errors import (
     UnknownKind,
     UnknownQueue,
 )
+from millpond.tasks.field_faults import in_words
 
 #: Told to come back after this long where the queue's rate is not known, and at most after so long.
 UNKNOWN_RETRY_SECONDS = 5
@@ -124,7 +125,7 @@ def _bounded(seconds: float) -> int:
 
 def bad_fields(errors: Sequence[Any], *, what: str) -> Refusal:
     """Return the refusal of what does not fit a contract or an option, by pydantic's list of errors."""
-    faults = [FieldFault(field=_place(error["loc"]), message=error["msg"]) for error in errors]
+    faults = [FieldFault(field=_place(error["loc"]), message=in_words(error)) for error in errors]
     names = "; ".join(f"{fault.field}: {fault.message}" for fault in faults)
     return refusal(422, "bad_contract", f"{what}: {names}", fields=faults)
 

@@ -108,7 +108,7 @@ class Feed:
             must_send(self._asks, line.kind)
             contract = contract_of(line.kind).model_validate(line.task)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            faults = error.errors(include_url=False, include_input=False)
             raise bad_fields(faults, what=f"line {raw.number}") from None
         return line.message(contract, self._traceparent)
 

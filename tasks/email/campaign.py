@@ -15,6 +15,7 @@ from millpond.tasks.email.address import mailbox
 from millpond.tasks.email.contract import SendCampaign, SendEmail
 from millpond.tasks.email.rows import Place, Row, rows
 from millpond.tasks.errors import BadInput
+from millpond.tasks.field_faults import in_words
 
 #: What this program's ids are made below (RFC 9562, section 5.5).
 NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")
@@ -89,5 +90,5 @@ def _mail(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> 
 def _reason(error: ValueError) -> str:
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False)
-        return "; ".join(fault["msg"].removeprefix("Value error, ") for fault in faults)
+        return "; ".join(in_words(fault) for fault in faults)
     return str(error)

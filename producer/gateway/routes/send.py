@@ -71,7 +71,7 @@ class Single:
         try:
             return self.contract.model_validate(json.loads(body))
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            faults = error.errors(include_url=False, include_input=False)
             raise bad_fields(faults, what=_MISFIT) from None
         except (ValueError, RecursionError):
             raise bad_fields([{"loc": (), "msg": "the body is no JSON"}], what=_MISFIT) from None

@@ -4,9 +4,9 @@ import pytest
 
 from millpond.broker.stats.history import Sample
 from millpond.monitor import sparkline
-from millpond.monitor.durations import milliseconds
 from millpond.monitor.formatting import count, duration, moment, rate, sentence, share
 from millpond.monitor.limit_forms import parsed
+from millpond.tasks.durations import milliseconds
 from millpond.tasks.errors import BadInput
 
 
@@ -71,5 +71,5 @@ def test_words_become_a_sentence() -> None:
 
 def test_a_length_of_time_beyond_all_numbers_is_refused_in_words() -> None:
     """As it is typed into a search of dead letters."""
-    with pytest.raises(BadInput, match="is no length of time"):
+    with pytest.raises(BadInput, match="is no duration"):
         milliseconds("9" * 400 + "d")

@@ -49,7 +49,7 @@ def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
     [
         ({}, "either every or cron"),
         ({"every": "1h", "cron": "* * * * *"}, "either every or cron"),
-        ({"every": "soon"}, "no period"),
+        ({"every": "soon"}, "no duration"),
         ({"every": "0s"}, "a second at least"),
         ({"cron": "61 * * * *"}, "no time of cron's"),
         ({"cron": "0 0 31 2 *"}, "never comes"),

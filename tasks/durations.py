@@ -1,0 +1,99 @@
+"""Read durations, rates and bounds: one grammar for settings, options of commands, the gateway and pages.
+
+    duration   500ms, 30s, 1.5h, 1d, 2m30s; a bare number is seconds; a `timedelta`
+    rate       50, 50/s, 3000/m, 5/h, 100/d; a bare number is a second
+    bound      5000 messages, or a duration with its unit: as many as the pool clears in it
+
+Light on purpose: a health check, which runs every few seconds, has no time to load pydantic.
+"""
+
+import math
+import re
+from datetime import timedelta
+
+from millpond.tasks.errors import BadQuantity
+
+DURATION = "a duration, as in 500ms, 30s, 2m30s, 1.5h or 1d; a bare number is seconds"
+RATE = "a rate, as in 50/s, 3000/m or 5/h; a bare number is a second"
+BOUND = "messages, as in 5000, or a time, as in 30s or 5m"
+
+#: Longer than anything that is waited for, and short enough for every clock.
+LONGEST_SECONDS = 100 * 365 * 86_400.0
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
+_UNITS = ("d", "h", "m", "s", "ms")
+_PARTS = re.compile("".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit}\s*)?" for unit in _UNITS))
+_BARE = re.compile(rf"(?:{_NUMBER})(?:[eE][+-]?[0-9]+)?")
+_RATE = re.compile(rf"(?P<count>{_BARE.pattern})\s*(?:/\s*(?P<unit>s|m|min|h|d))?")
+
+
+def seconds(value: object) -> float:
+    """Return the seconds of a duration, zero or more. Raises `BadQuantity`."""
+    match value:
+        case timedelta():
+            found = value.total_seconds()
+        case bool():
+            found = math.nan
+        case int() | float():
+            found = float(value) if abs(value) <= LONGEST_SECONDS else math.inf
+        case str():
+            found = _seconds_of(value.strip())
+        case _:
+            found = math.nan
+    if not 0 <= found <= LONGEST_SECONDS:
+        raise BadQuantity(f"{_shown(value)} is no duration: write {DURATION}")
+    return found
+
+
+def milliseconds(value: object) -> int:
+    """Return the whole milliseconds of a duration. Raises `BadQuantity`."""
+    return round(seconds(value) * 1000)
+
+
+def per_second(value: object) -> float:
+    """Return the tasks a second of a rate, more than none. Raises `BadQuantity`."""
+    found = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value) if abs(value) < 1e300 else math.inf
+    elif isinstance(value, str) and (written := _RATE.fullmatch(value.strip())):
+        found = float(written["count"]) / _SECONDS[written["unit"] or "s"]
+    if not 0 < found < math.inf:
+        raise BadQuantity(f"{_shown(value)} is no rate: write {RATE}")
+    return found
+
+
+def queue_bound(value: object) -> int | str:
+    """Return messages, or seconds as the broker has them: `5000`, `30s`, `0.5s`. Raises `BadQuantity`."""
+    plain = re.sub(r"(?<=\d)[,_](?=\d)", "", str(value).strip())
+    if plain.isdecimal() and 0 < len(plain) < 16 and int(plain) > 0:
+        return int(plain)
+    if not isinstance(value, bool) and not _BARE.fullmatch(plain):
+        try:
+            if (found := seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
+                return f"{found:.3f}".rstrip("0").rstrip(".") + "s"
+        except BadQuantity:
+            pass
+    raise BadQuantity(f"{_shown(value)} is no bound: write {BOUND}")
+
+
+def in_units(length: float) -> str:
+    """Return seconds as this grammar writes them, the largest units first: `2m30s`, `1d`, `500ms`, `0s`."""
+    left, parts = round(length * 1000), []
+    for unit in _UNITS:
+        count, left = divmod(left, round(_SECONDS[unit] * 1000))
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
+def _seconds_of(text: str) -> float:
+    if _BARE.fullmatch(text):
+        return float(text)
+    parts = _PARTS.fullmatch(text)
+    if not text or not parts:
+        return math.nan
+    return sum(float(count) * _SECONDS[unit] for unit, count in parts.groupdict().items() if count)
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, timedelta) else f"{value!r:.80}"

@@ -1,0 +1,44 @@
+"""Translate pydantic's report of one field into plain words, without the value that was written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: The start of an error's type -> the words; the fields of its context may stand in them.
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "there is no such field",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "int_": "must be a whole number",
+    "float_": "must be a number",
+    "finite_number": "must be a number",
+    "bool_": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must fit the pattern {pattern}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a table of names and values",
+    "model_type": "must be a table of names and values",
+    "path_type": "must be a path",
+    "timezone_": "must have a time zone, as in 2026-01-31T12:00:00Z",
+    "datetime_": "must be a date and time, as in 2026-01-31T12:00:00Z",
+    "json_": "must be JSON",
+}
+
+
+def in_words(fault: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, one of `ValidationError.errors()`."""
+    kind, context = str(fault.get("type")), fault.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return str(context.get("error") or fault["msg"].partition(", ")[2])
+    for start, words in _WORDS.items():
+        if kind == start or (start.endswith("_") and kind.startswith(start)):
+            return words.format(**context)
+    return str(fault["msg"]).replace("Input should ", "must ")
