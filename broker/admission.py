@@ -1,7 +1,8 @@
-"""Wait for room in a queue: a producer sleeps until it is its turn, and asks the server nothing meanwhile.
+"""Admission: a producer sleeps in a fair line until a full queue has room for it.
 
-Standing in the line is part of a publish that was refused (`publish.lua` with a ticket); whoever makes room
-calls the head of the line and says how many messages it may send. Only the call is waited for here.
+A publish that is refused joins the line in the same script (`publish.lua` with a ticket). Every script that
+makes room grants it to the head of the line, with a number of messages. This module waits for the grant; it
+asks the server nothing meanwhile.
 """
 
 import random
@@ -17,23 +18,23 @@ from millpond.broker.identity import new_id
 from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.scripts import script
 
-#: How long the server may owe the end of a wait.
-_PATIENCE_SECONDS = 5.0
+#: The server may answer this much later than the time-out of the blocking pop.
+_REPLY_SECONDS = 5.0
 
-#: How long a producer that waits puts up with a broker that is away: nothing it sent is in doubt.
+#: A waiting producer gives up after the broker was away for so long; nothing it sent is in doubt.
 AWAY_SECONDS = 30.0
 
 
 def new_ticket(wants: int) -> str:
-    """Return a ticket that nobody has had, for a producer that has so many messages to send."""
+    """Return a unique ticket for a producer that has `wants` messages to send."""
     return f"{wants}.{new_id()}"
 
 
 def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
-    """Sleep until this ticket is called; return how many messages there is room for.
+    """Sleep until the ticket is granted room; return the number of messages granted.
 
-    0 when nobody called for `seconds`, or when the connection was lost and is back: then the ticket may be
-    lost too, and is to be asked about. Raises `BrokerAway` when the broker does not come back.
+    Return 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
+    lost too, so the caller publishes again. Raises `BrokerAway` when the broker does not come back.
     """
     key = QueueKeys(queue, store.prefix).grant(ticket)
     try:
@@ -45,7 +46,7 @@ def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
 
 
 def leave_line(store: Store, queue: str, ticket: str) -> None:
-    """Give up a place in the line, and the room that was kept for it."""
+    """Give up a place in the line, and the room reserved for it."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
@@ -53,16 +54,16 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
 
 
 def _blpop(store: Store, key: str, seconds: float) -> int:
-    """Block longer than the client's socket timeout, on a connection that nobody else uses meanwhile."""
+    """Block longer than the client's socket timeout, on a connection of its own."""
     pool = store.client.connection_pool
     connection = pool.get_connection()
     try:
         connection.send_command("BLPOP", key, seconds)
-        if not connection.can_read(timeout=seconds + _PATIENCE_SECONDS):
-            raise RedisTimeoutError(f"no answer within {seconds + _PATIENCE_SECONDS} s")
+        if not connection.can_read(timeout=seconds + _REPLY_SECONDS):
+            raise RedisTimeoutError(f"no answer within {seconds + _REPLY_SECONDS} s")
         answer = connection.read_response()
     except BaseException:
-        connection.disconnect()  # an answer that comes late must be nobody's
+        connection.disconnect()  # a late reply must not be taken for the answer to another command
         raise
     finally:
         pool.release(connection)
@@ -72,7 +73,7 @@ def _blpop(store: Store, key: str, seconds: float) -> int:
 def _until_back(store: Store) -> None:
     deadline = time.monotonic() + AWAY_SECONDS
     while True:
-        # Many producers wait for the same server: they must not come back to it all at once.
+        # Random pauses: many producers must not return to the same server at once.
         time.sleep(random.uniform(0.05, 1.0))
         try:
             store.client.ping()
@@ -83,4 +84,4 @@ def _until_back(store: Store) -> None:
                     f"waiting for room: the broker is away for {AWAY_SECONDS:.0f} s ({error}). Is it running?"
                 ) from error
         except RedisError:
-            return  # it answers; what it has to say, it says to the next question
+            return  # the server answers; the next command shows its error

@@ -1,4 +1,4 @@
-"""Keep who changed what: a line for every change that a person made, by page or by command."""
+"""The audit: one line for each change that a person made, by page or by command."""
 
 import getpass
 import logging
@@ -12,13 +12,13 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger("millpond.audit")
 
-#: How many lines are kept.
+#: Lines kept.
 KEPT = 1_000
 
 
 @dataclass(frozen=True)
 class Change:
-    """Say who changed what, when (ms, the server's clock)."""
+    """One change: the user (`who`), the change (`what`), and its time in ms by the server's clock."""
 
     at_ms: int
     who: str
@@ -26,21 +26,21 @@ class Change:
 
 
 def record(store: Store, who: str, what: str) -> None:
-    """Write a change down, in Redis and in the log of this process, as one line whatever it names."""
+    """Record a change in Redis and in the log of this process, always as one line."""
     who, what = _one_line(who), _one_line(what)
     logger.info("%s: %s", who, what)
-    with translate_errors("noting a change"):
+    with translate_errors("recording a change"):
         script("record_change").run(store.client, (audit_key(store.prefix),), (who, what, KEPT))
 
 
 def record_command(store: Store, what: str) -> None:
-    """Write down what somebody changed by a command on this host."""
+    """Record a change made by a command on this host."""
     record(store, f"{getpass.getuser()}@{gethostname()} by command", what)
 
 
 def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
     """Yield the latest changes, the newest first."""
-    with translate_errors("reading the changes"):
+    with translate_errors("reading the audit"):
         found = store.client.xrevrange(audit_key(store.prefix), count=limit)
     for entry, fields in found:
         at_ms = int(entry.split(b"-")[0])

@@ -1,8 +1,8 @@
-"""Hold, as a worker would, the message that a caller runs itself because its queue is full.
+"""The lease of a caller that runs a message itself because the queue is full (`caller_runs`).
 
-Under `caller_runs` the publish script gives the caller a message under a lease. So a caller that is killed
-loses nothing: its lease runs out and the message goes to the pool. How it ended is settled as a worker
-settles it: in its batch, its claim and its dead letter.
+The publish script gives the caller one message under a lease, as if it were a consumer. If the caller is
+killed, the lease expires and the message goes to the pool. The outcome is settled as a worker's is: batch,
+unique key, dead letter.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""Open connections to the server, with every wait bounded and every failure one kind of error.
+"""Connections to the server: every wait is bounded, and every failure is one kind of error.
 
-What a first connection would import is imported here: a process that another thread forks while this one
-imports a module waits for that module for ever.
+The modules that redis-py imports on its first connection are imported here: a child that is forked while
+another thread imports a module would wait for that import for ever.
 """
 
 import email.parser  # noqa: F401
@@ -30,9 +30,9 @@ DEFAULT_MASTER = "mymaster"
 
 @dataclass(frozen=True)
 class Store:
-    """Hold a client and the prefix of its keys: what every module of broker/ is given.
+    """A client and the prefix of its keys; every function of broker/ takes one.
 
-    The client is typed as Any: redis-py's own types are unions of every protocol's answers, awaited or not.
+    The client is typed as Any: redis-py's own types are unions of every protocol's replies, awaited or not.
     """
 
     client: Any
@@ -44,10 +44,10 @@ class Store:
 
 
 def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
-    """Make a store for a URL: redis://, rediss://, redis+socket:// or sentinel://a;sentinel://b/master/db.
+    """Return a store for a URL: redis://, rediss://, redis+socket:// or sentinel://a;sentinel://b/master/db.
 
-    Nothing is sent yet. Every command is bounded by `timeout_seconds`; one that the server certainly has
-    not seen is tried again, one whose answer is missing is not. Raises `BadBrokerUrl`.
+    Nothing is sent yet. Every command is bounded by `timeout_seconds`. A command is sent again only if the
+    server cannot have seen it. Raises `BadBrokerUrl`.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
@@ -64,7 +64,7 @@ def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Stor
 
 
 def _as_redis_py(url: str) -> str:
-    """Turn kombu's spelling of a socket URL into redis-py's, and its `virtual_host` option into `db`."""
+    """Return the URL as redis-py spells it: sockets as `unix://`, kombu's `virtual_host` option as `db`."""
     if not url.startswith(("redis+socket://", "socket://")):
         return url
     parts = urlsplit(url)
@@ -85,10 +85,10 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
 
 
 def master_of(url: str) -> tuple[str, str]:
-    """Return the master that a sentinel:// URL names, and the URL as kombu reads it: with a database at most.
+    """Return the master that a sentinel:// URL names, and the URL in kombu's form, with at most a database.
 
-    `sentinel://a:26379;sentinel://b:26379/orders/0` names the master `orders`; without a name it is
-    Sentinel's own default, `mymaster`.
+    `sentinel://a:26379;sentinel://b:26379/orders/0` names the master `orders`. Without a name the master is
+    Sentinel's default, `mymaster`.
     """
     *others, last = url.split(";")
     parts = urlsplit(last)
@@ -106,10 +106,10 @@ def redacted(url: str) -> str:
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Turn what redis-py raises into one line that says what could not be done and what to look at."""
+    """Raise `BrokerError` for an error of redis-py: one line with the failed action and what to check."""
     try:
         yield
-    except AuthenticationError as error:  # one of the connection's errors, to redis-py
+    except AuthenticationError as error:  # redis-py derives it from its connection error
         raise BrokerAway(
             f"{what}: the broker refuses the login of its URL ({error}). Write it as in "
             "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"

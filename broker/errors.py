@@ -1,22 +1,22 @@
-"""Name what the broker refuses, one class a reason.
+"""Errors of the broker, one class a reason: the root of the one tree of errors.
 
-The root of the one tree of errors; `tasks/errors.py` grows the rest of it. A message says what happened and
-what to do next, in one line, for it is what a person reads on the command line.
+`tasks/errors.py` has the rest of the tree. Each message is one line, as shown on the command line: what
+happened and what to do next.
 """
 
 from datetime import timedelta
 
 
 class MillpondError(Exception):
-    """Everything that Millpond raises on purpose."""
+    """The base of all errors that Millpond raises."""
 
 
 class BrokerError(MillpondError):
-    """The broker could not do what was asked."""
+    """The broker could not carry out a command."""
 
 
 class BrokerAway(BrokerError):
-    """The broker cannot be reached, or answered too late; whether the last message was taken is not known."""
+    """The broker cannot be reached or answered too late; the last message may have been taken."""
 
 
 class BadBrokerUrl(MillpondError):
@@ -24,15 +24,15 @@ class BadBrokerUrl(MillpondError):
 
 
 class BadLimit(MillpondError, ValueError):
-    """No limit of a queue has this name, or could have this value; nothing was set."""
+    """The name or the value of a queue limit is not valid; nothing was set."""
 
 
 class QueueFull(BrokerError):
-    """A queue is at its bound and its policy is to refuse.
+    """The queue is at its bound and its overflow policy refuses messages.
 
-    `queue` names it, `bound` and `depth` count messages, `oldest_seconds` is the age of its oldest message
-    and `retry_after_seconds` how long the pool needs, at its measured rate, until there is room for what was
-    refused (None: not measured).
+    `bound` and `depth` count messages. `oldest_seconds` is the age of the oldest message.
+    `retry_after_seconds` is the time, at the pool's measured drain rate, until the refused messages fit
+    (None: not measured).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class QueueFull(BrokerError):
         oldest_seconds: float | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        age = "" if oldest_seconds is None else f", its oldest message waits for {oldest_seconds:.1f} s"
+        age = "" if oldest_seconds is None else f", its oldest message has waited {oldest_seconds:.1f} s"
         later = "later" if retry_after_seconds is None else f"again in {max(0.1, retry_after_seconds):.1f} s"
         super().__init__(
             f"queue {queue!r} is full: {depth} of {bound} messages{age}. "
@@ -58,19 +58,19 @@ class QueueFull(BrokerError):
 
     @property
     def retry_after(self) -> timedelta | None:
-        """Return when to send again."""
+        """Return the time after which a send may succeed."""
         return None if self.retry_after_seconds is None else timedelta(seconds=self.retry_after_seconds)
 
 
 class DeadlineExceeded(BrokerError):
-    """A task could not start by its deadline, so it was not taken.
+    """A task was not taken because it could not start by its deadline.
 
-    `wait_seconds` is what the pool needs, at its measured rate, for all that is before it in `queue`.
+    `wait_seconds` is the time, at the pool's measured drain rate, until it would start.
     """
 
     def __init__(self, queue: str, *, wait_seconds: float) -> None:
         super().__init__(
-            f"queue {queue!r} cannot meet the deadline: its pool gets to the task in {wait_seconds:.1f} s. "
+            f"queue {queue!r} cannot meet the deadline: its pool would start the task in {wait_seconds:.1f} s. "
             "Allow more time, add slots, or send it elsewhere"
         )
         self.queue = queue

@@ -1,7 +1,7 @@
-"""Set what a queue may hold and how fast it may be emptied, for the whole fleet, while it runs.
+"""Limits of a queue, for the whole fleet: read, declare from the pools table, change at run time.
 
-What the pools table says is declared under `table:…`; what a person sets at run time stands beside it
-and wins, until it is unset.
+The values of the pools table are stored as `table:<name>`. A value set at run time is stored as `<name>`
+and wins until it is unset.
 """
 
 import math
@@ -19,12 +19,12 @@ _TABLE = "table:"
 
 @dataclass(frozen=True)
 class Limits:
-    """Hold the limits of a queue; zero is none.
+    """The limits of a queue; zero is no limit.
 
-    `bound` and `delayed_bound` are messages; where the bound was given as a time, it is `bound_seconds` and
-    `bound` is what that comes to now; `rate` tasks a second with bursts of `burst`; `in_flight`
-    tasks at once; `max_deliveries` before a message is buried, at once where it is longer than
-    `message_bytes`; dead letters are kept up to `dead_bound` and for `dead_keep_ms`.
+    `bound` and `delayed_bound` count messages. A bound given as a time is `bound_seconds`, and `bound` is
+    its present value in messages. `rate` is tasks a second, with bursts of `burst`; `in_flight` is tasks at
+    once. A message becomes a dead letter after `max_deliveries`, or at once if it is longer than
+    `message_bytes`. Up to `dead_bound` dead letters are kept, for `dead_keep_ms`.
     """
 
     bound: int = 0
@@ -43,14 +43,14 @@ class Limits:
 
 NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_seconds")
 
-#: What a bound given as a time comes to before the pool's speed was measured; _drain_rate.lua too.
+#: A bound given as a time is so many messages until the drain rate is measured (also in _drain_rate.lua).
 FIRST_BOUND = 100
 
 
 def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
-    """Write the limits of the pools table, and that the queue exists.
+    """Declare a queue with the limits of the pools table.
 
-    A worker's table is `authoritative`; a producer's only fills in what no worker has declared.
+    A worker's table is `authoritative`; a producer's only adds the limits that no worker has declared.
     """
     keys = QueueKeys(queue, store.prefix)
     entries = {
@@ -75,7 +75,7 @@ def read(store: Store, queue: str) -> Limits:
 
 
 def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
-    """Return the limits in force of queues, in one round trip."""
+    """Return the limits in force of each queue, in one round trip."""
     looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
     with translate_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
         for queue in queues:
@@ -96,48 +96,47 @@ def _in_force(raw: Mapping[bytes, bytes], measured: bytes | None) -> Limits:
 
 
 def overrides(store: Store, queue: str) -> dict[str, str]:
-    """Return what was set at run time, as it was written: it wins over the pools table."""
+    """Return the limits set at run time, as text; they win over the pools table."""
     with translate_errors(f"reading the limits of queue {queue!r}"):
         raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
     return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}
 
 
 def change(store: Store, queue: str, **limits: Any) -> Limits:
-    """Set limits at run time; None takes a setting back, to what the pools table says. Return what is in
-    force.
+    """Set limits at run time and return the limits in force; None unsets one (the pools table's holds again).
 
-    `bound` is a number or seconds as a text ('30s'). All consumers that wait look again at once, and so do
-    producers when there is more room. Raises `BadLimit` for what is no limit, or no value of it.
+    `bound` is a number, or seconds as a text ('30s'). Idle consumers look again at once, and waiting
+    producers are admitted if there is more room. Raises `BadLimit` for an unknown name or a bad value.
     """
     for name in limits:
         if name not in NAMES:
-            raise BadLimit(f"{name!r} is no limit of a queue; there are: {', '.join(NAMES)}")
+            raise BadLimit(f"{name!r} is not a limit of a queue; the limits are: {', '.join(NAMES)}")
     words = [word for name, value in limits.items() for word in (name, _checked(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
-            call_waiting(store, queue)
+            admit_waiting(store, queue)
     return read(store, queue)
 
 
-def call_waiting(store: Store, queue: str) -> None:
-    """Let producers that wait for room go on, as far as there is room."""
+def admit_waiting(store: Store, queue: str) -> None:
+    """Admit waiting producers as far as there is room."""
     script("admit_waiters").run(store.client, QueueKeys(queue, store.prefix).all, ())
 
 
 def pause(store: Store, queue: str) -> None:
-    """Let nobody fetch from a queue; what is held goes on, and sending does too."""
+    """Stop all fetching from a queue; tasks in flight finish, and sending goes on."""
     change(store, queue, paused=True)
 
 
 def resume(store: Store, queue: str) -> None:
-    """Let a paused queue go on."""
+    """Resume a paused queue."""
     change(store, queue, paused=None)
 
 
 def _checked(name: str, value: Any) -> str:
-    """Return a limit as it is written down; everybody would stumble over one that cannot be read."""
+    """Return a limit in its stored form; every consumer would fail on one that cannot be parsed."""
     if value is None:
         return ""
     text = _text(value)
@@ -146,7 +145,7 @@ def _checked(name: str, value: Any) -> str:
     except (ValueError, OverflowError):
         parsed = math.nan
     if not isinstance(parsed, str) and not 0 <= parsed < math.inf:
-        raise BadLimit(f"{value!r:.80} is no {name} of a queue")
+        raise BadLimit(f"{value!r:.80} is not a valid {name} of a queue")
     return text
 
 

@@ -1,7 +1,7 @@
-"""Keep the state of periodic tasks: who leads the schedulers, what was fired last, what comes next.
+"""The state of schedules in Redis: the leading scheduler, the last period fired, the next one due.
 
-That a period fires once does not hang on the leader alone: each is sent under a claim of its own
-(producer/scheduler.py), so of two that take themselves for the leader one finds the claim taken.
+A period fires once even if two schedulers believe that they lead: each period is sent under a unique key of
+its own (producer/scheduler.py), so the second send is a duplicate.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,11 +14,12 @@ from millpond.broker.scripts import script
 
 @dataclass(frozen=True)
 class Schedule:
-    """Say how a periodic task stands; times are ms by the server's clock, zero: never.
+    """The state of one schedule; times are ms by the server's clock, zero is never.
 
-    `since_ms` is when a scheduler first saw it: periods before it do not count as missed. `missed` counts
-    periods in which no scheduler ran or the queue had no room; of each run of them the last was fired late.
-    `trouble` is why the period that is due now is not fired yet.
+    `since_ms` is when a scheduler first saw it; earlier periods do not count as missed. `missed` counts the
+    periods in which no scheduler ran or the queue had no room; the last period of each such run was fired
+    late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the scheduler
+    that fired the last period.
     """
 
     name: str
@@ -42,22 +43,22 @@ _NAMES = frozenset(field.name for field in fields(Schedule)) - {"name"}
 
 
 def lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
-    """Take or renew the leader's lease; say whether this scheduler leads now."""
-    with translate_errors("asking who leads the schedulers"):
+    """Take or renew the leader's lease; True if this scheduler leads now."""
+    with translate_errors("reading which scheduler leads"):
         return bool(
             script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, lease_ms))
         )
 
 
 def resign(store: Store, scheduler: str) -> None:
-    """Give the lease up, so that the next scheduler need not wait for its end."""
+    """Give up the leader's lease, so that another scheduler can lead at once."""
     with translate_errors("handing over to another scheduler"):
         script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, 0))
 
 
 def leader(store: Store) -> str | None:
-    """Name the scheduler that leads; None: none runs."""
-    with translate_errors("asking who leads the schedulers"):
+    """Return the name of the leading scheduler; None if none runs."""
+    with translate_errors("reading which scheduler leads"):
         found = store.client.get(scheduler_key(store.prefix))
     return None if found is None else str(found.decode())
 
@@ -70,7 +71,7 @@ def schedules(store: Store) -> list[Schedule]:
 
 
 def read(store: Store, names: Iterable[str]) -> list[Schedule]:
-    """Return the state of schedules by their names, empty where nothing was noted."""
+    """Return the states of the named schedules; a schedule without a state is empty."""
     listed = list(names)
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:
@@ -79,11 +80,11 @@ def read(store: Store, names: Iterable[str]) -> list[Schedule]:
     return [_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
 
 
-def declare(store: Store, described: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
-    """Write down what a leader's table says of its schedules, and forget those that are not in it."""
-    with translate_errors("describing the schedules"), store.client.pipeline() as pipe:
+def declare(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
+    """Replace the list of schedules by those of the leader's table, with their fields."""
+    with translate_errors("declaring the schedules"), store.client.pipeline() as pipe:
         pipe.delete(schedules_key(store.prefix))
-        for name, values in described.items():
+        for name, values in declared.items():
             key = schedule_key(name, store.prefix)
             pipe.sadd(schedules_key(store.prefix), name)
             pipe.hset(key, mapping=dict(values))
@@ -92,14 +93,14 @@ def declare(store: Store, described: Mapping[str, Mapping[str, str | int]], *, n
 
 
 def update(store: Store, name: str, **values: str | int) -> None:
-    """Write down what changed of a schedule: `next_due_ms`, `trouble`."""
-    with translate_errors(f"noting schedule {name}"):
+    """Update fields of a schedule: `next_due_ms`, `trouble`."""
+    with translate_errors(f"recording schedule {name}"):
         store.client.hset(schedule_key(name, store.prefix), mapping=values)
 
 
 def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, by: str) -> bool:
-    """Note that a period was fired; False when it had been noted before."""
-    with translate_errors(f"noting schedule {name}"):
+    """Record that a period was fired; False if it was recorded before."""
+    with translate_errors(f"recording schedule {name}"):
         words = (due_ms, id, missed, by)
         return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
 

@@ -1,4 +1,4 @@
-"""Wait until every worker process has heard of what changed, or learn which has not."""
+"""Wait until every worker process has acknowledged a control epoch (broker/control/state.py)."""
 
 import time
 
@@ -6,13 +6,13 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 
-#: The longest that a living process may take to hear; a dead one is waited for until its lease runs out.
+#: The longest wait: a living process acknowledges in less; the lease of a dead one expires in less.
 ACK_TIMEOUT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 
 
 def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) -> tuple[str, ...]:
-    """Wait until every process that holds messages knows an epoch; return those that do not by then."""
+    """Wait until every process with messages in flight knows an epoch; return those that still do not."""
     deadline = time.monotonic() + timeout_seconds
     while (unacknowledged := _unacknowledged(store, epoch)) and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
@@ -20,18 +20,18 @@ def wait_for_acknowledgements(store: Store, epoch: int, timeout_seconds: float) 
 
 
 def process_of(consumer: str) -> str:
-    """Return the name of the process that a consumer is of."""
+    """Return the name of a consumer's process."""
     return consumer.rpartition(".")[0]
 
 
 def _unacknowledged(store: Store, epoch: int) -> set[str]:
-    """Name the processes that hold messages under a lease and know only an earlier epoch."""
+    """Return the processes with messages in flight that know only an earlier epoch."""
     found = store.client.hgetall(known_epochs_key(store.prefix))
     known = {name.decode(): int(value) for name, value in found.items()}
-    return {process for process in _holding(store) if known.get(process, 0) < epoch}
+    return {process for process in _with_messages_in_flight(store) if known.get(process, 0) < epoch}
 
 
-def _holding(store: Store) -> set[str]:
+def _with_messages_in_flight(store: Store) -> set[str]:
     seconds, _micros = store.client.time()
     found = set()
     for queue in queues(store):

@@ -1,8 +1,9 @@
-"""Cancel tasks and batches: nothing of them is accepted or started any more, and every worker has said so.
+"""Cancel tasks and batches.
 
-`cancel_…` marks the task or batch in Redis (for all, whenever they start), returns when every
-process that holds messages has dropped what it had not started, and settles what waits without handing it
-out. What runs is told, and ended if that is asked for and its pool is `prefork`.
+In this order: mark the task or batch in Redis, so that nothing of it is accepted or started any more; wait
+until every process with messages in flight has acknowledged, having dropped what it had not started; settle
+the ready and delayed messages as cancelled. A running task learns of it through its context. It is terminated
+if that is asked for and its pool is `prefork`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated
 from millpond.broker.scripts import script
 from millpond.broker.task_state import TaskState
 
-#: How long a cancellation is remembered: longer than anything waits.
+#: A cancellation is kept for so long: longer than any message waits.
 KEPT_MS = 7 * 24 * 3600 * 1000
 
 
@@ -41,9 +42,9 @@ class Cancellation:
 def cancel_batch(
     store: Store, batch: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
 ) -> Cancellation:
-    """Cancel what a batch has not started, and close it. Raises `UnknownBatch`.
+    """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    `terminate`: end what runs of it, where that can be done.
+    With `terminate`, its running tasks are terminated where the pool is `prefork`.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -59,9 +60,9 @@ def cancel_batch(
 def cancel_task(
     store: Store, id: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
 ) -> Cancellation:
-    """Cancel a task that has not started; one that runs is told, or ended where that can be done.
+    """Cancel a task: a waiting one never starts, a running one is asked to stop, or terminated.
 
-    One that has ended, or never was, is not changed, and neither is a dead letter.
+    A task that has ended and a dead letter are not changed.
     """
     with translate_errors(f"cancelling task {id}"):
         found = task_lookup.find(store, id)
@@ -73,7 +74,7 @@ def cancel_task(
 
 
 def cancelled(store: Store) -> tuple[int, frozenset[str]]:
-    """Return the epoch, and what is cancelled: ids of tasks and record keys of batches."""
+    """Return the control epoch, and the cancelled tasks (ids) and batches (keys of their records)."""
     known = state.read(store)
     return known.epoch, known.cancelled
 

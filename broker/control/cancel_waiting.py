@@ -1,7 +1,7 @@
-"""Settle what waits of something cancelled, without handing it out.
+"""Settle the ready and delayed messages of a cancelled task or batch, without fetching them.
 
-Workers drop what they fetch of it anyway; but what is due in an hour, or waits on a queue that is paused or
-that nobody serves, would keep its batch from completing until somebody fetched it.
+Workers drop cancelled messages when they fetch them. A message that is due in an hour, or that is on a
+paused queue or one without a worker, would keep its batch from completing until then.
 """
 
 from millpond.broker.connection import Store
@@ -9,20 +9,20 @@ from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
-#: Where messages wait: the delayed ones first, for they move on to the ready lists.
-WAITING = ("delayed", "1", "2", "3", "4")
+#: The lists that are searched, delayed first: a delayed message moves to a ready list.
+LISTS = ("delayed", "1", "2", "3", "4")
 
-#: Messages that one call looks at: nothing else runs on the server meanwhile.
+#: Messages read in one call: the server runs nothing else meanwhile.
 PAGE = 500
 
 
 def cancel_waiting(store: Store, *, id: str = "", batch: str = "") -> int:
-    """Settle as cancelled what waits of a task or of a batch, on any queue; return how many there were."""
+    """Settle the ready and delayed messages of a task or batch as cancelled; return their number."""
     kind, wanted = ("batch", batch) if batch else ("id", id)
     return sum(
         _settle(store, QueueKeys(queue, store.prefix), which, kind, wanted)
         for queue in queues(store)
-        for which in WAITING
+        for which in LISTS
     )
 
 

@@ -1,7 +1,7 @@
-"""Drain a pool on all hosts: its processes finish what runs, start nothing, and wait until it resumes.
+"""Drain a pool on all hosts: its processes finish their running tasks and start nothing until it resumes.
 
-The mark is kept in Redis, so a process that is started meanwhile waits as well: a supervisor or Kubernetes
-that keeps processes running does not take the work up again.
+The mark is kept in Redis, so a process that starts later is drained too, for example one that a supervisor
+or Kubernetes restarts.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,44 +20,44 @@ from millpond.broker.server import now_ms
 
 @dataclass(frozen=True)
 class ProcessLoad:
-    """Say how many messages a worker process of a pool holds; in a drained pool these run."""
+    """The number of messages that a worker process has in flight; in a drained pool these are running."""
 
     process: str
     in_flight: int
 
 
 def drain(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_SECONDS) -> tuple[str, ...]:
-    """Let no process of a pool start anything more, and return when all have heard.
+    """Drain a pool, wait for its acknowledgements and return the processes that have not acknowledged.
 
-    Those that had not by then are returned. Draining again changes nothing.
+    Draining again changes nothing.
     """
     with translate_errors(f"draining pool {pool!r}"):
         at = now_ms(store)
-        epoch = _tell(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
+        epoch = _announce(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
         return wait_for_acknowledgements(store, epoch, timeout_seconds)
 
 
 def resume(store: Store, pool: str) -> bool:
-    """Let a drained pool go on; False when it was not drained."""
+    """Resume a drained pool; False if it was not drained."""
     was_drained = pool in drained(store)
     with translate_errors(f"resuming pool {pool!r}"):
-        _tell(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))
+        _announce(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))
     return was_drained
 
 
 def drained(store: Store) -> dict[str, int]:
-    """Return the drained pools, and when each was drained (ms by the server's clock)."""
+    """Return the drained pools, each with the time it was drained (ms by the server's clock)."""
     with translate_errors("reading which pools are drained"):
         found = store.client.hgetall(drained_key(store.prefix))
     return {name.decode(): int(at) for name, at in found.items()}
 
 
 def running(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
-    """Return the processes of a pool that have a lease on its queues, with what each holds.
+    """Return the processes of a pool with a lease on its queues, with their messages in flight.
 
-    What a process held that was killed is held by nobody: it comes back when the pool resumes.
+    Messages of a killed process are not counted: they become ready again when the pool resumes.
     """
-    held: dict[str, int] = {}
+    in_flight: dict[str, int] = {}
     with translate_errors(f"looking at pool {pool!r}"):
         now = now_ms(store)
         for queue in queues:
@@ -66,12 +66,12 @@ def running(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]
                 process = process_of(consumer.decode())
                 if pool in process.partition("@")[0].split("+"):
                     messages = store.client.hlen(keys.in_flight(consumer.decode()))
-                    held[process] = held.get(process, 0) + messages
-    return [ProcessLoad(process, count) for process, count in sorted(held.items())]
+                    in_flight[process] = in_flight.get(process, 0) + messages
+    return [ProcessLoad(process, count) for process, count in sorted(in_flight.items())]
 
 
-def _tell(store: Store, change: Callable[[Any], object]) -> int:
-    """Carry out a change and tell every process of it, in one transaction; return its epoch."""
+def _announce(store: Store, change: Callable[[Any], object]) -> int:
+    """Make a change and announce it to every process, in one transaction; return its epoch."""
     key = epoch_key(store.prefix)
     with store.client.pipeline() as pipe:
         change(pipe)

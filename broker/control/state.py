@@ -1,8 +1,8 @@
-"""Tell worker processes what all of them must know: what is cancelled, and which pools are drained.
+"""The control state that every worker process must know: cancelled tasks and batches, drained pools.
 
-It is kept in Redis, so it survives restarts. Each change raises one number, the epoch; a process hears of
-it (a published word, or its next turn), reads it all anew, acts on it, and writes down the epoch that it
-knows. So whoever changed something can wait until all have heard: broker/control/acknowledgements.py.
+It is kept in Redis, so it survives restarts. Each change raises a number, the epoch, and publishes it. A
+process learns of the new epoch from the channel or from its next fetch, reads the whole state, acts on it
+and acknowledges the epoch. `acknowledgements.py` waits for that.
 """
 
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from dataclasses import dataclass
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import cancelled_key, drained_key, epoch_key, known_epochs_key, terminated_key
 
-#: How long what processes have heard is kept after the last of them did.
+#: The acknowledgements are kept for so long after the last one.
 _KEPT_MS = 7 * 24 * 3600 * 1000
 
-#: What a process has heard that will start nothing any more.
+#: The epoch of a process that starts nothing any more: it acknowledges all future changes.
 ALL_FUTURE = 2**53
 
 
 @dataclass(frozen=True)
 class ControlState:
-    """Hold the epoch, and what holds by it.
+    """The control state at an epoch.
 
-    `cancelled` and `terminated`, which is also ended where it runs, name tasks by their ids and batches by
-    the keys of their records; `drained` names pools.
+    `cancelled` has ids of tasks and keys of the records of batches. `terminated` is the part of it whose
+    running tasks are terminated. `drained` has names of pools.
     """
 
     epoch: int = 0
@@ -32,8 +32,8 @@ class ControlState:
 
 
 def read(store: Store) -> ControlState:
-    """Return what holds now."""
-    with translate_errors("reading what is cancelled and drained"), store.client.pipeline() as pipe:
+    """Return the present control state."""
+    with translate_errors("reading the control state"), store.client.pipeline() as pipe:
         pipe.get(epoch_key(store.prefix))
         pipe.zrange(cancelled_key(store.prefix), 0, -1).zrange(terminated_key(store.prefix), 0, -1)
         pipe.hkeys(drained_key(store.prefix))
@@ -43,14 +43,17 @@ def read(store: Store) -> ControlState:
 
 
 def acknowledge(store: Store, process: str, epoch: int) -> None:
-    """Write down that a process knows everything up to an epoch, and starts nothing against it."""
+    """Record that a process acts on the control state of an epoch."""
     key = known_epochs_key(store.prefix)
-    with translate_errors("confirming what was heard"), store.client.pipeline(transaction=False) as pipe:
+    with (
+        translate_errors("acknowledging the control state"),
+        store.client.pipeline(transaction=False) as pipe,
+    ):
         pipe.hset(key, process, epoch).pexpire(key, _KEPT_MS)
         pipe.execute()
 
 
 def forget(store: Store, process: str) -> None:
-    """Drop what a process has heard, once it is gone."""
-    with translate_errors("leaving"):
+    """Remove the acknowledgement of a process that has ended."""
+    with translate_errors("removing an acknowledgement"):
         store.client.hdel(known_epochs_key(store.prefix), process)

@@ -25,5 +25,5 @@ from millpond.broker import limits
 def test_what_is_no_limit_is_refused_before_anybody_is_asked(name: str, value: Any) -> None:
     """Once written down, every sender to the queue and every worker would stumble over it."""
     nobody: Any = None
-    with pytest.raises(ValueError, match=f"is no {name} of a queue"):
+    with pytest.raises(ValueError, match=f"is not a valid {name} of a queue"):
         limits.change(nobody, "default", **{name: value})
