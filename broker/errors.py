@@ -70,7 +70,7 @@ class DeadlineExceeded(BrokerError):
 
     def __init__(self, queue: str, *, wait_seconds: float) -> None:
         super().__init__(
-            f"queue {queue!r} cannot meet the deadline: its pool would start the task in {wait_seconds:.1f} s. "
+            f"queue {queue!r} cannot meet the deadline: its pool would start it in {wait_seconds:.1f} s. "
             "Allow more time, add slots, or send it elsewhere"
         )
         self.queue = queue
