@@ -113,15 +113,15 @@ def translate_errors(what: str) -> Iterator[None]:
         raise BrokerAway(
             f"{what}: the broker refuses the login of its URL ({error}). Write it as in "
             "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"
-        ) from error
+        ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(
             f"{what}: the broker cannot be reached ({error}). Is it running, and is its URL right?"
-        ) from error
+        ) from None
     except ResponseError as error:
-        raise BrokerError(f"{what}: {_refusal(error)}") from error
+        raise BrokerError(f"{what}: {_refusal(error)}") from None
     except RedisError as error:
-        raise BrokerError(f"{what}: the broker answered {error}") from error
+        raise BrokerError(f"{what}: the broker answered {error}") from None
 
 
 def _refusal(error: ResponseError) -> str:
