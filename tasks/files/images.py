@@ -5,32 +5,32 @@ pixel is decoded; a file that is cut short is refused, where libvips would by de
 grey.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from millpond.tasks.context import Context
-from millpond.tasks.errors import BadInput, RetryLater, TooLarge
+from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.contract import ConvertImage, ImageFormat, ImageResult, Thumbnail
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.image_errors import reader_errors
+from millpond.tasks.files.image_readers import Picture, opened
 from millpond.tasks.files.storage import Storage
-from millpond.tasks.files.vips import LOADERS, libvips
+from millpond.tasks.files.vips import libvips
 
 #: The longest side that a format can hold, in pixels.
 _LONGEST = {"jpeg": 65_500, "png": 1_000_000, "webp": 16_383, "avif": 16_384}
-_CMYK_WITH_ALPHA = 5
 _SMALL_PIXELS = 4_000_000
 
 
 def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult:
     """Write the source, scaled down to fit the job's box, in the target's format."""
 
-    def scale(path: str, header: Any) -> Any:
+    def scale(path: str, picture: Picture) -> Any:
         # Asked for an output profile, libvips transforms every pixel, even of sRGB: four times the work.
-        profile = {"output_profile": "srgb"} if _has_profile(header) else {}
-        return libvips().Image.thumbnail(
-            path, job.width, height=job.height, size="down", fail_on="error", **profile
-        )
+        profile = {"output_profile": "srgb"} if picture.has_profile else {}
+        box = {"height": job.height, "size": "down", **profile}
+        if picture.shrinks:
+            return libvips().Image.thumbnail(path, job.width, fail_on="error", **box)
+        return picture.load(_access(picture)).thumbnail_image(job.width, **box)
 
     return _rewrite(job, storage, context, scale)
 
@@ -38,65 +38,49 @@ def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult
 def convert(job: ConvertImage, storage: Storage, context: Context) -> ImageResult:
     """Write the source in the target's format, at its own size."""
 
-    def load(path: str, header: Any) -> Any:
-        turned = header.get_typeof("orientation") and header.get("orientation") > 1
-        # To turn an image takes its rows in another order than the file's.
-        image = libvips().Image.new_from_file(
-            path, access="random" if turned else "sequential", fail_on="error"
-        )
-        upright = image.autorot()
-        if _has_profile(header):
+    def load(_path: str, picture: Picture) -> Any:
+        upright = picture.load(_access(picture)).autorot()
+        if picture.has_profile:
             return upright.icc_transform("srgb", embedded=True, depth=8)
         return upright
 
     return _rewrite(job, storage, context, load)
 
 
-def _has_profile(header: Any) -> bool:
-    return bool(header.get_typeof("icc-profile-data"))
+def _access(picture: Picture) -> str:
+    """Return how to read the rows: turning an image takes them in another order than the file's."""
+    return "random" if picture.is_turned else "sequential"
 
 
 def _rewrite(
-    job: Thumbnail | ConvertImage, storage: Storage, context: Context, load: Callable[[str, Any], Any]
+    job: Thumbnail | ConvertImage, storage: Storage, context: Context, load: Callable[[str, Picture], Any]
 ) -> ImageResult:
     form = job.target_format
     storage.refuse_same(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
-        header = _header(job.source, path, storage.limits.max_pixels)
+        picture = opened(job.source, path)
+        _refuse_too_large(job.source, picture, storage)
         context.checkpoint()
-        with _damage_explained(job.source):
-            image = _plain(load(path, header), form, job.background)
+        with reader_errors(job.source):
+            image = _plain(load(path, picture), form, job.background)
         if max(image.width, image.height) > _LONGEST[form]:
             raise BadInput(
                 f"{job.source} is {image.width} x {image.height} pixels, and {form} holds {_LONGEST[form]} "
                 "a side: choose another format"
             )
         with storage.open_output(job.target) as file:
-            with _damage_explained(job.source):
+            with reader_errors(job.source, target=form):
                 _save(image, file, form, job.quality)
             context.checkpoint()
             length = file.tell()
     return ImageResult(target=job.target, bytes=length, format=form, width=image.width, height=image.height)
 
 
-def _header(url: str, path: str, max_pixels: int) -> Any:
-    """Read what the file says about itself, and refuse what is no image or too large a one."""
-    vips = libvips()
-    try:
-        header = vips.Image.new_from_file(path, access="sequential")
-    except vips.Error as error:
-        raise BadInput(
-            f"{url} is no whole JPEG, PNG, WebP, GIF, TIFF or AVIF image by its content: check the file"
-        ) from error
-    if header.get("vips-loader") not in LOADERS:
-        raise BadInput(f"{url} is in a format that is not read here: convert it first")
-    if header.width * header.height > max_pixels:
-        raise TooLarge(
-            f"{url} is {header.width} x {header.height} pixels, more than max_pixels ({max_pixels})"
-        )
-    if header.bands > _CMYK_WITH_ALPHA:
-        raise BadInput(f"{url} has {header.bands} channels: only grey, RGB and CMYK images are read")
-    return header
+def _refuse_too_large(url: str, picture: Picture, storage: Storage) -> None:
+    """Raise `TooLarge` by what the header says, before a pixel is decoded."""
+    most = storage.limits.max_pixels
+    if picture.width * picture.height > most:
+        raise TooLarge(f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({most})")
 
 
 def _plain(image: Any, form: ImageFormat, background: str) -> Any:
@@ -140,22 +124,3 @@ def _save(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
             raise
     if met:
         raise met[0]
-
-
-@contextmanager
-def _damage_explained(url: str) -> Iterator[None]:
-    vips = libvips()
-    try:
-        yield
-    except vips.Error as error:
-        if "memory" in str(error):
-            raise RetryLater(f"{url}: no memory left to decode it: give the worker more") from error
-        raise BadInput(
-            f"{url} is damaged or cut short: get it again from where it came from ({_line(error)})"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    """Return the most telling line of a libvips error: the last of its details."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return shown(lines[-1]) if lines else "no reason given"

@@ -1,4 +1,6 @@
-"""Tell what a file holds by its first bytes, whatever its name says."""
+"""Detect the format of a file by its first bytes, whatever its name."""
+
+import re
 
 #: How many of a file's first bytes `detected` wants to see: the tar mark stands at 257.
 HEAD_BYTES = 512
@@ -6,30 +8,82 @@ HEAD_BYTES = 512
 _STARTS = (
     (b"PK\x03\x04", "zip"),
     (b"PK\x05\x06", "zip"),
+    (b"PK00PK\x03\x04", "zip"),
+    (b"PK\x07\x08PK\x03\x04", "zip"),
     (b"\x1f\x8b", "gzip"),
+    (b"\x1f\x9d", "compress (.Z)"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
+    (b"LZIP", "lzip"),
+    (b"\x04\x22\x4d\x18", "lz4"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"%PDF-", "PDF"),
     (b"PAR1", "Parquet"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
+    (b"8BPS", "Photoshop document"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\1\0", "icon (ICO)"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Rar!\x1a\x07", "RAR"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office document"),
 )
 _TAR_MARK = slice(257, 262)
+#: zstd files may begin with frames that decoders skip, as pzstd's do.
+_SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+_SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--|<!DOCTYPE svg|<svg)", re.IGNORECASE)
+#: The brands of ISO base media files that hold pictures; the first of a file that is here names its format.
+_BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), "HEIC"),
+}
 
 
 def detected(head: bytes) -> str | None:
-    """Return what a file that begins with `head` is, or None where these bytes do not tell."""
+    """Return the format of a file that begins with `head`, or None where these bytes do not show it."""
     for start, what in _STARTS:
         if head.startswith(start):
             return what
-    return "tar" if head[_TAR_MARK] == b"ustar" else None
+    if head[_TAR_MARK] == b"ustar":
+        return "tar"
+    if _SKIPPABLE_ZSTD.match(head):
+        return "zstd"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[:2] == b"BM" and head[14:18] in (
+        b"\x0c\0\0\0",
+        b"(\0\0\0",
+        b"4\0\0\0",
+        b"8\0\0\0",
+        b"l\0\0\0",
+        b"|\0\0\0",
+    ):
+        return "BMP"
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    return "SVG" if _SVG.match(head) else None
+
+
+def _by_brand(head: bytes) -> str | None:
+    box = head[: int.from_bytes(head[:4], "big")]
+    brands = [box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))]
+    known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
+    if known:
+        return known[0]
+    return "HEIF" if any(brand in (b"mif1", b"msf1", b"mif2") for brand in brands) else "MPEG-4"
 
 
 def instead(head: bytes) -> str:
-    """Return a clause for a message on a file that is not what it should be: what it looks like instead."""
+    """Return a clause for a message on a file that is not of the expected format: what it looks like."""
     what = detected(head)
-    return f"it looks like {what}" if what else "its first bytes tell of no format that is known here"
+    return f"it looks like {what}" if what else "its first bytes show no format that is known here"

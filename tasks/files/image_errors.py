@@ -1,0 +1,59 @@
+"""Translate the errors of image libraries: damaged, not supported, or no fault of the image."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from millpond.tasks.errors import BadInput, FinalError, RetryLater
+from millpond.tasks.files.folders import shown
+from millpond.tasks.files.vips import libvips
+
+#: Lines that come from writing the target, which follow from what its reader reports, and lines that name the
+#: file as libvips got it.
+_NOT_THE_READER = re.compile(
+    r"^(/|\(|unable to (call|write)|vips2|\w*save\w*:|wbuffer|target|.*unable to write to target)"
+)
+_UNSUPPORTED = re.compile(
+    r"not (been )?(supported|built|configured|implemented|compiled)|unsupported|bad labq|not a known|"
+    r"unknown (compression|photometric|codec)|no decoding plugin",
+    re.IGNORECASE,
+)
+_NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memory allocation", re.IGNORECASE)
+
+
+@contextmanager
+def reader_errors(url: str, *, target: str = "") -> Iterator[None]:
+    """Raise what an error of libvips in the block means for the image `url`.
+
+    A pipeline decodes while it encodes; with `target` the block writes that format, and an error without a
+    line of the reader's is the writer's.
+    """
+    vips = libvips()
+    try:
+        yield
+    except vips.Error as error:
+        raise _meaning(url, target, error) from error
+    except EOFError as error:
+        raise _damaged(url, str(error)) from error
+
+
+def unsupported(url: str, reason: str) -> BadInput:
+    """Return the error for an image that may be sound, and is not read here."""
+    return BadInput(f"{url} is not supported here: {reason}; convert it first")
+
+
+def _meaning(url: str, target: str, error: Exception) -> FinalError | RetryLater:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    readers = [line for line in lines if not _NOT_THE_READER.match(line)]
+    reason = shown((readers or lines or [str(error)])[0])
+    if _NO_MEMORY.search(str(error)):
+        return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
+    if lines and not readers and target:
+        return FinalError(f"{url} cannot be written as {target}: {reason}")
+    if any(_UNSUPPORTED.search(line) for line in readers):
+        return unsupported(url, next(shown(line) for line in readers if _UNSUPPORTED.search(line)))
+    return _damaged(url, reason)
+
+
+def _damaged(url: str, reason: str) -> BadInput:
+    return BadInput(f"{url} is damaged or cut short: get it again from where it came from ({reason})")

@@ -1,0 +1,203 @@
+"""Open a picture by the format that its content shows: its size first, its pixels on demand.
+
+libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF; HEIC, of telephones, and BMP have readers of their own, for
+the wheel of libvips has no HEVC decoder and no BMP. What no reader shows as other programs do is refused.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from millpond.tasks.errors import BadInput, FinalError
+from millpond.tasks.files import tiff_tags
+from millpond.tasks.files.image_errors import reader_errors, unsupported
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, instead
+from millpond.tasks.files.vips import libvips
+
+#: The loaders that read a picture from front to back and can decode a smaller one at once.
+_SHRINKING = ("JPEG", "PNG", "WebP", "GIF")
+_LOADERS = {
+    "JPEG": "jpegload",
+    "PNG": "pngload",
+    "WebP": "webpload",
+    "GIF": "gifload",
+    "TIFF": "tiffload",
+    "AVIF": "heifload",
+}
+FORMATS = (*_LOADERS, "HEIC", "BMP")
+_CMYK_WITH_ALPHA = 5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture whose pixels are not decoded yet; `load` does that and takes libvips's access.
+
+    `shrinks` is true where `Image.thumbnail` may open the file itself, faster. `held` is how many copies of
+    all pixels the decoder keeps.
+    """
+
+    format: str
+    width: int
+    height: int
+    bytes_per_pixel: int
+    load: Callable[[str], Any]
+    has_profile: bool = False
+    is_turned: bool = False
+    shrinks: bool = False
+    held: int = 0
+
+
+def opened(url: str, path: str) -> Picture:
+    """Return the picture that `path` leads to; raise `BadInput` for any other file, in terms of `url`."""
+    with Path(path).open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    found = detected(head)
+    if found == "HEIF":
+        found = "AVIF" if _is_av1(path) else "HEIC"
+    if found not in FORMATS:
+        raise BadInput(
+            f"{url} is no image that is read here ({', '.join(FORMATS)}): {instead(head)}; convert it first"
+        )
+    with reader_errors(url):
+        if found == "HEIC":
+            return _heic(url, path)
+        if found == "BMP":
+            return _bmp(url, path)
+        return _tiff(url, path) if found == "TIFF" else _simple(url, path, found)
+
+
+def _simple(url: str, path: str, found: str) -> Picture:
+    """Open what libvips shows as it is."""
+    # The loader is named: of AVIF with several pictures libvips does not know the beginning.
+    loader = getattr(libvips().Image, _LOADERS[found])
+    header = loader(path, access="sequential")
+    if header.bands > _CMYK_WITH_ALPHA:
+        raise unsupported(url, f"it has {header.bands} channels")
+    held = found in ("WebP", "GIF", "AVIF") or (header.get_typeof("interlaced") and header.get("interlaced"))
+    return _picture(
+        header,
+        found,
+        lambda access: loader(path, access=access, fail_on="error"),
+        shrinks=found in _SHRINKING,
+        held=int(bool(held)),
+    )
+
+
+def _tiff(url: str, path: str) -> Picture:
+    """Open the page of a TIFF that is its picture."""
+    with Path(path).open("rb") as file:
+        try:
+            page = tiff_tags.picture(file)
+        except ValueError as error:
+            raise unsupported(url, str(error)) from error
+    loader = partial(libvips().Image.tiffload, path, page=page.number)
+
+    def load(access: str) -> Any:
+        # Below "warning" a tile that cannot be decoded is black, and no error.
+        image = loader(access=access, fail_on="warning")
+        kept = page.colours + page.has_alpha
+        image = image if image.bands <= kept else image.extract_band(0, n=kept)
+        return image if page.ycbcr is None else _rgb(image, page.ycbcr)
+
+    return _picture(loader(access="sequential"), "TIFF", load)
+
+
+def _rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
+    """Return Y, Cb, Cr as RGB."""
+    scales, offsets = colours.scale_and_offset
+    matrix = libvips().Image.new_from_array(colours.matrix)
+    red_green_blue = image.extract_band(0, n=3).linear(scales, offsets).recomb(matrix).rint().cast("uchar")
+    if image.bands > 3:
+        red_green_blue = red_green_blue.bandjoin(image.extract_band(3))
+    return red_green_blue.copy(interpretation="srgb")
+
+
+def _picture(header: Any, found: str, load: Callable[[str], Any], **more: Any) -> Picture:
+    sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
+    return Picture(
+        found,
+        header.width,
+        header.height,
+        header.bands * sample,
+        load,
+        has_profile=bool(header.get_typeof("icc-profile-data")),
+        is_turned=bool(header.get_typeof("orientation") and header.get("orientation") > 1),
+        **more,
+    )
+
+
+def _is_av1(path: str) -> bool:
+    vips = libvips()
+    try:
+        return bool(vips.Image.heifload(path).get("heif-compression") == "av1")
+    except vips.Error:
+        return False
+
+
+def _heic(url: str, path: str) -> Picture:
+    """Open the main picture of a HEIC file, which comes upright from its decoder."""
+    try:
+        import pi_heif
+    except ImportError as error:
+        raise FinalError(
+            f"{url}: HEIC is not read here: install millpond[heic] where the workers run, or convert it first"
+        ) from error
+    pi_heif.options.DECODE_THREADS = 1  # a slot is one core
+    try:
+        heif = pi_heif.open_heif(path)
+    except (ValueError, RuntimeError, EOFError, SyntaxError) as error:
+        raise _heif_error(url, error) from error
+    image = heif[heif.primary_index]
+    profile = image.info.get("icc_profile")
+
+    def load(_access: str) -> Any:
+        try:
+            data, width = image.data, image.stride // len(image.mode)
+        except (ValueError, RuntimeError, EOFError) as error:
+            raise _heif_error(url, error) from error
+        pixels = _from_memory(data, width, image.size[1], len(image.mode), profile)
+        return pixels.crop(0, 0, *image.size) if width > image.size[0] else pixels
+
+    width, height = image.size
+    return Picture("HEIC", width, height, len(image.mode), load, has_profile=bool(profile), held=2)
+
+
+def _heif_error(url: str, error: Exception) -> Exception:
+    told: Exception = libvips().Error(f"{url}: ", f"libheif: {' '.join(str(error).split())}")
+    return told
+
+
+def _bmp(url: str, path: str) -> Picture:
+    """Open a BMP with Pillow."""
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    def read(*, pixels: bool) -> tuple[int, int, str, bytes]:
+        try:
+            with Path(path).open("rb") as file, BmpImageFile(file) as image:
+                mode = image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB"
+                return *image.size, mode, image.convert(mode).tobytes() if pixels else b""
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _bmp_error(url, error) from error
+
+    def load(_access: str) -> Any:
+        width, height, mode, data = read(pixels=True)
+        return _from_memory(data, width, height, len(mode), None)
+
+    width, height, mode, _ = read(pixels=False)
+    return Picture("BMP", width, height, len(mode), load, held=3)
+
+
+def _bmp_error(url: str, error: Exception) -> Exception:
+    told: Exception = libvips().Error(f"{url}: ", f"BMP: {error}")
+    return told
+
+
+def _from_memory(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:
+    vips = libvips()
+    image = vips.Image.new_from_memory(data, width, height, bands, "uchar")
+    image = image.copy(interpretation="b-w" if bands < 3 else "srgb")
+    if profile:
+        image.set_type(vips.GValue.blob_type, "icc-profile-data", profile)
+    return image

@@ -1,0 +1,209 @@
+"""HEIC, BMP and pictures of several frames: read as other programs show them, or refused by their name."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops
+
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput, FinalError, TooLarge
+from millpond.tasks.files.contract import ConvertImage, Thumbnail
+from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
+
+PHOTO = Path(__file__).parents[2] / "cases" / "img" / "photo.heic"
+BODIES: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+
+
+def shown(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def far(one: Image.Image, other: Image.Image) -> float:
+    """Return by how much the pixels of two pictures differ, at most."""
+    channels = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).split()
+    return float(max(channel.getextrema()[1] for channel in channels))  # type: ignore[type-var]
+
+
+def test_a_photograph_of_a_telephone_is_read(store: Storage, root: Path, context: Context) -> None:
+    """HEIC gives the pixels that its own library decodes, and no metadata."""
+    import pi_heif
+
+    (root / "in.heic").write_bytes(PHOTO.read_bytes())
+    result = convert(ConvertImage(source="in.heic", target="out.png"), store, context)
+    assert (result.width, result.height) == (300, 200)
+    assert far(shown(root / "out.png"), pi_heif.open_heif(PHOTO).to_pillow()) == 0
+    small = thumbnail(Thumbnail(source="in.heic", target="small.jpg", width=200, height=200), store, context)
+    assert (small.width, small.height) == (200, 133)
+
+
+@pytest.mark.parametrize(
+    "brands", [b"mif1\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1miaf", b"heix\0\0\0\0mif1heix"]
+)
+def test_every_way_to_call_a_heic_is_known(
+    store: Storage, root: Path, context: Context, brands: bytes
+) -> None:
+    """The kind may stand first, among the compatible ones, or be told by the coding alone."""
+    content = PHOTO.read_bytes()
+    length = int.from_bytes(content[:4], "big")
+    box = brands.ljust(length - 8, b"\0") if len(brands) < length - 8 else brands[: length - 8]
+    (root / "in").write_bytes(content[:8] + box + content[length:])
+    assert convert(ConvertImage(source="in", target="out.png"), store, context).width == 300
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.3, 0.9, 0.99])
+def test_a_heic_cut_short_is_damaged(store: Storage, root: Path, context: Context, kept: float) -> None:
+    """The decoder's reason comes through, and nothing is left."""
+    content = PHOTO.read_bytes()
+    (root / "in.heic").write_bytes(content[: int(len(content) * kept)])
+    for body, contract in BODIES:
+        with pytest.raises(BadInput, match=r"damaged or cut short.*libheif: ") as caught:
+            body(contract(source="in.heic", target="out.jpg"), store, context)
+        assert "\n" not in str(caught.value)
+    assert [path.name for path in root.iterdir()] == ["in.heic"]
+
+
+def test_without_its_decoder_a_heic_is_not_called_damaged(
+    store: Storage, root: Path, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    (root / "in.heic").write_bytes(PHOTO.read_bytes())
+    for body, contract in BODIES:
+        with pytest.raises(FinalError, match=r"HEIC is not read here: install millpond\[heic\]") as caught:
+            body(contract(source="in.heic", target="out.jpg"), store, context)
+        assert "damaged" not in str(caught.value)
+
+
+def test_the_size_of_a_heic_is_bounded(root: Path, context: Context) -> None:
+    """Its header is held against max_pixels as any other's."""
+    (root / "in.heic").write_bytes(PHOTO.read_bytes())
+    tight = Storage(roots=(str(root),), limits=Files(max_pixels=59_999))
+    with pytest.raises(TooLarge, match="300 x 200 pixels"):
+        convert(ConvertImage(source="in.heic", target="out.jpg"), tight, context)
+
+
+@pytest.mark.parametrize(
+    "module", ["millpond.producer.cli.files", "millpond.tasks.files.contract", "millpond"]
+)
+def test_producers_load_no_decoder(module: str) -> None:
+    """Neither decoder nor image library is part of a producer."""
+    program = f"import sys, {module}; print(*({{'pi_heif', 'PIL', 'pyvips', 'pyarrow'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
+def test_a_bmp_is_read(store: Storage, root: Path, context: Context, scene: Image.Image, mode: str) -> None:
+    """What scanners and old programs write, in every depth."""
+    picture = scene.convert(mode)
+    picture.save(root / "in.bmp")
+    convert(ConvertImage(source="in.bmp", target="out.png"), store, context)
+    assert far(shown(root / "out.png"), picture) == 0
+    content = (root / "in.bmp").read_bytes()
+    (root / "in.bmp").write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match=r"damaged or cut short.*BMP: "):
+        convert(ConvertImage(source="in.bmp", target="cut.png"), store, context)
+    assert sorted(path.name for path in root.iterdir()) == ["in.bmp", "out.png"]
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "AVIF", "PNG", "TIFF"])
+def test_of_several_frames_the_first_is_taken(
+    store: Storage, root: Path, context: Context, scene: Image.Image, form: str
+) -> None:
+    """An animation's preview is its first frame, in every format that moves or has pages."""
+    frames = [scene, scene.rotate(90), scene.rotate(180)]
+    frames[0].save(root / "in", form, save_all=True, append_images=frames[1:], duration=100)
+    with Image.open(root / "in") as image:
+        wanted = image.convert("RGB")
+    for body, contract in BODIES:
+        options = {"width": 640, "height": 480} if body is thumbnail else {}
+        body(contract(source="in", target="out.png", **options), store, context)
+        found = shown(root / "out.png")
+        assert found.size == wanted.size
+        assert far(found.resize((8, 8)), wanted.resize((8, 8))) <= 3
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_every_format_that_notes_how_a_camera_was_held_is_turned(
+    store: Storage, root: Path, context: Context, scene: Image.Image, form: str, orientation: int
+) -> None:
+    """Pixels are as Pillow turns them."""
+    from PIL import ImageOps
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    scene.save(root / "in", form, exif=exif)
+    with Image.open(root / "in") as image:
+        wanted = ImageOps.exif_transpose(image).convert("RGB")
+    convert(ConvertImage(source="in", target="out.png"), store, context)
+    assert far(shown(root / "out.png"), wanted) <= 8
+    box = {"width": wanted.width // 2, "height": wanted.height // 2}
+    thumbnail(Thumbnail(source="in", target="small.png", **box), store, context)
+    small = shown(root / "small.png")
+    assert small.size == (wanted.width // 2, wanted.height // 2)
+    assert far(small.resize((8, 8)), wanted.resize((8, 8))) < 40
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100), "JPEG XL"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "JPEG 2000"),
+        (b"8BPS\0\1" + bytes(100), "Photoshop"),
+        (b"\0\0\1\0" + bytes(100), "ICO"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + bytes(100), "MPEG-4"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+    ],
+)
+def test_what_is_not_read_is_called_by_its_name(
+    store: Storage, root: Path, context: Context, content: bytes, what: str
+) -> None:
+    """A sound file of another format is not damaged."""
+    (root / "in.jpg").write_bytes(content)
+    with pytest.raises(BadInput, match=f"no image that is read here.*it looks like .*{what}") as caught:
+        convert(ConvertImage(source="in.jpg", target="out.png"), store, context)
+    assert "damaged" not in str(caught.value)
+
+
+def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+KINDS: dict[str, Callable[[Image.Image], bytes]] = {
+    "progressive JPEG": lambda picture: encoded(picture, "JPEG", progressive=True),
+    "CMYK JPEG": lambda picture: encoded(picture.convert("CMYK"), "JPEG"),
+    "lossless WebP": lambda picture: encoded(picture, "WEBP", lossless=True),
+    "animated WebP": lambda picture: encoded(
+        picture, "WEBP", save_all=True, append_images=[picture.rotate(9)]
+    ),
+    "palette PNG": lambda picture: encoded(picture.convert("P"), "PNG"),
+    "TIFF in LZW": lambda picture: encoded(picture, "TIFF", compression="tiff_lzw"),
+    "TIFF in JPEG": lambda picture: encoded(picture, "TIFF", compression="jpeg"),
+    "TIFF in group 4": lambda picture: encoded(picture.convert("1"), "TIFF", compression="group4"),
+}
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.4, 0.8, 0.97])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_cut_short_is_refused(
+    store: Storage, root: Path, context: Context, scene: Image.Image, kind: str, kept: float
+) -> None:
+    """What ends early is refused, with the reader's reason, the same for each target."""
+    whole = KINDS[kind](scene)
+    (root / "in").write_bytes(whole[: int(len(whole) * kept)])
+    for target in ("out.jpg", "out.png", "out.webp"):
+        with pytest.raises(BadInput, match="is damaged or cut short") as caught:
+            convert(ConvertImage(source="in", target=target), store, context)
+        assert "unable to write" not in str(caught.value)
+    assert [path.name for path in root.iterdir()] == ["in"]
