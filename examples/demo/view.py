@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from examples.demo.running import Run
 
 #: No three seconds pass in silence.
-LINE_SECONDS = 2.5
+LINE_SECONDS = 2.0
 
 
 class View:
