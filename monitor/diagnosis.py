@@ -140,7 +140,7 @@ def usual_seconds(past: Sequence[Sample]) -> float | None:
     """Return the mean time of a task in the best stretch of the last hour; None where too few were seen."""
     means, start = [], (0, 0.0)
     for n, sample in enumerate(past):
-        count, seconds = history.counted(sample.values["service"])
+        count, seconds = history.count_and_seconds(sample.values["service"])
         ended = count - start[0]
         if ended >= ENOUGH and n:
             means.append((seconds - start[1]) / ended)

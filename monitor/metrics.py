@@ -42,7 +42,7 @@ OF_POOLS: tuple[Figure, ...] = (
 COUNTED_OF_POOLS: tuple[Figure, ...] = (
     ("slot_seconds", "Time that slots were there", lambda view: view.totals.slot_seconds),
     ("busy_seconds", "Time that slots ran something", lambda view: view.totals.busy_seconds),
-    ("turns", "Round trips that fetched and settled", lambda view: view.totals.turns),
+    ("turns", "Round trips that fetched and settled", lambda view: view.totals.fetch_calls),
 )
 
 #: Counter of a queue in Redis -> name and help of the metric.

@@ -189,10 +189,10 @@ def _pool(
         utilisation=utilisation,
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,
-        wait=wait - history.unpacked(before.values["wait"]) if before else wait,
+        wait=wait - history.histogram_of(before.values["wait"]) if before else wait,
         shown=done.shown - (before.values.get("shown", done.shown) if before else 0),
         left_out=done.left_out - (before.values.get("left_out", done.left_out) if before else 0),
-        service=service - history.unpacked(before.values["service"]) if before else service,
+        service=service - history.histogram_of(before.values["service"]) if before else service,
     )
 
 

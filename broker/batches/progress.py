@@ -1,29 +1,29 @@
-"""Keep how far a running task got, for whoever watches it."""
+"""The progress that a running task reports."""
 
 from dataclasses import dataclass
 
 from millpond.broker.connection import Store, translate_errors
 
-#: A report is forgotten this long after it was made.
+#: Progress is kept for so long after it was reported.
 KEPT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Say how far a task got, in units of its own; `total` None: it does not know."""
+    """The progress of a task, in its own units; `total` is None if the task does not know it."""
 
     done: int
     total: int | None
 
 
 def report(store: Store, task_id: str, done: int, total: int | None) -> None:
-    """Write down how far a task got."""
+    """Record the progress of a task."""
     with translate_errors("reporting progress"):
         store.client.set(_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS)
 
 
 def progress(store: Store, task_id: str) -> Progress | None:
-    """Return how far a task got; None where it has not said, or not lately."""
+    """Return the progress of a task; None if it reported none within the last hour."""
     with translate_errors(f"reading the progress of task {task_id}"):
         found = store.client.get(_key(store, task_id))
     if found is None:

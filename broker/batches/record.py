@@ -1,8 +1,7 @@
-"""Keep batches: a record in Redis that producers fill and close, and whose results anybody reads by its id.
+"""Batches: a record in Redis that producers fill and close, with results that are read by its id.
 
-A batch is complete when it is closed and everything in it is settled. Its counts are kept by the scripts
-that publish and settle, so they are exact whoever ran what twice; its results are a stream, in order of
-completion.
+A batch is complete when it is closed and all its tasks are settled. The scripts that publish and settle keep
+its counts, so they are exact although deliveries repeat. Its results are a stream, in order of completion.
 """
 
 import json
@@ -29,7 +28,7 @@ _TIMES = {
     "last_sent_at_ms": "fed_at",
 }
 
-#: What is counted in a batch: what was sent, and how it ended.
+#: The counts of a batch: tasks sent, and tasks by final state.
 COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
 
 #: The numbers that the script writes over the placeholder of the counts in a batch callback, in this order;
@@ -37,24 +36,24 @@ COUNTS = ("sent", "succeeded", "failed", "cancelled", "expired")
 _FILLED_IN = (*COUNTS, "opened_at_ms", "closed_at_ms")
 _OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
 
-#: How the position of a result is written: ms, and the number of the result in that.
+#: The position of a result: ms, and the number of the result within that millisecond.
 _POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
 
 #: Records read in one round trip.
 _PAGE = 100
 
-#: How long a finished batch and its results are kept.
+#: A complete batch and its results are kept for so long.
 KEEP_MS = 7 * 24 * 3600 * 1000
 
-#: A record that is never finished is dropped after this long.
+#: The record of a batch that is never completed is kept for so long.
 FORGOTTEN_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Count a batch: messages sent into it and how they ended.
+    """The counts of a batch: tasks sent, and tasks by final state.
 
-    Times are ms by the server's clock, None: not yet.
+    Times are ms by the server's clock, None if not yet.
     """
 
     id: str
@@ -68,15 +67,15 @@ class Summary:
     completed_at_ms: int | None
     cancelled_at_ms: int | None
     description: str
-    #: When something was last sent into it, and the id of the task that follows it (`then`).
+    #: The time of the last send, and the id of the batch callback (`then`).
     last_sent_at_ms: int | None = None
     then_id: str | None = None
-    #: The token of the gateway that may feed, see and cancel it; None: only one for every kind.
+    #: The gateway token that may send to it, see it and cancel it; None: only tokens for every kind.
     owner: str | None = None
 
     @property
     def settled(self) -> int:
-        """Count what has ended, however it did."""
+        """The number of tasks that have ended, in any state."""
         return self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
@@ -86,16 +85,15 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Say whether the batch is closed and all of it is settled."""
+        """True if the batch is closed and all its tasks are settled."""
         return self.completed_at_ms is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Tell how one task of a batch ended.
+    """The result of one task of a batch.
 
-    `position` is where to go on reading after it. `value` is what its body returned; `error`, one line,
-    why it failed.
+    `value` is what its handler returned. `error` is one line. Reading goes on after `position`.
     """
 
     id: str
@@ -116,8 +114,8 @@ def open_batch(
 ) -> str:
     """Open a batch and return its id.
 
-    `then`, composed by `broker.following`, is sent once, by the script that completes the batch. `owner`
-    names the token of the gateway that it belongs to.
+    `then` is its batch callback, as composed by `batch_callback`. `owner` names the gateway token that
+    opened it.
     """
     batch = id or str(uuid4())
     with translate_errors("opening a batch"):
@@ -137,14 +135,14 @@ def open_batch(
 
 
 def close_batch(store: Store, batch: str) -> Summary:
-    """Close a batch: it takes nothing more. Closing it again changes nothing. Raises `UnknownBatch`."""
+    """Close a batch to further tasks and return its counts. Raises `UnknownBatch`."""
     with translate_errors(f"closing batch {batch}"):
         script("close_batch").run(store.client, (batch_key(batch, store.prefix),), ())
     return summary(store, batch)
 
 
 def summary(store: Store, batch: str) -> Summary:
-    """Return the counts of a batch as they are now. Raises `UnknownBatch`."""
+    """Return the present counts of a batch. Raises `UnknownBatch`."""
     with translate_errors(f"reading batch {batch}"):
         raw = store.client.hgetall(batch_key(batch, store.prefix))
     if not raw:
@@ -174,8 +172,8 @@ def results(
 ) -> list[Result]:
     """Return the next results of a batch, at most `limit`, in order of completion.
 
-    Starts behind the position `after` ("0": from the first) and waits up to `wait_ms` for one to come
-    (0: not at all). Raises `ValueError` for what is no position.
+    Reading starts behind the position `after` ("0" reads from the first) and waits up to `wait_ms` for a
+    result (0 does not wait). Raises `ValueError` for a bad position.
     """
     if not _POSITION.fullmatch(after):
         raise ValueError(f'after is the position of a result, or "0" for all of them, not {after!r:.80}')
@@ -185,14 +183,11 @@ def results(
     return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
 
 
-def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: int = 5_000) -> list[Result]:
-    """Return the latest results of a batch that are no success, the newest first.
-
-    At most `limit`, among the `looked_through` latest results.
-    """
+def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
+    """Return at most `limit` results that are not successes among the `among` latest, the newest first."""
     stream = batch_key(batch, store.prefix) + ":results"
     found: list[Result] = []
-    end, left = "+", looked_through
+    end, left = "+", among
     while left > 0 and len(found) < limit:
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
@@ -205,7 +200,7 @@ def last_failures(store: Store, batch: str, *, limit: int = 50, looked_through: 
 
 
 def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
-    """Yield the batches opened last, the newest first; of those that nobody has closed, with `still_open`."""
+    """Yield the batches opened last, the newest first; with `still_open`, only those that are not closed."""
     yielded, at = 0, 0
     while yielded < limit:
         with translate_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
@@ -214,7 +209,7 @@ def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Itera
                 pipe.hgetall(batch_key(batch.decode(), store.prefix))
             records = pipe.execute()
         for batch, raw in zip(ids, records, strict=True):
-            # A record that has expired has left its name behind.
+            # The name of an expired record remains in the list.
             if raw and yielded < limit and not (still_open and b"closed_at" in raw):
                 yielded += 1
                 yield _summary(batch.decode(), raw)
@@ -224,10 +219,7 @@ def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Itera
 
 
 def completed_batch(told: Mapping[str, Any] | None) -> Summary | None:
-    """Return the summary of the batch whose callback a message is, as it was when the batch was completed.
-
-    None where the message is no batch callback.
-    """
+    """Return the counts with which the batch of a batch callback was completed; None for other messages."""
     if not told or not isinstance(told.get("counts"), list):
         return None
     filled: dict[str, Any] = dict(zip((*_FILLED_IN, *_OR_NEVER), told["counts"], strict=False))

@@ -1,4 +1,4 @@
-"""List the tasks of a batch that workers hold now, with how far each says it got."""
+"""The running tasks of a batch, with the progress of each."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from millpond.broker.keys import QueueKeys
 
 @dataclass(frozen=True)
 class RunningTask:
-    """Say who holds a task, which runs or is about to, and how far it got (None: it has not said)."""
+    """A task in flight, the process that runs it or is about to, and its progress if it reported any."""
 
     id: str
     kind: str
@@ -22,19 +22,19 @@ class RunningTask:
 
 
 def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
-    """Return at most `limit` tasks of a batch that are held; those that told how far they got come first."""
-    held: list[tuple[str, dict[str, Any]]] = []
-    with translate_errors(f"looking at what runs of batch {batch}"):
+    """Return at most `limit` tasks of a batch that are in flight; those with progress come first."""
+    in_flight: list[tuple[str, dict[str, Any]]] = []
+    with translate_errors(f"looking for running tasks of batch {batch}"):
         for queue in queues(store):
             keys = QueueKeys(queue, store.prefix)
             for consumer in store.client.zrange(keys.consumers, 0, -1):
                 name = consumer.decode()
                 for message in store.client.hvals(keys.in_flight(name)):
-                    if batch.encode() in message and len(held) < limit:
-                        held.append((process_of(name), json.loads(message)["headers"]))
+                    if batch.encode() in message and len(in_flight) < limit:
+                        in_flight.append((process_of(name), json.loads(message)["headers"]))
     found = [
         RunningTask(headers["id"], headers["task"], process, progress(store, headers["id"]))
-        for process, headers in held
+        for process, headers in in_flight
         if (headers.get("millpond") or {}).get("batch") == batch
     ]
     return sorted(found, key=lambda each: (each.progress is None, each.id))

@@ -1,7 +1,7 @@
-"""Keep what became of a single task: a batch of one, which is not listed among the batches.
+"""The result of a single tracked task: a batch of one, which is not listed among the batches.
 
-It is opened before its task is sent, under a name made of the task's id, and closed after it; a record
-whose task was not taken is dropped.
+Its record is opened before the task is sent and closed after it. The record of a task that was not taken is
+deleted.
 """
 
 from millpond.broker.batches import record as batches_record
@@ -9,17 +9,17 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import batch_key
 from millpond.broker.server import now_ms
 
-#: How long the record is kept after its task has ended.
+#: The record is kept for so long after its task has ended.
 KEEP_MS = 24 * 3600 * 1000
 
 
 def record_id(task_id: str) -> str:
-    """Name the record of a task, as the batch that it is."""
+    """Return the id of a task's record, which is the id of a batch."""
     return f"task:{task_id}"
 
 
 def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
-    """Open the record of a task that will be sent; False where there is one of this id."""
+    """Open the record of a task that will be sent; False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
     at = now_ms(store)
     with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
@@ -30,8 +30,8 @@ def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS
 
 
 def close_record(store: Store, task_id: str) -> None:
-    """Close the record of a task that was sent; drop that of one that was not taken."""
+    """Close the record of a task that was sent; delete that of a task that was not taken."""
     key = batch_key(record_id(task_id), store.prefix)
     if batches_record.close_batch(store, record_id(task_id)).sent == 0:
-        with translate_errors(f"dropping the record of task {task_id}"):
+        with translate_errors(f"deleting the record of task {task_id}"):
             store.client.delete(key)

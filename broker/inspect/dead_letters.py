@@ -1,7 +1,7 @@
-"""Look at dead letters, send them again, drop them.
+"""Read, requeue and purge dead letters.
 
-A dead letter is the message, whole, with the reason and what is known of its last run. The stream is
-bounded by count and age (limits `dead_bound` and `dead_keep_ms`).
+A dead letter is the whole message, with the reason and the details of its last run. The stream is bounded by
+count and age (limits `dead_bound` and `dead_keep_ms`).
 """
 
 import json
@@ -19,17 +19,16 @@ from millpond.broker.scripts import script
 #: Dead letters read in one round trip.
 PAGE = 200
 
-#: What every writer of JSON writes as it is.
+#: Texts that every JSON encoder writes in the same way.
 _PLAIN = re.compile(r"[A-Za-z0-9_ .:,()\[\]=+*@-]+")
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Hold one dead letter.
+    """One dead letter.
 
-    `id` names it within its queue and says when it died (`died_at_ms`, the server's clock). `detail` has
-    `error` and, where there was a run, `traceback`, `retries` and `worker`. `message` is what stock
-    Celery would have put on the queue.
+    `id` is unique within its queue. `died_at_ms` is by the server's clock. `detail` has `error` and, after a
+    run, `traceback`, `retries` and `worker`. `message` is the message as stock Celery would write it.
     """
 
     id: str
@@ -44,10 +43,7 @@ class DeadLetter:
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """Return the task's arguments as they were sent, unredacted.
-
-        Empty where the message cannot be read.
-        """
+        """Return the task's arguments as they were sent, not redacted; empty if the message is unreadable."""
         try:
             payload = json.loads(self.message)
             body = payload["body"]
@@ -70,38 +66,37 @@ def letters(
     until_ms: int | None = None,
     newest_first: bool = False,
 ) -> Iterator[DeadLetter]:
-    """Yield the dead letters of a queue, the oldest first unless told, in constant memory.
+    """Yield the dead letters of a queue in constant memory, the oldest first by default.
 
-    Only those of a kind, with `reason` in their reason or error, of a task, or of a time (ms by the
-    server's clock).
+    The filters: a kind, a text within the reason or the error, a task, a time (ms by the server's clock).
     """
-    wanted = _Wanted(kind, reason, task_id)
+    wanted = _Filter(kind, reason, task_id)
     start = "-" if since_ms is None else str(max(0, since_ms))
     end = "+" if until_ms is None else str(max(0, until_ms))
     for entry, fields in _entries(store, queue, start, end, newest_first):
-        if wanted.may_be(fields) and wanted.is_(found := _letter(queue, entry.decode(), fields)):
+        if wanted.may_match(fields) and wanted.matches(found := _letter(queue, entry.decode(), fields)):
             yield found
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Say which letters are wanted; None is any."""
+class _Filter:
+    """The dead letters that are searched for; None is any."""
 
     kind: str | None
     reason: str | None
     task_id: str | None
 
-    def is_(self, letter: DeadLetter) -> bool:
-        """Say whether a letter is."""
+    def matches(self, letter: DeadLetter) -> bool:
+        """True if the dead letter matches."""
         return (
             (self.kind is None or letter.kind == self.kind)
             and (self.task_id is None or letter.task_id == self.task_id)
             and (self.reason is None or self.reason in letter.reason or self.reason in _error(letter))
         )
 
-    def may_be(self, fields: Mapping[bytes, bytes]) -> bool:
-        """Say whether a letter can be, before it is parsed: most that is searched is not what is sought."""
-        kind, reason, task_id = map(_as_written, (self.kind, self.reason, self.task_id))
+    def may_match(self, fields: Mapping[bytes, bytes]) -> bool:
+        """False if the unparsed dead letter cannot match: parsing all of them would be slow."""
+        kind, reason, task_id = map(_encoded, (self.kind, self.reason, self.task_id))
         message = fields[b"message"]
         return (
             kind in message
@@ -114,8 +109,8 @@ def _error(letter: DeadLetter) -> str:
     return str(letter.detail.get("error", ""))
 
 
-def _as_written(text: str | None) -> bytes:
-    """Return what stands in JSON for a text, whoever wrote it; nothing where writers differ."""
+def _encoded(text: str | None) -> bytes:
+    """Return the text as every JSON encoder writes it; empty if encoders differ."""
     return text.encode() if text and _PLAIN.fullmatch(text) else b""
 
 
@@ -132,12 +127,12 @@ def _entries(
         yield from page
         if len(page) < PAGE:
             return
-        behind = "(" + page[-1][0].decode()
-        start, end = (start, behind) if newest_first else (behind, end)
+        after = "(" + page[-1][0].decode()
+        start, end = (start, after) if newest_first else (after, end)
 
 
 def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
-    """Return one dead letter, or None where there is none of this id."""
+    """Return one dead letter; None if the queue has none of this id."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading dead letter {id}"):
         found = store.client.xrange(keys.dead, min=id, max=id)
@@ -145,25 +140,25 @@ def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:
-    """Send a dead letter again; False when it is not there any more.
+    """Send a dead letter again; False if it is gone.
 
-    One step on the server: it is never in both places. Raises `BrokerError` when another task goes by now
-    by the name under which this one was sent once.
+    One script does it, so the message is never in both places. Raises `BrokerError` if another task has its
+    unique key now.
     """
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"requeueing dead letter {id}"):
         answer = script("requeue").run(store.client, keys.all, (id, store.prefix))
     if isinstance(answer, bytes):
         raise BrokerError(
-            f"dead letter {id} was sent once under a name that task {answer.decode()} has now: "
+            f"the unique key of dead letter {id} belongs to task {answer.decode()} now: "
             "requeue it when that task has ended"
         )
     return bool(answer)
 
 
 def purge(store: Store, queue: str, id: str) -> bool:
-    """Drop a dead letter for good; False when it is not there any more."""
-    with translate_errors(f"dropping dead letter {id}"):
+    """Delete a dead letter; False if it is gone."""
+    with translate_errors(f"purging dead letter {id}"):
         return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
 
 

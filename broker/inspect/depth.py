@@ -1,4 +1,4 @@
-"""Read what a queue holds and what happened on it."""
+"""The depth of queues: their messages by state, age and counters; and which queues are fetchable."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from millpond.broker.limits import Limits, read_all
 
 @dataclass(frozen=True)
 class Depth:
-    """Count the messages of a queue by where they are.
+    """The number of messages of a queue by state.
 
-    `oldest_seconds` is how long the next message to leave has waited (None: nothing waits, or a foreign
-    client sent it without a time). `counters` are totals since the queue was first used.
+    `oldest_seconds` is the age of the next message to be fetched (None: none is ready, or a foreign client
+    sent it without a time). `counters` are totals since the queue was first used.
     """
 
     queue: str
@@ -30,7 +30,7 @@ class Depth:
 
 
 def queues(store: Store) -> list[str]:
-    """Return the names of all queues that were ever declared."""
+    """Return the names of all queues that were declared."""
     with translate_errors("listing the queues"):
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
 
@@ -41,10 +41,12 @@ def depth(store: Store, queue: str) -> Depth:
 
 
 def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
-    """Return the depths of queues, in two round trips for all of them."""
+    """Return the depth of each queue, in two round trips for all of them."""
     keys = [QueueKeys(queue, store.prefix) for queue in queues]
-    looking = f"looking at queue {queues[0]!r}" if len(queues) == 1 else "looking at the queues"
-    with translate_errors(looking), store.client.pipeline(transaction=False) as pipe:
+    action = (
+        f"reading the depth of queue {queues[0]!r}" if len(queues) == 1 else "reading the depth of the queues"
+    )
+    with translate_errors(action), store.client.pipeline(transaction=False) as pipe:
         pipe.time()
         for each in keys:
             for ready in each.ready:
@@ -86,9 +88,9 @@ def _oldest(heads: list[bytes | None], now_seconds: float) -> float | None:
 
 
 def sent_at_ms(message: bytes) -> int | None:
-    """Return since when a message waits, ms by the server's clock: since it was sent, or was due.
+    """Return when a message was sent, or was due if that is later (ms by the server's clock).
 
-    None where it does not say.
+    None for a message that a foreign client sent.
     """
     try:
         headers = json.loads(message)["headers"]
@@ -99,23 +101,23 @@ def sent_at_ms(message: bytes) -> int | None:
 
 
 def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
-    """Return the limits of those queues of which a consumer with room could fetch something now.
+    """Return the limits of the queues from which a consumer could fetch a message now.
 
-    Not of a paused one, nor of one whose in-flight limit is reached. Under a rate the next token may be some
-    way off: the caller is told the rate and judges how long to wait.
+    Not of a paused queue or one whose in-flight limit is reached. Under a rate limit the next token may be
+    due later, so the caller must consider the rate.
     """
     found = zip(_counts(store, queues), read_all(store, queues), strict=True)
     return [
         limits
-        for (ready, held), limits in found
-        if ready and not limits.paused and not (limits.in_flight and held >= limits.in_flight)
+        for (ready, in_flight), limits in found
+        if ready and not limits.paused and not (limits.in_flight and in_flight >= limits.in_flight)
     ]
 
 
 def _counts(store: Store, queues: Sequence[str]) -> list[tuple[int, int]]:
-    """Return of each queue how many messages are ready, and how many are held by anybody."""
+    """Return the numbers of ready and in-flight messages of each queue."""
     keys = [QueueKeys(queue, store.prefix) for queue in queues]
-    with translate_errors("looking for something to fetch"), store.client.pipeline(transaction=False) as pipe:
+    with translate_errors("looking for fetchable messages"), store.client.pipeline(transaction=False) as pipe:
         for key in keys:
             for ready in key.ready:
                 pipe.llen(ready)
@@ -126,5 +128,5 @@ def _counts(store: Store, queues: Sequence[str]) -> list[tuple[int, int]]:
         for key, row in zip(keys, rows, strict=True):
             for consumer in row[-1]:
                 pipe.hlen(key.in_flight(consumer.decode()))
-        held = iter(pipe.execute())
-    return [(sum(row[:-1]), sum(next(held) for _ in row[-1])) for row in rows]
+        in_flight = iter(pipe.execute())
+    return [(sum(row[:-1]), sum(next(in_flight) for _ in row[-1])) for row in rows]

@@ -1,15 +1,15 @@
-"""Drop all that waits on a queue, as `celery purge` asks; what is held goes on."""
+"""Purge a queue, as `celery purge` does: delete its ready and delayed messages; those in flight go on."""
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
-#: Messages that one call drops: nothing else runs on the server meanwhile.
+#: Messages deleted in one call: the server runs nothing else meanwhile.
 PAGE = 500
 
 
 def purge(store: Store, queue: str) -> int:
-    """Drop what waits, also for its time; return how much. Each counts as cancelled in its batch."""
+    """Delete the ready and delayed messages; return their number. Each counts as cancelled in its batch."""
     dropped = 0
     with translate_errors(f"purging queue {queue!r}"):
         for which in ("delayed", "1", "2", "3", "4"):
@@ -19,7 +19,7 @@ def purge(store: Store, queue: str) -> int:
 
 def _purge(store: Store, queue: str, which: str) -> int:
     keys, dropped = QueueKeys(queue, store.prefix), 0
-    # What producers send meanwhile is not what was to be dropped, and must not keep this going for ever.
+    # Messages that are sent meanwhile are not purged, so this ends although producers go on.
     left = (
         store.client.zcard(keys.delayed)
         if which == "delayed"

@@ -1,6 +1,6 @@
-"""Find out where a task is: on a queue, held by a worker, delayed, dead, or in none of these.
+"""Look a task up by its id: ready, delayed, running, dead, or none of these.
 
-There is no index of tasks, for it would cost every task; the server looks through what waits, a page at a
+There is no index of tasks, because every task would pay for it. The server searches the messages, a page at a
 time.
 """
 
@@ -15,17 +15,17 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 from millpond.broker.task_state import TaskState
 
-#: Messages that one call looks at: nothing else runs on the server meanwhile.
+#: Messages read in one call: the server runs nothing else meanwhile.
 PAGE = 1_000
 
 
 @dataclass(frozen=True)
 class TaskLocation:
-    """Say where a task is.
+    """The state and place of a task.
 
-    `ready`: on its queue, and `behind` counts those of its priority step that leave before it. `delayed`:
-    until `due_ms`. `running`: in flight in the worker process `process`, which runs it or is about to.
-    `dead`: the dead letter `letter` of its queue.
+    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms`.
+    `running`: in flight in the worker process `process`, which runs it or is about to. `dead`: it is the
+    dead letter `letter` of its queue.
     """
 
     id: str
@@ -42,11 +42,11 @@ class TaskLocation:
 
 
 def find(store: Store, id: str) -> TaskLocation | None:
-    """Return where a task is; None when it has ended, or never was."""
+    """Return where a task is; None if it has ended or was never sent."""
     with translate_errors(f"looking for task {id}"):
         every = [QueueKeys(queue, store.prefix) for queue in queues(store)]
-        # What is delayed moves on to a ready list, what is ready is held; held, it may also be given back.
-        for look in (_delayed, _ready, _held, _dead, _delayed, _ready):
+        # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
+        for look in (_delayed, _ready, _in_flight, _dead, _delayed, _ready):
             for keys in every:
                 place = look(store, keys, id)
                 if place is not None:
@@ -68,7 +68,7 @@ def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     return None
 
 
-def _held(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
+def _in_flight(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))

@@ -1,7 +1,7 @@
-"""Take in what worker processes say of themselves, once a second each, and add it up by pool.
+"""Heartbeats of worker processes, once a second each, and the totals of their pools.
 
-A report says how a process is now, and expires by itself. What it adds to its pool's totals stays: they
-only grow, whichever process comes or goes.
+A heartbeat is the present state of a process and expires by itself. It also adds to the totals of its pool,
+which only grow, whichever processes come and go.
 """
 
 import json
@@ -13,7 +13,7 @@ from millpond.broker.keys import pool_totals_key, pools_key, process_key, proces
 from millpond.broker.scripts import script
 from millpond.broker.stats.histogram import NAMES, Histogram
 
-#: How long a report stands; a process that says nothing for so long is not shown any more.
+#: A heartbeat expires after this time, and its process is no longer shown.
 KEPT_MS = 10_000
 
 #: The time between two samples of all queues and pools.
@@ -24,9 +24,10 @@ _MICROS = 1_000_000
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Say how a worker process is: `held` messages, `busy` of its `slots`, `uptime_seconds` since it was
-    ready. `cores` are the processors that it may use, `host_busy` is the share
-    of its host's processors that somebody uses; 0: it does not say.
+    """The state of a worker process.
+
+    `busy` of its `slots` run a task; `in_flight` counts its messages. `cores` are the processors that it may
+    use. `host_busy` is the share of its host's processors in use, 0 if not known.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Heartbeat:
     executor: str
     slots: int
     busy: int
-    held: int
+    in_flight: int
     prefetch: int
     draining: bool
     uptime_seconds: float
@@ -50,11 +51,11 @@ _FIELDS = frozenset(each.name for each in fields(Heartbeat))
 
 @dataclass(frozen=True)
 class Totals:
-    """Hold what a pool has done since it was first used, by kind of task.
+    """Totals of a pool since it was first used.
 
-    `ended` counts (state, kind); `slot_seconds` is how long its slots were there, `busy_seconds` how long
-    they ran something, `cpu_seconds` how long bodies were on a processor; `turns` are its round trips to
-    fetch and settle. Of its tasks `shown` had their events sent, `left_out` had not.
+    `ended` counts runs by (state, kind); `wait` and `service` are histograms by kind. `slot_seconds` were
+    available, `busy_seconds` of them used, `cpu_seconds` spent by handlers on a processor. `fetch_calls` are
+    round trips that settled and fetched. The events of `shown` tasks were sent, those of `left_out` were not.
     """
 
     ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -63,59 +64,64 @@ class Totals:
     busy_seconds: float = 0.0
     slot_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    turns: int = 0
+    fetch_calls: int = 0
     shown: int = 0
     left_out: int = 0
 
     def count(self, *states: str) -> int:
-        """Count what ended in one of the states; in any, when none is named."""
+        """Return the number of runs that ended in one of the states, or in any if none is given."""
         return sum(n for (state, _kind), n in self.ended.items() if not states or state in states)
 
 
-def send(store: Store, report: Heartbeat, added: Mapping[str, int]) -> bool:
-    """Send a report, and what it adds to its pool's totals; say whether the caller is to take samples now.
+def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
+    """Send a heartbeat with its additions to the pool's totals; True if the caller is to write samples now.
 
-    `added` is keyed by the fields of the totals: worker/report/task_metrics.py writes them,
-    `_totals` below reads them.
+    The keys of `added` are fields of the totals: worker/report/task_metrics.py writes them, `totals_from`
+    reads them.
     """
     keys = (
-        process_key(report.name, store.prefix),
+        process_key(heartbeat.name, store.prefix),
         processes_key(store.prefix),
-        pool_totals_key(report.pool, store.prefix),
+        pool_totals_key(heartbeat.pool, store.prefix),
         pools_key(store.prefix),
         sampling_key(store.prefix),
     )
-    words = [report.name, json.dumps(asdict(report)), KEPT_MS, report.pool, SAMPLE_MS]
+    record = asdict(heartbeat)
+    record["held"] = record.pop("in_flight")
+    words = [heartbeat.name, json.dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
     for name, amount in added.items():
         words += [name, amount]
-    with translate_errors("reporting"):
+    with translate_errors("sending a heartbeat"):
         return bool(script("heartbeat").run(store.client, keys, words))
 
 
 def withdraw(store: Store, process: str) -> None:
-    """Take back the report of a process that ends."""
-    with translate_errors("taking back a report"), store.client.pipeline(transaction=False) as pipe:
+    """Delete the heartbeat of a process that ends."""
+    with translate_errors("deleting a heartbeat"), store.client.pipeline(transaction=False) as pipe:
         pipe.delete(process_key(process, store.prefix)).zrem(processes_key(store.prefix), process)
         pipe.execute()
 
 
 def processes(store: Store) -> list[Heartbeat]:
-    """Return the reports that stand, by name."""
-    with translate_errors("reading the reports"):
+    """Return the heartbeats that have not expired, by name."""
+    with translate_errors("reading the heartbeats"):
         names = sorted(name.decode() for name in store.client.zrange(processes_key(store.prefix), 0, -1))
         found = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
-    return [_report(text) for text in found if text]
+    return [_decoded(text) for text in found if text]
 
 
 def pools(store: Store) -> list[str]:
-    """Name the pools that ever reported."""
+    """Return the names of all pools that sent a heartbeat."""
     with translate_errors("listing the pools"):
         return sorted(name.decode() for name in store.client.smembers(pools_key(store.prefix)))
 
 
 def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
-    """Yield the totals of pools, in one round trip."""
-    with translate_errors("reading what the pools did"), store.client.pipeline(transaction=False) as pipe:
+    """Yield the totals of each pool, in one round trip."""
+    with (
+        translate_errors("reading the totals of the pools"),
+        store.client.pipeline(transaction=False) as pipe,
+    ):
         for pool in pools:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
         found = pipe.execute()
@@ -123,16 +129,19 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
         yield totals_from({name.decode(): int(value) for name, value in raw.items()})
 
 
-def _report(text: bytes) -> Heartbeat:
-    """Read a report; what a newer worker says beyond this one's fields is left out."""
-    values = {name: value for name, value in json.loads(text).items() if name in _FIELDS}
+def _decoded(text: bytes) -> Heartbeat:
+    """Return a stored heartbeat; fields that only a newer version knows are left out."""
+    record = json.loads(text)
+    values = {name: value for name, value in record.items() if name in _FIELDS} | {
+        "in_flight": record["held"]
+    }
     return Heartbeat(**{**values, "queues": tuple(values["queues"])})
 
 
 def totals_from(found: Mapping[str, int]) -> Totals:
-    """Read the fields of the totals, as Redis and a worker's meter keep them.
+    """Return the totals that Redis and the task metrics of a worker keep as fields.
 
-    `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same of `service`, and `busy_us`,
+    `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same for `service`, and `busy_us`,
     `slot_us`, `cpu_us`, `turns`, `shown`, `left_out`.
     """
     ended: dict[tuple[str, str], int] = {}
@@ -151,7 +160,7 @@ def totals_from(found: Mapping[str, int]) -> Totals:
         busy_seconds=found.get("busy_us", 0) / _MICROS,
         slot_seconds=found.get("slot_us", 0) / _MICROS,
         cpu_seconds=found.get("cpu_us", 0) / _MICROS,
-        turns=found.get("turns", 0),
+        fetch_calls=found.get("turns", 0),
         shown=found.get("shown", 0),
         left_out=found.get("left_out", 0),
     )

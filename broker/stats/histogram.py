@@ -1,46 +1,46 @@
-"""Count durations in fixed buckets, so that what many processes measured can be added up.
+"""Histograms of durations with fixed buckets, so that those of many processes can be added up.
 
-The bounds are 1, 1.5, 2, 3, 5 and 7 of every power of ten from 0.1 ms to an hour and more: a quantile
-read from them is off by a fifth at most. Prometheus gets 1, 2 and 5, which are among them.
+The bounds are 1, 1.5, 2, 3, 5 and 7 times each power of ten, from 0.1 ms to more than an hour. A quantile is
+off by a fifth at most. Prometheus gets the bounds of 1, 2 and 5.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Upper bounds in seconds; what is longer than the last is counted in one more bucket.
+#: Upper bounds in seconds; one more bucket counts longer durations.
 BOUNDS = tuple(float(f"{step}e{power}") for power in range(-4, 4) for step in (1, 1.5, 2, 3, 5, 7))
 
-#: The bounds as text, which is how they are stored: other bounds in a later version mix with these.
+#: The bounds as text, as they are stored; a later version may add bounds.
 NAMES = (*(f"{bound:g}" for bound in BOUNDS), "inf")
 
 
 def bucket(seconds: float) -> int:
-    """Return the index of the bucket that a duration falls into."""
+    """Return the index of the bucket of a duration."""
     return bisect_left(BOUNDS, seconds)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Hold how often each duration was seen, by bucket, and their sum in seconds."""
+    """Counts of durations by bucket, and their sum in seconds."""
 
     counts: tuple[int, ...] = (0,) * len(NAMES)
     seconds: float = 0.0
 
     @property
     def count(self) -> int:
-        """Count all that was seen."""
+        """The number of durations."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
-        """Return the mean in seconds; None when nothing was seen."""
+        """The mean in seconds; None if the histogram is empty."""
         return self.seconds / self.count if self.count else None
 
     def quantile(self, share: float) -> float | None:
-        """Return the seconds that `share` of what was seen took at most; None when nothing was seen.
+        """Return the duration in seconds that a `share` of all durations does not exceed; None if empty.
 
-        Within a bucket the durations are taken to be spread evenly, as Prometheus does.
+        Within a bucket the durations are assumed to be spread evenly, as Prometheus does.
         """
         wanted, below = share * self.count, 0
         if not self.count:
@@ -59,11 +59,11 @@ class Histogram:
         return Histogram(both, self.seconds + other.seconds)
 
     def __sub__(self, earlier: "Histogram") -> "Histogram":
-        """Return what was seen since an earlier state of the same histogram."""
+        """Return the durations added since an earlier state of the same histogram."""
         since = tuple(max(0, a - b) for a, b in zip(self.counts, earlier.counts, strict=True))
         return Histogram(since, max(0.0, self.seconds - earlier.seconds))
 
 
 def total(histograms: Iterable[Histogram]) -> Histogram:
-    """Add histograms up."""
+    """Return the sum of histograms."""
     return sum(histograms, Histogram())

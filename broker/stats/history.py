@@ -1,8 +1,9 @@
-"""Keep the last hour of every queue and pool: a sample each ten seconds, in a stream that is bounded.
+"""The history: a sample of every queue and pool each ten seconds, for an hour.
 
-Worker processes and Flower take them: each asks for the claim once a second (reports.py), and whoever
-gets it writes the samples of all. So there is a past to show as long as anybody runs, and nobody has to
-be chosen. A stream expires by itself.
+Worker processes and Flower write the samples. Once a second each tries to take a lock in Redis that lasts
+ten seconds (workers with their heartbeat); the process that gets it writes the samples of all queues and
+pools. So there is a history as long as any process runs. Each queue or pool has a bounded stream that expires
+by itself.
 """
 
 import json
@@ -17,35 +18,35 @@ from millpond.broker.stats import heartbeats
 from millpond.broker.stats.heartbeats import SAMPLE_MS, Totals
 from millpond.broker.stats.histogram import NAMES, Histogram, total
 
-#: How many samples are kept: an hour of them.
+#: Samples kept: an hour.
 KEPT = 3_600_000 // SAMPLE_MS
 
-#: The streams go when nobody has sampled for so long.
+#: A stream expires so long after its last sample.
 FORGOTTEN_MS = 2 * 3_600_000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold what was seen at one time (ms, the server's clock), by name."""
+    """Values by name at one time (ms by the server's clock)."""
 
     at_ms: int
     values: Mapping[str, Any]
 
 
-def claimed(store: Store) -> bool:
-    """Say whether the caller is to take the next samples."""
-    with translate_errors("claiming the samples"):
+def is_due(store: Store) -> bool:
+    """True if samples are due and the caller is to write them: it takes the lock."""
+    with translate_errors("taking the lock of the samples"):
         return bool(store.client.set(sampling_key(store.prefix), "flower", nx=True, px=SAMPLE_MS))
 
 
-def take(store: Store) -> None:
+def write_samples(store: Store) -> None:
     """Write a sample of every queue and of every pool."""
     depths = inspect_depth.depths(store, inspect_depth.queues(store))
     names = heartbeats.pools(store)
     running = heartbeats.processes(store)
-    entries = {f"queue:{depth.queue}": of_queue(depth) for depth in depths}
+    entries = {f"queue:{depth.queue}": _queue_values(depth) for depth in depths}
     for name, totals in zip(names, heartbeats.totals(store, names), strict=True):
-        entries[f"pool:{name}"] = of_pool([r for r in running if r.pool == name], totals)
+        entries[f"pool:{name}"] = _pool_values([r for r in running if r.pool == name], totals)
     with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
         for what, values in entries.items():
             key = samples_key(what, store.prefix)
@@ -54,8 +55,8 @@ def take(store: Store) -> None:
         pipe.execute()
 
 
-def of_queue(depth: inspect_depth.Depth) -> dict[str, Any]:
-    """Return what is kept of a queue."""
+def _queue_values(depth: inspect_depth.Depth) -> dict[str, Any]:
+    """Return the values of a queue's sample."""
     counters = {name: depth.counters.get(name, 0) for name in ("published", "fetched", "settled", "dead")}
     return {
         **counters,
@@ -66,8 +67,8 @@ def of_queue(depth: inspect_depth.Depth) -> dict[str, Any]:
     }
 
 
-def of_pool(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[str, Any]:
-    """Return what is kept of a pool."""
+def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[str, Any]:
+    """Return the values of a pool's sample."""
     return {
         "processes": len(running),
         "slots": sum(report.slots for report in running),
@@ -85,7 +86,7 @@ def of_pool(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[str, An
 
 
 def history(store: Store, what: list[str]) -> list[list[Sample]]:
-    """Return the samples of the last hour of each of `queue:<name>` or `pool:<name>`, the oldest first."""
+    """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
         for name in what:
             pipe.xrange(samples_key(name, store.prefix))
@@ -94,9 +95,9 @@ def history(store: Store, what: list[str]) -> list[list[Sample]]:
 
 
 def before(store: Store, what: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
-    """Return of each the sample to compare now with: the last one that is at least `seconds` old.
+    """Return for each the last sample that is at least `seconds` old, to compare the present with.
 
-    None where there is none of the last three times `seconds`, or half a minute.
+    None if there is none within three times `seconds`, or within half a minute if that is longer.
     """
     oldest = now_ms - int(max(3 * seconds, 30) * 1000)
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
@@ -110,17 +111,17 @@ def before(store: Store, what: list[str], *, now_ms: int, seconds: float) -> lis
 
 
 def sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
-    """Return the sample that an entry of the stream is."""
+    """Return the sample of an entry of the stream."""
     return Sample(int(entry.split(b"-")[0]), json.loads(fields[b"values"]))
 
 
-def unpacked(values: Mapping[str, Any]) -> Histogram:
-    """Return the histogram that a sample of a pool holds under `wait` or `service`."""
+def histogram_of(values: Mapping[str, Any]) -> Histogram:
+    """Return the histogram that is stored in a pool's sample as `wait` or `service`."""
     return Histogram(tuple(values.get(name, 0) for name in NAMES), values.get("seconds", 0.0))
 
 
-def counted(values: Mapping[str, Any]) -> tuple[int, float]:
-    """Return how many durations such a histogram holds, and their sum in seconds."""
+def count_and_seconds(values: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the number of durations of such a stored histogram, and their sum in seconds."""
     seconds = values.get("seconds", 0.0)
     return round(sum(values.values()) - seconds), seconds
 
@@ -135,27 +136,28 @@ Entries = list[tuple[bytes, Mapping[bytes, bytes]]]
 
 @dataclass(frozen=True)
 class _Known:
-    """Hold the samples of one queue or pool, and the entry of the stream that the last of them is."""
+    """The samples read of one queue or pool, and the stream entry of the last of them."""
 
     last: bytes
     samples: tuple[Sample, ...]
 
 
 class HistoryCache:
-    """Return the samples of the last hour, as `samples.history` does. Threads may share one.
+    """The history in memory, for a page that is loaded again and again.
 
-    What two of them learn at once is the same, and is put into its place whole.
+    Samples never change, so only new ones are read from Redis. Safe to share between threads: two that read
+    at once store equal values, each as a whole.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, _Known] = {}
 
-    def of(self, what: Sequence[str]) -> list[tuple[Sample, ...]]:
+    def samples(self, what: Sequence[str]) -> list[tuple[Sample, ...]]:
         """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
         known = [self._known.get(name) for name in what]
         found = self._read(what, [each.last.decode() if each else "-" for each in known])
-        # A stream that does not hold what was read of it last is another one: it expired, or was dropped.
+        # A stream without the entry that was read last is a new one: the old one expired or was deleted.
         again = [
             n
             for n, (each, new) in enumerate(zip(known, found, strict=True))
@@ -163,7 +165,7 @@ class HistoryCache:
         ]
         for n, whole in zip(again, self._read([what[n] for n in again], ["-"] * len(again)), strict=True):
             known[n], found[n] = None, whole
-        return [self._learnt(name, each, new) for name, each, new in zip(what, known, found, strict=True)]
+        return [self._stored(name, each, new) for name, each, new in zip(what, known, found, strict=True)]
 
     def _read(self, what: Sequence[str], since: Sequence[str]) -> list[Entries]:
         if not what:
@@ -174,7 +176,7 @@ class HistoryCache:
             found: list[Entries] = pipe.execute()
         return found
 
-    def _learnt(self, name: str, known: _Known | None, entries: Entries) -> tuple[Sample, ...]:
+    def _stored(self, name: str, known: _Known | None, entries: Entries) -> tuple[Sample, ...]:
         new = entries[1:] if known else entries
         if not entries:
             self._known.pop(name, None)

@@ -24,7 +24,7 @@ class Pools(Handler):
 def _seen(store: Store, table: Table, past: HistoryCache) -> tuple[Overview, Lines, dict[str, Verdict]]:
     seen = snapshot.read(store, table)
     names = [view.name for view in seen.pools]
-    histories = past.of([f"pool:{name}" for name in names])
+    histories = past.samples([f"pool:{name}" for name in names])
     lines = {
         name: {
             "rate": sparkline.of_rate(history, "ended", now_ms=seen.now_ms),

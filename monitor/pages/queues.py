@@ -66,7 +66,7 @@ def _named(views: list[QueueView], name: str) -> QueueView:
 
 def _all(store: Store, table: Table, past: HistoryCache) -> dict[str, Any]:
     views = snapshot.queue_views(store, table)
-    pasts = past.of([f"queue:{view.name}" for view in views])
+    pasts = past.samples([f"queue:{view.name}" for view in views])
     now_ms = server.now_ms(store)
     return {
         "views": views,
@@ -81,7 +81,7 @@ def _all(store: Store, table: Table, past: HistoryCache) -> dict[str, Any]:
 
 def _one(store: Store, table: Table, past: HistoryCache, name: str) -> dict[str, Any]:
     view = _named(snapshot.queue_views(store, table), name)
-    [samples] = past.of([f"queue:{name}"])
+    [samples] = past.samples([f"queue:{name}"])
     now_ms = server.now_ms(store)
     lines = {
         "ready": sparkline.of_level(samples, "ready", now_ms=now_ms),

@@ -25,7 +25,7 @@ def install(application: Any) -> None:
 
 def _take_if_due(store: Any) -> None:
     try:
-        if history.claimed(store):
-            history.take(store)
+        if history.is_due(store):
+            history.write_samples(store)
     except BrokerError as error:
         logger.debug("%s", error)

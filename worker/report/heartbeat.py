@@ -103,7 +103,7 @@ class Reporter:
             takes_samples = heartbeats.send(self._store, state, self._unsent)
             self._unsent.clear()  # counted from here on, whatever becomes of the samples
             if takes_samples:
-                history.take(self._store)
+                history.write_samples(self._store)
         except BrokerError as error:
             logger.debug("%s", error)
         except Exception:  # what another version wrote, say: this process must not fall silent because of it
@@ -122,7 +122,7 @@ class Reporter:
             **self._about,
             slots=slots,
             busy=min(busy(), slots),
-            held=self._holder.count,
+            in_flight=self._holder.count,
             prefetch=self._holder.prefetch,
             draining=self._holder.starts_nothing,
             host_busy=self._processors.busy(),

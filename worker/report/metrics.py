@@ -20,10 +20,10 @@ Said = dict[str, Any]
 GAUGES: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
     ("slots", "Tasks that the process can run at once", lambda said: said["slots"]),
     ("slots_busy", "Tasks that run", lambda said: said["busy"]),
-    ("held", "Messages that the process holds", lambda said: said["held"]),
+    ("in_flight", "Messages in flight", lambda said: said["in_flight"]),
 )
 COUNTERS: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
-    ("broker_round_trips", "Round trips that fetched and settled", lambda said: said["totals"].turns),
+    ("broker_round_trips", "Round trips that fetched and settled", lambda said: said["totals"].fetch_calls),
     ("slot_seconds", "Time that slots were there", lambda said: said["totals"].slot_seconds),
     ("busy_seconds", "Time that slots ran something", lambda said: said["totals"].busy_seconds),
     ("cpu_seconds", "Time that bodies were on a processor", lambda said: said["totals"].cpu_seconds),

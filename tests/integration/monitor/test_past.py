@@ -18,9 +18,9 @@ def kept(store: Store) -> HistoryCache:
     """Take three samples of a queue, and look at them once."""
     limits.declare(store, "remembered", {}, authoritative=False)
     for _ in range(3):
-        history.take(store)
+        history.write_samples(store)
     past = HistoryCache(store)
-    assert [len(each) for each in past.of(WHAT)] == [3, 0]
+    assert [len(each) for each in past.samples(WHAT)] == [3, 0]
     return past
 
 
@@ -29,8 +29,8 @@ def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch:
     read: list[Any] = []
     sample = history.sample
     monkeypatch.setattr(history, "sample", lambda *entry: read.append(entry) or sample(*entry))
-    history.take(store)
-    told = kept.of(WHAT)
+    history.write_samples(store)
+    told = kept.samples(WHAT)
     assert len(read) == 1
     assert [list(each) for each in told] == history.history(store, WHAT)
 
@@ -41,18 +41,18 @@ def test_no_more_is_kept_than_is_shown(
     """What falls out of the stream falls out of memory."""
     monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
-        history.take(store)
-    assert [list(each) for each in kept.of(WHAT)] == history.history(store, WHAT)
+        history.write_samples(store)
+    assert [list(each) for each in kept.samples(WHAT)] == history.history(store, WHAT)
 
 
 def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) -> None:
     """When the server lost its samples, old ones are not shown beside new ones."""
     store.client.delete(samples_key("queue:remembered", store.prefix))
-    assert kept.of(WHAT) == [(), ()]
-    history.take(store)
-    kept.of(WHAT)
+    assert kept.samples(WHAT) == [(), ()]
+    history.write_samples(store)
+    kept.samples(WHAT)
     store.client.delete(samples_key("queue:remembered", store.prefix))
-    history.take(store)
-    [told, _] = kept.of(WHAT)
+    history.write_samples(store)
+    [told, _] = kept.samples(WHAT)
     assert list(told) == history.history(store, WHAT)[0]
     assert len(told) == 1

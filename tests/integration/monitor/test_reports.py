@@ -46,7 +46,7 @@ def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
     """Whoever asks first is to take them, everybody else not before the time is over."""
     asked = [heartbeats.send(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
-    assert (asked, history.claimed(store)) == ([True, False, False], False)
+    assert (asked, history.is_due(store)) == ([True, False, False], False)
 
 
 def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +56,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
     slow = {"ended:succeeded:a": 4, "service:7:a": 4, "slot_us": 60_000_000, "busy_us": 60_000_000}
     heartbeats.send(store, REPORT, slow)
     for _ in range(5):
-        history.take(store)
+        history.write_samples(store)
     [kept] = history.history(store, ["queue:default"])
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
@@ -82,7 +82,7 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         raise trouble
 
     monkeypatch.setattr(heartbeat, "REPORT_SECONDS", 0.02)
-    monkeypatch.setattr(history, "take", fail)
+    monkeypatch.setattr(history, "write_samples", fail)
     holder, meter = Holder(), Meter()
     holder.keeper = SimpleNamespace(store=store, renewals=0, losses=0)
     consumer = SimpleNamespace(
