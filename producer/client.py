@@ -106,16 +106,16 @@ class Client:
         hold for items that are no `Message`. Under `block`, `timeout` bounds how long nothing at all may be
         taken.
         """
-        taken = duplicates = ran_here = 0
+        accepted = duplicates = ran_here = 0
         messages = self._messages(items, queue, priority)
         for outcome in self.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
             if isinstance(outcome, Refused):
-                outcome.error.add_note(f"{taken} messages had been taken before this one")
+                outcome.error.add_note(f"{accepted} messages were accepted before this one")
                 raise outcome.error
-            taken += outcome.duplicate_of is None
+            accepted += outcome.duplicate_of is None
             duplicates += outcome.duplicate_of is not None
             ran_here += outcome.ran_here is not None
-        return Tally(taken, duplicates, ran_here)
+        return Tally(accepted, duplicates, ran_here)
 
     def send_each(
         self,

@@ -49,6 +49,6 @@ class Tally:
     `ran_here` counts those taken that the caller ran itself.
     """
 
-    taken: int = 0
+    accepted: int = 0
     duplicates: int = 0
     ran_here: int = 0

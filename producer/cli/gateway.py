@@ -1,4 +1,4 @@
-"""Offer `millpond gateway`: serve the client over HTTP, and make the tokens that open it."""
+"""`millpond gateway`: serve the client over HTTP; `millpond gateway token`: make a token for it."""
 
 from typing import Annotated
 
@@ -16,10 +16,10 @@ app = typer.Typer(
 @app.callback()
 def gateway(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen here; 0 takes a free port.")] = 8080,
-    host: Annotated[str, typer.Option(help="Listen on this address; others than loopback need tokens.")] = (
-        "127.0.0.1"
-    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 is any free one.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="The address; one beyond loopback needs a configured token.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the gateway for the configured broker, on loopback unless there are tokens, until SIGTERM."""
     if context.invoked_subcommand is not None:
@@ -36,40 +36,42 @@ def gateway(
     chosen = settings_or_nearby(lambda line: typer.echo(line, err=True))
     log_to_stderr(chosen.log_format, level=logging.WARNING)
 
-    def say(url: str) -> None:
+    def print_url(url: str) -> None:
         typer.echo(f"The gateway is at {url}, until Ctrl-C")
 
-    serve(chosen, host=host, port=port, on_ready=say)
+    serve(chosen, host=host, port=port, on_ready=print_url)
 
 
 @app.command(epilog="Example: millpond gateway token shop --kind 'email.*'")
 def token(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Who will hold it: letters, digits, . _ -")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name for its holder: letters, digits, . _ -")
+    ],
     kind: Annotated[
         list[str] | None,
-        typer.Option("--kind", metavar="KIND", help="A kind it opens, or a pattern; may be repeated."),
+        typer.Option("--kind", metavar="KIND", help="A kind that it allows, or a pattern; may be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token: hand it over, and put the lines with its hash into millpond.toml."""
+    """Make a token, and print it with the lines for millpond.toml, which hold its hash."""
     import json
 
     from pydantic import ValidationError
 
-    from millpond.producer.gateway.tokens import hashed, new_token
+    from millpond.producer.gateway.tokens import hash_token, new_token
     from millpond.tasks.errors import BadInput
     from millpond.tasks.settings import GatewayToken
 
     secret = new_token()
     try:
-        kept = GatewayToken(name=name, hash=hashed(secret), kinds=tuple(kind or ("*",)))
+        entry = GatewayToken(name=name, hash=hash_token(secret), kinds=tuple(kind or ("*",)))
     except ValidationError:
         raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None
     if as_json:
-        print(json.dumps({"token": secret, **kept.model_dump()}))
+        print(json.dumps({"token": secret, **entry.model_dump()}))
         return
     print(f"{secret}\n")
     print("Keep it: it is not shown again. For millpond.toml:\n")
     print("[[gateway.tokens]]")
-    for key, value in kept.model_dump().items():
+    for key, value in entry.model_dump().items():
         print(f"{key} = {json.dumps(value)}")

@@ -1,5 +1,6 @@
-"""Offer the client over HTTP: sending one or many, batches, results as they come, cancellation.
+"""The client over HTTP: send one task or a stream of tasks, batches and their results, cancellation.
 
-`app.py` puts the routes together, `serving.py` runs them until SIGTERM. A request comes in through `guard.py`
-(sizes, surprises) and `access.py` (tokens); `single.py`, `many.py`, `batches.py` and `tracked.py` answer it.
+`serving.py` runs the application of `app.py` until SIGTERM. A request passes `request_metrics.py` and
+`middleware.py` (token, size of the body, errors) and is answered by a module of `routes/`; the routes share
+one `State`. Single sends are gathered by `send_batcher.py`, streams are sent by `stream_sender.py`.
 """

@@ -1,4 +1,4 @@
-"""Put the routes together, and their description: one OpenAPI document, made from the contracts."""
+"""Build the application from the routes, with one OpenAPI document made from the contracts."""
 
 from typing import Any
 
@@ -9,36 +9,36 @@ from starlette.responses import JSONResponse
 
 from millpond.producer.examples import example
 from millpond.producer.gateway.openapi import with_tokens
-from millpond.producer.gateway.problems import Fault, Refusal, bad_fields, explained, surprised
-from millpond.producer.gateway.routes import batches, health, metrics, send, send_stream, tasks
+from millpond.producer.gateway.problems import ApiError, api_error, internal_error, invalid_fields, translate
+from millpond.producer.gateway.routes import batches, health, send, stream, tasks
 from millpond.producer.gateway.schemas import KindView
-from millpond.producer.gateway.state import Gate
+from millpond.producer.gateway.state import State
 from millpond.tasks.contract import kinds, load_shipped
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.module_loading import declare
 
 _ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
-duplicate is 200 with the first id; every problem is `{"error": {"code", "message", …}}`."""
+duplicate is 200 with the first id; every error is `{"error": {"code", "message", …}}`."""
 
 
-def application(gate: Gate) -> FastAPI:
+def application(state: State) -> FastAPI:
     """Return the application; every contract must have been declared."""
     app = FastAPI(
         title="Millpond", version="1", description=_ABOUT, openapi_url=None, docs_url=None, redoc_url=None
     )
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _misfit)
-    app.add_exception_handler(MillpondError, _raised)
-    app.add_exception_handler(Exception, _surprised)
-    # Routes are tried in this order, so those that are asked most come first.
-    for part in (send, send_stream, batches, tasks, health, metrics):
-        app.include_router(part.routes(gate))
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(MillpondError, _millpond_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+    # Routes are matched in this order: the busiest come first.
+    for module in (send, stream, batches, tasks, health):
+        app.include_router(module.routes(state))
     app.include_router(_descriptions(app))
     return app
 
 
 def load_contracts(modules: tuple[str, ...]) -> None:
-    """Import Millpond's contracts and those of the modules named. Raises `SettingsError`."""
+    """Import Millpond's contracts and those of the named modules. Raises `SettingsError`."""
     load_shipped()
     declare(modules, setting="gateway.contracts")
 
@@ -54,7 +54,7 @@ def _descriptions(app: FastAPI) -> APIRouter:
                 kind=kind, queue=contract.queue, description=contract.__doc__ or "", example=example(contract)
             )
             for kind, contract in sorted(kinds().items())
-            if request.state.holder.may(kind)
+            if request.state.principal.may_use(kind)
         ]
 
     @router.get("/openapi.json", include_in_schema=False)
@@ -64,27 +64,26 @@ def _descriptions(app: FastAPI) -> APIRouter:
     return router
 
 
-async def _refused(_request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Refusal):
-        return error.answer()
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, ApiError):
+        return error.response()
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: GET /openapi.json names every route, and what it takes"
-    fault = Fault(code=f"http_{error.status_code}", message=message)
-    return Refusal(error.status_code, fault, error.headers).answer()
+    message = f"{error.detail}: GET /openapi.json describes every route"
+    return api_error(
+        error.status_code, f"http_{error.status_code}", message, headers=error.headers
+    ).response()
 
 
-async def _misfit(_request: Request, error: Exception) -> JSONResponse:
-    """Name each field at fault, without its value, which may be a mail or a secret."""
+async def _invalid_request(_request: Request, error: Exception) -> JSONResponse:
+    """Name each field at fault without its value, which may be a mail or a secret."""
     assert isinstance(error, RequestValidationError)
-    faults = error.errors()
-    # A sender names a field without where in the request it was.
-    inner = [{**fault, "loc": fault["loc"][1:]} for fault in faults]
-    return bad_fields(inner, what="this request does not fit").answer()
+    # The first part of a location is the part of the request: query, header, path or body.
+    return invalid_fields([{**each, "loc": each["loc"][1:]} for each in error.errors()]).response()
 
 
-async def _raised(_request: Request, error: Exception) -> JSONResponse:
-    return explained(error).answer()
+async def _millpond_error(_request: Request, error: Exception) -> JSONResponse:
+    return translate(error).response()
 
 
-async def _surprised(_request: Request, _error: Exception) -> JSONResponse:
-    return surprised().answer()
+async def _unexpected_error(_request: Request, _error: Exception) -> JSONResponse:
+    return internal_error().response()

@@ -1,20 +1,30 @@
-"""Let in who holds a token; where none is configured, whoever is on this machine."""
+"""Authenticate requests by token, or by the local machine where no token is configured; authorize their use.
 
+A token may use its kinds, and the batches that it opened; a token for every kind may use every batch.
+"""
+
+from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from millpond.producer.gateway.problems import Refusal, refusal
-from millpond.producer.gateway.tokens import ANYBODY, Holder, holder
-from millpond.tasks.errors import SettingsError
+from millpond.broker.batches import record
+from millpond.broker.connection import Store
+from millpond.producer.gateway.problems import api_error, translate
+from millpond.producer.gateway.thread_pools import ThreadPools
+from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
+from millpond.tasks.errors import BrokerError, SettingsError
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import GatewayToken
 
+#: Batches whose owner is cached; the owner of a batch never changes.
+CACHED_OWNERS = 10_000
 
-def must_be_safe(host: str, tokens: Sequence[GatewayToken]) -> None:
-    """Refuse to listen beyond this machine without tokens."""
+
+def check_address(host: str, tokens: Sequence[GatewayToken]) -> None:
+    """Raise `SettingsError` for an address beyond this machine where no token is configured."""
     if not tokens and not is_loopback(host):
         raise SettingsError(
             f"the gateway does not listen on {host or 'every address'} without tokens: "
@@ -22,24 +32,23 @@ def must_be_safe(host: str, tokens: Sequence[GatewayToken]) -> None:
         )
 
 
-def entering(tokens: Sequence[GatewayToken], headers: Headers) -> Holder:
-    """Return who asks. Raises `Refusal` for nobody."""
+def authenticate(tokens: Sequence[GatewayToken], headers: Headers) -> Principal:
+    """Return the principal of a request. Raises `ApiError` 401, or 403 for a foreign Host header."""
     if not tokens:
-        return _on_this_machine(headers)
+        return _local_principal(headers)
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    known = holder(tokens, token.strip()) if scheme.lower() == "bearer" else None
+    known = find_principal(tokens, token.strip()) if scheme.lower() == "bearer" else None
     if known is None:
         text = "send a token that the gateway knows: Authorization: Bearer …"
-        fault = refusal(401, "unauthorized", text).fault
-        raise Refusal(401, fault, {"WWW-Authenticate": "Bearer"})
+        raise api_error(401, "unauthorized", text, headers={"WWW-Authenticate": "Bearer"})
     return known
 
 
-def _on_this_machine(headers: Headers) -> Holder:
-    """Refuse a page of the web that a name of its own leads here (DNS rebinding)."""
+def _local_principal(headers: Headers) -> Principal:
+    """Return `ANONYMOUS`, unless a web site made its own name lead to this machine (DNS rebinding)."""
     if not _names_this_machine(headers.get("host", "")):
-        raise refusal(403, "foreign_host", "without tokens the gateway answers to localhost alone")
-    return ANYBODY
+        raise api_error(403, "foreign_host", "without tokens the gateway answers requests to localhost only")
+    return ANONYMOUS
 
 
 @lru_cache(maxsize=256)
@@ -51,7 +60,32 @@ def _names_this_machine(host: str) -> bool:
     return not name or is_loopback(name)
 
 
-def must_send(asks: Holder, kind: str) -> None:
-    """Refuse a kind that is closed to a holder."""
-    if not asks.may(kind):
-        raise refusal(403, "forbidden_kind", f"this token does not let {asks.name} send {kind}")
+def require_kind(principal: Principal, kind: str) -> None:
+    """Raise `ApiError` 403 if the principal may not use a kind."""
+    if not principal.may_use(kind):
+        raise api_error(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
+
+
+class BatchOwners:
+    """The owners of batches, cached; used by one event loop."""
+
+    def __init__(self, store: Store, threads: ThreadPools) -> None:
+        self._store = store
+        self._threads = threads
+        self._owners: OrderedDict[str, str | None] = OrderedDict()
+
+    async def require(self, principal: Principal, batch: str) -> None:
+        """Raise `ApiError` 403 if another token opened the batch, or none did."""
+        if principal.is_unrestricted:
+            return
+        if batch not in self._owners:
+            try:
+                summary = await self._threads.lookup(lambda: record.summary(self._store, batch))
+            except BrokerError as error:
+                raise translate(error) from None
+            self._owners[batch] = summary.owner
+            while len(self._owners) > CACHED_OWNERS:
+                self._owners.popitem(last=False)
+        if self._owners[batch] != principal.name:
+            text = f"{principal.name} did not open this batch: use the token that did, or one for every kind"
+            raise api_error(403, "forbidden_batch", text)

@@ -1,4 +1,4 @@
-"""Stand before the routes: let in who may, bound what is read, keep what was sent out of logs and answers."""
+"""ASGI middleware before the routes: authentication, limits of bodies, no payloads in logs or errors."""
 
 import asyncio
 import logging
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from millpond.producer.gateway.auth import entering
-from millpond.producer.gateway.problems import Refusal, refusal, surprised
-from millpond.producer.gateway.routes.send import Single
-from millpond.producer.gateway.timeouts import Idle
+from millpond.producer.gateway.auth import authenticate
+from millpond.producer.gateway.problems import ApiError, api_error, internal_error
+from millpond.producer.gateway.routes.send import SendEndpoint
+from millpond.producer.gateway.timeouts import IdleTimeout
 from millpond.tasks.settings import Gateway
 
 log = logging.getLogger("millpond.gateway")
@@ -19,82 +19,83 @@ log = logging.getLogger("millpond.gateway")
 NDJSON = "application/x-ndjson"
 
 
-class Guard:
-    """Wrap the application; `scope["state"]["holder"]` names who asks.
+class RequestGuard:
+    """Wraps the application; sets `scope["state"]["principal"]`.
 
-    `singles` answer the paths that are asked most by themselves: what FastAPI does before it gets to them
-    costs more than they do. Whatever else leads to such a route gets there through the application.
+    `endpoints` answer the busiest paths without FastAPI, whose work before an endpoint costs more than the
+    endpoint. Every other path that leads to such a route is answered by the application.
     """
 
-    def __init__(self, app: ASGIApp, settings: Gateway, singles: Mapping[str, Single]) -> None:
+    def __init__(self, app: ASGIApp, settings: Gateway, endpoints: Mapping[str, SendEndpoint]) -> None:
         self._app = app
         self._settings = settings
-        self._singles = singles
-        self._idle = Idle(settings.idle_seconds)
+        self._endpoints = endpoints
+        self._idle = IdleTimeout(settings.idle_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
             if not scope["path"].startswith("/health/"):
-                receive = self._enter(scope, receive)
-            single = self._singles.get(scope["path"]) if scope["method"] == "POST" else None
-            await (self._app if single is None else _alone(single))(scope, receive, send)
-        except Refusal as refused:
-            await refused.answer()(scope, receive, send)
+                receive = self._authenticate(scope, receive)
+            endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
+            await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
         except asyncio.CancelledError:
-            log.warning("cut at the drain deadline: %s %s", scope["method"], scope["path"])
-        except Exception as error:  # answered already, by the application
-            _note(error)
+            log.warning("cut off at the drain deadline: %s %s", scope["method"], scope["path"])
+        except Exception as error:  # the application has answered it
+            _log(error)
 
-    def _enter(self, scope: Scope, receive: Receive) -> Receive:
+    def _authenticate(self, scope: Scope, receive: Receive) -> Receive:
+        """Set the principal of a request; return a `receive` that bounds its body."""
         headers = Headers(scope=scope)
-        scope.setdefault("state", {})["holder"] = entering(self._settings.tokens, headers)
-        streams = headers.get("content-type", "").startswith(NDJSON)
-        most = self._settings.max_stream_bytes if streams else self._settings.max_task_bytes
+        scope.setdefault("state", {})["principal"] = authenticate(self._settings.tokens, headers)
+        is_stream = headers.get("content-type", "").startswith(NDJSON)
+        limit = self._settings.max_stream_bytes if is_stream else self._settings.max_task_bytes
         announced = headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > most:
-            raise _too_large(most)
-        return _bounded(receive, most, self._idle)
+        if announced.isdigit() and int(announced) > limit:
+            raise _too_large(limit)
+        return _bounded(receive, limit, self._idle)
 
 
-def _alone(single: Single) -> ASGIApp:
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+def _as_app(endpoint: SendEndpoint) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await single.answer(scope, receive)
-        except Refusal:
+            response = await endpoint.answer(scope, receive)
+        except ApiError:
             raise
         except Exception:
-            await surprised().answer()(scope, receive, send)
+            await internal_error().response()(scope, receive, send)
             raise
-        await answer(scope, receive, send)
+        await response(scope, receive, send)
 
-    return answering
+    return app
 
 
-def _bounded(receive: Receive, most: int, idle: Idle) -> Receive:
-    """Read at most so many bytes of a body, and wait for the next of them at most so long."""
-    left, more = most, True
+def _bounded(receive: Receive, limit: int, idle: IdleTimeout) -> Receive:
+    """Return a `receive` of at most `limit` bytes, each piece within the idle timeout."""
+    left, more = limit, True
 
-    async def receiving() -> Message:
+    async def bounded() -> Message:
         nonlocal left, more
         try:
             message = await (idle.receive(receive) if more else receive())
         except TimeoutError:
-            raise refusal(408, "idle", f"nothing of the body came for {idle.seconds:g} s") from None
+            raise api_error(408, "idle", f"no part of the body came for {idle.seconds:g} s") from None
         more = message.get("more_body", False)
         left -= len(message.get("body", b""))
         if left < 0:
-            raise _too_large(most)
+            raise _too_large(limit)
         return message
 
-    return receiving
+    return bounded
 
 
-def _too_large(most: int) -> Refusal:
-    return refusal(413, "too_large", f"the body is longer than {most} bytes: send less at once")
+def _too_large(limit: int) -> ApiError:
+    return api_error(413, "too_large", f"the body is longer than {limit} bytes: send less at once")
 
 
-def _note(error: Exception) -> None:
-    """Log where it happened, and not the message: it may repeat what was sent."""
+def _log(error: Exception) -> None:
+    """Log the place of an error without its message, which may repeat a payload."""
     where = "".join(traceback.format_tb(error.__traceback__)[-3:])
     log.error("%s in a request, at\n%s", type(error).__name__, where.rstrip())

@@ -1,12 +1,12 @@
-"""Describe for OpenAPI what the routes do not say by themselves: problems, queries, who may come in."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: problems, queries and the token."""
 
 from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.producer.gateway.problems import Problem
+from millpond.producer.gateway.problems import ErrorBody
 
-_LATER = {
+_RETRY_AFTER = {
     "Retry-After": {
         "description": "Seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
@@ -14,31 +14,35 @@ _LATER = {
 }
 _MEANINGS = {
     400: "The body cannot be read",
-    401: "No token, or one that is not known",
-    403: "This token does not open that kind",
-    404: "There is no such kind, batch or task",
+    401: "The token is missing or unknown",
+    403: "The token does not allow this kind or batch",
+    404: "The kind, batch or task does not exist",
     408: "The body stopped coming",
-    409: "The batch takes nothing more, or the id is taken",
-    413: "Longer than it may be",
-    415: "Of another media type than this route reads",
-    422: "It does not fit: each field is named",
+    409: "The batch is closed, or the id is in use",
+    413: "The body is too long",
+    415: "The route does not read this media type",
+    422: "The request is not valid: each field at fault is named",
     429: "The queue is full",
-    503: "The broker is away, or the gateway has too much to do",
+    503: "The broker is away, or the gateway is overloaded",
 }
 
 PROBLEMS: dict[int, dict[str, Any]] = {
-    code: {"model": Problem, "description": meaning, **({"headers": _LATER} if code in (429, 503) else {})}
+    code: {
+        "model": ErrorBody,
+        "description": meaning,
+        **({"headers": _RETRY_AFTER} if code in (429, 503) else {}),
+    }
     for code, meaning in _MEANINGS.items()
 }
 
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the descriptions of these answers."""
+    """Return the descriptions of the error answers with these status codes."""
     return {code: PROBLEMS[code] for code in codes}
 
 
-def query(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Return the parameters of a query that its route reads by itself, as the fields of a model."""
+def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return the fields of a model as query parameters, for a route that reads its query itself."""
     schema = model.model_json_schema()
     return [
         {
@@ -53,12 +57,12 @@ def query(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 
 def with_tokens(schema: dict[str, Any]) -> dict[str, Any]:
-    """Say in an OpenAPI document that every route needs a token, but for those that say otherwise."""
+    """Return an OpenAPI document in which every route needs a token, except the routes with `OPEN`."""
     bearer = {"type": "http", "scheme": "bearer", "description": "As `millpond gateway token` prints it."}
     schema.setdefault("components", {})["securitySchemes"] = {"token": bearer}
     schema["security"] = [{"token": []}]
     return schema
 
 
-#: Of a route that needs no token.
+#: OpenAPI of a route that needs no token.
 OPEN: dict[str, Any] = {"security": []}

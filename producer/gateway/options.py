@@ -1,88 +1,65 @@
-"""Describe how a task is to be sent: the options of `Client.send`, as a query or a line spells them."""
+"""The options of a send, from the query of a request or a line of a stream, and its trace header."""
 
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import QueryParams
 
-from millpond.producer.gateway.problems import bad_fields
+from millpond.producer.gateway.problems import invalid_fields
 from millpond.producer.message import Message, Sendable
-from millpond.tasks import durations
-from millpond.tasks.errors import BadQuantity
 
-_FARTHEST_SECONDS = 10 * 365 * 86_400.0
+_LONGEST_SECONDS = 10 * 365 * 86_400.0
 
 Query = TypeVar("Query", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,199}$")]
 BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
+Seconds = Annotated[float, Field(ge=0.001, le=_LONGEST_SECONDS)]
+
+#: W3C Trace Context: version 00, or a later one, which begins alike; an id of zeros is invalid.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?=-|$)"
+)
 
 
-def _seconds(value: object) -> float:
-    """Return the seconds of a duration; the error does not repeat what was sent."""
-    try:
-        return durations.seconds(value)
-    except BadQuantity:
-        raise ValueError(f"write {durations.DURATION}") from None
-
-
-#: A number of seconds, or a text as in 90s or 1.5h.
-Seconds = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(ge=0.001, le=_FARTHEST_SECONDS),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": 0.001, "maximum": _FARTHEST_SECONDS},
-                {"type": "string", "pattern": r"^[1-9][0-9]{0,2}(ms|s|m|h|d)$"},
-            ]
-        }
-    ),
-]
-
-
-class Options(BaseModel):
-    """Say how one task is to be sent; `once` names it, and a second of that name is a duplicate."""
+class SendOptions(BaseModel):
+    """The options of one task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    queue: Name | None = Field(None, description="Instead of the queue of its kind.")
-    id: Id | None = Field(None, description="Of the sender's choice, instead of a new UUID.")
-    priority: int = Field(0, ge=0, le=9, description="0 leaves first.")
-    delay_seconds: Seconds | None = Field(None, description="Not before so long from now.")
-    at: AwareDatetime | None = Field(None, description="Not before this moment.")
-    expires_seconds: Seconds | None = Field(None, description="Not started later than so long from now.")
+    queue: Name | None = Field(None, description="The queue, instead of the kind's own.")
+    id: Id | None = Field(None, description="The task's id, instead of a new UUID.")
+    priority: int = Field(0, ge=0, le=9, description="0 is fetched first, 9 last.")
+    delay_seconds: Seconds | None = Field(None, description="Do not start before this time from now.")
+    at: AwareDatetime | None = Field(None, description="Do not start before this moment.")
+    expires_seconds: Seconds | None = Field(None, description="Do not start after this time from now.")
     deadline_seconds: Seconds | None = Field(
-        None, description="Refused if the queue cannot start it by then; not run if it then did not."
+        None, description="Refuse the task if its queue cannot start it by then; do not start it after."
     )
-    once: Name | None = Field(None, description="Who sends it again while it is not done gets a duplicate.")
-    for_seconds: Seconds | None = Field(None, description="How long `once` holds, whether it is done or not.")
+    once: Name | None = Field(
+        None, description="Unique key: a second task with this key is a duplicate until the first has ended."
+    )
+    for_seconds: Seconds | None = Field(
+        None, description="Keep the unique key this long from sending instead."
+    )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.delay_seconds is not None and self.at is not None:
             raise ValueError("give delay_seconds or at, not both")
         if self.deadline_seconds is not None and self.expires_seconds is not None:
             raise ValueError("give deadline_seconds or expires_seconds, not both")
         if self.for_seconds is not None and self.once is None:
-            raise ValueError("for_seconds is how long the claim of once holds: give both")
+            raise ValueError("for_seconds is how long the unique key of once is kept: give both")
         if self.at is not None and not _EARLIEST < self.at < _LATEST:
             raise ValueError("at must be a moment between the years 2000 and 2200")
         return self
 
     def message(self, contract: Sendable, traceparent: str | None) -> Message:
-        """Return a task with these options, for the client; it continues the trace of the request."""
+        """Return the message for the client; it continues the trace of the request."""
         return Message(
             contract,
             queue=self.queue,
@@ -98,24 +75,24 @@ class Options(BaseModel):
         )
 
 
-class SingleOptions(Options):
-    """Say how the one task of a request is to be sent."""
+class RequestOptions(SendOptions):
+    """The options of the one task of a request."""
 
     overflow: Literal["reject", "shed"] | None = Field(
-        None, description="What a full queue does, instead of its own policy; a request never waits for room."
+        None, description="The overflow policy, instead of the queue's; a request never waits for room."
     )
-    batch: BatchId | None = Field(None, description="The open batch that it belongs to.")
-    track: bool = Field(False, description="Keep its state and its result for a day after it ended.")
+    batch: BatchId | None = Field(None, description="The open batch to send the task into.")
+    track: bool = Field(False, description="Keep the state and the result for a day after the task ended.")
 
     @model_validator(mode="after")
-    def _tracked_alone(self) -> Self:
+    def _check_track(self) -> Self:
         if self.track and self.batch is not None:
             raise ValueError("a batch keeps the results of its tasks: give track or batch, not both")
         return self
 
 
-class Line(Options):
-    """Hold one task of a stream: its kind, the fields of its contract, and how it is to be sent."""
+class StreamTask(SendOptions):
+    """One line of a stream: the kind of a task, the fields of its contract, and its options."""
 
     kind: str
     task: dict[str, Any]
@@ -130,8 +107,17 @@ def _duration(seconds: float | None) -> timedelta | None:
 
 
 def read_query(model: type[Query], query: bytes) -> Query:
-    """Return the options of a request's query. Raises `Refusal`."""
+    """Return the options of a query string. Raises `ApiError` 422."""
     try:
         return model.model_validate(dict(QueryParams(query)))
     except ValidationError as error:
-        raise bad_fields(error.errors(include_input=False), what="this request does not fit") from None
+        raise invalid_fields(error.errors(include_input=False)) from None
+
+
+def traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the trace that the header `traceparent` names; None where it is missing or invalid."""
+    for name, value in headers:
+        if name == b"traceparent":
+            found = _TRACEPARENT.match(value)
+            return None if found is None else f"00-{found[0][3:].decode()}"
+    return None

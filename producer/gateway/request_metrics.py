@@ -1,6 +1,7 @@
-"""Measure what the gateway is asked: requests by route and answer, how long they took, what streams took in.
+"""Metrics of the gateway: requests by route and answer, their duration, tasks of streams, open streams.
 
-Labels are routes as they are described, never paths as they are asked for: nothing that grows with the tasks.
+Labels are routes as they are declared, never paths as they are requested: their number does not grow with the
+tasks.
 """
 
 import time
@@ -11,77 +12,80 @@ from collections.abc import Iterator, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram
-from millpond.producer.gateway.stream_sender import Counts
+from millpond.producer.gateway.stream_sender import StreamCounts
 from millpond.tasks.process.prometheus_text import Metric
 
-#: The route and the method of what no route answers.
+#: The labels `route` and `method` of a request that no route answers.
 OTHER = "other"
+#: The status of a request that was cut off before its answer began.
+CUT_OFF = 499
 
 
-class Figures:
-    """Hold what was measured since the gateway started; belongs to one event loop."""
+class RequestMetrics:
+    """The numbers since the gateway started; used by one event loop."""
 
     def __init__(self, streams: Mapping[str, int]) -> None:
-        self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.tasks: Counter[str] = Counter()
-        self.streams = streams
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._tasks: Counter[str] = Counter()
+        self._streams = streams
         self._counts: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
 
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        self.requests[route, method, status] += 1
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests[route, method, status] += 1
         counts = self._counts.get(route)
         if counts is None:
             counts = self._counts[route] = [0] * len(NAMES)
         counts[bisect_left(BOUNDS, seconds)] += 1
         self._seconds[route] = self._seconds.get(route, 0.0) + seconds
 
-    def streamed(self, counts: Counts) -> None:
-        """Count what became of the tasks of a stream."""
-        self.tasks.update(taken=counts.taken, duplicate=counts.duplicates, refused=counts.refused)
+    def count_stream(self, counts: StreamCounts) -> None:
+        """Count the tasks of a stream that has ended."""
+        self._tasks.update(accepted=counts.accepted, duplicate=counts.duplicates, refused=counts.refused)
 
     def metrics(self) -> Iterator[Metric]:
-        """Yield all of it."""
-        asked = [
+        """Yield the metrics for Prometheus."""
+        requests = [
             ({"route": route, "method": method, "status": str(status)}, count)
-            for (route, method, status), count in sorted(self.requests.items())
+            for (route, method, status), count in sorted(self._requests.items())
         ]
-        yield Metric("millpond_gateway_requests", "counter", "Requests that were answered", asked)
-        took = [
+        yield Metric("millpond_gateway_requests", "counter", "Requests answered", requests)
+        durations = [
             ({"route": route}, Histogram(tuple(counts), self._seconds[route]))
             for route, counts in sorted(self._counts.items())
         ]
-        yield Metric("millpond_gateway_request_seconds", "histogram", "From asked to answered", took)
-        outcomes = [({"outcome": outcome}, count) for outcome, count in sorted(self.tasks.items())]
-        yield Metric("millpond_gateway_stream_tasks", "counter", "Tasks of streams that have ended", outcomes)
-        open_now = [({"of": of}, count) for of, count in sorted(self.streams.items())]
-        yield Metric("millpond_gateway_streams", "gauge", "Streams that are open", open_now)
+        help = "Duration of requests, to the end of the answer"
+        yield Metric("millpond_gateway_request_seconds", "histogram", help, durations)
+        tasks = [({"outcome": outcome}, count) for outcome, count in sorted(self._tasks.items())]
+        yield Metric("millpond_gateway_stream_tasks", "counter", "Tasks of ended streams, by outcome", tasks)
+        streams = [({"of": of}, count) for of, count in sorted(self._streams.items())]
+        yield Metric("millpond_gateway_streams", "gauge", "Streams open now", streams)
 
 
-class Measured:
-    """Wrap the application and note each answer."""
+class MeasureRequests:
+    """ASGI middleware that counts every answer; `paths` are the paths that the inner middleware answers."""
 
-    def __init__(self, app: ASGIApp, figures: Figures, paths: Mapping[str, object]) -> None:
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics, paths: Mapping[str, object]) -> None:
         self._app = app
-        self._figures = figures
+        self._metrics = metrics
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; one that is cut off before its answer began counts as 499."""
-        began, status = time.perf_counter(), 499
+        """Answer one request and count it."""
+        started, status = time.perf_counter(), CUT_OFF
 
-        async def noting(message: Message) -> None:
+        async def observe(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observe)
         finally:
             path, method = scope["path"], scope["method"]
             if path not in self._paths:
                 path = getattr(scope.get("route"), "path", OTHER)
-            seconds = time.perf_counter() - began
-            self._figures.answered(path, method if path != OTHER else OTHER, status, seconds)
+            seconds = time.perf_counter() - started
+            self._metrics.count_request(path, method if path != OTHER else OTHER, status, seconds)

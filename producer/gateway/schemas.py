@@ -1,4 +1,4 @@
-"""Show over HTTP what the broker knows: the models of the answers."""
+"""The models of the answers."""
 
 from typing import Any, Literal
 
@@ -6,10 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 from millpond.broker.batches.record import Summary
 from millpond.broker.task_state import TaskState
+from millpond.producer.send_outcomes import Sent
 
 
 class Accepted(BaseModel):
-    """Name the task that was taken, or the earlier one that holds its name: then it is a duplicate."""
+    """The task that was accepted; if `duplicate`, the earlier task with its unique key."""
 
     id: str
     queue: str
@@ -17,7 +18,7 @@ class Accepted(BaseModel):
 
 
 class KindView(BaseModel):
-    """Describe a kind that may be sent."""
+    """A kind that may be sent."""
 
     kind: str
     queue: str
@@ -26,7 +27,7 @@ class KindView(BaseModel):
 
 
 class BatchView(BaseModel):
-    """Count a batch; times are ms since the epoch by the broker's clock."""
+    """The counts of a batch; times are ms since the epoch by the broker's clock, null: not yet."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -46,13 +47,13 @@ class BatchView(BaseModel):
 
 
 class CancelView(BaseModel):
-    """Tell of a cancellation: the worker processes that had not heard of it in time. None: all had."""
+    """The worker processes that did not acknowledge a cancellation in time; empty: all did."""
 
     unacknowledged: list[str]
 
 
 class ProgressView(BaseModel):
-    """Say how far a task got, in units of its own."""
+    """The progress of a task, in units of its handler; `total` is null where it is unknown."""
 
     done: int
     total: int | None
@@ -73,11 +74,17 @@ class TaskView(BaseModel):
 
 
 class HealthView(BaseModel):
-    """Say whether the gateway can do its work."""
+    """The health of the gateway."""
 
     status: Literal["live", "ready", "stopping", "broker_away"]
 
 
-def as_object(summary: Summary) -> dict[str, Any]:
-    """Return the counts of a batch as JSON has them."""
+def accepted(sent: Sent) -> dict[str, Any]:
+    """Return `Accepted` as a JSON object."""
+    is_duplicate = sent.duplicate_of is not None
+    return {"id": sent.duplicate_of or sent.id, "queue": sent.queue, "duplicate": is_duplicate}
+
+
+def batch_object(summary: Summary) -> dict[str, Any]:
+    """Return `BatchView` as a JSON object."""
     return BatchView.model_validate(summary).model_dump()

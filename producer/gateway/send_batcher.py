@@ -1,113 +1,165 @@
-"""Send what many requests bring at once in few calls to the broker.
+"""Gather the single tasks of many requests into few calls to the broker.
 
-The first task leaves at once; those that come while it is under way leave together, in the next call. So
-a lone request waits for nobody, and under load the cost of a round trip is shared.
+The first task is sent at once; tasks that arrive during its call share the next call. A lone request
+therefore waits for no other, and under load the cost of a round trip is shared.
 """
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
+from typing import Literal
 
+from millpond.broker import limits
+from millpond.broker.connection import Store
 from millpond.producer.client import Client
-from millpond.producer.gateway.overflow import Policies
-from millpond.producer.gateway.problems import refusal
-from millpond.producer.gateway.stream_outcomes import Carried, carry
+from millpond.producer.gateway.problems import api_error
 from millpond.producer.message import Message, contract_from
-from millpond.producer.send_outcomes import Sent
-from millpond.tasks.errors import BrokerError
+from millpond.producer.send_outcomes import Refused, Sent
+from millpond.tasks.errors import BrokerError, MillpondError
 from millpond.tasks.pools import Overflow
 
-#: A second call would take from the first what it could have carried, and the interpreter's lock.
-CALLS_AT_ONCE = 1
+#: A second concurrent call would take tasks that the first could have carried, and compete for the GIL.
+CONCURRENT_CALLS = 1
 MESSAGES_A_CALL = 200
-MOST_WAITING = 10_000
+MOST_PENDING = 10_000
+
+#: How long a queue's overflow policy is cached.
+POLICY_SECONDS = 5.0
 
 _NO_WAIT = timedelta(0)
 
+#: The outcome of a message; an exception instead of `Refused` means that it was not sent, or may have been.
+SendResult = Sent | Refused | Exception
+
+
+def send_each(
+    client: Client,
+    messages: Sequence[Message],
+    *,
+    overflow: Overflow | None,
+    timeout: timedelta,
+    batch: str | None,
+) -> Iterator[SendResult]:
+    """Yield the outcome of each message, in order, as a value.
+
+    An invalid message does not keep back the others: `Client.send_each` has sent nothing of its chunk when it
+    raises, and the rest is then sent one by one.
+    """
+    done = 0
+    try:
+        for outcome in client.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
+            done += 1
+            yield outcome
+    except BrokerError as error:
+        for _ in messages[done:]:
+            yield error
+    except (MillpondError, ValueError) as error:
+        if len(messages) - done == 1:
+            yield error
+            return
+        for message in messages[done:]:
+            yield from send_each(client, [message], overflow=overflow, timeout=timeout, batch=batch)
+
+
+class OverflowPolicies:
+    """The overflow policies of queues for requests, which never wait for room; shared by threads."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, tuple[float, Literal["reject", "shed"]]] = {}
+
+    def of(self, queue: str) -> Literal["reject", "shed"]:
+        """Return `shed` if it is the policy of the queue, or else `reject`."""
+        until, policy = self._known.get(queue, (0.0, "reject"))
+        if time.monotonic() >= until:
+            policy = "shed" if limits.read(self._store, queue).overflow == "shed" else "reject"
+            self._known[queue] = (time.monotonic() + POLICY_SECONDS, policy)
+        return policy
+
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Pending:
     message: Message
     overflow: Overflow | None
     batch: str | None
-    outcome: "asyncio.Future[Carried]"
+    result: "asyncio.Future[SendResult]"
 
 
-class Coalescing:
-    """Send single messages; belongs to one event loop. A full queue is never waited for."""
+class SendBatcher:
+    """Sends single messages in shared calls; used by one event loop."""
 
-    def __init__(self, client: Client, threads: Executor, policies: Policies) -> None:
+    def __init__(self, client: Client, threads: Executor, policies: OverflowPolicies) -> None:
         self._client = client
         self._threads = threads
         self._policies = policies
-        #: By batch, and None for those that are of none.
-        self._waiting: dict[str | None, deque[_Waiting]] = {}
+        #: By batch, None for messages outside of batches.
+        self._pending: dict[str | None, deque[_Pending]] = {}
         self._count = 0
-        self._under_way = 0
+        self._calls = 0
 
     async def send(self, message: Message, *, overflow: Overflow | None, batch: str | None) -> Sent:
-        """Send one message; raises what `Client.send` does, and `Refusal` when too many wait already."""
-        if self._count >= MOST_WAITING:
-            raise refusal(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
-        outcome: asyncio.Future[Carried] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(message, overflow, batch, outcome)
-        self._waiting.setdefault(batch, deque()).append(waiting)
+        """Send one message. Raises as `Client.send` does, and `ApiError` 503 when too many are pending."""
+        if self._count >= MOST_PENDING:
+            raise api_error(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
+        result: asyncio.Future[SendResult] = asyncio.get_running_loop().create_future()
+        self._pending.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
         self._count += 1
-        self._leave()
-        carried = await outcome
-        if isinstance(carried, Sent):
-            return carried
-        raise carried if isinstance(carried, Exception) else carried.error
+        self._start_calls()
+        outcome = await result
+        if isinstance(outcome, Sent):
+            return outcome
+        raise outcome if isinstance(outcome, Exception) else outcome.error
 
-    def _leave(self) -> None:
-        """Let messages leave as long as there are any and a call is free."""
-        while self._waiting and self._under_way < CALLS_AT_ONCE:
-            alike = self._alike()
-            call = partial(self._carry, alike)
-            self._under_way += 1
-            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
-            future.add_done_callback(partial(self._arrived, alike))
+    def _start_calls(self) -> None:
+        while self._pending and self._calls < CONCURRENT_CALLS:
+            taken = self._take()
+            self._calls += 1
+            future = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._send, taken))
+            future.add_done_callback(partial(self._finish, taken))
 
-    def _alike(self) -> list[_Waiting]:
-        """Take what one call can carry of the batch that waits longest; its rest goes behind the others."""
-        batch = next(iter(self._waiting))
-        line = self._waiting.pop(batch)
-        alike = [line.popleft() for _ in range(min(len(line), MESSAGES_A_CALL))]
-        if line:
-            self._waiting[batch] = line
-        self._count -= len(alike)
-        return alike
+    def _take(self) -> list[_Pending]:
+        """Take the messages of one call from the batch that waits longest; its rest goes to the end."""
+        batch = next(iter(self._pending))
+        queue = self._pending.pop(batch)
+        taken = [queue.popleft() for _ in range(min(len(queue), MESSAGES_A_CALL))]
+        if queue:
+            self._pending[batch] = queue
+        self._count -= len(taken)
+        return taken
 
-    def _carry(self, waiting: list[_Waiting]) -> list[Carried]:
-        """Send messages of one batch, run by run of those that a full queue treats alike."""
-        carried: list[Carried] = []
+    def _send(self, taken: list[_Pending]) -> list[SendResult]:
+        """Send messages of one batch, a run of equal overflow policy at a time."""
+        results: list[SendResult] = []
         try:
-            for policy, run in groupby(waiting, key=self._policy):
+            for policy, run in groupby(taken, key=self._policy):
                 messages = [each.message for each in run]
-                batch = waiting[0].batch
-                carried += carry(self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=batch)
+                results += send_each(
+                    self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=taken[0].batch
+                )
         except BrokerError as error:
-            carried += [error] * (len(waiting) - len(carried))
-        return carried
+            results += [error] * (len(taken) - len(results))
+        return results
 
-    def _policy(self, waiting: _Waiting) -> Overflow:
-        if waiting.overflow is not None:
-            return waiting.overflow
-        return self._policies.of(waiting.message.queue or contract_from(waiting.message.contract).queue)
+    def _policy(self, pending: _Pending) -> Overflow:
+        if pending.overflow is not None:
+            return pending.overflow
+        return self._policies.of(pending.message.queue or contract_from(pending.message.contract).queue)
 
-    def _arrived(self, waiting: list[_Waiting], done: "asyncio.Future[list[Carried]]") -> None:
-        self._under_way -= 1
+    def _finish(self, taken: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
+        self._calls -= 1
         error = done.exception()
-        outcomes: list[Carried] = done.result() if error is None else [_surprise(error)] * len(waiting)
-        for each, outcome in zip(waiting, outcomes, strict=True):
-            if not each.outcome.done():
-                each.outcome.set_result(outcome)
-        self._leave()
+        results: list[SendResult] = done.result() if error is None else [_as_exception(error)] * len(taken)
+        for pending, result in zip(taken, results, strict=True):
+            if not pending.result.done():
+                pending.result.set_result(result)
+        self._start_calls()
 
 
-def _surprise(error: BaseException) -> Exception:
+def _as_exception(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(type(error).__name__)

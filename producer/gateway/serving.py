@@ -1,6 +1,6 @@
-"""Serve the gateway until SIGTERM: then take nothing new, finish what is under way by the deadline.
+"""Serve the gateway until SIGTERM, then accept no connection and finish open requests by the drain deadline.
 
-A second signal does not wait.
+A second signal ends it at once.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ import uvicorn
 
 from millpond.producer.client import Client
 from millpond.producer.gateway.app import application, load_contracts
-from millpond.producer.gateway.auth import must_be_safe
-from millpond.producer.gateway.middleware import Guard
-from millpond.producer.gateway.request_metrics import Measured
+from millpond.producer.gateway.auth import check_address
+from millpond.producer.gateway.middleware import RequestGuard
+from millpond.producer.gateway.request_metrics import MeasureRequests
 from millpond.producer.gateway.routes import send
-from millpond.producer.gateway.state import Gate
+from millpond.producer.gateway.state import State
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings
@@ -28,24 +28,24 @@ _BACKLOG = 2048
 
 
 def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL. Port 0 takes any that is free.
+    """Serve until SIGTERM or SIGINT; `on_ready` is called with the URL. Port 0 is any free port.
 
     Raises `SettingsError` or `StartError`.
     """
-    must_be_safe(host, configured.gateway.tokens)
+    check_address(host, configured.gateway.tokens)
     configured_broker(configured)
     load_contracts(configured.gateway.contracts)
-    with _listening(host, port) as taken:
-        asyncio.run(_serve(configured, taken, lambda: on_ready(_url(taken))))
+    with _listen(host, port) as listening:
+        asyncio.run(_serve(configured, listening, lambda: on_ready(_url(listening))))
 
 
-async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[[], None]) -> None:
-    gate = Gate(configured, Client(settings=configured))
-    singles = send.singles(gate)
-    guarded = Guard(application(gate), configured.gateway, singles)
+async def _serve(configured: Settings, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+    state = State(configured, Client(settings=configured))
+    endpoints = send.endpoints(state)
+    guarded = RequestGuard(application(state), configured.gateway, endpoints)
     server = _Server(
         uvicorn.Config(
-            Measured(guarded, gate.figures, singles),
+            MeasureRequests(guarded, state.metrics, endpoints),
             http="httptools",
             loop="asyncio",
             ws="none",
@@ -64,34 +64,34 @@ async def _serve(configured: Settings, taken: socket.socket, on_ready: Callable[
     def stop() -> None:
         server.force_exit = server.should_exit
         server.should_exit = True
-        gate.stop()
+        state.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    # What is there now lives as long as the process. Looking through all of it for garbage makes everybody
-    # who is connected wait for a tenth of a second.
+    # Every object of now lives as long as the process; a full garbage collection would stop all connections
+    # for a tenth of a second.
     gc.collect()
     gc.freeze()
     on_ready()
     try:
-        await server.serve([taken])
+        await server.serve([listening])
     finally:
-        gate.close()
+        state.close()
 
 
 class _Server(uvicorn.Server):
-    """Leave signals to `_serve`: uvicorn would raise them again in the end, which is no exit code 0."""
+    """Leaves signals to `_serve`: uvicorn raises them again at its end, so that the exit code is not 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
 
-    asyncio turns Nagle's algorithm off for sockets that say they are TCP alone: an answer in two writes would
-    wait 40 ms for the acknowledgement of the first.
+    asyncio turns Nagle's algorithm off only for sockets that are declared as TCP; with it, an answer in two
+    writes would wait 40 ms for the acknowledgement of the first.
     """
     try:
         (family, *_), *_ = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
@@ -107,6 +107,6 @@ def _listening(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _url(taken: socket.socket) -> str:
-    host, port = taken.getsockname()[:2]
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

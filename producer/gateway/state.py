@@ -1,53 +1,58 @@
-"""Hold what all routes share: the client, the threads, the streams there are, and whether to stop."""
+"""The state that all routes share: client, threads, open streams, and whether the gateway stops."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Literal
 
 from millpond.producer.client import Client
-from millpond.producer.gateway.overflow import Policies
-from millpond.producer.gateway.ownership import Owners
-from millpond.producer.gateway.problems import refusal
-from millpond.producer.gateway.request_metrics import Figures
-from millpond.producer.gateway.send_batcher import Coalescing
-from millpond.producer.gateway.thread_pools import Threads
+from millpond.producer.gateway.auth import BatchOwners
+from millpond.producer.gateway.problems import api_error
+from millpond.producer.gateway.request_metrics import RequestMetrics
+from millpond.producer.gateway.send_batcher import OverflowPolicies, SendBatcher
+from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.tasks.settings import Settings
 
-#: Streams are told to end this part of the drain deadline before it, so that their last line gets out; no
-#: wait for room, which cannot be broken off, is longer than the second part.
-_LAST_WORDS, _WAIT = 0.4, 0.3
+#: The last part of the drain deadline, kept for the summaries of streams of tasks.
+_SUMMARY_PART = 0.4
+#: The longest single wait for room, as a part of the drain deadline: it cannot be interrupted.
+_WAIT_PART = 0.3
 
 
-class Gate:
-    """Hold the state of one gateway; made inside the event loop that serves it."""
+class State:
+    """The state of one gateway; made inside the event loop that serves it.
+
+    `stopping` is set by SIGTERM: streams of results end, for they can be resumed elsewhere. `cut` is set
+    shortly before the drain deadline: streams of tasks end.
+    """
 
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings.gateway
         self.client = client
-        self.threads = Threads(settings.gateway.max_streams)
-        self.owners = Owners(client.store, self.threads)
-        self.sends = Coalescing(client, self.threads.sends, Policies(client.store))
+        self.threads = ThreadPools(settings.gateway.max_streams)
+        self.owners = BatchOwners(client.store, self.threads)
+        self.batcher = SendBatcher(client, self.threads.sends, OverflowPolicies(client.store))
         self.stopping = asyncio.Event()
         self.cut = asyncio.Event()
-        self.longest_wait = timedelta(seconds=_WAIT * settings.drain_seconds)
+        self.longest_wait = timedelta(seconds=_WAIT_PART * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
-        self.figures = Figures(self._streams)
+        self.metrics = RequestMetrics(self._streams)
 
     def stop(self) -> None:
-        """End what can be resumed now, and what is under way shortly before the drain deadline."""
+        """Set `stopping` now and `cut` before the drain deadline."""
         if not self.stopping.is_set():
             self.stopping.set()
             loop = asyncio.get_running_loop()
-            loop.call_later(self._drain_seconds * (1 - _LAST_WORDS), self.cut.set)
+            loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.cut.set)
 
     @contextmanager
-    def stream(self, of: str) -> Iterator[None]:
-        """Count a stream while it lasts. Raises `Refusal` when there are as many as there may be."""
+    def stream(self, of: Literal["tasks", "results"]) -> Iterator[None]:
+        """Count a stream as open during the block. Raises `ApiError` 503 at the limit of open streams."""
         if self._streams[of] >= self.settings.max_streams:
-            text = f"{self.settings.max_streams} streams of {of} are open, as many as may be: try again"
-            raise refusal(503, "too_many_streams", text, retry_after=5)
+            text = f"{self.settings.max_streams} streams of {of} are open, the most allowed: try again later"
+            raise api_error(503, "too_many_streams", text, retry_after=5)
         self._streams[of] += 1
         try:
             yield
@@ -55,6 +60,6 @@ class Gate:
             self._streams[of] -= 1
 
     def close(self) -> None:
-        """Let the threads and the connections go."""
-        self.threads.shut()
+        """Release the threads and close the connections."""
+        self.threads.shutdown()
         self.client.close()

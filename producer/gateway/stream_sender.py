@@ -1,7 +1,7 @@
-"""Send the lines of a stream and say what became of each, as lines.
+"""Send the lines of a stream, and yield the outcome of each line as a line.
 
-Runs in a thread of its own: a line is checked, sent under backpressure, and its outcome made, in the order
-in which outcomes are known.
+Runs in a thread of its own: a line is validated, sent under backpressure, and its outcome yielded as soon as
+it is known.
 """
 
 import json
@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from millpond.producer.client import Client
-from millpond.producer.gateway.auth import must_send
-from millpond.producer.gateway.ndjson import Raw
-from millpond.producer.gateway.options import Line
-from millpond.producer.gateway.problems import Refusal, bad_fields, explained, refusal
-from millpond.producer.gateway.stream_outcomes import Carried, carry
-from millpond.producer.gateway.tokens import Holder
+from millpond.producer.gateway.auth import require_kind
+from millpond.producer.gateway.ndjson import Line
+from millpond.producer.gateway.options import StreamTask
+from millpond.producer.gateway.problems import ApiError, api_error, invalid_fields, translate
+from millpond.producer.gateway.schemas import accepted
+from millpond.producer.gateway.send_batcher import SendResult, send_each
+from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.tasks.contract import contract_of
@@ -29,21 +30,26 @@ from millpond.tasks.pools import Overflow
 
 
 @dataclass
-class Counts:
-    """Count the lines of a stream."""
+class StreamCounts:
+    """The lines of a stream by outcome."""
 
-    taken: int = 0
+    accepted: int = 0
     duplicates: int = 0
     refused: int = 0
 
 
-class Feed:
-    """Send to one client for one holder; `stop` ends a wait for room."""
+class StreamSender:
+    """Sends the lines of one stream for one principal.
+
+    `room` is the number of tasks that the batch may still hold, None: any. Under `block` a line waits until
+    no line was accepted for `wait_seconds`; `longest_wait` bounds a single call. Setting `stop` ends all
+    waits. `broker_away` is True once the broker could not be reached.
+    """
 
     def __init__(
         self,
         client: Client,
-        asks: Holder,
+        principal: Principal,
         *,
         overflow: Overflow,
         batch: str | None,
@@ -53,88 +59,82 @@ class Feed:
         traceparent: str | None = None,
     ) -> None:
         self._client = client
-        self._asks = asks
+        self._principal = principal
         self._overflow = overflow
         self._batch = batch
         self._room = room
         self._wait_seconds = wait_seconds
-        self._at_a_time = min(longest_wait, timedelta(seconds=wait_seconds))
+        self._call_timeout = min(longest_wait, timedelta(seconds=wait_seconds))
         self._traceparent = traceparent
-        self.counts = Counts()
+        self.counts = StreamCounts()
         self.stop = Event()
-        self.away = False
+        self.broker_away = False
 
-    def outcomes(self, lines: Sequence[Raw]) -> Iterator[bytes]:
-        """Yield a line for each line, which names it by its number."""
-        waiting: list[tuple[int, Message]] = []
-        for raw in lines:
+    def send(self, lines: Sequence[Line]) -> Iterator[bytes]:
+        """Yield an outcome for each line, which it names by its number; refused lines come first."""
+        pending: list[tuple[int, Message]] = []
+        for line in lines:
             try:
-                self._must_have_room(len(waiting))
-                waiting.append((raw.number, self._message(raw)))
+                self._check_room(len(pending))
+                pending.append((line.number, self._message(line)))
             except Exception as error:
-                yield self._refused(raw.number, explained(error))
+                yield self._refused(line.number, translate(error))
         give_up_at = time.monotonic() + self._wait_seconds
-        while waiting:
+        while pending:
             full: list[tuple[int, Message]] = []
             may_wait = time.monotonic() < give_up_at and not self.stop.is_set()
-            for (number, message), outcome in zip(waiting, self._carry(waiting), strict=True):
-                if may_wait and self._overflow == "block" and _is_full(outcome):
+            for (number, message), result in zip(pending, self._send_each(pending), strict=True):
+                if may_wait and self._overflow == "block" and _is_full(result):
                     full.append((number, message))
                 else:
-                    yield self._line(number, outcome)
-            if len(full) < len(waiting):
+                    yield self._outcome(number, result)
+            if len(full) < len(pending):
                 give_up_at = time.monotonic() + self._wait_seconds
-            waiting = full
+            pending = full
 
-    def _carry(self, waiting: Sequence[tuple[int, Message]]) -> Iterator[Carried]:
-        messages = [message for _, message in waiting]
-        return carry(
-            self._client, messages, overflow=self._overflow, timeout=self._patience(), batch=self._batch
+    def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
+        return send_each(
+            self._client,
+            [message for _, message in pending],
+            overflow=self._overflow,
+            timeout=timedelta(0) if self.stop.is_set() else self._call_timeout,
+            batch=self._batch,
         )
 
-    def _patience(self) -> timedelta:
-        return timedelta(0) if self.stop.is_set() else self._at_a_time
+    def _check_room(self, pending: int) -> None:
+        if self._room is not None and self.counts.accepted + pending >= self._room:
+            text = f"batch {self._batch} has as many tasks as a batch may have: open another"
+            raise api_error(413, "batch_too_large", text)
 
-    def _must_have_room(self, waiting: int) -> None:
-        if self._room is not None and self.counts.taken + waiting >= self._room:
-            text = f"batch {self._batch} holds as many tasks as one may: open another"
-            raise refusal(413, "batch_too_large", text)
-
-    def _message(self, raw: Raw) -> Message:
-        if raw.text is None:
-            raise refusal(413, "too_large", "the line is longer than a task may be")
+    def _message(self, line: Line) -> Message:
+        if line.text is None:
+            raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
-            line = Line.model_validate_json(raw.text)
-            must_send(self._asks, line.kind)
-            contract = contract_of(line.kind).model_validate(line.task)
+            task = StreamTask.model_validate_json(line.text)
+            require_kind(self._principal, task.kind)
+            contract = contract_of(task.kind).model_validate(task.task)
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False)
-            raise bad_fields(faults, what=f"line {raw.number}") from None
-        return line.message(contract, self._traceparent)
+            errors = error.errors(include_url=False, include_context=False, include_input=False)
+            raise invalid_fields(errors, subject=f"line {line.number}") from None
+        return task.message(contract, self._traceparent)
 
-    def _line(self, number: int, outcome: Carried) -> bytes:
-        if isinstance(outcome, Sent):
-            self.counts.taken += outcome.duplicate_of is None
-            self.counts.duplicates += outcome.duplicate_of is not None
-            return _encoded({"line": number, **accepted(outcome)})
-        self.away = self.away or isinstance(outcome, BrokerAway)
-        error = outcome.error if isinstance(outcome, Refused) else outcome
-        return self._refused(number, explained(error))
+    def _outcome(self, number: int, result: SendResult) -> bytes:
+        if isinstance(result, Sent):
+            self.counts.accepted += result.duplicate_of is None
+            self.counts.duplicates += result.duplicate_of is not None
+            return _encode({"line": number, **accepted(result)})
+        self.broker_away = self.broker_away or isinstance(result, BrokerAway)
+        error = result.error if isinstance(result, Refused) else result
+        return self._refused(number, translate(error))
 
-    def _refused(self, number: int, why: Refusal) -> bytes:
+    def _refused(self, number: int, error: ApiError) -> bytes:
         self.counts.refused += 1
-        return _encoded({"line": number, "status": why.status_code, **why.content()})
+        return _encode({"line": number, "status": error.status_code, **error.content()})
 
 
-def accepted(sent: Sent) -> dict[str, Any]:
-    """Return what is said of a task that was taken, or that an earlier one stands for."""
-    is_new = sent.duplicate_of is None
-    return {"id": sent.duplicate_of or sent.id, "queue": sent.queue, "duplicate": not is_new}
+def _is_full(result: SendResult) -> bool:
+    return isinstance(result, Refused) and isinstance(result.error, QueueFull)
 
 
-def _is_full(outcome: Carried) -> bool:
-    return isinstance(outcome, Refused) and isinstance(outcome.error, QueueFull)
-
-
-def _encoded(value: dict[str, Any]) -> bytes:
+def _encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"

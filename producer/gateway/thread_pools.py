@@ -1,6 +1,6 @@
-"""Keep the threads in which the client is called, so that nobody waits for those whom others occupy.
+"""The threads in which the event loop calls the client, a bounded pool for each sort of call.
 
-The event loop never waits for the broker; a call that may take long has threads of its own.
+The event loop never waits for the broker, and a call that may take long keeps no short one waiting.
 """
 
 import asyncio
@@ -8,34 +8,34 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
-from millpond.producer.gateway.send_batcher import CALLS_AT_ONCE
+from millpond.producer.gateway.send_batcher import CONCURRENT_CALLS
 
 T = TypeVar("T")
 
 LOOKUPS = 8
-CANCELS = 8
+CANCELLATIONS = 8
 
 
-class Threads:
-    """Hold a bounded number of threads for each sort of call."""
+class ThreadPools:
+    """Threads for sends, streams, lookups and cancellations; `streams` bounds the concurrent streams."""
 
     def __init__(self, streams: int) -> None:
-        self.sends = ThreadPoolExecutor(CALLS_AT_ONCE, "send")
+        self.sends = ThreadPoolExecutor(CONCURRENT_CALLS, "send")
         self.streams = ThreadPoolExecutor(streams, "stream")
-        self._lookups = ThreadPoolExecutor(LOOKUPS, "look")
-        self._cancels = ThreadPoolExecutor(CANCELS, "cancel")
+        self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
+        self._cancellations = ThreadPoolExecutor(CANCELLATIONS, "cancel")
 
-    async def look(self, call: Callable[[], T]) -> T:
-        """Make a call that takes a round trip or two."""
+    async def lookup(self, call: Callable[[], T]) -> T:
+        """Return the result of a call that takes a round trip or two."""
         return await _run(self._lookups, call)
 
     async def cancel(self, call: Callable[[], T]) -> T:
-        """Make a call that waits until every worker has heard."""
-        return await _run(self._cancels, call)
+        """Return the result of a call that waits for the acknowledgement of every worker."""
+        return await _run(self._cancellations, call)
 
-    def shut(self) -> None:
-        """Start nothing more; what runs is bounded by the broker's time-outs."""
-        for threads in (self.sends, self.streams, self._lookups, self._cancels):
+    def shutdown(self) -> None:
+        """Start no further call; those that run are bounded by the timeouts of the broker."""
+        for threads in (self.sends, self.streams, self._lookups, self._cancellations):
             threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,7 +1,7 @@
-"""Cut off who sends nothing for too long, with one timer for all, since all may wait equally long.
+"""The idle timeout of request bodies: one timer for all of them, since all may wait equally long.
 
-A timer a request would be most of what the wait for its body costs: nearly all are called off at once, and
-lie among the event loop's for as long as they would have run.
+A timer a request would cost most of the wait for its body: nearly all are cancelled at once, and each stays
+in the event loop's heap until it would have run.
 """
 
 import asyncio
@@ -9,38 +9,38 @@ import asyncio
 from starlette.types import Message, Receive
 
 
-class Idle:
-    """Bound waits of one event loop to so many seconds each."""
+class IdleTimeout:
+    """The same timeout, in seconds, for every wait of one event loop."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        # In the order in which they began, so the first is the first to run out.
-        self._waiting: dict[asyncio.Timeout, float] = {}
-        self._watches = False
+        # Ordered by start: the first wait is the first to time out.
+        self._started: dict[asyncio.Timeout, float] = {}
+        self._timer_set = False
 
     async def receive(self, receive: Receive) -> Message:
         """Return the next message of a request. Raises `TimeoutError` when none comes in time."""
-        async with asyncio.timeout(None) as limit:
-            self._waiting[limit] = asyncio.get_running_loop().time()
-            if not self._watches:
-                self._watch()
+        async with asyncio.timeout(None) as timeout:
+            self._started[timeout] = asyncio.get_running_loop().time()
+            if not self._timer_set:
+                self._set_timer()
             try:
                 return await receive()
             finally:
-                self._waiting.pop(limit, None)
+                self._started.pop(timeout, None)
 
-    def _watch(self) -> None:
-        """Look again when the wait that began first would run out."""
-        began = next(iter(self._waiting.values()), None)
-        self._watches = began is not None
-        if began is not None:
-            asyncio.get_running_loop().call_at(began + self.seconds, self._look)
+    def _set_timer(self) -> None:
+        """Set the timer to the end of the first wait, if there is one."""
+        started = next(iter(self._started.values()), None)
+        self._timer_set = started is not None
+        if started is not None:
+            asyncio.get_running_loop().call_at(started + self.seconds, self._end_waits)
 
-    def _look(self) -> None:
+    def _end_waits(self) -> None:
         now = asyncio.get_running_loop().time()
-        for limit, began in list(self._waiting.items()):
-            if began + self.seconds > now:
+        for timeout, started in list(self._started.items()):
+            if started + self.seconds > now:
                 break
-            del self._waiting[limit]
-            limit.reschedule(now)
-        self._watch()
+            del self._started[timeout]
+            timeout.reschedule(now)
+        self._set_timer()

@@ -1,4 +1,4 @@
-"""Make tokens, and tell who holds one: only their hashes are kept.
+"""Make tokens, and find the token that a request presents; only hashes of tokens are stored.
 
 A token is 256 random bits, so one round of SHA-256 hides it as well as a slow hash would.
 """
@@ -14,41 +14,41 @@ from millpond.tasks.settings import GatewayToken
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Name who asks, and the kinds that they may send, as names or patterns."""
+class Principal:
+    """The sender of a request: the name of its token, and the kinds (names or patterns) that it may use."""
 
     name: str
     kinds: tuple[str, ...]
 
-    def may(self, kind: str) -> bool:
-        """Say whether this holder may send a kind, and look at or cancel what is of it."""
-        return self.may_all or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
+    def may_use(self, kind: str) -> bool:
+        """Return True if this principal may send a kind, and see and cancel tasks of it."""
+        return self.is_unrestricted or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
 
     @property
-    def may_all(self) -> bool:
-        """Say whether no kind is closed to this holder."""
+    def is_unrestricted(self) -> bool:
+        """True if every kind is allowed."""
         return "*" in self.kinds
 
 
-#: Who asks where no token is configured, which is on loopback alone.
-ANYBODY = Holder("anybody", ("*",))
+#: The principal of every request where no token is configured, which is on loopback only.
+ANONYMOUS = Principal("anybody", ("*",))
 
 
 def new_token() -> str:
-    """Return a new token; its beginning lets scanners for secrets know it."""
+    """Return a new token; its prefix lets scanners for secrets recognize it."""
     return f"millpond_{secrets.token_urlsafe(32)}"
 
 
-def hashed(token: str) -> str:
-    """Return what is kept of a token."""
+def hash_token(token: str) -> str:
+    """Return the hash of a token, as it stands in the settings."""
     return f"sha256:{sha256(token.encode()).hexdigest()}"
 
 
-def holder(tokens: Sequence[GatewayToken], presented: str) -> Holder | None:
-    """Return who holds a token, None for nobody; takes as long whichever it is."""
+def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal | None:
+    """Return the principal of a presented token, in the same time for every token; None if it is unknown."""
     found = None
-    given = hashed(presented)
+    given = hash_token(presented)
     for token in tokens:
         if hmac.compare_digest(token.hash, given):
-            found = Holder(token.name, token.kinds)
+            found = Principal(token.name, token.kinds)
     return found

@@ -1,51 +1,59 @@
-"""Answer `/health/live` and `/health/ready`: the loop turns; the broker answers and nobody has said stop."""
+"""`/health/live`, `/health/ready` and `/metrics`.
+
+Live: the event loop runs. Ready: the broker answers and the gateway is not stopping.
+"""
 
 import asyncio
 import time
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from millpond.broker.server import now_ms
 from millpond.producer.gateway.openapi import OPEN
 from millpond.producer.gateway.schemas import HealthView
-from millpond.producer.gateway.state import Gate
+from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerError
+from millpond.tasks.process.prometheus_text import CONTENT_TYPE, exposition
 
 BROKER_SECONDS = 2.0
-#: What the broker answered is believed so long, so that probes cost it nothing.
-KEEP_SECONDS = 1.0
+#: How long the last check of the broker is cached, so that probes cost the broker nothing.
+CACHE_SECONDS = 1.0
 
 
-def routes(gate: Gate) -> APIRouter:
-    """Return the two routes, which need no token."""
-    router = APIRouter(tags=["health"], prefix="/health")
-    asked_at, answered = float("-inf"), False
+def routes(state: State) -> APIRouter:
+    """Return the routes; those below `/health` need no token."""
+    router = APIRouter(tags=["health"])
+    checked_at, is_reachable = float("-inf"), False
 
-    @router.get("/live", response_model=HealthView, openapi_extra=OPEN)
+    @router.get("/health/live", response_model=HealthView, openapi_extra=OPEN)
     async def live() -> HealthView:
-        """Say that the gateway runs; restart it when this does not come."""
+        """Answer while the gateway runs; restart it when this answer does not come."""
         return HealthView(status="live")
 
     @router.get(
-        "/ready", response_model=HealthView, responses={503: {"model": HealthView}}, openapi_extra=OPEN
+        "/health/ready", response_model=HealthView, responses={503: {"model": HealthView}}, openapi_extra=OPEN
     )
     async def ready() -> JSONResponse:
-        """Say whether to send requests here."""
-        nonlocal asked_at, answered
-        if time.monotonic() - asked_at > KEEP_SECONDS:
-            answered, asked_at = await _answers(gate), time.monotonic()
-        if gate.stopping.is_set():
-            return JSONResponse({"status": "stopping"}, 503)
-        return JSONResponse(*(({"status": "ready"}, 200) if answered else ({"status": "broker_away"}, 503)))
+        """Answer 200 while requests may be sent here."""
+        nonlocal checked_at, is_reachable
+        if time.monotonic() - checked_at > CACHE_SECONDS:
+            is_reachable, checked_at = await _broker_answers(state), time.monotonic()
+        if is_reachable and not state.stopping.is_set():
+            return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "stopping" if state.stopping.is_set() else "broker_away"}, 503)
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(exposition(state.metrics.metrics()), media_type=CONTENT_TYPE)
 
     return router
 
 
-async def _answers(gate: Gate) -> bool:
+async def _broker_answers(state: State) -> bool:
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await gate.threads.look(lambda: now_ms(gate.client.store))
+            await state.threads.lookup(lambda: now_ms(state.client.store))
     except (BrokerError, TimeoutError):
         return False
     return True

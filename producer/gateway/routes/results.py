@@ -1,8 +1,8 @@
-"""Stream the results of a batch as server-sent events, from any point, again after a disconnect.
+"""Results of a batch as server-sent events, from any position, so that a client can reconnect.
 
-The id of an event is the position of its result; who reconnects says it in `Last-Event-ID` and misses
-nothing. Source: WHATWG HTML, "Server-sent events". A reader holds no thread and no connection to the broker
-while nothing comes.
+The id of an event is the position of its result: a client that reconnects with `Last-Event-ID` misses
+nothing. Source: WHATWG HTML, "Server-sent events". A stream without new results occupies no thread and no
+connection to the broker.
 """
 
 import asyncio
@@ -15,91 +15,91 @@ from starlette.types import Receive, Scope, Send
 
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Result, Summary
-from millpond.producer.gateway.schemas import as_object
-from millpond.producer.gateway.state import Gate
+from millpond.producer.gateway.schemas import batch_object
+from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerAway, UnknownBatch
 
-AT_ONCE = 200
+PAGE = 200
 SHORTEST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
 
 
-class Events(Response):
-    """Send results until the batch is complete, the client leaves, or the gateway stops."""
+class ResultEvents(Response):
+    """Sends results until the batch is complete, the client disconnects, or the gateway stops."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, gate: Gate, batch: str, *, after: str) -> None:
+    def __init__(self, state: State, batch: str, *, after: str) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._gate = gate
+        self._state = state
         self._batch = batch
         self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        """Stream, as long as somebody is there."""
-        with self._gate.stream("results"):
+        """Answer the request with events."""
+        with self._state.stream("results"):
             await self._answer(receive, send)
 
     async def _answer(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        over = [
+        tasks = [
             asyncio.ensure_future(each)
-            for each in (_left(receive), self._gate.stopping.wait(), self._stream(send))
+            for each in (_disconnect(receive), self._state.stopping.wait(), self._stream(send))
         ]
         try:
-            await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
-            if over[2].done():
-                over[2].result()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if tasks[2].done():
+                tasks[2].result()
         finally:
-            for each in over:
-                each.cancel()
+            for task in tasks:
+                task.cancel()
             with suppress(asyncio.CancelledError):
-                await asyncio.gather(*over, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream(self, send: Send) -> None:
-        pause, said_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
+        pause, written_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
         await self._write(send, "retry: 1000\n\n")
         while True:
             try:
-                summary, found = await self._gate.threads.look(self._look)
+                summary, results = await self._state.threads.lookup(self._read)
             except UnknownBatch:
                 return
             except BrokerAway:
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS)
                 continue
-            if found:
-                await self._write(send, "".join(map(_event, found)))
-                self._after, pause, said_at = found[-1].position, SHORTEST_PAUSE_SECONDS, time.monotonic()
+            if results:
+                await self._write(send, "".join(map(_event, results)))
+                self._after = results[-1].position
+                pause, written_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
                 continue
             if summary.complete:
-                await self._write(send, f"event: complete\ndata: {json.dumps(as_object(summary))}\n\n")
+                await self._write(send, f"event: complete\ndata: {json.dumps(batch_object(summary))}\n\n")
                 return
-            if time.monotonic() - said_at > KEEP_ALIVE_SECONDS:
+            if time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
                 await self._write(send, ": nothing yet\n\n")
-                said_at = time.monotonic()
+                written_at = time.monotonic()
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.5)
 
-    def _look(self) -> tuple[Summary, list[Result]]:
-        return read_on(self._gate, self._batch, self._after)
+    def _read(self) -> tuple[Summary, list[Result]]:
+        return read_after(self._state, self._batch, self._after)
 
     async def _write(self, send: Send, text: str) -> None:
-        async with asyncio.timeout(self._gate.settings.idle_seconds):
+        async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
 
-def read_on(gate: Gate, batch: str, after: str) -> tuple[Summary, list[Result]]:
-    """Return the counts of a batch, and the results behind a position.
+def read_after(state: State, batch: str, after: str) -> tuple[Summary, list[Result]]:
+    """Return the summary of a batch, and then its results behind a position.
 
-    What had settled before the counts were read is among the results: none behind those of a complete batch
-    is the end.
+    Results that the summary counts are in the stream: no result behind those of a complete batch is the end.
     """
-    store = gate.client.store
+    store = state.client.store
     summary = record.summary(store, batch)
-    return summary, record.results(store, batch, after=after, wait_ms=0, limit=AT_ONCE)
+    return summary, record.results(store, batch, after=after, wait_ms=0, limit=PAGE)
 
 
 def _event(result: Result) -> str:
@@ -107,6 +107,6 @@ def _event(result: Result) -> str:
     return f"id: {result.position}\nevent: result\ndata: {json.dumps(data)}\n\n"
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,7 +1,7 @@
-"""Answer `/tasks/{id}`: where a task is, how far it got, what became of it, and its cancelling.
+"""`/tasks/{id}`: the state, progress and result of a task, and its cancellation.
 
-How a task ended is kept if it was sent with `track`. The kind of one that is not found any more is not known,
-so only a token for every kind may ask for it or cancel it.
+The result of a task is kept if it was sent with `track`. The kind of a task that is not found is unknown, so
+only a token for every kind may ask for it or cancel it.
 """
 
 from contextlib import suppress
@@ -14,75 +14,76 @@ from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.inspect import task_lookup
 from millpond.broker.task_state import TaskState
-from millpond.producer.gateway.auth import must_send
+from millpond.producer.gateway.auth import require_kind
 from millpond.producer.gateway.openapi import problems
 from millpond.producer.gateway.options import Id
-from millpond.producer.gateway.problems import explained, refusal
+from millpond.producer.gateway.problems import api_error, translate
 from millpond.producer.gateway.schemas import CancelView, ProgressView, TaskView
-from millpond.producer.gateway.state import Gate
-from millpond.producer.gateway.tokens import Holder
+from millpond.producer.gateway.state import State
+from millpond.producer.gateway.tokens import Principal
 from millpond.tasks.errors import BrokerError, UnknownBatch
 
-#: How long a request waits until every worker has heard of a cancellation.
+#: How long a request waits for the acknowledgement of a cancellation by every worker.
 ACK_TIMEOUT_SECONDS = 8.0
 
-TaskId = Annotated[Id, Path(description="As it was answered when the task was sent.")]
+TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 
 
-def routes(gate: Gate) -> APIRouter:
+def routes(state: State) -> APIRouter:
     """Return the routes of tasks."""
     router = APIRouter(tags=["tasks"], responses=problems(401, 403, 422, 503))
-    store = gate.client.store
+    store = state.client.store
 
     @router.get("/tasks/{id}", response_model=TaskView, responses=problems(404))
     async def task(id: TaskId, request: Request) -> Any:
-        """Tell how a task ended, what it gave back, or how far it got."""
+        """Return the state, progress and result of a task."""
         try:
-            view = await gate.threads.look(lambda: look(store, id))
+            view = await state.threads.lookup(lambda: find_task(store, id))
         except BrokerError as error:
-            raise explained(error) from None
-        _must_see(request.state.holder, view)
+            raise translate(error) from None
+        _require_visible(request.state.principal, view)
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
-            text = f"task {id} has ended or never was: send with track=true to have its end and result kept"
-            raise refusal(404, "unknown_task", text)
+            text = f"task {id} has ended or never was: send it with track=true to keep its result"
+            raise api_error(404, "unknown_task", text)
         return view
 
     @router.post("/tasks/{id}/cancel", response_model=CancelView)
     async def cancel(id: TaskId, request: Request) -> Any:
-        """Do not start it; if it runs, it is told. One that has ended is not changed."""
+        """Prevent a task from starting, or ask a running one to stop; an ended task is not changed."""
         try:
-            view = await gate.threads.look(lambda: look(store, id))
-            _must_see(request.state.holder, view)
-            done = await gate.threads.cancel(
+            _require_visible(
+                request.state.principal, await state.threads.lookup(lambda: find_task(store, id))
+            )
+            cancellation = await state.threads.cancel(
                 lambda: control_cancel.cancel_task(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
             )
         except BrokerError as error:
-            raise explained(error) from None
-        return CancelView(unacknowledged=list(done.unacknowledged))
+            raise translate(error) from None
+        return CancelView(unacknowledged=list(cancellation.unacknowledged))
 
     return router
 
 
-def look(store: Store, id: str) -> TaskView:
-    """Return what is known of a task: how it ended, or else where it is."""
-    far = progress.progress(store, id)
-    view = TaskView(
-        id=id, state=TaskState.UNKNOWN, progress=far and ProgressView(done=far.done, total=far.total)
-    )
+def find_task(store: Store, id: str) -> TaskView:
+    """Return how a task ended if that was kept, or else where it is."""
+    reached = progress.progress(store, id)
+    view = TaskView(id=id, state=TaskState.UNKNOWN)
+    if reached is not None:
+        view.progress = ProgressView(done=reached.done, total=reached.total)
     with suppress(UnknownBatch):
         view.kind = record.summary(store, task_result.record_id(id)).description
         for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
-    place = task_lookup.find(store, id)
-    if place is not None:
-        view.kind, view.state = place.kind, place.state
+    location = task_lookup.find(store, id)
+    if location is not None:
+        view.kind, view.state = location.kind, location.state
     return view
 
 
-def _must_see(asks: Holder, view: TaskView) -> None:
+def _require_visible(principal: Principal, view: TaskView) -> None:
     if view.kind is not None:
-        must_send(asks, view.kind)
-    elif not asks.may_all:
-        text = f"this task has ended or never was, so nobody knows whether {asks.name} may see it"
-        raise refusal(403, "unknown_kind_of_task", text)
+        require_kind(principal, view.kind)
+    elif not principal.is_unrestricted:
+        text = f"this task has ended or never was: whether {principal.name} may see it is unknown"
+        raise api_error(403, "unknown_kind_of_task", text)

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 
 import millpond
 from millpond.producer.client import Client
-from millpond.producer.gateway.auth import entering, must_be_safe
-from millpond.producer.gateway.problems import Refusal
-from millpond.producer.gateway.tokens import ANYBODY, hashed, holder
+from millpond.producer.gateway.auth import authenticate, check_address
+from millpond.producer.gateway.problems import ApiError
+from millpond.producer.gateway.tokens import ANONYMOUS, find_principal, hash_token
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import Answer, Running, running, stream
@@ -18,8 +18,8 @@ from tests.harness.gateway_process import Answer, Running, running, stream
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 SHOP, ALL = "millpond_shop", "millpond_all"
 TOKENS = (
-    GatewayToken(name="shop", hash=hashed(SHOP), kinds=("email.*",)),
-    GatewayToken(name="all", hash=hashed(ALL)),
+    GatewayToken(name="shop", hash=hash_token(SHOP), kinds=("email.*",)),
+    GatewayToken(name="all", hash=hash_token(ALL)),
 )
 
 
@@ -35,7 +35,7 @@ def ask(gateway: Running, token: str | None, method: str, path: str, body: objec
     return gateway.ask(method, path, body, authorization=authorization)
 
 
-@pytest.mark.parametrize("token", [None, "", "millpond_shopp", hashed(SHOP)])
+@pytest.mark.parametrize("token", [None, "", "millpond_shopp", hash_token(SHOP)])
 def test_nothing_is_open_without_a_token(gateway: Running, token: str | None) -> None:
     """No route but those of health answers without a known token, and a hash opens nothing."""
     routes = [("GET", "/kinds"), ("GET", "/openapi.json"), ("POST", "/batches"), ("GET", "/nowhere")]
@@ -58,7 +58,7 @@ def test_a_token_opens_its_kinds(gateway: Running) -> None:
     }
     body = stream({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
     many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
-    assert many.lines[-1]["summary"] == {"taken": 1, "duplicates": 0, "refused": 1, "ended": None}
+    assert many.lines[-1]["summary"] == {"accepted": 1, "duplicates": 0, "refused": 1, "aborted": None}
 
 
 def test_a_token_sees_and_cancels_only_what_it_may_send(gateway: Running) -> None:
@@ -101,9 +101,9 @@ def test_a_batch_is_closed_to_the_tokens_of_others(gateway: Running, module_url:
 def test_other_machines_need_a_token(host: str) -> None:
     """An address that others can reach is refused without tokens, and the error says how to go on."""
     with pytest.raises(SettingsError, match="millpond gateway token"):
-        must_be_safe(host, ())
-    must_be_safe(host, TOKENS)
-    must_be_safe("127.0.0.1", ())
+        check_address(host, ())
+    check_address(host, TOKENS)
+    check_address("127.0.0.1", ())
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_other_machines_need_a_token(host: str) -> None:
 def test_a_name_that_leads_here_is_not_this_machine(host: str, is_here: bool) -> None:
     """Without tokens a page of the web cannot reach the gateway under a name of its own (DNS rebinding)."""
     if is_here:
-        assert entering((), Headers({"host": host})) == ANYBODY
+        assert authenticate((), Headers({"host": host})) == ANONYMOUS
     else:
-        with pytest.raises(Refusal, match="403"):
-            entering((), Headers({"host": host}))
+        with pytest.raises(ApiError, match="403"):
+            authenticate((), Headers({"host": host}))
 
 
 def test_the_command_makes_a_token_and_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,8 +130,8 @@ def test_the_command_makes_a_token_and_its_hash(capsys: pytest.CaptureFixture[st
     assert millpond.main(["gateway", "token", "shop", "--kind", "email.*", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
     secret = made.pop("token")
-    found = holder([GatewayToken(**made)], secret)
+    found = find_principal([GatewayToken(**made)], secret)
     assert found is not None
-    assert (found.name, found.may("email.send"), found.may("squares.square")) == ("shop", True, False)
+    assert (found.name, found.may_use("email.send"), found.may_use("squares.square")) == ("shop", True, False)
     assert secret not in made["hash"]
     assert millpond.main(["gateway", "token", "a name"]) == 2

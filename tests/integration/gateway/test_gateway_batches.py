@@ -49,7 +49,7 @@ def test_a_batch_from_its_opening_to_its_last_result(gateway: Running) -> None:
     batch = opened.json["id"]
     assert (opened.status, opened.headers["Location"]) == (201, f"/batches/{batch}")
     fed = gateway.ask("POST", f"/batches/{batch}/tasks", stream(*map(square, range(40))), media=NDJSON)
-    assert fed.lines[-1]["summary"]["taken"] == 40
+    assert fed.lines[-1]["summary"]["accepted"] == 40
     first = events(gateway, batch, most=15)
     assert gateway.ask("POST", f"/batches/{batch}/close").json["closed_at_ms"] is not None
     rest = events(gateway, batch, after=first[-1][1])
@@ -86,7 +86,7 @@ def test_a_tracked_task_tells_how_it_ended(gateway: Running, eventually: Eventua
     untracked = f"/tasks/{gateway.send(12).json['id']}"
     eventually(lambda: gateway.ask("GET", untracked).status == 404)
     again = gateway.send(12, f"?track=true&id={sent.json['id']}")
-    assert (again.status, again.json["error"]["code"]) == (409, "known_id")
+    assert (again.status, again.json["error"]["code"]) == (409, "id_in_use")
 
 
 def test_a_running_task_shows_its_progress_and_can_be_cancelled(

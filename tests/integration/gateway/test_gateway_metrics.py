@@ -41,7 +41,7 @@ def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str)
     assert added("millpond_gateway_requests_total", **SINGLE, status="422") == 1
     assert added("millpond_gateway_request_seconds_count", route="/send/squares.square") == 2
     assert added("millpond_gateway_request_seconds_bucket", route="/send/squares.square", le="+Inf") == 2
-    assert added("millpond_gateway_stream_tasks_total", outcome="taken") == 1
+    assert added("millpond_gateway_stream_tasks_total", outcome="accepted") == 1
     assert added("millpond_gateway_stream_tasks_total", outcome="refused") == 1
     assert added("millpond_gateway_requests_total", route="other", status="404") == 1
     assert after("millpond_gateway_streams", of="tasks") == 0

@@ -37,7 +37,7 @@ def test_every_curl_of_the_readme_works(gateway: Running) -> None:
         ["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert '"taken": 100' in done.stdout
+    assert '"accepted": 100' in done.stdout
     assert '"value": 81' in done.stdout
     paths = {re.sub(r"\{id\}", "", path) for path in gateway.ask("GET", "/openapi.json").json["paths"]}
     routes = {path for path in paths if not path.startswith("/send/")}

@@ -56,10 +56,10 @@ def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
     send(finishing[0], stream(square(2)))
     assert json.loads(finishing[1].readline())["line"] == 2
     send(finishing[0], "")
-    assert json.loads(finishing[1].readline())["summary"]["ended"] is None
+    assert json.loads(finishing[1].readline())["summary"]["aborted"] is None
     assert gateway.process.poll() is None
     assert json.loads(endless[1].readline())["summary"] == {
-        "taken": 1, "duplicates": 0, "refused": 0, "ended": "stopping",
+        "accepted": 1, "duplicates": 0, "refused": 0, "aborted": "stopping",
     }  # fmt: skip
     assert gateway.process.wait(DRAIN_SECONDS + 10) == 0
     store = connect(module_url)
@@ -78,7 +78,7 @@ def test_a_broker_that_is_away_is_said_to_be() -> None:
         assert int(answer.headers["Retry-After"]) >= 1
         many = alone.ask("POST", "/send", stream(square(1), square(2)), media=NDJSON)
         assert [line["status"] for line in many.lines[:-1]] == [503, 503]
-        assert many.lines[-1]["summary"]["ended"] == "broker_away"
+        assert many.lines[-1]["summary"]["aborted"] == "broker_away"
         assert alone.ask("POST", "/batches").status == 503
         assert alone.ask("GET", "/health/live").json == {"status": "live"}
         ready = alone.ask("GET", "/health/ready")

@@ -42,7 +42,7 @@ def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
     assert json.loads(answer.readline())["line"] == 6
     connection.send(chunk(""))
     summary = json.loads(answer.readline())["summary"]
-    assert summary == {"taken": 6, "duplicates": 0, "refused": 0, "ended": None}
+    assert summary == {"accepted": 6, "duplicates": 0, "refused": 0, "aborted": None}
     connection.close()
 
 
@@ -73,7 +73,7 @@ def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
     }
     (misfit,) = [each for each in outcomes if each["line"] == 4]
     assert misfit["error"]["fields"][0]["field"] == "n"
-    assert last["summary"] == {"taken": 2, "duplicates": 1, "refused": 5, "ended": None}
+    assert last["summary"] == {"accepted": 2, "duplicates": 1, "refused": 5, "aborted": None}
 
 
 def test_curl_streams_many(gateway: Running, broker: Store, queue: str) -> None:
@@ -85,7 +85,7 @@ def test_curl_streams_many(gateway: Running, broker: Store, queue: str) -> None:
     )  # fmt: skip
     *outcomes, last = map(json.loads, done.stdout.splitlines())
     assert [each["line"] for each in outcomes] == list(range(1, 901))
-    assert last["summary"]["taken"] == depth.depth(broker, queue).ready == 900
+    assert last["summary"]["accepted"] == depth.depth(broker, queue).ready == 900
 
 
 def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:
@@ -105,7 +105,7 @@ def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
     batch = gateway.ask("POST", "/batches").json["id"]
     body = stream(*(square(n, queue=queue) for n in range(60)))
     *outcomes, last = gateway.ask("POST", f"/batches/{batch}/tasks", body, media=NDJSON).lines
-    assert (last["summary"]["taken"], last["summary"]["refused"]) == (50, 10)
+    assert (last["summary"]["accepted"], last["summary"]["refused"]) == (50, 10)
     codes = [each["error"]["code"] for each in outcomes if "error" in each]
     assert codes == ["batch_too_large"] * 10
 

@@ -46,7 +46,7 @@ def test_results_come_in_order_of_completion_while_the_batch_runs(client: Client
 def test_results_are_read_inside_the_block(client: Client) -> None:
     """In the `with` block the results of what was sent so far end, though the batch is open."""
     with client.batch() as batch:
-        assert batch.submit_many(Square(n=n) for n in range(20)).taken == 20
+        assert batch.submit_many(Square(n=n) for n in range(20)).accepted == 20
         assert sorted(result.value for result in batch.results()) == [n * n for n in range(20)]
         batch.submit(Square(n=100))
     assert batch.wait(timedelta(seconds=60)).succeeded == 21

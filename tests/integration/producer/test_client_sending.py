@@ -71,7 +71,7 @@ def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, 
 
 def test_many_are_sent_in_constant_chunks(client: Client) -> None:
     """`send_many` takes an iterable that is longer than a chunk, and counts it."""
-    assert client.send_many(Square(n=n) for n in range(2_500)) == Tally(taken=2_500)
+    assert client.send_many(Square(n=n) for n in range(2_500)) == Tally(accepted=2_500)
     assert waiting(client) == 2_500
 
 
@@ -97,7 +97,7 @@ def test_a_duplicate_is_a_value(client: Client) -> None:
     assert again.duplicate_of == first.id
     assert waiting(client) == 1
     many = [Message(Square(n=n), once=f"n-{n % 2}") for n in range(4)]
-    assert client.send_many(many) == Tally(taken=2, duplicates=2)
+    assert client.send_many(many) == Tally(accepted=2, duplicates=2)
 
 
 def test_a_refused_send_leaves_no_claim(client: Client) -> None:
@@ -153,7 +153,7 @@ def test_block_goes_on_when_there_is_room(client: Client) -> None:
         if not sender.is_alive():
             break
     sender.join(10)
-    assert done == [Tally(taken=5)]
+    assert done == [Tally(accepted=5)]
     assert inspect_depth.depth(client.store, "default").counters["published"] == 5
     assert inspect_depth.depth(client.store, "default").counters["high_water"] == 2
 

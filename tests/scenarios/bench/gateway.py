@@ -86,7 +86,7 @@ def _streams(figures: Figures, client: Client, tasks: int, folder: Path) -> None
         [*command, f"http://127.0.0.1:{PORTS['gateway']}/send"], capture_output=True, check=True
     )
     took = time.monotonic() - at
-    if f'"taken": {tasks}'.encode() not in done.stdout[-200:]:
+    if f'"accepted": {tasks}'.encode() not in done.stdout[-200:]:
         raise RuntimeError(done.stdout[-200:].decode())
     figures["a stream of tasks, /s (left: Client.send_many)", "gateway"].append(tasks / took)
 

@@ -123,7 +123,7 @@ def _until_heard(watch: Watch, client: Client) -> int:
 def _fill(watch: Watch, client: Client, count: int, *, before: int) -> int:
     sent = 0
     while sent < count:
-        sent += client.send_many(Square(n=n) for n in range(min(500, count - sent))).taken
+        sent += client.send_many(Square(n=n) for n in range(min(500, count - sent))).accepted
         while watch.look() < before + sent - BEHIND:
             time.sleep(0.2)
     return sent
@@ -135,7 +135,7 @@ def _paced(watch: Watch, client: Client, count: int) -> int:
     while sent < count:
         due = min(count, int((time.monotonic() - begun) * PER_SECOND))
         if due > sent:
-            sent += client.send_many(Square(n=n) for n in range(due - sent)).taken
+            sent += client.send_many(Square(n=n) for n in range(due - sent)).accepted
         if time.monotonic() - looked >= LOOK_SECONDS:
             seen, looked = watch.look(), time.monotonic()
             if len(watch.memory) % 15 == 0:

@@ -1,4 +1,4 @@
-"""What stands before the gateway's routes: waits that end, and surprises that repeat nothing."""
+"""The gateway's middleware: idle timeouts, and unexpected errors that repeat no payload."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,15 +8,15 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive
 
-from millpond.producer.gateway.middleware import Guard
-from millpond.producer.gateway.routes.send import Single
+from millpond.producer.gateway.middleware import RequestGuard
+from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.tasks.settings import Gateway
 
 Answer = Callable[[Any, Receive], Awaitable[PlainTextResponse]]
 
 
 class _Answering:
-    """Stand where a `Single` does."""
+    """The place of a `SendEndpoint`."""
 
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
@@ -25,9 +25,9 @@ class _Answering:
 def ask(answers: Answer, *bodies: Receive) -> list[int]:
     """Make a request for each of these bodies at once; return the statuses of the answers."""
     guard_settings = Gateway(idle_seconds=0.2)
-    single = cast(Single, _Answering(answers))
+    single = cast(SendEndpoint, _Answering(answers))
 
-    async def one(guard: Guard, body: Receive) -> int:
+    async def one(guard: RequestGuard, body: Receive) -> int:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
@@ -44,7 +44,7 @@ def ask(answers: Answer, *bodies: Receive) -> list[int]:
         return int(sent[0]["status"])
 
     async def all_() -> list[int]:
-        guard = Guard(PlainTextResponse("another route", 404), guard_settings, {"/send/one": single})
+        guard = RequestGuard(PlainTextResponse("another route", 404), guard_settings, {"/send/one": single})
         return list(await asyncio.gather(*(one(guard, body) for body in bodies)))
 
     return asyncio.run(all_())
@@ -78,8 +78,10 @@ def test_a_body_that_stops_coming_is_given_up_and_a_slow_one_is_not() -> None:
     assert ask(_read, *bodies) == [408, 202, 202, 408, 408]
 
 
-def test_a_surprise_is_answered_and_logged_without_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
-    """What nobody expected is a 500; the log names the error and the place, and not its message."""
+def test_an_unexpected_error_repeats_no_payload(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An unexpected error is a 500; the log names its type and place, and not its message."""
 
     secret = "correct-horse-battery"
 

@@ -8,9 +8,9 @@ def test_the_gateway_imports_no_body_and_no_celery() -> None:
     modules = modules_after(
         "import asyncio; from millpond.producer.client import Client; "
         "from millpond.tasks.settings import Settings; "
-        "from millpond.producer.gateway.serving import application, load_contracts, Gate; "
+        "from millpond.producer.gateway.serving import application, load_contracts, State; "
         "load_contracts(()); "
-        "s = Settings(broker_url='redis://localhost'); g = lambda: Gate(s, Client(settings=s)); "
+        "s = Settings(broker_url='redis://localhost'); g = lambda: State(s, Client(settings=s)); "
         "app = (lambda: asyncio.run(asyncio.to_thread(lambda: application(g()).openapi())))()"
     )
     assert {"millpond.tasks.email.contract", "millpond.tasks.files.contract"} <= modules

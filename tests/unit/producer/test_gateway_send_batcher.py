@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from millpond.producer.client import Client
-from millpond.producer.gateway.overflow import Policies
-from millpond.producer.gateway.send_batcher import MESSAGES_A_CALL, Coalescing
+from millpond.producer.gateway.send_batcher import MESSAGES_A_CALL, OverflowPolicies, SendBatcher
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.squares.contract import Square
@@ -29,13 +28,13 @@ class Slow:
             yield Sent(str(cast(Square, message.contract).n), "default")
 
 
-def sent_while_the_first_is_under_way(*tasks: tuple[int, str | None]) -> tuple[Slow, list[str]]:
-    """Send one task, and these while it is under way; return the calls and the ids of the answers."""
+def sent_during_the_first_call(*tasks: tuple[int, str | None]) -> tuple[Slow, list[str]]:
+    """Send one task, and the others during its call; return the calls and the ids of the answers."""
     client = Slow()
 
     async def run() -> list[str]:
         with ThreadPoolExecutor(4) as threads:
-            sends = Coalescing(cast(Client, client), threads, cast(Policies, None))
+            sends = SendBatcher(cast(Client, client), threads, cast(OverflowPolicies, None))
 
             async def one(n: int, batch: str | None) -> str:
                 return (await sends.send(Message(Square(n=n)), overflow="reject", batch=batch)).id
@@ -50,10 +49,10 @@ def sent_while_the_first_is_under_way(*tasks: tuple[int, str | None]) -> tuple[S
     return client, asyncio.run(run())
 
 
-def test_what_comes_while_a_call_is_under_way_leaves_together() -> None:
-    """A lone task leaves at once; what comes meanwhile shares the next calls, each with its answer."""
+def test_tasks_that_arrive_during_a_call_share_the_next() -> None:
+    """A lone task is sent at once; tasks that arrive meanwhile share the next calls, each with its answer."""
     count = MESSAGES_A_CALL + 50
-    client, ids = sent_while_the_first_is_under_way(*((n, None) for n in range(count)))
+    client, ids = sent_during_the_first_call(*((n, None) for n in range(count)))
     assert [len(ns) for _, ns in client.calls] == [1, MESSAGES_A_CALL, 50]
     assert [n for _, ns in client.calls for n in ns] == list(range(-1, count))
     assert ids == [str(n) for n in range(-1, count)]
@@ -62,7 +61,7 @@ def test_what_comes_while_a_call_is_under_way_leaves_together() -> None:
 def test_batches_take_turns() -> None:
     """Tasks of one batch share a call although others came between, and a full batch keeps none waiting."""
     many = [(n, "a") for n in range(MESSAGES_A_CALL + 1)]
-    client, _ = sent_while_the_first_is_under_way((-2, "b"), *many, (-3, "b"), (-4, None))
+    client, _ = sent_during_the_first_call((-2, "b"), *many, (-3, "b"), (-4, None))
     assert [(batch, ns[:2], len(ns)) for batch, ns in client.calls[1:]] == [
         ("b", [-2, -3], 2),
         ("a", [0, 1], MESSAGES_A_CALL),

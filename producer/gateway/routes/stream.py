@@ -1,0 +1,232 @@
+"""`POST /send` and `POST /batches/{id}/tasks`: a stream of tasks in, a stream of outcomes out.
+
+Both run at once on one connection. Lines that are read and not answered are bounded by a few hundred; while
+the queue is full nothing more is read, so that TCP makes the client wait. The last line is a summary; its
+`aborted` says why a stream ended before its body did.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import asdict
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from millpond.broker.batches import record
+from millpond.producer.gateway.middleware import NDJSON
+from millpond.producer.gateway.ndjson import Line, LineSplitter
+from millpond.producer.gateway.openapi import problems
+from millpond.producer.gateway.options import BatchId, StreamTask, traceparent
+from millpond.producer.gateway.problems import ApiError, api_error, translate
+from millpond.producer.gateway.state import State
+from millpond.producer.gateway.stream_sender import StreamSender
+from millpond.tasks.errors import BrokerError
+
+LINES_A_CALL = 500
+
+
+class StreamOptions(BaseModel):
+    """The options of a stream."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    overflow: Literal["block", "reject", "shed"] = Field(
+        "block", description="The overflow policy, instead of the queues' own."
+    )
+    wait_seconds: float | None = Field(
+        None, ge=0, le=86_400, description="How long `block` waits while no task is accepted."
+    )
+
+
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One object of this schema a line",
+        "content": {
+            NDJSON: {
+                "schema": StreamTask.model_json_schema(),
+                "example": {"kind": "squares.square", "task": {"n": 7}, "once": "seven"},
+            }
+        },
+    }
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A line for each task, with its number; the last line is a summary",
+        "content": {NDJSON: {}},
+    },
+    **problems(401, 403, 413, 415, 422, 503),
+}
+
+
+def routes(state: State) -> APIRouter:
+    """Return the two routes that accept streams."""
+    router = APIRouter(tags=["send"])
+
+    @router.post(
+        "/send",
+        summary="Send many",
+        status_code=200,
+        response_class=Response,
+        openapi_extra=_REQUEST_BODY,
+        responses=_ANSWERS,
+    )
+    async def send_many(request: Request, options: Annotated[StreamOptions, Query()]) -> "DuplexResponse":
+        """Send one task a line, under backpressure; outcomes come while the body is sent."""
+        return _answer(state, request, options, batch=None, room=None)
+
+    @router.post(
+        "/batches/{id}/tasks",
+        summary="Send into a batch",
+        tags=["batches"],
+        status_code=200,
+        response_class=Response,
+        openapi_extra=_REQUEST_BODY,
+        responses=_ANSWERS | problems(404),
+    )
+    async def send_into_batch(
+        id: BatchId, request: Request, options: Annotated[StreamOptions, Query()]
+    ) -> "DuplexResponse":
+        """Send one task a line into an open batch; any number of streams may send into one batch."""
+        await state.owners.require(request.state.principal, id)
+        try:
+            summary = await state.threads.lookup(lambda: record.summary(state.client.store, id))
+        except BrokerError as error:
+            raise translate(error) from None
+        room = state.settings.max_batch_tasks - summary.sent
+        return _answer(state, request, options, batch=id, room=room)
+
+    return router
+
+
+def _answer(
+    state: State, request: Request, options: StreamOptions, *, batch: str | None, room: int | None
+) -> "DuplexResponse":
+    if not request.headers.get("content-type", "").startswith(NDJSON):
+        raise api_error(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
+    wait_seconds = options.wait_seconds
+    sender = StreamSender(
+        state.client,
+        request.state.principal,
+        overflow=options.overflow,
+        batch=batch,
+        room=room,
+        wait_seconds=state.settings.wait_seconds if wait_seconds is None else wait_seconds,
+        longest_wait=state.longest_wait,
+        traceparent=traceparent(request.headers.raw),
+    )
+    return DuplexResponse(state, sender)
+
+
+class DuplexResponse(Response):
+    """Reads the body of the request line by line, and answers each line as soon as its outcome is known."""
+
+    media_type = NDJSON
+
+    def __init__(self, state: State, sender: StreamSender) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._state = state
+        self._sender = sender
+        self._body_ended = False
+        self._aborted: str | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Stream until the body ends, the client disconnects, or the gateway stops."""
+        with self._state.stream("tasks"):
+            await self._stream(receive, send)
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        cut = asyncio.create_task(self._stop_when_cut())
+        try:
+            async for lines in self._lines(receive):
+                async for outcomes in _in_thread(self._state.threads.streams, self._sender.send(lines)):
+                    await self._write(send, outcomes)
+                if self._sender.broker_away:
+                    self._aborted = "broker_away"
+                    break
+            summary = {"summary": {**asdict(self._sender.counts), "aborted": self._aborted}}
+            await self._write(send, json.dumps(summary).encode() + b"\n")
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._sender.stop.set()
+            cut.cancel()
+            self._state.metrics.count_stream(self._sender.counts)
+
+    async def _stop_when_cut(self) -> None:
+        await self._state.cut.wait()
+        self._sender.stop.set()
+
+    async def _lines(self, receive: Receive) -> AsyncIterator[list[Line]]:
+        splitter = LineSplitter(self._state.settings.max_task_bytes)
+        while (piece := await self._piece(receive)) is not None:
+            for lines in _in_groups(splitter.split(piece)):
+                yield lines
+        if self._aborted is None:
+            for lines in _in_groups(splitter.end()):
+                yield lines
+
+    async def _piece(self, receive: Receive) -> bytes | None:
+        """Return the next piece of the body; None at its end, or when the stream is aborted."""
+        if self._body_ended:
+            return None
+        reading, cut = asyncio.ensure_future(receive()), asyncio.ensure_future(self._state.cut.wait())
+        try:
+            await asyncio.wait({reading, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if cut.done():
+                self._aborted = "stopping"
+                return None
+            message = reading.result()
+        except ApiError as error:
+            self._aborted = error.problem.code
+            return None
+        finally:
+            reading.cancel()
+            cut.cancel()
+        if message["type"] == "http.disconnect":
+            self._aborted = "client_disconnected"
+            return None
+        self._body_ended = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
+
+    async def _write(self, send: Send, body: bytes) -> None:
+        """Write a piece of the answer; a client that reads nothing for the idle timeout is cut off."""
+        async with asyncio.timeout(self._state.settings.idle_seconds):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _in_groups(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    iterator = iter(lines)
+    while group := list(islice(iterator, LINES_A_CALL)):
+        yield group
+
+
+async def _in_thread(threads: Executor, lines: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Iterate in a thread; yield the lines of the meantime, joined, whenever there are any."""
+    loop, ready, wake = asyncio.get_running_loop(), deque[bytes](), asyncio.Event()
+
+    def iterate() -> None:
+        for line in lines:
+            ready.append(line)
+            if not wake.is_set():
+                loop.call_soon_threadsafe(wake.set)
+
+    done = loop.run_in_executor(threads, iterate)
+    done.add_done_callback(lambda _: wake.set())
+    while True:
+        await wake.wait()
+        wake.clear()
+        is_over = done.done()  # read before the lines are taken: none is appended after it is True
+        if ready:
+            yield b"".join(ready.popleft() for _ in range(len(ready)))
+        if is_over:
+            done.result()
+            return
