@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import millpond
 from millpond.monitor.limit_forms import parsed
-from millpond.producer.gateway.options import Options
+from millpond.producer.gateway.options import SendOptions
 from millpond.tasks.durations import in_units, milliseconds, per_second, queue_bound, seconds
 from millpond.tasks.errors import BadInput, BadQuantity
 from millpond.tasks.pools import Queue
@@ -137,7 +137,7 @@ def test_the_grammar_is_the_same_everywhere(written: Any) -> None:
     assert Settings(drain_seconds=written).drain_seconds == 150
     assert Queue(lease_seconds=written).lease_seconds == 150
     assert Periodic(kind="x", every=written).every == timedelta(seconds=150)
-    assert Options(delay_seconds=written).delay_seconds == 150
+    assert SendOptions(delay_seconds=written).delay_seconds == 150
     assert Queue(rate="3000/m").rate == parsed({"rate": "3000/m"})["rate"] == 50
     assert Queue(bound="2m30s").bound == parsed({"bound": "2m30s"})["bound"] == "150s"
 
@@ -145,7 +145,7 @@ def test_the_grammar_is_the_same_everywhere(written: Any) -> None:
 def test_the_gateway_does_not_repeat_what_it_refuses() -> None:
     """A field is named and the grammar shown; its value may be somebody's secret."""
     with pytest.raises(ValidationError) as refused:
-        Options(delay_seconds="hunter2")  # type: ignore[arg-type]
+        SendOptions(delay_seconds="hunter2")  # type: ignore[arg-type]
     assert "500ms" in str(refused.value.errors(include_input=False))
     assert "hunter2" not in str(refused.value.errors(include_input=False))
 
