@@ -35,7 +35,7 @@ def client(url: str, prefix: str) -> Iterator[Client]:
 
 
 def in_line(client: Client) -> int:
-    return int(client.store.client.zcard(QueueKeys("default", client.store.prefix).line))
+    return int(client.store.client.zcard(QueueKeys("default", client.store.prefix).waiters))
 
 
 def blocked(client: Client, names: list[int], eventually: Eventually, done: list[int]) -> list[Any]:

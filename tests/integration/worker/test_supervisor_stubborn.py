@@ -18,8 +18,8 @@ Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 #: there is a file of the name given none can be started, as where the system has no process left to give.
 PROGRAM = """
 import errno, os, sys
-from millpond.worker.member import Member
-from millpond.worker.supervisor import Supervisor, log_to_stderr
+from millpond.worker.supervise.child_process import Member
+from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
 
 def command(ready_fd):
     if os.path.exists(sys.argv[3]):

@@ -112,7 +112,7 @@ def test_nothing_is_traced_unless_asked_for() -> None:
     """Without an endpoint and without OpenTelemetry set up, a worker has no tracer and imports none of it."""
     code = (
         "import sys; from millpond.worker.app import make_app; from millpond.tasks.settings import Settings; "
-        "make_app(Settings(broker_url='redis://localhost')); from tasks import tracing; "
+        "make_app(Settings(broker_url='redis://localhost')); from millpond.tasks.process import tracing; "
         "assert tracing.tracer() is tracing.begin('send', 'PRODUCER') is tracing.traceparent() is None; "
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(own)])"
