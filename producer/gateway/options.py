@@ -5,11 +5,22 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from starlette.datastructures import QueryParams
 
 from millpond.producer.gateway.problems import invalid_fields
 from millpond.producer.message import Message, Sendable
+from millpond.tasks import durations
+from millpond.tasks.errors import BadQuantity
 
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 
@@ -17,7 +28,30 @@ Query = TypeVar("Query", bound=BaseModel)
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,199}$")]
 BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
-Seconds = Annotated[float, Field(ge=0.001, le=_LONGEST_SECONDS)]
+
+
+def _seconds(value: object) -> float:
+    """Return the seconds of a duration; the error does not repeat the value."""
+    try:
+        return durations.seconds(value)
+    except BadQuantity:
+        raise ValueError(f"write {durations.DURATION}") from None
+
+
+#: A number of seconds, or a text as in 90s or 1.5h.
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0.001, le=_LONGEST_SECONDS),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0.001, "maximum": _LONGEST_SECONDS},
+                {"type": "string", "pattern": r"^[1-9][0-9]{0,2}(ms|s|m|h|d)$"},
+            ]
+        }
+    ),
+]
 
 #: W3C Trace Context: version 00, or a later one, which begins alike; an id of zeros is invalid.
 _TRACEPARENT = re.compile(

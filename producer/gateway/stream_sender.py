@@ -114,7 +114,7 @@ class StreamSender:
             require_kind(self._principal, task.kind)
             contract = contract_of(task.kind).model_validate(task.task)
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False, include_input=False)
+            errors = error.errors(include_url=False, include_input=False)
             raise invalid_fields(errors, subject=f"line {line.number}") from None
         return task.message(contract, self._traceparent)
 
