@@ -1,4 +1,4 @@
-"""Load the Lua scripts: each with what all share before it, known to the server by its SHA-1."""
+"""The Lua scripts: each is put behind the shared parts and called by its SHA-1."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-#: What stands before each script, in this order.
+#: The shared parts before each script, in this order.
 SHARED = ("_queue", "_drain_rate", "_admission")
 
 
 @dataclass(frozen=True)
 class Script:
-    """Hold the source of a script and its SHA-1."""
+    """The source of a script and its SHA-1."""
 
     name: str
     source: str
     sha: str
 
     def command(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the words of the call; the server answers NOSCRIPT when it has not seen the source."""
+        """Return the words of the call; the server answers NOSCRIPT if it does not have the source."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run the script and return its reply, sending the source when the server has lost it."""
+        """Run the script and return its reply; send the source if the server does not have it."""
         try:
             return client.execute_command(*self.command(keys, args))
         except NoScriptError:

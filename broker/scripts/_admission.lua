@@ -1,17 +1,17 @@
--- The line of producers that wait for room; put before each script, after _drain_rate.lua.
+-- Admission: the fair line of producers that wait for room; put before each script, after _drain_rate.lua.
 --
--- WAITERS                    sorted set, ticket -> place
--- WAITERS .. ':called'       hash, ticket -> 'messages until': room that is kept for a producer until then, ms
--- WAITERS .. ':late'         sorted set, ticket that was called and not heard of -> when it is forgotten, ms
--- WAITERS .. ':room:' .. t   list on which the producer of a ticket sleeps; it is told how many messages it may send
+-- WAITERS                    sorted set, ticket -> place in the line
+-- WAITERS .. ':called'       hash, ticket -> 'messages until': room granted to a producer, reserved until then (ms)
+-- WAITERS .. ':late'         sorted set, ticket that did not use its grant -> when the ticket is forgotten (ms)
+-- WAITERS .. ':room:' .. t   list on which the producer of a ticket sleeps; a grant is a number of messages pushed here
 --
--- A ticket is 'how many messages it wants.name'. The head of the line is called as soon as there is room for a fair lot of
--- what it wants, so that a slow pool does not call for each message and no producer takes all. Room that is kept is nobody
--- else's, and nobody passes those who wait.
+-- A ticket is 'messages wanted.id'. The head of the line gets a grant as soon as there is room for a fair lot of the
+-- messages it wants, so that a slow pool does not grant them one by one and no producer takes all the room. Reserved room
+-- is for its producer alone, and no producer passes the line.
 --
--- A producer that sleeps takes its call from the list at once; where it still lies there after a moment, the producer was
--- killed, or is very slow. For each, twice as many are called next, room or not: many that were killed together hold nobody
--- up, and who is called in vain, or comes late, stands at the head again.
+-- A sleeping producer takes its grant from the list at once. If a grant is still there after PICK_UP_MS, the producer was
+-- killed or is very slow. For each such grant, two more producers get one, even without room, so that many killed producers
+-- do not block the line. A producer whose grant was in vain, or that comes late, returns to the head of the line.
 
 local CALL_MS, PICK_UP_MS, LATE_MS, MOST_CALLED, LOTS = 2000, 250, 60000, 100, 16
 
@@ -23,7 +23,7 @@ local function has_waiters()
   return redis.call('EXISTS', KEYS[WAITERS], called_key()) > 0
 end
 
--- Room that is kept for others, and for this ticket (nil: it was not called; 0: it comes late).
+-- The room reserved for others, and for this ticket (nil: it has no grant; 0: it comes late).
 local function reserved_room(ticket, now)
   local called, others = redis.call('HGETALL', called_key()), 0
   local own = ticket ~= '' and redis.call('ZSCORE', late_key(), ticket) and 0 or nil
@@ -40,20 +40,20 @@ end
 
 local function room_key(ticket) return KEYS[WAITERS] .. ':room:' .. ticket end
 
--- Take the room back from who was called and did not come; return how many of them did not even take the call.
+-- Revoke the grants that were not used in time; return the number of those that were not even picked up.
 local function revoke_unclaimed(now)
-  local called, unheard = redis.call('HGETALL', called_key()), 0
+  local called, not_picked_up = redis.call('HGETALL', called_key()), 0
   redis.call('ZREMRANGEBYSCORE', late_key(), '-inf', now)
   for i = 1, #called, 2 do
     local left = tonumber(string.match(called[i + 1], '(%d+)$')) - now
-    local is_unheard = left <= CALL_MS - PICK_UP_MS and redis.call('EXISTS', room_key(called[i])) == 1
-    if is_unheard or left < 0 then
+    local is_not_picked_up = left <= CALL_MS - PICK_UP_MS and redis.call('EXISTS', room_key(called[i])) == 1
+    if is_not_picked_up or left < 0 then
       redis.call('HDEL', called_key(), called[i])
       redis.call('ZADD', late_key(), now + LATE_MS, called[i])
     end
-    if is_unheard then unheard = unheard + 1 end
+    if is_not_picked_up then not_picked_up = not_picked_up + 1 end
   end
-  return unheard
+  return not_picked_up
 end
 
 local function grant(ticket, n, now)
@@ -63,7 +63,7 @@ local function grant(ticket, n, now)
   redis.call('PEXPIRE', room_key(ticket), LATE_MS)
 end
 
--- Call who waits, in turn, as far as there is room; `ready` messages are on the queue.
+-- Grant room to the producers in the line, in order, as far as there is room; `ready` messages are on the queue.
 local function admit_waiters(now, ready)
   if not has_waiters() then return end
   local spare = 2 * revoke_unclaimed(now)
@@ -84,12 +84,12 @@ local function admit_waiters(now, ready)
   end
 end
 
--- Let a producer stand in the line: at its head when it was called in vain, else at its end.
-local function join_line(ticket, called_in_vain)
+-- Put a producer into the line: at its head after a grant in vain, else at its end.
+local function join_line(ticket, granted_in_vain)
   if redis.call('ZSCORE', KEYS[WAITERS], ticket) then return end
-  local edge = called_in_vain and 0 or -1
+  local edge = granted_in_vain and 0 or -1
   local place = tonumber(redis.call('ZRANGE', KEYS[WAITERS], edge, edge, 'WITHSCORES')[2] or 0)
-  redis.call('ZADD', KEYS[WAITERS], called_in_vain and place - 1 or place + 1, ticket)
+  redis.call('ZADD', KEYS[WAITERS], granted_in_vain and place - 1 or place + 1, ticket)
 end
 
 local function leave_line(ticket)

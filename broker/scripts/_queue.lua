@@ -1,21 +1,22 @@
--- Shared by every script; put before each by broker/scripts/__init__.py, as _drain_rate.lua and _admission.lua are.
+-- The keys of a queue and the functions on its messages. broker/scripts/__init__.py puts this file, _drain_rate.lua and
+-- _admission.lua before every script.
 --
--- KEYS of a queue, always the same fifteen in this order (broker/keys.py makes them):
+-- KEYS of a queue, always these fifteen in this order (from broker/keys.py):
 --   1-4 ready    lists, one a priority step (0, 3, 6, 9); a message enters at the left and leaves at the right
 --   5 delayed    sorted set, due time in ms -> priority index (one digit) and message
 --   6 dead       stream of dead letters
 --   7 consumers  sorted set, consumer -> lease expiry in ms
---   8 deliveries hash, SHA-1 of a message -> how often it was handed out and not settled
+--   8 deliveries hash, SHA-1 of a message -> deliveries that were not settled
 --   9 limits     hash of the queue's limits
---  10 counters   hash of what happened so far
+--  10 counters   hash of totals
 --  11 wake       list of tokens, one for each consumer that should look
---  12 held       prefix of the hashes of held messages: held .. consumer, token -> message
---  13 line       producers that wait for room (_admission.lua)
---  14 claims     prefix of the claims of tasks sent once: claims .. name, a string, the task's id
---  15 pace       hash of what was measured: how fast the pool clears the queue (_drain_rate.lua)
+--  12 in flight  prefix of the hashes of messages in flight: prefix .. consumer, token -> message
+--  13 waiters    sorted set of the producers that wait for admission (_admission.lua)
+--  14 unique     prefix of the unique keys: prefix .. key, a string, the id of the task that has it
+--  15 drain rate hash of the measured drain rate (_drain_rate.lua)
 --
--- A message is in exactly one of: a ready list, delayed, a held hash, dead; or it is settled.
--- A token is 'sequence/priority index', unique for the queue.
+-- A message is in exactly one of: a ready list, delayed, an in-flight hash, dead; or it is settled.
+-- A token identifies a delivery: 'sequence/priority index', unique within the queue.
 
 local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
 local LIMITS, COUNTERS, WAKE, IN_FLIGHT = 9, 10, 11, 12
@@ -27,8 +28,8 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
--- When the server is out of memory it refuses a script whose first write may grow. What holds and settles must go on, for
--- it is what frees memory: such a script begins with a write that cannot grow.
+-- A server that is out of memory refuses a script whose first write may grow. Scripts that settle and renew free memory or
+-- keep leases, so they must run: each begins with this write, which cannot grow.
 local function write_although_full()
   redis.call('HDEL', KEYS[COUNTERS], '')
 end
@@ -37,13 +38,13 @@ local function count(counter, n)
   if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
 end
 
--- A limit set at run time wins over the one of the pools table; zero is none.
+-- A limit set at run time wins over that of the pools table; zero is no limit.
 local function limit(name, default)
   local l = redis.call('HMGET', KEYS[LIMITS], name, 'table:' .. name)
   return tonumber(l[1] or l[2] or default)
 end
 
--- Several limits at once, as text; nil where there is none.
+-- Several limits at once, as text; nil for one that is not set.
 local function limit_texts(...)
   local names = {}
   for _, name in ipairs({...}) do
@@ -61,22 +62,22 @@ local function depth()
   return n
 end
 
--- One token is enough for any number of messages: who fetches and leaves some behind wakes the next.
+-- One token is enough for any number of messages: a consumer that leaves messages behind wakes the next one.
 local function wake(n)
   local missing = n - redis.call('LLEN', KEYS[WAKE])
   for _ = 1, missing do redis.call('LPUSH', KEYS[WAKE], 1) end
   if missing > 0 then redis.call('PEXPIRE', KEYS[WAKE], 60000) end
 end
 
--- A message goes back to the head of its queue: it is the next to leave.
+-- A message returns to the head of its queue: it is the next to be fetched.
 local function return_to_head(priority, message)
   redis.call('RPUSH', KEYS[READY + priority], message)
 end
 
--- Take what a consumer holds, except the tokens in `keep`, and pass it on, the newest first: put back one by one, the
--- oldest is next to leave.
-local function release(held, pass_on, keep)
-  local pairs_, messages = redis.call('HGETALL', held), {}
+-- Remove the messages that a consumer has in flight, except the tokens in `keep`, and call pass_on(priority, message) for
+-- each. The newest comes first, so that the oldest is at the head of the queue afterwards. Returns their number.
+local function release(in_flight, pass_on, keep)
+  local pairs_, messages = redis.call('HGETALL', in_flight), {}
   for i = 1, #pairs_, 2 do
     if not (keep and keep[pairs_[i]]) then
       messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')), pairs_[i], pairs_[i + 1]}
@@ -84,21 +85,21 @@ local function release(held, pass_on, keep)
   end
   table.sort(messages, function(a, b) return a[1] > b[1] end)
   for _, m in ipairs(messages) do
-    redis.call('HDEL', held, m[2])
+    redis.call('HDEL', in_flight, m[2])
     pass_on(tonumber(string.match(m[2], '/(%d)$')), m[3])
   end
   return #messages
 end
 
--- Leave out the body of a very long message, which is base64 and of no use here: decoding it would hold up the server.
+-- A very long message without its body, which is base64 and not needed here: decoding it would block the server.
 local function without_body(message)
   local _, from = string.find(message, '"body": ?"')
   local to = from and string.find(message, '"', from + 1, true)
   return to and string.sub(message, 1, from) .. string.sub(message, to) or message
 end
 
--- Read what Millpond put into a message's headers; a message of a foreign client has none of it, and one whose headers are
--- too long to be decoded here is treated as such.
+-- The headers of a message, and Millpond's own header. Messages of foreign clients have no own header; a message whose
+-- headers are too long to decode here is treated like those.
 local function headers_of(message)
   if #message > 20000000 then message = without_body(message) end
   if #message > 20000000 then return {}, {} end
@@ -108,13 +109,13 @@ local function headers_of(message)
   return decoded.headers, type(own) == 'table' and own or {}
 end
 
--- Whether a message may have this id in its headers: a quick look, before they are decoded. What JSON can write in more
--- ways than one is not looked for.
+-- False if a message cannot contain this id: a quick test before its headers are decoded. Ids with characters that JSON
+-- encoders write in different ways are not tested.
 local function may_contain_id(message, id)
   return string.find(id, '[^%w%-_.:]') or string.find(message, id, 1, true)
 end
 
--- How long the record of a batch that is never finished is kept after it was last fed.
+-- The record of an incomplete batch is kept for so long after the last send to it.
 local UNFINISHED_MS = 30 * 24 * 3600 * 1000
 
 local function extend_batch_expiry(batch, ms)
@@ -122,15 +123,15 @@ local function extend_batch_expiry(batch, ms)
   redis.call('PEXPIRE', batch .. ':results', ms)
 end
 
--- Write a value over a placeholder. With its quotes it stands in no string of the JSON, so it is found where it is meant.
+-- Replace a placeholder by a value. Its quotes are escaped within JSON strings, so it is found only where it is a name.
 local function fill(message, name, value)
   local from, to = string.find(message, '"' .. name .. '":-1', 1, true)
   if not from then return message end
   return string.sub(message, 1, to - 2) .. value .. string.sub(message, to + 1)
 end
 
--- Send the task that follows a batch, with the batch's counts. Once: a batch that is completed again after a requeue has
--- sent it. Its queue's bound does not hold it up.
+-- Send the batch callback with the batch's counts, regardless of its queue's bound. It is sent once: a batch that is
+-- completed again, after a requeue, has sent it.
 local function send_batch_callback(batch, now)
   local t = redis.call('HMGET', batch, 'then', 'then_key', 'then_wake', 'then_counters', 'then_sent_at')
   if not t[1] or t[5] then return end
@@ -152,15 +153,15 @@ local function complete_batch_if_done(batch, now)
   if b[5] then extend_batch_expiry(batch, b[5]) end
 end
 
--- A claim without a time of its own lasts as long as its task; this is for a task that somebody removed by other means.
+-- A unique key without a time of its own lasts as long as its task. This expiry is for tasks deleted by other means.
 local UNIQUE_KEPT_MS = 30 * 24 * 3600 * 1000
 
--- Let a claim go as its task ends, so that the name can be sent under again; never that of another task.
+-- Free a unique key when its task ends, so that it can be sent again; never the key of another task.
 local function free_unique_key(name, id)
   if name ~= '' and redis.call('GET', KEYS[UNIQUE] .. name) == id then redis.call('DEL', KEYS[UNIQUE] .. name) end
 end
 
--- Settle one task of a batch: count it, stream its outcome, and finish the batch with its last.
+-- Record the result of one task of a batch: count it, append it to the results, complete the batch with its last task.
 local function record(batch, id, state, detail, now)
   if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
   redis.call('HINCRBY', batch, state, 1)
@@ -170,7 +171,7 @@ local function record(batch, id, state, detail, now)
   complete_batch_if_done(batch, now)
 end
 
--- Move a message, whole, to the dead letters. `detail` is a JSON object: traceback, times, who.
+-- Move a whole message to the dead letters. `detail` is a JSON object: error, traceback, times, worker.
 local function dead_letter(priority, message, reason, detail, deliveries, batch, id, now)
   redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail,
     'deliveries', deliveries, 'step', priority)
@@ -188,14 +189,14 @@ local function dead_letter_undecoded(priority, message, reason, deliveries, pref
   free_unique_key(type(own.once) == 'string' and own.once or '', id)
 end
 
--- Whether any delivery of this queue counts; asked once a call.
+-- True if any message of this queue has counted deliveries; read once a call.
 local counted
 local function deliveries_count()
   if counted == nil then counted = redis.call('EXISTS', KEYS[DELIVERIES]) == 1 end
   return counted
 end
 
--- A delivery ended without being settled: hand the message out again, or bury it when that happened too often.
+-- A delivery ended without an outcome: make the message ready again, or a dead letter after too many deliveries.
 local function redeliver(priority, message, prefix, now)
   local mark = redis.sha1hex(message)
   local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)

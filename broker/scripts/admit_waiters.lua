@@ -1,4 +1,4 @@
--- Call producers that wait for room: the bound was changed or the queue was emptied.
+-- Admit waiting producers after the bound was changed or the queue was emptied.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  -

@@ -1,9 +1,9 @@
 -- Cancel a task or a batch.
 --
--- KEYS  1 sorted set of what is cancelled, name -> when it is forgotten, ms   2 epoch
---       3 batch hash, or '' for a task   4 sorted set of what is also ended where it runs, as the first
--- ARGV  1 name: the task's id or the batch's key   2 ms it is remembered   3 '1' to end what runs of it
--- Returns the new epoch, or 0 when there is no such batch.
+-- KEYS  1 sorted set of cancelled tasks and batches, name -> when it is forgotten (ms)   2 control epoch
+--       3 batch hash, or '' for a task   4 sorted set like 1, of those whose running tasks are terminated
+-- ARGV  1 name: the task's id or the batch's key   2 ms it is kept   3 '1' to terminate running tasks
+-- Returns the new epoch, or 0 if there is no such batch.
 
 local now = now_ms()
 if KEYS[3] ~= '' then

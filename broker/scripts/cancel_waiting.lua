@@ -1,12 +1,12 @@
--- Settle as cancelled what waits of a task or a batch, without handing it out: one page of one list.
+-- Settle the messages of a cancelled task or batch without a delivery: one page of one list.
 --
--- KEYS  the queue's (see _queue.lua)
--- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 index of the first message to look at   3 how many
+-- KEYS  the queue's fifteen (see _queue.lua)
+-- ARGV  1 list: '1' to '4' a ready list, 'delayed'   2 index of the first message of the page   3 messages a page
 --       4 'id' or 'batch'   5 the id   6 key prefix
--- Returns {how many were looked at, how many settled}.
+-- Returns {messages in the page, messages settled}.
 --
--- A message that is taken off a ready list is first replaced where it stands, for that costs no search; what replaced
--- it is gone before the script ends.
+-- A message of a ready list is first overwritten in place, because that needs no search. The placeholders are removed
+-- before the script ends.
 
 local which, from, size, kind, wanted, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local now, gone, GONE = now_ms(), 0, '\0gone'
@@ -27,7 +27,7 @@ local function settle(message, headers, own)
   gone = gone + 1
 end
 
--- The latest first, and a ready list from where messages come in: what leaves meanwhile shifts nothing.
+-- The newest first, from the end at which messages enter: those that are fetched meanwhile do not shift the index.
 local entries
 if which == 'delayed' then
   entries = redis.call('ZREVRANGE', key, from, from + size - 1)
@@ -50,7 +50,7 @@ for i, entry in ipairs(entries) do
 end
 if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
 count('settled', gone)
--- This is not the pool's doing: what is measured of its speed begins behind it.
+-- The pool did not clear these: the measurement of its drain rate leaves them out.
 if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', gone) end
 admit_waiters(now, depth())
 return {#entries, gone}

@@ -1,8 +1,8 @@
--- Close a batch; complete it when nothing of it is left to settle.
+-- Close a batch; complete it if all its tasks are settled.
 --
 -- KEYS  1 batch hash
 -- ARGV  -
--- Returns 1, or 0 when there is no such batch.
+-- Returns 1, or 0 if there is no such batch.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = now_ms()

@@ -1,11 +1,11 @@
--- Let a consumer go: what it still holds goes back to the head of its queue, no delivery counted.
+-- End a consumer's lease: release its messages in flight to the head of the queue, without counting a delivery.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 consumer
--- Returns how many messages went back.
+-- Returns the number of messages released.
 
-local returned = release(KEYS[IN_FLIGHT] .. ARGV[1], return_to_head)
+local released = release(KEYS[IN_FLIGHT] .. ARGV[1], return_to_head)
 redis.call('ZREM', KEYS[CONSUMERS], ARGV[1])
-count('returned', returned)
+count('returned', released)
 if depth() > 0 then wake(1) end
-return returned
+return released

@@ -1,9 +1,10 @@
--- Find the message of a task in one page of where messages wait.
+-- Find the message of a task in one page of a queue's messages.
 --
--- KEYS  the queue's (see _queue.lua)
--- ARGV  1 which: '1' to '4' a ready list, 'delayed', 'dead', or 'held' and 5 the consumer   2 index of the first message to
---       look at; for 'dead' the id of the last one seen, or '+'   3 how many   4 the task's id
--- Returns {where the next page begins or '', then of the message found: itself, and index, due ms or id of the letter}.
+-- KEYS  the queue's fifteen (see _queue.lua)
+-- ARGV  1 list: '1' to '4' a ready list, 'delayed', 'dead', or 'held' (in flight) with 5 the consumer   2 index of the first
+--       message of the page; for 'dead' the id of the last one seen, or '+'   3 messages a page   4 the task's id
+-- Returns {start of the next page or '', then for a message that was found: the message, and its index, due ms or id of
+--       the dead letter}.
 
 local which, from, size, id = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
@@ -12,9 +13,9 @@ local function is_it(message)
 end
 
 if which == 'held' then
-  local held = redis.call('HGETALL', KEYS[IN_FLIGHT] .. ARGV[5])
-  for i = 1, #held, 2 do
-    if is_it(held[i + 1]) then return {'', held[i + 1], held[i]} end
+  local in_flight = redis.call('HGETALL', KEYS[IN_FLIGHT] .. ARGV[5])
+  for i = 1, #in_flight, 2 do
+    if is_it(in_flight[i + 1]) then return {'', in_flight[i + 1], in_flight[i]} end
   end
   return {''}
 end

@@ -1,12 +1,12 @@
--- Take in the report of a worker process.
+-- Store the heartbeat of a worker process.
 --
--- KEYS  1 the process's report   2 sorted set of processes by their last report   3 totals of its pool
---       4 set of pools   5 claim of whoever samples
--- ARGV  1 process   2 report (JSON)   3 ms the report is kept   4 pool   5 ms between two samples
---       then in turn a field of the totals and what to add to it
--- Returns 1 when the caller is to take the next samples, else 0.
+-- KEYS  1 the process's heartbeat   2 sorted set of processes by their last heartbeat   3 totals of its pool
+--       4 set of pools   5 lock of the process that writes the next samples
+-- ARGV  1 process   2 heartbeat (JSON)   3 ms it is kept   4 pool   5 ms between two samples
+--       then in turn a field of the totals and a number to add to it
+-- Returns 1 if the caller is to write the next samples, else 0.
 --
--- The report and what it adds to the totals are taken in together or not at all.
+-- The heartbeat and its additions to the totals are stored together or not at all.
 
 local now = now_ms()
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])

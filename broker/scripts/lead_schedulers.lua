@@ -2,7 +2,7 @@
 --
 -- KEYS  1 name of the leader, a string that expires
 -- ARGV  1 own name   2 lease ms, or 0 to give it up
--- Returns 1 when the caller leads, else 0.
+-- Returns 1 if the caller leads, else 0.
 
 local leader, lease = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
 if leader and leader ~= ARGV[1] then return 0 end

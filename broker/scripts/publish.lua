@@ -1,19 +1,19 @@
--- Publish messages to one queue, as many as its bound leaves room for, in order.
+-- Publish messages to one queue, in order, as many as its bound leaves room for.
 --
 -- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash or ''
--- ARGV  1 policy: 'block' and 'reject' refuse what does not fit, 'shed' buries the oldest, 'caller_runs' hands the first that
---         does not fit to the caller, 'exempt' has no bound
+-- ARGV  1 policy: 'block' and 'reject' refuse messages that do not fit, 'shed' makes the oldest a dead letter,
+--         'caller_runs' delivers the first one that does not fit to the caller, 'exempt' ignores the bound
 --       2 priority index   3 key prefix
---       4 ticket of a producer in the line (_admission.lua) or ''   5 '1' to stand in the line when something does not fit; else
---         the ticket is given up
---       6 consumer that the caller is, or ''   7 its lease, ms   then for each message six:
---       message, id, due ms or '', name of the claim or '', ms the claim lasts (0: as long as the task), deadline ms or ''
--- Returns {now ms, depth after, bound, messages cleared a second or '', answers...}: for each message
---       'taken', 'full', 'full:delayed' (too many wait for their time), 'closed' (the batch takes nothing more),
---       'duplicate:' and the id of the task that holds the claim, 'late:' and the ms until the pool would get to it (it could
---       not meet its deadline), or 'run:' and the token under which the caller holds it.
+--       4 ticket of a producer in the line (_admission.lua) or ''   5 '1' to join the line if a message does not fit;
+--         else the ticket leaves the line
+--       6 name of the caller as a consumer, or ''   7 its lease, ms   then for each message six:
+--       message, id, due ms or '', unique key or '', ms the unique key lasts (0: as long as the task), deadline ms or ''
+-- Returns {now ms, depth after, bound, drain rate (messages a second) or '', answers...}: for each message
+--       'taken', 'full', 'full:delayed' (too many delayed messages), 'closed' (the batch is closed), 'duplicate:' and the
+--       id of the task that has the unique key, 'late:' and the ms until the pool would start it (it could not meet its
+--       deadline), or 'run:' and the token of its delivery to the caller.
 --
--- A message that is not taken leaves nothing behind: no claim, no count. A claim is looked at before room is.
+-- A message that is not taken changes nothing: no unique key, no count. The unique key is tested before the room.
 
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now, ready = now_ms(), depth()
@@ -24,9 +24,9 @@ local answers = {now, 0, bound, ''}
 local pushed = {}
 
 -- Room ----------------------------------------------------------------------------------------------------------
-local lined = policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
+local has_line = policy ~= 'exempt' and policy ~= 'shed' and has_waiters()
 local room, granted = bound == 0 and math.huge or bound - ready, nil
-if lined and bound > 0 then
+if has_line and bound > 0 then
   local others, own = reserved_room(ticket, now)
   local free = redis.call('EXISTS', KEYS[WAITERS]) == 0 and room - others or 0
   granted, room = own, math.min(room, math.max(own or 0, free))
@@ -39,7 +39,7 @@ local function flush()
   end
 end
 
--- The first write may grow, so that a server out of memory refuses this: it would not refuse what follows.
+-- The first write may grow, so that a server out of memory refuses this script; it would not refuse the rest of it.
 local function shed_oldest()
   count('shed', 1)
   flush()
@@ -54,7 +54,7 @@ local function shed_oldest()
   end
 end
 
--- nil where there is room, else the answer.
+-- nil if there is room, else the answer.
 local function refusal(due)
   if policy == 'exempt' then return nil end
   if due then
@@ -65,20 +65,20 @@ local function refusal(due)
   shed_oldest()
 end
 
--- Deadlines: what the pool needs for all that is before a message ---------------------------------------------------
-local pace
+-- Deadlines: the time that the pool needs for all messages ahead ----------------------------------------------------
+local drain_rate
 
-local function ms_until_its_turn()
-  pace = pace or redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held', 'idle')
-  local rate, ahead = tonumber(pace[1] or 0), #pushed
+local function ms_until_start()
+  drain_rate = drain_rate or redis.call('HMGET', KEYS[DRAIN_RATE], 'rate', 'held', 'idle')
+  local rate, ahead = tonumber(drain_rate[1] or 0), #pushed
   for i = READY, READY + priority do ahead = ahead + redis.call('LLEN', KEYS[i]) end
-  if rate == 0 or (ahead == 0 and pace[3]) then return 0 end
-  return math.floor((ahead + tonumber(pace[2] or 0)) / rate * 1000)
+  if rate == 0 or (ahead == 0 and drain_rate[3]) then return 0 end
+  return math.floor((ahead + tonumber(drain_rate[2] or 0)) / rate * 1000)
 end
 
 local function lateness(deadline, due)
   if not deadline then return nil end
-  local wait = due and due - now or ms_until_its_turn()
+  local wait = due and due - now or ms_until_start()
   return now + wait >= deadline and 'late:' .. wait or nil
 end
 
@@ -96,8 +96,8 @@ local function take(message, due)
   return 'taken'
 end
 
--- The caller holds it as a consumer would: when it dies its lease runs out, and the message goes to the pool.
-local function give_to_caller(message)
+-- The caller gets a lease as a consumer does: if it dies, the lease expires and the message goes to the pool.
+local function deliver_to_caller(message)
   local token = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', 1) .. '/' .. priority
   redis.call('HSET', KEYS[IN_FLIGHT] .. ARGV[6], token, message)
   redis.call('ZADD', KEYS[CONSUMERS], now + tonumber(ARGV[7]), ARGV[6])
@@ -108,9 +108,9 @@ end
 local open = batch == '' or redis.call('HMGET', batch, 'opened_at', 'closed_at')
 local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
 
-local function answer(message, id, due, claim, claim_ms, deadline)
+local function answer(message, id, due, unique, unique_ms, deadline)
   if closed then return 'closed' end
-  local owner = claim ~= '' and redis.call('GET', KEYS[UNIQUE] .. claim)
+  local owner = unique ~= '' and redis.call('GET', KEYS[UNIQUE] .. unique)
   if owner then return 'duplicate:' .. owner end
   due = due and due > now and due or nil
   local no = lateness(deadline, due) or refusal(due)
@@ -120,11 +120,11 @@ local function answer(message, id, due, claim, claim_ms, deadline)
     if no == 'full' then full = full + 1 end
     return no
   end
-  if claim ~= '' then
-    local kept = claim_ms > 0 and claim_ms or UNIQUE_KEPT_MS + (due and due - now or 0)
-    redis.call('SET', KEYS[UNIQUE] .. claim, id, 'PX', kept)
+  if unique ~= '' then
+    local kept = unique_ms > 0 and unique_ms or UNIQUE_KEPT_MS + (due and due - now or 0)
+    redis.call('SET', KEYS[UNIQUE] .. unique, id, 'PX', kept)
   end
-  if not due and policy == 'caller_runs' and room < 1 then return give_to_caller(message) end
+  if not due and policy == 'caller_runs' and room < 1 then return deliver_to_caller(message) end
   return take(message, due)
 end
 
@@ -148,20 +148,20 @@ if taken > 0 then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
   end
   if taken > delayed + given then wake(1) end
-  -- Who sleeps until a later message is due must learn of an earlier one.
+  -- A consumer that sleeps until a later message is due must learn of an earlier one.
   if earliest and tonumber(redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')[2]) >= earliest then
     wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100))
   end
 end
 count('refused', #answers - 4 - taken)
 
--- The line --------------------------------------------------------------------------------------------------------
+-- Admission ------------------------------------------------------------------------------------------------------
 if ticket ~= '' and full > 0 and ARGV[5] == '1' then
   redis.call('HDEL', called_key(), ticket)
   redis.call('ZREM', late_key(), ticket)
   join_line(ticket, granted and taken == 0)
   admit_waiters(now, ready)
-elseif lined then
+elseif has_line then
   if ticket ~= '' then leave_line(ticket) end
   admit_waiters(now, ready)
 end

@@ -1,8 +1,8 @@
--- Drop what waits on a queue: one page of one list. Each counts as cancelled in its batch, and its claim ends.
+-- Delete messages of a queue: one page of one list. Each counts as cancelled in its batch and frees its unique key.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
--- ARGV  1 which: '1' to '4' a ready list, 'delayed'   2 how many at most   3 key prefix
--- Returns how many were dropped.
+-- ARGV  1 list: '1' to '4' a ready list, 'delayed'   2 messages at most   3 key prefix
+-- Returns the number of messages deleted.
 
 local which, size, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now, dropped = now_ms(), {}
@@ -25,7 +25,7 @@ for _, message in ipairs(dropped) do
   record(batch, id, 'cancelled', '{}', now)
 end
 count('settled', #dropped)
--- This is not the pool's doing: what is measured of its speed begins behind it.
+-- The pool did not clear these: the measurement of its drain rate leaves them out.
 if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', #dropped) end
 admit_waiters(now, depth())
 return #dropped

@@ -1,7 +1,7 @@
--- Keep a line of who changed what, also on a server that is full: the change was made.
+-- Append a line to the audit, also on a server that is out of memory: the change has been made.
 --
--- KEYS  1 stream of changes
--- ARGV  1 who   2 what   3 how many lines are kept
+-- KEYS  1 stream of the audit
+-- ARGV  1 user   2 change   3 lines kept
 -- Returns 1.
 
 redis.call('XTRIM', KEYS[1], 'MAXLEN', '=', tonumber(ARGV[3]) - 1)

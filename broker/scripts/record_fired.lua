@@ -1,8 +1,8 @@
--- Note that a period of a schedule was fired.
+-- Record that a period of a schedule was fired.
 --
 -- KEYS  1 state of the schedule, a hash
--- ARGV  1 due time of the period, ms   2 id of the task   3 periods before it that were missed   4 who fired it
--- Returns 1, or 0 when this period or a later one was noted before: nothing is counted twice.
+-- ARGV  1 due time of the period, ms   2 id of the task   3 missed periods before it   4 scheduler that fired it
+-- Returns 1, or 0 if this period or a later one was recorded before: no period is counted twice.
 
 if tonumber(redis.call('HGET', KEYS[1], 'last_due_ms') or -1) >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'last_due_ms', ARGV[1], 'last_id', ARGV[2], 'last_missed', ARGV[3], 'by', ARGV[4],

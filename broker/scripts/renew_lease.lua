@@ -2,7 +2,7 @@
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 consumer   2 lease ms
--- Returns 1 while the lease is held, 0 when it was lost: all that it covered belongs to others now.
+-- Returns 1, or 0 if the lease has expired: its messages belong to other consumers now.
 
 if not redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return 0 end
 write_although_full()

@@ -1,11 +1,10 @@
--- Send a dead letter again: the same message joins the back of its queue, with no deliveries counted.
+-- Requeue a dead letter: the same message joins the back of its queue, with no deliveries counted.
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 id of the dead letter   2 key prefix
--- Returns 1, 0 when there is no such dead letter (any more), or the id of the task that holds the name under which it
---       was sent once: then it stays.
+-- Returns 1, 0 if there is no such dead letter, or the id of the task that has its unique key now: then it stays.
 --
--- The message leaves the dead letters in the step that puts it on its queue. In its batch it counts as not settled again.
+-- The message leaves the dead letters in the step that puts it on its queue. In its batch it is pending again.
 
 local found = redis.call('XRANGE', KEYS[DEAD], ARGV[1], ARGV[1])
 if not found[1] then return 0 end

@@ -1,10 +1,10 @@
--- Set limits of a queue, or take them back, and let every consumer that waits look again.
+-- Set or unset limits of a queue, and wake every idle consumer.
 --
 -- KEYS  the queue's fifteen (see _queue.lua), 16 the set of queues
--- ARGV  1 the queue, then for each limit two: its name, its value or '' to take it back
+-- ARGV  1 the queue, then for each limit two: its name, its value or '' to unset it
 -- Returns 1.
 
-write_although_full()  -- a queue that was paused must go on on a server that is full of what waits for it
+write_although_full()  -- a paused queue must be resumable on a server that its messages have filled
 redis.call('SADD', KEYS[16], ARGV[1])
 for i = 2, #ARGV, 2 do
   if ARGV[i + 1] == '' then

@@ -128,7 +128,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
     end(BURIED)(client, hand)
     [letter] = dead_letters.letters(client.store, "default")
     client.send(Square(n=1), once=NAME, id="second")
-    with pytest.raises(BrokerError, match="task second has now"):
+    with pytest.raises(BrokerError, match="belongs to task second now"):
         dead_letters.requeue(client.store, "default", letter.id)
     end(DONE)(client, hand)
     assert dead_letters.requeue(client.store, "default", letter.id)

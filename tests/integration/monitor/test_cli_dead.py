@@ -36,8 +36,8 @@ FILTERS = {
     "--since 3h": ["killer", "new"],
     "--before 3h": ["old", "mail"],
     "--since 2d --before 3h": ["mail"],
-    "--since 90000d": ["old", "mail", "killer", "new"],
-    "--before 90000d": [],
+    "--since 30000d": ["old", "mail", "killer", "new"],
+    "--before 30000d": [],
     "--kind squares.square --reason failed --since 1h": ["new"],
 }
 
