@@ -1,20 +1,76 @@
-"""The types of pydantic fields that are written by people: durations, rates and bounds, in one grammar."""
+"""The types of settings that are written by people, each with the words for what it may be."""
 
+import json
+import tomllib
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, SecretStr
 
 from millpond.tasks import durations
+from millpond.tasks.errors import BadQuantity
+
+
+@dataclass(frozen=True)
+class MayBe:
+    """What a setting may be, in words that follow "write"."""
+
+    words: str
+
+
+def whole(value: Any) -> Any:
+    """Refuse true and false where a whole number stands: pydantic would take them for 1 and 0."""
+    if isinstance(value, bool):
+        raise BadQuantity(f"{value!r} is no number")
+    return value
+
+
+def entries(value: Any) -> Any:
+    """Return the entries of a list as a person writes it in a variable, `a,b`, or as JSON or TOML."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [entry.strip() for entry in value.split(",") if entry.strip()]
+    try:
+        return json.loads(value)
+    except ValueError:
+        return tomllib.loads(f"list = {value}")["list"]  # its error is a ValueError as well
+
+
+Count = Annotated[int, BeforeValidator(whole), Field(gt=0, le=10**15), MayBe("a whole number from 1 on")]
+CountOrNone = Annotated[
+    int, BeforeValidator(whole), Field(ge=0, le=10**15), MayBe("a whole number from 0 on")
+]
+Port = Annotated[
+    int, BeforeValidator(whole), Field(ge=0, le=65535), MayBe("the number of a port, from 0 to 65535")
+]
+
+#: A list of texts: in a variable separated by commas.
+Words = Annotated[
+    tuple[str, ...], BeforeValidator(entries), MayBe('a list, as in ["a", "b"]; in a variable a,b')
+]
+Logins = Annotated[
+    tuple[SecretStr, ...],
+    BeforeValidator(entries),
+    MayBe('a list of logins, as in ["user:password"]; in a variable user:password'),
+]
+
+Url = Annotated[str, MayBe("a URL, as in redis://host:6379/0")]
+
+#: A name that becomes part of keys, metrics and lines.
+Name = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), MayBe("a name of 1 to 60 letters, digits, . _ -")
+]
 
 #: Seconds, more than none, however they are written.
-Seconds = Annotated[float, BeforeValidator(durations.seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(durations.seconds), Field(gt=0), MayBe(durations.DURATION)]
 
 #: Tasks a second, more than none.
-Rate = Annotated[float, BeforeValidator(durations.per_second)]
+Rate = Annotated[float, BeforeValidator(durations.per_second), MayBe(durations.RATE)]
 
 #: Messages, or seconds as a text: `30s`.
-Bound = Annotated[int | str, BeforeValidator(durations.queue_bound)]
+Bound = Annotated[int | str, BeforeValidator(durations.queue_bound), MayBe(durations.BOUND)]
 
 
 def _period(value: Any) -> timedelta:
@@ -26,4 +82,5 @@ Period = Annotated[
     timedelta,
     BeforeValidator(_period),
     PlainSerializer(lambda period: durations.in_units(period.total_seconds())),
+    MayBe("a duration of 1s or more, as in 15m, 1h or 1d"),
 ]

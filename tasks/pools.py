@@ -5,18 +5,16 @@ says what happens when it is full. Every deployment (embedded, compose, Kubernet
 """
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     model_validator,
 )
 
-from millpond.tasks.field_types import Bound, Rate, Seconds
+from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -31,22 +29,33 @@ STOP_MARGIN_SECONDS = 10.0
 class Queue(BaseModel):
     """Describe one queue: what it holds at most, and how what it holds is delivered.
 
-    `bound` counts messages that wait for a slot; as a time, `"30s"`, it is as much as the pool clears in
-    that time, measured while it works, with what it holds already; `rate` is tasks a second and `in_flight`
-    tasks at once, both for the whole fleet; the time limits are seconds of a body's run, the soft one
-    raises inside the body.
+    Its limits hold for the whole fleet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bound: Bound = 10_000
-    overflow: Overflow = "block"
-    max_deliveries: PositiveInt = 5
-    rate: Rate | None = None
-    in_flight: PositiveInt | None = None
-    lease_seconds: Seconds = 15.0
-    soft_limit_seconds: Seconds = 270.0
-    hard_limit_seconds: Seconds = 300.0
+    bound: Bound = Field(
+        10_000,
+        description="The most messages that may wait for a slot; as a time, as many as the pool clears "
+        "in it, measured while it works.",
+    )
+    overflow: Overflow = Field(
+        "block",
+        description="The answer when it is full: the producer waits (`block`), is refused (`reject`), the "
+        "oldest message becomes a dead letter (`shed`), or the producer runs it itself (`caller_runs`).",
+    )
+    max_deliveries: Count = Field(5, description="Deliveries after which a message becomes a dead letter.")
+    rate: Rate | None = Field(None, description="Tasks that may start in a time, for the whole fleet.")
+    in_flight: Count | None = Field(None, description="Tasks that may run at once, for the whole fleet.")
+    lease_seconds: Seconds = Field(
+        15.0, description="The time after which messages of a process that fell silent are ready again."
+    )
+    soft_limit_seconds: Seconds = Field(
+        270.0, description="The time a handler may run before an exception is raised in it."
+    )
+    hard_limit_seconds: Seconds = Field(
+        300.0, description="The time after which its prefork child is killed; not below the soft limit."
+    )
 
     def broker_limits(self) -> dict[str, Any]:
         """Return what the broker enforces for this queue, by the names of `millpond.broker.limits.Limits`."""
@@ -64,21 +73,30 @@ class Queue(BaseModel):
 class Pool(BaseModel):
     """Describe one pool: a fixed number of slots, and the queues they take from.
 
-    `processes` fetch for themselves, each with `concurrency` slots; `prefetch` messages a process are
-    held beyond its slots. A process that is killed has no more finished tasks run again than slots + 16
-    on `threads`, slots + `prefetch` on `prefork`. `max_tasks_per_child` and `max_memory_per_child_mb`
-    replace a prefork child, after its task; short tasks that share a child at a time count as one.
+    A process that is killed has no more finished tasks run again than slots + 16 on `threads`,
+    slots + `prefetch` on `prefork`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    queues: Annotated[tuple[str, ...], Field(min_length=1)]
-    executor: Executor = "threads"
-    processes: PositiveInt = 1
-    concurrency: PositiveInt = 4
-    prefetch: NonNegativeInt = 16
-    max_tasks_per_child: PositiveInt | None = None
-    max_memory_per_child_mb: PositiveInt | None = None
+    queues: Words = Field(min_length=1, description="The queues it takes from.")
+    executor: Executor = Field(
+        "threads",
+        description="The sort of slot: `prefork` where a handler may crash or must be killed, `threads` "
+        "where it waits for input and output.",
+    )
+    processes: Count = Field(1, description="Processes on a host, each of which fetches for itself.")
+    concurrency: Count = Field(4, description="Slots of a process: tasks that it runs at once.")
+    prefetch: CountOrNone = Field(
+        16, description="Messages that a process may have fetched beyond its slots."
+    )
+    max_tasks_per_child: Count | None = Field(
+        None,
+        description="Tasks after which a prefork child is replaced; short tasks run together count as one.",
+    )
+    max_memory_per_child_mb: Count | None = Field(
+        None, description="Memory above which a prefork child is replaced after its task."
+    )
 
     @property
     def slots(self) -> int:
@@ -130,8 +148,9 @@ class Table(BaseModel):
         if not isinstance(data, dict):
             return data
         return {
-            "pools": _overlay(default_pools(), data.get("pools") or {}),
-            "queues": _overlay(default_queues(), data.get("queues") or {}),
+            **data,
+            "pools": _overlay(default_pools(), data.get("pools", {})),
+            "queues": _overlay(default_queues(), data.get("queues", {})),
         }
 
     @model_validator(mode="after")
@@ -147,7 +166,9 @@ class Table(BaseModel):
         return [name for name, pool in self.pools.items() if queue in pool.queues]
 
 
-def _overlay(defaults: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _overlay(defaults: dict[str, Any], changes: Any) -> Any:
+    if not isinstance(changes, dict):
+        return changes
     merged = {name: entry.model_dump() for name, entry in defaults.items()}
     for name, change in changes.items():
         fields = change.model_dump() if isinstance(change, BaseModel) else change

@@ -31,12 +31,14 @@ class Periodic(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str
-    fields: dict[str, Any] = Field(default_factory=dict, repr=False)
-    queue: str | None = None
-    every: Period | None = None
-    cron: str | None = None
-    timezone: str = "UTC"
+    kind: str = Field(description="The kind of the task.")
+    fields: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="The fields of its contract."
+    )
+    queue: str | None = Field(None, description="The queue, instead of the kind's own.")
+    every: Period | None = Field(None, description="The time between two tasks; either this or `cron`.")
+    cron: str | None = Field(None, description="When it is due, as Debian's cron has it: `30 3 * * 1-5`.")
+    timezone: str = Field("UTC", description="The time zone of `cron`.")
 
     @model_validator(mode="after")
     def _one_timing(self) -> "Periodic":

@@ -1,87 +1,82 @@
-"""Read the environment and millpond.toml: the only place that does, with folders.py.
+"""Every setting. Read from the environment and millpond.toml, by tasks/configuration/ alone.
 
 Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
 `MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then
-the defaults.
+the defaults. What each may be and does stands in SETTINGS.md, which is made of this file.
 """
 
 import json
 import logging
 import os
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
+    ModelWrapValidatorHandler,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
 
+from millpond.tasks.configuration import faults, sources
+from millpond.tasks.configuration.model_fields import LIFTED
+from millpond.tasks.configuration.toml_file import config_file
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.field_types import Seconds
-from millpond.tasks.pools import DRAIN_SECONDS, Table
+from millpond.tasks.field_types import (
+    Count,
+    CountOrNone,
+    Logins,
+    MayBe,
+    Name,
+    Port,
+    Seconds,
+    Url,
+    Words,
+    entries,
+)
+from millpond.tasks.pools import DRAIN_SECONDS, Table, default_pools, default_queues
 from millpond.tasks.process.paths import scratch, state_dir
 from millpond.tasks.schedule import Periodic
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 logger = logging.getLogger(__name__)
 
 
-def _words(value: Any) -> Any:
-    """Read a list as a person writes it in the environment, `a,b`, or as JSON."""
-    if not isinstance(value, str):
-        return value
-    return (
-        json.loads(value)
-        if value.startswith("[")
-        else [word.strip() for word in value.split(",") if word.strip()]
-    )
-
-
-#: A list of words: in the environment separated by commas.
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
-
-
 class Smtp(BaseModel):
-    """Say how mail leaves: the submission server, its encryption and its login."""
+    """How mail leaves: the submission server, its encryption and its login."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = "localhost"
-    port: PositiveInt = 25
-    security: Literal["none", "starttls", "tls"] = "none"
-    username: str | None = None
-    password: SecretStr | None = None
-    ca_file: Path | None = None
-    timeout_seconds: Seconds = 30.0
-    #: How long an idle connection is kept for the next message of its slot.
-    keep_seconds: Seconds = 60.0
-    #: The right-hand side of the Message-ID.
-    message_id_domain: str = "millpond.local"
-    templates: Path | None = None
-    #: How long the ledger remembers that a message was sent.
-    ledger_days: PositiveInt = 7
-    #: All attachments of one message together, before encoding.
-    max_attachment_bytes: PositiveInt = 20 * 1024**2
-    #: Send the password over a connection that is not encrypted.
-    allow_plaintext_login: bool = False
+    host: str = Field("localhost", min_length=1, description="The submission server.")
+    port: Port = Field(25, ge=1, description="Its port; 587 is usual with `starttls`, 465 with `tls`.")
+    security: Literal["none", "starttls", "tls"] = Field(
+        "none", description="How the connection is encrypted."
+    )
+    username: str | None = Field(None, description="The login; together with `password`.")
+    password: SecretStr | None = Field(None, description="The password of the login.")
+    ca_file: Path | None = Field(
+        None,
+        description="The certificate authorities that are trusted, in a PEM file; not set: the system's.",
+    )
+    timeout_seconds: Seconds = Field(30.0, description="How long the server may take for one answer.")
+    keep_seconds: Seconds = Field(
+        60.0, description="How long an idle connection is kept for the next message of its slot."
+    )
+    message_id_domain: str = Field(
+        "millpond.local", min_length=1, description="The right-hand side of the Message-ID."
+    )
+    templates: Path | None = Field(None, description="The folder of templates that mails may name.")
+    ledger_days: Count = Field(7, description="Days for which the ledger remembers that a message was sent.")
+    max_attachment_bytes: Count = Field(
+        20 * 1024**2, description="All attachments of one message together, before encoding."
+    )
+    allow_plaintext_login: bool = Field(
+        False, description="Send the password over a connection that is not encrypted."
+    )
 
     @model_validator(mode="after")
     def _login_is_whole_and_encrypted(self) -> "Smtp":
@@ -96,52 +91,70 @@ class Smtp(BaseModel):
 
 
 class Files(BaseModel):
-    """Say where file tasks may read and write, and how large what they handle may be."""
+    """Where file tasks may read and write, and how large their inputs may be."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Storage URLs or local folders; a task touches nothing outside them. Empty: file tasks are refused.
-    roots: Words = ()
-    max_input_bytes: PositiveInt = 10 * 1024**3
-    max_pixels: PositiveInt = 200_000_000
-    max_unpacked_bytes: PositiveInt = 10 * 1024**3
-    max_unpacked_ratio: PositiveInt = 200
-    max_entries: PositiveInt = 100_000
+    roots: Words = Field(
+        (),
+        description="Storage URLs or local folders; a task touches nothing outside them. Empty: file tasks "
+        "are refused.",
+    )
+    max_input_bytes: Count = Field(10 * 1024**3, description="The largest input.")
+    max_pixels: Count = Field(200_000_000, description="The largest image, in width times height.")
+    max_unpacked_bytes: Count = Field(10 * 1024**3, description="The most that one archive may unpack to.")
+    max_unpacked_ratio: Count = Field(
+        200, description="How many times its own size an archive may unpack to."
+    )
+    max_entries: Count = Field(100_000, description="The most files in one archive.")
 
 
 class GatewayToken(BaseModel):
-    """Let whoever holds a token in, for some kinds; `millpond gateway token` makes both halves.
-
-    `hash` is `sha256:` and the hex digest of the token; `kinds` are names of kinds or patterns, `email.*`.
-    """
+    """One token: its holder may send some kinds. `millpond gateway token NAME` makes one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")]
-    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False)]
-    kinds: Words = ("*",)
+    name: Name = Field(description="The name of its holder, in logs.")
+    hash: Annotated[str, MayBe("sha256: and 64 hex digits, as `millpond gateway token NAME` prints them")] = (
+        Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
+    )
+    kinds: Words = Field(("*",), description="The kinds that it may send, or patterns such as `email.*`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_a_pair(cls, written: Any) -> Any:
+        """Read `name:sha256:…`, as a variable may have it."""
+        if not isinstance(written, str):
+            return written
+        name, _, digest = written.partition(":")
+        return {"name": name, "hash": digest}
 
 
 class Gateway(BaseModel):
-    """Say who may use the HTTP gateway, and how much at once."""
+    """Who may use the HTTP gateway, and how much at once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: Without any, the gateway stays on loopback and lets everybody there in.
-    tokens: tuple[GatewayToken, ...] = ()
-    #: Modules that declare further contracts, and no bodies.
-    contracts: Words = ()
-    #: One task: the body of a request, or a line of a stream.
-    max_task_bytes: PositiveInt = 4 * 1024**2
-    max_stream_bytes: PositiveInt = 1024**3
-    max_batch_tasks: PositiveInt = 10_000_000
-    #: Streams of tasks, and streams of results, at once each.
-    max_streams: PositiveInt = 32
-    max_connections: PositiveInt = 1_000
-    #: How long a stream waits for room in a full queue before it refuses what it holds.
-    wait_seconds: Seconds = 30.0
-    #: How long a client may send nothing of a body it began, or take nothing of an answer.
-    idle_seconds: Seconds = 60.0
+    tokens: Annotated[
+        tuple[GatewayToken, ...],
+        BeforeValidator(entries),
+        MayBe("name:sha256:…, or [[gateway.tokens]] tables"),
+    ] = Field((), description="Who may send. Without any, the gateway stays on loopback and is open there.")
+    contracts: Words = Field((), description="Modules that declare further contracts, and no handlers.")
+    max_task_bytes: Count = Field(
+        4 * 1024**2, description="One task: the body of a request, or a line of a stream."
+    )
+    max_stream_bytes: Count = Field(1024**3, description="One stream of tasks.")
+    max_batch_tasks: Count = Field(10_000_000, description="The most tasks in one batch.")
+    max_streams: Count = Field(32, description="Streams of tasks, and streams of results, at once each.")
+    max_connections: Count = Field(1_000, description="Connections at once.")
+    wait_seconds: Seconds = Field(
+        30.0, description="How long a stream waits for room in a full queue before the rest is refused."
+    )
+    idle_seconds: Seconds = Field(
+        60.0,
+        description="How long a client may send nothing of a body it began, or read nothing of an answer.",
+    )
 
     @model_validator(mode="after")
     def _one_name_each(self) -> "Gateway":
@@ -150,121 +163,102 @@ class Gateway(BaseModel):
         return self
 
 
-class Settings(BaseSettings):
-    """Hold every setting. Durations are seconds unless the name says otherwise."""
+class Settings(BaseModel):
+    """Every setting in force: what is given here, then the environment, the file, the defaults.
 
-    model_config = SettingsConfigDict(
-        env_prefix="MILLPOND_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
+    Raises `SettingsError`, one line that names each value at fault and where it was written.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    broker_url: Url | None = Field(
+        None,
+        description="`redis://`, `rediss://`, or `sentinel://a:26379;sentinel://b:26379/master/db`. Not set: "
+        "commands use the `millpond up` of this machine, or start a private Valkey.",
+    )
+    key_prefix: str = Field(
+        "", description="Stands before every key, so that several deployments share one server."
+    )
+    broker_timeout_seconds: Seconds = Field(
+        5.0, description="How long a producer waits for the broker before `BrokerAway`."
+    )
+    drain_seconds: Seconds = Field(
+        DRAIN_SECONDS,
+        description="How long a running task may go on after SIGTERM; other times of a stop follow from it.",
+    )
+    prefetch: CountOrNone = Field(
+        16,
+        description="Messages that a worker process may have fetched beyond its slots; `millpond worker "
+        "POOL` takes the pool's instead.",
+    )
+    flower_basic_auth: Logins = Field(
+        (), description="Who may see Flower, as `user:password`. Without any, Flower stays on loopback."
+    )
+    flower_read_only: bool = Field(
+        False, description="Flower changes nothing: no buttons, and their routes are refused."
+    )
+    flower_max_tasks: Count = Field(
+        20_000, description="Tasks that Flower's own pages keep, the latest: some 6 kB each."
+    )
+    task_events_per_second: CountOrNone = Field(
+        200,
+        description="Tasks a second whose events a worker process sends to Flower and other listeners, ten "
+        "seconds' worth at once; of more it sends a sample, and every failure. 0: the events of every task.",
+    )
+    log_format: Literal["plain", "json"] = Field(
+        "plain", description="How log lines are written: as text, or one JSON object a line."
+    )
+    traces_endpoint: Annotated[str, MayBe("a URL, as in http://localhost:4318/v1/traces")] | None = Field(
+        None,
+        description="Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces. Not set: nothing "
+        "is traced.",
+    )
+    health_port: Port | None = Field(
+        None,
+        description="Where `millpond worker` answers health checks by HTTP. Not set: `millpond health` does.",
+    )
+    health_address: str = Field("127.0.0.1", min_length=1, description="The address of `health_port`.")
+    kinds: Words = Field((), description="Modules whose kinds the workers run, beside Millpond's own.")
+    table: Table = Field(default_factory=Table, description="The pools and the queues.")
+    smtp: Smtp = Field(default_factory=Smtp, description="How mail leaves.")
+    files: Files = Field(default_factory=Files, description="What file tasks may touch.")
+    gateway: Gateway = Field(default_factory=Gateway, description="Who may use the HTTP gateway.")
+    schedule: dict[Name, Periodic] = Field(
+        default_factory=dict, description="Periodic tasks by name; `millpond scheduler` sends them."
     )
 
-    #: redis://, rediss:// or sentinel://a:26379;sentinel://b:26379/master/db; None starts the embedded Valkey
-    #: where a command allows it.
-    broker_url: str | None = None
-    #: Put before every key, so that several deployments share one server.
-    key_prefix: str = ""
-    #: How long a producer waits for the broker before it gives up with `BrokerAway`.
-    broker_timeout_seconds: Seconds = 5.0
-    drain_seconds: Seconds = DRAIN_SECONDS
-    #: Messages that a worker process holds beyond its slots; `millpond worker POOL` sets it to the pool's.
-    prefetch: NonNegativeInt = 16
-    #: Who may see Flower, as user:password each; without any, Flower stays on loopback.
-    flower_basic_auth: tuple[SecretStr, ...] = ()
-    #: Let Flower show and change nothing: no buttons, and their routes are refused.
-    flower_read_only: bool = False
-    #: Tasks that Flower's own pages keep, the latest: some 6 kB each. Millpond's pages read Redis.
-    flower_max_tasks: PositiveInt = 20_000
-    #: Tasks a second whose events a worker process sends to Flower and other listeners, ten seconds' worth at
-    #: once; of more it sends a sample of whole tasks, and all that goes wrong. 0: the events of every task.
-    task_events_per_second: NonNegativeInt = 200
-    #: How log lines are written: `plain`, or `json`, an object a line.
-    log_format: Literal["plain", "json"] = "plain"
-    #: Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces; None: nothing is traced.
-    traces_endpoint: str | None = None
-    #: Where the health of `millpond worker` can be asked by HTTP; None: by `millpond health` alone.
-    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    health_address: str = "127.0.0.1"
-    #: Modules whose kinds the workers run, beside Millpond's own: each holds the bodies of one or more kinds.
-    kinds: Words = ()
-    table: Table = Field(default_factory=Table)
-    smtp: Smtp = Field(default_factory=Smtp)
-    files: Files = Field(default_factory=Files)
-    gateway: Gateway = Field(default_factory=Gateway)
-    #: Periodic tasks by name; `millpond scheduler` sends them.
-    schedule: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")], Periodic] = Field(
-        default_factory=dict
-    )
-
+    @model_validator(mode="wrap")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the environment before the file."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, _TomlFile(settings_cls, config_file())
+    def _over_what_is_written(cls, given: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        """Lay what is given over the environment and the file."""
+        if not isinstance(given, dict):
+            return handler(given)
+        written = sources.read(cls, shipped())
+        try:
+            return handler(sources.merged(written.values, given))
+        except ValidationError as error:
+            raise SettingsError(faults.explained(error, cls, written)) from None
 
 
-class _TomlFile(TomlConfigSettingsSource):
-    """Lift `[pools.*]` and `[queues.*]` of the file into the one table."""
-
-    def __call__(self) -> dict[str, Any]:
-        data = dict(super().__call__())
-        table = {name: data.pop(name) for name in ("pools", "queues") if name in data}
-        return {**data, "table": table} if table else data
-
-
-def config_file() -> Path:
-    """Return the TOML file in force, which need not exist unless `MILLPOND_CONFIG` names it."""
-    named = os.environ.get("MILLPOND_CONFIG")
-    if named and not Path(named).is_file():
-        raise SettingsError(
-            f"MILLPOND_CONFIG names {named}, which is not a file: create it or unset the variable"
-        )
-    return Path(named or "millpond.toml")
+def shipped() -> dict[str, Any]:
+    """Return the names that the tables by name start with."""
+    return {"table": {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}}
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Read the settings once a process; raise `SettingsError`, one line a fault.
-
-    Source: the environment and the TOML file, as the module says.
-    """
-    try:
-        found = Settings()
-    except ValidationError as error:
-        faults = "; ".join(f"{_place(fault['loc'])}: {_in_words(fault)}" for fault in error.errors())
-        raise SettingsError(f"settings that cannot be used: {faults}") from None
-    except ValueError as error:  # a TOML file that does not parse
-        raise SettingsError(f"{config_file()}: {error}") from None
-    for name, meant in _misspelt():
-        logger.warning("%s is set, and no setting is called so: did you mean %s?", name, meant)
-    return found
-
-
-def _misspelt() -> list[tuple[str, str]]:
-    """Return the variables that are all but named as a setting is: nothing reads them."""
-    known = [f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, "config", "debug", "scratch")]
-    ours = {name for name in os.environ if name.startswith("MILLPOND_") and "__" not in name}
-    close = ((name, get_close_matches(name, known, 1, 0.9)) for name in sorted(ours.difference(known)))
-    return [(name, found[0]) for name, found in close if found]
+    """Read the settings once a process; raise `SettingsError`, one line that names every fault."""
+    return Settings()
 
 
 def debug() -> bool:
-    """Say whether `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
-    return os.environ.get("MILLPOND_DEBUG", "0") not in ("", "0")
+    """True if `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
+    return os.environ.get("MILLPOND_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
 def environment(configured: Settings) -> dict[str, str]:
     """Return the environment in which a child process reads these very settings."""
-    own = tuple(f"MILLPOND_{name.upper()}" for name in Settings.model_fields)
+    own = tuple(f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, *LIFTED))
     env = {
         name: value
         for name, value in os.environ.items()
@@ -279,20 +273,6 @@ def environment(configured: Settings) -> dict[str, str]:
 
 def _unveiled(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """Say where what is wrong was written: in the file, unless the environment has it."""
-    variable = "MILLPOND_" + "__".join(str(part).upper() for part in location)
-    of_environment = any(f"{variable}__".startswith(f"{name.upper()}__") for name in os.environ)
-    if of_environment or not config_file().is_file():
-        return variable
-    path = location[1:] if location[0] == "table" else location
-    return f"{'.'.join(map(str, path))} in {config_file()}"
-
-
-def _in_words(fault: "ErrorDetails") -> str:
-    return "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
 
 
 __all__ = [

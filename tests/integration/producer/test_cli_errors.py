@@ -218,26 +218,6 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     assert shown.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (
-            "[pools.email]\nconcurency = 3",
-            "pools.email.concurency in millpond.toml: there is no such setting",
-        ),
-        ("[queue.email]\nbound = 3", "queue in millpond.toml: there is no such setting"),
-        ('[pools.email]\nexecutor = "gevent"', "pools.email.executor in millpond.toml: Input should be"),
-    ],
-)
-def test_a_fault_of_the_file_is_named_as_it_stands_there(
-    text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """What is wrong in millpond.toml is named by its place in the file, not by a variable nobody has set."""
-    (folder / "millpond.toml").write_text(text)
-    assert millpond.main(["status"]) == 2
-    assert said in capsys.readouterr().err
-
-
 @pytest.mark.usefixtures("folder")
 def test_a_login_that_the_broker_refuses_is_told_from_one_that_is_away(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

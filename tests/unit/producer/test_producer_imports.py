@@ -58,7 +58,7 @@ def test_importing_the_front_door_imports_nothing() -> None:
 
 def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
     """What Millpond's own modules take to import is less than redis-py and pydantic take."""
-    code = "import redis, pydantic_settings; from millpond import Client, SendEmail, Thumbnail"
+    code = "import redis, pydantic; from millpond import Client, SendEmail, Thumbnail"
     own = other = 0
     for line in run("-X", "importtime", "-c", code).stderr.splitlines():
         found = re.match(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", line)

@@ -1,0 +1,111 @@
+"""Walk the models of the settings: what stands at a path, and which names there are."""
+
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from millpond.tasks.field_types import MayBe
+
+#: Tables that a person writes at the top, and where the model has them.
+LIFTED = {"pools": ("table", "pools"), "queues": ("table", "queues")}
+
+
+def shown_path(path: Iterable[int | str]) -> str:
+    """Return a path of the model as a person writes it: `pools.email.bound`, `gateway.tokens.0.hash`."""
+    parts = [str(part) for part in path]
+    return ".".join(parts[1:] if parts[0] == "table" and parts[1:] else parts)
+
+
+def bare(annotation: Any) -> Any:
+    """Return a type without `Annotated` and `None`."""
+    if get_origin(annotation) is Annotated:
+        return bare(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        others = [each for each in get_args(annotation) if each is not type(None)]
+        return bare(others[0]) if len(others) == 1 else annotation
+    return annotation
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that a type is; None: it is something else."""
+    found = bare(annotation)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def values_of(annotation: Any) -> Any:
+    """Return the type of the values of a table by name; None: the type is no such table."""
+    found = bare(annotation)
+    return get_args(found)[1] if get_origin(found) is dict else None
+
+
+def is_list(annotation: Any) -> bool:
+    """True for a list of entries."""
+    return get_origin(bare(annotation)) is tuple
+
+
+def is_table(annotation: Any) -> bool:
+    """True for what a person writes as a table: a model, or tables by name."""
+    return model_of(annotation) is not None or values_of(annotation) is not None
+
+
+def at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
+    """Return the field that governs a path, or that the path lies in; None: there is none."""
+    found: FieldInfo | None = None
+    annotation: Any = model
+    for part in path:
+        below = model_of(annotation)
+        if below is not None:
+            field = below.model_fields.get(str(part))
+            if field is None:
+                return None
+            found, annotation = field, field.annotation
+        elif (values := values_of(annotation)) is not None:
+            annotation = values
+            found = FieldInfo.from_annotation(values)
+        elif is_list(annotation):
+            annotation = get_args(bare(annotation))[0]
+            found = FieldInfo.from_annotation(annotation)
+    return found
+
+
+def may_be(field: FieldInfo) -> str:
+    """Return the words for what a field may be; they follow "write"."""
+    for each in _metadata(field):
+        if isinstance(each, MayBe):
+            return each.words
+    kind = bare(field.annotation)
+    if get_origin(kind) is Literal:
+        *most, last = get_args(kind)
+        return f"{', '.join(most)} or {last}"
+    if kind is bool:
+        return "true or false"
+    if is_table(kind):
+        return "a table of names and values"
+    if is_list(kind):
+        return "a list of tables"
+    return {"Path": "a path", "SecretStr": "text, which is kept secret"}.get(
+        getattr(kind, "__name__", ""), "text"
+    )
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """True for what is not shown: a secret, or what a model keeps out of its own `repr`."""
+    kind = bare(field.annotation)
+    if field.repr is False or kind is SecretStr or (is_list(kind) and get_args(kind)[0] is SecretStr):
+        return True
+    below = model_of(kind) or (model_of(get_args(kind)[0]) if is_list(kind) else None)
+    return below is not None and any(is_secret(each) for each in below.model_fields.values())
+
+
+def _metadata(field: FieldInfo) -> Iterable[Any]:
+    yield from field.metadata
+    annotation: Any = field.annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        for each in get_args(annotation):
+            if get_origin(each) is Annotated:
+                yield from get_args(each)[1:]
+    elif get_origin(annotation) is Annotated:
+        yield from get_args(annotation)[1:]

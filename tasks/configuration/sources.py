@@ -1,0 +1,96 @@
+"""Put the variables above the file, and know where each value was written."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from millpond.tasks.configuration import variables
+from millpond.tasks.configuration.model_fields import LIFTED
+from millpond.tasks.configuration.toml_file import Keys, TomlFile, config_file
+from millpond.tasks.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What was written, by whom: variables and one file."""
+
+    values: dict[str, Any]
+    names: dict[tuple[str, ...], str]
+    file: TomlFile | None
+    unused: tuple[str, ...] = ()
+
+    def variable(self, path: Keys) -> str | None:
+        """Return the variable that a value comes from, or a part of it; None: from none."""
+        inside = [each for each in self.names if path[: len(each)] == each]
+        if inside:
+            return self.names[max(inside, key=len)]
+        below = sorted(self.names[each] for each in self.names if each[: len(path)] == path)
+        return below[0] if below else None
+
+    def written_in_file(self, path: Keys) -> bool:
+        """True if the file has a value at a path."""
+        found: Any = {} if self.file is None else lifted(self.file.values)
+        for part in path:
+            try:
+                found = found[part]
+            except (LookupError, TypeError):
+                return False
+        return True
+
+    def place(self, path: Keys) -> str | None:
+        """Return where a value was written: a variable, or a file with its line; None: nowhere."""
+        if name := self.variable(path):
+            return name
+        for end in range(len(path), 0, -1):
+            if self.file is not None and self.written_in_file(path[:end]):
+                line = self.file.line(as_written(path))
+                return f"{self.file.path}{f' line {line}' if line else ''}"
+        return None
+
+
+def read(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
+    """Read the file and the variables; `shipped` has the names that every table by name starts with.
+
+    Raises `SettingsError`, one line with everything that is wrong.
+    """
+    path = config_file()
+    file = TomlFile(path) if path.is_file() else None
+    written = lifted(file.values) if file else {}
+    found = variables.read(os.environ, model, merged(shipped, written))
+    faults = [*found.faults, *_folder_faults()]
+    if faults:
+        raise SettingsError("; ".join(faults))
+    return Sources(merged(written, found.values), found.names, file, tuple(found.unused))
+
+
+def lifted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a file with `[pools]` and `[queues]` where the model has them."""
+    rest = {name: value for name, value in values.items() if name not in LIFTED}
+    table = {name: values[name] for name in LIFTED if name in values}
+    return merged(rest, {"table": table}) if table else rest
+
+
+def as_written(path: Keys) -> Keys:
+    """Return a path of the model as the file has it."""
+    return path[1:] if path[0] == "table" and path[1:] else path
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one nested table over another; what is no table is replaced."""
+    both = dict(below)
+    for name, value in above.items():
+        under = both.get(name)
+        is_table = isinstance(under, dict) and isinstance(value, dict)
+        both[name] = merged(under, value) if is_table and under is not None else value
+    return both
+
+
+def _folder_faults() -> list[str]:
+    scratch = os.environ.get("MILLPOND_SCRATCH")
+    if scratch and not Path(scratch).is_dir():
+        return [f"MILLPOND_SCRATCH names {scratch}, which is not a folder: create it or unset the variable"]
+    return []

@@ -1,0 +1,111 @@
+"""Read millpond.toml, and find the line on which a value was written."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from millpond.tasks.errors import SettingsError
+
+Keys = tuple[int | str, ...]
+
+_KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_KEYS})\s*\]\]?\s*(?:#.*)?")
+_ENTRY = re.compile(rf"\s*({_KEYS})\s*=\s*(.*)")
+_BARE_TEXT = re.compile(r"""[^"'\[\]{}#]+""")
+_WHERE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
+
+
+def config_file() -> Path:
+    """Return the TOML file in force, which need not exist unless `MILLPOND_CONFIG` names it."""
+    named = os.environ.get("MILLPOND_CONFIG")
+    if named and not Path(named).is_file():
+        raise SettingsError(
+            f"MILLPOND_CONFIG names {named}, which is not a file: create it or unset the variable"
+        )
+    return Path(named or "millpond.toml")
+
+
+class TomlFile:
+    """One file: its values, and the line of each."""
+
+    def __init__(self, path: Path) -> None:
+        """Read a file. Raises `SettingsError`, with the line, where it is no TOML."""
+        self.path = path
+        try:
+            self.text = path.read_text("utf-8-sig")
+            self.values: dict[str, Any] = tomllib.loads(self.text)
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            raise SettingsError(f"{path} line {line} is not UTF-8: save the file as UTF-8") from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(self._no_toml(str(error))) from None
+
+    def line(self, path: Keys) -> int | None:
+        """Return the line where a value, or the table around it, was written; None: it is not found."""
+        best: tuple[int, int] | None = None
+        for number, keys in self._written():
+            depth = _common(keys, path)
+            if depth in (len(keys), len(path)) and depth and (best is None or depth > best[0]):
+                best = depth, number
+        return None if best is None else best[1]
+
+    def _written(self) -> list[tuple[int, Keys]]:
+        """Return every key and header with its line; an entry of `[[lists]]` has its number in the path."""
+        found: list[tuple[int, Keys]] = []
+        table: Keys = ()
+        counted: dict[Keys, int] = {}
+        closing = None
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if closing is not None:
+                closing = None if closing in line else closing
+            elif header := _HEADER.fullmatch(line):
+                table = _split(header[2])
+                if header[1] == "[[":
+                    counted[table] = counted.get(table, -1) + 1
+                    table = (*table, counted[table])
+                found.append((number, table))
+            elif entry := _ENTRY.fullmatch(line):
+                found.append((number, (*table, *_split(entry[1]))))
+                closing = next((mark for mark in ('"""', "'''") if entry[2].count(mark) == 1), None)
+        return found
+
+    def _no_toml(self, said: str) -> str:
+        """Return the line about a file that does not parse: where, what it says, how it is written."""
+        lines = self.text.splitlines() or [""]
+        at = _WHERE.search(said)
+        number = int(at[1]) if at and at[1] else len(lines)
+        written = lines[min(number, len(lines)) - 1].strip()
+        entry = _ENTRY.fullmatch(written)
+        hint = ""
+        if entry and _BARE_TEXT.fullmatch(entry[2].strip()) and not said.startswith("Cannot"):
+            value = entry[2].strip()
+            better = value.lower() if value.lower() in ("true", "false") else f'"{value}"'
+            hint = f": write {entry[1]} = {'a text in quotes' if _is_private(entry[1]) else better}"
+        elif written.startswith("[") and "]" not in written:
+            hint = f": write {written}]"
+        elif ":" in written and not entry:
+            hint = ": write name = value, with = between them"
+        reason = _WHERE.sub("", said).rstrip(".")
+        shown = "it" if entry and _is_private(entry[1]) else repr(written[:60])
+        return (
+            f"{self.path} line {number}: {shown} is not TOML{hint or f' ({reason[:1].lower()}{reason[1:]})'}"
+        )
+
+
+def _is_private(key: str) -> bool:
+    return any(word in key.lower() for word in ("password", "auth", "hash", "url", "secret", "token"))
+
+
+def _split(keys: str) -> Keys:
+    return tuple(key.strip("\"'") for key in re.findall(_KEY, keys))
+
+
+def _common(one: Keys, other: Keys) -> int:
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )

@@ -1,0 +1,163 @@
+"""A wrong variable and a wrong millpond.toml are answered by one line that names it and says what to do."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from wrong_settings import FILES, VARIABLES
+
+import millpond
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.settings import Settings, settings
+
+#: No line has these: pydantic's words, a secret, and what only a fault of ours may say.
+NEVER = re.compile(r"Input should|Value error|should not have happened|Traceback|pydantic|hunter2|type=")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Run in an empty folder, without any variable of Millpond."""
+    for name in [each for each in os.environ if each.upper().startswith("MILLPOND_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+def test_the_table_is_long_enough() -> None:
+    """At least 150 wrong forms, no two the same."""
+    assert len({(str(wrong), said) for wrong, said in [*VARIABLES, *FILES]}) >= 150
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("variables", "said"), VARIABLES, ids=lambda value: str(value)[:60])
+def test_a_wrong_variable_is_named(
+    variables: dict[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line names the variable as it was written, never a file that is not there."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    shown = refused(capsys)
+    assert said in shown
+    assert any(name in shown for name in variables)
+    assert "millpond.toml" not in shown
+
+
+@pytest.mark.parametrize(("text", "said"), FILES, ids=lambda value: str(value)[:60])
+def test_a_wrong_file_is_named_with_its_line(
+    text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line names the setting, the file and its line, never a variable that nobody has set."""
+    (folder / "millpond.toml").write_text(text, "latin-1")
+    shown = refused(capsys)
+    assert said in shown
+    assert "millpond.toml" in shown
+    assert "MILLPOND_" not in shown
+
+
+def refused(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line that a command ends with."""
+    assert millpond.main(["status"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("millpond: ")
+    assert shown.err.count("\n") == 1
+    assert not NEVER.search(shown.err)
+    return shown.err
+
+
+@pytest.mark.parametrize("number", range(0, len(VARIABLES), 17))
+def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
+    """A process of its own says the same, whichever command it is."""
+    variables, said = VARIABLES[number]
+    env = {**os.environ, **variables}
+    command = (["kinds"], ["worker", "default"], ["gateway"], ["scheduler"], ["status"])[number % 5]
+    argv = [sys.executable, "-m", "millpond", *command]
+    done = subprocess.run(argv, env=env, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert not NEVER.search(done.stderr)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_application_is_told_by_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Settings()` and its arguments raise Millpond's own error, not pydantic's."""
+    with pytest.raises(SettingsError, match=r"^drain_seconds: 'soon' cannot be used: write a duration"):
+        Settings(drain_seconds="soon")
+    with pytest.raises(
+        SettingsError, match=r"^drain_second: there is no such setting: did you mean drain_seconds"
+    ):
+        Settings(drain_second=3)  # type: ignore[call-arg]
+    monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
+    with pytest.raises(SettingsError, match=r"^MILLPOND_DRAIN_SECONDS: 'soon' cannot be used"):
+        Settings()
+
+
+RIGHT: list[tuple[dict[str, str], str, object]] = [
+    ({"MILLPOND_POOLS__EMAIL__CONCURRENCY": "7"}, "table.pools.email.concurrency", 7),
+    ({"MILLPOND_TABLE__POOLS__EMAIL__CONCURRENCY": "7"}, "table.pools.email.concurrency", 7),
+    ({"MILLPOND_POOLS": '{"email": {"concurrency": 7}}'}, "table.pools.email.concurrency", 7),
+    ({"MILLPOND_POOLS__EMAIL": "concurrency=7,prefetch=2"}, "table.pools.email.prefetch", 2),
+    ({"MILLPOND_POOLS__X__QUEUES": "email,files"}, "table.pools.x.queues", ("email", "files")),
+    ({"MILLPOND_QUEUES__EMAIL__RATE": "50/s"}, "table.queues.email.rate", 50.0),
+    ({"MILLPOND_QUEUES__EMAIL__BOUND": "30s"}, "table.queues.email.bound", "30s"),
+    ({"MILLPOND_KINDS": "a, b"}, "kinds", ("a", "b")),
+    ({"MILLPOND_KINDS": '["a", "b"]'}, "kinds", ("a", "b")),
+    ({"MILLPOND_KINDS": "['a', 'b']"}, "kinds", ("a", "b")),
+    ({"MILLPOND_KINDS": ""}, "kinds", ()),
+    ({"MILLPOND_KEY_PREFIX": ""}, "key_prefix", ""),
+    ({"MILLPOND_BROKER_URL": "redis://x\n"}, "broker_url", "redis://x"),
+    ({"MILLPOND_DRAIN_SECONDS": "2m30s"}, "drain_seconds", 150.0),
+    ({"MILLPOND_SMTP": "host=mail,port=587"}, "smtp.port", 587),
+    ({"MILLPOND_SMTP": '{host = "mail", port = 587}'}, "smtp.port", 587),
+    ({"MILLPOND_SMTP": '{"port": 587}', "MILLPOND_SMTP__HOST": "mail"}, "smtp.port", 587),
+    ({"MILLPOND_SMTP": '{"port": 587}', "MILLPOND_SMTP__HOST": "mail"}, "smtp.host", "mail"),
+    ({"MILLPOND_GATEWAY__TOKENS": f"shop:sha256:{'0' * 64}"}, "gateway.tokens.0.name", "shop"),
+    ({"MILLPOND_SCHEDULE__A__EVERY": "1d", "MILLPOND_SCHEDULE__A__KIND": "x"}, "schedule.a.kind", "x"),
+    ({"MILLPOND_SMTP_PORT": "tcp://10.0.0.1:25", "MILLPOND_SMTP_SERVICE_HOST": "10.0.0.1"}, "smtp.port", 25),
+    ({"MILLPOND_TEST_BASE": "x", "MILLPOND_IMAGE": "y", "MILLPOND_DEBUG": "0"}, "prefetch", 16),
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("variables", "path", "value"), RIGHT, ids=str)
+def test_variables_are_written_as_a_person_would(
+    variables: dict[str, str], path: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists, tables, tokens and pools in a variable; what is others' is left alone."""
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    found: object = Settings()
+    for part in path.split("."):
+        if isinstance(found, dict):
+            found = found[part]
+        elif isinstance(found, tuple):
+            found = found[int(part)]
+        else:
+            found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.usefixtures("folder")
+def test_logins_of_flower_are_written_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`admin:secret`, alone or several."""
+    monkeypatch.setenv("MILLPOND_FLOWER_BASIC_AUTH", "admin:secret,bob:pw")
+    assert [login.get_secret_value() for login in Settings().flower_basic_auth] == ["admin:secret", "bob:pw"]
+
+
+def test_the_environment_stands_above_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One field of a table comes from a variable, the others from the file; arguments stand above both."""
+    (folder / "millpond.toml").write_text("[smtp]\nhost = 'file'\nport = 26\n[queues.email]\nrate = '50/s'\n")
+    monkeypatch.setenv("MILLPOND_SMTP__HOST", "variable")
+    found = Settings()
+    assert (found.smtp.host, found.smtp.port, found.table.queues["email"].rate) == ("variable", 26, 50)
+    assert Settings(smtp={"port": 27}).smtp.port == 27  # type: ignore[arg-type]
