@@ -1,20 +1,19 @@
-"""Offer a command for each file operation: `millpond files thumbnail PHOTOS... --out DIR`."""
+"""One command for each file operation: `millpond files thumbnail PHOTOS... --out DIR`."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from millpond.producer.cli.options import Json, Match, Out, Paths, Queue, Roots
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files.endings import ARCHIVES, DOCUMENTS, IMAGES, TABLES
 
 app = typer.Typer(
     help="Run an operation over files, and wait for the results.",
     no_args_is_help=True,
     epilog="Example: millpond files thumbnail holiday/ --out thumbs",
 )
-
-IMAGES = ("jpg", "jpeg", "png", "webp", "avif", "heic", "gif", "tif", "tiff", "bmp")
-TABLES = ("csv", "tsv", "jsonl", "ndjson")
-ARCHIVES = ("zip", "tar", "tgz", "tbz2", "txz", "tzst", "tar.gz", "tar.bz2", "tar.xz", "tar.zst")
 
 Quality = Annotated[int, typer.Option(help="1 (small) to 100 (like the original).")]
 Background = Annotated[str, typer.Option(help="What shows through where the format has no transparency.")]
@@ -78,8 +77,21 @@ def parquet(
     paths: Paths,
     out: Out,
     format: Annotated[str | None, typer.Option(help="csv or jsonl (default: by extension).")] = None,
-    delimiter: Annotated[str, typer.Option(help="What stands between the columns of a CSV.")] = ",",
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            help="What stands between the columns of a CSV (default: a tab for .tsv, else a comma)."
+        ),
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of the input.")] = "utf-8",
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="COLUMN=TYPE",
+            help="A column's type instead of the one found: string, int64, float64, bool, date or timestamp.",
+        ),
+    ] = None,
     compression: Annotated[str, typer.Option(help="zstd, snappy, gzip, lz4 or none.")] = "zstd",
     match: Match = None,
     queue: Queue = None,
@@ -87,7 +99,8 @@ def parquet(
     as_json: Json = False,
 ) -> None:
     """Turn each CSV or JSONL file into Parquet."""
-    _run(ctx, "files.parquet", locals(), title="tables", suffixes=TABLES)
+    given = {**locals(), "types": dict(map(_column_and_type, types)) if types else None}
+    _run(ctx, "files.parquet", given, title="tables", suffixes=tuple(TABLES))
 
 
 @app.command("pdf-text", epilog="Example: millpond files pdf-text papers/ --out text")
@@ -95,13 +108,18 @@ def pdf_text(
     ctx: typer.Context,
     paths: Paths,
     out: Out,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File whose first line opens encrypted PDFs.")
+    ] = None,
     match: Match = None,
     queue: Queue = None,
     root: Roots = None,
     as_json: Json = False,
 ) -> None:
     """Write the text of each PDF as UTF-8, a form feed between pages."""
-    _run(ctx, "files.pdf_text", locals(), title="texts", suffixes=("pdf",))
+    given = {**locals(), "password": None if password_file is None else _first_line(password_file)}
+    del given["password_file"]
+    _run(ctx, "files.pdf_text", given, title="texts", suffixes=DOCUMENTS)
 
 
 @app.command(epilog="Example: find logs -name '*.log' -print0 | millpond files compress - --out packed")
@@ -124,6 +142,10 @@ def unpack(
     ctx: typer.Context,
     paths: Paths,
     out: Out,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of the entries' names where they are no UTF-8, such as cp437."),
+    ] = None,
     match: Match = None,
     queue: Queue = None,
     root: Roots = None,
@@ -131,6 +153,20 @@ def unpack(
 ) -> None:
     """Unpack each archive (zip; tar, plain or compressed) into a folder of its own."""
     _run(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVES)
+
+
+def _column_and_type(text: str) -> tuple[str, str]:
+    column, sign, type_ = text.rpartition("=")
+    if not sign:
+        raise BadInput(f"--type {text!r} has no '=': give COLUMN=TYPE, such as id=string")
+    return column, type_
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text().split("\n", 1)[0].removesuffix("\r")
+    except UnicodeDecodeError:
+        raise BadInput(f"--password-file {file} is not UTF-8: convert it") from None
 
 
 def _run(
@@ -144,7 +180,7 @@ def _run(
         kind=kind,
         title=title,
         fields={name: value for name, value in given.items() if name not in shared and value is not None},
-        patterns=tuple(given["match"] or ()) or tuple(f"*.{suffix}" for suffix in suffixes),
+        patterns=tuple(given["match"] or ()) or tuple(f"*{suffix}" for suffix in suffixes),
         out=given.get("out"),
         queue=given["queue"],
         roots=tuple(given["root"] or ()),

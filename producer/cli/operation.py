@@ -25,7 +25,8 @@ from millpond.producer.cli.progress import Foresight
 from millpond.producer.message import Message, contract_from
 from millpond.tasks.contract import Contract, contract_of, explain
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.contract import IMAGE_EXTENSIONS, file_url
+from millpond.tasks.files.contract import file_url
+from millpond.tasks.files.endings import IMAGE_TARGETS
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _image_naming(format: str | None) -> Naming:
     """Keep an extension that fits the format; take the format's own, or .jpg, where it does not."""
 
     def name(original: str) -> str:
-        known = IMAGE_EXTENSIONS.get(PurePosixPath(original).suffix.lower())
+        known = IMAGE_TARGETS.get(PurePosixPath(original).suffix.lower())
         if known is not None and format in (None, known):
             return unchanged(original)
         return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(original)

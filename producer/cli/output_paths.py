@@ -5,6 +5,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from millpond.tasks.files.contract import file_url
+from millpond.tasks.files.endings import ARCHIVES, ending_of
 
 #: Makes an output's name of an input's: "a.csv" -> "a.parquet".
 Naming = Callable[[str], str]
@@ -51,12 +52,9 @@ def unchanged(name: str) -> str:
     return name
 
 
-_ARCHIVES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".tbz2", ".txz", ".tzst", ".tar", ".zip")
-
-
 def folder_of_archive(name: str) -> str:
     """Name the folder that an archive is unpacked into: the archive without its extensions."""
-    for ending in _ARCHIVES:
-        if name.lower().endswith(ending) and len(name) > len(ending):
-            return name[: -len(ending)]
+    ending = ending_of(name, ARCHIVES)
+    if ending and len(name) > len(ending):
+        return name[: -len(ending)]
     return PurePosixPath(name).stem + ".unpacked" if "." not in name else PurePosixPath(name).stem

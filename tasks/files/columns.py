@@ -1,11 +1,13 @@
 """Find the type of a column of text, batch by batch, and convert it.
 
-A type is taken only where it loses nothing: `007`, a number of 20 digits or a mix stays text. Types are
-found over the whole file, so no late value can contradict an early guess (pyarrow's streaming reader infers
-from its first block alone: apache/arrow#46223).
+A type is taken only where it loses nothing: `007`, a number of which a double would lose digits or a mix stay
+text. Types are found over the whole file, so no late value can contradict an early guess (pyarrow's streaming
+reader infers from its first block alone: apache/arrow#46223).
 """
 
 from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 import pyarrow as pa
@@ -35,8 +37,10 @@ DECLARED: dict[ColumnType, tuple[Any, ...]] = {
 _DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 _DECIMAL_CHARACTERS = 24
 _WORD_BOOLEAN = r"^([tT]rue|TRUE|[fF]alse|FALSE)$"
+#: Numbers of so many characters, and without an exponent, are those that a double prints.
+_SURELY_EXACT_CHARACTERS = 16
 #: Integers up to here are the same as doubles.
-_EXACT = 2**53
+EXACT = 2**53
 
 
 @dataclass
@@ -125,9 +129,25 @@ def _exactly(values: Any, type_: Any) -> Any | None:
         return None
     if type_ == pa.int64() and not _all(pc.equal(converted.cast(pa.string()), values)):
         return None
-    if type_ == pa.float64() and not _all(pc.is_finite(converted)):
+    if type_ == pa.float64() and not _all_digits_held(values, converted):
         return None
     return converted
+
+
+def is_exact(digits: str) -> bool:
+    """Return True if the double of these digits prints as the same number, so that none was lost."""
+    number = float(digits)
+    return isfinite(number) and Decimal(repr(number)) == Decimal(digits)
+
+
+def _all_digits_held(values: Any, doubles: Any) -> bool:
+    """Return True if every number is finite, and no digit of those that are written was lost."""
+    if not _all(pc.is_finite(doubles)):
+        return False
+    long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
+    doubtful = pc.or_(long, pc.match_substring_regex(values, "[eE]"))
+    doubtful = pc.and_(doubtful, pc.not_equal(doubles.cast(pa.string()), values))
+    return all(is_exact(digits) for digits in values.filter(doubtful).to_pylist())
 
 
 def _written_as_double(values: Any) -> Any:
@@ -136,11 +156,11 @@ def _written_as_double(values: Any) -> Any:
 
 
 def _holds_wide(converted: Any) -> bool:
-    """Say whether an integer is among the values that a double could not hold."""
+    """Return True if an integer is among the values that a double could not hold."""
     if converted.type != pa.int64():
         return False
     ends = pc.min_max(converted).as_py()
-    return bool(max(abs(ends["min"]), abs(ends["max"])) > _EXACT)
+    return bool(max(abs(ends["min"]), abs(ends["max"])) > EXACT)
 
 
 def _all(flags: Any) -> bool:

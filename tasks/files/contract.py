@@ -1,4 +1,4 @@
-"""Describe the file tasks that may be sent: one contract an operation, and what each gives back.
+"""The file tasks that may be sent: one contract an operation, and its result.
 
 `source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or
 paths relative to the first configured root. `file_url` makes one of any local path, whatever the encoding
@@ -13,18 +13,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from millpond.tasks.contract import Contract
+from millpond.tasks.files.endings import IMAGE_TARGETS, ImageFormat, TableFormat
 
-ImageFormat = Literal["jpeg", "png", "webp", "avif"]
-#: Which format a target's extension asks for.
-IMAGE_EXTENSIONS: dict[str, ImageFormat] = {
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".png": "png",
-    ".webp": "webp",
-    ".avif": "avif",
-}
 Algorithm = Literal["sha256", "sha512", "sha1", "md5", "blake2b"]
-TableFormat = Literal["csv", "jsonl"]
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")]
 Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
@@ -37,7 +28,16 @@ def _plain(text: str) -> str:
     return text
 
 
+def _delimiter(text: str) -> str:
+    r"""Return the one character that separates columns; a tab may be written as `\t` or `tab`."""
+    text = "\t" if text in (r"\t", "tab") else text
+    if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
+        raise ValueError(r"must be one ASCII character other than a quote or a line end; a tab is '\t'")
+    return text
+
+
 Url = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_plain)]
+Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=3), AfterValidator(_delimiter)]
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
@@ -66,7 +66,7 @@ class Checksum(Contract, kind="files.checksum", queue="files"):
 
 
 class _Conversion(Contract):
-    """Hold what every operation that reads one place and writes another has."""
+    """The fields of every operation that reads one file and writes another."""
 
     source: Url
     target: Url
@@ -81,7 +81,7 @@ class _Conversion(Contract):
 
 
 class _Image(_Conversion):
-    """Hold what the image operations share; the format is that of the target's extension unless given."""
+    """The fields of the image operations; the format is that of the target's extension unless given."""
 
     format: ImageFormat | None = None
     quality: Annotated[int, Field(ge=1, le=100)] = 82
@@ -91,12 +91,12 @@ class _Image(_Conversion):
     @property
     def target_format(self) -> ImageFormat:
         """Return the format to write."""
-        return self.format or IMAGE_EXTENSIONS[PurePosixPath(self.target).suffix.lower()]
+        return self.format or IMAGE_TARGETS[PurePosixPath(self.target).suffix.lower()]
 
     @model_validator(mode="after")
     def _known_format(self) -> "_Image":
-        if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_EXTENSIONS:
-            raise ValueError(f"target must end in one of {', '.join(IMAGE_EXTENSIONS)}, or format be given")
+        if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_TARGETS:
+            raise ValueError(f"target must end in one of {', '.join(IMAGE_TARGETS)}, or format be given")
         return self
 
 
@@ -118,7 +118,8 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
     """
 
     format: TableFormat | None = None
-    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    #: What stands between the columns of a CSV: a tab where the source's name ends in .tsv, else a comma.
+    delimiter: Delimiter | None = None
     encoding: Encoding = "utf-8"
     compression: Codec = "zstd"
     row_group_rows: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
@@ -151,14 +152,14 @@ class _Result(BaseModel):
 
 
 class FileResult(_Result):
-    """Say which file was written and how long it is."""
+    """The file that was written, and its length."""
 
     target: str
     bytes: int
 
 
 class ChecksumResult(_Result):
-    """Give a file's digest, in hexadecimal."""
+    """A file's digest, in hexadecimal."""
 
     source: str
     bytes: int
@@ -167,7 +168,7 @@ class ChecksumResult(_Result):
 
 
 class ImageResult(FileResult):
-    """Say which image was written, in which format and size."""
+    """The image that was written, its format and its size."""
 
     format: ImageFormat
     width: int
@@ -175,14 +176,14 @@ class ImageResult(FileResult):
 
 
 class TableResult(FileResult):
-    """Say which table was written and what it holds."""
+    """The table that was written, and its size."""
 
     rows: int
     columns: int
 
 
 class TextResult(FileResult):
-    """Say which text was written and how much of a document it covers; `note` where a person should look."""
+    """The text that was written, and how much of a document it covers; `note` where a person should look."""
 
     pages: int
     characters: int
@@ -190,7 +191,7 @@ class TextResult(FileResult):
 
 
 class FolderResult(_Result):
-    """Say which folder was written and what it holds: regular files and the sum of their bytes."""
+    """The folder that was written: the number of its regular files, and the sum of their bytes."""
 
     target: str
     files: int

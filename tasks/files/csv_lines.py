@@ -1,4 +1,4 @@
-"""Find lines in a CSV file: the header, and the one that an error is about.
+"""Find lines in a CSV file: the header, what it shows of the delimiter, and the one that an error is about.
 
 pyarrow counts rows, people count lines; blank lines and line breaks in quotes make the difference. Only the
 header is read on a good file, so this may be slow, but never large.
@@ -6,39 +6,78 @@ header is read on a good file, so this may be slow, but never large.
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice, takewhile
 from typing import Any, cast
 
 from millpond.tasks.errors import BadInput
 
 _LINE_CHARACTERS = 2 * 1024 * 1024
+#: What spreadsheets write before the header: their delimiter.
+_SAID = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
+#: Delimiters that are met, beside the one that a name stands for.
+_DELIMITERS = ",;\t|"
 
 
-def header(text: io.RawIOBase, delimiter: str, url: str) -> tuple[int, list[str]]:
-    """Return the line and the fields of the first row; raise `BadInput` where none can be read."""
+class NoHeader(Exception):
+    """No header row can be read; the message says why."""
+
+
+def said_delimiter(text: io.RawIOBase) -> str | None:
+    """Return the delimiter that a first line `sep=;` names, as Excel writes it."""
     try:
-        row = next(_rows(_lines(text), delimiter), None)
+        match = _SAID.match(next(_lines(text), "")[:20])
+    except csv.Error:
+        return None
+    return match.group(1) if match else None
+
+
+def header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
+    """Return the line and the fields of the first row; raise `NoHeader` where none can be read."""
+    try:
+        row = next(_rows(_lines(text, lines_before), delimiter, lines_before, strict=True), None)
     except csv.Error as error:
-        raise BadInput(f"{url}: no header can be read: {error}; is this a CSV file?") from error
+        raise NoHeader(f"{url}: no header can be read: {error}; is this a CSV file?") from error
     if row is None:
-        raise BadInput(f"{url} holds no header row: its first line must name the columns")
+        raise NoHeader(f"{url} holds no header row: its first line must name the columns")
     return row
 
 
-def first_of_other_width(text: io.RawIOBase, delimiter: str, width: int) -> tuple[int, int] | None:
-    """Return the line and the number of columns of the first row that has not `width` of them."""
+def refuse_other_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, url: str) -> None:
+    """Raise `BadInput` if header and first row fit another delimiter as well or better: a person must say."""
     try:
-        return next(
-            ((line, len(row)) for line, row in _rows(_lines(text), delimiter) if len(row) != width), None
-        )
+        widths = {each: _widths(opened(), each) for each in {delimiter, *_DELIMITERS}}
+    except csv.Error:
+        return  # no row that long is taken apart for this
+    own = widths.pop(delimiter)
+    for other, found in sorted(widths.items()):
+        if found[0] > 1 and found[0] >= own[0] and len(set(found)) == 1:
+            raise BadInput(
+                f"{url} has {own[0]} columns by {delimiter!r} and {found[0]} by {other!r}: "
+                f"name its delimiter, such as delimiter={other!r} (--delimiter {other!r})"
+            )
+
+
+def first_of_other_width(
+    text: io.RawIOBase, delimiter: str, width: int, lines_before: int, before: int | None
+) -> tuple[int, int] | None:
+    """Return the line and the number of columns of the first row that has not `width` of them.
+
+    With `before`, only rows that begin above that line are looked at.
+    """
+    rows = _rows(_lines(text, lines_before), delimiter, lines_before)
+    try:
+        above = takewhile(lambda row: before is None or row[0] < before, rows)
+        return next(((line, len(row)) for line, row in above if len(row) != width), None)
     except csv.Error:
         return None
 
 
-def line_of_row(text: io.RawIOBase, delimiter: str, index: int) -> int | str:
+def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
     """Return the line at which the row of this index below the header begins, `?` where it is not found."""
     try:
-        for at, (line, _) in enumerate(_rows(_lines(text), delimiter), -1):
+        for at, (line, _) in enumerate(_rows(_lines(text, lines_before), delimiter, lines_before), -1):
             if at == index:
                 return line
     except csv.Error:
@@ -62,20 +101,30 @@ def first_longer(text: io.RawIOBase, limit: int) -> int:
     return begins
 
 
-def _lines(text: io.RawIOBase) -> Iterator[str]:
+def _widths(text: io.RawIOBase, delimiter: str) -> list[int]:
+    """Return how many columns the header and the first row have by this delimiter."""
+    return [len(row) for _, row in islice(_rows(_lines(text), delimiter), 2)] or [0]
+
+
+def _lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
     """Yield the lines; a long one ends the search, for csv would hold all its fields at once."""
     wrapped = io.TextIOWrapper(io.BufferedReader(cast(Any, text)), encoding="utf-8", newline="")
     while line := wrapped.readline(_LINE_CHARACTERS + 1):
         if len(line) > _LINE_CHARACTERS:
             raise csv.Error(f"a line is longer than {_LINE_CHARACTERS} characters")
+        if skipped:
+            skipped -= 1
+            continue
         yield line
 
 
-def _rows(lines: Iterator[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(
+    lines: Iterator[str], delimiter: str, lines_before: int = 0, *, strict: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank with the number of the line at which it begins."""
-    reader = csv.reader(lines, delimiter=delimiter)
-    begins = 1
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    begins = lines_before + 1
     for row in reader:
         if row:
             yield begins, row
-        begins = reader.line_num + 1
+        begins = lines_before + reader.line_num + 1

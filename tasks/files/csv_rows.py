@@ -12,6 +12,7 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import csv_lines
 from millpond.tasks.files.columns import Column, convert, first_misfit
 from millpond.tasks.files.contract import ToParquet
+from millpond.tasks.files.csv_quotes import QuoteFault, QuotesChecked, first_fault, line_at
 from millpond.tasks.files.folders import shown
 from millpond.tasks.files.text import Utf8Reader
 
@@ -33,10 +34,11 @@ class CsvRows:
     The first row names the columns. An empty field is no value, `""` in a column of text is an empty text.
     """
 
-    def __init__(self, job: ToParquet, opener: Opener) -> None:
-        self._job, self._open, self._block = job, opener, BLOCK_BYTES[0]
+    def __init__(self, job: ToParquet, opener: Opener, delimiter: str) -> None:
+        self._job, self._open, self._block, self._delimiter = job, opener, BLOCK_BYTES[0], delimiter
         self._names: list[str] = []
-        self._blank_lines = 0
+        self._lines_before = 0
+        self._is_sound = False
 
     def schema(self) -> Any:
         """Read the file once and return the schema of every row; raise `BadInput` with the line at fault."""
@@ -45,6 +47,7 @@ class CsvRows:
             columns = [Column(name, self._job.types.get(name)) for name in self._names]
             try:
                 self._learn(columns)
+                self._is_sound = True
                 return pa.schema([column.field for column in columns])
             except _RowOverBlock:
                 continue
@@ -68,17 +71,20 @@ class CsvRows:
 
     def _text_batches(self) -> Iterator[Any]:
         """Yield the rows below the header, every column as text."""
+        text = self._open(again=True)
+        # What was read once without a fault is not looked through again.
+        checked = text if self._is_sound else QuotesChecked(text, self._delimiter)
         with self._explained():
             reader = pa.csv.open_csv(
-                io.BufferedReader(self._open(again=True), self._block),
+                io.BufferedReader(checked, self._block),
                 read_options=pa.csv.ReadOptions(
                     use_threads=False,
                     block_size=self._block,
                     column_names=self._names,
-                    skip_rows=self._blank_lines,
+                    skip_rows=self._lines_before,
                     skip_rows_after_names=1,
                 ),
-                parse_options=pa.csv.ParseOptions(delimiter=self._job.delimiter, newlines_in_values=True),
+                parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
                 convert_options=pa.csv.ConvertOptions(
                     column_types={name: pa.string() for name in self._names},
                     null_values=[""],
@@ -98,8 +104,16 @@ class CsvRows:
 
     def _header(self) -> list[str]:
         """Return the columns' names: unique, an empty one named by its place."""
-        line, row = csv_lines.header(self._open(), self._job.delimiter, self._job.source)
-        self._blank_lines = line - 1
+        url = self._job.source
+        if (said := csv_lines.said_delimiter(self._open())) and self._job.delimiter in (None, said):
+            self._delimiter, self._lines_before = said, 1
+        try:
+            line, row = csv_lines.header(self._open(), self._delimiter, url, self._lines_before)
+        except csv_lines.NoHeader as error:
+            raise self._quote_error() or BadInput(str(error)) from error
+        if self._job.delimiter is None and not said:
+            csv_lines.refuse_other_delimiter(self._open, self._delimiter, url)
+        self._lines_before = line - 1
         names = [name or f"column_{at}" for at, name in enumerate(row, 1)]
         where = f"{self._job.source}, line {line},"
         if len(names) > MAX_COLUMNS:
@@ -116,27 +130,45 @@ class CsvRows:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except QuoteFault as fault:
+            raise self._misshapen(fault) from fault
         except pa.ArrowInvalid as error:
             if "straddling" in str(error):
                 raise _RowOverBlock from error
             raise self._misshapen(error) from error
 
-    def _misshapen(self, error: pa.ArrowInvalid) -> BadInput:
-        """Say which line has too few or too many columns."""
-        width = len(self._names)
-        found = csv_lines.first_of_other_width(self._open(), self._job.delimiter, width)
+    def _misshapen(self, error: pa.ArrowInvalid | QuoteFault) -> BadInput:
+        """Return the error for the first line with too few or too many columns, or with a quote at fault."""
+        width, delimiter = len(self._names), self._delimiter
+        quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
+        before = line_at(self._open(), quote.offset) if quote else None
+        found = csv_lines.first_of_other_width(self._open(), delimiter, width, self._lines_before, before)
+        if found is None and quote:
+            return self._explained_fault(quote)
         if found is None:
             return BadInput(f"{self._job.source} cannot be read as CSV: {shown(str(error))}")
         line, columns = found
         return BadInput(
             f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
-            "mend the line, or give the right delimiter"
+            "mend the line, or give the right delimiter (--delimiter)"
         )
+
+    def _quote_error(self) -> BadInput | None:
+        fault = first_fault(self._open(), self._delimiter)
+        return self._explained_fault(fault) if fault else None
+
+    def _explained_fault(self, fault: QuoteFault) -> BadInput:
+        """Return the error for a quote that opens a field and does not end it."""
+        where = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
+        if not fault.closes:
+            return BadInput(f"{where} never closes: mend the line; a quote that is a character is doubled")
+        text = shown(fault.text.decode(errors="replace"))
+        return BadInput(f"{where} closes before {text!r}: mend the line; a quote inside a field is doubled")
 
     def _misfit(self, column: Column, texts: Any, rows_before: int) -> BadInput:
         kind = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
         at = first_misfit(texts, column.type if column.type is not None else kind)
-        line = csv_lines.line_of_row(self._open(), self._job.delimiter, rows_before + at)
+        line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + at, self._lines_before)
         value = shown(texts[at].as_py() or "")
         where = f"{self._job.source}, line {line}, column {shown(column.name)!r}"
         return BadInput(f"{where}: {value!r} is no {column.declared}")

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.contract import ConvertImage, ImageFormat, ImageResult, Thumbnail
+from millpond.tasks.files.contract import ConvertImage, ImageResult, Thumbnail
+from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_errors import reader_errors
 from millpond.tasks.files.image_readers import Picture, opened
 from millpond.tasks.files.storage import Storage

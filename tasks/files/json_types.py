@@ -1,19 +1,22 @@
 """Find one Arrow type for every name of a JSONL file, from its parts in order."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.columns import EXACT
 from millpond.tasks.files.folders import shown
 
 MAX_COLUMNS = 4096
 #: An object of more names than this, over all rows, is a map rather than a record: its column is text.
 MAX_NESTED = 512
-#: Integers up to here are the same as doubles.
-_EXACT = 2**53
+
+
+#: A column's name, and those of the fields that lead to a value in it; a list is `[]`.
+Path = tuple[str, ...]
 
 
 class Types:
@@ -24,7 +27,8 @@ class Types:
         self.types: dict[str, Any] = {}
         #: The names of columns whose values no type fits; they are text.
         self.mixed: set[str] = set()
-        self._wide: set[str] = set()
+        #: Where integers are that a double would round: a column, and the names and lists below it.
+        self._wide: set[Path] = set()
 
     @property
     def names(self) -> list[str]:
@@ -48,13 +52,12 @@ class Types:
             else dict(zip(part.column_names, part.columns, strict=True))
         )
         for name, values in columns.items():
-            type_ = _type_of(values)
-            if type_ is None:
+            array = _array_of(values)
+            if array is None:
                 self.mixed.add(name)
-                type_ = pa.string()
-            elif type_ == pa.int64() and _holds_wide(values):
-                self._wide.add(name)
-            self._merge(name, type_)
+            else:
+                self._wide.update(_wide_integers(array, (name,)))
+            self._merge(name, pa.string() if array is None else _without_moments(array.type))
         if len(self.types) > MAX_COLUMNS:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
@@ -65,7 +68,7 @@ class Types:
         if unknown := sorted(set(declared) - set(self.types)):
             raise BadInput(f"{self._url} names no {shown(unknown[0])!r}, which `types` does")
         for name, type_ in self.types.items():
-            rounded = name in self._wide and type_ == pa.float64()
+            rounded = any(path[0] == name and _at(type_, path[1:]) == pa.float64() for path in self._wide)
             as_text = declared.get(name) == "string" and type_ != pa.string()
             if rounded or as_text or _is_empty(type_) or (name in declared and pa.types.is_nested(type_)):
                 self.mixed.add(name)
@@ -84,12 +87,12 @@ def _of_objects(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows if name in row] for name in names}
 
 
-def _type_of(values: Any) -> Any | None:
-    """Return the type of a column, or None where its values are of several kinds."""
+def _array_of(values: Any) -> Any | None:
+    """Return a column as an array, or None where its values are of several kinds."""
     if not isinstance(values, list):
-        return _without_moments(values.type)
+        return values.combine_chunks()
     try:
-        return pa.array(values).type
+        return pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError):
         return None
 
@@ -105,9 +108,40 @@ def _common(one: Any, other: Any) -> Any | None:
         return None
 
 
-def _holds_wide(values: Any) -> bool:
-    ends = pc.min_max(pa.array(values) if isinstance(values, list) else values).as_py()
-    return any(end is not None and abs(end) > _EXACT for end in ends.values())
+def doubles(array: Any) -> Iterator[Any]:
+    """Yield the doubles in an array, at any depth, as arrays."""
+    yield from (leaf for _, leaf in _leaf_arrays(array, ()) if leaf.type == pa.float64())
+
+
+def _wide_integers(array: Any, path: Path) -> Iterator[Path]:
+    """Yield where in an array integers are that a double would round."""
+    for where, leaf in _leaf_arrays(array, path):
+        if leaf.type == pa.int64() and any(
+            end is not None and abs(end) > EXACT for end in pc.min_max(leaf).as_py().values()
+        ):
+            yield where
+
+
+def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if pa.types.is_struct(array.type):
+        for at, field in enumerate(array.type):
+            yield from _leaf_arrays(array.field(at), (*path, field.name))
+    elif pa.types.is_list(array.type):
+        yield from _leaf_arrays(array.values, (*path, "[]"))
+    else:
+        yield path, array
+
+
+def _at(type_: Any, path: Path) -> Any | None:
+    """Return the type to which a path leads, None where it leads to nothing."""
+    for name in path:
+        if pa.types.is_list(type_):
+            type_ = type_.value_type
+        elif pa.types.is_struct(type_):
+            type_ = type_.field(name).type
+        else:
+            return None
+    return type_
 
 
 def _without_moments(type_: Any) -> Any:
@@ -135,7 +169,7 @@ def _leaves(type_: Any) -> int:
 
 
 def _is_empty(type_: Any) -> bool:
-    """Say whether an object without any name is in the type: Parquet has no column for it."""
+    """Return True if an object without any name is in the type: Parquet has no column for it."""
     if pa.types.is_struct(type_):
         return type_.num_fields == 0 or any(_is_empty(field.type) for field in type_)
     return pa.types.is_list(type_) and _is_empty(type_.value_type)

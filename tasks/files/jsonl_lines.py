@@ -5,9 +5,11 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isinf
 from typing import Any
 
 from millpond.tasks.errors import BadInput, TooLarge
+from millpond.tasks.files.columns import is_exact
 from millpond.tasks.files.folders import shown
 
 BLOCK_BYTES = 1024 * 1024
@@ -121,7 +123,7 @@ def _depth(line: bytes) -> int:
 
 def _parsed_line(line: bytes, url: str, number: int) -> dict[str, Any]:
     try:
-        row: dict[str, Any] = json.loads(line, object_pairs_hook=_unique, parse_float=_finite)
+        row: dict[str, Any] = json.loads(line, object_pairs_hook=_unique, parse_float=_number)
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()
         return row
@@ -141,8 +143,39 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _finite(digits: str) -> float:
+class Digits(str):
+    """A number as it is written, for a double would lose some of its digits."""
+
+    __slots__ = ()
+
+
+def _number(digits: str) -> float | Digits:
     number = float(digits)
-    if number in (float("inf"), float("-inf")):
+    if isinf(number):
         raise ValueError(f"{digits[:20]} is too large a number")
-    return number
+    return number if (len(digits) < 17 and "e" not in digits.lower()) or is_exact(digits) else Digits(digits)
+
+
+#: Numbers with a fraction that may have more digits than a double holds.
+_LONG_FRACTION = re.compile(rb"-?(?=[0-9.]{17})[0-9]++\.[0-9]++(?:[eE][-+]?[0-9]++)?|[0-9.]++[eE]-[0-9]{3,}+")
+
+
+def has_inexact_fraction(data: bytes) -> bool:
+    """Return True if a number is among the bytes of which a double would lose digits; texts count as well."""
+    return any(not is_exact(digits.decode()) for digits in set(_LONG_FRACTION.findall(data)))
+
+
+def as_text(value: Any) -> str | None:
+    """Return a value as it stands in a column of text: a text as it is, anything else as JSON."""
+    return value if value is None or (isinstance(value, str)) else _json(value)
+
+
+def _json(value: Any) -> str:
+    match value:
+        case Digits():
+            return str(value)
+        case dict():
+            return "{" + ",".join(f"{_json(name)}:{_json(each)}" for name, each in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -6,24 +6,21 @@ becomes a column of text that holds them as JSON; texts stay texts, for JSON has
 """
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
-from millpond.tasks.files.columns import DECLARED, convert
+from millpond.tasks.files.columns import DECLARED, EXACT, convert
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.folders import shown
-from millpond.tasks.files.jsonl_lines import Block, blocks, parsed, pieces
+from millpond.tasks.files.json_types import doubles
+from millpond.tasks.files.jsonl_lines import Block, as_text, blocks, has_inexact_fraction, parsed, pieces
 from millpond.tasks.files.text import Utf8Reader
-
-#: So many digits may not fit 64 bits, and pyarrow would round them.
-_LONG_INTEGER = b"0" * 19
-_DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
 
 
 class JsonlRows:
@@ -65,7 +62,7 @@ class JsonlRows:
     def _table_of(self, rows: list[dict[str, Any]], schema: Any) -> Any:
         for row in rows:
             for name in self._types.mixed & row.keys():
-                row[name] = _as_text(row[name])
+                row[name] = as_text(row[name])
         try:
             return pa.Table.from_pylist(rows, schema=schema)
         except (pa.ArrowException, OverflowError) as error:
@@ -91,7 +88,7 @@ class JsonlRows:
 
 def _table(piece: Block, schema: Any = None) -> Any | None:
     """Return a piece as pyarrow reads it, or None where Python must tell what is in it, or what is wrong."""
-    if schema is None and _LONG_INTEGER in piece.data.translate(_DIGITS_AS_ZERO):
+    if schema is None and has_inexact_fraction(piece.data):
         return None
     try:
         table = pa.json.read_json(
@@ -103,10 +100,13 @@ def _table(piece: Block, schema: Any = None) -> Any | None:
         )
     except pa.ArrowInvalid:
         return None
-    return table if len(table) == piece.rows else None
+    if len(table) != piece.rows or (schema is None and _may_be_rounded(table)):
+        return None
+    return table
 
 
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _may_be_rounded(table: Any) -> bool:
+    """Return True if a double is so large that it may have been an integer of other digits."""
+    leaves = (leaf for column in table.columns for leaf in doubles(column.combine_chunks()))
+    ends = (end for leaf in leaves for end in pc.min_max(leaf).as_py().values())
+    return any(end is not None and abs(end) >= EXACT for end in ends)

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.contract import TableFormat, TableResult, ToParquet
+from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.csv_rows import CsvRows
+from millpond.tasks.files.endings import TABLES, TableFormat, ending_of
 from millpond.tasks.files.jsonl_rows import JsonlRows
 from millpond.tasks.files.storage import Storage, length_of
 from millpond.tasks.files.text import Utf8Reader
@@ -18,7 +19,6 @@ from millpond.tasks.files.text import Utf8Reader
 GROUP_BYTES = 64 * 1024 * 1024
 #: So many values, absent ones included, a JSONL file may make however small it is.
 ALWAYS_VALUES = 10_000_000
-_ENDINGS: dict[str, TableFormat] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
 class Rows(Protocol):
@@ -47,10 +47,11 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
 
 
 def _format_of(url: str) -> TableFormat:
-    for ending, table_format in _ENDINGS.items():
-        if url.lower().endswith(ending):
-            return table_format
-    raise BadInput(f"{url} ends in none of {', '.join(_ENDINGS)}: give format='csv' or format='jsonl'")
+    if ending := ending_of(url, TABLES):
+        return TABLES[ending][0]
+    raise BadInput(
+        f"{url} ends in none of {', '.join(TABLES)}: give its format, format='csv' or 'jsonl' (--format csv)"
+    )
 
 
 def _rows(
@@ -70,7 +71,8 @@ def _rows(
         return Utf8Reader(file, job.source, job.encoding, advance)
 
     if table_format == "csv":
-        return CsvRows(job, opener)
+        ending = ending_of(job.source, TABLES) or ".csv"
+        return CsvRows(job, opener, job.delimiter or TABLES[ending][1] or ",")
     return JsonlRows(job, opener, max(ALWAYS_VALUES, length * storage.limits.max_unpacked_ratio))
 
 

@@ -76,7 +76,7 @@ class Utf8Reader(io.RawIOBase):
             start = max(0, error.start - (len(error.object) - len(chunk)))
             wrong = f"byte 0x{error.object[error.start]:02x}"
         line = self._line + chunk.count(b"\n", 0, start)
-        tip = "give the encoding that the file has, such as encoding='cp1252' or 'utf-16'"
+        tip = "give the encoding that the file has, such as encoding='cp1252' (--encoding cp1252) or 'utf-16'"
         return BadInput(f"{self._url}, line {line}: {wrong} is not {self._encoding}: {tip}")
 
     def _refuse_another_format(self, head: bytes) -> None:
@@ -84,7 +84,8 @@ class Utf8Reader(io.RawIOBase):
             raise BadInput(f"{self._url} is no text: it looks like {what}")
         if self._as_it_is and head.startswith(_UTF16_MARKS):
             raise BadInput(
-                f"{self._url} is not {self._encoding}: it looks like UTF-16, give encoding='utf-16'"
+                f"{self._url} is not {self._encoding}: it looks like UTF-16, give encoding='utf-16' "
+                "(--encoding utf-16)"
             )
 
 

@@ -150,7 +150,7 @@ def test_bad_input_names_its_line(
 
 def test_a_format_that_the_name_does_not_tell_is_asked_for(refused_table: Refused, to_table: Convert) -> None:
     """An extension that says nothing needs `format`."""
-    assert "give format='csv' or format='jsonl'" in refused_table(b"a\n1\n", name="in.txt")
+    assert "format='csv' or 'jsonl' (--format csv)" in refused_table(b"a\n1\n", name="in.txt")
     assert to_table(b"a\n1\n", name="in.txt", format="csv")[0].rows == 1
 
 

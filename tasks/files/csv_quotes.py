@@ -1,0 +1,101 @@
+"""Check the quotes of a CSV file while it is read: one that never closes swallows the rows behind it.
+
+As RFC 4180 has it, a quote opens at the beginning of a field, is doubled inside, and closes at the end of the
+field. Parsers take less: what comes between a closing quote and the delimiter is added to the value, and the
+end of the file closes any quote. A quote inside a field that does not begin with one is a character.
+"""
+
+import io
+import re
+from typing import Any, cast
+
+_CHUNK = 1024 * 1024
+
+
+class QuoteFault(Exception):
+    """A quote that opens a field and does not end it; `offset` is where it stands, in bytes.
+
+    `closes` is true where it is closed in the middle of its field, and `text` is what follows there.
+    """
+
+    def __init__(self, offset: int, *, closes: bool, text: bytes = b"") -> None:
+        super().__init__(offset)
+        self.offset, self.closes, self.text = offset, closes, text
+
+
+class QuoteCheck:
+    """Take a file's chunks in order, the last one empty; raise `QuoteFault` for the first quote at fault.
+
+    Nothing is held but the field that the last chunk left open.
+    """
+
+    def __init__(self, delimiter: str) -> None:
+        ends = re.escape(delimiter).encode() + rb"\r\n"
+        self._sound = re.compile(
+            rb'(?:[^"]++|(?<![%b])"|(?<=[%b])"[^"]*+(?:""[^"]*+)*+"(?=[%b]))*+' % (ends, ends, ends)
+        )
+        self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
+        # What stands before the first field ends a line, so to speak.
+        self._held, self._held_at = b"\n", -1
+
+    def take(self, chunk: bytes) -> None:
+        """Check what the chunk completes."""
+        if not chunk:
+            if len(self._held) > 1:
+                raise QuoteFault(self._held_at + 1, closes=False)
+            return
+        data = self._held + chunk
+        match = self._sound.match(data)
+        sound = match.end() if match else 0
+        if sound < len(data):
+            self._refuse_closed(data, sound)
+        # One byte more shows whether the next field begins there.
+        self._held, self._held_at = data[sound - 1 :], self._held_at + sound - 1
+
+    def _refuse_closed(self, data: bytes, at: int) -> None:
+        """Raise `QuoteFault` unless the field that opens here may go on in the next chunk."""
+        match = self._quoted.match(data, at)
+        assert match is not None
+        if match.end() + 1 < len(data):
+            text = data[match.end() + 1 : match.end() + 21].splitlines()[0]
+            raise QuoteFault(self._held_at + at, closes=True, text=text)
+
+
+class QuotesChecked(io.RawIOBase):
+    """A text as it is, its quotes checked on the way."""
+
+    def __init__(self, text: io.RawIOBase, delimiter: str) -> None:
+        super().__init__()
+        self._text, self._check = text, QuoteCheck(delimiter)
+
+    def readable(self) -> bool:
+        """Return True: this can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as the text does."""
+        count = cast(Any, self._text).readinto(buffer)
+        self._check.take(bytes(buffer[:count]))
+        return int(count)
+
+
+def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
+    """Return the first fault of a text from its beginning."""
+    check = QuoteCheck(delimiter)
+    try:
+        while chunk := text.read(_CHUNK):
+            check.take(chunk)
+        check.take(b"")
+    except QuoteFault as fault:
+        return fault
+    return None
+
+
+def line_at(text: io.RawIOBase, offset: int) -> int:
+    """Return the number of the line that holds the byte at this offset."""
+    line, before, left = 1, b"", offset
+    while left and (chunk := text.read(min(_CHUNK, left))):
+        line += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+        line -= before == b"\r" and chunk.startswith(b"\n")
+        before, left = chunk[-1:], left - len(chunk)
+    return line

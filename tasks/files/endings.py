@@ -1,0 +1,39 @@
+"""The endings of names that file operations read: one list for what searches folders and for the bodies."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+ImageFormat = Literal["jpeg", "png", "webp", "avif"]
+TableFormat = Literal["csv", "jsonl"]
+
+#: The format that a target's ending asks for.
+IMAGE_TARGETS: dict[str, ImageFormat] = {
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".png": "png",
+    ".webp": "webp",
+    ".avif": "avif",
+}
+#: Endings of images that are read; the content decides which format one is.
+IMAGES = (*IMAGE_TARGETS, ".heic", ".heif", ".hif", ".gif", ".tif", ".tiff", ".bmp")
+#: The format of a table, and the delimiter of its columns where the contract names none.
+TABLES: dict[str, tuple[TableFormat, str]] = {
+    ".csv": ("csv", ","),
+    ".tsv": ("csv", "\t"),
+    ".tab": ("csv", "\t"),
+    ".jsonl": ("jsonl", ""),
+    ".ndjson": ("jsonl", ""),
+}
+_TAR_COMPRESSIONS = ("gz", "bz2", "xz", "zst")
+#: Endings of archives, those of two parts first; the content decides which format one is.
+ARCHIVES = (
+    *(f".tar.{compression}" for compression in _TAR_COMPRESSIONS),
+    *(".tgz", ".tbz2", ".tbz", ".txz", ".tzst", ".tar", ".zip"),
+)
+DOCUMENTS = (".pdf",)
+
+
+def ending_of(name: str, endings: Iterable[str]) -> str | None:
+    """Return the ending that a file's name or URL has, in lower case, or None if it is none of these."""
+    lowered = name.lower()
+    return next((ending for ending in endings if lowered.endswith(ending)), None)
