@@ -1,0 +1,166 @@
+"""Where a slot's time goes, seen from outside the handler: real threads that wait for real things."""
+
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from millpond.worker.report.slot_sampler import Place, SlotSampler
+
+Eventually = Callable[..., object]
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """Listen, and answer nobody."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server
+
+
+#: Calls a handler from a module of the worker, where its stack ends.
+_WORKER = {"__name__": "millpond.worker.slot"}
+exec("def call(handler):\n    return handler()", _WORKER)
+
+
+class Slots:
+    """Runs functions as slots do, and samples them."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[int, str] = {}
+        self.sampler = SlotSampler(self.kinds)
+
+    def run(self, function: Callable[[], object], kind: str = "work") -> None:
+        def slot() -> None:
+            ident = threading.get_ident()
+            self.kinds[ident] = kind
+            try:
+                _WORKER["call"](function)  # type: ignore[operator]
+            finally:
+                self.kinds.pop(ident)
+
+        threading.Thread(target=slot, daemon=True).start()
+
+    def places(self, seconds: float = 0.6) -> dict[Place, float]:
+        """Return the share of the time that was spent in each place."""
+        until = monotonic() + seconds
+        while monotonic() < until:
+            self.sampler.look()
+            sleep(0.05)
+        taken = self.sampler.take()
+        total = sum(taken.values())
+        return {place: micros / total for place, micros in taken.items()}
+
+
+@pytest.fixture
+def slots() -> Slots:
+    """Run slots of the test's own."""
+    return Slots()
+
+
+def main_place(slots: Slots) -> Place:
+    places = slots.places()
+    place = max(places, key=lambda each: places[each])
+    assert places[place] > 0.6, places
+    return place
+
+
+def test_a_peer_is_named_with_library_and_line(
+    slots: Slots, listening: socket.socket, eventually: Eventually
+) -> None:
+    """A slot that waits for an answer names the address, the library that asked and the handler's line."""
+    import http.client
+
+    host, port = listening.getsockname()
+
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+
+    def ask() -> None:
+        connection.request("GET", "/")
+        with suppress(OSError, http.client.HTTPException):
+            connection.getresponse()
+
+    slots.run(ask)
+    place = main_place(slots)
+    answer, _ = listening.accept()
+    answer.close()
+    eventually(lambda: not slots.kinds)
+    connection.close()
+    assert (place.category, place.name, place.library) == ("peer", f"{host}:{port}", "http")
+    assert place.line.startswith(f"{__name__}:")
+
+
+@pytest.mark.parametrize("timeout", [-1, 60], ids=["no time-out", "with a time-out"])
+def test_a_lock_is_told_from_the_interpreters(slots: Slots, timeout: float) -> None:
+    """A slot that waits for a lock of the process is not taken for one that waits for the interpreter."""
+    lock = threading.Lock()
+    lock.acquire()
+    slots.run(lambda: lock.acquire(timeout=timeout))
+    assert main_place(slots).category == "lock"
+
+
+def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
+    """Threads that compute are in turn on a processor, waiting for one, or for the interpreter."""
+    done = threading.Event()
+
+    def compute() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    for _ in range(3):
+        slots.run(compute)
+    places = slots.places()
+    done.set()
+    seen = {place.category: share for place, share in places.items()}
+    assert seen["processor"] > 0.1
+    assert seen["processor"] + seen.get("runnable", 0) + seen.get("interpreter", 0) > 0.7, places
+
+
+def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, tmp_path: Path) -> None:
+    """What is no peer and no lock of the process is named too."""
+    child = subprocess.Popen(["sleep", "60"])
+    slots.run(child.wait)
+    assert main_place(slots).category == "child"
+    child.kill()
+    child.wait()
+
+    slots = Slots()
+    slots.run(lambda: sleep(5))
+    assert main_place(slots).category == "sleep"
+
+    slots = Slots()
+    owner = sqlite3.connect(tmp_path / "shop.db", isolation_level=None)
+    owner.execute("create table orders (n)")
+    owner.execute("begin immediate")
+
+    def write() -> None:
+        with sqlite3.connect(tmp_path / "shop.db", timeout=5) as waiting:
+            waiting.execute("insert into orders values (1)")
+
+    slots.run(write)
+    place = main_place(slots)
+    owner.execute("rollback")
+    assert (place.category, place.name) == ("lock", "SQLite")
+
+
+def test_places_are_bounded(slots: Slots) -> None:
+    """However many peers a process speaks to, what it reports is bounded."""
+    for n in range(1_000):
+        slots.sampler._add(Place("work", "peer", f"10.0.0.{n}:80"), 0.001)
+    assert len(slots.sampler.take()) <= 41
+
+
+def test_a_task_that_ended_is_not_counted(slots: Slots, eventually: Eventually) -> None:
+    """A slot without a task has no time to account for."""
+    slots.run(lambda: None)
+    eventually(lambda: not slots.kinds)
+    slots.sampler.look()
+    slots.sampler.look()
+    assert not slots.sampler.take()

@@ -1,0 +1,168 @@
+"""The kernel's view of a thread: on a processor, or blocked on which peer, lock or file.
+
+Linux alone tells (proc(5): `task/TID/syscall`, `schedstat`); elsewhere every answer is `unknown`. Nothing is
+stopped or traced: a look costs some file reads, and is stale at worst where a thread goes on meanwhile.
+"""
+
+import os
+import platform
+import re
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+Category = Literal[
+    "processor", "runnable", "interpreter", "peer", "lock", "file", "child", "sleep", "unknown"
+]
+
+#: System calls that block, by number; the names are Linux's.
+_CALLS = {
+    "x86_64": {
+        0: "read", 1: "write", 7: "poll", 17: "pread", 18: "pwrite", 19: "read", 20: "write",
+        23: "select", 35: "sleep", 42: "connect", 43: "accept", 44: "send", 45: "recv", 46: "send",
+        47: "recv", 61: "wait", 72: "fcntl", 73: "flock", 74: "fsync", 75: "fsync", 202: "futex",
+        230: "sleep", 232: "epoll", 247: "wait", 270: "select", 271: "poll", 281: "epoll", 288: "accept",
+        441: "epoll",
+    },
+    "aarch64": {
+        22: "epoll", 25: "fcntl", 32: "flock", 63: "read", 64: "write", 65: "read", 66: "write",
+        67: "pread", 68: "pwrite", 72: "select", 73: "poll", 82: "fsync", 83: "fsync", 95: "wait",
+        98: "futex", 101: "sleep", 115: "sleep", 202: "accept", 203: "connect", 206: "send", 207: "recv",
+        211: "send", 212: "recv", 242: "accept", 260: "wait", 441: "epoll",
+    },
+}  # fmt: skip
+_FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
+_ON_A_DESCRIPTOR = ("read", "write", "recv", "send", "connect", "accept")
+
+#: struct pollfd: a descriptor and two shorts.
+_POLLFD = struct.Struct("ihh")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What a thread is doing: its category, and the name of the peer, lock or file, where there is one."""
+
+    category: Category
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds that a thread has run and that it has waited for a processor since it began."""
+
+    ran: float
+    waited: float
+
+
+def thread_clock(tid: int) -> Clock | None:
+    """Return the clock of a thread by its kernel id; None where the kernel does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        ran, waited = Path(f"/proc/self/task/{tid}/schedstat").read_text().split()[:2]
+        return Clock(int(ran) / 1e9, int(waited) / 1e9)
+    return None
+
+
+def blocked_on(tid: int) -> Blocked:
+    """Return what a thread is doing now, by its kernel id."""
+    try:
+        words = Path(f"/proc/self/task/{tid}/syscall").read_text().split()
+    except OSError:
+        return Blocked("unknown")
+    if words[0] == "running":
+        return Blocked("processor")
+    call = _CALLS.get(platform.machine(), {}).get(int(words[0]), "")
+    arguments = [int(word, 16) for word in words[1:7]]
+    if call == "futex":
+        return Blocked("interpreter" if _is_static(arguments[0]) else "lock")
+    if call == "sleep":
+        return Blocked("sleep")
+    if call == "wait":
+        return Blocked("child")
+    if call in _FILES:
+        return Blocked("file")
+    if call in _ON_A_DESCRIPTOR:
+        return _on_descriptor(arguments[0])
+    return (
+        _first_named(_descriptors(call, arguments))
+        if call in ("poll", "select", "epoll")
+        else Blocked("unknown")
+    )
+
+
+def _descriptors(call: str, arguments: list[int]) -> list[int]:
+    """Return the descriptors that a call waits for, which are in this process's memory or a file of /proc."""
+    with suppress(OSError, ValueError, struct.error):
+        if call == "epoll":
+            found = re.findall(r"^tfd:\s+(\d+)", Path(f"/proc/self/fdinfo/{arguments[0]}").read_text(), re.M)
+            return [int(each) for each in found]
+        if call == "poll":
+            count = min(arguments[1], 64)
+            return [fd for fd, _, _ in _POLLFD.iter_unpack(_memory(arguments[0], count * _POLLFD.size))]
+        bits = b"".join(_memory(at, (arguments[0] + 7) // 8) for at in arguments[1:3] if at)
+        size = (arguments[0] + 7) // 8
+        return [n % (8 * size) for n in range(8 * len(bits)) if bits[n // 8] >> n % 8 & 1]
+    return []
+
+
+def _memory(address: int, size: int) -> bytes:
+    """Return bytes of this process, read by the kernel: an address that is gone is an error, not a crash."""
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        return os.pread(memory, size, address)
+    finally:
+        os.close(memory)
+
+
+def _first_named(descriptors: list[int]) -> Blocked:
+    found = [_on_descriptor(fd) for fd in descriptors]
+    return next(
+        (each for each in found if each.category == "peer"), found[0] if found else Blocked("unknown")
+    )
+
+
+def _on_descriptor(fd: int) -> Blocked:
+    """Return the peer of a socket; a pipe is of a child, anything else a file."""
+    with suppress(OSError):
+        target = Path(f"/proc/self/fd/{fd}").readlink().name
+        if target.startswith("pipe:"):
+            return Blocked("child")
+        if not target.startswith("socket:"):
+            return Blocked("file")
+        return Blocked("peer", _peer(fd))
+    return Blocked("unknown")
+
+
+def _peer(fd: int) -> str:
+    """Return the address at the other end of a socket: `host:port`, or a path."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        address = copy.getpeername()
+        if isinstance(address, tuple):
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            return f"{host}:{address[1]}"
+        return address.decode(errors="replace") if isinstance(address, bytes) else address or "a socket"
+    return "a connection that is being made"
+
+
+def _is_static(address: int) -> bool:
+    """True if an address is in the interpreter's own data: where its lock is."""
+    return any(low <= address < high for low, high in _interpreter_data())
+
+
+@cache
+def _interpreter_data() -> tuple[tuple[int, int], ...]:
+    """Return the writable parts of the interpreter's program and library, with the zeroed ones behind."""
+    parts, end = list[tuple[int, int]](), -1
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, mode, *rest = line.split()
+            low, high = (int(each, 16) for each in span.split("-"))
+            name = rest[3] if len(rest) > 3 else ""
+            ours = "python" in name.rpartition("/")[2] or (not name and low == end)
+            end = high if ours else -1
+            if ours and "w" in mode:
+                parts.append((low, high))
+    return tuple(parts)

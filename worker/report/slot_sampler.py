@@ -1,0 +1,181 @@
+"""Sample where the time of a process's slots goes, a few times a second, without a change of any handler.
+
+A thread looks at each slot that runs a task: its clock tells how long it ran and how long it waited for a
+processor since the last look; for the rest of that time the kernel tells what the slot is blocked on
+(blocking.py), and the slot's Python stack tells which library waits and which line of the handler called it.
+The heartbeat takes the sums.
+"""
+
+import linecache
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+
+from millpond.worker.report.blocking import Blocked, Clock, blocked_on, thread_clock
+
+#: Looks a second.
+LOOKS_PER_SECOND = 5.0
+
+#: Different places told apart between two heartbeats; the time of further ones is counted as `others`.
+MOST_PLACES = 40
+
+#: Modules between the slot and the handler: the handler is what they call.
+_FRAMEWORK = (
+    "millpond.worker",
+    "millpond.broker",
+    "millpond.tasks.execute",
+    "millpond.tasks.middleware",
+    "celery",
+)
+
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slot spent time: a category, the peer or lock by name, the library, and the handler's line."""
+
+    kind: str
+    category: str
+    name: str = ""
+    library: str = ""
+    line: str = ""
+
+
+@dataclass(slots=True)
+class _Look:
+    """The last look at a thread: when it was, and the thread's clock then."""
+
+    at: float
+    clock: Clock | None
+
+
+class SlotSampler:
+    """Samples the slots of one process; `running` maps the idents of threads to the kinds that they run."""
+
+    def __init__(self, running: Mapping[int, str], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._running = running
+        self._clock = clock
+        self._looks: dict[int, _Look] = {}
+        self._places: Counter[Place] = Counter()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread that looks; does nothing if it runs."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="millpond-slots", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+
+    def take(self) -> Counter[Place]:
+        """Return the microseconds spent in each place since the last call."""
+        with self._lock:
+            taken, self._places = self._places, Counter()
+        return taken
+
+    def look(self) -> None:
+        """Look once at every slot that runs a task."""
+        running = dict(self._running)
+        frames = sys._current_frames()
+        tids = {thread.ident: thread.native_id for thread in threading.enumerate() if thread.ident in running}
+        for ident, kind in running.items():
+            tid, frame = tids.get(ident), frames.get(ident)
+            if tid is not None and frame is not None:
+                self._note(ident, kind, tid, frame)
+        for gone in self._looks.keys() - running.keys():
+            del self._looks[gone]
+
+    def _run(self) -> None:
+        while not self._stop.wait(1 / LOOKS_PER_SECOND):
+            self.look()
+
+    def _note(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
+        now, clock = self._clock(), thread_clock(tid)
+        before = self._looks.get(ident)
+        self._looks[ident] = _Look(now, clock)
+        if before is None:
+            return
+        passed = now - before.at
+        ran = waited = 0.0
+        if clock is not None and before.clock is not None:
+            ran = min(passed, max(0.0, clock.ran - before.clock.ran))
+            waited = min(passed - ran, max(0.0, clock.waited - before.clock.waited))
+        blocked = place(kind, blocked_on(tid), frame)
+        with self._lock:
+            self._add(Place(kind, "processor"), ran)
+            self._add(Place(kind, "runnable"), waited)
+            self._add(blocked, passed - ran - waited)
+
+    def _add(self, where: Place, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        if where not in self._places and len(self._places) >= MOST_PLACES:
+            where = Place(where.kind, where.category, "others")
+        self._places[where] += int(seconds * _MICROS)
+
+
+def place(kind: str, blocked: Blocked, frame: FrameType) -> Place:
+    """Return the place of a slot: what blocks it by the kernel, the library and the line by the stack."""
+    stack = _handler_stack(frame)
+    library, line = _library(stack), _line(stack)
+    if blocked.category in ("processor", "runnable"):
+        # It was blocked before the look, or goes on to be: the clock has what it ran.
+        return Place(kind, "unknown", "", library, line)
+    if blocked.category == "interpreter":
+        return Place(kind, "interpreter")
+    if (known := _known_lock(stack, blocked, library)) is not None:
+        return Place(kind, "lock", known, library, line)
+    return Place(kind, blocked.category, blocked.name, library, line)
+
+
+def _handler_stack(frame: FrameType | None) -> list[FrameType]:
+    """Return the frames of the handler and what it called, innermost first."""
+    stack = []
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith(_FRAMEWORK):
+            break
+        stack.append(frame)
+        frame = frame.f_back
+    return stack
+
+
+def _library(stack: list[FrameType]) -> str:
+    """Return the package that the handler called: the outermost one that is not the handler's own."""
+    own = _package(stack[-1]) if stack else ""
+    packages = [package for each in reversed(stack) if (package := _package(each)) != own]
+    others = [package for package in packages if package not in sys.stdlib_module_names]
+    return next(iter(others or packages), "")
+
+
+def _line(stack: list[FrameType]) -> str:
+    """Return the module and the line of the handler's package that is waiting, `shop.orders:41`."""
+    own = _package(stack[-1]) if stack else ""
+    inner = next((each for each in stack if _package(each) == own), None)
+    return f"{inner.f_globals.get('__name__', '?')}:{inner.f_lineno}" if inner else ""
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
+    """Return the name of a lock that is kept elsewhere: a lock in Redis, a database file of SQLite."""
+    for frame in stack:
+        if frame.f_globals.get("__name__") == "redis.lock":
+            name = getattr(frame.f_locals.get("self"), "name", "")
+            return f"redis lock {name.decode() if isinstance(name, bytes) else name}".strip()
+    if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
+        code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
+        if code and "sleep" not in code and library in ("", "sqlite3", "sqlalchemy", "django"):
+            return "SQLite"
+    return "" if blocked.category == "lock" else None
