@@ -158,6 +158,11 @@ def pool_totals_key(pool: str, prefix: str = "") -> str:
     return f"{prefix}millpond:pool:{pool}:totals"
 
 
+def elasticity_key(pool: str, prefix: str = "") -> str:
+    """The last measured elasticity of a pool."""
+    return f"{prefix}millpond:pool:{pool}:elasticity"
+
+
 def samples_key(what: str, prefix: str = "") -> str:
     """The history stream of `queue:<name>` or `pool:<name>`."""
     return f"{prefix}millpond:samples:{what}"

@@ -129,8 +129,12 @@ end
 
 -- How many messages the queue's limits allow now. Under a limit nothing is taken beyond the free slots, so that no
 -- consumer sits on permits that another could use.
-local texts = limit_texts('paused', 'rate', 'in_flight', 'message_bytes')
+local texts = limit_texts('paused', 'rate', 'in_flight', 'message_bytes', 'probe')
 local paused, rate, in_flight = texts[1] == '1', tonumber(texts[2] or 0), tonumber(texts[3] or 0)
+
+-- A probe (broker/stats/elasticity.py) holds slots idle until a time, 'most@until ms': no prober has to take it back.
+local most, till = string.match(texts[5] or '', '^(%d+)@(%d+)$')
+if till and now < tonumber(till) and (in_flight == 0 or tonumber(most) < in_flight) then in_flight = tonumber(most) end
 
 local function allowance()
   if paused then return 0 end
