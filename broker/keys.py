@@ -55,6 +55,11 @@ class QueueKeys:
         return self._own("delayed")
 
     @cached_property
+    def aside(self) -> str:
+        """Name the sorted set of kinds whose messages were put aside, for want of a process that has them."""
+        return f"{self.delayed}:aside"
+
+    @cached_property
     def consumers(self) -> str:
         """The sorted set of leases."""
         return self._own("consumers")

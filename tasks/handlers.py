@@ -102,6 +102,19 @@ def bodies() -> dict[str, Body]:
     return dict(_bodies)
 
 
+_lacking: dict[str, str] = {}
+
+
+def note_lacking(module: str, missing: str) -> None:
+    """Note that a module of bodies was left out, for another that it imports is not installed."""
+    _lacking[module] = missing
+
+
+def lacking() -> dict[str, str]:
+    """Return the modules of bodies that were left out, and the module that each misses."""
+    return dict(_lacking)
+
+
 def load_body(contract: type[Contract], modules: Iterable[str] = ()) -> Body:
     """Return the body of a kind, importing what declares it: `task` beside `contract`, or one of `modules`.
 

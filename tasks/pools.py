@@ -50,6 +50,11 @@ class Queue(BaseModel):
     lease_seconds: Seconds = Field(
         15.0, description="The time after which messages of a process that fell silent are ready again."
     )
+    unknown_kind_seconds: Seconds = Field(
+        300.0,
+        description="The time after which a message whose kind no process of the queue has becomes a dead "
+        "letter.",
+    )
     soft_limit_seconds: Seconds = Field(
         270.0, description="The time a handler may run before an exception is raised in it."
     )

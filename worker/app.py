@@ -10,10 +10,10 @@ from celery import Celery
 
 from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
-from millpond.tasks.handlers import bodies
+from millpond.tasks.handlers import bodies, note_lacking
 from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import startup_checks
+from millpond.worker import startup_checks, unknown_kinds
 from millpond.worker.celery import child_watch
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, tracing
@@ -45,6 +45,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     startup_checks.install(app, configured)
     logs.install(app, configured)
     tracing.install(app, configured)
+    unknown_kinds.install(app, configured)
     event_sampling.install(app, configured)
     heartbeat.install(app, configured, holder)
     health.install(app, configured, holder)
@@ -58,6 +59,7 @@ def load_bodies(configured: Settings) -> None:
         except ModuleNotFoundError as missing:
             if (missing.name or "").split(".")[0] == "millpond":
                 raise
+            note_lacking(module, missing.name or "")
     declare(configured.kinds)
 
 

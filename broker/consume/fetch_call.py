@@ -54,6 +54,7 @@ def command(turn: Turn, *, lease_ms: int, epoch: int = 0) -> tuple[Any, ...]:
         "0" if hold.registered else "1",
         hold.keys.prefix,
         epoch,
+        "" if hold.announced == hold.consumer else hold.kinds,
     ]
     for token, held, s in turn.settlements:
         args += (token, s.action, held.batch, held.id, s.state, s.detail, s.due_ms, s.text, held.claim)
@@ -90,7 +91,7 @@ def settle_pending(store: Store, holder: Holder, *, lease_ms: int) -> None:
 def note(turn: Turn, reply: Reply) -> None:
     """Remember what the reply says of the queue: whether to look again, and when."""
     hold = turn.hold
-    hold.registered = True
+    hold.registered, hold.announced = True, hold.consumer
     hold.late += reply.late
     if turn.asked_ms is not None:
         hold.clocks.append(reply.now_ms - turn.asked_ms)

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 from uuid import uuid4
@@ -60,6 +60,7 @@ class Holder:
         #: The pools that this process is of.
         self.pools = pools
         self._names = itertools.count()
+        self._kinds = ""
         self._order: deque[str] = deque()
         self._outcomes: dict[str, Settlement] = {}
         self._finished: dict[str, None] = {}
@@ -70,9 +71,15 @@ class Holder:
     def hold(self, keys: QueueKeys) -> Hold:
         """Return what is held of a queue, starting with nothing."""
         if keys.queue not in self.holds:
-            self.holds[keys.queue] = Hold(keys, self.new_consumer())
+            self.holds[keys.queue] = Hold(keys, self.new_consumer(), kinds=self._kinds)
             self._order.append(keys.queue)
         return self.holds[keys.queue]
+
+    def announce(self, kinds: Iterable[str]) -> None:
+        """Name the kinds that this process can run: it takes these where others put them aside."""
+        self._kinds = "\n".join(("", *kinds, ""))
+        for hold in self.holds.values():
+            hold.kinds, hold.announced = self._kinds, ""
 
     @cached_property
     def name(self) -> str:
@@ -220,6 +227,10 @@ class Holder:
             return False
         # A process that was frozen knows by the clock what the server will tell it.
         return held.lost or hold.lease_lost or elapsed_seconds() > hold.leased_until
+
+    def queue_of(self, tag: str) -> str:
+        """Name the queue that a delivery is of."""
+        return tag.partition(" ")[2]
 
     def _find(self, tag: str) -> tuple[Hold | None, str]:
         token, _, queue = tag.partition(" ")

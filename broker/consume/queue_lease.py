@@ -33,6 +33,9 @@ class Hold:
     pending: deque[tuple[str, Held, Settlement]] = field(default_factory=deque)
     pending_since: float = 0.0
     registered: bool = False
+    #: The kinds that this process has, each between newlines, and the consumer that announced them.
+    kinds: str = ""
+    announced: str = ""
     lease_lost: bool = False
     #: Until when the lease surely lasts, by `elapsed_seconds`; endless before its first renewal.
     leased_until: float = math.inf

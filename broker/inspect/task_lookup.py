@@ -5,7 +5,7 @@ time.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
@@ -23,9 +23,9 @@ PAGE = 1_000
 class TaskLocation:
     """The state and place of a task.
 
-    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms`.
-    `running`: in flight in the worker process `process`, which runs it or is about to. `dead`: it is the
-    dead letter `letter` of its queue.
+    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms` or, where
+    `wants_kind`, until a process comes that has its kind. `running`: in flight in the worker process
+    `process`, which runs it or is about to. `dead`: it is the dead letter `letter` of its queue.
     """
 
     id: str
@@ -39,6 +39,7 @@ class TaskLocation:
     due_ms: int | None = None
     process: str | None = None
     letter: str | None = None
+    wants_kind: bool = False
 
 
 def find(store: Store, id: str) -> TaskLocation | None:
@@ -56,7 +57,10 @@ def find(store: Store, id: str) -> TaskLocation | None:
 
 def _delayed(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     found = _pages(store, keys, "delayed", id)
-    return _place(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1])) if found else None
+    if not found:
+        return None
+    place = _place(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1]))
+    return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
 
 
 def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:

@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 #: The shared parts before each script, in this order.
-SHARED = ("_queue", "_drain_rate", "_admission")
+SHARED = ("_queue", "_drain_rate", "_admission", "_aside")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ for i, entry in ipairs(entries) do
     if is_wanted(message, headers, own) then
       if which == 'delayed' then
         redis.call('ZREM', key, entry)
+        forget_aside(entry, headers.task)
       else
         redis.call('LSET', key, from + i - 1, GONE)
       end
@@ -52,5 +53,5 @@ if gone > 0 and which ~= 'delayed' then redis.call('LREM', key, gone, GONE) end
 count('settled', gone)
 -- The pool did not clear these: the measurement of its drain rate leaves them out.
 if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', gone) end
-admit_waiters(now, depth())
+admit_waiters(now, waiting())
 return {#entries, gone}

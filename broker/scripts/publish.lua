@@ -16,7 +16,7 @@
 -- A message that is not taken changes nothing: no unique key, no count. The unique key is tested before the room.
 
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local now, ready = now_ms(), depth()
+local now, ready = now_ms(), waiting()
 local limits = limit_texts('bound', 'delayed_bound')
 local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 0)
 local batch, taken, delayed, given, full, earliest = KEYS[16], 0, 0, 0, 0, nil

@@ -5,19 +5,23 @@
 -- Returns the number of messages deleted.
 
 local which, size, prefix = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local now, dropped = now_ms(), {}
+local now, dropped, entries = now_ms(), {}, {}
 write_although_full()
 
 if which == 'delayed' then
   for i, entry in ipairs(redis.call('ZPOPMIN', KEYS[DELAYED], size)) do
-    if i % 2 == 1 then dropped[#dropped + 1] = string.sub(entry, 2) end
+    if i % 2 == 1 then
+      dropped[#dropped + 1] = string.sub(entry, 2)
+      entries[#entries + 1] = entry
+    end
   end
 else
   dropped = redis.call('RPOP', KEYS[READY + tonumber(which) - 1], size) or {}
 end
 
-for _, message in ipairs(dropped) do
+for i, message in ipairs(dropped) do
   local headers, own = headers_of(message)
+  if entries[i] then forget_aside(entries[i], headers.task) end
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
   forget_deliveries(message)
@@ -27,5 +31,5 @@ end
 count('settled', #dropped)
 -- The pool did not clear these: the measurement of its drain rate leaves them out.
 if redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', #dropped) end
-admit_waiters(now, depth())
+admit_waiters(now, waiting())
 return #dropped

@@ -3,6 +3,7 @@
 -- KEYS  the queue's fifteen (see _queue.lua), 16 bucket of the rate limit, 17 epoch of cancellations
 -- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
 --       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
+--       8 the kinds that the consumer has (_aside.lua), once for each of its names; else ''
 --       then for each settlement nine: token, action, batch key or '', task id, state, detail (JSON), due ms, message,
 --       name of the claim that ends with the task or ''
 --   actions  'settle' the task is over (`state` counts in its batch; '' is none: it goes on as another message)
@@ -10,6 +11,8 @@
 --            'bury' it is over and a dead letter: due ms carries nothing, `message` the reason
 --            'replace' a retry: `message` takes its place, due at `due ms`   'delay' the same message, due later;
 --            what was cancelled meanwhile is over instead
+--            'aside' the consumer does not have its kind, `message`: another may take it until `due ms` (_aside.lua), then it
+--            is over, expired where `state` says so, else a dead letter with `detail`
 --            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
 -- Returns {now ms, lease (1 held, 0 lost), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
@@ -23,14 +26,16 @@ local held = KEYS[IN_FLIGHT] .. consumer
 local epoch = redis.call('GET', KEYS[17]) or '0'
 
 if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
-  count('late', (#ARGV - 7) / 9)
-  return {now, 0, (#ARGV - 7) / 9, -1, epoch}
+  count('late', (#ARGV - 8) / 9)
+  return {now, 0, (#ARGV - 8) / 9, -1, epoch}
 end
 write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
+if ARGV[8] ~= '' then announce_kinds(consumer, ARGV[8]) end
 
 -- Settle ------------------------------------------------------------------------------------------------------
 local late, settled = 0, 0
+local aside = {}  -- kinds that this call put aside
 
 -- What was fetched and not run gives its token of the rate limit back.
 local function refund()
@@ -46,10 +51,10 @@ end
 
 local function settle(message, token, action, batch, id, state, detail, due, text, claim)
   local priority = tonumber(string.match(token, '/(%d)$'))
-  if (action == 'replace' or action == 'delay') and is_cancelled(id, batch) then
+  if (action == 'replace' or action == 'delay' or action == 'aside') and is_cancelled(id, batch) then
     action, state, detail = 'settle', 'cancelled', '{}'
   end
-  if action == 'return' or action == 'drop' then refund() end
+  if action == 'return' or action == 'drop' or action == 'aside' then refund() end
   if action == 'settle' or action == 'drop' then
     forget_deliveries(message)
     settled = settled + 1
@@ -68,6 +73,13 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
     count('retried', 1)
   elseif action == 'delay' then
     redis.call('ZADD', KEYS[DELAYED], due, priority .. message)
+  elseif action == 'aside' then
+    if put_aside(priority, message, text, due, state == 'expired' and 'e' or 'd', detail) then
+      aside[text] = true
+    else
+      dead_letter(priority, message, 'unknown kind', detail, 1, batch, id, now)
+      free_unique_key(claim, id)
+    end
   elseif action == 'return' then
     return_to_head(priority, message)
     count('returned', 1)
@@ -77,13 +89,13 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
 end
 
 local tokens = {}
-for i = 8, #ARGV, 9 do tokens[#tokens + 1] = ARGV[i] end
+for i = 9, #ARGV, 9 do tokens[#tokens + 1] = ARGV[i] end
 if #tokens > 0 then
   local messages = redis.call('HMGET', held, unpack(tokens))
   redis.call('HDEL', held, unpack(tokens))
   for n, token in ipairs(tokens) do
     if messages[n] then
-      settle(messages[n], unpack(ARGV, 9 * n - 1, 9 * n + 7))
+      settle(messages[n], unpack(ARGV, 9 * n, 9 * n + 8))
     else
       late = late + 1
     end
@@ -91,6 +103,10 @@ if #tokens > 0 then
 end
 count('settled', settled)
 count('late', late)
+for kind in pairs(aside) do
+  -- Who sleeps and has the kind takes it now.
+  if somebody_has(kind, now) then wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100)) end
+end
 
 -- Sweep: what a dead consumer held goes back -------------------------------------------------------------------
 -- When nobody has spoken to this queue for a while, the server or the network may have been away, not the consumers: they
@@ -112,8 +128,15 @@ for i = 1, #expired, 2 do
   end
 end
 
+-- End what was put aside and nobody took, which is not the pool's doing: its speed is measured without it.
+local over, are_more_over = end_aside(prefix, now)
+if over > 0 and redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then
+  redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', over)
+end
+
 -- Promote: what is due joins the back of its queue ---------------------------------------------------------------
-local due = redis.call('ZRANGEBYSCORE', KEYS[DELAYED], '-inf', now, 'LIMIT', 0, 100)
+-- Not while some of it is aside and over: it is ended, not promoted.
+local due = are_more_over and {} or redis.call('ZRANGEBYSCORE', KEYS[DELAYED], '-inf', now, 'LIMIT', 0, 100)
 for _, entry in ipairs(due) do
   redis.call('ZREM', KEYS[DELAYED], entry)
   redis.call('LPUSH', KEYS[READY + tonumber(string.sub(entry, 1, 1))], string.sub(entry, 2))
@@ -185,6 +208,14 @@ end
 
 if allowed > 0 then
   local longest = tonumber(texts[4] or 10000000)
+  local known, are_more = take_aside(consumer, allowed)
+  for step = 0, STEPS - 1 do
+    if known[step] then
+      hold(known[step], step, longest)
+      took = took + #known[step]
+    end
+  end
+  if are_more then sooner(0) end
   for step = 0, STEPS - 1 do
     local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
     if messages then
@@ -199,12 +230,12 @@ local left = depth()
 if left > 0 and took == allowed and allowed > 0 then
   wake(1)
   sooner(0)
-elseif left > 0 and #ARGV > 7 then
+elseif left > 0 and #ARGV > 8 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
 if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
 if ARGV[5] == '1' or not spoken[2] or now - tonumber(spoken[2]) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
-admit_waiters(now, left)
+admit_waiters(now, waiting())
 
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
 if first[2] then sooner(tonumber(first[2]) - now) end

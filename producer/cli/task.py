@@ -94,7 +94,9 @@ def _in_words(id: str, place: "TaskLocation | None", progress: "Progress | None"
         case TaskState.READY:
             where = f"waits on {place.queue}, {place.behind:,} before it"
         case TaskState.DELAYED:
-            where = f"waits on {place.queue} for {max(0, (place.due_ms or 0) - now_ms) / 1000:,.1f} s"
+            seconds = max(0, (place.due_ms or 0) - now_ms) / 1000
+            what = "a process that has its kind, at most " if place.wants_kind else ""
+            where = f"waits on {place.queue} for {what}{seconds:,.1f} s"
         case TaskState.RUNNING:
             where = f"held by {place.process}, which runs it or is about to"
         case _:

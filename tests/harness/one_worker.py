@@ -75,10 +75,11 @@ def settings_for(
 
 
 @contextmanager
-def workers(settings: Settings, folder: Path, *, count: int = 1) -> Iterator[list[OneWorker]]:
+def workers(settings: Settings, folder: Path, *, count: int = 1, first: int = 1) -> Iterator[list[OneWorker]]:
     """Run worker processes of the pool `default`, started side by side, until the block is left."""
     with ExitStack() as stack:
-        started = [_start(settings, folder / f"worker-{n}.log", n, stack) for n in range(1, count + 1)]
+        numbers = range(first, first + count)
+        started = [_start(settings, folder / f"worker-{n}.log", n, stack) for n in numbers]
         for worker, ready in started:
             _must_be_ready(worker, ready)
         yield [worker for worker, _ in started]

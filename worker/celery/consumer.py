@@ -141,6 +141,7 @@ class PondConsumer(Consumer):
 
     def _make_way(self) -> None:
         holder = self.task_consumer.channel.holder
+        holder.announce(self.strategies)
         if self.settler is None:
             self.settler = Settler(holder, self._settle_finished, self.hub)
         self.settler.begin_anew()
@@ -163,8 +164,10 @@ class PondConsumer(Consumer):
         self._bury(message, "not a task", "its headers name no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Bury a task of a kind that this worker does not know."""
-        self._bury(message, "unknown kind", f"no body for {message.headers.get('task')!r} in this worker")
+        """Put aside a task of a kind that this worker does not have, for one that does."""
+        kind, tag = str(exc.args[0])[:255], message.delivery_tag
+        queue = message.channel.holder.queue_of(tag)
+        message.channel.settle(tag, self.app.unknown_kinds.outcome(kind, queue, message.headers))
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Bury a task whose message cannot be used."""

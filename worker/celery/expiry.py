@@ -10,9 +10,7 @@ from typing import Any
 from celery.worker.request import Request
 from celery.worker.state import revoked
 
-from millpond.broker.outcomes import CANCELLED, GIVEN_BACK, Settlement
-
-EXPIRED = Settlement("drop", state="expired")
+from millpond.broker.outcomes import CANCELLED, EXPIRED, GIVEN_BACK, Settlement
 
 
 class ExpiringRequest(Request):

@@ -1,0 +1,268 @@
+"""Messages of a kind that a worker does not have: another process takes them, or they die after a time."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from millpond.broker import server
+from millpond.broker.batches import record
+from millpond.broker.connection import Store, connect
+from millpond.broker.control import cancel
+from millpond.broker.inspect import dead_letters, depth, task_lookup
+from millpond.broker.inspect.purge import purge
+from millpond.broker.message import compose
+from millpond.broker.publish import Full, publish
+from millpond.tasks.settings import Settings
+from tests.harness.noted import names, notes
+from tests.harness.one_worker import OneWorker, settings_for, workers
+
+Eventually = Callable[..., Any]
+
+#: Longer than any of these tests: what is put aside and not taken stays.
+LONG = {"unknown_kind_seconds": 600}
+
+
+@pytest.fixture
+def own_store(url: str) -> Iterator[Store]:
+    """Open a store on the database of the test's workers."""
+    opened = connect(url)
+    yield opened
+    opened.close()
+
+
+def old(url: str, **queue: Any) -> Settings:
+    """Return the settings of a worker that does not have the kind."""
+    return settings_for(url, kinds=(), queue=LONG | queue)
+
+
+def new(url: str, **queue: Any) -> Settings:
+    """Return the settings of a worker that has it, with one slot and no prefetch."""
+    return settings_for(url, queue=LONG | queue, pool={"concurrency": 1, "prefetch": 0})
+
+
+def send(store: Store, file: Path, *wanted: str, **more: Any) -> list[str]:
+    """Send tasks of the kind, and return their ids."""
+    messages = [
+        compose("broker.act", {"file": str(file), "name": name}, queue="default", sent_at_ms=0, **more)
+        for name in wanted
+    ]
+    publish(store, messages)
+    return [message.id for message in messages]
+
+
+def square(store: Store, **more: Any) -> str:
+    """Send a task that both workers have."""
+    message = compose("squares.square", {"n": 7}, queue="default", sent_at_ms=0, **more)
+    publish(store, [message])
+    return message.id
+
+
+def is_aside(store: Store, count: int) -> bool:
+    """True when so many messages wait for another process and nothing is in flight."""
+    seen = depth.depth(store, "default")
+    return (seen.delayed, seen.in_flight, seen.ready) == (count, 0, 0)
+
+
+@pytest.fixture
+def old_worker(url: str, tmp_path: Path, kinds_path: None) -> Iterator[OneWorker]:
+    """Run a worker that does not have the kind."""
+    with workers(old(url), tmp_path, first=9) as (running,):
+        yield running
+
+
+def test_a_process_that_comes_later_takes_it(
+    old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    """In a rolling upgrade nothing of a new kind is lost: it waits, in order, with no delivery counted."""
+    batch = record.open_batch(own_store)
+    wanted = [f"{n:02}" for n in range(40)]
+    [first, *_] = send(own_store, file, *wanted, batch=batch)
+    record.close_batch(own_store, batch)
+    eventually(lambda: is_aside(own_store, 40))
+    place = task_lookup.find(own_store, first)
+    assert place is not None
+    assert (place.state, place.wants_kind) == ("delayed", True)
+    with workers(new(url), tmp_path):
+        eventually(lambda: record.summary(own_store, batch).complete)
+    assert names(file) == wanted
+    assert {note.deliveries for note in notes(file)} == {1}
+    summary = record.summary(own_store, batch)
+    assert (summary.succeeded, summary.failed) == (40, 0)
+    assert not own_store.client.keys("*aside*")
+
+
+def test_beside_one_that_has_it_each_runs_soon_and_once(
+    old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    """The README's flow beside `millpond up`: an idle process that has the kind takes it within a moment."""
+    with workers(new(url), tmp_path):
+        for n in range(20):
+            began = time.monotonic()
+            send(own_store, file, str(n))
+            eventually(lambda n=n: str(n) in names(file, "end"), every_seconds=0.005)
+            assert time.monotonic() - began < 2
+        assert names(file) == [str(n) for n in range(20)]
+        assert not list(dead_letters.letters(own_store, "default"))
+
+
+def test_a_process_without_room_keeps_it_alive(
+    url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+) -> None:
+    """However long the only process that has the kind is busy, nothing of it is buried meanwhile."""
+    short = {"unknown_kind_seconds": 0.3}
+    with workers(new(url, **short), tmp_path), workers(old(url, **short), tmp_path, first=9):
+        publish(
+            own_store,
+            [
+                compose(
+                    "broker.act",
+                    {"file": str(file), "name": "long", "what": "wait"},
+                    queue="default",
+                    sent_at_ms=0,
+                )
+            ],
+        )
+        eventually(lambda: names(file) == ["long"])
+        send(own_store, file, "next")
+        eventually(lambda: is_put_off(own_store))
+        Path(f"{file}.go").touch()
+        eventually(lambda: names(file, "end") == ["long", "next"])
+    assert not list(dead_letters.letters(own_store, "default"))
+
+
+def is_put_off(store: Store) -> bool:
+    """True when what was put aside is looked at again in a minute: its time was over, and it is not dead."""
+    [*due] = store.client.zrange("millpond:{default}:delayed", 0, -1, withscores=True)
+    return bool(due) and due[0][1] > server.now_ms(store) + 30_000
+
+
+@pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock Celery"])
+def test_what_nobody_has_dies_after_its_time(
+    url: str, own_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
+) -> None:
+    """Not before; its batch counts it, its name is free again, and the reason names what to start."""
+    with workers(old(url, unknown_kind_seconds=1.5), tmp_path, first=9) as (worker,):
+        batch = None
+        began = time.monotonic()
+        if stock:
+            with Celery(broker=url) as app:
+                id = app.send_task("shop.charge", (42,), queue="default").id
+        else:
+            batch = record.open_batch(own_store)
+            message = compose(
+                "shop.charge", {}, queue="default", sent_at_ms=0, batch=batch, claim="order", claim_ms=0
+            )
+            publish(own_store, [message])
+            record.close_batch(own_store, batch)
+            id = message.id
+        eventually(lambda: list(dead_letters.letters(own_store, "default")))
+        assert time.monotonic() - began > 1.4
+        [letter] = dead_letters.letters(own_store, "default")
+        assert (letter.task_id, letter.reason, letter.kind) == (id, "unknown kind", "shop.charge")
+        assert letter.detail["error"] == (
+            "no process that serves `default` has the kind `shop.charge`: "
+            "start one with MILLPOND_KINDS=MODULE, the module that declares it"
+        )
+        assert "does not have the kind shop.charge" in worker.log
+        assert is_aside(own_store, 0)
+        assert not own_store.client.keys("*aside*")
+        if batch is not None:
+            assert record.summary(own_store, batch).failed == 1
+            assert record.summary(own_store, batch).complete
+            assert not own_store.client.keys("*once:*")
+
+
+def test_thousands_of_them_hold_up_nobody(
+    old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
+) -> None:
+    """Each is handed out once; then the worker does what it can, and turns no more often than when idle."""
+    send(own_store, file, *map(str, range(5_000)))
+    eventually(lambda: is_aside(own_store, 5_000), 30)
+    fetched = depth.depth(own_store, "default").counters["fetched"]
+    assert fetched == 5_000
+    batch = record.open_batch(own_store)
+    began = time.monotonic()
+    for _ in range(200):
+        square(own_store, batch=batch)
+    record.close_batch(own_store, batch)
+    eventually(lambda: record.summary(own_store, batch).complete)
+    assert time.monotonic() - began < 5
+    assert depth.depth(own_store, "default").counters["fetched"] == fetched + 200
+
+
+def test_it_counts_against_the_bound_and_can_be_purged(
+    url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
+) -> None:
+    """A producer is not let past the bound because a worker has put messages aside."""
+    with workers(old(url, bound=10), tmp_path, first=9):
+        send(own_store, file, *map(str, range(10)))
+        eventually(lambda: is_aside(own_store, 10))
+        [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
+        assert isinstance(said, Full)
+        assert purge(own_store, "default") == 10
+        [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
+        assert not isinstance(said, Full)
+        assert not own_store.client.keys("*aside*")
+
+
+def test_it_is_cancelled_and_expires_as_what_waits(
+    old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
+) -> None:
+    """Its batch completes at once when it is cancelled, and at its expiry when it has one."""
+    now_ms = server.now_ms(own_store)
+    kept, soon = record.open_batch(own_store), record.open_batch(own_store)
+    [id] = send(own_store, file, "cancelled", batch=kept)
+    send(own_store, file, "expires", batch=soon, expires_ms=now_ms + 3_000)
+    for batch in (kept, soon):
+        record.close_batch(own_store, batch)
+    eventually(lambda: is_aside(own_store, 2))
+    cancel.cancel_task(own_store, id)
+    assert record.summary(own_store, kept).cancelled == 1
+    eventually(lambda: record.summary(own_store, soon).expired == 1)
+    assert record.summary(own_store, soon).complete
+    assert not own_store.client.keys("*aside*")
+    assert not list(dead_letters.letters(own_store, "default"))
+
+
+def test_of_many_kinds_not_all_are_put_aside(
+    old_worker: OneWorker, own_store: Store, eventually: Eventually
+) -> None:
+    """Whoever sends tasks of ever new names cannot make every publisher count them all."""
+    messages = [compose(f"kind.{n}", {}, queue="default", sent_at_ms=0) for n in range(600)]
+    publish(own_store, messages)
+    eventually(lambda: len(list(dead_letters.letters(own_store, "default"))) == 100)
+    eventually(lambda: is_aside(own_store, 500))
+
+
+def test_a_worker_names_at_its_start_what_it_cannot_run(
+    url: str, tmp_path: Path, kinds_path: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kind of its queue whose extra is missing is named in one line, with what installs it."""
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['jinja2'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(blocked), prepend=":")
+    settings = settings_for(url, pool={"queues": ["default", "email"]}, kinds=())
+    with workers(settings, tmp_path) as (worker,):
+        pass
+    [line] = [line for line in worker.log.splitlines() if "cannot run" in line]
+    assert "cannot run email.campaign, email.send: jinja2 is not installed: install '.[email]'" in line
+
+
+def test_a_message_of_the_oldest_protocol_waits_too(
+    old_worker: OneWorker, own_store: Store, eventually: Eventually
+) -> None:
+    """Its kind stands in its body, where no script reads it."""
+    from base64 import b64encode
+
+    body = b64encode(json.dumps({"task": "shop.charge", "id": "1", "args": [], "kwargs": {}}).encode())
+    properties = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
+    message = {"body": body.decode(), "content-type": "application/json", "content-encoding": "utf-8"}
+    own_store.client.lpush("default", json.dumps({**message, "headers": {}, "properties": properties}))
+    eventually(lambda: is_aside(own_store, 1))
+    assert purge(own_store, "default") == 1

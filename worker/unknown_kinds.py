@@ -1,0 +1,115 @@
+"""Put aside the messages of kinds that this worker cannot run, and name these kinds when it starts.
+
+Another process may have the kind: one of a newer release, or one that was given its module. It takes such a
+message before what is ready (scripts/_aside.lua). What nobody has taken after `unknown_kind_seconds` of its
+queue becomes a dead letter, whose error names what to start.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Collection
+from typing import Any
+
+from celery import Celery, signals
+from celery.utils.time import maybe_iso8601
+
+from millpond.broker.outcomes import EXPIRED, Settlement
+from millpond.tasks.contract import kinds, load_shipped
+from millpond.tasks.handlers import lacking
+from millpond.tasks.pools import Queue
+from millpond.tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: A kind is named in the log once in so many seconds, however many messages of it there are.
+LOGGED_SECONDS = 60.0
+
+
+class UnknownKinds:
+    """Decide what becomes of messages whose kind this process does not have."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._queues = settings.table.queues
+        self._logged: dict[str, float] = {}
+
+    def outcome(self, kind: str, queue: str, headers: dict[str, Any]) -> Settlement:
+        """Return the outcome of such a delivery: put aside, or expired."""
+        own = headers.get("millpond")
+        now_ms = int(time.time() * 1000) + int(own.get("clock_ms", 0) if isinstance(own, dict) else 0)
+        seconds = self._queues.get(queue, Queue()).unknown_kind_seconds
+        until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(headers.get("expires"))
+        if expires_ms is not None and expires_ms <= now_ms:
+            return EXPIRED
+        self._log(kind, queue, seconds)
+        expires = expires_ms is not None and expires_ms <= until_ms
+        return Settlement(
+            "aside",
+            "expired" if expires else "",
+            json.dumps({"error": f"no process that serves `{queue}` has the kind `{kind}`: {remedy(kind)}"}),
+            due_ms=expires_ms if expires and expires_ms is not None else until_ms,
+            text=kind,
+        )
+
+    def _log(self, kind: str, queue: str, seconds: float) -> None:
+        now = time.monotonic()
+        if now - self._logged.get(kind, -LOGGED_SECONDS) >= LOGGED_SECONDS:
+            self._logged = {each: at for each, at in self._logged.items() if now - at < LOGGED_SECONDS}
+            self._logged[kind] = now
+            logger.warning(
+                "this process does not have the kind %s: its messages on %s wait %.0f s for one that does",
+                *(kind, queue, seconds),
+            )
+
+
+def remedy(kind: str) -> str:
+    """Return what gives workers a kind."""
+    extra = _extra(kind)
+    if extra:
+        return f"install '.[{extra}]' where its workers run"
+    return "start one with MILLPOND_KINDS=MODULE, the module that declares it"
+
+
+def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
+    """Return why kinds of these queues cannot be run here, the kinds of one reason joined by commas."""
+    load_shipped()
+    reasons: dict[str, list[str]] = {}
+    for kind, contract in sorted(kinds().items()):
+        if kind not in known and contract.queue in queues:
+            module = lacking().get(_beside(contract.__module__))
+            why = f"{module} is not installed" if module else "no module has declared its body"
+            reasons.setdefault(f"{why}: {remedy(kind)}", []).append(kind)
+    return {", ".join(names): why for why, names in reasons.items()}
+
+
+def install(app: Celery, settings: Settings) -> None:
+    """Make the workers of this application put messages aside, and name at their start what they lack."""
+    app.unknown_kinds = UnknownKinds(settings)
+
+    def tell(instance: Any, **_: Any) -> None:
+        queues = set(instance.app.amqp.queues.consume_from)
+        for names, why in missing(queues, instance.app.tasks).items():
+            logger.warning("cannot run %s: %s", names, why)
+
+    app.tell_of_missing_kinds = tell  # signals keep weak references
+    signals.celeryd_after_setup.connect(tell)
+
+
+def _beside(contract_module: str) -> str:
+    return f"{contract_module.rpartition('.')[0]}.task"
+
+
+def _extra(kind: str) -> str:
+    """Return the extra that brings what a kind of Millpond's own needs; empty where it is another's."""
+    contract = kinds().get(kind)
+    folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
+    return folder if folder in ("email", "files") else ""
+
+
+def _expires_ms(expires: object) -> int | None:
+    """Return when a message expires; None where it does not, or names no time."""
+    try:
+        at = maybe_iso8601(expires)
+        return int(at.timestamp() * 1000) if at is not None else None
+    except (ValueError, TypeError, AttributeError):
+        return None
