@@ -8,6 +8,7 @@ import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from typing import NoReturn
 
 from millpond.tasks.durations import seconds
 from millpond.tasks.errors import BadQuantity
@@ -25,6 +26,13 @@ Nobody is asked anything: the processes of the same user write how they are into
 """
 
 
+class _OneLine(ArgumentParser):
+    """A parser that answers wrong usage as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"millpond: {message}. See: millpond health --help\n")
+
+
 def _duration(text: str) -> float:
     try:
         return seconds(text)
@@ -34,7 +42,7 @@ def _duration(text: str) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """Answer, and return the exit code."""
-    parser = ArgumentParser(
+    parser = _OneLine(
         prog="millpond health",
         description=HELP,
         epilog="Example: millpond health email --live",

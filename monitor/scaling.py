@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.tasks.errors import SettingsError
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import Table
 
 
@@ -23,7 +24,7 @@ class Demand:
 def demand(store: Store, table: Table, pool: str) -> Demand:
     """Return the demand on a pool, over all of its queues. Raises `SettingsError` for an unknown pool."""
     if pool not in table.pools:
-        raise SettingsError(f"no pool is named {pool!r}; there are: {', '.join(sorted(table.pools))}")
+        raise SettingsError(unknown("pool", pool, table.pools))
     depths = inspect_depth.depths(store, table.pools[pool].queues)
     return Demand(
         tasks=sum(depth.ready + depth.in_flight for depth in depths),

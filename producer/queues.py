@@ -9,6 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
+from millpond.tasks.name_suggestions import there_are
 from millpond.tasks.pools import Overflow, Table
 
 #: How long what the broker said of a queue is believed.
@@ -57,6 +58,6 @@ class Queues:
 def unknown(queue: str, known: Iterable[str]) -> UnknownQueue:
     """Return the error that says which queues there are, and what to do."""
     return UnknownQueue(
-        f"no pool takes from a queue named {queue!r}; there are: {', '.join(sorted(known))}. "
+        f"no pool takes from a queue named {queue!r}; {there_are(queue, known)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.field_faults import in_words
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.redaction import redact
 
 #: The modules that declare Millpond's own contracts.
@@ -65,7 +66,7 @@ def contract_of(kind: str) -> type[Contract]:
     try:
         return _kinds[kind]
     except KeyError:
-        raise UnknownKind(f"no kind is named {kind!r}; there are: {', '.join(sorted(_kinds))}") from None
+        raise UnknownKind(unknown("kind", kind, _kinds)) from None
 
 
 def load_shipped() -> None:

@@ -21,8 +21,8 @@ def there_are(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: what there is, and what was meant."""
     names = sorted(known)
     meant = closest(name, names)
-    listed = f"there are: {', '.join(names)}" if names else "there are none"
-    return listed if meant is None else f"{listed}. Did you mean {meant!r}?"
+    listed = f"there are: {', '.join(names)}." if names else "there are none."
+    return listed if meant is None else f"{listed} Did you mean {meant!r}?"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -67,11 +67,12 @@ def resume(name: Name, as_json: Json = False) -> None:
 
 def _pool(name: str) -> "Pool":
     from millpond.tasks.errors import SettingsError
+    from millpond.tasks.name_suggestions import unknown
     from millpond.tasks.settings import settings
 
     pools = settings().table.pools
     if name not in pools:
-        raise SettingsError(f"no pool is named {name!r}; there are: {', '.join(sorted(pools))}")
+        raise SettingsError(unknown("pool", name, pools))
     return pools[name]
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.process.running_up import configured_broker, settings_or_nearby
 from millpond.tasks.settings import settings
 
@@ -28,4 +29,4 @@ def known(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` for a queue that is not in the table and was never declared."""
     names = sorted({*settings().table.queues, *depth.queues(store)})
     if queue not in names:
-        raise UnknownQueue(f"no queue is named {queue!r}; there are: {', '.join(names)}")
+        raise UnknownQueue(unknown("queue", queue, names))

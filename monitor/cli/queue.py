@@ -63,6 +63,7 @@ def set_(
     """Set limits of a queue; they hold from the next message on, until they are unset."""
     from millpond.tasks.durations import per_second, queue_bound
     from millpond.tasks.errors import BadInput
+    from millpond.tasks.name_suggestions import there_are
     from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
@@ -79,7 +80,7 @@ def set_(
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
     for limit in taken_back:
         if limit not in given:
-            raise BadInput(f"{limit!r} is no limit that can be unset; there are: {', '.join(given)}")
+            raise BadInput(f"{limit!r} is no limit that can be unset; {there_are(limit, given)}")
     if overflow not in (None, *get_args(Overflow)):
         raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {overflow!r}")
     _change(name, as_json, {**changes, **dict.fromkeys(taken_back)})

@@ -26,13 +26,14 @@ def why(
     from millpond.monitor.diagnosis import verdicts
     from millpond.monitor.snapshot import read
     from millpond.tasks.errors import BadInput
+    from millpond.tasks.name_suggestions import unknown
     from millpond.tasks.settings import settings
 
     with opened() as store:
         seen = read(store, settings().table)
         found = verdicts(seen, history.history(store, [f"pool:{view.name}" for view in seen.pools]))
     if pool is not None and pool not in (names := [verdict.pool for verdict in found]):
-        raise BadInput(f"no pool is named {pool!r}; there are: {', '.join(names)}")
+        raise BadInput(unknown("pool", pool, names))
     for verdict in found:
         if pool in (None, verdict.pool):
             advice = f"\n  {verdict.advice}" if verdict.advice else ""

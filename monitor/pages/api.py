@@ -27,7 +27,7 @@ class Json(Handler):
         error = (kwargs.get("exc_info") or (None, None))[1]
         message = error.get_message() if isinstance(error, HTTPError) else None
         self.set_status(status_code)
-        self.answer({"error": message or "this should not have happened: look into Flower's log"})
+        self.answer({"error": message or "a fault in Millpond: look into Flower's log"})
 
 
 class Ready(Json):

@@ -4,6 +4,7 @@
 143 told to end (SIGTERM).
 """
 
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -64,8 +65,7 @@ def _explain(error: Exception, program: str) -> int:
 def _text_and_code(error: Exception) -> tuple[str, int]:
     match error:
         case TyperException():
-            command = getattr(getattr(error, "ctx", None), "command_path", "millpond")
-            return f"{error.format_message()} See: {command} --help", USAGE
+            return _usage(error), USAGE
         case BrokerAway():
             return str(error), AWAY
         case MillpondError():
@@ -76,9 +76,27 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
             return f"this needs {error.name}. Install with: {lacking}", FAILED
         case _:
             return (
-                f"this should not have happened: {type(error).__name__}: {error}. "
+                f"a fault in Millpond: {type(error).__name__}: {error}. "
                 "Please report it, with what MILLPOND_DEBUG=1 shows"
             ), FAILED
+
+
+def _usage(error: TyperException) -> str:
+    """Return the line about a command line that does not fit: an unknown name with the one that was meant."""
+    from millpond.tasks.name_suggestions import closest
+
+    context = getattr(error, "ctx", None)
+    said, name = error.format_message(), getattr(error, "option_name", "")
+    known: list[str] = []
+    if command := re.match(r"No such command '(.*?)'", said):
+        name, known = command[1], context.command.list_commands(context) if context else []
+        said = f"no command is named {name!r}."
+    elif name:
+        known = [each for option in context.command.params for each in option.opts] if context else []
+        said = f"no option is named {name!r}." if said.startswith("No such option") else said
+    meant = closest(name, known) if known else None
+    path = getattr(context, "command_path", "millpond")
+    return f"{said}{f' Did you mean {meant!r}?' if meant else ''} See: {path} --help"
 
 
 def _install_command(module: str) -> str | None:

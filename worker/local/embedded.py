@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from millpond.tasks.errors import SettingsError, StartError
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from millpond.tasks.process.running_up import Nearby
 from millpond.tasks.settings import Settings, environment
@@ -68,9 +69,7 @@ def embedded(
     chosen = list(settings.table.pools) if pools is None else list(pools)
     for name in chosen:
         if name not in settings.table.pools:
-            raise SettingsError(
-                f"no pool is named {name!r}; there are: {', '.join(sorted(settings.table.pools))}"
-            )
+            raise SettingsError(unknown("pool", name, settings.table.pools))
     with ExitStack() as stack:
         folder = stack.enter_context(claimed(data_dir))
         parts, pids = _Parts(stack, folder), dict[str, int]()

@@ -21,6 +21,7 @@ from time import monotonic
 
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.module_loading import find
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
@@ -62,7 +63,7 @@ def members_of(pools: Iterable[str], table: Table, numbers: Numbers) -> Iterable
     """Yield the processes of pools by the table."""
     for name in pools:
         if name not in table.pools:
-            raise SettingsError(f"no pool is named {name!r}; there are: {', '.join(sorted(table.pools))}")
+            raise SettingsError(unknown("pool", name, table.pools))
         for number in islice(numbers.free(name), table.pools[name].processes):
             yield Member(name, number, partial(_command, name, number))
 

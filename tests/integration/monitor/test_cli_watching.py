@@ -51,7 +51,7 @@ def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixtur
 def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """One line with the names that there are."""
     assert main(["why", "emial"]) == 2
-    assert "no pool is named 'emial'; there are: email, files, default" in capsys.readouterr().err
+    assert "no pool is named 'emial'; there are: default, email, files" in capsys.readouterr().err
 
 
 def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

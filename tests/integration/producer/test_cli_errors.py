@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 WRONG = [
-    (["nonsense"], "No such command 'nonsense'. See: millpond --help"),
+    (["nonsense"], "no command is named 'nonsense'. See: millpond --help"),
     (["files", "checksum"], "Missing argument"),
     (["files", "thumbnail", "a.txt"], "Missing option '--out'"),
     (["files", "checksum", "nope.txt"], "nope.txt: there is no such file or folder"),

@@ -1,0 +1,67 @@
+"""A name that there is not is answered with the one that was meant."""
+
+import pytest
+
+import millpond
+from millpond.broker.connection import Store
+from millpond.producer.client import Client
+from millpond.tasks.errors import SettingsError, UnknownKind, UnknownQueue
+from millpond.tasks.settings import Settings, settings
+from millpond.worker.local.embedded import embedded
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("statsu", "no command is named 'statsu'. Did you mean 'status'? See: millpond --help"),
+        ("stat", "no command is named 'stat'. Did you mean 'status'? See: millpond --help"),
+        ("queue shwo email", "no command is named 'shwo'. Did you mean 'show'? See: millpond queue --help"),
+        ("files thumnail x", "no command is named 'thumnail'. Did you mean 'thumbnail'? See: millpond files"),
+        ("zebra", "no command is named 'zebra'. See: millpond --help"),
+        ("status --jsn", "no option is named '--jsn'. Did you mean '--json'? See: millpond status --help"),
+        ("queue set email --buond 3", "no option is named '--buond'. Did you mean '--bound'?"),
+        ("--verison", "no option is named '--verison'. Did you mean '--version'?"),
+        ("health --jsn", "unrecognized arguments: --jsn. See: millpond health --help"),
+        ("queue set email --unset buond", "'buond' is no limit that can be unset; there are: "),
+        ("queue show emial", "default, email, files. Did you mean 'email'?"),
+        ("queue pause emial", "Did you mean 'email'?"),
+        ("dead list emial", "default, email, files. Did you mean 'email'?"),
+        ("drain emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
+        ("resume emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
+        ("why emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
+        ("worker emial", "no pool is named 'emial'; there are: default, email, files. Did you mean 'email'?"),
+    ],
+)  # fmt: skip
+def test_a_command_line(
+    arguments: str,
+    said: str,
+    store: Store,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands, options, limits, queues and pools: one line, exit code 2."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    monkeypatch.setenv("MILLPOND_KEY_PREFIX", store.prefix)
+    settings.cache_clear()
+    assert millpond.main(arguments.split()) == 2
+    settings.cache_clear()
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.startswith("millpond: ")
+    assert shown.count("\n") == 1
+
+
+def test_an_application(store: Store, url: str) -> None:
+    """Kinds, queues and pools in Python."""
+    with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
+        with pytest.raises(
+            UnknownKind, match=r"no kind is named 'email.sned'; .*Did you mean 'email.send'\?"
+        ):
+            client.send(("email.sned", {}))
+        with pytest.raises(
+            UnknownQueue, match=r"'emial'; .*\. Did you mean 'email'\? Add a \[queues.emial\]"
+        ):
+            client.send(("squares.square", {"n": 1}), queue="emial")
+    with pytest.raises(SettingsError, match="Did you mean 'email'"), embedded(Settings(), pools=["emial"]):
+        pass
