@@ -1,11 +1,12 @@
 """Connections to the server: every wait is bounded, and every failure is one kind of error.
 
 The modules that redis-py imports on its first connection are imported here: a child that is forked while
-another thread imports a module would wait for that import for ever.
+another thread imports a module would wait for that import for ever. It asks for its own version then, for which
+each Python imports modules of its own, so that is asked here.
 """
 
-import email.parser  # noqa: F401
 import encodings.idna  # noqa: F401
+import importlib.metadata
 import secrets  # noqa: F401
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from millpond.broker.errors import BadBrokerUrl, BrokerAway, BrokerError
+
+importlib.metadata.version("redis")
 
 #: The name of a master where a sentinel:// URL gives none.
 DEFAULT_MASTER = "mymaster"

@@ -44,6 +44,12 @@ def missing_fixture() -> Callable[[str], NoReturn]:
     return missing
 
 
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Return `program(name)`: where a program is; the test is skipped at home without it, and fails in CI."""
+    return lambda name: shutil.which(name) or missing(name)
+
+
 def pytest_configure() -> None:
     """Let Ctrl-C mean what it does in a terminal: the children of a background job would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

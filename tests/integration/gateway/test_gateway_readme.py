@@ -30,8 +30,9 @@ def block(language: str) -> str:
     return str(found)
 
 
-def test_every_curl_of_the_readme_works(gateway: Running) -> None:
+def test_every_curl_of_the_readme_works(gateway: Running, program: Callable[[str], str]) -> None:
     """The commands run one after the other, none fails, and each route of the schema is among them."""
+    program("curl")
     code = block("sh").replace("http://127.0.0.1:8080", gateway.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code], capture_output=True, text=True, timeout=60

@@ -76,11 +76,13 @@ def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
     assert last["summary"] == {"accepted": 2, "duplicates": 1, "refused": 5, "aborted": None}
 
 
-def test_curl_streams_many(gateway: Running, broker: Store, queue: str) -> None:
+def test_curl_streams_many(
+    gateway: Running, broker: Store, queue: str, program: Callable[[str], str]
+) -> None:
     """curl streams a body whose length nobody knows, and prints an outcome for each of its lines."""
     body = stream(*(square(n, queue=queue, once=f"n{n}") for n in range(900)))
     done = subprocess.run(
-        ["curl", "-sS", "-T-", "-XPOST", "-H", f"Content-Type: {NDJSON}", f"{gateway.url}/send"],
+        [program("curl"), "-sS", "-T-", "-XPOST", "-H", f"Content-Type: {NDJSON}", f"{gateway.url}/send"],
         input=body.encode(), capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     *outcomes, last = map(json.loads, done.stdout.splitlines())
