@@ -17,7 +17,7 @@ endef
 SAME_PYTHON = test '$(origin PYTHON)' = file || test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-slow test-evidence test-browser test-containers check coverage chaos bench bench-watching clean
+.PHONY: help install lock demo test test-unit test-slow test-evidence test-browser test-containers check coverage chaos bench bench-watching clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -43,10 +43,13 @@ lock: ## Lock the newest versions that pyproject.toml allows
 demo: install ## Run the main job on photographs, tables, PDFs and mail, one to two minutes; QUICK=1: a tenth, 20 s; PHOTOS=DIR: yours
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## Run the tests that take minutes: units, real servers, real workers
+test: install ## Run units, real servers, real workers: a quarter of an hour
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers"
 
-test-slow: install ## Run the slow tests: long faults, large inputs
+test-unit: install ## Run the unit tests alone: one to two minutes
+	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers" tests/unit
+
+test-slow: install ## Run the slow tests: long faults, large inputs; ten to fifteen minutes
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "slow and not evidence and not containers and not browser"
 
 test-evidence: install ## Run the very long tests, for the record; CI does not

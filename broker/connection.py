@@ -1,8 +1,8 @@
 """Connections to the server: every wait is bounded, and every failure is one kind of error.
 
 The modules that redis-py imports on its first connection are imported here: a child that is forked while
-another thread imports a module would wait for that import for ever. It asks for its own version then, for which
-each Python imports modules of its own, so that is asked here.
+another thread imports a module would wait for that import for ever. It asks for its own version then, which
+imports other modules on each Python: so the version is asked for here.
 """
 
 import encodings.idna  # noqa: F401
