@@ -1,5 +1,6 @@
 """A TIFF comes out as other readers show it, from its full page, or is refused as not supported."""
 
+import io
 import struct
 from collections.abc import Callable
 from itertools import product
@@ -209,10 +210,12 @@ def test_a_fourth_sample_is_transparency_only_where_the_file_says_so(
 
 def saved(path: Path, pages: list[Image.Image], kinds: list[int]) -> None:
     """Write pages with a NewSubfileType each."""
-    with TiffImagePlugin.AppendingTiffWriter(str(path), new=True) as file:
-        for page, kind in zip(pages, kinds, strict=True):
-            page.save(file, "TIFF", tiffinfo={254: kind})
-            file.newFrame()
+    written = io.BytesIO()  # not a file: Pillow's writer goes back to it when it is collected
+    writer = TiffImagePlugin.AppendingTiffWriter(written, new=True)
+    for page, kind in zip(pages, kinds, strict=True):
+        page.save(writer, "TIFF", tiffinfo={254: kind})
+        writer.newFrame()
+    path.write_bytes(written.getvalue())
 
 
 @pytest.mark.parametrize("kinds", [[0, 1], [1, 0], [4, 0], [1, 1]])

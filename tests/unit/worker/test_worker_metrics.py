@@ -16,7 +16,7 @@ SAID = {
     "pool": "default",
     "slots": 4,
     "busy": 3,
-    "held": 5,
+    "in_flight": 5,
     "lease_renewals": 7,
     "leases_lost": 1,
     "totals": {
