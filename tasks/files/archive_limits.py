@@ -1,4 +1,4 @@
-"""Judge what an archive claims to hold: the names of its entries, and how much comes out of it."""
+"""The limits on what an archive claims to hold: the names of its entries, and how much comes out of it."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """Hold the name that an archive gives, and a file's content in chunks; a folder has none.
+    """An entry's name as the archive has it, and a file's content in chunks; a folder has none.
 
     The chunks must be taken before the next entry is.
     """
@@ -119,7 +119,7 @@ def decoded(raw: bytes, encoding: str | None, number: int, url: str) -> str:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
         where = f"{url}, entry {number} ({shown(raw.decode(errors='replace'))})"
-        tip = "give the encoding of its names, such as encoding='cp437', 'cp932' or 'gb18030'"
+        tip = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
         raise BadInput(f"{where} has a name that is not {encoding or 'UTF-8'}: {tip}") from error
 
 

@@ -52,6 +52,8 @@ def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
         return tars.entries(Decompressed(cast(Readable, file), kind, what), job.source, job.encoding, quota)
     if kind == "tar" or tars.begins(head):
         return tars.entries(cast(Readable, file), job.source, job.encoding, quota)
+    if zips.has_directory(file):
+        return zips.entries(file, job.source, job.encoding, quota.limits)
     raise BadInput(f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {instead(head)}")
 
 

@@ -39,7 +39,7 @@ _STARTS = (
 )
 _TAR_MARK = slice(257, 262)
 #: zstd files may begin with frames that decoders skip, as pzstd's do.
-_SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+SKIPPABLE_ZSTD = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _SVG = re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--|<!DOCTYPE svg|<svg)", re.IGNORECASE)
 #: The brands of ISO base media files that hold pictures; the first of a file that is here names its format.
 _BRANDS = {
@@ -56,7 +56,7 @@ def detected(head: bytes) -> str | None:
             return what
     if head[_TAR_MARK] == b"ustar":
         return "tar"
-    if _SKIPPABLE_ZSTD.match(head):
+    if SKIPPABLE_ZSTD.match(head):
         return "zstd"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"

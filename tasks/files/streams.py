@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import zstandard
 
 from millpond.tasks.errors import BadInput
+from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD
 
 _CHUNK = 64 * 1024
 #: The largest dictionary accepted: more than `xz -9` and `zstd --long=27` need.
 MAX_WINDOW_BYTES = 128 * 1024 * 1024
 #: zstd makes up to 128 KiB of 4 bytes, and python-zstandard returns all that a call's input makes.
 _ZSTD_CHUNK = 1024
+_ZSTD_HEAD_BYTES = 8
 
 
 class Readable(Protocol):
@@ -32,8 +34,11 @@ class Decompressed:
     `BadInput` for a stream that is damaged or ends too early; `what` names it in the message.
     """
 
-    def __init__(self, packed: Readable, codec: str, what: str, *, many: bool = True) -> None:
-        self._packed, self._make, self._what, self._many = packed, _CODECS[codec], what, many
+    def __init__(
+        self, packed: Readable, codec: str | Callable[[], Any], what: str, *, many: bool = True
+    ) -> None:
+        self._packed, self._what, self._many = packed, what, many
+        self._make = _CODECS[codec] if isinstance(codec, str) else codec
         self._decompressor = self._make()
         self._input = b""
 
@@ -88,19 +93,25 @@ class _Inflate:
 
 
 class _Zstd:
-    """Fit python-zstandard to the ways of bz2 and lzma, and bound what one call makes."""
+    """Fit python-zstandard to the ways of bz2 and lzma, and bound what one call makes.
+
+    A skippable frame is a stream of its own that makes nothing: RFC 8878, section 3.1.2.
+    """
 
     def __init__(self) -> None:
         self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
         self._input, self._output = b"", memoryview(b"")
+        #: How many bytes of a skippable frame are to come; None where it is another, or not known yet.
+        self._to_skip: int | None = None
+        self._is_begun = False
 
     @property
     def eof(self) -> bool:
-        return self._inner.eof and not self._output
+        return (self._to_skip == 0 or self._inner.eof) and not self._output
 
     @property
     def needs_input(self) -> bool:
-        return not self._input and not self._output
+        return not self._output and not (self._input and self._is_begun)
 
     @property
     def unused_data(self) -> bytes:
@@ -109,11 +120,37 @@ class _Zstd:
 
     def decompress(self, data: bytes, size: int) -> bytes:
         self._input += data
-        if not self._output and self._input:
+        if not self._is_begun:
+            self._begin()
+        if self._to_skip:
+            skipped = min(self._to_skip, len(self._input))
+            self._input, self._to_skip = self._input[skipped:], self._to_skip - skipped
+        elif self._is_begun and not self._output and self._input:
             part, self._input = self._input[:_ZSTD_CHUNK], self._input[_ZSTD_CHUNK:]
             self._output = memoryview(self._inner.decompress(part))
         taken, self._output = self._output[:size], self._output[size:]
         return bytes(taken)
+
+    def _begin(self) -> None:
+        """Look at the first bytes, as soon as they are there; no frame is shorter."""
+        if len(self._input) < _ZSTD_HEAD_BYTES:
+            return
+        self._is_begun = True
+        if SKIPPABLE_ZSTD.match(self._input):
+            self._to_skip = _ZSTD_HEAD_BYTES + int.from_bytes(self._input[4:_ZSTD_HEAD_BYTES], "little")
+
+
+def raw_lzma(properties: bytes, what: str) -> Any:
+    """Return a decompressor of LZMA without a container, by its five bytes of properties."""
+    if len(properties) < 5 or properties[0] >= 9 * 5 * 5:
+        raise BadInput(f"{what} is damaged: its LZMA properties make no sense")
+    rest, lc = divmod(properties[0], 9)
+    pb, lp = divmod(rest, 5)
+    window = int.from_bytes(properties[1:5], "little")
+    if window > MAX_WINDOW_BYTES:
+        raise BadInput(f"{what} needs a dictionary of {window} bytes, over {MAX_WINDOW_BYTES}: refused")
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": max(window, 4096), "lc": lc, "lp": lp, "pb": pb}]
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
 
 
 _DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
@@ -121,6 +158,7 @@ _CODECS: dict[str, Callable[[], Any]] = {
     "deflate": lambda: _Inflate(-15),
     "gzip": lambda: _Inflate(31),
     "bzip2": bz2.BZ2Decompressor,
+    "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MAX_WINDOW_BYTES),
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_WINDOW_BYTES),
     "zstd": _Zstd,
 }

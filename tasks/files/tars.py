@@ -13,6 +13,8 @@ from millpond.tasks.files.streams import Readable
 MAX_HEADER_BYTES = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+#: Of GNU tar: the label of an archive, and a folder with the names that it held when a backup was made.
+_LABEL, _DUMPED_FOLDER = b"V", b"D"
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -25,7 +27,7 @@ _DAMAGE = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionEr
 
 
 def begins(head: bytes) -> bool:
-    """Say whether a tar, of any age, begins with this block: its checksum must be right."""
+    """Return True if a tar, of any age, begins with this block: its checksum must be right."""
     try:
         tarfile.TarInfo.frombuf(head[:_BLOCK], "utf-8", "surrogateescape")
     except (tarfile.HeaderError, *_DAMAGE):
@@ -45,13 +47,28 @@ def entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> I
 
 def _entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[Entry]:
     number = 0
+    while True:
+        for member in _members(forward, url, number):
+            if member.type == _LABEL:
+                continue
+            number += 1
+            name = _name(member, encoding, number, url)
+            _refuse_others(member, f"{url}, entry {number} ({shown(name)})")
+            yield Entry(name, None if _is_folder(member) else _content(forward, member, url))
+        # Several archives one after the other are one, as several streams of gzip are.
+        if not forward.skip_zeros():
+            break
+    forward.drain()
+
+
+def _members(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of one archive up to its end mark; `before` is how many entries came before it."""
+    number = before
     tar, member = _opened(forward, url)
     while member is not None:
         number += 1
-        raw = member.name.encode("utf-8", "surrogateescape")
-        name = decoded(raw, encoding if "path" not in member.pax_headers else None, number, url)
-        _refuse_others(member, f"{url}, entry {number} ({shown(name)})")
-        yield Entry(name, None if member.isdir() else forward.chunks(member.size))
+        _mend_name(member, forward.last_block)
+        yield member
         # tarfile keeps every member it has seen; none is needed again.
         cast(Any, tar).members.clear()
         member = _next(tar, forward, url)
@@ -59,13 +76,56 @@ def _entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[En
         raise BadInput(
             f"{url} ends without a tar's end mark: it was cut off, or entry {number + 1} is damaged"
         )
-    forward.drain()
+
+
+def _mend_name(member: tarfile.TarInfo, header: bytes) -> None:
+    """Undo what tarfile adds to a name of GNU tar: the times of a backup, which stand for ustar's prefix."""
+    name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
+    found = member.name.encode("utf-8", "surrogateescape")
+    added = found.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
+    if prefix and added and header[257:265] == tarfile.GNU_MAGIC:
+        member.name = name.decode("utf-8", "surrogateescape")
+
+
+def _name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
+    """Return an entry's name; those in pax headers are UTF-8."""
+    # A sparse file's path is one of GNU tar's own where it is long, and tarfile takes that.
+    name = member.pax_headers.get("GNU.sparse.name", member.name)
+    raw = name.encode("utf-8", "surrogateescape")
+    in_utf8 = not {"path", "GNU.sparse.name"}.isdisjoint(member.pax_headers)
+    return decoded(raw, None if in_utf8 else encoding, number, url)
+
+
+def _is_folder(member: tarfile.TarInfo) -> bool:
+    return member.isdir() or member.type == _DUMPED_FOLDER
+
+
+def _content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
+    """Yield a file's bytes; the holes of a sparse one are zeros."""
+    if member.sparse is None:
+        yield from forward.chunks(member.size)
+        return
+    position = 0
+    for offset, size in cast("list[tuple[int, int]]", member.sparse):
+        if not size:
+            continue
+        if not 0 <= position <= offset or size < 0 or offset + size > member.size:
+            raise BadInput(f"{url} has a sparse file whose parts overlap: the archive is damaged")
+        yield from _zeros(offset - position)
+        yield from forward.chunks(size)
+        position = offset + size
+    yield from _zeros(member.size - position)
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count:
+        chunk = bytes(min(count, CHUNK_BYTES))
+        count -= len(chunk)
+        yield chunk
 
 
 def _refuse_others(member: tarfile.TarInfo, where: str) -> None:
-    if member.issparse():
-        raise BadInput(f"{where} is stored sparse: pack it again without --sparse")
-    if not member.isdir() and member.type not in _FILES:
+    if not _is_folder(member) and not member.issparse() and member.type not in _FILES:
         what = _KINDS.get(member.type, "of a kind that is not known here")
         raise BadInput(f"{where} is {what}: only files and folders are unpacked")
     if member.size < 0:
@@ -97,7 +157,7 @@ def _damaged(url: str, error: Exception) -> BadInput:
 
 
 class _Forward:
-    """Be the file that tarfile reads headers from: forward only, and never much at a time."""
+    """The file as tarfile reads headers from it: forward only, and never much at a time."""
 
     def __init__(self, stream: Readable, url: str, quota: Quota) -> None:
         self._stream, self._url, self._quota = stream, url, quota
@@ -150,6 +210,12 @@ class _Forward:
                 raise BadInput(f"{self._url} ends within an entry: it was cut off")
             size -= len(chunk)
             yield chunk
+
+    def skip_zeros(self) -> bool:
+        """Skip blocks of zeros; return True if the header of another archive follows."""
+        while (block := self.peek(_BLOCK)) and not block.strip(b"\0"):
+            self._quota.skip(len(self._take(len(block))))
+        return begins(block)
 
     def drain(self) -> None:
         """Read on to the end, so that a checksum there is checked."""

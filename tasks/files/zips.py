@@ -15,10 +15,25 @@ from typing import Any, BinaryIO, cast
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decoded
 from millpond.tasks.files.folders import shown
-from millpond.tasks.files.streams import Decompressed, Readable
+from millpond.tasks.files.streams import Decompressed, Readable, raw_lzma
 from millpond.tasks.settings import Files
 
-_CODECS = {zipfile.ZIP_STORED: "", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bzip2", 93: "zstd"}
+_STORED, _LZMA = zipfile.ZIP_STORED, zipfile.ZIP_LZMA
+_CODECS = {
+    _STORED: "",
+    zipfile.ZIP_DEFLATED: "deflate",
+    zipfile.ZIP_BZIP2: "bzip2",
+    _LZMA: "lzma",
+    93: "zstd",
+    95: "xz",
+}
+#: What other methods are called (APPNOTE.TXT, 4.4.5).
+_METHODS = {1: "shrink", 6: "implode", 9: "Deflate64", 98: "PPMd", 99: "AES encryption"}
+#: The systems whose entries have a Unix mode: Unix and macOS.
+_WITH_MODE = (3, 19)
+_DOS_FOLDER = 0x10
+#: The end of a zip, with the longest comment.
+_END_MARK, _END_BYTES = b"PK\x05\x06", 22 + 65_535
 _LOCAL = struct.Struct("<4s22xHH")
 _ENCRYPTED = 0x1
 _NAMED_IN_UTF8 = 0x800
@@ -46,7 +61,7 @@ def entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> It
     found.sort(key=lambda entry: entry.info.header_offset)
     begins = _content_begins(file, found, directory.start_dir)
     return (
-        Entry(each.name, None if each.name.endswith("/") else _content(file, each, begin))
+        Entry(each.name, None if each.is_folder else _content(file, each, begin))
         for each, begin in zip(found, begins, strict=True)
     )
 
@@ -58,6 +73,25 @@ class _Found:
     raw_name: bytes
     where: str
 
+    @property
+    def is_folder(self) -> bool:
+        """True by the slash that ends its name, or where a label says so and there is no content."""
+        labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_mode(self.info))
+        return self.name.endswith("/") or bool(labelled and not self.info.file_size)
+
+
+def has_directory(file: BinaryIO) -> bool:
+    """Return True if the file ends as a zip does, whatever stands before: a program that unpacks itself."""
+    file.seek(max(0, file.seek(0, 2) - _END_BYTES))
+    found = _END_MARK in file.read(_END_BYTES)
+    file.seek(0)
+    return found
+
+
+def _mode(info: zipfile.ZipInfo) -> int:
+    """Return an entry's mode on Unix, 0 where it comes from another system."""
+    return info.external_attr >> 16 if info.create_system in _WITH_MODE else 0
+
 
 def _found(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _Found:
     """Judge an entry by what the directory says of it."""
@@ -67,15 +101,16 @@ def _found(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -
     where = f"{url}, entry {number} ({shown(name)})"
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{where} is encrypted: unpack it by hand, with its password")
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        what = "a symbolic link" if kind == stat.S_IFLNK else "a device, pipe or socket"
-        raise BadInput(f"{where} is {what}: only files and folders are unpacked")
+    # What was read from a pipe is labelled as one, and its content is a file's.
+    if stat.S_ISLNK(_mode(info)):
+        raise BadInput(f"{where} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:
-        raise BadInput(
-            f"{where} is compressed by a method not known here ({info.compress_type}): use deflate"
-        )
-    return _Found(info, name, raw, where)
+        method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
+        raise BadInput(f"{where} is compressed by a method not known here ({method}): use deflate")
+    found = _Found(info, name, raw, where)
+    if found.is_folder and info.file_size:
+        raise BadInput(f"{where} is a folder with content of its own: refused, for it cannot be kept")
+    return found
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
@@ -120,8 +155,13 @@ def _content(file: BinaryIO, entry: _Found, begin: int) -> Iterator[bytes]:
     packed: Readable = _Slice(file, entry.info.compress_size)
     codec = _CODECS[entry.info.compress_type]
     content = Decompressed(packed, codec, entry.where, many=False) if codec else packed
+    if codec == "lzma":
+        head = packed.read(4)
+        properties = packed.read(int.from_bytes(head[2:4], "little"))
+        content = Decompressed(packed, lambda: raw_lzma(properties, entry.where), entry.where, many=False)
     length = checksum = 0
-    while chunk := content.read(CHUNK_BYTES):
+    # LZMA need not mark its end.
+    while (length < entry.info.file_size or codec != "lzma") and (chunk := content.read(CHUNK_BYTES)):
         length += len(chunk)
         checksum = zlib.crc32(chunk, checksum)
         yield chunk
@@ -142,7 +182,7 @@ class _Slice:
 
 
 class _Directory:
-    """Be the file that zipfile reads the directory from, which it holds whole: refuse a large one."""
+    """The file as zipfile reads the directory from it, which it holds whole: a large one is refused."""
 
     def __init__(self, file: BinaryIO, url: str, limits: Files) -> None:
         self._file, self._url, self._limits = file, url, limits
