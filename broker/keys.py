@@ -168,6 +168,21 @@ def elasticity_key(pool: str, prefix: str = "") -> str:
     return f"{prefix}millpond:pool:{pool}:elasticity"
 
 
+def window_key(pool: str, prefix: str = "") -> str:
+    """The prefix of a pool's windows; the number of ten seconds since 1970 follows."""
+    return f"{prefix}millpond:pool:{pool}:window:"
+
+
+def day_key(pool: str, prefix: str = "") -> str:
+    """The stream of a pool's last day."""
+    return f"{prefix}millpond:pool:{pool}:day"
+
+
+def folding_key(prefix: str = "") -> str:
+    """The lock of the process that writes the next entries of the day."""
+    return f"{prefix}millpond:folding"
+
+
 def samples_key(what: str, prefix: str = "") -> str:
     """The history stream of `queue:<name>` or `pool:<name>`."""
     return f"{prefix}millpond:samples:{what}"

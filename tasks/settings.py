@@ -205,6 +205,11 @@ class Settings(BaseModel):
         description="Tasks a second whose events a worker process sends to Flower and other listeners, ten "
         "seconds' worth at once; of more it sends a sample, and every failure. 0: the events of every task.",
     )
+    sample_slots: bool = Field(
+        True,
+        description="Whether worker processes look five times a second at what their slots wait for, so that "
+        "`millpond why` can name it.",
+    )
     log_format: Literal["plain", "json"] = Field(
         "plain", description="How log lines are written: as text, or one JSON object a line."
     )

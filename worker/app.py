@@ -16,7 +16,7 @@ from millpond.tasks.settings import Settings, settings
 from millpond.worker import startup_checks, unknown_kinds
 from millpond.worker.celery import child_watch
 from millpond.worker.celery.handler_task import register
-from millpond.worker.report import event_sampling, health, heartbeat, logs, tracing
+from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
 
 #: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
@@ -49,6 +49,7 @@ def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     event_sampling.install(app, configured)
     heartbeat.install(app, configured, holder)
     health.install(app, configured, holder)
+    slot_times.install(app, samples=configured.sample_slots)
 
 
 def load_bodies(configured: Settings) -> None:

@@ -9,6 +9,7 @@ from billiard.einfo import ExceptionInfo
 from celery.app import trace
 from celery.app.task import Context
 
+from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.report.tracing import running
 
 #: What a body returned is kept in a batch's results up to this many characters of JSON.
@@ -33,6 +34,7 @@ def run(name: str, id: str, request: dict[str, Any], body: Any) -> Answer:
     tasks, _accept, hostname = trace._localized
     clock = time.process_time if threading.current_thread() is threading.main_thread() else time.thread_time
     began, used = time.monotonic(), clock()
+    RUNNING[threading.get_ident()] = name
     try:
         args, kwargs, embed = body
         request.update(
@@ -49,6 +51,8 @@ def run(name: str, id: str, request: dict[str, Any], body: Any) -> Answer:
         return 0, (_kept(request, returned), shown), seconds, clock() - used
     except Exception:
         return 1, ExceptionInfo(), _since(began), clock() - used
+    finally:
+        RUNNING.pop(threading.get_ident(), None)
 
 
 def _since(began: float) -> float:

@@ -18,13 +18,14 @@ from celery import Celery, signals
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerError
-from millpond.broker.stats import heartbeats, history
+from millpond.broker.stats import heartbeats, history, window
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import FiguresFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import Sample
 from millpond.worker.report.host_cpu import Processors
+from millpond.worker.report.slot_times import SlotTimes
 from millpond.worker.report.task_metrics import Meter, busy
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ REPORT_SECONDS = 1.0
 class Reporter:
     """Heartbeat one worker process, from when it takes messages until it ends."""
 
-    def __init__(self, table: Table, holder: Holder) -> None:
+    def __init__(self, table: Table, holder: Holder, *, samples_slots: bool = True) -> None:
         self._table = table
         self._holder = holder
         self._stop = threading.Event()
@@ -50,6 +51,8 @@ class Reporter:
         self._meter = Meter()
         self._processors = Processors()
         self._sample = Sample(0)
+        self._samples_slots = samples_slots
+        self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
         """Begin to report a worker; `sender` is its consumer."""
@@ -69,6 +72,7 @@ class Reporter:
             "cores": _cores(),
         }
         self._file = FiguresFile()
+        self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
         self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
         self._thread.start()
 
@@ -97,13 +101,18 @@ class Reporter:
         added.update(self._sample.count())
         self._turns = turns
         self._unsent.update(added)
+        if self._slot_times is not None:
+            self._slot_times.add(added)
         state = self._state(slots)
         self._tell(state, added)
         try:
             takes_samples = heartbeats.send(self._store, state, self._unsent)
             self._unsent.clear()  # counted from here on, whatever becomes of the samples
+            if self._slot_times is not None:
+                self._slot_times.send(self._store, state.pool)
             if takes_samples:
                 history.write_samples(self._store)
+                window.fold_day_if_due(self._store, heartbeats.pools(self._store))
         except BrokerError as error:
             logger.debug("%s", error)
         except Exception:  # what another version wrote, say: this process must not fall silent because of it
@@ -153,6 +162,8 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
 
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
     """Heartbeat every worker of this application."""
-    app.reporter = reporter = Reporter(settings.table, holder)  # signals keep weak references
+    app.reporter = reporter = Reporter(
+        settings.table, holder, samples_slots=settings.sample_slots
+    )  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)
     signals.worker_shutdown.connect(reporter.on_stopped)

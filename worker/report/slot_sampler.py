@@ -7,6 +7,7 @@ The heartbeat takes the sums.
 """
 
 import linecache
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
 
+from millpond.broker.stats.window import Place
 from millpond.worker.report.blocking import Blocked, Clock, blocked_on, thread_clock
 
 #: Looks a second.
@@ -35,15 +37,8 @@ _FRAMEWORK = (
 _MICROS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a slot spent time: a category, the peer or lock by name, the library, and the handler's line."""
-
-    kind: str
-    category: str
-    name: str = ""
-    library: str = ""
-    line: str = ""
+#: The kind that each slot of this process runs, by the ident of its thread. Slots write it.
+RUNNING: dict[int, str] = {}
 
 
 @dataclass(slots=True)
@@ -86,7 +81,9 @@ class SlotSampler:
         """Look once at every slot that runs a task."""
         running = dict(self._running)
         frames = sys._current_frames()
-        tids = {thread.ident: thread.native_id for thread in threading.enumerate() if thread.ident in running}
+        tids = {
+            thread.ident: _kernel_id(thread) for thread in threading.enumerate() if thread.ident in running
+        }
         for ident, kind in running.items():
             tid, frame = tids.get(ident), frames.get(ident)
             if tid is not None and frame is not None:
@@ -109,32 +106,40 @@ class SlotSampler:
         if clock is not None and before.clock is not None:
             ran = min(passed, max(0.0, clock.ran - before.clock.ran))
             waited = min(passed - ran, max(0.0, clock.waited - before.clock.waited))
-        blocked = place(kind, blocked_on(tid), frame)
+        blocked = place(kind, blocked_on(tid), frame, shared=len(self._running) > 1)
         with self._lock:
-            self._add(Place(kind, "processor"), ran)
-            self._add(Place(kind, "runnable"), waited)
+            self._add(Place("processor", kind=kind), ran)
+            self._add(Place("runnable", kind=kind), waited)
             self._add(blocked, passed - ran - waited)
 
     def _add(self, where: Place, seconds: float) -> None:
         if seconds <= 0:
             return
         if where not in self._places and len(self._places) >= MOST_PLACES:
-            where = Place(where.kind, where.category, "others")
+            where = Place(where.category, "others", kind=where.kind)
         self._places[where] += int(seconds * _MICROS)
 
 
-def place(kind: str, blocked: Blocked, frame: FrameType) -> Place:
-    """Return the place of a slot: what blocks it by the kernel, the library and the line by the stack."""
+def _kernel_id(thread: threading.Thread) -> int | None:
+    """Return the kernel's id of a thread; after a fork, Python has the parent's for the main thread."""
+    return os.getpid() if thread is threading.main_thread() else thread.native_id
+
+
+def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Place:
+    """Return the place of a slot: what blocks it by the kernel, the library and the line by the stack.
+
+    `shared` is True if other slots of this process run as well.
+    """
     stack = _handler_stack(frame)
     library, line = _library(stack), _line(stack)
     if blocked.category in ("processor", "runnable"):
-        # It was blocked before the look, or goes on to be: the clock has what it ran.
-        return Place(kind, "unknown", "", library, line)
+        # The clock has what it ran; for the rest, a slot that computes waits for the others' turns.
+        return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
-        return Place(kind, "interpreter")
+        return Place("interpreter", kind=kind)
     if (known := _known_lock(stack, blocked, library)) is not None:
-        return Place(kind, "lock", known, library, line)
-    return Place(kind, blocked.category, blocked.name, library, line)
+        return Place("lock", known, library, line, kind)
+    return Place(blocked.category, blocked.name, library, line, kind)
 
 
 def _handler_stack(frame: FrameType | None) -> list[FrameType]:

@@ -11,7 +11,8 @@ from time import monotonic, sleep
 
 import pytest
 
-from millpond.worker.report.slot_sampler import Place, SlotSampler
+from millpond.broker.stats.window import Place
+from millpond.worker.report.slot_sampler import SlotSampler
 
 Eventually = Callable[..., object]
 
@@ -153,7 +154,7 @@ def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, t
 def test_places_are_bounded(slots: Slots) -> None:
     """However many peers a process speaks to, what it reports is bounded."""
     for n in range(1_000):
-        slots.sampler._add(Place("work", "peer", f"10.0.0.{n}:80"), 0.001)
+        slots.sampler._add(Place("peer", f"10.0.0.{n}:80"), 0.001)
     assert len(slots.sampler.take()) <= 41
 
 

@@ -1,0 +1,233 @@
+"""What a pool did in the last minutes, by kind and by place, in windows of ten seconds.
+
+Each worker process adds to the present window with its heartbeat: how runs of each kind ended and how long
+they took, where their slots spent the time, which errors they raised. A window has a bounded number of fields
+and expires after fifteen minutes. Every five minutes one process folds the windows into one entry of the day.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.keys import day_key, folding_key, window_key
+from millpond.broker.scripts import script
+
+#: The length of a window, and how long it is kept, ms.
+WINDOW_MS = 10_000
+KEPT_MS = 15 * 60 * 1000
+
+#: Most fields of a window; the figures of kinds, places and errors beyond them are added up.
+MOST_FIELDS = 2_000
+
+#: The entries for a day: one each five minutes, of the kinds that took most slot time.
+DAY_MS = 5 * 60 * 1000
+DAY_ENTRIES = 300
+DAY_KINDS = 100
+
+_MICROS = 1_000_000
+OTHERS = "others"
+
+
+@dataclass
+class KindFigures:
+    """Runs of one kind: how many ended and how, and the seconds they waited, ran and were on a processor."""
+
+    ended: int = 0
+    failed: int = 0
+    retried: int = 0
+    wait_seconds: float = 0.0
+    service_seconds: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean service time, seconds; None where nothing ended."""
+        return self.service_seconds / self.ended if self.ended else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where slots spent time: a category, the peer or lock, the library, the handler's line, and the kind."""
+
+    category: str
+    name: str = ""
+    library: str = ""
+    line: str = ""
+    kind: str = ""
+
+
+@dataclass
+class Window:
+    """Some windows of a pool, added up: `seconds` from the start of the first to the last that is known."""
+
+    seconds: float = 0.0
+    slot_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    kinds: dict[str, KindFigures] = field(default_factory=dict)
+    places: Counter[Place] = field(default_factory=Counter)
+
+    @property
+    def ended(self) -> int:
+        """The number of runs that ended."""
+        return sum(figures.ended for figures in self.kinds.values())
+
+    @property
+    def use(self) -> float | None:
+        """The share of the slots' time in which they ran tasks; None where no process reported."""
+        return min(1.0, self.busy_seconds / self.slot_seconds) if self.slot_seconds > 0 else None
+
+    @property
+    def service_seconds(self) -> float:
+        """The seconds that runs took."""
+        return sum(figures.service_seconds for figures in self.kinds.values())
+
+
+def fields_of(added: Mapping[str, int]) -> Counter[str]:
+    """Return the fields of a window that a heartbeat's additions to the totals come to."""
+    found: Counter[str] = Counter()
+    for name, amount in added.items():
+        what, _, rest = name.partition(":")
+        part, _, kind = rest.partition(":")
+        if what == "ended":
+            found[f"ended:{kind}"] += amount
+            if part in ("failed", "retried"):
+                found[f"{part}:{kind}"] += amount
+        elif what in ("wait", "service") and part == "us":
+            found[f"{what}:{kind}"] += amount
+        elif name in ("busy_us", "slot_us"):
+            found[name] += amount
+    return found
+
+
+def place_field(place: Place) -> str:
+    """Return the field of a place."""
+    return "place:" + json.dumps([place.category, place.name, place.library, place.line, place.kind])
+
+
+def error_field(kind: str, error: str) -> str:
+    """Return the field that counts an error of a kind."""
+    return "error:" + json.dumps([kind, error[:80]])
+
+
+def add(store: Store, pool: str, added: Mapping[str, int]) -> None:
+    """Add to the present window of a pool; keys are fields of a window."""
+    words = [word for name, amount in added.items() if amount for word in (name, amount)]
+    if words:
+        with translate_errors("adding to a window"):
+            script("count_window").run(
+                store.client, (window_key(pool, store.prefix),), (WINDOW_MS, KEPT_MS, MOST_FIELDS, *words)
+            )
+
+
+def read(
+    store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float = 0
+) -> list[Window]:
+    """Return the last so many seconds of each pool, whole windows and the present one, in one round trip.
+
+    `before_seconds` leaves out the newest ones, so that what was before something can be read.
+    """
+    newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
+    numbers = range(newest - max(1, round(seconds * 1000 / WINDOW_MS)), newest + 1)
+    end_ms = min(now_ms, (newest + 1) * WINDOW_MS)
+    with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
+        for pool in pools:
+            for number in numbers:
+                pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
+        found = pipe.execute()
+    each = len(numbers)
+    return [_added_up(found[n * each : (n + 1) * each], numbers, end_ms) for n in range(len(pools))]
+
+
+def _added_up(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
+    window, first = Window(), None
+    for number, raw in zip(numbers, found, strict=True):
+        if raw and first is None:
+            first = number
+        for name, value in raw.items():
+            _add_field(window, name.decode(errors="replace"), int(value))
+    window.seconds = 0.0 if first is None else (end_ms - first * WINDOW_MS) / 1000
+    return window
+
+
+def _add_field(window: Window, name: str, value: int) -> None:
+    what, _, rest = name.partition(":")
+    if name == "slot_us":
+        window.slot_seconds += value / _MICROS
+    elif name == "busy_us":
+        window.busy_seconds += value / _MICROS
+    elif what == "place":
+        window.places[_place(rest)] += value
+    elif what == "error":
+        kind, error = _listed(rest, 2)
+        window.kinds.setdefault(kind, KindFigures()).errors[error] += value
+    else:
+        figures = window.kinds.setdefault(rest, KindFigures())
+        if what in ("ended", "failed", "retried"):
+            setattr(figures, what, getattr(figures, what) + value)
+        elif what in ("wait", "service"):
+            setattr(figures, f"{what}_seconds", getattr(figures, f"{what}_seconds") + value / _MICROS)
+
+
+def _place(text: str) -> Place:
+    return Place(OTHERS) if text == OTHERS else Place(*_listed(text, 5))
+
+
+def _listed(text: str, count: int) -> list[str]:
+    """Return the texts of a field; as many empty ones where it is not of this version."""
+    try:
+        found = json.loads(text)
+        if isinstance(found, list) and len(found) == count:
+            return [str(each) for each in found]
+    except ValueError:
+        pass
+    return [OTHERS, *[""] * (count - 1)]
+
+
+def fold_day_if_due(store: Store, pools: Sequence[str]) -> None:
+    """Write the entry of the last five minutes for each pool; the first process that asks does it."""
+    with translate_errors("folding the windows"):
+        if not store.client.set(folding_key(store.prefix), "1", nx=True, px=DAY_MS - WINDOW_MS // 2):
+            return
+        seconds, micros = store.client.time()
+    _fold_day(store, pools, now_ms=int(seconds) * 1000 + int(micros) // 1000)
+
+
+def _fold_day(store: Store, pools: Sequence[str], *, now_ms: int) -> None:
+    for pool, window in zip(
+        pools, read(store, pools, now_ms=now_ms, seconds=DAY_MS / 1000 - 10), strict=True
+    ):
+        kinds = sorted(window.kinds.items(), key=lambda each: -each[1].service_seconds)[:DAY_KINDS]
+        entry = {
+            kind: [each.ended, each.failed, round(each.service_seconds, 3)]
+            for kind, each in kinds
+            if each.ended
+        }
+        if entry:
+            key = day_key(pool, store.prefix)
+            with (
+                translate_errors("writing the day's history"),
+                store.client.pipeline(transaction=False) as pipe,
+            ):
+                pipe.xadd(key, {"kinds": json.dumps(entry)}, maxlen=DAY_ENTRIES, approximate=False)
+                pipe.pexpire(key, 2 * DAY_ENTRIES * DAY_MS)
+                pipe.execute()
+
+
+def read_day(store: Store, pools: Sequence[str]) -> list[list[tuple[int, dict[str, KindFigures]]]]:
+    """Return the entries of the last day of each pool, oldest first: a time in ms, and figures by kind."""
+    with translate_errors("reading the day's history"), store.client.pipeline(transaction=False) as pipe:
+        for pool in pools:
+            pipe.xrange(day_key(pool, store.prefix))
+        found = pipe.execute()
+    return [
+        [(int(entry.split(b"-")[0]), _day_figures(fields)) for entry, fields in entries] for entries in found
+    ]
+
+
+def _day_figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
+    return {
+        kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds)
+        for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()
+    }

@@ -1,0 +1,78 @@
+"""What a process adds to its pool's windows with each heartbeat: figures by kind, and where slots spent time.
+
+The slots of threads are sampled in this process. A prefork child samples itself and writes what it has seen
+beside the other metrics of this host, where its parent reads it: a killed child loses a second of it at most.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from celery import Celery, signals
+
+from millpond.broker.connection import Store
+from millpond.broker.stats import window
+from millpond.tasks.process.metrics_file import FiguresFile, figures_of
+from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
+
+#: A child writes once in so many seconds.
+WRITE_SECONDS = 1.0
+
+
+class SlotTimes:
+    """Gathers the fields of one process, and keeps them until they were sent."""
+
+    def __init__(self, pid: int, *, samples: bool) -> None:
+        self._pid = pid
+        self._unsent: Counter[str] = Counter()
+        self._children: dict[int, Counter[str]] = {}
+        self._sampler = SlotSampler(RUNNING) if samples else None
+        if self._sampler is not None:
+            self._sampler.start()
+
+    def add(self, added: Mapping[str, int]) -> None:
+        """Add what the task metrics counted, and what was sampled meanwhile."""
+        self._unsent.update(window.fields_of(added))
+        if self._sampler is not None:
+            self._unsent.update(_fields(self._sampler))
+            self._add_children()
+
+    def send(self, store: Store, pool: str) -> None:
+        """Add all that is unsent to the pool's present window."""
+        window.add(store, pool, self._unsent)
+        self._unsent.clear()
+
+    def _add_children(self) -> None:
+        seen: dict[int, Counter[str]] = {}
+        for said in figures_of(self._pid):
+            now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})
+            seen[said["pid"]] = now
+            self._unsent.update(now - self._children.get(said["pid"], Counter()))
+        self._children = seen
+
+
+def _fields(sampler: SlotSampler) -> Counter[str]:
+    return Counter({window.place_field(place): micros for place, micros in sampler.take().items()})
+
+
+def _sample_in_child(**_: object) -> None:
+    """Sample the slot of a prefork child for as long as it lives."""
+
+    def write() -> None:
+        places: Counter[str] = Counter()
+        while not stop.wait(WRITE_SECONDS):
+            new = _fields(sampler)
+            places.update(new)
+            if new:
+                file.say({"places": places})
+
+    sampler, file, stop = SlotSampler(RUNNING), FiguresFile(), threading.Event()
+    sampler.start()
+    threading.Thread(target=write, name="millpond-slot-times", daemon=True).start()
+
+
+def install(app: Celery, *, samples: bool) -> None:
+    """Sample in the prefork children of this application's workers, unless it is switched off."""
+    if samples:
+        app.slot_times = _sample_in_child  # signals keep weak references
+        signals.worker_process_init.connect(_sample_in_child)
