@@ -13,8 +13,8 @@ from datetime import timedelta
 
 from millpond.tasks.errors import BadQuantity
 
-DURATION = "a duration, as in 500ms, 30s, 2m30s, 1.5h or 1d; a bare number is seconds"
-RATE = "a rate, as in 50/s, 3000/m or 5/h; a bare number is a second"
+DURATION = "a duration, as in 500ms, 30s, 2m30s, 1.5h or 1d"
+RATE = "a rate, as in 50/s, 3000/m or 5/h"
 BOUND = "messages, as in 5000, or a time, as in 30s or 5m"
 
 #: Longer than anything that is waited for, and short enough for every clock.

@@ -41,6 +41,17 @@ class Sources:
                 return False
         return True
 
+    def origin(self, path: Keys) -> str:
+        """Return where the value in force at a path was written, or that it is the default."""
+        own = tuple(map(str, path))
+        if own in self.names:
+            return self.names[own]
+        if not self.written_in_file(path):
+            return "default"
+        assert self.file is not None
+        line = self.file.line(as_written(path))
+        return f"{self.file.path}{f' line {line}' if line else ''}"
+
     def place(self, path: Keys) -> str | None:
         """Return where a value was written: a variable, or a file with its line; None: nowhere."""
         if name := self.variable(path):

@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -50,8 +50,17 @@ def read(environ: Mapping[str, str], model: type[BaseModel], known: Mapping[str,
             found.faults.append(f"{name} {error}")
             continue
         _put(found.values, path, value)
-        found.names[path] = name
+        found.names.update(dict.fromkeys([path, *_leaves(value, path)], name))
     return found
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every value in a table."""
+    if not isinstance(value, dict):
+        yield path
+        return
+    for name, each in value.items():
+        yield from _leaves(each, (*path, str(name)))
 
 
 def _is_of_kubernetes(name: str, value: str) -> bool:

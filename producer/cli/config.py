@@ -1,0 +1,112 @@
+"""Offer `millpond config`: every setting in force, where it comes from and what it may be."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from millpond.tasks.configuration.catalog import InForce
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond config smtp pools.email")
+def config(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Only these settings or tables, as in smtp or pools.email."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Write the page of all settings and their defaults.")
+    ] = False,
+) -> None:
+    """Show every setting in force, where it comes from and what it may be; secrets are hidden.
+
+    What is written is a millpond.toml. A setting comes from a variable, from a line of the file, from the
+    `millpond up` that runs here, or is the default.
+    """
+    import json
+    import sys
+
+    from millpond.tasks.configuration.settings_page import page
+    from millpond.tasks.settings import Settings
+
+    if markdown:
+        sys.stdout.write(page(Settings))
+        return
+    found, unused = _in_force()
+    chosen = _chosen(found, names or [])
+    if as_json:
+        for each in chosen:
+            print(json.dumps(each.as_object()))
+    else:
+        print("\n".join(_as_toml(chosen)))
+    for name in unused:
+        print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
+
+
+def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
+    from dataclasses import replace
+
+    from millpond.broker.connection import redacted
+    from millpond.tasks.configuration import sources
+    from millpond.tasks.configuration.catalog import in_force
+    from millpond.tasks.process.running_up import nearby
+    from millpond.tasks.settings import Settings, settings, shipped
+
+    chosen, written = settings(), sources.read(Settings, shipped())
+    beside = nearby() if chosen.broker_url is None else None
+    if beside is not None:
+        chosen = beside.adopted(chosen)
+    found = []
+    for each in in_force(chosen, written):
+        if beside is not None and each.name in ("broker_url", "key_prefix"):
+            each = replace(each, origin="the millpond up that runs here")
+        if each.name in ("broker_url", "traces_endpoint") and each.value:
+            each = replace(each, value=redacted(each.value))
+        found.append(each)
+    return found, written.unused
+
+
+def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.name_suggestions import closest
+
+    chosen: list[InForce] = []
+    for name in names:
+        fitting = [each for each in found if f"{each.name}.".startswith(f"{name}.")]
+        if not fitting:
+            parts = {each.name for each in found}
+            tables = {part.rpartition(".")[0] for part in parts} | {part.partition(".")[0] for part in parts}
+            meant = closest(name, parts | tables - {""})
+            hint = f"did you mean {meant!r}?" if meant else "leave the name out to see them all"
+            raise BadInput(f"no setting or table is named {name!r}: {hint}")
+        chosen += [each for each in fitting if each not in chosen]
+    return chosen or found
+
+
+def _as_toml(found: "list[InForce]") -> "Iterator[str]":
+    """Yield the lines of a millpond.toml: what is at the top first, then a table after the other."""
+    import shutil
+    import textwrap
+
+    from millpond.tasks.configuration.catalog import HIDDEN, toml
+    from millpond.tasks.configuration.model_fields import may_be
+
+    width, table = shutil.get_terminal_size().columns, ""
+    for each in sorted(found, key=lambda each: "." in each.name):
+        inside, _, name = each.name.rpartition(".")
+        if inside != table:
+            table = inside
+            yield f"\n[{inside}]"
+        is_written = each.value is not None and each.value != HIDDEN
+        entry = f"{name} = {toml(each.value)}" if is_written else f"# {name} {each.value or '(not set)'}"
+        comment = f"{each.origin}; {may_be(each.setting.field)}"
+        if len(entry) + len(comment) + 4 <= width and is_written:
+            yield f"{entry}  # {comment}"
+        else:
+            yield from textwrap.wrap(comment, max(20, width), initial_indent="# ", subsequent_indent="# ")
+            yield entry

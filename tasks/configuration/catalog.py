@@ -1,0 +1,149 @@
+"""List every setting: what it may be, what it does, its default; and what is in force, from where."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from millpond.tasks.configuration.model_fields import (
+    bare,
+    is_list,
+    is_secret,
+    is_table,
+    may_be,
+    model_of,
+    shown_path,
+    values_of,
+)
+from millpond.tasks.configuration.sources import Sources
+from millpond.tasks.configuration.toml_file import Keys
+from millpond.tasks.configuration.variable_names import variable
+from millpond.tasks.durations import in_units
+
+#: Stands for the name of a pool, a queue or a schedule.
+ANY_NAME = "NAME"
+
+HIDDEN = "(hidden)"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its path in the model, and its field."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+    #: The path of the list whose entries have this field; empty: none.
+    within: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return its name as millpond.toml has it: `smtp.host`, `pools.NAME.concurrency`."""
+        return shown_path(self.path)
+
+    @property
+    def variable(self) -> str:
+        """Return the variable of the environment that sets it; fields of a list are set with the list."""
+        return variable(self.within or self.path)
+
+    @property
+    def default(self) -> str:
+        """Return its default as TOML; empty for one that must be given or is not set."""
+        if self.field.is_required() or self.field.default is None:
+            return ""
+        return toml(self.field.get_default(call_default_factory=True))
+
+
+@dataclass(frozen=True)
+class InForce:
+    """A setting with its value in force and where that was written; secrets are hidden."""
+
+    name: str
+    value: Any
+    origin: str
+    setting: Setting
+
+    def as_object(self) -> dict[str, Any]:
+        """Return what `millpond config --json` writes."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "from": self.origin,
+            "may_be": may_be(self.setting.field),
+            "variable": self.setting.variable,
+            "description": self.setting.field.description,
+        }
+
+
+def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
+    """Yield every setting of a model and its tables; a list of tables counts, and so do its fields."""
+    model = model_of(annotation)
+    for name, field in model.model_fields.items() if model else ():
+        below, values = (*path, name), values_of(field.annotation)
+        entry = get_args(bare(field.annotation))[0] if is_list(field.annotation) else None
+        if model_of(field.annotation):
+            yield from catalog(field.annotation, below)
+        elif values is not None and model_of(values):
+            yield from catalog(values, (*below, ANY_NAME))
+        else:
+            yield Setting(below, field)
+            for inside in catalog(entry, below) if model_of(entry) else ():
+                yield replace(inside, within=below)
+
+
+def in_force(settings: BaseModel, sources: Sources) -> Iterator[InForce]:
+    """Yield every setting of a read model with its value and its origin."""
+    yield from _of(settings, (), (), sources)
+
+
+def _of(model: BaseModel, path: Keys, general: tuple[str, ...], sources: Sources) -> Iterator[InForce]:
+    for name, field in type(model).model_fields.items():
+        value, here, setting = getattr(model, name), (*path, name), Setting((*general, name), field)
+        if isinstance(value, BaseModel):
+            yield from _of(value, here, setting.path, sources)
+        elif is_table(field.annotation) and model_of(values_of(field.annotation)):
+            for key, each in value.items():
+                yield from _of(each, (*here, key), (*setting.path, ANY_NAME), sources)
+        else:
+            shown = HIDDEN if is_secret(field) and value else plain(value)
+            yield InForce(shown_path(here), shown, sources.origin(here), setting)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it, without secrets."""
+    match value:
+        case SecretStr():
+            return HIDDEN
+        case BaseModel():
+            return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        case Mapping():
+            return {str(name): plain(each) for name, each in value.items()}
+        case tuple() | list():
+            return [plain(each) for each in value]
+        case timedelta():
+            return in_units(value.total_seconds())
+        case float() if value.is_integer():
+            return int(value)
+        case str() | bool() | int() | float() | None:
+            return value
+        case _:
+            return str(value)
+
+
+def toml(value: Any) -> str:
+    """Return a value as TOML; what is not set has none, and gives an empty text."""
+    import json
+
+    found = plain(value)
+    match found:
+        case None:
+            return ""
+        case dict():
+            inside = ", ".join(f"{json.dumps(name)} = {toml(each)}" for name, each in found.items())
+            return f"{{ {inside} }}" if inside else "{}"
+        case list():
+            return f"[{', '.join(map(toml, found))}]"
+        case _:
+            return json.dumps(found, ensure_ascii=False)

@@ -1,0 +1,86 @@
+"""Write the page of all settings, tasks/SETTINGS.md, from their models."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from millpond.tasks.configuration.catalog import ANY_NAME, Setting, catalog, toml
+from millpond.tasks.configuration.model_fields import may_be
+from millpond.tasks.pools import default_pools, default_queues
+
+_HEAD = """\
+# Settings
+
+Made of the models by `millpond config --markdown`; a test holds it. `millpond config` shows what is in
+force and where it comes from, `millpond doctor` whether it works.
+
+A setting is given in the environment, by its variable, or in `millpond.toml` (or the file that
+`MILLPOND_CONFIG` names), by its name; the environment stands above the file. A list in a variable is
+written `a,b`, a table `host=mail,port=587`, both as JSON too. Durations are `500ms`, `30s`, `2m30s`,
+`1.5h`, `1d` or a number of seconds; rates `50/s`, `3000/m` or `5/h`. In a variable, NAME is the name of
+the pool, the queue or the schedule: `MILLPOND_POOLS__EMAIL__CONCURRENCY=20`.
+
+Three variables are no settings: `MILLPOND_CONFIG` names the file, `MILLPOND_DEBUG=1` shows tracebacks
+beside the line of an error, `MILLPOND_SCRATCH` is the folder for short-lived files (else the system's).
+"""
+
+#: Tables in their order, with a title and an example of their header.
+_TABLES = (
+    ("", "At the top", ""),
+    ("pools", "Pools", "`[pools.email]`"),
+    ("queues", "Queues", "`[queues.email]`"),
+    ("smtp", "Mail", "`[smtp]`"),
+    ("files", "Files", "`[files]`"),
+    ("gateway", "Gateway", "`[gateway]`, and `[[gateway.tokens]]` for each token"),
+    ("schedule", "Schedules", "`[schedule.nightly]`"),
+)
+
+
+def page(model: type[BaseModel]) -> str:
+    """Return the whole page."""
+    settings = list(catalog(model))
+    parts = [_HEAD]
+    for table, title, header in _TABLES:
+        rows = [_row(each) for each in settings if _table_of(each) == table]
+        parts.append(f"## {title}\n\n" + (f"In {header}.\n\n" if header else ""))
+        parts.append("| setting | may be | default | what it does |\n|---|---|---|---|\n" + "".join(rows))
+        parts.append("".join(_shipped(table)))
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
+
+
+def _table_of(setting: Setting) -> str:
+    first, _, rest = setting.name.partition(".")
+    return first if rest else ""
+
+
+def _row(setting: Setting) -> str:
+    name = setting.name.removeprefix(f"{_table_of(setting)}.").removeprefix(f"{ANY_NAME}.")
+    default = (
+        f"`{setting.default}`" if setting.default else "must be given" if setting.field.is_required() else "-"
+    )
+    cells = (
+        f"`{name}`<br>`{setting.variable}`",
+        may_be(setting.field),
+        "must be given" if setting.field.is_required() else default,
+        setting.field.description or "",
+    )
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
+
+
+def _shipped(table: str) -> Iterator[str]:
+    """Yield the pools or queues that ship, where they differ from the defaults above."""
+    tables: Mapping[str, Mapping[str, Any]] = {"pools": default_pools(), "queues": default_queues()}
+    shipped = tables.get(table, {})
+    for name, entry in shipped.items():
+        usual = type(entry).model_fields
+        own = [
+            f"`{field} = {_value(name, field, value)}`"
+            for field, value in entry
+            if usual[field].is_required() or value != usual[field].default
+        ]
+        yield f"- `[{table}.{name}]` ships with {', '.join(own) or 'these defaults'}\n"
+
+
+def _value(name: str, field: str, value: object) -> str:
+    return "one a core" if (name, field) == ("files", "concurrency") else toml(value)

@@ -1,0 +1,56 @@
+"""Every setting is documented, on one page that is made of the models."""
+
+from pathlib import Path
+
+import pytest
+
+import millpond
+from millpond.tasks.configuration.catalog import catalog
+from millpond.tasks.configuration.model_fields import may_be
+from millpond.tasks.configuration.settings_page import page
+from millpond.tasks.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "tasks" / "SETTINGS.md"
+
+SETTINGS = list(catalog(Settings))
+
+
+def test_the_page_is_not_stale() -> None:
+    """tasks/SETTINGS.md is what `millpond config --markdown` writes; run it again when a setting changes."""
+    assert PAGE.read_text() == page(Settings), "run: millpond config --markdown > tasks/SETTINGS.md"
+
+
+def test_the_readme_links_to_it() -> None:
+    """Somebody who reads the README finds it."""
+    assert "(tasks/SETTINGS.md)" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_is(setting: object) -> None:
+    """A sentence, what it may be, its variable and its name on the page; no two alike."""
+    found = next(each for each in SETTINGS if each is setting)
+    description = found.field.description or ""
+    assert description.endswith(".")
+    assert len(description) > 8
+    assert may_be(found.field)
+    assert f"`{found.variable}`" in PAGE.read_text()
+
+
+def test_none_is_left_out() -> None:
+    """All that the models have, each once: the ones of pools, queues, schedules and tokens too."""
+    names = [setting.name for setting in SETTINGS]
+    assert len(names) == len(set(names)) > 65
+    assert {"broker_url", "smtp.host", "pools.NAME.concurrency", "queues.NAME.rate", "schedule.NAME.cron"} < {
+        *names
+    }
+
+
+def test_the_page_is_the_same_whatever_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It shows defaults, also where a setting is wrong, and does not depend on the machine's cores."""
+    monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
+    monkeypatch.setattr("os.cpu_count", lambda: 17)
+    assert millpond.main(["config", "--markdown"]) == 0
+    assert capsys.readouterr().out == PAGE.read_text()
