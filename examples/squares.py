@@ -4,7 +4,7 @@ from millpond import Client, Settings, Square, embedded
 with embedded(Settings(), pools=["default"]) as pond, Client(settings=pond.settings) as client:
     # The pool has five slots: five squares at a time, however many wait.
     with client.batch("squares") as batch:
-        batch.submit_many(Square(n=n, hold_seconds=0.05) for n in range(1_000))
+        batch.send_many(Square(n=n, hold_seconds=0.05) for n in range(1_000))
 
     # The producer has closed the batch; results come as tasks are done, while others run.
     squares = []

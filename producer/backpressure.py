@@ -1,8 +1,9 @@
-"""Offer messages to their queues, and do what the policy says when there is no room.
+"""Offer messages to their queues under the overflow policy `block`: wait in line while there is no room.
 
-`reject` and `shed` are decided by the publish script. `block` stands in the line here: the script gives a
-refused producer a place, whoever makes room calls it, and it sends as many messages as it is told there is
-room for. While it waits it asks nothing, but for a rare look whether its place is still its own.
+`reject` and `shed` are decided by the publish script. For `block` the script gives a refused producer a place
+in the line of admission, and the script that makes room calls the first producer in line with the number of
+messages that it may send. A waiting producer does not poll; it only checks now and then that it still has its
+place.
 """
 
 import random
@@ -17,129 +18,130 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.message import Outgoing
 from millpond.broker.publish import Caller, Full, Outcome, one_call, publish
 
-#: Messages that are composed and offered together, at most and at least.
-MOST_AT_ONCE, LEAST_AT_ONCE = 1_000, 16
+#: The most and the fewest messages that are composed and offered together.
+LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
 
-#: How long a producer sleeps at most before it asks whether its place in the line is still its own.
-LOOK_SECONDS = (15.0, 30.0)
+#: The range of the time after which a waiting producer checks that it still has its place in line.
+CHECK_SECONDS = (15.0, 30.0)
 
-#: The pause before asking again where no line forms: too many messages wait for their time.
+#: The range of the pause before another try where no line forms: too many messages are delayed.
 DELAYED_SECONDS = (0.25, 0.5)
 
-#: What ends a wait: room for so many messages, or the end of the time it may take.
-Wait = Callable[[Store, str, str, float], int]
+#: Waits for room, at most so many seconds; returns the number of messages that may be sent, 0 at the timeout.
+WaitForRoom = Callable[[Store, str, str, float], int]
 
 
 @dataclass
-class Stream:
-    """Remember, from chunk to chunk, that the queue was full: then a chunk begins with one message.
+class FlowControl:
+    """The state of a stream of messages from chunk to chunk.
 
-    `most` is how many messages are worth composing ahead: about twice what there was room for.
+    `queue_full`: the queue was full, so that the next chunk begins with a single message. `chunk` is the
+    number of messages to compose ahead: about twice the room of the last call.
     """
 
-    crowded: bool = False
-    most: int = MOST_AT_ONCE
+    queue_full: bool = False
+    chunk: int = LARGEST_CHUNK
 
-    def called(self, room: int) -> None:
-        """Take note of how much room there was."""
-        self.most = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, 2 * room))
+    def found_room(self, room: int) -> None:
+        """Adapt the size of the next chunk to the room of a call."""
+        self.chunk = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
 
-    def uncrowded(self) -> None:
-        """Take note that nobody had to wait."""
-        self.crowded, self.most = False, MOST_AT_ONCE
+    def accepted_at_once(self) -> None:
+        """Return to full chunks: the message did not have to wait."""
+        self.queue_full, self.chunk = False, LARGEST_CHUNK
 
 
 @dataclass
-class Patience:
-    """Know how long a producer goes on waiting: so many seconds since anything was taken (None: for ever)."""
+class Timeout:
+    """The time that a producer waits: `seconds` since a message was last accepted; None: for ever."""
 
     seconds: float | None
-    _until: float = field(init=False)
+    _ends_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.renew()
+        self.restart()
 
-    def renew(self) -> None:
-        """Begin again, for something was taken."""
-        self._until = float("inf") if self.seconds is None else time.monotonic() + self.seconds
+    def restart(self) -> None:
+        """Start again: a message was accepted."""
+        self._ends_at = float("inf") if self.seconds is None else time.monotonic() + self.seconds
 
     @property
     def left(self) -> float:
-        """Return the seconds that are left."""
-        return max(0.0, self._until - time.monotonic())
+        """The seconds that are left, at least 0."""
+        return max(0.0, self._ends_at - time.monotonic())
 
 
 @dataclass(frozen=True)
-class Line:
-    """Wait for room in one queue; `now_ms` tells the server's time."""
+class AdmissionLine:
+    """The line of one queue; `now_ms` returns the server's time."""
 
     store: Store
     now_ms: Callable[[], int]
-    wait: Wait = wait_for_room
+    wait: WaitForRoom = wait_for_room
 
-    def send(self, messages: Sequence[Outgoing], patience: Patience, stream: Stream) -> list[Outcome]:
-        """Send messages of one queue as far as there is room once it is this producer's turn.
+    def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Outcome]:
+        """Send the first messages of one queue, as far as there is room, once it is this producer's turn.
 
-        Return what became of the first of them; empty when it is time to give up, or to ask again.
+        Return the outcomes of these messages; an empty list at the timeout, or when to try again.
         """
         first, ticket = messages[0], new_ticket(len(messages))
-        waits = False
+        is_in_line = False
         try:
             while True:
                 [answer] = self._publish([first], Caller(ticket, stays=True))
-                waits = isinstance(answer, Full) and not answer.delayed
+                is_in_line = isinstance(answer, Full) and not answer.delayed
                 if not isinstance(answer, Full):
-                    stream.uncrowded()
+                    flow.accepted_at_once()
                     return [answer]
                 if answer.delayed:
-                    time.sleep(min(patience.left, random.uniform(*DELAYED_SECONDS)))
+                    time.sleep(min(timeout.left, random.uniform(*DELAYED_SECONDS)))
                     return []
-                room = self.wait(self.store, first.queue, ticket, self._seconds(first, patience))
+                room = self.wait(self.store, first.queue, ticket, self._wait_seconds(first, timeout))
                 if room:
-                    stream.called(room)
+                    flow.found_room(room)
                     answers = self._publish(messages[:room], Caller(ticket, stays=True))
-                    waits = any(isinstance(answer, Full) for answer in answers)
+                    is_in_line = any(isinstance(answer, Full) for answer in answers)
                     if not isinstance(answers[0], Full):
-                        return answers  # what was not taken after all waits anew, behind the others
-                if not patience.left:
+                        return answers  # refused ones among them join the end of the line
+                if not timeout.left:
                     return []
         finally:
-            if waits:
+            if is_in_line:
                 with suppress(BrokerError):
                     leave_line(self.store, first.queue, ticket)
 
     def _publish(self, messages: Sequence[Outgoing], caller: Caller) -> list[Outcome]:
         return publish(self.store, messages, policy="block", caller=caller)
 
-    def _seconds(self, message: Outgoing, patience: Patience) -> float:
-        seconds = min(patience.left, random.uniform(*LOOK_SECONDS))
+    def _wait_seconds(self, message: Outgoing, timeout: Timeout) -> float:
+        seconds = min(timeout.left, random.uniform(*CHECK_SECONDS))
         if message.deadline_ms is not None:
             seconds = min(seconds, max(0.0, (message.deadline_ms - self.now_ms()) / 1000))
         return seconds
 
 
 def offer(
-    messages: Sequence[Outgoing], *, line: Line, timeout_seconds: float | None, stream: Stream
+    messages: Sequence[Outgoing], *, line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[Outcome]:
-    """Yield what became of each message under `block`, in order.
+    """Yield the outcome of each message under `block`, in order.
 
-    Waits until there is room, or until nothing was taken for `timeout_seconds` (None: without end); what is
-    left then is `Full`.
+    Waits for room until no message was accepted for `timeout_seconds` (None: for ever); the outcome of every
+    message that is left then is `Full`.
     """
-    patience, known, yielded = Patience(timeout_seconds), dict[int, Outcome](), 0
+    timeout, known, yielded = Timeout(timeout_seconds), dict[int, Outcome](), 0
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]
-        is_last = not patience.left
-        if (stream.crowded or len(open_) == 1) and not is_last:
+        is_last = not timeout.left
+        if (flow.queue_full or len(open_) == 1) and not is_last:
             open_ = open_[: len(one_call([messages[i] for i in open_]))]
-            answers = line.send([messages[i] for i in open_], patience, stream)
+            answers = line.send([messages[i] for i in open_], timeout, flow)
         else:
             answers = publish(line.store, [messages[i] for i in open_], policy="block")
         decided = {i: a for i, a in zip(open_, answers, strict=False) if is_last or not isinstance(a, Full)}
-        stream.crowded = stream.crowded or len(decided) < len(answers)
+        flow.queue_full = flow.queue_full or len(decided) < len(answers)
         known.update(decided)
         if decided:
-            patience.renew()
+            timeout.restart()
         while yielded in known:
             yield known.pop(yielded)
             yielded += 1

@@ -1,7 +1,7 @@
-"""Fill a batch, close it, and read what became of it.
+"""A handle to a batch: send tasks into it, close or cancel it, read its results.
 
-A batch is a record in Redis; this is a handle to it. The producer closes it, for only the producer knows that
-nothing more will come, and a batch is complete once it is closed and everything in it is settled.
+The batch itself is a record in Redis. The producer closes it, since only the producer knows that it has sent
+its last task; a closed batch is complete once every task in it is settled.
 """
 
 import threading
@@ -23,7 +23,7 @@ from millpond.producer.message import Message, Sendable
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 
 
-class Sends(Protocol):
+class _Client(Protocol):
     """The part of a `Client` that its batches use."""
 
     store: Store
@@ -36,93 +36,88 @@ class Sends(Protocol):
 
 
 class Batch:
-    """Handle one batch; made by `Client.batch` and `Client.open_batch`, on any host, as often as needed."""
+    """A batch; made by `Client.batch` and `Client.open_batch`, on any host, any number of times."""
 
-    def __init__(self, client: Sends, id: str) -> None:
+    def __init__(self, client: _Client, id: str) -> None:
         self._client = client
         self.id = id
-        self._filled_by: int | None = None
+        self._open_in_thread: int | None = None
 
     def __enter__(self) -> Self:
-        self._filled_by = threading.get_ident()
+        self._open_in_thread = threading.get_ident()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the batch, after an error too: what was sent into it can then complete."""
-        self._filled_by = None
+        """Close the batch, after an error too, so that it can complete."""
+        self._open_in_thread = None
         try:
             self.close()
-        except BrokerError as away:
+        except BrokerError as failed:
             if error is None:
                 raise
-            error.add_note(f"batch {self.id} is still open, for closing it failed: {away}")
+            error.add_note(f"batch {self.id} is still open, since closing it failed: {failed}")
 
-    def submit(self, what: Sendable, **options: Any) -> Sent:
-        """Send one task into the batch; the options are those of `Client.send`. Raises `BatchClosed`."""
+    def send(self, what: Sendable, **options: Any) -> Sent:
+        """Send one task into the batch; options and errors are those of `Client.send`."""
         return self._client.send(what, batch=self, **options)
 
-    def submit_many(self, items: Iterable[Sendable | Message], **options: Any) -> Tally:
-        """Send everything that an iterable yields into the batch.
-
-        The options are those of `Client.send_many`.
-        """
+    def send_many(self, items: Iterable[Sendable | Message], **options: Any) -> Tally:
+        """Send every task of an iterable into the batch; as `Client.send_many`."""
         return self._client.send_many(items, batch=self, **options)
 
-    def submit_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
-        """Send as the result is iterated, and yield what became of each item; see `Client.send_each`."""
+    def send_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
+        """Send while the result is iterated, and yield the outcome of each item; see `Client.send_each`."""
         return self._client.send_each(items, batch=self, **options)
 
     def close(self) -> Summary:
-        """Say that nothing more will come. Closing again changes nothing."""
+        """Close the batch: it accepts no further task. Closing it again changes nothing."""
         return record.close_batch(self._client.store, self.id)
 
     def cancel(self, *, terminate: bool = False) -> Cancellation:
-        """Close the batch and let nothing of it start that has not; what runs goes on, and is told.
+        """Close the batch and cancel its tasks: none starts any more, and running ones are asked to stop.
 
-        With `terminate` what runs on a `prefork` pool is ended, and counts as cancelled. Returns when every
-        worker that holds any of it has confirmed: from then on nothing of it starts. What waits is settled by
-        then.
+        With `terminate`, tasks that run on a `prefork` pool are killed and count as cancelled. Returns when
+        every worker with tasks of the batch in flight has acknowledged; no task starts after that, and the
+        tasks that were ready or delayed are settled.
         """
         return control_cancel.cancel_batch(self._client.store, self.id, terminate=terminate)
 
     def summary(self) -> Summary:
-        """Count what was sent into the batch and how it ended, now."""
+        """Return the number of tasks sent into the batch, and how they ended so far."""
         return record.summary(self._client.store, self.id)
 
     def results(
-        self, *, after: str = results.START, patience: timedelta = results.PATIENCE
+        self, *, after: str = results.START, reconnect_timeout: timedelta = results.RECONNECT_TIMEOUT
     ) -> Iterator[Result]:
-        """Yield results in order of completion, behind the position `after` (of the last one seen; "0": all).
+        """Yield results in order of completion.
 
-        Ends when the batch is complete. Called by the thread that still fills the batch in its `with` block,
-        where nobody else could close it, it ends when all that was sent so far is settled. A broker that is
-        away is tried again for `patience`; then `BrokerAway`.
+        `after` is the position of the last result seen ("0": none). Ends when the batch is complete. In its
+        `with` block, in the thread that would close it, it ends when all tasks sent so far are settled.
+        Raises `BrokerAway` when the broker stays away for `reconnect_timeout`.
         """
-        settled_is_enough = self._filled_by == threading.get_ident()
-        return results.stream(
+        is_still_open = self._open_in_thread == threading.get_ident()
+        return results.read_results(
             self._client.store,
             self.id,
             after=after,
-            ended=_is_settled if settled_is_enough else _is_complete,
-            patience=patience,
+            ended=_is_settled if is_still_open else _is_complete,
+            reconnect_timeout=reconnect_timeout,
         )
 
     def failures(self) -> Iterator[Result]:
-        """Yield what failed or expired so far, each with its reason, without waiting for more."""
-        for result in results.stream(
-            self._client.store, self.id, ended=lambda _: True, patience=results.PATIENCE
-        ):
+        """Yield the results of tasks that failed or expired so far, without waiting for more."""
+        for result in results.read_results(self._client.store, self.id, ended=lambda _: True):
             if result.state in (TaskState.FAILED, TaskState.EXPIRED):
                 yield result
 
     def wait(self, timeout: timedelta | None = None) -> Summary:
-        """Wait until the batch is complete, or for `timeout`; the summary's `complete` says which."""
-        ends = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        """Wait until the batch is complete, at most for `timeout`, and return its summary."""
+        ends_at = None if timeout is None else time.monotonic() + timeout.total_seconds()
         pause = 0.01
-        while not (summary := self.summary()).complete and (ends is None or time.monotonic() < ends):
-            left = pause if ends is None else max(0.0, ends - time.monotonic())
+        while not (summary := self.summary()).complete and (ends_at is None or time.monotonic() < ends_at):
+            left = pause if ends_at is None else max(0.0, ends_at - time.monotonic())
             time.sleep(min(pause, left))
             pause = min(0.25, pause * 1.5)
         return summary

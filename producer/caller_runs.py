@@ -21,7 +21,7 @@ from millpond.broker.message import Outgoing
 from millpond.broker.outcomes import CANCELLED, GIVEN_BACK, Settlement
 from millpond.broker.publish import Full, Given, Outcome, one_call, publish
 from millpond.broker.task_state import TaskState
-from millpond.producer.backpressure import Stream
+from millpond.producer.backpressure import FlowControl
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
@@ -49,27 +49,27 @@ class CallerRuns:
     clock: ServerClock
     kinds: tuple[str, ...] = ()
 
-    def offer(self, messages: Sequence[Outgoing], stream: Stream) -> Iterator[Outcome | Ran]:
+    def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Outcome | Ran]:
         """Yield what became of each message, in order. Raises `BodyMissing` before the first is run."""
         known, yielded = dict[int, Outcome | Ran](), 0
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
             some = one_call([messages[i] for i in open_])
-            for i, answer in zip(open_, self._answers(some, stream), strict=False):
+            for i, answer in zip(open_, self._answers(some, flow), strict=False):
                 if not isinstance(answer, Full) or answer.delayed:
                     known[i] = answer
             while yielded in known:
                 yield known.pop(yielded)
                 yielded += 1
 
-    def _answers(self, some: list[Outgoing], stream: Stream) -> Iterator[Outcome | Ran]:
-        if stream.crowded:
+    def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Outcome | Ran]:
+        if flow.queue_full:
             self._work(some[0])  # what cannot run here is refused before anything is taken
             held = CallersHold(self.store, some[0].queue)
             answers = publish(self.store, some, policy="caller_runs", caller=held.caller)
         else:
             answers = publish(self.store, some, policy="reject")
-        stream.crowded = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
+        flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
         for message, answer in zip(some, answers, strict=True):
             yield self._run(held, message, answer) if isinstance(answer, Given) else answer
 

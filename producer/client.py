@@ -1,7 +1,7 @@
-"""Send work and follow it: the client that an application holds.
+"""The client of an application: send tasks and batches, find, follow and cancel them.
 
-`Client` may be shared by threads and used on both sides of a fork; it holds connections and nothing that must
-be saved. Nothing of Celery's and no task body is imported by it.
+A `Client` may be shared by threads and used on both sides of a fork; its only state is connections and
+caches. It imports neither Celery nor a handler.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Message, Sendable, following, no_time
-from millpond.producer.queues import Queues
+from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
@@ -36,9 +36,9 @@ _POLICIES = get_args(Overflow)
 
 
 class Client:
-    """Speak to one broker: that of `url`, or the one that the settings name.
+    """A client of one broker: that of `url`, or the one in the settings.
 
-    Raises `SettingsError` when there is neither. Nothing is sent before the first call.
+    Raises `SettingsError` when there is neither. It connects at the first call.
     """
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
@@ -47,7 +47,7 @@ class Client:
         tracing.configure(chosen.traces_endpoint, service="millpond-client")
         self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
         self._sender = Sender(
-            self.store, ServerClock(self.store), Queues(self.store, chosen.table), chosen.kinds
+            self.store, ServerClock(self.store), QueueCache(self.store, chosen.table), chosen.kinds
         )
 
     def send(
@@ -69,9 +69,9 @@ class Client:
     ) -> Sent:
         """Send one task: a contract, or the name of a kind and its fields. `Message` explains the options.
 
-        `overflow` overrides what the queue does when it is full; under `block`, `timeout` bounds the wait
-        (None: none). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
-        `BodyMissing`, `BrokerAway`; only after the last of them may the task have been taken all the same.
+        `overflow` replaces the overflow policy of the queue; under `block`, `timeout` bounds the wait (None:
+        no bound). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
+        `BodyMissing`, `BrokerAway`. After `BrokerAway` the task may have been accepted, after the others not.
         """
         message = Message(
             what,
@@ -85,7 +85,7 @@ class Client:
             for_=for_,
             deadline=deadline,
         )
-        outcome = self._sender.one(message, **_how(overflow, timeout, batch))
+        outcome = self._sender.one(message, **_shared(overflow, timeout, batch))
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
@@ -100,11 +100,11 @@ class Client:
         timeout: timedelta | None = None,
         batch: "Batch | str | None" = None,
     ) -> Tally:
-        """Send everything that an iterable yields, in constant memory, and count it.
+        """Send every task of an iterable, in constant memory, and return their number by outcome.
 
-        Stops at the first refusal and raises it; `send_each` goes on and tells which. `queue` and `priority`
-        hold for items that are no `Message`. Under `block`, `timeout` bounds how long nothing at all may be
-        taken.
+        Stops at the first refusal and raises it; `send_each` goes on and yields it. `queue` and `priority`
+        apply to items that are not a `Message`. Under `block`, `timeout` bounds the time without an accepted
+        task.
         """
         accepted = duplicates = ran_here = 0
         messages = self._messages(items, queue, priority)
@@ -125,11 +125,8 @@ class Client:
         timeout: timedelta | None = None,
         batch: "Batch | str | None" = None,
     ) -> Iterator[Sent | Refused]:
-        """Send as the result is iterated, and yield what became of each item, in order.
-
-        A refusal is a value here.
-        """
-        return self._sender.stream(self._messages(items), **_how(overflow, timeout, batch))
+        """Send while the result is iterated, and yield the outcome of each item, in order; none is raised."""
+        return self._sender.stream(self._messages(items), **_shared(overflow, timeout, batch))
 
     def batch(
         self,
@@ -138,40 +135,40 @@ class Client:
         then: "Sendable | Message | None" = None,
         owner: str | None = None,
     ) -> Batch:
-        """Open a batch; used with `with`, it is closed at the end.
+        """Open a batch; a `with` block closes it at its end.
 
-        `then` is sent exactly once, as soon as the batch is complete, however its tasks ended; its body finds
-        the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway that may feed, read
-        and cancel it as well; one for every kind always may. Raises `BadContract`, `UnknownQueue`.
+        `then`, the batch callback, is sent exactly once when the batch is complete, however its tasks ended;
+        its handler finds the counts in `context.batch_summary`. `owner` names a token of the HTTP gateway
+        that may use the batch too; a token for every kind always may. Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
-        follower = None if then is None else self._sender.follower(following(then), id, description)
-        record.open_batch(self.store, id=id, description=description, then=follower, owner=owner)
+        callback = None if then is None else self._sender.callback(following(then), id, description)
+        record.open_batch(self.store, id=id, description=description, then=callback, owner=owner)
         return Batch(self, id)
 
     def open_batch(self, id: str) -> Batch:
-        """Return an existing batch, to read, feed or close it from here. Raises `UnknownBatch`."""
+        """Return an existing batch, to send into, read, close or cancel it. Raises `UnknownBatch`."""
         record.summary(self.store, id)
         return Batch(self, id)
 
     def cancel(self, id: str, *, terminate: bool = False) -> Cancellation:
-        """Cancel a task by its id; returns when every worker that may hold it has confirmed.
+        """Cancel a task by its id; return when every worker that may have it in flight has acknowledged.
 
-        It does not start any more. If it runs it is told, and with `terminate`, on a `prefork` pool, ended.
-        The answer's `found` says where it was: None, it has ended or never was.
+        It does not start any more. If it runs, it is asked to stop; with `terminate`, on a `prefork` pool, it
+        is killed. The answer's `found` is where it was; None: it has ended or never was.
         """
         return control_cancel.cancel_task(self.store, id, terminate=terminate)
 
     def now_ms(self) -> int:
-        """Return the broker's time, ms since the epoch: what every time of a summary is measured by."""
+        """Return the broker's time in ms since the epoch, the clock of every time in a summary."""
         return now_ms(self.store)
 
     def find(self, id: str) -> TaskLocation | None:
-        """Return where a task is: waiting, delayed, held or dead; None: it has ended, or never was."""
+        """Return where a task is: ready, delayed, running or dead; None: it has ended or never was."""
         return task_lookup.find(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
-        """Return how far a running task said it got; None: it has not said, or not for an hour."""
+        """Return the progress that a running task reported; None: it reported none in the last hour."""
         return progress.progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
@@ -183,7 +180,7 @@ class Client:
         return record.recent(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
-        """Close the connections; the client opens new ones if it is used again."""
+        """Close the connections; a later call opens new ones."""
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -198,22 +195,24 @@ class Client:
     def _messages(
         items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
     ) -> Iterator[Message]:
-        if isinstance(items, Contract | Message | str):  # a contract iterates over its fields
+        if isinstance(items, Contract | Message | str):  # a contract is iterable: over its fields
             raise TypeError(f"{items!r:.80} is one item: put it into a list, or call send for one task")
         for item in items:
             yield (item if isinstance(item, Message) else Message(item, queue=queue, priority=priority))
 
 
-class _How(TypedDict):
-    """Say how messages are sent together."""
+class _SendArguments(TypedDict):
+    """The arguments that the messages of one call share."""
 
     overflow: Overflow | None
     timeout_seconds: float | None
     batch: str | None
 
 
-def _how(overflow: Overflow | None, timeout: timedelta | None, batch: Batch | str | None) -> _How:
-    """Check how messages are to be sent together. Raises `ValueError`, `TypeError`."""
+def _shared(
+    overflow: Overflow | None, timeout: timedelta | None, batch: Batch | str | None
+) -> _SendArguments:
+    """Return the arguments that the messages of one call share. Raises `ValueError`, `TypeError`."""
     if overflow is not None and overflow not in _POLICIES:
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
     if timeout is not None and not isinstance(timeout, timedelta):

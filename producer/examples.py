@@ -1,4 +1,4 @@
-"""Give an example of each contract: valid, short, and as a person would send it."""
+"""An example of each contract: valid, short and realistic."""
 
 from typing import Any
 
@@ -33,8 +33,8 @@ _BY_TYPE = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object":
 def example(contract: type[Contract]) -> dict[str, Any]:
     """Return the fields of an example.
 
-    The first of the contract's own `json_schema_extra` examples, ours for what ships with Millpond, or its
-    required fields with a value of their type, which then need not be valid.
+    It is the first of the contract's own `json_schema_extra` examples, or one of this module, or else the
+    required fields with a value of their type, which need not be valid.
     """
     extra = contract.model_config.get("json_schema_extra")
     if isinstance(extra, dict) and (examples := extra.get("examples")):

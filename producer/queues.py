@@ -1,4 +1,4 @@
-"""Know the queues that a producer sends to: that they exist, what they take, what they do when full."""
+"""The queues that a producer sends to: whether they exist, their overflow policy, their longest message."""
 
 import time
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from millpond.tasks.errors import BadContract, UnknownQueue
 from millpond.tasks.name_suggestions import there_are
 from millpond.tasks.pools import Overflow, Table
 
-#: How long what the broker said of a queue is believed.
-KEEP_SECONDS = 5.0
+#: How long the limits of a queue are cached.
+CACHE_SECONDS = 5.0
 
 
-class Queues:
-    """Answer for the queues of one broker; what is known is replaced as a whole, so threads may share it."""
+class QueueCache:
+    """The queues of one broker, cached; an entry is replaced as a whole, so threads may share the cache."""
 
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
@@ -25,38 +25,38 @@ class Queues:
         self._known: dict[str, tuple[float, Overflow, int]] = {}
 
     def overflow(self, queue: str) -> Overflow:
-        """Return the policy of a queue as it is in Redis. Raises `UnknownQueue`."""
+        """Return the overflow policy of a queue, as it is in Redis. Raises `UnknownQueue`."""
         known = self._known.get(queue)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         if known is None:
             self._declare(queue)
         found = limits.read(self._store, queue)
-        known_one = found.overflow in get_args(Overflow)
-        overflow: Overflow = found.overflow if known_one else "block"  # type: ignore[assignment]
-        self._known[queue] = (time.monotonic() + KEEP_SECONDS, overflow, found.message_bytes)
+        is_known = found.overflow in get_args(Overflow)
+        overflow: Overflow = found.overflow if is_known else "block"  # type: ignore[assignment]
+        self._known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, found.message_bytes)
         return overflow
 
     def check_length(self, message: Outgoing) -> None:
-        """Raise `BadContract` for a message to a known queue that its workers would bury, being too long."""
-        most = self._known[message.queue][2]
-        if len(message.payload) > most:
+        """Raise `BadContract` for a message that is too long for its queue; call `overflow` first."""
+        longest = self._known[message.queue][2]
+        if len(message.payload) > longest:
             raise BadContract(
                 f"a message of {len(message.payload):,} bytes is too long: queue {message.queue!r} takes "
-                f"at most {most:,}. Put the content into a file or a store, and send where it is"
+                f"at most {longest:,}. Put the content into a file or a store, and send its URL"
             )
 
     def _declare(self, queue: str) -> None:
-        """Fill in the limits of the own table where no worker has; a queue that nobody knows is refused."""
-        described = self._table.queues.get(queue)
-        if described is not None:
-            limits.declare(self._store, queue, described.broker_limits(), authoritative=False)
+        """Declare the limits in the settings where no worker has declared any. Raises `UnknownQueue`."""
+        configured = self._table.queues.get(queue)
+        if configured is not None:
+            limits.declare(self._store, queue, configured.broker_limits(), authoritative=False)
         elif queue not in (known := depth.queues(self._store)):
-            raise unknown(queue, {*known, *self._table.queues})
+            raise unknown_queue(queue, {*known, *self._table.queues})
 
 
-def unknown(queue: str, known: Iterable[str]) -> UnknownQueue:
-    """Return the error that says which queues there are, and what to do."""
+def unknown_queue(queue: str, known: Iterable[str]) -> UnknownQueue:
+    """Return the error for a queue without a pool."""
     return UnknownQueue(
         f"no pool takes from a queue named {queue!r}; {there_are(queue, known)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"

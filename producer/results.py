@@ -1,4 +1,4 @@
-"""Read the results of a batch as they come, through lost connections."""
+"""Read the results of a batch in order of completion, through lost connections."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,36 +9,42 @@ from millpond.broker.batches.record import Result, Summary
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerAway
 
-#: A read waits this long at the server before it looks whether the batch is complete.
+#: How long a read waits at the server before the summary is read again.
 WAIT_MS = 500
-#: Results read at once, each of at most 64 KiB: the memory of a reader, however many there are.
+#: Results of one read, each of at most 64 KiB: they bound the memory of a reader.
 PAGE = 200
-#: How long a reader goes on trying to reach a broker that is away.
-PATIENCE = timedelta(seconds=30)
+#: How long a reader tries to reach a broker that is away.
+RECONNECT_TIMEOUT = timedelta(seconds=30)
 
+#: The position before the first result.
 START = "0"
 
 
-def stream(
-    store: Store, batch: str, *, after: str = START, ended: Callable[[Summary], bool], patience: timedelta
+def read_results(
+    store: Store,
+    batch: str,
+    *,
+    after: str = START,
+    ended: Callable[[Summary], bool],
+    reconnect_timeout: timedelta = RECONNECT_TIMEOUT,
 ) -> Iterator[Result]:
-    """Yield the results behind a position, in order of completion, until the summary says that it is over.
+    """Yield the results behind a position, in order of completion, until `ended` is True of the summary.
 
-    Each is yielded once: the position moves with what was yielded, also over a reconnect. Raises
-    `UnknownBatch`, and `BrokerAway` when the broker stays away for `patience`.
+    Each result is yielded once, also over a reconnect. Raises `UnknownBatch`, and `BrokerAway` when the
+    broker stays away for `reconnect_timeout`.
     """
     away_since: float | None = None
     more = False
     while True:
         try:
-            # While pages are full there is more to read, whatever the summary says.
+            # A full page means that more results wait, whatever the summary says.
             over = not more and ended(record.summary(store, batch))
             wait_ms = 0 if over or more else WAIT_MS
             found = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)
         except BrokerAway:
             now = time.monotonic()
             away_since = now if away_since is None else away_since
-            if now - away_since > patience.total_seconds():
+            if now - away_since > reconnect_timeout.total_seconds():
                 raise
             time.sleep(0.2)
             continue
@@ -46,6 +52,6 @@ def stream(
         for result in found:
             yield result
             after = result.position
-        # What had settled before the summary was read is in the stream: an empty read after it is the end.
+        # Results that the summary counts are in the stream: an empty read after it is the end.
         if over and not found:
             return

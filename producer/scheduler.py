@@ -1,10 +1,10 @@
-"""Send periodic tasks when they are due; run as many schedulers as wanted, one leads.
+"""Send scheduled tasks when they are due; of any number of schedulers, one leads.
 
-The leader holds a lease in Redis; when it is gone, another leads within the lease. Each period is sent under
-a claim of its own and by an id of its own, so it is sent once even where two take themselves for the leader,
-or one was killed between sending and noting it. Periods that nobody could send are not made up for, but the
-last of them is sent, late, and the log and the schedule's state say how many were missed. A period for which
-the queue has no room is tried again every second until the next is due.
+The leader has a lease in Redis; when it dies, another scheduler leads within the length of the lease. Each
+period is sent with its own unique key and its own id. It is therefore sent once even if two schedulers
+believe to lead, or if one is killed between sending a period and recording it. Of the periods that no
+scheduler could send, only the last is sent, late; the log and the state of the schedule say how many were
+missed. A period without room in its queue is tried again every second until the next period is due.
 """
 
 import logging
@@ -28,17 +28,21 @@ from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger("millpond.scheduler")
 
-#: How long a leader leads without a word of it, and the time between two looks.
+#: The lease of the leader, and the longest time between two ticks.
 LEASE_SECONDS = 10.0
-LOOK_SECONDS = 1.0
+TICK_SECONDS = 1.0
 
-#: A claim outlives two periods, so that one whose sending was not noted is found sent.
-_CLAIM_MARGIN = timedelta(hours=1)
+#: A unique key is kept for two periods and this long, so that a period that was sent and not recorded is
+#: found.
+_KEY_MARGIN = timedelta(hours=1)
 
 
 @dataclass
 class Scheduler:
-    """Be one of the schedulers of a table; `run` until told to stop."""
+    """One of the schedulers of a table of schedules.
+
+    Raises `SettingsError` for a schedule whose task cannot be sent.
+    """
 
     client: Client
     table: Mapping[str, Periodic]
@@ -51,18 +55,18 @@ class Scheduler:
             except (BadContract, UnknownKind) as error:
                 raise SettingsError(f"schedule {name!r}: {error}") from None
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._leads = False
+        self._is_leader = False
         self._pulse = PulseFile("scheduler", 1)
 
     def run(self, stop: threading.Event) -> None:
-        """Take turns until told to stop, then let another lead."""
+        """Tick until `stop` is set, then give up the lease."""
         try:
             self._pulse.open()
         except OSError as error:
-            logger.warning("nobody can ask for the health of this scheduler: %s", error)
+            logger.warning("health checks cannot see this scheduler: %s", error)
         ready = False
         while not stop.is_set():
-            seconds = self._turn_or_wait()
+            seconds = self._tick_or_retry()
             if not ready and self._pulse.pulse.answered_at is not None:
                 ready = True
                 self.on_ready()
@@ -73,35 +77,38 @@ class Scheduler:
             logger.warning("%s Another leads within %.0f s.", error, LEASE_SECONDS)
         self._pulse.close()
 
-    def _turn_or_wait(self) -> float:
-        """Take a turn; a broker that is away is tried again. Return the seconds to the next turn."""
+    def _tick_or_retry(self) -> float:
+        """Tick, and survive a broker that is away. Return the seconds until the next tick."""
         try:
-            seconds = self.turn()
+            seconds = self.tick()
             self._pulse.say(turned_at=now(), answered_at=now(), leased=True)
         except BrokerError as error:
-            if self._leads or self._pulse.pulse.answered_at is not None:
+            if self._is_leader or self._pulse.pulse.answered_at is not None:
                 logger.warning("%s Trying again every second.", error)
-            self._leads = False
+            self._is_leader = False
             self._pulse.say(turned_at=now(), answered_at=None, leased=False)
-            seconds = LOOK_SECONDS
+            seconds = TICK_SECONDS
         return seconds
 
-    def turn(self) -> float:
-        """Lead if nobody else does, and send what is due; return the seconds until the next turn."""
-        led, store = self._leads, self.client.store
-        self._leads = schedules.lead(store, self.name, lease_ms=int(LEASE_SECONDS * 1000))
-        if not self._leads:
-            return LOOK_SECONDS
+    def tick(self) -> float:
+        """Lead if no other scheduler does, and send the periods that are due.
+
+        Return the seconds until the next tick.
+        """
+        was_leader, store = self._is_leader, self.client.store
+        self._is_leader = schedules.lead(store, self.name, lease_ms=int(LEASE_SECONDS * 1000))
+        if not self._is_leader:
+            return TICK_SECONDS
         at_ms = now_ms(store)
-        if not led:
+        if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
             schedules.declare(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
         for state in schedules.read(store, self.table):
-            self._see_to(state, self.table[state.name], at_ms)
+            self._check(state, self.table[state.name], at_ms)
         soonest = min((p.due_after(at_ms) for p in self.table.values()), default=at_ms + 60_000)
-        return max(0.0, min(LOOK_SECONDS, (soonest - at_ms) / 1000))
+        return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))
 
-    def _see_to(self, state: Schedule, periodic: Periodic, at_ms: int) -> None:
+    def _check(self, state: Schedule, periodic: Periodic, at_ms: int) -> None:
         last_ms = max(state.last_due_ms, state.since_ms)
         due_ms = periodic.due_until(at_ms)
         if due_ms > last_ms:
@@ -119,19 +126,19 @@ class Scheduler:
                 queue=periodic.queue,
                 id=f"{name}@{at}",
                 once=f"schedule:{name}:{due_ms}",
-                for_=2 * period + _CLAIM_MARGIN,
+                for_=2 * period + _KEY_MARGIN,
                 overflow="reject",
             )
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
-                logger.warning("schedule %s, due %s, waits: %s", name, at, error)
+                logger.warning("schedule %s, due %s, is not sent yet: %s", name, at, error)
             schedules.update(self.client.store, name, trouble=str(error))
             return
         if schedules.record_fired(
             self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name
         ):
-            late = f"; {missed} periods before it were missed" if missed else ""
-            again = ", sent before and not noted" if sent.duplicate_of else ""
+            late = f"; the {missed} periods before it were missed" if missed else ""
+            again = " before, and only now recorded" if sent.duplicate_of else ""
             logger.info("schedule %s, due %s: sent as %s%s%s", name, at, sent.id, again, late)
 
     @staticmethod

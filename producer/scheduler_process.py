@@ -1,6 +1,7 @@
-"""Run a scheduler as a process of its own, until SIGTERM or SIGINT.
+"""Run a scheduler as a process until SIGTERM or SIGINT.
 
-Started as `millpond scheduler`, or by the embedded set-up as `python -m millpond.producer.scheduler_process`.
+It is started as `millpond scheduler`, and by `millpond up` as `python -m
+millpond.producer.scheduler_process`.
 """
 
 import os
@@ -19,13 +20,13 @@ from millpond.tasks.settings import Settings, settings
 
 
 def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Send the periodic tasks of the settings until told to stop.
+    """Send the scheduled tasks of the settings until SIGTERM or SIGINT.
 
-    Raises `SettingsError` where there are none, or one cannot be sent.
+    Raises `SettingsError` if there is no schedule, or the task of one cannot be sent.
     """
     if not configured.schedule:
         raise SettingsError(
-            "there are no periodic tasks: add a [schedule.NAME] table with kind and every to millpond.toml"
+            "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml"
         )
     declare(configured.gateway.contracts, setting="gateway.contracts")
     declare(configured.kinds)
@@ -37,18 +38,18 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Schedule as a child process, which says on the descriptor it was given that it is ready."""
+    """Run as a child process, which writes to the descriptor `--ready-fd` once it is ready."""
     parser = ArgumentParser(prog="millpond.producer.scheduler_process")
     parser.add_argument("--ready-fd", type=int, required=True)
-    asked = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     log_to_stderr(settings().log_format)
 
-    def tell() -> None:
-        os.write(asked.ready_fd, b"ready\n")
-        os.close(asked.ready_fd)
+    def report_ready() -> None:
+        os.write(arguments.ready_fd, b"ready\n")
+        os.close(arguments.ready_fd)
 
     try:
-        schedule(settings(), on_ready=tell)
+        schedule(settings(), on_ready=report_ready)
     except MillpondError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""Say what became of a message that was sent: the values that the client gives back."""
+"""The outcomes of a send: the values that a client returns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,10 @@ from millpond.broker.task_state import TaskState
 
 @dataclass(frozen=True, slots=True)
 class RanHere:
-    """Tell how a task ended that the caller ran itself, for want of room in the queue.
+    """How a task ended that the caller ran itself, since its queue was full (`caller_runs`).
 
-    `value` is what its body returned, `error`, one line, why it failed. A failed one is a dead letter, as it
-    would be in the pool; `delayed`: the body asked to be run later, and the pool will.
+    `value` is its result; `error` says in one line why it failed. A task that failed is a dead letter, as it
+    would be in the pool. `delayed`: its handler asked for a retry, which the pool runs.
     """
 
     state: TaskState
@@ -22,9 +22,10 @@ class RanHere:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The message is on its queue, or an earlier one holds its claim and goes by `duplicate_of`.
+    """The message is on its queue, unless it is a duplicate or was run by the caller.
 
-    Then it was not taken. `ran_here` tells how it ended where the caller ran it itself.
+    `duplicate_of` is the id of the earlier task with the same unique key; this message was then not accepted.
+    `ran_here` is how the task ended if the caller ran it.
     """
 
     id: str
@@ -35,7 +36,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The message was not taken and left nothing behind; `error` says why and what to do."""
+    """The message was not accepted and left nothing behind; `error` says why, and what to do."""
 
     id: str
     queue: str
@@ -44,9 +45,9 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Count what a stream of messages came to: those taken, and those whose claim an earlier task holds.
+    """The outcomes of many messages: `accepted` on a queue or run by the caller, and `duplicates`.
 
-    `ran_here` counts those taken that the caller ran itself.
+    `ran_here` is the number of accepted messages that the caller ran itself.
     """
 
     accepted: int = 0

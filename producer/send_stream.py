@@ -1,7 +1,8 @@
-"""Send a stream of messages: the one write path, for one message as for ten million.
+"""Send a stream of messages: the one path from a client to the broker, for one message and for ten million.
 
-Messages are composed as they come, gathered into chunks and offered to their queues, so the stream needs the
-memory of one chunk. A chunk goes out when it is full, or when its time is up as the next message comes.
+Messages are composed one by one, gathered into chunks and offered to their queues, so a stream needs the
+memory of one chunk. A chunk is sent when it is full, or when a message arrives later than `CHUNK_SECONDS`
+after the last chunk.
 """
 
 import time
@@ -17,10 +18,10 @@ from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, Q
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing
 from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
-from millpond.producer.backpressure import Line, Stream, offer
+from millpond.producer.backpressure import AdmissionLine, FlowControl, offer
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.message import Message, contract_from, outgoing
-from millpond.producer.queues import Queues
+from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.pools import Overflow
@@ -32,14 +33,14 @@ CHUNK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Sender:
-    """Send to one broker, each message under the policy of its queue."""
+    """Sends to one broker, each message under the overflow policy of its queue."""
 
     store: Store
     clock: ServerClock
-    queues: Queues
-    #: The modules of further bodies, for `caller_runs`.
+    queues: QueueCache
+    #: The modules with further handlers, for `caller_runs`.
     kinds: tuple[str, ...] = ()
-    #: Spans of messages that are not taken yet, by task id; empty unless somebody traces.
+    #: Open spans of messages without an outcome, by task id; empty without tracing.
     spans: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def stream(
@@ -50,38 +51,38 @@ class Sender:
         timeout_seconds: float | None,
         batch: str | None,
     ) -> Iterator[Sent | Refused]:
-        """Yield what became of each message, in order. Each is checked before its chunk is sent."""
-        stream = Stream()
-        for chunk in _chunks((self._compose(message, batch) for message in messages), stream):
+        """Yield the outcome of each message, in order. Each message is validated before its chunk is sent."""
+        flow = FlowControl()
+        for chunk in _chunks((self._compose(message, batch) for message in messages), flow):
             for policy, run in groupby(chunk, key=lambda m: overflow or self.queues.overflow(m.queue)):
-                same = list(run)
-                answers = self._offer(same, policy, timeout_seconds, stream)
-                age = cache(self._oldest_seconds)  # asked once a chunk, and only if a queue is full
-                for message, answer in zip(same, answers, strict=True):
+                same_policy = list(run)
+                answers = self._offer(same_policy, policy, timeout_seconds, flow)
+                age = cache(self._oldest_seconds)  # read at most once a chunk, and only if a queue is full
+                for message, answer in zip(same_policy, answers, strict=True):
                     yield self._outcome(message, answer, age)
 
     def one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
     ) -> Sent | Refused:
-        """Send one message, as a stream of one would."""
+        """Send one message and return its outcome."""
         composed = self._compose(message, batch)
         policy = overflow or self.queues.overflow(composed.queue)
-        (answer,) = self._offer([composed], policy, timeout_seconds, Stream())
+        (answer,) = self._offer([composed], policy, timeout_seconds, FlowControl())
         return self._outcome(composed, answer, self._oldest_seconds)
 
     def _offer(
-        self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, stream: Stream
+        self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
     ) -> Iterable[Outcome | Ran]:
         match policy:
             case "block":
-                line = Line(self.store, self.clock.now_ms)
-                return offer(messages, line=line, timeout_seconds=timeout_seconds, stream=stream)
+                line = AdmissionLine(self.store, self.clock.now_ms)
+                return offer(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
             case "caller_runs":
-                return CallerRuns(self.store, self.clock, self.kinds).offer(messages, stream)
+                return CallerRuns(self.store, self.clock, self.kinds).offer(messages, flow)
         return publish(self.store, messages, policy=policy)
 
-    def follower(self, message: Message, batch: str, description: str) -> Outgoing:
-        """Compose the task that follows a batch; its time and the batch's counts are filled in later."""
+    def callback(self, message: Message, batch: str, description: str) -> Outgoing:
+        """Return the composed callback of a batch; the script that completes the batch fills in the rest."""
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
@@ -91,7 +92,7 @@ class Sender:
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
-        self.queues.overflow(queue)  # an unknown queue is refused before anything of its chunk is sent
+        self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
         now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
         trace = message.traceparent if span is None else tracing.traceparent(span)
         made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
@@ -131,7 +132,7 @@ def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], floa
         case Duplicate(id, original):
             return Sent(id, message.queue, duplicate_of=original)
         case Closed(id, batch):
-            why = f"batch {batch} takes nothing more: it is closed, cancelled or unknown. Open a new one"
+            why = f"batch {batch} accepts no task: it is closed, cancelled or unknown. Open a new one"
             return Refused(id, message.queue, BatchClosed(why))
         case Ran(id, how):
             return Sent(id, message.queue, ran_here=how)
@@ -153,13 +154,13 @@ def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
     )
 
 
-def _chunks(messages: Iterable[Outgoing], stream: Stream) -> Iterator[list[Outgoing]]:
+def _chunks(messages: Iterable[Outgoing], flow: FlowControl) -> Iterator[list[Outgoing]]:
     chunk: list[Outgoing] = []
     size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
     for message in messages:
         chunk.append(message)
         size += len(message.payload)
-        if len(chunk) >= stream.most or size > CHUNK_CHARACTERS or time.monotonic() - sent_at > CHUNK_SECONDS:
+        if len(chunk) >= flow.chunk or size > CHUNK_CHARACTERS or time.monotonic() - sent_at > CHUNK_SECONDS:
             yield chunk
             chunk, size, sent_at = [], 0, time.monotonic()
     if chunk:

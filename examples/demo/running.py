@@ -47,7 +47,7 @@ class Run:
     def send(self, part: int) -> None:
         """Send one of `PARTS` parts of the job's tasks; with the last one, close: the workers finish."""
         self.started = self.ended = self.started or monotonic()
-        self.batch.submit_many(self.job.messages[part::PARTS])
+        self.batch.send_many(self.job.messages[part::PARTS])
         if part == PARTS - 1:
             self.batch.close()
 

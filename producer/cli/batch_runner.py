@@ -92,7 +92,7 @@ def _sigterm_stops() -> Iterator[None]:
 def _send(batch: Batch, inputs: Iterable[Job | LeftOut], follower: "Follower") -> KeyboardInterrupt | None:
     """Send everything; return what stopped it. The batch is closed when an input breaks off."""
     try:
-        for outcome in batch.submit_each(follower.labelled(inputs), overflow="block"):
+        for outcome in batch.send_each(follower.labelled(inputs), overflow="block"):
             if isinstance(outcome, Refused):
                 raise outcome.error
             follower.count.gone()

@@ -43,7 +43,7 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     would have none.
     """
     from millpond.producer.client import Client
-    from millpond.producer.queues import unknown
+    from millpond.producer.queues import unknown_queue
     from millpond.tasks.extras import of_queues, require
     from millpond.tasks.process.running_up import USED, nearby
     from millpond.tasks.settings import settings
@@ -57,7 +57,7 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     if chosen.broker_url is None and surroundings is not None and surroundings.embedded is not None:
         pools = chosen.table.pools_of(queue)
         if not pools:
-            raise unknown(queue, chosen.table.queues)
+            raise unknown_queue(queue, chosen.table.queues)
         if lack:
             _say(f"the millpond up that runs here {lack}: starting a broker and workers for this command")
         elif sys.stderr.isatty():

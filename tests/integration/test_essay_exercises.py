@@ -36,7 +36,7 @@ def client(pond: Embedded) -> Iterator[Client]:
 def test_five_workers_square_integers(client: Client) -> None:
     """Every integer is squared once, whatever the order."""
     with client.batch() as batch:
-        batch.submit_many(Square(n=n) for n in range(300))
+        batch.send_many(Square(n=n) for n in range(300))
     assert sorted(result.value for result in batch.results()) == [n * n for n in range(300)]
 
 
@@ -46,7 +46,7 @@ def test_five_run_at_a_time_and_the_sixth_when_one_has_ended(
     """However many wait, as many tasks run as the pool has workers."""
     gates = _Gates(tmp_path, count=12)
     with client.batch() as batch:
-        batch.submit_many(gates.tasks())
+        batch.send_many(gates.tasks())
     eventually(lambda: len(gates.started()) == WORKERS)
     for ended in range(1, 13):
         assert len(gates.started()) <= WORKERS + ended - 1
@@ -58,8 +58,8 @@ def test_five_run_at_a_time_and_the_sixth_when_one_has_ended(
 def test_the_producer_collects_results_as_they_come(client: Client) -> None:
     """While a slow square is held, the producer already has all the others."""
     with client.batch() as batch:
-        slow = batch.submit(Square(n=100, hold_seconds=1.5))
-        batch.submit_many(Square(n=n) for n in range(50))
+        slow = batch.send(Square(n=100, hold_seconds=1.5))
+        batch.send_many(Square(n=n) for n in range(50))
         results = batch.results()
         others = [next(results).value for _ in range(50)]
         assert batch.summary().pending == 1
@@ -73,7 +73,7 @@ def test_cancelled_half_way_nothing_new_starts_and_what_had_started_finishes(
     """Of 40, five have ended and five run when the batch is cancelled: ten succeed, 30 never start."""
     gates = _Gates(tmp_path, count=40)
     with client.batch() as batch:
-        batch.submit_many(gates.tasks())
+        batch.send_many(gates.tasks())
     for each in eventually(lambda: _all_of(gates.started(), WORKERS)):
         gates.open(each)
     running = eventually(lambda: _all_of(gates.started() - gates.opened, WORKERS))
@@ -95,9 +95,9 @@ def test_a_task_whose_time_passes_while_it_waits_is_never_run(
     """Behind five slots that are busy for longer, fetched or not, tasks that expire end as `expired`."""
     gates = _Gates(tmp_path, count=WORKERS)
     with client.batch() as batch:
-        batch.submit_many(gates.tasks())
+        batch.send_many(gates.tasks())
         eventually(lambda: len(gates.started()) == WORKERS)
-        batch.submit_many(Message(Square(n=n), expires=timedelta(seconds=0.5)) for n in range(30))
+        batch.send_many(Message(Square(n=n), expires=timedelta(seconds=0.5)) for n in range(30))
         over = monotonic() + 0.6
         eventually(lambda: monotonic() > over)
         for name in gates.names:
@@ -109,8 +109,8 @@ def test_a_task_whose_time_passes_while_it_waits_is_never_run(
 def test_a_square_that_has_started_is_squared_though_its_batch_is_cancelled(client: Client) -> None:
     """The result of what ran when the batch was cancelled is there to be collected."""
     with client.batch() as batch:
-        first = batch.submit(Square(n=0))
-        batch.submit_many(Square(n=n, hold_seconds=1.0) for n in range(1, 31))
+        first = batch.send(Square(n=0))
+        batch.send_many(Square(n=n, hold_seconds=1.0) for n in range(1, 31))
     results = batch.results()
     assert next(results).id == first.id
     batch.cancel()

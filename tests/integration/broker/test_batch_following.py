@@ -31,7 +31,7 @@ def client(store: Store, url: str) -> Client:
 def filled(client: Client, count: int) -> Batch:
     """Return a closed batch of so many squares, which a square follows on the queue `email`."""
     with client.batch("seven [-1]", then=Message(Square(n=7), queue="email", priority=3)) as batch:
-        batch.submit_many(Square(n=n) for n in range(count))
+        batch.send_many(Square(n=n) for n in range(count))
     return batch
 
 
@@ -70,7 +70,7 @@ def test_an_empty_batch_is_followed_when_it_is_closed(client: Client, store: Sto
 def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store) -> None:
     """What follows a cancelled batch is told when it was cancelled, and how much had been done."""
     with client.batch(then=Message(Square(n=7), queue="email", priority=3)) as batch:
-        batch.submit_many(Square(n=n) for n in range(2))
+        batch.send_many(Square(n=n) for n in range(2))
         hand = Hand(store, "default")
         hand.take(2)
         hand.end(DONE, 1)

@@ -38,7 +38,7 @@ from millpond import Client, Square
 with Client() as client:
     batch = client.open_batch(sys.argv[1]) if sys.argv[1:] else client.batch("of one who dies")
     with batch:
-        batch.submit_many(Square(n=n) for n in range(50))
+        batch.send_many(Square(n=n) for n in range(50))
         print(batch.id, flush=True)
         time.sleep(60)
 """
@@ -98,7 +98,7 @@ def test_a_batch_whose_producers_were_killed_is_found_and_closed(
     assert (code, line["summary"]["closed_at_ms"] is not None) == (0, True)
     assert millpond("batches", "--open") == (0, [])
     with pytest.raises(BatchClosed):
-        client.open_batch(id).submit(Square(n=1))
+        client.open_batch(id).send(Square(n=1))
 
 
 def test_a_batch_is_cancelled_from_the_command_line(
@@ -106,7 +106,7 @@ def test_a_batch_is_cancelled_from_the_command_line(
 ) -> None:
     """An abandoned batch is dropped by its id, a task of it by its own; the audit has a line of each."""
     batch = client.batch("abandoned")
-    sent = [batch.submit(Square(n=n), delay=timedelta(hours=1)) for n in range(3)]
+    sent = [batch.send(Square(n=n), delay=timedelta(hours=1)) for n in range(3)]
     code, [shown] = millpond("task", sent[0].id)
     assert (code, shown["state"], shown["queue"], shown["progress"]) == (0, "delayed", "default", None)
     code, [line] = millpond("task", sent[0].id, "--cancel")
@@ -123,7 +123,7 @@ def test_a_batch_is_cancelled_from_the_command_line(
 def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
     """A run that is to come again settles nothing in its batch; the last does."""
     with client.batch() as batch:
-        sent = batch.submit(Square(n=1))
+        sent = batch.send(Square(n=1))
     hand = Hand(store, "default")
     for _ in range(2):
         hand.take(1)
@@ -154,7 +154,7 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         client = Client(server.url)
         store = Store(server.client)
         with client.batch() as batch:
-            batch.submit_many(Square(n=n) for n in range(300))
+            batch.send_many(Square(n=n) for n in range(300))
         hand, read = Hand(store, "default"), list[int]()
         hand.take(300)
         detail = [Settlement(detail=json.dumps({"value": n})) for n in range(300)]

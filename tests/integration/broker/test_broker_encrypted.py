@@ -61,7 +61,7 @@ def test_producer_and_worker_meet_through_tls(encrypted: str, authority: Path) -
     settings = Settings(broker_url=f"{encrypted}?ssl_ca_certs={authority}/ca.pem", drain_seconds=5)
     with embedded(settings, pools=["default"]), Client(settings=settings) as client:
         with client.batch() as batch:
-            batch.submit_many(Square(n=n) for n in range(10))
+            batch.send_many(Square(n=n) for n in range(10))
         assert sorted(result.value for result in batch.results()) == [n * n for n in range(10)]
 
 

@@ -49,17 +49,17 @@ def test_a_fail_over_loses_nothing(
     eventually(lambda: master.client.info("replication").get("slave0", {}).get("state") == "online", 30)
     with embedded(settings, pools=["default"]), Client(settings=settings) as client:
         with client.batch() as batch:
-            batch.submit_many(Square(n=n) for n in range(20))
+            batch.send_many(Square(n=n) for n in range(20))
         assert batch.wait(timedelta(seconds=30)).succeeded == 20
         later = client.batch()
-        later.submit_many((Square(n=n) for n in range(20)), timeout=timedelta(seconds=5))
+        later.send_many((Square(n=n) for n in range(20)), timeout=timedelta(seconds=5))
         assert master.client.wait(1, 5000) == 1, "the replica has it all"
         master.kill()
         refusals = []
 
         def is_closed() -> bool:
             try:
-                later.submit(Square(n=20))
+                later.send(Square(n=20))
                 later.close()
             except BrokerError as error:
                 refusals.append(str(error))

@@ -32,11 +32,11 @@ def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Cli
     """Of two batches in one queue, some delayed, one is cancelled: it is complete, the other as it was."""
     with client.batch() as kept, client.batch() as dropped:
         for n in range(700):
-            dropped.submit_many([Square(n=n)])
-            kept.submit_many([Square(n=n)])
-        dropped.submit(Square(n=1), delay=timedelta(hours=1))
-        dropped.submit(Square(n=1), priority=9)
-        kept.submit(Square(n=2), delay=timedelta(hours=1))
+            dropped.send_many([Square(n=n)])
+            kept.send_many([Square(n=n)])
+        dropped.send(Square(n=1), delay=timedelta(hours=1))
+        dropped.send(Square(n=1), priority=9)
+        kept.send(Square(n=2), delay=timedelta(hours=1))
     order = [m for m in store.client.lrange(f"{store.prefix}default", 0, -1) if kept.id.encode() in m]
     assert dropped.cancel().settled == 702
     summary = dropped.summary()
@@ -50,8 +50,8 @@ def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Cli
 def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: Store) -> None:
     """The answer says where the task was; it is settled, and gone."""
     with client.batch() as batch:
-        waits = batch.submit(Square(n=1), queue="email")
-        later = batch.submit(Square(n=2), delay=timedelta(hours=1))
+        waits = batch.send(Square(n=1), queue="email")
+        later = batch.send(Square(n=2), delay=timedelta(hours=1))
     client.send(Square(n=3), queue="email")
     found = client.find(waits.id)
     assert found is not None
@@ -115,7 +115,7 @@ def test_what_ran_and_wants_to_run_later_is_over(
 ) -> None:
     """A retry of what was cancelled meanwhile does not wait for its time: its batch is complete at once."""
     with client.batch() as batch:
-        task = batch.submit(Square(n=1), once="one")
+        task = batch.send(Square(n=1), once="one")
     hand = Hand(store, "default")
     hand.take()
     state.acknowledge(store, hand.holder.name, state.ALL_FUTURE)

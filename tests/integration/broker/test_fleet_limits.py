@@ -47,7 +47,7 @@ def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
     """Three of the fleet's eight slots work for a queue whose in-flight limit is three."""
     limits.change(client.store, "default", in_flight=3)
     with client.batch() as batch:
-        batch.submit_many(act(file, n, 0.1) for n in range(15))
+        batch.send_many(act(file, n, 0.1) for n in range(15))
     assert batch.wait(PATIENCE).succeeded == 15
     limits.change(client.store, "default", in_flight=None)
     assert most_at_once(file) == 3
@@ -57,7 +57,7 @@ def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
     """The first starts at once, the others one by one as the fleet's permits come."""
     limits.change(client.store, "default", rate=20, burst=1)
     with client.batch() as batch:
-        batch.submit_many(act(file, n) for n in range(11))
+        batch.send_many(act(file, n) for n in range(11))
     assert batch.wait(PATIENCE).succeeded == 11
     limits.change(client.store, "default", rate=None, burst=None)
     starts = sorted(note.at for note in notes(file))
@@ -71,7 +71,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
     limits.pause(client.store, "default")
     before = inspect_depth.depth(client.store, "default").counters["fetched"]
     with client.batch() as batch:
-        batch.submit_many(act(file, n) for n in range(5))
+        batch.send_many(act(file, n) for n in range(5))
     # A look of every worker at least, which comes once a second: each takes a turn, and gets nothing.
     looked = client.now_ms() + 1_500
     eventually(lambda: client.now_ms() > looked)
@@ -85,9 +85,7 @@ def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
     """It is never early, and an idle worker is there when it is due; it takes no slot before."""
     begun = client.now_ms()
     with client.batch() as batch:
-        batch.submit_many(
-            Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10)
-        )
+        batch.send_many(Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10))
     assert inspect_depth.depth(client.store, "default").in_flight == 0
     assert batch.wait(PATIENCE).succeeded == 10
     late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in notes(file))

@@ -39,7 +39,7 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
 
         def fill() -> None:
             for start in range(0, TASKS, CHUNK):
-                batch.submit_many(Square(n=n) for n in range(start, start + CHUNK))
+                batch.send_many(Square(n=n) for n in range(start, start + CHUNK))
                 sent[0] += CHUNK
 
         sender = Thread(target=fill)

@@ -60,7 +60,7 @@ assert [each.MINE for each in modules] == ["deploy", "monitor", "producer", "tas
 assert not hasattr(broker, "transport"), "Millpond's own folder was imported"
 tasks.note.delay("a plain Celery task ran")
 with Client() as client, client.batch() as batch:
-    batch.submit(worker.Greet(name="Ada"))
+    batch.send(worker.Greet(name="Ada"))
 print(*[result.error or result.value for result in batch.results()])
 """
 

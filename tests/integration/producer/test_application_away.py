@@ -13,7 +13,7 @@ AWAY = "redis://127.0.0.1:1/0"
     [
         (AWAY, "client.send(Square(n=1))", "BrokerAway"),
         (AWAY, "client.send_many([Square(n=1)])", "BrokerAway"),
-        (AWAY, "client.batch().submit(Square(n=1))", "BrokerAway"),
+        (AWAY, "client.batch().send(Square(n=1))", "BrokerAway"),
         (AWAY, "client.open_batch('x').summary()", "BrokerAway"),
         (AWAY, "client.find('x')", "BrokerAway"),
         ("redis://nowhere.invalid:6379/0", "client.send(Square(n=1))", "BrokerAway"),

@@ -80,7 +80,7 @@ def test_a_batch_counts_what_its_producer_ran(client: Client) -> None:
     """What the caller ran is sent and settled in its batch, with its result, and the batch completes."""
     fill(client)
     with client.batch() as batch:
-        tally = batch.submit_many([Square(n=7), Do(what="fail"), Do(what="fine")])
+        tally = batch.send_many([Square(n=7), Do(what="fail"), Do(what="fine")])
     assert (tally.accepted, tally.ran_here) == (3, 3)
     summary = batch.summary()
     assert (summary.sent, summary.succeeded, summary.failed, summary.complete) == (3, 2, 1, True)

@@ -33,8 +33,8 @@ def client(root: Path, server: Server) -> Iterator[Client]:
 def test_results_come_in_order_of_completion_while_the_batch_runs(client: Client) -> None:
     """What is done first is read first, before the batch is complete."""
     with client.batch("slow and quick") as batch:
-        slow = batch.submit(Square(n=3, hold_seconds=1.0))
-        batch.submit(Square(n=2))
+        slow = batch.send(Square(n=3, hold_seconds=1.0))
+        batch.send(Square(n=2))
     results = batch.results()
     first = next(results)
     assert first.value == 4
@@ -46,16 +46,16 @@ def test_results_come_in_order_of_completion_while_the_batch_runs(client: Client
 def test_results_are_read_inside_the_block(client: Client) -> None:
     """In the `with` block the results of what was sent so far end, though the batch is open."""
     with client.batch() as batch:
-        assert batch.submit_many(Square(n=n) for n in range(20)).accepted == 20
+        assert batch.send_many(Square(n=n) for n in range(20)).accepted == 20
         assert sorted(result.value for result in batch.results()) == [n * n for n in range(20)]
-        batch.submit(Square(n=100))
+        batch.send(Square(n=100))
     assert batch.wait(timedelta(seconds=60)).succeeded == 21
 
 
 def test_results_go_on_from_a_position(client: Client) -> None:
     """A reader that stopped goes on behind the last result it saw: none is missing, none comes twice."""
     with client.batch() as batch:
-        batch.submit_many(Square(n=n) for n in range(1_200))
+        batch.send_many(Square(n=n) for n in range(1_200))
     seen, results = [], batch.results()
     for result in results:
         seen.append(result)
@@ -73,9 +73,9 @@ def test_a_reader_elsewhere_follows_until_the_producer_closes(client: Client) ->
             target=lambda: read.extend(r.value for r in client.open_batch(batch.id).results())
         )
         reader.start()
-        batch.submit(Square(n=1))
+        batch.send(Square(n=1))
         batch.wait(timedelta(milliseconds=100))
-        batch.submit(Square(n=2))
+        batch.send(Square(n=2))
     reader.join(20)
     assert sorted(read) == [1, 4]
 
@@ -84,8 +84,8 @@ def test_failures_come_with_their_reasons(client: Client, root: Path) -> None:
     """What failed is listed with one line that says why; what succeeded is not."""
     (root / "here.txt").write_text("here")
     with client.batch() as batch:
-        batch.submit(Checksum(source=str(root / "here.txt")))
-        missing = batch.submit(Checksum(source=str(root / "missing.txt")))
+        batch.send(Checksum(source=str(root / "here.txt")))
+        missing = batch.send(Checksum(source=str(root / "missing.txt")))
     summary = batch.wait(timedelta(seconds=30))
     assert (summary.succeeded, summary.failed) == (1, 1)
     (failure,) = batch.failures()
@@ -98,7 +98,7 @@ def test_an_error_in_the_block_closes_the_batch(client: Client) -> None:
     """When the producer fails in the block, what it sent can complete, and the error is its own."""
     batch = client.batch()
     with pytest.raises(ZeroDivisionError), batch:  # noqa: PT012
-        batch.submit(Square(n=1))
+        batch.send(Square(n=1))
         _ = 1 / 0
     assert batch.wait(timedelta(seconds=60)).complete
 
@@ -106,7 +106,7 @@ def test_an_error_in_the_block_closes_the_batch(client: Client) -> None:
 def test_waiting_for_a_time_is_not_an_error(client: Client) -> None:
     """`wait` with a time-out returns the counts as they are."""
     with client.batch() as batch:
-        batch.submit(Square(n=1, hold_seconds=0.5))
+        batch.send(Square(n=1, hold_seconds=0.5))
         assert not batch.wait(timedelta(milliseconds=20)).complete
     assert batch.wait().complete
 

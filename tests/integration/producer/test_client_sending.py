@@ -136,7 +136,7 @@ def test_send_many_stops_at_the_first_refusal_and_says_how_many(client: Client) 
     bound(client, 3)
     with pytest.raises(QueueFull) as refused:
         client.send_many((Square(n=n) for n in range(9)), overflow="reject")
-    assert refused.value.__notes__ == ["3 messages had been taken before this one"]
+    assert refused.value.__notes__ == ["3 messages were accepted before this one"]
     assert waiting(client) == 3
 
 
@@ -196,9 +196,9 @@ def test_a_message_that_workers_would_bury_for_its_length_is_refused(
 def test_a_closed_batch_takes_nothing(client: Client) -> None:
     """Sending into a closed batch is refused and not counted in it."""
     with client.batch() as batch:
-        batch.submit(Square(n=1))
+        batch.send(Square(n=1))
     with pytest.raises(BatchClosed, match="Open a new one"):
-        batch.submit(Square(n=2))
+        batch.send(Square(n=2))
     assert batch.summary().sent == 1
 
 

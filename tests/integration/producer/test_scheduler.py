@@ -52,7 +52,7 @@ def sent(store: Store) -> list[str]:
 
 def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
     """A schedule that was just added sends nothing for the time before it, and says when it will."""
-    Scheduler(client, DAILY).turn()
+    Scheduler(client, DAILY).tick()
     assert sent(client.store) == []
     (state,) = schedules.schedules(client.store)
     assert (state.name, state.kind, state.timing, state.queue) == (
@@ -69,10 +69,10 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     store = client.store
     yesterday(store)
     before = store.client.hgetall(schedule_key("daily"))
-    Scheduler(client, DAILY).turn()
+    Scheduler(client, DAILY).tick()
     store.client.delete(scheduler_key())
     store.client.hset(schedule_key("daily"), mapping=before)  # killed before it could note it
-    Scheduler(client, DAILY).turn()
+    Scheduler(client, DAILY).tick()
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
     (state,) = schedules.schedules(store)
@@ -82,12 +82,12 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
 def test_who_does_not_lead_sends_nothing(client: Client) -> None:
     """The second scheduler waits while the first leads, and leads once the first resigns."""
     first, second = Scheduler(client, DAILY), Scheduler(client, DAILY)
-    first.turn()
+    first.tick()
     yesterday(client.store)
-    second.turn()
+    second.tick()
     assert (sent(client.store), schedules.leader(client.store)) == ([], first.name)
     schedules.resign(client.store, first.name)
-    second.turn()
+    second.tick()
     assert (len(sent(client.store)), schedules.leader(client.store)) == (1, second.name)
 
 
@@ -97,10 +97,10 @@ def test_of_missed_periods_the_last_is_sent_and_the_others_counted(
     """After four days without a scheduler one task is sent, and three periods are said to be missed."""
     yesterday(client.store, days=4)
     with caplog.at_level("INFO"):
-        Scheduler(client, DAILY).turn()
+        Scheduler(client, DAILY).tick()
     assert len(sent(client.store)) == 1
     assert schedules.schedules(client.store)[0].missed == 3
-    assert "3 periods before it were missed" in caplog.text
+    assert "the 3 periods before it were missed" in caplog.text
 
 
 def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
@@ -110,10 +110,10 @@ def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
     client.send(("squares.square", {"n": 1}))
     limits.change(store, "default", bound=1)
     scheduler = Scheduler(client, DAILY)
-    scheduler.turn()
+    scheduler.tick()
     assert "full" in schedules.schedules(store)[0].trouble
     limits.change(store, "default", bound=2)
-    scheduler.turn()
+    scheduler.tick()
     assert len(sent(store)) == 2
     assert schedules.schedules(store)[0].trouble == ""
 

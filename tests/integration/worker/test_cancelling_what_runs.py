@@ -50,7 +50,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
 ) -> None:
     """Its child is killed; it is not run again and no dead letter, and its slot takes the next task."""
     with client.batch() as batch:
-        sent = batch.submit(gate(tmp_path, "stuck"))
+        sent = batch.send(gate(tmp_path, "stuck"))
     started = tmp_path / "stuck.started"
     pid = int(eventually(lambda: started.exists() and started.read_text()))
     answer = client.cancel(sent.id, terminate=True)
@@ -64,7 +64,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     depth = inspect_depth.depth(client.store, "default")
     assert (depth.ready, depth.in_flight, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
     with client.batch() as after:
-        after.submit_many(Square(n=n, hold_seconds=0.3) for n in range(4))
+        after.send_many(Square(n=n, hold_seconds=0.3) for n in range(4))
     assert after.wait(PATIENCE).succeeded == 4
 
 
@@ -73,7 +73,7 @@ def test_a_cancelled_batch_ends_what_runs_only_if_asked(
 ) -> None:
     """Cancelled, the two that run go on; cancelled with `terminate` they are ended."""
     with client.batch() as batch:
-        batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+        batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
     eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
     batch.cancel()
     assert batch.summary().pending == 2
@@ -93,7 +93,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
         if name != "n60":
             (tmp_path / f"{name}.open").touch()
     with client.batch() as batch:
-        ids = {name: batch.submit(gate(tmp_path, name)).id for name in names}
+        ids = {name: batch.send(gate(tmp_path, name)).id for name in names}
     eventually(lambda: (tmp_path / "n60.started").exists())
     client.cancel(ids["n60"], terminate=True)
     summary = batch.wait(PATIENCE)
@@ -113,7 +113,7 @@ def test_what_follows_a_batch_is_told_how_it_ended(
 
     told = tmp_path / "told"
     with client.batch("squares", then=Tell(file=str(told))) as batch:
-        batch.submit_many(Square(n=n) for n in range(20))
+        batch.send_many(Square(n=n) for n in range(20))
     (line,) = eventually(lambda: told.exists() and told.read_text().splitlines())
     counts = json.loads(line)
     assert (counts["id"], counts["sent"], counts["succeeded"]) == (batch.id, 20, 20)

@@ -89,11 +89,11 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
     settings = settings.model_copy(update={"drain_seconds": 60})
     store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client, client.batch() as batch:
-        batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+        batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
         started = eventually(lambda: len(found := list(tmp_path.glob("*.started"))) == 2 and found)
         draining = millpond(settings, "drain", "default", "--json")
         eventually(lambda: depth(store, "default").ready == 4)
-        batch.submit_many(Square(n=n) for n in range(3))
+        batch.send_many(Square(n=n) for n in range(3))
         assert draining.poll() is None, "two tasks still run"
         for n in range(6):
             (tmp_path / f"g{n}.open").touch()
@@ -151,7 +151,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
     store = connect(settings.broker_url or "")
     with Client(settings=settings) as client:
         with supervised(settings, tmp_path) as process, client.batch() as batch:
-            batch.submit_many(gate(tmp_path, f"g{n}") for n in range(6))
+            batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             process.terminate()
             eventually(lambda: depth(store, "default").ready == 4)
@@ -179,7 +179,7 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
     settings = settings.model_copy(update={"drain_seconds": 60, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:
-            stuck, _ = (batch.submit(gate(tmp_path, name)) for name in ("stuck", "other"))
+            stuck, _ = (batch.send(gate(tmp_path, name)) for name in ("stuck", "other"))
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             child = int((tmp_path / "stuck.started").read_text())
             process.terminate()
@@ -207,7 +207,7 @@ def test_what_ends_before_the_deadline_counts_beside_what_does_not(
     settings = settings.model_copy(update={"drain_seconds": 1.2, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:
         with supervised(settings, tmp_path) as process:
-            batch.submit_many(gate(tmp_path, f"g{n}") for n in range(4))
+            batch.send_many(gate(tmp_path, f"g{n}") for n in range(4))
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 4)
             process.terminate()
             eventually(lambda: "Warm shutdown" in (tmp_path / "log").read_text())

@@ -54,7 +54,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail(
         whole = _thumbnail(client, root, folder / "undisturbed.jpg")
         before = depth.depth(client.store, "files").counters.get("redelivered", 0)
         with client.batch() as batch:
-            batch.submit(Thumbnail(source=str(root / "large.png"), target=str(folder / "thumb.jpg")))
+            batch.send(Thumbnail(source=str(root / "large.png"), target=str(folder / "thumb.jpg")))
             writer = eventually(lambda: _writer(files_pool.pids["pools"]), 30, every_seconds=0.002)
             (writer if victim == "the prefork child" else writer.parent()).kill()
             assert not (folder / "thumb.jpg").exists(), "it was killed too late to show anything"
@@ -68,7 +68,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail(
 
 def _thumbnail(client: Client, root: Path, target: Path) -> bytes:
     with client.batch() as batch:
-        batch.submit(Thumbnail(source=str(root / "large.png"), target=str(target)))
+        batch.send(Thumbnail(source=str(root / "large.png"), target=str(target)))
     assert batch.wait(timedelta(seconds=60)).succeeded == 1
     return target.read_bytes()
 

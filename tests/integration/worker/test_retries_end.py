@@ -28,7 +28,7 @@ def test_a_task_that_always_asks_for_another_run_fails_in_the_end(settings: Sett
 
     with Client(settings=settings) as client:
         with client.batch() as batch:
-            ids = [batch.submit(Act(file=str(file), what="retry")).id for _ in range(3)]
+            ids = [batch.send(Act(file=str(file), what="retry")).id for _ in range(3)]
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.sent, summary.failed, summary.complete) == (3, 3, True)
         assert sorted(note.retries for note in notes(file)) == [0] * 3 + [1] * 3 + [2] * 3

@@ -67,7 +67,7 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
     file = str(tmp_path / "notes")
     with Client(settings=settings) as client:
         with client.batch() as batch:
-            batch.submit_many(Act(file=file) for _ in range(QUICK))
+            batch.send_many(Act(file=file) for _ in range(QUICK))
         assert batch.wait(timedelta(minutes=2)).succeeded == QUICK
         failed = [client.send(Act(file=file, what="fail")).id for _ in range(FAILING)]
         again = client.send(Act(file=file, what="retry")).id

@@ -55,7 +55,7 @@ def together(client: Client, worker: OneWorker, tmp_path: Path, eventually: Even
             client.send(Hold(folder=str(tmp_path), name=name))
             eventually((tmp_path / f"{name}.started").exists)
         batch = client.batch()
-        batch.submit_many(tasks)
+        batch.send_many(tasks)
         batch.close()
         eventually(lambda: depth(client.store, "default").in_flight == 2 + len(tasks))
         for name in ("hold0", "hold1"):
@@ -81,7 +81,7 @@ def runs(folder: Path) -> Counter[str]:
 def teach(client: Client, tasks: list[Contract]) -> None:
     """Let the worker see that a kind is short."""
     with client.batch() as batch:
-        batch.submit_many(tasks)
+        batch.send_many(tasks)
     assert batch.wait(PATIENCE).succeeded == len(tasks)
 
 
@@ -160,7 +160,7 @@ def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_repla
     tasks = [Act(file=str(file), name=f"n{n}", seconds=0.0 if n % 40 else 0.12) for n in range(1_200)]
     with workers(settings.model_copy(update={"table": table}), tmp_path):
         with client.batch() as batch:
-            batch.submit_many(tasks)
+            batch.send_many(tasks)
         assert batch.wait(PATIENCE).succeeded == len(tasks)
     assert Counter(names(file)) == {task.name: 1 for task in tasks}
     assert depth(client.store, "default").counters.get("redelivered", 0) == 0

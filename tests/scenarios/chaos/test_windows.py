@@ -57,7 +57,7 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
 
     with Client(settings=settings_for(pond.env["CHAOS_BROKER"])) as client:
         with client.batch() as batch:
-            batch.submit(Work(n=1), id="one")
+            batch.send(Work(n=1), id="one")
         pond.dying("body to settle")
         pond.worker()
         eventually(lambda: batch.summary().complete, 60)

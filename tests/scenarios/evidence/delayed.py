@@ -70,7 +70,7 @@ def _late_ms(client: Client) -> float:
     """Send a task that is due in a second; return how long after that its result was there."""
     begun = time.monotonic()
     with client.batch() as batch:
-        batch.submit(Square(n=7), delay=SOON)
+        batch.send(Square(n=7), delay=SOON)
     [result] = list(batch.results())
     assert result.value == 49
     return (time.monotonic() - begun - SOON.total_seconds()) * 1000

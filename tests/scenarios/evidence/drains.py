@@ -36,10 +36,10 @@ def run(count: int, folder: Path) -> dict[str, Any]:
             for executor in ("threads", "prefork")
         ]
         with Client(settings=chosen[0]) as client, client.batch("drained") as batch:
-            batch.submit(Act(file=str(notes), name=ENDLESS, seconds=3_600))
+            batch.send(Act(file=str(notes), name=ENDLESS, seconds=3_600))
             for n in range(count):
                 tasks = (Act(file=str(notes), name=f"{n}-{k}", seconds=0.05) for k in range(TASKS_A_DRAIN))
-                batch.submit_many(tasks)
+                batch.send_many(tasks)
                 with workers(chosen[n % 2], folder) as (worker,):
                     _wait_for_load(notes, n + 1)
                     took.append(_drained(worker))

@@ -23,7 +23,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
             from broker_kinds import Act
 
             with client.batch("half-way") as batch:
-                batch.submit_many(Act(file=str(notes), name=str(n), seconds=0.002) for n in range(count))
+                batch.send_many(Act(file=str(notes), name=str(n), seconds=0.002) for n in range(count))
             while batch.summary().succeeded < count // 2:
                 time.sleep(0.01)
             asked = time.time()

@@ -65,7 +65,7 @@ def produce(batch: str, count: int) -> None:
     """Send the squares of the batch and close it."""
     with Client() as client:
         feeding, start = client.open_batch(batch), _peak_mb()
-        feeding.submit_many(Square(n=n) for n in range(count))
+        feeding.send_many(Square(n=n) for n in range(count))
         feeding.close()
     print(json.dumps({"start_mb": start, "peak_mb": _peak_mb()}))
 
