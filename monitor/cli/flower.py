@@ -30,9 +30,10 @@ def flower(
 
     require("millpond flower", "flower")
     from millpond.monitor.flower import serve
-    from millpond.tasks.settings import settings
+    from millpond.tasks.process.running_up import adopt_nearby
 
     def say(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
-    serve(settings(), address=address, port=port, basic_auth=basic_auth or (), on_ready=say)
+    configured = adopt_nearby(lambda line: typer.echo(line, err=True))
+    serve(configured, address=address, port=port, basic_auth=basic_auth or (), on_ready=say)

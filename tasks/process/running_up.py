@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.settings import Settings, settings, state_dir
+from millpond.tasks.settings import Settings, environment, settings, state_dir
 
 LOCK, ADDRESS = "lock", "running.json"
 USED = "no broker is configured: using the millpond up that runs here"
@@ -34,8 +34,11 @@ class Nearby:
         return json.dumps(asdict(self))
 
     def adopted(self, chosen: Settings) -> Settings:
-        """Return settings that name the broker of this set-up."""
-        return chosen.model_copy(update={"broker_url": self.broker_url, "key_prefix": self.key_prefix})
+        """Return settings that name the broker of this set-up and, where they name none, its file roots."""
+        changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
+        if not chosen.files.roots:
+            changed["files"] = chosen.files.model_copy(update={"roots": self.roots})
+        return chosen.model_copy(update=changed)
 
 
 def nearby(folder: Path | None = None) -> Nearby | None:
@@ -45,7 +48,7 @@ def nearby(folder: Path | None = None) -> Nearby | None:
         lock = os.open(folder / LOCK, os.O_RDWR)
         try:
             said = json.loads((folder / ADDRESS).read_text())
-            return None if locked(lock) else _read(said)
+            return None if locked(lock, shared=True) else _read(said)
         finally:
             os.close(lock)
     except (OSError, ValueError, TypeError, KeyError):
@@ -59,6 +62,15 @@ def settings_or_nearby(say: Callable[[str], None]) -> Settings:
         say(USED)
         return found.adopted(chosen)
     return chosen
+
+
+def adopt_nearby(say: Callable[[str], None]) -> Settings:
+    """Return what `settings_or_nearby` does, and make it the settings of this process and its children."""
+    chosen = settings_or_nearby(say)
+    if chosen is not settings():
+        os.environ.update(environment(chosen))
+        settings.cache_clear()
+    return settings()
 
 
 def configured_broker(chosen: Settings) -> str:
@@ -76,10 +88,10 @@ def configured_broker(chosen: Settings) -> str:
     )
 
 
-def locked(lock: int) -> bool:
-    """Lock a descriptor and say whether that worked: nobody else has it."""
+def locked(lock: int, *, shared: bool = False) -> bool:
+    """Lock a descriptor, True if no other has it; `shared` is for processes that look, at once if need be."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

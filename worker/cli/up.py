@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from millpond.tasks.settings import Settings
     from millpond.worker.local.embedded import Embedded
 
+#: An option for a port of loopback.
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=65535, help="Listen here from now on; 0 takes a free one. Else that of the last start."
+    ),
+]
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,7 +31,7 @@ app = typer.Typer(
 @app.command(epilog="Example: millpond up --pool email --no-flower")
 def up(
     pool: Annotated[list[str] | None, typer.Option(help="Run this pool only; may be repeated.")] = None,
-    flower: Annotated[bool, typer.Option(help="Run Flower on a free port of loopback.")] = True,
+    flower: Annotated[bool, typer.Option(help="Run Flower on loopback.")] = True,
     root: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,23 +43,38 @@ def up(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep data and logs here, not in your state folder.")
     ] = None,
+    port: Port = None,
+    flower_port: Port = None,
+    password: Annotated[
+        str | None,
+        typer.Option(
+            help="The broker's password, from now on; at first a random one. Other users of this machine can "
+            "read it while this runs."
+        ),
+    ] = None,
 ) -> None:
     """Run a broker, every pool, periodic tasks and Flower on this machine, until Ctrl-C.
 
     The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. What is not done when you stop is
-    kept and done after the next start. The other commands use it where no broker is configured.
+    kept and done after the next start, which has the same ports and password. The other commands use it where
+    no broker is configured.
     """
-    from millpond.tasks.errors import StartError
+    from millpond.tasks.errors import BadInput, StartError
     from millpond.tasks.settings import settings, state_dir
+    from millpond.worker.local.addresses import Wanted
     from millpond.worker.local.embedded import embedded
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     chosen, ended = with_roots(settings(), root or []), None
     must_have_extras(chosen, pool or list(chosen.table.pools), flower=flower)
+    if chosen.broker_url and (port is not None or password is not None):
+        raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    periodic, kept = bool(chosen.schedule), data or state_dir()
-    with embedded(chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept) as running:
+    periodic, kept, wanted = bool(chosen.schedule), data or state_dir(), Wanted(port, password, flower_port)
+    with embedded(
+        chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept, wanted=wanted
+    ) as running:
         try:
             typer.echo(overview(running, pool or list(chosen.table.pools), own_broker=not chosen.broker_url))
             ended = running.wait()

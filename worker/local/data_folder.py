@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.running_up import ADDRESS, LOCK, Nearby, locked
 from millpond.tasks.settings import scratch
+from millpond.worker.local.addresses import write_privately
 
 _LOCK_SECONDS = 2.0
 
@@ -25,11 +26,7 @@ class Folder:
 
     def announce(self, where: Nearby) -> None:
         """Write where things run, for commands of the same user that look for it."""
-        target, written = self.path / ADDRESS, self.path / f"{ADDRESS}.new"
-        descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(where.written())
-        written.replace(target)
+        write_privately(self.path / ADDRESS, where.written())
 
 
 @contextmanager
@@ -46,9 +43,9 @@ def claimed(path: Path | None) -> Iterator[Folder]:
     lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if not _locks_soon(lock):
-            raise StartError(
-                f"another millpond up runs in {chosen}: stop it, or give this one its own with --data DIR"
-            )
+            raise StartError(_taken(chosen, lock))
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         try:
             yield Folder(chosen, lock)
         finally:
@@ -57,6 +54,18 @@ def claimed(path: Path | None) -> Iterator[Folder]:
         os.close(lock)
         if path is None:
             shutil.rmtree(chosen, ignore_errors=True)
+
+
+def _taken(folder: Path, lock: int) -> str:
+    """Return why the folder is not free: its owner runs, or was killed and its server is not done."""
+    owner = os.pread(lock, 32, 0).decode(errors="replace")
+    if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
+        return (
+            f"the millpond up that ran in {folder} was killed, and its broker still writes its data: "
+            "try again in a moment, or use another folder with --data DIR"
+        )
+    process = f" (process {owner})" if owner.isdigit() else ""
+    return f"another millpond up{process} runs in {folder}: stop it, or give this one its own with --data DIR"
 
 
 def _locks_soon(lock: int) -> bool:

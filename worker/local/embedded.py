@@ -18,6 +18,7 @@ from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from millpond.tasks.process.running_up import Nearby
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local import valkey
+from millpond.worker.local.addresses import Addresses, Wanted
 from millpond.worker.local.data_folder import Folder, claimed
 from millpond.worker.local.service import Part, launch
 
@@ -60,11 +61,13 @@ def embedded(
     flower: bool = False,
     scheduler: bool = False,
     data_dir: Path | None = None,
+    wanted: Wanted | None = None,
 ) -> Iterator[Embedded]:
     """Run the named pools (None: all; empty: none) and what they need; yield when all of it is ready.
 
-    Without `data_dir` nothing is kept; with it, what was not done is done after the next start. Call it on a
-    thread that outlives the block: children are tied to the thread that started them. Raises `StartError`.
+    Without `data_dir` nothing is kept; with it, what was not done is done after the next start, at the same
+    addresses unless others are `wanted`. Call it on a thread that outlives the block: children are tied to
+    the thread that started them. Raises `StartError`.
     """
     chosen = list(settings.table.pools) if pools is None else list(pools)
     for name in chosen:
@@ -73,12 +76,16 @@ def embedded(
     with ExitStack() as stack:
         folder = stack.enter_context(claimed(data_dir))
         parts, pids = _Parts(stack, folder), dict[str, int]()
+        addresses = Addresses(folder.path, wanted or Wanted())
+        flower_port = addresses.flower() if flower else 0
         if settings.broker_url is None:
-            server = valkey.start(folder.path / "valkey", keep_open=[folder.lock])
+            port, password = addresses.broker()
+            data, keep_open = folder.path / "valkey", [folder.lock]
+            server = valkey.start(data, keep_open=keep_open, port=port, password=password)
             stack.callback(server.stop)
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
-        page = parts.flower(settings) if flower else None
+        page = parts.flower(settings, flower_port) if flower else None
         supervisor = parts.pools(settings, chosen) if chosen else None
         pids |= {part.name: part.process.pid for part in (page, supervisor) if part}
         if supervisor:
@@ -110,7 +117,7 @@ class _Parts:
     stack: ExitStack
     folder: Folder
 
-    def flower(self, settings: Settings) -> Part:
+    def flower(self, settings: Settings, port: int) -> Part:
         def command(fd: int) -> list[str]:
             return [
                 sys.executable,
@@ -118,7 +125,7 @@ class _Parts:
                 "-m",
                 "millpond.monitor.flower",
                 "--port",
-                "0",
+                str(port),
                 "--ready-fd",
                 str(fd),
             ]

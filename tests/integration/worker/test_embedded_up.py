@@ -1,7 +1,9 @@
 """`millpond up` as a person runs it: what it says, how it stops, and what it leaves."""
 
+import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,8 +14,9 @@ import psutil
 import pytest
 
 from millpond.broker.server import is_reachable
-from millpond.tasks.process.running_up import nearby
+from millpond.tasks.process.running_up import USED, nearby
 from millpond.tasks.settings import Settings
+from millpond.worker.local.addresses import free_port
 from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
@@ -103,7 +106,7 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
     third = up("a")
     code, said = third.rest()
     assert code == 1
-    assert "another millpond up runs in" in said.splitlines()[-1]
+    assert "another millpond up (process " in said.splitlines()[-1]
     assert "Traceback" not in said
 
 
@@ -121,3 +124,100 @@ def test_a_killed_one_leaves_nothing_behind(
     assert nearby(running.data) is None
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
         assert is_reachable(pond.url)
+
+
+def test_the_next_start_has_the_same_addresses(
+    up: Callable[..., Up], eventually: Eventually, alive: Alive
+) -> None:
+    """Ports and password are kept, however it ended; whoever exported its URL need not look again."""
+    said = []
+    for kill in (False, True, False):
+        running = up("data", "--pool", "default")
+        said.append([line for line in running.read_until("Ctrl-C stops").splitlines() if "://" in line])
+        family = running.family()
+        running.process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
+        running.rest()
+        eventually(lambda family=family: not alive(family))
+    assert len(said[0]) == 3
+    assert said[0] == said[1] == said[2]
+    [kept] = Path(running.data).glob("addresses.json")
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_addresses_are_taken_as_options_and_kept(up: Callable[..., Up]) -> None:
+    """What was asked for once holds from then on; zero asks for another free port."""
+    port, other = free_port(), free_port()
+    first = up(
+        "data", "--pool", "default", "--port", str(port), "--flower-port", str(other), "--password", "a/b c"
+    )
+    said = first.read_until("Ctrl-C stops")
+    assert f"redis://:a%2Fb%20c@127.0.0.1:{port}/0" in said
+    assert f"flower  http://127.0.0.1:{other}/" in said
+    first.process.send_signal(signal.SIGINT)
+    first.rest()
+    second = up("data", "--pool", "default", "--no-flower", "--port", "0")
+    said = second.read_until("Ctrl-C stops")
+    assert "redis://:a%2Fb%20c@127.0.0.1:" in said
+    assert f":{port}/0" not in said
+
+
+@pytest.mark.parametrize("option", ["--port", "--flower-port"])
+def test_a_taken_port_is_one_line_that_says_what_to_do(
+    up: Callable[..., Up], tmp_path: Path, option: str
+) -> None:
+    """It is refused before anything was started, also where the port is that of the last start."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = up("data", "--pool", "default", option, str(port)).rest()
+        assert code == 1
+        [_starting, line] = said.splitlines()
+        assert line == (
+            f"millpond: port {port} is taken: stop the program that listens there, or name another with "
+            f"{option} PORT ({option} 0 takes a free one)"
+        )
+        name = option.strip("-").replace("-", "_")
+        (tmp_path / "data" / "addresses.json").write_text(json.dumps({name: port}))
+        code, said = up("data", "--pool", "default").rest()
+        assert f"port {port}, which it had at its last start, is taken" in said
+
+
+def test_workers_flower_and_scheduler_use_it(
+    up: Callable[..., Up], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """Where no broker is configured, each says in one line whose it uses, and works."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
+    (tmp_path / "millpond.toml").write_text(
+        '[schedule.seven]\nkind = "squares.square"\nfields = { n = 7 }\nevery = "1d"\n'
+    )
+    running = up("millpond", "--pool", "email", "--no-flower")
+    running.read_until("Ctrl-C stops")
+    for arguments, sign in (
+        (["worker", "default"], "takes messages after"),
+        (["flower", "--port", "0"], "Flower is at http"),
+        (["scheduler"], "leading 1 schedules"),
+    ):
+        with (tmp_path / "log").open("w") as log:
+            beside = subprocess.Popen(
+                [*COMMAND[:-1], *arguments], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
+            )
+        try:
+            eventually(lambda sign=sign: sign in (tmp_path / "log").read_text(), 30)
+        finally:
+            beside.terminate()
+            assert beside.wait(60) == 0
+        said = (tmp_path / "log").read_text()
+        assert said.count(USED) == 1, said
+
+
+def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], eventually: Eventually) -> None:
+    """Started in the same moment in one folder, one runs; the other names its process, in one line."""
+    both = [up("data", "--pool", "default", "--no-flower") for _ in range(2)]
+    [loser] = eventually(lambda: [each for each in both if each.process.poll() is not None], 30)
+    [winner] = [each for each in both if each is not loser]
+    code, said = loser.rest()
+    assert code == 1
+    assert f"another millpond up (process {winner.process.pid}) runs in" in said.splitlines()[-1]
+    winner.read_until("Ctrl-C stops")

@@ -1,0 +1,108 @@
+"""Ports and password of an embedded set-up: chosen at its first start, kept in its folder from then on."""
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from millpond.tasks.errors import BadInput, StartError
+
+T = TypeVar("T")
+
+KEPT = "addresses.json"
+
+#: Below the ports that Linux gives to outgoing connections: one of these is free at the next start too.
+_PORTS = range(20_000, 30_000)
+_ATTEMPTS = 100
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The addresses that somebody asked for; None: those of the last start, port 0: any that is free."""
+
+    port: int | None = None
+    password: str | None = field(default=None, repr=False)
+    flower_port: int | None = None
+
+
+class Addresses:
+    """The addresses that are kept in a folder, changed by those that are wanted."""
+
+    def __init__(self, folder: Path, wanted: Wanted) -> None:
+        self._path = folder / KEPT
+        self._wanted = wanted
+        self._kept = _read(self._path)
+
+    def broker(self) -> tuple[int, str]:
+        """Return the broker's port, which is free, and its password; raise `StartError`, `BadInput`."""
+        password = self._wanted.password
+        if password is not None and (not password or not password.isprintable()):
+            raise BadInput("--password must have at least one character, and no control characters")
+        password = password or self._kept.get("password") or secrets.token_urlsafe(24)
+        return self._port("port", self._wanted.port, "--port"), self._keep("password", password)
+
+    def flower(self) -> int:
+        """Return Flower's port, which is free; raise `StartError`."""
+        return self._port("flower_port", self._wanted.flower_port, "--flower-port")
+
+    def _port(self, name: str, wanted: int | None, option: str) -> int:
+        port = self._kept.get(name) if wanted is None else wanted
+        if not port:
+            return self._keep(name, free_port())
+        if not is_free(port):
+            before = ", which it had at its last start," if wanted is None else ""
+            raise StartError(
+                f"port {port}{before} is taken: stop the program that listens there, or name another with "
+                f"{option} PORT ({option} 0 takes a free one)"
+            )
+        return self._keep(name, port)
+
+    def _keep(self, name: str, value: T) -> T:
+        if self._kept.get(name) != value:
+            self._kept[name] = value
+            write_privately(self._path, json.dumps(self._kept))
+        return value
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nothing listens."""
+    for _ in range(_ATTEMPTS):
+        if is_free(port := secrets.choice(_PORTS)):
+            return port
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """True if this process could listen on a port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def write_privately(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by its owner alone."""
+    written = path.with_name(f"{path.name}.new")
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    written.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what is kept; what is not there, or cannot be used, is chosen anew."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    kept = found if isinstance(found, dict) else {}
+    fits = {"port": int, "flower_port": int, "password": str}
+    return {name: value for name, value in kept.items() if isinstance(value, fits.get(name, ()))}
