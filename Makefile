@@ -41,6 +41,7 @@ lock: ## Lock the newest versions that pyproject.toml allows
 		--python-version 3.11 --constraint requirements.lock pyproject.toml -o requirements-prod.lock
 
 demo: install ## Run the main job on photographs, tables, PDFs and mail, one to two minutes; QUICK=1: a tenth, 20 s; PHOTOS=DIR: yours
+	@echo 'The main job, on this machine alone; everything it makes stays in demo-out/ …'
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run units, real servers, real workers: a quarter of an hour

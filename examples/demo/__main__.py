@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -19,6 +19,7 @@ from examples.demo import report
 from examples.demo.material import QUICK, REFUSED, Amounts, Material, prepared
 from examples.demo.running import Run, run_all
 from examples.demo.sink import Mailbox, mailbox
+from examples.demo.view import patience
 from examples.demo.work import making, the_work
 from millpond.producer.client import Client
 from millpond.tasks.errors import BadInput, MillpondError
@@ -88,8 +89,12 @@ def _running(material: Material, out: Path, box: Mailbox) -> Iterator[Embedded]:
         files=Files(roots=(str(out), str(material.photographs))),
         smtp=Smtp(host="127.0.0.1", port=box.port),
     )
-    with embedded(settings, pools=POOLS) as pond:
+    with ExitStack() as stack:
+        with patience("starting"):
+            pond = stack.enter_context(embedded(settings, pools=POOLS))
         yield pond
+        with patience("stopping"):
+            stack.close()
 
 
 def _make(client: Client, material: Material) -> None:

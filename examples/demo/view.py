@@ -1,7 +1,9 @@
 """Show how the jobs go: a bar each on a terminal, a line now and then elsewhere."""
 
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,6 +16,24 @@ if TYPE_CHECKING:
 
 #: No three seconds pass in silence.
 LINE_SECONDS = 2.0
+
+
+@contextmanager
+def patience(doing: str) -> Iterator[None]:
+    """Print what is being done, every now and then, while the block lasts."""
+    over = threading.Event()
+
+    def remind() -> None:
+        while not over.wait(LINE_SECONDS):
+            print(f"  {doing} …", flush=True)
+
+    thread = threading.Thread(target=remind, name="patience", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class View:
