@@ -65,6 +65,11 @@ class QueueKeys:
         return self._own("consumers")
 
     @cached_property
+    def kinds(self) -> str:
+        """The hash of the kinds that each consumer has."""
+        return f"{self.consumers}:kinds"
+
+    @cached_property
     def limits(self) -> str:
         """The hash of limits."""
         return self._own("limits")

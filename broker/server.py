@@ -37,6 +37,18 @@ def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
         store.close()
 
 
+def version(store: Store) -> tuple[str, str] | None:
+    """Return the server's name and its version; None if INFO is denied. Raises `BrokerAway`."""
+    with translate_errors("asking the broker for its version"):
+        try:
+            found = store.client.info("server")
+        except ResponseError:
+            return None
+    if "valkey_version" in found:
+        return "Valkey", str(found["valkey_version"])
+    return str(found.get("server_name", "redis")).capitalize(), str(found.get("redis_version", "0"))
+
+
 def write_refusal(store: Store) -> str | None:
     """Return the server's reason for refusing writes; None if it takes them, or if the question is denied.
 

@@ -82,6 +82,7 @@ COMMANDS = {
     "task": ("millpond.producer.cli.task:app", "Find a task, see how far it got, cancel it"),
     "kinds": ("millpond.producer.cli.kinds:app", "List what can be sent, with an example each"),
     "config": ("millpond.producer.cli.config:app", "Show every setting, and where it comes from"),
+    "doctor": ("millpond.monitor.cli.doctor:app", "Examine broker, workers, kinds, mail and storage"),
     "worker": ("millpond.worker.cli.worker:app", "Run the processes of a pool"),
     "health": ("millpond.monitor.health:main", "Ask how a pool is on this machine, for health checks"),
     "scheduler": ("millpond.producer.cli.scheduler:app", "Send periodic tasks"),

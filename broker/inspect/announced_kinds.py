@@ -1,0 +1,19 @@
+"""Read which kinds the consumers of a queue have: each announces them with its lease (_aside.lua)."""
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.keys import QueueKeys
+
+
+def announced_kinds(store: Store, queue: str, *, now_ms: int) -> dict[str, frozenset[str]]:
+    """Return the kinds of each consumer that has a lease on a queue; none of one that announces nothing.
+
+    Raises `BrokerAway`.
+    """
+    keys = QueueKeys(queue, store.prefix)
+    with translate_errors(f"reading the kinds of queue {queue!r}"):
+        consumers = [name.decode() for name in store.client.zrangebyscore(keys.consumers, now_ms, "+inf")]
+        found = store.client.hmget(keys.kinds, consumers) if consumers else []
+    return {
+        name: frozenset((kinds or b"").decode().split("\n")) - {""}
+        for name, kinds in zip(consumers, found, strict=True)
+    }

@@ -1,0 +1,135 @@
+"""Offer `millpond doctor`: whether broker, workers, kinds, extras, mail and storage work, and what to do."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from millpond.monitor.doctor.finding import Finding
+    from millpond.tasks.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: millpond doctor --json")
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
+) -> None:
+    """Examine settings, broker, workers, kinds, extras, mail server and storage, and say what to do.
+
+    Nothing is changed. Exits with 1 when something fails; what is only a warning leaves it at 0.
+    """
+    import json
+    from dataclasses import asdict
+
+    counts = {"ok": 0, "warn": 0, "fail": 0}
+    for finding in findings():
+        counts[finding.status] += 1
+        print(json.dumps(asdict(finding)) if as_json else "\n".join(_lines(finding)), flush=True)
+    if not as_json:
+        print(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed")
+    raise typer.Exit(1 if counts["fail"] else 0)
+
+
+def findings() -> "Iterator[Finding]":
+    """Yield every finding, as it is found; settings that cannot be read end it."""
+    from millpond.monitor.doctor import machine
+    from millpond.monitor.doctor.finding import fail, ok, warn
+    from millpond.tasks.configuration import sources
+    from millpond.tasks.errors import MillpondError, SettingsError
+    from millpond.tasks.settings import Settings, settings, shipped
+
+    try:
+        chosen, written = settings(), sources.read(Settings, shipped())
+    except SettingsError as error:
+        yield fail("settings", str(error), "mend it; tasks/SETTINGS.md has every setting")
+        return
+    variables = len(set(written.names.values()))
+    file = f"read from {written.file.path}" if written.file else "no millpond.toml here"
+    yield ok("settings", f"{file}, {variables} set by variables")
+    for name in written.unused:
+        yield warn(
+            "settings", f"{name} is set, and is no setting of Millpond", "unset it, unless it is another's"
+        )
+    for examine in (_broker_and_fleet, machine.installed, machine.templates, machine.storage):
+        try:
+            yield from examine(chosen)
+        except MillpondError as error:
+            yield fail("broker", str(error), "see broker_url: millpond config broker_url")
+    yield machine.mail(chosen)
+
+
+def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
+    from millpond.broker.connection import connect, redacted
+    from millpond.broker.server import now_ms
+    from millpond.monitor.doctor import broker, fleet
+    from millpond.monitor.doctor.finding import fail, ok
+    from millpond.tasks.process.running_up import nearby
+
+    beside = nearby() if chosen.broker_url is None else None
+    chosen = beside.adopted(chosen) if beside else chosen
+    if chosen.broker_url is None:
+        yield fail(
+            "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
+        )
+        return
+    store = connect(
+        chosen.broker_url, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
+    )
+    try:
+        now_ms(store)
+        whose = ", of the millpond up that runs here" if beside else ""
+        yield ok("broker", f"{redacted(chosen.broker_url)} answers{whose}")
+        yield from broker.examine(store)
+        kinds, faults = _kinds(chosen)
+        yield from faults
+        yield from fleet.examine(store, chosen.table, kinds)
+    finally:
+        store.close()
+
+
+def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+    """Return every kind that is declared, and what keeps modules of them from being imported."""
+    from millpond.monitor.doctor.finding import fail
+    from millpond.tasks.contract import kinds, load_shipped
+    from millpond.tasks.errors import SettingsError
+    from millpond.tasks.module_loading import declare
+
+    load_shipped()
+    faults = []
+    for setting, modules in (("kinds", chosen.kinds), ("gateway.contracts", chosen.gateway.contracts)):
+        for module in modules:
+            try:
+                declare([module], setting=setting)
+            except SettingsError as error:
+                faults.append(fail("kinds", str(error), f"mend {setting}, or the module"))
+    return dict(kinds()), faults
+
+
+def _lines(finding: "Finding") -> "Iterator[str]":
+    """Yield a finding as lines of the terminal's width, what to do below what was found."""
+    import shutil
+    import textwrap
+
+    from millpond.monitor.formatting import plain
+
+    width = max(40, shutil.get_terminal_size().columns)
+    head = f"{finding.status:<4}  {finding.check:<11}  "
+    yield from textwrap.wrap(
+        plain(finding.found),
+        width,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
+    )
+    if finding.do:
+        indent = " " * len(head)
+        yield from textwrap.wrap(
+            plain(finding.do),
+            width,
+            initial_indent=f"{indent}-> ",
+            subsequent_indent=f"{indent}   ",
+            break_on_hyphens=False,
+        )

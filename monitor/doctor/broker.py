@@ -1,0 +1,61 @@
+"""Examine the broker: there, of a version that works, keeping what it takes, its clock like ours."""
+
+import time
+from collections.abc import Iterator
+
+from millpond.broker import server
+from millpond.broker.connection import Store
+from millpond.monitor.doctor.finding import Finding, fail, ok, warn
+
+#: The oldest versions that the tests run on.
+OLDEST = {"Redis": (6, 2), "Valkey": (7, 2)}
+
+#: A difference of the clocks below this is not worth a word.
+CLOCK_SECONDS = 1.0
+
+
+def examine(store: Store) -> Iterator[Finding]:
+    """Yield what is found of a broker that answers. Raises `BrokerAway`."""
+    yield _version(store)
+    if refusal := server.write_refusal(store):
+        yield fail(
+            "writes", f"the broker refuses writes: {refusal}", "free its memory or disk, or name its master"
+        )
+    else:
+        yield ok("writes", "the broker takes writes")
+    risks = server.durability_risks(store)
+    for risk in risks:
+        found, _, remedy = risk.partition(": ")
+        yield warn("persistence", found, f"{remedy} in the server's configuration")
+    if not risks:
+        yield ok("persistence", "the broker evicts nothing, and writes what it takes to disk")
+    yield _clock(store)
+
+
+def _version(store: Store) -> Finding:
+    found = server.version(store)
+    if found is None:
+        return warn("version", "the broker does not say its version", "let its user run INFO")
+    name, version = found
+    oldest = OLDEST.get(name, OLDEST["Redis"])
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < oldest:
+        wanted = ".".join(map(str, oldest))
+        return fail("version", f"{name} {version} is too old", f"use {name} {wanted} or later, or Valkey")
+    return ok("version", f"{name} {version}")
+
+
+def _clock(store: Store) -> Finding:
+    """Compare the clocks at the middle of one question and its answer."""
+    asked = time.time()
+    theirs = server.now_ms(store) / 1000
+    answered = time.time()
+    ahead = theirs - (asked + answered) / 2
+    if abs(ahead) - (answered - asked) < CLOCK_SECONDS:
+        return ok("clock", f"the broker's clock and this host's differ by {abs(ahead) * 1000:.0f} ms")
+    which = "ahead of" if ahead > 0 else "behind"
+    return warn(
+        "clock",
+        f"the broker's clock is {abs(ahead):.1f} s {which} this host's",
+        "set both by NTP: times in logs and of `at=` mean something else on each",
+    )

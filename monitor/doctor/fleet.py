@@ -1,0 +1,68 @@
+"""Examine the fleet: whether pools have their processes, and whether each kind of their queues can run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from millpond.broker.connection import Store
+from millpond.broker.inspect.announced_kinds import announced_kinds
+from millpond.monitor.doctor.finding import Finding, fail, ok, warn
+from millpond.monitor.snapshot import Overview, PoolView, read
+from millpond.tasks import extras
+from millpond.tasks.contract import Contract
+from millpond.tasks.pools import Table
+
+
+def examine(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
+    """Yield what is found of the workers and of the kinds of each queue. Raises `BrokerAway`."""
+    seen = read(store, table)
+    for pool in seen.pools:
+        yield _pool(pool)
+    for queue in sorted(table.queues):
+        yield from _queue(store, seen, queue, [name for name, each in kinds.items() if each.queue == queue])
+    for kind, contract in sorted(kinds.items()):
+        if contract.queue not in table.queues:
+            yield fail(
+                "kinds",
+                f"{kind} goes to the queue {contract.queue!r}, which is in no table",
+                f"add [queues.{contract.queue}] to millpond.toml, and the queue to a pool",
+            )
+
+
+def _pool(view: PoolView) -> Finding:
+    wanted = view.pool.processes if view.pool else len(view.running)
+    waiting = sum(queue.depth.ready for queue in view.queues)
+    found = f"{view.name}: {len(view.running)} of {wanted} processes, {waiting:,} tasks waiting"
+    start = f"start it: millpond worker {view.name}"
+    if view.drained_at_ms is not None:
+        return warn("workers", f"{found}, drained", f"let it go on: millpond resume {view.name}")
+    if not view.running:
+        return fail("workers", found, start) if waiting else warn("workers", found, start)
+    if view.processes_missing:
+        return warn("workers", found, f"look into the log of millpond worker {view.name}")
+    return ok("workers", found)
+
+
+def _queue(store: Store, seen: Overview, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
+    view = next(each for each in seen.queues if each.name == queue)
+    if not view.pools:
+        yield warn(
+            "queues", f"no pool takes from {queue}", f'add "{queue}" to the queues of a pool in millpond.toml'
+        )
+    if view.limits.paused:
+        yield warn("queues", f"{queue} is paused", f"let it go on: millpond queue resume {queue}")
+    announced = announced_kinds(store, queue, now_ms=seen.now_ms)
+    if not announced:
+        return
+    known = frozenset[str]().union(*announced.values())
+    cannot = sorted(set(kinds) - known)
+    if can := sorted(set(kinds) & known):
+        yield ok("kinds", f"{queue}: its workers run {', '.join(can)}")
+    if cannot and known:
+        yield fail("kinds", f"{queue}: no process of it has {', '.join(cannot)}", _remedy(queue, cannot))
+
+
+def _remedy(queue: str, kinds: list[str]) -> str:
+    """Return what gives the workers of a queue its kinds."""
+    needed = extras.of_queues([queue])
+    if needed and all(kind.startswith(f"{queue}.") for kind in kinds):
+        return f"where its workers run: {extras.install_command(needed)}"
+    return "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"

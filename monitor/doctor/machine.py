@@ -1,0 +1,101 @@
+"""Examine this machine: the extras that are used, the mail server, the storage roots."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from millpond.monitor.doctor.finding import Finding, fail, ok, warn
+from millpond.tasks import extras
+from millpond.tasks.errors import MillpondError
+from millpond.tasks.settings import Settings, Smtp
+
+#: A mail server has no more time than this to answer.
+MAIL_SECONDS = 5.0
+
+
+def installed(settings: Settings) -> Iterator[Finding]:
+    """Yield the extras that the settings use, and those that parts of Millpond need, with what they lack."""
+    remote = {urlsplit(root).scheme for root in settings.files.roots}
+    used = {
+        **dict.fromkeys(extras.of_queues(settings.table.queues), "the bodies of its queue"),
+        "flower": "millpond flower",
+        "gateway": "millpond gateway",
+        **({"embedded": "millpond up"} if settings.broker_url is None else {}),
+        **({"traces": "traces_endpoint"} if settings.traces_endpoint else {}),
+        **({"s3": "the roots at s3://"} if "s3" in remote else {}),
+    }
+    lacking = extras.missing(*used)
+    if whole := [name for name in used if name not in lacking]:
+        yield ok("extras", f"installed here: {', '.join(sorted(whole))}")
+    for name, packages in lacking.items():
+        found = f"{name} lacks {', '.join(packages)}, which {used[name]} needs"
+        make = fail if name in ("traces", "s3") else warn
+        yield make("extras", found, f"where it is used: {extras.install_command([name])}")
+
+
+def mail(settings: Settings) -> Finding:
+    """Return whether the mail server answers, with the encryption and the login of the settings."""
+    from millpond.tasks.email.conversation import connect
+
+    smtp = settings.smtp
+    where, is_default = f"{smtp.host}:{smtp.port}", (smtp.host, smtp.port) == (Smtp().host, Smtp().port)
+    try:
+        client = connect(smtp.model_copy(update={"timeout_seconds": min(smtp.timeout_seconds, MAIL_SECONDS)}))
+    except MillpondError as error:
+        make = warn if is_default else fail
+        remedy = "name yours in [smtp] of millpond.toml" if is_default else "see [smtp] in tasks/SETTINGS.md"
+        return make("mail", str(error), f"{remedy}, or start it")
+    client.close()
+    login = ", and takes the login" if smtp.username else ""
+    return ok("mail", f"{where} answers, security {smtp.security}{login}")
+
+
+def templates(settings: Settings) -> Iterator[Finding]:
+    """Yield what is wrong with the folder of templates."""
+    folder = settings.smtp.templates
+    if folder is not None and not folder.is_dir():
+        yield fail("mail", f"smtp.templates names {folder}, which is no folder", "create it, or unset it")
+
+
+def storage(settings: Settings) -> Iterator[Finding]:
+    """Yield whether each storage root can be read and written here."""
+    if not settings.files.roots:
+        yield warn("storage", "no root is set: file tasks are refused", "set files.roots, as in /srv/files")
+    for root in settings.files.roots:
+        yield _remote(root) if "://" in root and not root.startswith("file://") else _local(root)
+
+
+def _local(root: str) -> Finding:
+    path = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
+    if not path.is_dir():
+        return fail(
+            "storage", f"{root} is no folder here", "create it where the workers run, or mend files.roots"
+        )
+    lacks = [
+        name
+        for name, mode in (("read", os.R_OK | os.X_OK), ("written", os.W_OK))
+        if not os.access(path, mode)
+    ]
+    if lacks:
+        return fail(
+            "storage",
+            f"{root} cannot be {' or '.join(lacks)} here",
+            "give the user of the workers the rights",
+        )
+    return ok("storage", f"{root} can be read and written here")
+
+
+def _remote(root: str) -> Finding:
+    try:
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(root)
+        system.ls(path)
+    except FileNotFoundError:
+        return ok("storage", f"{root} answers; nothing is there yet")
+    except Exception as error:  # of any library of a storage service
+        return fail(
+            "storage", f"{root} cannot be listed: {error}", "look at its name and the credentials of fsspec"
+        )
+    return ok("storage", f"{root} can be listed")

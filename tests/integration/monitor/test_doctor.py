@@ -1,0 +1,202 @@
+"""`millpond doctor`: whether a set-up works, and what to do where it does not."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import millpond
+from millpond.broker.connection import Store
+from millpond.producer.client import Client
+from millpond.tasks import contract, extras
+from millpond.tasks.contract import Contract
+from millpond.tasks.settings import Settings, settings
+from millpond.tasks.squares.contract import Square
+from millpond.worker.local.embedded import Embedded, embedded
+from millpond.worker.local.valkey import embedded_binary
+from tests.harness.mail_sink import mail_sink
+from tests.harness.own_server import OwnServer, running
+
+Doctor = Callable[[], tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Embedded]:
+    """Run a broker with the pool `default`."""
+    with embedded(Settings(drain_seconds=5), pools=["default"]) as up:
+        yield up
+
+
+@pytest.fixture
+def doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Doctor]:
+    """Return `doctor()`: the exit code and the findings of `millpond doctor --json`, in an empty folder."""
+    for name in [each for each in os.environ if each.startswith("MILLPOND_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    contract.load_shipped()
+    shipped = {
+        name: each for name, each in contract.kinds().items() if each.__module__.startswith("millpond.")
+    }
+    monkeypatch.setattr(contract, "_kinds", shipped)  # other tests of this process declare their own
+
+    def examine() -> tuple[int, list[dict[str, Any]]]:
+        settings.cache_clear()
+        code = millpond.main(["doctor", "--json"])
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    yield examine
+    settings.cache_clear()
+
+
+def status(findings: list[dict[str, Any]], words: str) -> str:
+    """Return the status of the finding that has these words, with what to do unless all is well."""
+    found = [each for each in findings if words in each["found"]]
+    assert len(found) == 1, (words, findings)
+    assert bool(found[0]["do"]) == (found[0]["status"] != "ok")
+    return str(found[0]["status"])
+
+
+def test_a_set_up_that_works_is_well(
+    small: Embedded, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    """Broker, workers, kinds, extras, mail and storage are each a line; warnings do not fail it."""
+    (tmp_path / "files").mkdir()
+    with mail_sink() as sink:
+        monkeypatch.setenv("MILLPOND_BROKER_URL", small.url)
+        monkeypatch.setenv("MILLPOND_FILES__ROOTS", str(tmp_path / "files"))
+        monkeypatch.setenv("MILLPOND_SMTP", f"host=127.0.0.1,port={sink.port}")
+        eventually(lambda: any("default: 1 of 1 processes" in each["found"] for each in doctor()[1]))
+        code, findings = doctor()
+    assert code == 0, findings
+    assert status(findings, "no millpond.toml here, 3 set by variables") == "ok"
+    assert status(findings, "redis://:***@") == "ok"
+    assert status(findings, "Valkey ") == "ok"
+    assert status(findings, "the broker takes writes") == "ok"
+    assert status(findings, "clock and this host's differ by") == "ok"
+    assert status(findings, "default: 1 of 1 processes, 0 tasks waiting") == "ok"
+    assert status(findings, "default: its workers run squares.square") == "ok"
+    assert status(findings, "email: 0 of 1 processes") == "warn"
+    assert status(findings, "installed here: email, files") == "ok"
+    assert status(findings, f"127.0.0.1:{sink.port} answers") == "ok"
+    assert status(findings, f"{tmp_path}/files can be read and written") == "ok"
+
+
+def test_what_is_broken_fails_and_says_what_to_do(
+    url: str, store: Store, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that wait for no worker, a root and templates that are not there, a mail server that is away."""
+    with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
+        client.send(Square(n=1))
+    for name, value in {
+        "BROKER_URL": url,
+        "KEY_PREFIX": store.prefix,
+        "FILES__ROOTS": str(tmp_path / "nowhere"),
+        "SMTP": f"host=127.0.0.1,port=1,templates={tmp_path}/none",
+        "TRACES_ENDPOINT": "http://localhost:1",
+        "IMAGE": "x",
+        "QUEUES__LONELY__BOUND": "5",
+    }.items():
+        monkeypatch.setenv(f"MILLPOND_{name}", value)
+    code, findings = doctor()
+    assert code == 1
+    assert status(findings, "default: 0 of 1 processes, 1 tasks waiting") == "fail"
+    assert status(findings, "nowhere is no folder here") == "fail"
+    assert status(findings, "smtp.templates names") == "fail"
+    assert status(findings, "the SMTP server 127.0.0.1:1 cannot be reached") == "fail"
+    assert status(findings, "MILLPOND_IMAGE is set, and is no setting") == "warn"
+    assert status(findings, "no pool takes from lonely") == "warn"
+    assert next(each["do"] for each in findings if "default: 0 of" in each["found"]).endswith(
+        "worker default"
+    )
+
+
+def test_a_kind_that_no_process_has_is_named(
+    small: Embedded, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody may send it, and its queue's workers cannot run it: the line says how they get it."""
+
+    class Hat(Contract, kind="doctor.only"):
+        size: int
+
+    monkeypatch.setenv("MILLPOND_BROKER_URL", small.url)
+    code, findings = doctor()
+    assert code == 1
+    assert status(findings, "default: no process of it has doctor.only") == "fail"
+    assert "MILLPOND_KINDS=MODULE" in next(each["do"] for each in findings if "doctor.only" in each["found"])
+
+
+def test_a_broker_that_is_away_is_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is examined all the same."""
+    monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
+    code, findings = doctor()
+    assert code == 1
+    assert status(findings, "the broker cannot be reached") == "fail"
+    assert {each["check"] for each in findings} >= {"settings", "broker", "extras", "mail", "storage"}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [(None, "no broker is configured"), ("nonsense", "cannot be used")], ids=str
+)
+def test_no_broker_and_a_url_that_is_none(
+    url: str | None, said: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is one line that fails."""
+    if url:
+        monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    code, findings = doctor()
+    assert (code, status(findings, said)) == (1, "fail")
+
+
+def test_settings_that_cannot_be_read_are_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else can be examined then."""
+    monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
+    code, findings = doctor()
+    assert code == 1
+    assert [(each["check"], each["status"]) for each in findings] == [("settings", "fail")]
+    assert "MILLPOND_DRAIN_SECONDS" in findings[0]["found"]
+
+
+def test_a_broker_that_may_lose_messages_is_a_warning(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eviction and a server without a disk are named with the setting that mends it."""
+    lines = ["maxmemory 100mb", "maxmemory-policy allkeys-lru"]
+    with running(OwnServer(embedded_binary(), tmp_path / "server", lines)) as server:
+        monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
+        _, findings = doctor()
+    assert status(findings, "may evict messages") == "warn"
+    assert status(findings, "keeps nothing on disk") == "warn"
+    remedies = " ".join(each["do"] for each in findings if each["check"] == "persistence")
+    assert "maxmemory-policy noeviction" in remedies
+    assert "appendonly yes" in remedies
+
+
+def test_an_extra_that_is_missing_is_named_with_its_command(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a setting asks for fails, one that a command would need is a warning."""
+    monkeypatch.setattr(extras, "missing", lambda *_: {"traces": ["otel"], "flower": ["flower"]})
+    monkeypatch.setenv("MILLPOND_TRACES_ENDPOINT", "http://localhost:1")
+    _, findings = doctor()
+    assert status(findings, "traces lacks otel") == "fail"
+    assert status(findings, "flower lacks flower") == "warn"
+    assert "[traces]" in next(each["do"] for each in findings if "traces lacks" in each["found"])
+
+
+@pytest.mark.parametrize("width", ["60", "80", "200"])
+def test_no_line_is_wider_than_the_terminal(
+    width: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each finding is wrapped below itself, and the last line counts them; plain ASCII, for LANG=C."""
+    monkeypatch.setenv("COLUMNS", width)
+    settings.cache_clear()
+    assert millpond.main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert lines[-1].endswith("1 failed")
+    assert all(line.isascii() for line in lines)
