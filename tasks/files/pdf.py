@@ -1,6 +1,7 @@
 """Write the text of a PDF, page by page, as PDFium finds it in a child process of bounded memory."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from millpond.tasks.files.contract import PdfText, TextResult
 from millpond.tasks.files.magic_numbers import instead
 from millpond.tasks.files.storage import Storage
 
-#: Where readers look for a PDF's first and last mark.
-_HEAD_BYTES, _TAIL_BYTES = 1024, 4096
+#: Where a PDF's first mark is looked for, as by other readers, and its last: anything may lie behind it.
+_HEAD_BYTES, _TAIL_BYTES = 1024, 1024 * 1024
+_END_MARK = b"%%EOF"
+#: What only lies before the last mark: a file with it behind the last one found was cut off.
+_PARTS = re.compile(rb"\b\d+\s+\d+\s+obj\b|\bendobj\b|\bendstream\b|\bstartxref\b")
 _CHUNK = 256 * 1024
 
 
@@ -28,10 +32,10 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
     `BadInput` for what is no PDF, is cut off or damaged, or is encrypted without the right password.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
-        _refuse_others(file, job.source)
+        length = _whole_length(file, job.source)
     characters = blank = 0
-    with storage.local_input(job.source) as path, _started(path, job) as reader:
-        pages = reader.begin(storage.limits.max_entries)
+    with storage.local_input(job.source) as path, _started(path, length, job) as reader:
+        pages, kind = reader.begin(storage.limits.max_entries)
         with storage.open_output(job.target) as output:
             for number in range(1, pages + 1):
                 context.checkpoint()
@@ -45,28 +49,36 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
                 characters, blank = characters + in_page, blank + (not in_page)
                 context.progress(number, pages)
             size = output.tell()
-    note = _note(pages, blank)
+    note = _note(pages, blank, kind)
     return TextResult(target=job.target, bytes=size, pages=pages, characters=characters, note=note)
 
 
-def _refuse_others(file: BinaryIO, url: str) -> None:
-    """Raise `BadInput` unless the file begins and ends as a PDF does: PDFium would mend half a file."""
+def _whole_length(file: BinaryIO, url: str) -> int:
+    """Return where the PDF ends; raise `BadInput` for what is none or cut off, which PDFium would mend."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
         raise BadInput(f"{url} is no PDF: {instead(head)}")
-    file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
-    if b"%%EOF" not in file.read(_TAIL_BYTES):
+    begins = max(0, file.seek(0, 2) - _TAIL_BYTES)
+    file.seek(begins)
+    tail = file.read(_TAIL_BYTES)
+    ends = tail.rfind(_END_MARK)
+    if ends < 0 or _PARTS.search(tail, ends):
         raise BadInput(f"{url} ends without a PDF's end mark: it was cut off")
+    return begins + ends + len(_END_MARK)
 
 
-def _note(pages: int, blank: int) -> str | None:
+def _note(pages: int, blank: int, kind: int) -> str | None:
+    if kind & pdf_pages.HAS_XFA:
+        return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
+    if blank == pages and kind & pdf_pages.HAS_FORM:
+        return "no page has text, and no field of the form is filled"
     if blank == pages:
         return "no page has a text layer: scanned pages need OCR first"
     return f"{blank} of {pages} pages have no text" if blank else None
 
 
 @contextmanager
-def _started(path: str, job: PdfText) -> Iterator["_Reader"]:
+def _started(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
     """Start the child that reads the PDF; it does not outlive the block."""
     secret, writing = os.pipe()
     try:
@@ -75,7 +87,7 @@ def _started(path: str, job: PdfText) -> Iterator["_Reader"]:
         os.close(writing)
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
             child = subprocess.Popen(
-                [sys.executable, "-P", pdf_pages.__file__, str(secret)],
+                [sys.executable, "-P", pdf_pages.__file__, str(secret), str(length)],
                 stdin=file,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -92,17 +104,17 @@ def _started(path: str, job: PdfText) -> Iterator["_Reader"]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """Take from the child what `pdf_pages.py` says it writes; raise what it means where that stops."""
+    """What the child writes, as `pdf_pages.py` describes it; where that stops, an error says why."""
 
     child: "subprocess.Popen[bytes]"
     job: PdfText
 
-    def begin(self, most: int) -> int:
-        """Return the number of pages."""
-        (pages,) = pdf_pages.COUNT.unpack(self._take(pdf_pages.COUNT.size, 0))
+    def begin(self, most: int) -> tuple[int, int]:
+        """Return the number of pages, and what the document is beside them."""
+        pages, kind = pdf_pages.COUNT.unpack(self._take(pdf_pages.COUNT.size, 0))
         if pages > most:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")
-        return int(pages)
+        return int(pages), int(kind)
 
     def page(self, number: int) -> tuple[int, int]:
         """Return how long the next page's text is, in bytes and in characters."""
@@ -124,14 +136,17 @@ class _Reader:
         return data
 
     def _ended(self, number: int) -> FinalError:
-        """Say why the child stopped, which it does at once after its last byte."""
+        """Return the error for why the child stopped, which it does at once after its last byte."""
         where = f"{self.job.source}, page {number}," if number else self.job.source
         match self.child.wait():
             case pdf_pages.ENCRYPTED:
-                tip = "the password is wrong" if self.job.password else "give its password"
+                tip = "give its password (--password-file)"
+                tip = "the password is wrong" if self.job.password else tip
                 return BadInput(f"{self.job.source} is encrypted: {tip}")
             case pdf_pages.DAMAGED | pdf_pages.DAMAGED_PAGE:
                 return BadInput(f"{where} cannot be read: the PDF is damaged")
+            case pdf_pages.UNSUPPORTED_SECURITY:
+                return BadInput(f"{self.job.source} is encrypted in a way that is not supported here")
             case pdf_pages.NO_PDFIUM:
                 return FinalError(
                     f"PDFium is not installed where the workers run: {install_command(['files'])}"

@@ -1,0 +1,217 @@
+"""Each of the small inputs that went wrong once ends as `tests/cases/README.md` says.
+
+The folder `shared/cases` beside the clone is run as well, where there is one.
+"""
+
+import shutil
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadInput
+from millpond.tasks.files import archives, images, pdf, tables
+from millpond.tasks.files.contract import ConvertImage, PdfText, Thumbnail, ToParquet, Unpack
+from millpond.tasks.files.storage import Storage
+
+CASES = Path(__file__).parents[2] / "cases"
+SHARED = Path(__file__).parents[4] / "shared" / "cases"
+FOLDERS = [folder for folder in (CASES, SHARED) if folder.is_dir()]
+#: Cases of other kinds of task, tested there.
+OTHERS = ("mail",)
+
+
+class Case:
+    """One input in a root of its own, and the operations on it."""
+
+    def __init__(self, source: Path, root: Path) -> None:
+        self.root, self.name = root, source.name
+        shutil.copy(source, root)
+        (root / source.name).chmod(0o644)
+        self.store, self.context = Storage(roots=(str(root),)), Context()
+
+    def rows(self) -> list[dict[str, Any]]:
+        tables.to_parquet(ToParquet(source=self.name, target="out.parquet"), self.store, self.context)
+        found: list[dict[str, Any]] = pq.read_table(self.root / "out.parquet").to_pylist()
+        return found
+
+    def thumbnail(self, target: str = "small.png") -> Image.Image:
+        job = Thumbnail(source=self.name, target=target, width=200, height=200)
+        images.thumbnail(job, self.store, self.context)
+        with Image.open(self.root / target) as image:
+            return image.convert("RGB")
+
+    def converted(self, target: str = "out.png") -> Image.Image:
+        images.convert(ConvertImage(source=self.name, target=target), self.store, self.context)
+        with Image.open(self.root / target) as image:
+            return image.convert("RGB")
+
+    def unpacked(self, **options: str) -> dict[str, bytes]:
+        job = Unpack(source=self.name, target="out", **options)
+        archives.unpack(job, self.store, self.context)
+        out = self.root / "out"
+        return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def text(self) -> tuple[str, str | None]:
+        result = pdf.pdf_text(PdfText(source=self.name, target="out.txt"), self.store, self.context)
+        return (self.root / "out.txt").read_text(), result.note
+
+    def refused(self, run: Callable[[], Any]) -> str:
+        """Return the one clear line with which an operation refuses the input; nothing may be left behind."""
+        with pytest.raises(BadInput) as caught:
+            run()
+        assert [path.name for path in self.root.iterdir()] == [self.name]
+        message = str(caught.value)
+        assert "\n" not in message
+        return message
+
+    def refused_images(self) -> str:
+        """Return what both operations say, the same for each target."""
+        said = {
+            self.refused(lambda run=run, target=target: run(target))
+            for run, target in product(
+                (self.thumbnail, self.converted), ("o.jpg", "o.png", "o.webp", "o.avif")
+            )
+        }
+        (message,) = said
+        return message
+
+
+def _stray_quote(case: Case) -> None:
+    assert "line 12, opens a quote that never closes" in case.refused(case.rows)
+
+
+def _unclosed(case: Case) -> None:
+    assert "line 2, opens a quote that never closes" in case.refused(case.rows)
+
+
+def _tabs(case: Case) -> None:
+    rows = case.rows()
+    assert len(rows) == 2
+    assert [list(row) for row in rows] == [["id", "name"]] * 2
+
+
+def _ids_and_float(case: Case) -> None:
+    assert [row["id"] for row in case.rows()] == ["9007199254740993", "9007199254740995", "1.5"]
+
+
+def _ycbcr(case: Case) -> None:
+    with Image.open(case.root / case.name) as image:
+        wanted = image.convert("RGB")
+    difference = [
+        abs(one - other) for one, other in zip(case.converted().tobytes(), wanted.tobytes(), strict=True)
+    ]
+    assert max(difference) <= 4
+    assert case.thumbnail().size == wanted.size
+
+
+def _pyramid(case: Case) -> None:
+    assert case.thumbnail().size == (200, 133)
+
+
+def _heic(case: Case) -> None:
+    assert case.thumbnail().size == (200, 133)
+
+
+def _not_supported(case: Case) -> None:
+    message = case.refused_images()
+    assert "is not supported here: " in message
+    assert "damaged" not in message
+
+
+def _cut_jpeg(case: Case) -> None:
+    assert "damaged or cut short" in case.refused_images()
+    assert "premature end of JPEG image" in case.refused_images()
+
+
+def _animated(case: Case) -> None:
+    with Image.open(case.root / case.name) as image:
+        wanted = image.convert("RGB").resize((8, 8)).tobytes()
+    assert max(abs(a - b) for a, b in zip(case.thumbnail().resize((8, 8)).tobytes(), wanted, strict=True)) < 8
+
+
+def _unpacks(*names: str) -> Callable[[Case], None]:
+    def check(case: Case) -> None:
+        assert tuple(sorted(case.unpacked())) == names
+
+    return check
+
+
+def _streamed(case: Case) -> None:
+    assert {name: len(content) for name, content in case.unpacked().items()} == {"-": 6}
+
+
+def _cp437(case: Case) -> None:
+    assert "--encoding cp437" in case.refused(case.unpacked)
+    assert list(case.unpacked(encoding="cp437")) == ["Übung.txt"]
+
+
+def _filled_form(case: Case) -> None:
+    text, _ = case.text()
+    assert "Ada Example" in text
+    assert "1234.50 EUR" in text
+
+
+def _form_alone(case: Case) -> None:
+    text, note = case.text()
+    assert "All of the text is in fields" in text
+    assert "scan" not in (note or "")
+
+
+def _zeros_behind(case: Case) -> None:
+    assert case.text()[0] == "Hello world"
+
+
+EXPECTED: dict[str, Callable[[Case], None]] = {
+    "csv/stray_quote_1000.csv": _stray_quote,
+    "csv/unclosed.csv": _unclosed,
+    "csv/tab.tsv": _tabs,
+    "jsonl/ids_and_float.jsonl": _ids_and_float,
+    "img/ycbcr_plain.tif": _ycbcr,
+    "img/ycbcr_lzw.tif": _ycbcr,
+    "img/pyramid_subifd.tif": _pyramid,
+    "img/photo.heic": _heic,
+    "img/planar_tiled.tif": _not_supported,
+    "img/lab.tif": _not_supported,
+    "img/trunc.jpg": _cut_jpeg,
+    "img/anim.avif": _animated,
+    "arc/streamed.zip": _streamed,
+    "arc/pzstd.tar.zst": _unpacks("note.txt"),
+    "arc/skippable_first.tar.zst": _unpacks("a.txt"),
+    "arc/sfx.zip": _unpacks("a.txt"),
+    "arc/dir_without_slash.zip": _unpacks("dir/a.txt"),
+    "arc/cp437_name.zip": _cp437,
+    "pdf/form_filled.pdf": _filled_form,
+    "pdf/form_only.pdf": _form_alone,
+    "pdf/trailing_zeros_5k.pdf": _zeros_behind,
+}
+
+
+def _inputs(folder: Path) -> list[str]:
+    found = (path.relative_to(folder) for path in folder.glob("*/*") if path.is_file())
+    return sorted(str(path) for path in found if path.parts[0] not in OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        pytest.param(folder, name, id=f"{folder.parent.name}-{name}")
+        for folder in FOLDERS
+        for name in _inputs(folder)
+    ],
+)
+def test_a_case_ends_as_its_table_says(folder: Path, name: str, root: Path) -> None:
+    """What went wrong once comes out right, or is refused with one clear line."""
+    if name not in EXPECTED:
+        pytest.skip(f"{name} has no line here yet")
+    EXPECTED[name](Case(folder / name, root))
+
+
+def test_every_case_is_there() -> None:
+    """The copies in the repository are whole."""
+    assert _inputs(CASES) == sorted(EXPECTED)
