@@ -117,14 +117,14 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
     from millpond.producer.cli import exit_codes, lazy_commands
-    from millpond.producer.cli.client_session import Surroundings
+    from millpond.producer.cli.client_session import Launcher
 
     command = lazy_commands.group(
         COMMANDS,
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    return exit_codes.run(command, given, program="millpond", obj=Surroundings(_embedded))
+    return exit_codes.run(command, given, program="millpond", obj=Launcher(_embedded))
 
 
 def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:

@@ -1,4 +1,4 @@
-"""Offer `millpond batch ID`: what became of a batch, from anywhere."""
+"""`millpond batch ID`: show, follow, close or cancel a batch."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,23 +15,27 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond batch 2f6c… --follow")
 def batch(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As `millpond batches` lists it.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the batch is complete.")] = False,
-    failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id, as `millpond batches` lists it.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show progress until the batch is complete.")
+    ] = False,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List the tasks that failed or expired, and why.")
+    ] = False,
     close: Annotated[
-        bool, typer.Option("--close", help="Close it, when its producer died before it could.")
+        bool, typer.Option("--close", help="Close it, as when its producer died before it could.")
     ] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Close it and drop what has not started; what runs goes on.")
+        bool, typer.Option("--cancel", help="Close it and cancel its tasks; ask running ones to stop.")
     ] = False,
     terminate: Annotated[
-        bool, typer.Option("--terminate", help="Cancel it, and end what runs on a prefork pool.")
+        bool, typer.Option("--terminate", help="Cancel it, and kill tasks that run on a prefork pool.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a batch: what was sent into it and how it ended.
+    """Show a batch: the number of tasks sent into it, and how they ended.
 
-    Exits with 1 when something in it failed, or when a worker had not confirmed the cancellation in time.
+    Exit code 1: a task failed or expired, or a worker did not acknowledge the cancellation in time.
     """
     from millpond.broker import audit
     from millpond.producer.cli.client_session import configured
@@ -55,44 +59,41 @@ def batch(
 
 
 def _follow(batch: "Batch") -> "Summary":
-    """Show progress until the batch is complete.
-
-    The counts are the server's, so nothing is streamed for them.
-    """
+    """Show progress until the batch is complete, from its counts alone."""
     from datetime import timedelta
 
-    from millpond.producer.cli.counters import Count
+    from millpond.producer.cli.counters import Counters
     from millpond.producer.cli.progress import Progress
 
-    count = Count()
-    with Progress(count, "batch"):
+    counters = Counters()
+    with Progress(counters, "batch"):
         while True:
             summary = batch.wait(timeout=timedelta(seconds=0.2))
-            count.sent = count.total = summary.sent
-            count.succeeded = summary.succeeded
-            count.failed = summary.settled - summary.succeeded
+            counters.sent = counters.total = summary.sent
+            counters.succeeded = summary.succeeded
+            counters.failed = summary.settled - summary.succeeded
             if summary.complete:
                 return summary
 
 
 def as_object(summary: "Summary") -> dict[str, Any]:
-    """Return a summary as JSON has it."""
+    """Return a summary as a JSON object."""
     from dataclasses import asdict
 
     return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
 def print_unacknowledged(processes: tuple[str, ...]) -> None:
-    """Name the worker processes that may still start what was cancelled."""
+    """Print the worker processes that may still start a cancelled task."""
     import sys
 
     if processes:
         names = ", ".join(processes)
-        print(f"not confirmed by {names}: they may start some of it until they answer", file=sys.stderr)
+        print(f"not acknowledged by {names}: they may still start cancelled tasks", file=sys.stderr)
 
 
 def in_words(summary: "Summary", now_ms: int | None = None) -> str:
-    """Return a summary as a line for a person; with the time, an open batch says when it was last sent to."""
+    """Return a summary as a line for people; at `now_ms`, an open batch shows the age of its last send."""
     counts = [f"{summary.sent:,} sent", f"{summary.succeeded:,} succeeded"]
     counts += [
         f"{getattr(summary, n):,} {n}" for n in ("failed", "cancelled", "expired") if getattr(summary, n)

@@ -1,7 +1,7 @@
-"""Run one command's tasks as a batch: send as inputs come, follow results meanwhile, and say how it ended.
+"""Run the tasks of one command as a batch: send them as inputs are read, print results, return the exit code.
 
-The main thread sends, so Ctrl-C stops just that; a second thread follows the batch. Neither holds more than
-what is under way. SIGTERM stops the sending too, and waits for nothing.
+The main thread sends, so that Ctrl-C stops the sending only; a second thread reads the results. The memory of
+both is bounded by the pending tasks. SIGTERM stops the sending too, and does not wait for results.
 """
 
 import signal
@@ -16,65 +16,70 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.task_state import TaskState
 from millpond.producer.batch import Batch
 from millpond.producer.cli.client_session import Session
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.exit_codes import FAILED, INTERRUPTED, TERMINATED
 from millpond.producer.cli.output import Output
-from millpond.producer.cli.progress import Foresight, Progress
-from millpond.producer.cli.stall_hints import Watch
+from millpond.producer.cli.progress import Progress, TotalEstimate
+from millpond.producer.cli.stall_hints import StallWatch
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A message and what a person calls it: the path of its file, the address of its mail."""
+class LabelledMessage:
+    """A message and its label for people: the path of its file, the address of its mail."""
 
     label: str
     message: Message
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
-
-
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """An input that no task can be made of."""
+class Skipped:
+    """An input without a task, and the reason."""
 
     label: str
     reason: str
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was received."""
+
+
 def run(
     session: Session,
-    inputs: Iterable[Job | LeftOut],
+    inputs: Iterable[LabelledMessage | Skipped],
     *,
-    what: str,
+    title: str,
     output: Output,
-    foresee: Foresight | None = None,
+    estimate_total: TotalEstimate | None = None,
 ) -> int:
     """Send a task for each input, wait for the results, and return the exit code.
 
-    `what` names the work ("thumbnails"); `foresee` says how many inputs there will be, for the progress bar.
+    `title` names the work ("thumbnails"); `estimate_total` is for the progress bar.
     """
-    count = Count()
-    batch = session.client.batch(description=what)
-    with Progress(count, what, foresee) as progress, Watch(session, count, progress.say), _sigterm_stops():
-        follower = Follower(batch, count, progress, output)
-        follower.start()
-        stop = _send(batch, inputs, follower)
-        count.sent = batch.close().sent  # the server's count: an interrupted call may have been carried out
-        count.total = count.sent + count.left_out
-        stop = _wait(session, batch, follower, stop)
-    output.end(what, batch.id, count)
+    counters = Counters()
+    batch = session.client.batch(description=title)
+    with (
+        Progress(counters, title, estimate_total) as progress,
+        StallWatch(session, counters, progress.print),
+        _raise_on_sigterm(),
+    ):
+        reader = ResultReader(batch, counters, progress, output)
+        reader.start()
+        stop = _send(batch, inputs, reader)
+        # The server's count: the task of an interrupted call may have been accepted.
+        counters.sent = batch.close().sent
+        counters.total = counters.sent + counters.skipped
+        stop = _wait(session, batch, reader, stop)
+    output.summary(title, batch.id, counters)
     if stop is not None:
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    return FAILED if count.failed or count.left_out else 0
+    return FAILED if counters.failed or counters.skipped else 0
 
 
 @contextmanager
-def _sigterm_stops() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM in the main thread, which alone hears of signals."""
+def _raise_on_sigterm() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM; only in the main thread, which alone receives signals."""
 
     def stop(*_: object) -> None:
         raise Terminated
@@ -89,37 +94,40 @@ def _sigterm_stops() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _send(batch: Batch, inputs: Iterable[Job | LeftOut], follower: "Follower") -> KeyboardInterrupt | None:
-    """Send everything; return what stopped it. The batch is closed when an input breaks off."""
+def _send(
+    batch: Batch, inputs: Iterable[LabelledMessage | Skipped], reader: "ResultReader"
+) -> KeyboardInterrupt | None:
+    """Send every input and return the signal that stopped it, if any; close the batch before an error."""
     try:
-        for outcome in batch.send_each(follower.labelled(inputs), overflow="block"):
+        for outcome in batch.send_each(reader.messages(inputs), overflow="block"):
             if isinstance(outcome, Refused):
                 raise outcome.error
-            follower.count.gone()
+            reader.counters.count_sent()
     except KeyboardInterrupt as stop:
         return stop
     except Exception as error:
         with suppress(BrokerError):
             batch.close()
-        if follower.count.sent:
-            error.add_note(f"{follower.count.sent} tasks had been sent: millpond batch {batch.id}")
+        if reader.counters.sent:
+            error.add_note(f"{reader.counters.sent} tasks had been sent: millpond batch {batch.id}")
         raise
     return None
 
 
 def _wait(
-    session: Session, batch: Batch, follower: "Follower", stop: KeyboardInterrupt | None
+    session: Session, batch: Batch, reader: "ResultReader", stop: KeyboardInterrupt | None
 ) -> KeyboardInterrupt | None:
-    """Wait for the results; Ctrl-C says what is under way, and again leaves, as SIGTERM does at once."""
+    """Wait for the results: a first Ctrl-C prints the pending tasks, a second leaves, as SIGTERM does."""
     while True:
         try:
             if stop is not None:
-                follower.progress.say(_under_way(session, batch, waits=not isinstance(stop, Terminated)))
+                waits = not isinstance(stop, Terminated)
+                reader.progress.print(_pending(session, batch, waits=waits))
             if isinstance(stop, Terminated):
                 return stop
-            # join() takes a thread for ended once Ctrl-C interrupted it (bpo-45274).
-            follower.finished.wait()
-            follower.raise_error()
+            # join() takes a thread for ended after an interruption by Ctrl-C (bpo-45274).
+            reader.finished.wait()
+            reader.raise_error()
             return stop
         except KeyboardInterrupt as again:
             if stop is not None:
@@ -127,23 +135,23 @@ def _wait(
             stop = again
 
 
-def _under_way(session: Session, batch: Batch, *, waits: bool) -> str:
-    said = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
+def _pending(session: Session, batch: Batch, *, waits: bool) -> str:
+    text = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
     if session.is_embedded and not waits:
-        return f"{said} end with the workers of this command"
-    said = f"{said} are pending in batch {batch.id}. "
+        return f"{text} end with the workers of this command"
+    text = f"{text} are pending in batch {batch.id}. "
     if session.is_embedded:
-        return said + "Waiting for them; Ctrl-C again ends them with the workers of this command"
+        return text + "Waiting for them; Ctrl-C again ends them with the workers of this command"
     leaves = "Ctrl-C again leaves them to the workers; look" if waits else "Look"
-    return said + f"{leaves} at them with: millpond batch {batch.id}"
+    return text + f"{leaves} at them with: millpond batch {batch.id}"
 
 
-class Follower(threading.Thread):
-    """Read the results of a batch as they come, and tell of each."""
+class ResultReader(threading.Thread):
+    """Reads the results of a batch as they come, counts and prints each."""
 
-    def __init__(self, batch: Batch, count: Count, progress: Progress, output: Output) -> None:
+    def __init__(self, batch: Batch, counters: Counters, progress: Progress, output: Output) -> None:
         super().__init__(name="results", daemon=True)
-        self.count = count
+        self.counters = counters
         self.progress = progress
         self._batch = batch
         self._output = output
@@ -151,35 +159,35 @@ class Follower(threading.Thread):
         self.finished = threading.Event()
 
     def run(self) -> None:
-        """Follow until the batch is complete; an error is kept for the main thread."""
+        """Read until the batch is complete; keep an error for the main thread."""
         try:
             for result in self._batch.results():
-                self._tell(result)
+                self._handle(result)
         except BaseException as error:
             self._error = error
         finally:
             self.finished.set()
 
-    def labelled(self, inputs: Iterable[Job | LeftOut]) -> Iterator[Message]:
-        """Yield the messages, each with an id by which its result is known; stop when following failed."""
+    def messages(self, inputs: Iterable[LabelledMessage | Skipped]) -> Iterator[Message]:
+        """Yield the messages, each with an id, by which its result is known. Raises the reader's error."""
         for item in inputs:
             self.raise_error()
-            if isinstance(item, LeftOut):
-                self.count.left()
-                self._output.left_out(item.label, item.reason)
-                self.progress.failure(item.label, item.reason)
+            if isinstance(item, Skipped):
+                self.counters.count_skipped()
+                self._output.skipped(item.label, item.reason)
+                self.progress.print_failure(item.label, item.reason)
                 continue
             message = item.message if item.message.id else replace(item.message, id=str(uuid4()))
-            self.count.going(message.id or "", item.label)
+            self.counters.add_label(message.id or "", item.label)
             yield message
 
     def raise_error(self) -> None:
-        """Raise what ended the following, in the thread that can end the command."""
+        """Raise the error of the reader in the calling thread, if there is one."""
         if self._error is not None:
             raise self._error
 
-    def _tell(self, result: Result) -> None:
-        label = self.count.settled(result)
+    def _handle(self, result: Result) -> None:
+        label = self.counters.count_result(result)
         self._output.result(label, result)
         if result.state is not TaskState.SUCCEEDED:
-            self.progress.failure(label, result.error or result.state)
+            self.progress.print_failure(label, result.error or result.state)

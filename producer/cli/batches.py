@@ -1,4 +1,4 @@
-"""Offer `millpond batches`: the batches opened last."""
+"""`millpond batches`: list the batches opened last."""
 
 from typing import Annotated
 
@@ -11,16 +11,15 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond batches --open")
 def batches(
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The most batches to list.")] = 20,
     still_open: Annotated[
-        bool, typer.Option("--open", help="Only those that nobody has closed, as when their producer died.")
+        bool, typer.Option("--open", help="Only batches that are not closed, as when their producer died.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the batches opened last, the newest first.
+    """List the batches opened last, the newest first, and when a task was last sent into an open one.
 
-    One that is open says when something was last sent into it. Close it with `millpond batch ID --close`, or
-    drop what waits of it with `millpond batch ID --cancel`.
+    Close one with `millpond batch ID --close`, or cancel it with `millpond batch ID --cancel`.
     """
     import json
 

@@ -1,7 +1,7 @@
-"""Get a client for one command.
+"""The client of one command.
 
-Of the configured broker; where none is, of a `millpond up` that runs here and has workers for the task, or
-else of an embedded set-up that lives as long as the command.
+It is a client of the configured broker; without one, of a `millpond up` that runs on this machine and has
+workers for the task; or else of a broker and workers that are started for the command and end with it.
 """
 
 import sys
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from millpond.tasks.process.running_up import Nearby
     from millpond.tasks.settings import Settings
 
-#: Start workers for these pools and a broker of their own; gives the broker's URL while it is entered.
+#: Starts a broker, and workers for these pools; the context is the broker's URL.
 Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the front door supplies to the commands, for the producer imports no worker."""
+class Launcher:
+    """Starts workers for commands; given by the `millpond` command, since the producer imports no worker."""
 
     embedded: Embedded | None = None
 
 
 @dataclass(frozen=True)
 class Session:
-    """A client, the queue it is for, and whether its workers end with this command."""
+    """A client, the queue of the command's tasks, and whether the workers end with the command."""
 
     client: "Client"
     queue: str
@@ -36,11 +36,11 @@ class Session:
 
 
 @contextmanager
-def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
+def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
     """Open a session for tasks of one queue.
 
-    An embedded set-up gets the pools of that queue and these file roots. Raises `UnknownQueue` where it
-    would have none.
+    Workers that are started for the command get the pools of that queue and these file roots. Raises
+    `UnknownQueue` where no pool serves it.
     """
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown_queue
@@ -49,25 +49,27 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
     from millpond.tasks.settings import settings
 
     chosen = settings()
-    beside = nearby() if chosen.broker_url is None else None
-    lack = _lack(beside, queue, roots) if beside else None
-    if beside and not lack:
-        _say(USED)
-        chosen = beside.adopted(chosen)
-    if chosen.broker_url is None and surroundings is not None and surroundings.embedded is not None:
+    local = nearby() if chosen.broker_url is None else None
+    missing = _missing(local, queue, roots) if local else None
+    if local and not missing:
+        _print(USED)
+        chosen = local.adopted(chosen)
+    if chosen.broker_url is None and launcher is not None and launcher.embedded is not None:
         pools = chosen.table.pools_of(queue)
         if not pools:
             raise unknown_queue(queue, chosen.table.queues)
-        if lack:
-            _say(f"the millpond up that runs here {lack}: starting a broker and workers for this command")
+        if missing:
+            _print(
+                f"the millpond up that runs here {missing}: starting a broker and workers for this command"
+            )
         elif sys.stderr.isatty():
-            _say("no broker is configured: starting one and its workers for this command …")
+            _print("no broker is configured: starting one and its workers for this command …")
         queues = (queue for pool in pools for queue in chosen.table.pools[pool].queues)
         require("starting a broker and workers for this command", "embedded", *of_queues(queues))
         files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
         own = chosen.model_copy(update={"files": files})
         with (
-            surroundings.embedded(own, pools) as url,
+            launcher.embedded(own, pools) as url,
             Client(url, settings=own) as client,
         ):
             yield Session(client, queue, is_embedded=True)
@@ -78,28 +80,28 @@ def session(surroundings: Surroundings | None, *, queue: str, roots: Sequence[st
 
 @contextmanager
 def configured() -> Iterator["Client"]:
-    """Open a client of the configured broker or of what runs nearby, for commands that only look."""
+    """Open a client of the configured broker, or of the `millpond up` on this machine; start no worker."""
     from millpond.producer.client import Client
     from millpond.tasks.process.running_up import settings_or_nearby
 
-    with Client(settings=settings_or_nearby(_say)) as client:
+    with Client(settings=settings_or_nearby(_print)) as client:
         yield client
 
 
-def _lack(beside: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
-    """Say what a set-up lacks for this command, if anything."""
+def _missing(local: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
+    """Return what a running `millpond up` lacks for this command; None: nothing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 
-    if queue not in beside.queues:
+    if queue not in local.queues:
         return f"has no workers for the queue {queue}"
     for root in roots:
         try:
-            locate(f"{root.rstrip('/')}/file", beside.roots)
+            locate(f"{root.rstrip('/')}/file", local.roots)
         except BadInput:
             return f"may not touch {root} (see its --root)"
     return None
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

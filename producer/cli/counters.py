@@ -1,4 +1,4 @@
-"""Count what one command sends and what comes back, and remember what the tasks under way are called."""
+"""The counts of one command's tasks, and the labels of its pending tasks."""
 
 import threading
 from dataclasses import dataclass, field
@@ -9,33 +9,33 @@ from millpond.broker.task_state import TaskState
 
 
 @dataclass
-class Count:
-    """Count a command's inputs by what became of them. Guarded by one lock: two threads write it.
+class Counters:
+    """The inputs of a command by outcome; two threads write them, under one lock.
 
-    `labels` holds what is under way and nothing else, so its size is bounded by what queues and workers hold.
+    `labels` has the pending tasks only, by id, so the bounds of the queues bound its size.
     """
 
     total: int | None = None
     sent: int = 0
     succeeded: int = 0
     failed: int = 0
-    left_out: int = 0
+    skipped: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def going(self, id: str, label: str) -> None:
-        """Note that a task is about to be sent; called before, for its result may come at once."""
+    def add_label(self, id: str, label: str) -> None:
+        """Remember the label of a task; called before it is sent, since its result may come at once."""
         with self._lock:
             self.labels[id] = label
 
-    def gone(self) -> None:
-        """Note that a task was taken."""
+    def count_sent(self) -> None:
+        """Count a task that was accepted."""
         with self._lock:
             self.sent += 1
 
-    def settled(self, result: Result) -> str:
-        """Note a result; return what its task is called."""
+    def count_result(self, result: Result) -> str:
+        """Count a result and return the label of its task."""
         with self._lock:
             if result.state is TaskState.SUCCEEDED:
                 self.succeeded += 1
@@ -43,32 +43,32 @@ class Count:
                 self.failed += 1
             return self.labels.pop(result.id, result.id)
 
+    def count_skipped(self) -> None:
+        """Count an input without a task."""
+        with self._lock:
+            self.skipped += 1
+
     def oldest(self) -> tuple[str, str]:
-        """Return the id and the label of what has been under way longest; both empty where nothing is."""
+        """Return the id and the label of the task that has been pending longest; empty texts for none."""
         with self._lock:
             return next(iter(self.labels.items()), ("", ""))
 
-    def left(self) -> None:
-        """Note an input that no task could be made of."""
-        with self._lock:
-            self.left_out += 1
-
     @property
     def done(self) -> int:
-        """Count what is finished, one way or the other."""
-        return self.succeeded + self.failed + self.left_out
+        """The number of inputs with an outcome."""
+        return self.succeeded + self.failed + self.skipped
 
     @property
     def pending(self) -> int:
-        """Count what was sent and is not settled."""
+        """The number of tasks that were sent and have no result."""
         return max(0, self.sent - self.succeeded - self.failed)
 
     @property
     def seconds(self) -> float:
-        """Return how long this goes on."""
+        """The seconds since the command began."""
         return monotonic() - self.started
 
     @property
     def rate(self) -> float:
-        """Return how many a second were done, over all."""
+        """The inputs done a second, over the whole time."""
         return self.done / self.seconds if self.seconds > 0 else 0.0

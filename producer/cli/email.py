@@ -1,4 +1,4 @@
-"""Offer the mail commands: `millpond email send` and `millpond email campaign FILE.csv`."""
+"""`millpond email send`, and `millpond email campaign FILE.csv`."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ import typer
 from millpond.producer.cli.options import Json, Queue
 
 app = typer.Typer(
-    help="Send a mail, or one to each row of a CSV, and wait until the server took them.",
+    help="Send a mail, or one to each row of a CSV, and wait until the mail server has accepted them.",
     no_args_is_help=True,
     epilog="Example: millpond email campaign people.csv --from shop@example.org --subject 'Hello {{ name }}' "
     "--text-file hello.txt",
@@ -15,9 +15,9 @@ app = typer.Typer(
 
 Sender = Annotated[
     str,
-    typer.Option("--from", metavar="ADDRESS", help="Who it comes from: ann@example.org, or 'Ann <ann@…>'."),
+    typer.Option("--from", metavar="ADDRESS", help="The sender: ann@example.org, or 'Ann <ann@…>'."),
 ]
-Subject = Annotated[str, typer.Option(metavar="TEXT", help="One line.")]
+Subject = Annotated[str, typer.Option(metavar="TEXT", help="The subject, one line.")]
 Text = Annotated[str | None, typer.Option(metavar="TEXT", help="The body as plain text.")]
 TextFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read the plain text from a file (UTF-8), - for stdin.")
@@ -28,11 +28,11 @@ Template = Annotated[
     typer.Option(metavar="NAME", help="Use NAME.txt and NAME.html of the template folder instead."),
 ]
 ReplyTo = Annotated[
-    list[str] | None, typer.Option(metavar="ADDRESS", help="Where answers go; may be repeated.")
+    list[str] | None, typer.Option(metavar="ADDRESS", help="The address for replies; may be repeated.")
 ]
 Attach = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="Attach a file or what a storage URL holds; may be repeated."),
+    typer.Option(metavar="FILE", help="Attach a file or a storage URL; may be repeated."),
 ]
 Header = Annotated[
     list[str] | None, typer.Option(metavar="'NAME: VALUE'", help="Add a header; may be repeated.")
@@ -49,7 +49,8 @@ def send(
     to: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="May be repeated.")] = None,
     cc: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="May be repeated.")] = None,
     bcc: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="May be repeated; nobody sees it.")
+        list[str] | None,
+        typer.Option(metavar="ADDRESS", help="A recipient that no other sees; may be repeated."),
     ] = None,
     subject: Subject = "",
     text: Text = None,
@@ -58,7 +59,9 @@ def send(
     template: Template = None,
     context: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help="An object that subject, text and html see as templates."),
+        typer.Option(
+            metavar="JSON", help="The variables of subject, text and html, which then are templates."
+        ),
     ] = None,
     reply_to: ReplyTo = None,
     attach: Attach = None,
@@ -81,7 +84,10 @@ def send(
 def campaign(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE.csv", help="Each row is a mail; its columns are the context.")
+        str,
+        typer.Argument(
+            metavar="FILE.csv", help="One mail a row; its columns are the variables of the templates."
+        ),
     ],
     sender: Sender,
     subject: Subject = "",
@@ -89,12 +95,12 @@ def campaign(
     text_file: TextFile = None,
     html_file: HtmlFile = None,
     template: Template = None,
-    column: Annotated[str, typer.Option(metavar="NAME", help="The column that holds the address.")] = "email",
+    column: Annotated[str, typer.Option(metavar="NAME", help="The column with the address.")] = "email",
     name: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Name the campaign: a row that was sent under this name is not sent again for some days.",
+            help="The campaign's name: a row is sent once under a name, for some days.",
         ),
     ] = None,
     reply_to: ReplyTo = None,

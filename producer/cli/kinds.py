@@ -1,4 +1,4 @@
-"""Offer `millpond kinds`: what can be sent, with the fields of each and an example."""
+"""`millpond kinds`: list the kinds that can be sent, with their fields and an example."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond kinds --json")
 def kinds(as_json: Json = False) -> None:
-    """List the kinds of task: their fields, and an example in Python that can be sent as it stands."""
+    """List the kinds of task: their fields, and an example in Python that is ready to send."""
     import json
 
     from millpond.tasks.contract import kinds as known
@@ -32,7 +32,7 @@ def kinds(as_json: Json = False) -> None:
 
 
 def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
-    """Return a kind as JSON has it, its fields as JSON Schema."""
+    """Return a kind as a JSON object, its fields as JSON Schema."""
     from millpond.producer.examples import example
 
     return {
@@ -45,7 +45,7 @@ def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
 
 
 def in_words(name: str, contract: "type[Contract]") -> str:
-    """Return a kind as lines for a person."""
+    """Return a kind as lines for people."""
     from millpond.producer.examples import example
 
     lines = [f"{name}  (queue {contract.queue})", f"  {_about(contract)}"]
@@ -64,7 +64,7 @@ def _about(contract: "type[Contract]") -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Say in a few words what a JSON Schema takes."""
+    """Return the type of a JSON Schema in a few words."""
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if "anyOf" in schema:

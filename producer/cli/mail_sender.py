@@ -1,4 +1,4 @@
-"""Send what the mail commands ask for: one mail, or the rows of a CSV as a stream of mails."""
+"""Send the mails of the mail commands: one mail, or one for each row of a CSV."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from millpond.producer.cli.batch_runner import Job, LeftOut, run
-from millpond.producer.cli.client_session import Session, Surroundings, session
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run
+from millpond.producer.cli.client_session import Launcher, Session, session
+from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.inputs import Inputs
 from millpond.producer.cli.output import Output
 from millpond.producer.message import Message, contract_from
@@ -23,7 +23,7 @@ from millpond.tasks.settings import settings
 
 
 def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that both kinds of mail have, from the parameters of a command. Raises `BadInput`."""
+    """Return the fields that both kinds share, from the parameters of a command. Raises `BadInput`."""
     text, text_file, html_file = given["text"], given["text_file"], given["html_file"]
     if text is not None and text_file is not None:
         raise BadInput("--text and --text-file both give the plain text: leave one out")
@@ -40,33 +40,31 @@ def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def context_from(text: str | None) -> dict[str, Any] | None:
-    """Return the context that a JSON object on the command line gives."""
+    """Return the context from a JSON object on the command line. Raises `BadInput`."""
     if text is None:
         return None
     try:
         context = json.loads(text)
     except ValueError as error:
-        raise BadInput(f"--context is no JSON: {error}") from None
+        raise BadInput(f"--context is not JSON: {error}") from None
     if not isinstance(context, dict):
         raise BadInput('--context must be a JSON object: {"name": "Ann"}')
     return context
 
 
-def send_mail(
-    surroundings: Surroundings | None, fields: dict[str, Any], *, queue: str | None, as_json: bool
-) -> int:
+def send_mail(launcher: Launcher | None, fields: dict[str, Any], *, queue: str | None, as_json: bool) -> int:
     """Send one mail and return the exit code."""
     mail = contract_from((SendEmail.kind, fields))
     assert isinstance(mail, SendEmail)
     label = ", ".join(mail.recipients)
     output = Output(as_json=as_json, line=lambda _label, receipt: _in_words(receipt))
-    with session(surroundings, queue=queue or mail.queue, roots=_roots(mail.attachments)) as opened:
+    with session(launcher, queue=queue or mail.queue, roots=_roots(mail.attachments)) as opened:
         _require_server(opened)
-        return run(opened, [Job(label, Message(mail, queue=queue))], what="mail", output=output)
+        return run(opened, [LabelledMessage(label, Message(mail, queue=queue))], title="mail", output=output)
 
 
 def send_campaign(
-    surroundings: Surroundings | None,
+    launcher: Launcher | None,
     file: str,
     fields: dict[str, Any],
     *,
@@ -74,21 +72,25 @@ def send_campaign(
     queue: str | None,
     as_json: bool,
 ) -> int:
-    """Send one mail for each row of the file and return the exit code; the file is read as mails go out."""
+    """Send one mail for each row of the file and return the exit code; rows are read as mails are sent."""
     campaign = contract_from((SendCampaign.kind, {**fields, "source": file}))
     assert isinstance(campaign, SendCampaign)
     with Path(file).open("rb") as stream:
         mails = _Mails(campaign, stream, name or str(uuid4()), queue)
         mails.check()
-        with session(
-            surroundings, queue=queue or campaign.queue, roots=_roots(campaign.attachments)
-        ) as opened:
+        with session(launcher, queue=queue or campaign.queue, roots=_roots(campaign.attachments)) as opened:
             _require_server(opened)
-            return run(opened, mails, what="mails", output=Output(as_json=as_json), foresee=mails.foresee)
+            return run(
+                opened,
+                mails,
+                title="mails",
+                output=Output(as_json=as_json),
+                estimate_total=mails.estimate_total,
+            )
 
 
 def _require_server(opened: Session) -> None:
-    """Refuse to begin where workers of this command's own would find no mail server, and try for an hour."""
+    """Raise `SettingsError` if no mail server answers; workers of this command would retry for an hour."""
     server = settings().smtp
     if opened.is_embedded:
         try:
@@ -101,7 +103,7 @@ def _require_server(opened: Session) -> None:
 
 
 class _Mails:
-    """Iterate over the mails of a campaign; the place in the file tells how many will come."""
+    """The mails of a campaign; the position in the file is used to estimate their number."""
 
     def __init__(self, campaign: SendCampaign, stream: BinaryIO, name: str, queue: str | None) -> None:
         self._campaign = campaign
@@ -112,35 +114,33 @@ class _Mails:
         self._rows = self._read_bytes = 0
 
     def check(self) -> None:
-        """Refuse a file that no mail can be made of, before a worker is started. Raises `BadInput`."""
+        """Raise `BadInput` for a file without a row, before a worker is started."""
         first = next(self._read(), None)
         if first is None:
-            raise BadInput(
-                f"{self._campaign.source} has no row behind its header: there is nobody to write to"
-            )
+            raise BadInput(f"{self._campaign.source} has no row after its header: add at least one recipient")
         self._stream.seek(0)
 
-    def __iter__(self) -> Iterator[Job | LeftOut]:
+    def __iter__(self) -> Iterator[LabelledMessage | Skipped]:
         for each in self._read():
             self._rows, self._read_bytes = self._rows + 1, each.after.offset
             if isinstance(each, BadRow):
-                yield LeftOut(f"{self._campaign.source}, line {each.line}", each.reason)
+                yield Skipped(f"{self._campaign.source}, line {each.line}", each.reason)
             else:
-                yield Job(each.job.to[0], Message(each.job, id=each.id, queue=self._queue))
+                yield LabelledMessage(each.job.to[0], Message(each.job, id=each.id, queue=self._queue))
 
     def _read(self) -> Iterator[CampaignMail | BadRow]:
         return mails_and_faults(self._campaign, self._stream, campaign_id=self._name)
 
-    def foresee(self, count: Count) -> int | None:
-        """Estimate how many mails there will be from the share of the file that is read."""
+    def estimate_total(self, counters: Counters) -> int | None:
+        """Return the expected number of mails, from the part of the file that was read."""
         if not self._read_bytes:
             return None
-        return max(count.sent + count.left_out, round(self._rows * self._size / self._read_bytes))
+        return max(counters.sent + counters.skipped, round(self._rows * self._size / self._read_bytes))
 
 
 def _in_words(value: Any) -> str:
     refused = "".join(f"\nrefused {address}: {words}" for address, words in value["refused"].items())
-    return f"sent to {', '.join(value['accepted']) or 'nobody'} as {value['message_id']}{refused}"
+    return f"sent to {', '.join(value['accepted']) or 'no address'} as {value['message_id']}{refused}"
 
 
 def _read(file: str) -> str:
@@ -158,12 +158,12 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _attachment(place: str) -> str:
-    if "://" in place:
-        return place
-    if not Path(place).is_file():
-        raise BadInput(f"{place}: there is no such file; attach one that exists")
-    return file_url(place)
+def _attachment(path: str) -> str:
+    if "://" in path:
+        return path
+    if not Path(path).is_file():
+        raise BadInput(f"{path}: there is no such file; attach one that exists")
+    return file_url(path)
 
 
 def _roots(attachments: Sequence[Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from millpond.producer.cli.batch_runner import Job, LeftOut, run
-from millpond.producer.cli.client_session import Surroundings, session
+from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run
+from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.cli.inputs import STDIN, Inputs, Unreadable
 from millpond.producer.cli.output import Output
 from millpond.producer.cli.output_paths import (
@@ -21,7 +21,7 @@ from millpond.producer.cli.output_paths import (
     with_added,
     with_extension,
 )
-from millpond.producer.cli.progress import Foresight
+from millpond.producer.cli.progress import TotalEstimate
 from millpond.producer.message import Message, contract_from
 from millpond.tasks.contract import Contract, contract_of, explain
 from millpond.tasks.errors import BadInput
@@ -46,7 +46,7 @@ class Operation:
     as_json: bool = False
 
 
-def run_operation(surroundings: Surroundings | None, operation: Operation, arguments: Sequence[str]) -> int:
+def run_operation(launcher: Launcher | None, operation: Operation, arguments: Sequence[str]) -> int:
     """Run the operation and return the exit code.
 
     Raises `BadInput`, `BadContract` before anything is sent.
@@ -64,23 +64,23 @@ def run_operation(surroundings: Surroundings | None, operation: Operation, argum
     roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))
     if operation.out is not None and out is None:
         roots.append(operation.out)
-    with session(surroundings, queue=_queue(operation), roots=roots) as opened:
+    with session(launcher, queue=_queue(operation), roots=roots) as opened:
         if opened.is_embedded and out is not None:
             out.mkdir(parents=True, exist_ok=True)
         return run(
             opened,
             _jobs(operation, inputs),
-            what=operation.title,
+            title=operation.title,
             output=Output(as_json=operation.as_json, line=_line(operation)),
-            foresee=_counting(inputs) if is_counted else None,
+            estimate_total=_counting(inputs) if is_counted else None,
         )
 
 
-def _jobs(operation: Operation, inputs: Inputs) -> Iterator[Job | LeftOut]:
+def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Skipped]:
     targets = None if operation.out is None else Targets(operation.out, naming(operation))
     for found in inputs:
         if isinstance(found, Unreadable):
-            yield LeftOut(found.place, found.reason)
+            yield Skipped(found.place, found.reason)
             continue
         try:
             fields = {"source": found.place if found.is_url else file_url(found.place)}
@@ -88,14 +88,14 @@ def _jobs(operation: Operation, inputs: Inputs) -> Iterator[Job | LeftOut]:
                 fields["target"] = targets.target(found.below)
             contract = contract_of(operation.kind).model_validate({**fields, **operation.fields})
         except ValidationError as error:
-            yield LeftOut(found.place, str(explain(error, what=operation.kind)))
+            yield Skipped(found.place, str(explain(error, what=operation.kind)))
         except ValueError as error:
-            yield LeftOut(found.place, str(error))
+            yield Skipped(found.place, str(error))
         else:
-            yield Job(found.place, Message(contract, queue=operation.queue))
+            yield LabelledMessage(found.place, Message(contract, queue=operation.queue))
 
 
-def _counting(inputs: Inputs) -> Foresight:
+def _counting(inputs: Inputs) -> TotalEstimate:
     """Count the inputs beside their use; a second walk is cheap beside the tasks, and keeps nothing."""
     counted: list[int] = []
     threading.Thread(target=lambda: counted.append(inputs.count()), name="counting", daemon=True).start()

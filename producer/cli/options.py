@@ -1,4 +1,4 @@
-"""Declare the options that commands share, so that they are spelled and explained alike."""
+"""The options that commands share, so that all commands spell and explain them alike."""
 
 from typing import Annotated
 
@@ -8,21 +8,19 @@ Paths = Annotated[
     list[str],
     typer.Argument(
         metavar="PATHS",
-        help="Files, folders (walked), storage URLs, or - for paths from stdin, ended by newline or NUL.",
+        help="Files, folders (recursively), storage URLs, or - for paths on stdin, ended by newline or NUL.",
     ),
 ]
 Out = Annotated[
     str,
-    typer.Option(
-        "--out", "-o", metavar="DIR", help="Folder or storage URL that the results are written below."
-    ),
+    typer.Option("--out", "-o", metavar="DIR", help="Folder or storage URL for the results."),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Write one JSON object a line to stdout, the summary last.")
 ]
 Match = Annotated[
     list[str] | None,
-    typer.Option("--match", metavar="GLOB", help="Names to take from folders, instead of the usual ones."),
+    typer.Option("--match", metavar="GLOB", help="The names to read in folders, instead of the usual ones."),
 ]
 Queue = Annotated[
     str | None, typer.Option("--queue", metavar="NAME", help="Send to this queue instead of the kind's own.")
@@ -32,6 +30,6 @@ Roots = Annotated[
     typer.Option(
         "--root",
         metavar="DIR",
-        help="A further folder that this command's own workers may touch (for paths from stdin).",
+        help="A further folder that this command's own workers may read and write (for paths on stdin).",
     ),
 ]

@@ -1,7 +1,7 @@
-"""Write a command's results to stdout: lines for a person, or one JSON object a line for a machine.
+"""Write a command's results to stdout: lines for people, or one JSON object a line for programs.
 
-Machines get an object for each task, `{"input", "id", "state", "value", "error"}`, and last `{"summary":
-{...}}`.
+With `--json` there is an object for each input, `{"input", "id", "state", "value", "error"}`, and last
+`{"summary": {...}}`. The state is a `TaskState`, or `skipped` for an input without a task.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import Any
 
 from millpond.broker.batches.record import Result
 from millpond.broker.task_state import TaskState
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.counters import Counters
 
 
 class Output:
-    """Write results; `line` makes what a person sees of a success (None: nothing, the summary is enough)."""
+    """Writes results; `line` returns the line for a label and a value, or None for no line."""
 
     def __init__(self, *, as_json: bool, line: Callable[[str, Any], str | None] | None = None) -> None:
         self._as_json = as_json
@@ -24,50 +24,43 @@ class Output:
         self._lock = threading.Lock()
 
     def result(self, label: str, result: Result) -> None:
-        """Write how one task ended."""
+        """Write the result of one task."""
         if self._as_json:
-            self.object(
-                {
-                    "input": label,
-                    "id": result.id,
-                    "state": result.state,
-                    "value": result.value,
-                    "error": result.error,
-                }
-            )
+            self._object(label, result.id, result.state, value=result.value, error=result.error)
         elif result.state is TaskState.SUCCEEDED and self._line is not None:
             text = self._line(label, result.value)
             if text is not None:
                 self._write(text)
 
-    def left_out(self, label: str, reason: str) -> None:
-        """Write that an input was not sent; for a person that is told on stderr."""
+    def skipped(self, label: str, reason: str) -> None:
+        """Write an input without a task, for programs; people read of it on stderr."""
         if self._as_json:
-            self.object({"input": label, "id": None, "state": "left out", "value": None, "error": reason})
+            self._object(label, None, "skipped", error=reason)
 
-    def end(self, what: str, batch: str, count: Count) -> None:
-        """Write the summary."""
-        failed = count.failed + count.left_out
+    def summary(self, title: str, batch: str, counters: Counters) -> None:
+        """Write the counts of the whole command."""
+        failed = counters.failed + counters.skipped
         if self._as_json:
             summary = {
                 "batch": batch,
-                "sent": count.sent,
-                "succeeded": count.succeeded,
-                "failed": count.failed,
-                "left_out": count.left_out,
-                "pending": count.pending,
-                "seconds": round(count.seconds, 3),
-                "rate": round(count.rate, 1),
+                "sent": counters.sent,
+                "succeeded": counters.succeeded,
+                "failed": counters.failed,
+                "skipped": counters.skipped,
+                "pending": counters.pending,
+                "seconds": round(counters.seconds, 3),
+                "rate": round(counters.rate, 1),
             }
-            self.object({"summary": summary})
+            self._write(json.dumps({"summary": summary}))
             return
-        pending = f", {count.pending:,} pending" if count.pending else ""
-        text = f"{what}: {count.succeeded:,} succeeded, {failed:,} failed{pending}"
-        print(f"{text} in {count.seconds:.1f} s ({count.rate:,.0f}/s)", file=sys.stderr)
+        pending = f", {counters.pending:,} pending" if counters.pending else ""
+        text = f"{title}: {counters.succeeded:,} succeeded, {failed:,} failed{pending}"
+        print(f"{text} in {counters.seconds:.1f} s ({counters.rate:,.0f}/s)", file=sys.stderr)
 
-    def object(self, value: dict[str, Any]) -> None:
-        """Write one JSON object on a line of its own."""
-        self._write(json.dumps(value))
+    def _object(
+        self, label: str, id: str | None, state: str, *, value: Any = None, error: str | None = None
+    ) -> None:
+        self._write(json.dumps({"input": label, "id": id, "state": state, "value": value, "error": error}))
 
     def _write(self, text: str) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""Show on stderr how far a command is: a live bar on a terminal, nothing but its messages elsewhere."""
+"""Show a command's progress on stderr: a live bar on a terminal, only its messages elsewhere."""
 
 import sys
 import threading
@@ -6,73 +6,73 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.counters import Counters
 
 REFRESH_SECONDS = 0.2
 
-#: Failures told one by one; a machine that wants them all asks for --json.
-TOLD_FAILURES = 20
+#: Failures that are printed one by one; --json prints every one.
+PRINTED_FAILURES = 20
 
-
-#: Says how many there will be, as far as that can be said while inputs are still read.
-Foresight = Callable[[Count], int | None]
+#: Returns the expected number of inputs while they are still read; None: unknown.
+TotalEstimate = Callable[[Counters], int | None]
 
 
 class Progress:
-    """Show a count while the `with` block runs, redrawn by a thread of its own."""
+    """Shows counters during a `with` block; a thread redraws the bar."""
 
-    def __init__(self, count: Count, what: str, foresee: Foresight | None = None) -> None:
-        self._count = count
-        self._what = what
-        self._foresee = foresee
-        self._told = 0
-        self._over = threading.Event()
+    def __init__(self, counters: Counters, title: str, estimate_total: TotalEstimate | None = None) -> None:
+        self._counters = counters
+        self._title = title
+        self._estimate_total = estimate_total
+        self._failures = 0
+        self._ended = threading.Event()
         self._bar: Any = None
         self._task: Any = None
-        self._redrawing: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task(self._what, total=None, rate=0.0, failed=0)
+            self._task = self._bar.add_task(self._title, total=None, rate=0.0, failed=0)
             self._bar.start()
-            self._redrawing = threading.Thread(target=self._redraw, name="progress", daemon=True)
-            self._redrawing.start()
+            self._thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
-        if self._redrawing is not None:
-            self._redrawing.join()
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
             self._update()
             self._bar.stop()
 
-    def say(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def failure(self, label: str, reason: str) -> None:
-        """Tell of a failure, unless so many were told that another one says nothing new."""
-        self._told += 1
-        if self._told <= TOLD_FAILURES:
-            self.say(f"{label}: {reason}")
-        elif self._told == TOLD_FAILURES + 1:
-            self.say("… further failures are counted, not told: --json tells them all")
+    def print_failure(self, label: str, reason: str) -> None:
+        """Print a failure, and after `PRINTED_FAILURES` no further one."""
+        self._failures += 1
+        if self._failures <= PRINTED_FAILURES:
+            self.print(f"{label}: {reason}")
+        elif self._failures == PRINTED_FAILURES + 1:
+            self.print("… further failures are counted and not printed: --json prints every one")
 
     def _redraw(self) -> None:
-        while not self._over.wait(REFRESH_SECONDS):
+        while not self._ended.wait(REFRESH_SECONDS):
             self._update()
 
     def _update(self) -> None:
-        count = self._count
-        failed = count.failed + count.left_out
-        total = self._foresee(count) if count.total is None and self._foresee else count.total
-        self._bar.update(self._task, completed=count.done, total=total, rate=count.rate, failed=failed)
+        counters = self._counters
+        failed = counters.failed + counters.skipped
+        estimate = self._estimate_total
+        total = estimate(counters) if counters.total is None and estimate else counters.total
+        self._bar.update(self._task, completed=counters.done, total=total, rate=counters.rate, failed=failed)
 
 
 def _bar() -> Any:

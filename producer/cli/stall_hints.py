@@ -1,4 +1,4 @@
-"""Say what a command waits for when nothing of it ends: once, while it goes on waiting."""
+"""Print once what a command waits for, when none of its tasks ends."""
 
 import threading
 from collections.abc import Callable
@@ -12,63 +12,63 @@ from millpond.broker.inspect.depth import depth
 from millpond.broker.inspect.task_lookup import find
 from millpond.broker.task_state import TaskState
 from millpond.producer.cli.client_session import Session
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.counters import Counters
 from millpond.tasks.settings import settings
 
-#: How long no result may come before the command says what it waits for.
+#: The time without a result after which the command prints what it waits for.
 QUIET_SECONDS = 10.0
 
 
-class Watch:
-    """Look, in a thread of its own while the `with` block runs, whether anything ends, and `say` why not."""
+class StallWatch:
+    """Checks, in a thread and during a `with` block, that results come; calls `print` once if none does."""
 
-    def __init__(self, session: Session, count: Count, say: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, counters: Counters, print: Callable[[str], None]) -> None:
         self._session = session
-        self._count = count
-        self._say = say
-        self._over = threading.Event()
+        self._counters = counters
+        self._print = print
+        self._ended = threading.Event()
 
     def __enter__(self) -> None:
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         done = 0
-        while not self._over.wait(QUIET_SECONDS):
-            with suppress(BrokerError):  # a broker that is away ends the command elsewhere
-                if done == self._count.done and (reason := why_nothing_ends(self._session, self._count)):
-                    self._say(reason)
+        while not self._ended.wait(QUIET_SECONDS):
+            with suppress(BrokerError):  # the sender or the reader reports a broker that is away
+                if done == self._counters.done and (hint := stall_hint(self._session, self._counters)):
+                    self._print(hint)
                     return
-            done = self._count.done
+            done = self._counters.done
 
 
-def why_nothing_ends(session: Session, count: Count) -> str | None:
-    """Say what keeps the task that has been under way longest from ending, if that is worth a line."""
-    id, label = count.oldest()
+def stall_hint(session: Session, counters: Counters) -> str | None:
+    """Return why the task that has been pending longest does not end; None: no reason was found."""
+    id, label = counters.oldest()
     if not id:
         return None
     store = session.client.store
-    place = find(store, id)
-    if place is not None and place.state is TaskState.DELAYED and place.retries:
-        runs = f"{place.retries} {'run' if place.retries == 1 else 'runs'}"
-        return f"{label}: put off after {runs}, and tried again; the log of the workers says why"
-    if place is not None and place.state is TaskState.READY:
-        return _what_holds_up(store, place.queue)
-    if place is None and not count.sent:  # it waits for room
-        return _what_holds_up(store, session.queue)
+    found = find(store, id)
+    if found is not None and found.state is TaskState.DELAYED and found.retries:
+        runs = f"{found.retries} {'run' if found.retries == 1 else 'runs'}"
+        return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
+    if found is not None and found.state is TaskState.READY:
+        return _why_nothing_is_fetched(store, found.queue)
+    if found is None and not counters.sent:  # it waits for room
+        return _why_nothing_is_fetched(store, session.queue)
     return None
 
 
-def _what_holds_up(store: Store, queue: str) -> str | None:
-    """Say why nothing is taken from a queue; None where something is."""
+def _why_nothing_is_fetched(store: Store, queue: str) -> str | None:
+    """Return why no worker fetches from a queue; None if one may."""
     if limits.read(store, queue).paused:
-        return f"the queue {queue} is paused: let it go on with millpond queue resume {queue}"
+        return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)
     if pools and drained(store).keys() >= set(pools):
-        return f"the pool {pools[0]} is drained: let it go on with millpond resume {pools[0]}"
+        return f"the pool {pools[0]} is drained: resume it with millpond resume {pools[0]}"
     if not depth(store, queue).consumers:
         pool = pools[0] if pools else "POOL"
-        return f"no worker takes from the queue {queue}: start one with millpond worker {pool}"
+        return f"no worker fetches from the queue {queue}: start one with millpond worker {pool}"
     return None

@@ -1,4 +1,4 @@
-"""Offer `millpond task ID`: where a task is, how far it got; follow it, cancel it."""
+"""`millpond task ID`: show the state and progress of a task, follow it, cancel it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-#: Seconds between two looks; a task reports less often.
-LOOK_SECONDS = 0.5
+#: The time between two reads of a followed task; progress is reported less often.
+POLL_SECONDS = 0.5
 
 
 @app.command(epilog="Example: millpond task 2f6c… --follow")
 def task(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As sending it returned it.")],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until it has ended.")] = False,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The id that the send returned.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print every change until it has ended.")
+    ] = False,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Let it not start; if it runs, it is told to stop.")
+        bool, typer.Option("--cancel", help="Prevent it from starting; if it runs, ask it to stop.")
     ] = False,
     terminate: Annotated[
-        bool, typer.Option("--terminate", help="Cancel it, and end it if it runs on a prefork pool.")
+        bool, typer.Option("--terminate", help="Cancel it, and kill it if it runs on a prefork pool.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show where a task is and how far it got.
+    """Show the state and progress of a task.
 
-    Exits with 0 while it waits, runs or is delayed; with 1 when it is a dead letter, or is not there: it has
-    ended, or never was. How a task of a batch ended is in the results of its batch.
+    Exit code 0: it is ready, delayed or running. 1: it is a dead letter, has ended or never was. The result
+    of a task of a batch is among the results of the batch.
     """
     from millpond.broker import audit
     from millpond.producer.cli.batch import print_unacknowledged
@@ -46,80 +48,80 @@ def task(
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
             _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
             print_unacknowledged(answer.unacknowledged)
-            over = answer.found is None or answer.found.state is TaskState.DEAD
-            raise typer.Exit(1 if over or answer.unacknowledged else 0)
-        place = _follow(client, id, as_json) if follow else _show(client, id, as_json)
-    raise typer.Exit(1 if place is None or place.state is TaskState.DEAD else 0)
+            has_ended = answer.found is None or answer.found.state is TaskState.DEAD
+            raise typer.Exit(1 if has_ended or answer.unacknowledged else 0)
+        found = _follow(client, id, as_json) if follow else _show(client, id, as_json)
+    raise typer.Exit(1 if found is None or found.state is TaskState.DEAD else 0)
 
 
 def _show(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
-    place, progress = client.find(id), client.progress(id)
-    _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
-    return place
+    found, progress = client.find(id), client.progress(id)
+    _print(_as_object(id, found, progress), _in_words(id, found, progress, client.now_ms()), as_json)
+    return found
 
 
 def _follow(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
-    """Tell of every change until the task is no longer there; return where it was last seen."""
+    """Print every change until the task is not found; return where it was last."""
     import time
 
-    told, before = None, None
+    printed, last = None, None
     while True:
-        place, progress = client.find(id), client.progress(id)
-        now = (place and (place.state, place.process), progress)
-        if now != told:
-            told = now
-            _print(_as_object(id, place, progress), _in_words(id, place, progress, client.now_ms()), as_json)
-        if place is None or place.state is TaskState.DEAD:
-            return place or before
-        before = place
-        time.sleep(LOOK_SECONDS)
+        found, progress = client.find(id), client.progress(id)
+        now = (found and (found.state, found.process), progress)
+        if now != printed:
+            printed = now
+            _print(_as_object(id, found, progress), _in_words(id, found, progress, client.now_ms()), as_json)
+        if found is None or found.state is TaskState.DEAD:
+            return found or last
+        last = found
+        time.sleep(POLL_SECONDS)
 
 
 def _as_object(
-    id: str, place: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
+    id: str, found: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(place) if place else {})}
+    line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(found) if found else {})}
     line["progress"] = asdict(progress) if progress else None
     if answer is not None:
         line |= {"settled": answer.settled, "unacknowledged": list(answer.unacknowledged)}
     return line
 
 
-def _in_words(id: str, place: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
-    if place is None:
-        return f"{id}: not there, so it has ended or never was; look into its batch: millpond batch ID"
-    match place.state:
+def _in_words(id: str, found: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
+    if found is None:
+        return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
+    match found.state:
         case TaskState.READY:
-            where = f"waits on {place.queue}, {place.behind:,} before it"
+            where = f"ready on {found.queue}, {found.behind:,} before it"
         case TaskState.DELAYED:
-            seconds = max(0, (place.due_ms or 0) - now_ms) / 1000
-            what = "a process that has its kind, at most " if place.wants_kind else ""
-            where = f"waits on {place.queue} for {what}{seconds:,.1f} s"
+            seconds = max(0, (found.due_ms or 0) - now_ms) / 1000
+            what = "a process that has its kind, at most " if found.wants_kind else ""
+            where = f"waits on {found.queue} for {what}{seconds:,.1f} s"
         case TaskState.RUNNING:
-            where = f"held by {place.process}, which runs it or is about to"
+            where = f"running, or about to, in {found.process}"
         case _:
-            letter = f"{place.queue} {place.letter}"
+            letter = f"{found.queue} {found.letter}"
             where = f"a dead letter; why: millpond dead show {letter}"
-    said = f"{id} ({place.kind}): {where}"
-    if progress is None or place.state is not TaskState.RUNNING:
-        return said
+    text = f"{id} ({found.kind}): {where}"
+    if progress is None or found.state is not TaskState.RUNNING:
+        return text
     of = f" of {progress.total:,}" if progress.total is not None else ""
-    return f"{said}, {progress.done:,}{of} done"
+    return f"{text}, {progress.done:,}{of} done"
 
 
 def _cancelled(id: str, answer: "Cancellation") -> str:
     if answer.found is None:
-        return f"{id}: not there, so it has ended or never was"
+        return f"{id}: not found, so it has ended or never was"
     if answer.found.state is TaskState.DEAD:
         found = answer.found
         return (
             f"{id}: already a dead letter; look at it with: millpond dead show {found.queue} {found.letter}"
         )
     if answer.settled:
-        return f"{id}: cancelled, it had not started"
-    return f"{id}: cancelled; what {answer.found.process or 'its worker'} has not started it drops"
+        return f"{id}: cancelled before it started"
+    return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"
 
 
 def _print(value: dict[str, Any], text: str, as_json: bool) -> None:

@@ -49,7 +49,7 @@ WRONG = [
     (["email", "send", *MAIL, "--to", "nobody"], "to.0: "),
     (["email", "send", *MAIL, "--to", "b@example.org", "--header", "X"], "has no colon"),
     (["email", "send", *MAIL, "--to", "b@example.org", "--attach", "nope.pdf"], "nope.pdf"),
-    (["email", "send", *MAIL, "--to", "b@example.org", "--context", "{"], "--context is no JSON"),
+    (["email", "send", *MAIL, "--to", "b@example.org", "--context", "{"], "--context is not JSON"),
     (["email", "send", *MAIL, "--text-file", "a.txt", "--to", "b@example.org"], "leave one out"),
     (
         ["email", "send", "--from", "a@example.org", "--to", "b@example.org", "--text-file", "x"],
@@ -57,7 +57,7 @@ WRONG = [
     ),
     (["email", "campaign", "nope.csv", *MAIL], "nope.csv: No such file"),
     (["email", "campaign", "people.csv", *MAIL, "--column", "mail"], "no column 'mail'"),
-    (["email", "campaign", "nobody.csv", *MAIL], "nobody to write to"),
+    (["email", "campaign", "nobody.csv", *MAIL], "has no row after its header"),
     (["email", "campaign", "binary.csv", *MAIL], "UTF-8"),
     (["status"], "set MILLPOND_BROKER_URL"),
     (["batch", "x"], "set MILLPOND_BROKER_URL"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import millpond
-from millpond.producer.cli.client_session import Surroundings, session
+from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.running_up import USED, Nearby, nearby
@@ -74,7 +74,7 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
         started.append(pools)
         yield up.broker_url
 
-    with session(Surroundings(embedded), queue=queue, roots=[str(tmp_path / below)]) as opened:
+    with session(Launcher(embedded), queue=queue, roots=[str(tmp_path / below)]) as opened:
         assert opened.is_embedded == (said is not None)
     assert len(started) == (said is not None)
     assert (said or USED) in capsys.readouterr().err

@@ -85,11 +85,11 @@ def test_a_machine_gets_one_object_a_line(fleet: Settings, root: Path) -> None:
     assert done.returncode == 1, done.stderr
     *results, last = objects(done.stdout)
     states = {Path(result["input"]).name: result["state"] for result in results}
-    assert states == {"good.txt": "succeeded", "link.txt": "failed", "gone.txt": "left out"}
+    assert states == {"good.txt": "succeeded", "link.txt": "failed", "gone.txt": "skipped"}
     assert all(result["error"] for result in results if result["state"] != "succeeded")
     assert (root / "packed" / "good.txt.zst").is_file()
-    counts = {name: last["summary"][name] for name in ("sent", "succeeded", "failed", "left_out", "pending")}
-    assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "left_out": 1, "pending": 0}
+    counts = {name: last["summary"][name] for name in ("sent", "succeeded", "failed", "skipped", "pending")}
+    assert counts == {"sent": 2, "succeeded": 1, "failed": 1, "skipped": 1, "pending": 0}
 
 
 def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_campaign_sends_a_mail_to_each_good_row(fleet: Settings, root: Path) -
     good = {result["input"] for result in results if result["state"] == "succeeded"}
     assert good == {"ann@example.org", "cay@example.org"}
     assert f"{people}, line 3: " in done.stderr
-    assert (last["summary"]["sent"], last["summary"]["left_out"]) == (2, 1)
+    assert (last["summary"]["sent"], last["summary"]["skipped"]) == (2, 1)
 
 
 def test_one_mail_is_sent_and_its_id_printed(fleet: Settings) -> None:

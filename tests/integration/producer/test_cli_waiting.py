@@ -15,9 +15,9 @@ from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import now_ms
 from millpond.producer.cli import stall_hints
-from millpond.producer.cli.batch_runner import Job, run
-from millpond.producer.cli.client_session import Session, Surroundings
-from millpond.producer.cli.counters import Count
+from millpond.producer.cli.batch_runner import LabelledMessage, run
+from millpond.producer.cli.client_session import Launcher, Session
+from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.mail_sender import send_mail
 from millpond.producer.cli.output import Output
 from millpond.producer.client import Client
@@ -48,9 +48,11 @@ def test_a_queue_without_workers_is_named(
         return words in "".join(said)
 
     with ThreadPoolExecutor(1) as threads:
-        job = Job("seven", Message(Square(n=7)))
-        command = threads.submit(run, opened, [job], what="squares", output=Output(as_json=False))
-        eventually(lambda: has_said("no worker takes from the queue default: start one with millpond worker"))
+        job = LabelledMessage("seven", Message(Square(n=7)))
+        command = threads.submit(run, opened, [job], title="squares", output=Output(as_json=False))
+        eventually(
+            lambda: has_said("no worker fetches from the queue default: start one with millpond worker")
+        )
         (batch,) = opened.client.batches()
         opened.client.open_batch(batch.id).cancel()
         assert command.result(30) == 1
@@ -69,35 +71,31 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
         return words in "".join(said)
 
     with ThreadPoolExecutor(1) as threads:
-        jobs = (Job(str(n), Message(Square(n=n))) for n in range(3))
-        command = threads.submit(run, opened, jobs, what="squares", output=Output(as_json=False))
+        jobs = (LabelledMessage(str(n), Message(Square(n=n))) for n in range(3))
+        command = threads.submit(run, opened, jobs, title="squares", output=Output(as_json=False))
         try:
-            eventually(
-                lambda: has_said("the queue default is paused: let it go on with millpond queue resume")
-            )
+            eventually(lambda: has_said("the queue default is paused: resume it with millpond queue resume"))
         finally:
             limits.change(store, "default", bound=None, paused=None)
             (batch,) = opened.client.batches()
             eventually(lambda: opened.client.open_batch(batch.id).summary().closed_at_ms)
             opened.client.open_batch(batch.id).cancel()
         assert command.result(30) == 1
-    count = Count()
-    count.going("none", "photo.jpg")
+    count = Counters()
+    count.add_label("none", "photo.jpg")
     drain.drain(store, "default")
-    assert "drained: let it go on with millpond resume default" in (
-        stall_hints.why_nothing_ends(opened, count) or ""
-    )
+    assert "drained: resume it with millpond resume default" in (stall_hints.stall_hint(opened, count) or "")
 
 
 def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     """What a body put off is told with how often it was run."""
     store = opened.client.store
     opened.client.send(Square(n=1))  # so that the queue is known
-    now, count = now_ms(store), Count()
-    count.going("one", "photo.jpg")
+    now, count = now_ms(store), Counters()
+    count.add_label("one", "photo.jpg")
     again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
     publish(store, [again], policy="exempt")
-    assert "photo.jpg: put off after 2 runs" in (stall_hints.why_nothing_ends(opened, count) or "")
+    assert "photo.jpg: delayed for a retry after 2 runs" in (stall_hints.stall_hint(opened, count) or "")
 
 
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(
@@ -117,5 +115,5 @@ def test_without_a_mail_server_nothing_is_tried_for_an_hour(
 
     fields = {"sender": "a@example.org", "to": ("b@example.org",), "text": "hello"}
     with pytest.raises(SettingsError, match=f"no mail server answers at 127.0.0.1:{port} .*SMTP__HOST"):
-        send_mail(Surroundings(embedded), fields, queue=None, as_json=False)
+        send_mail(Launcher(embedded), fields, queue=None, as_json=False)
     settings.cache_clear()
