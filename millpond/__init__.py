@@ -84,7 +84,7 @@ COMMANDS = {
     "config": ("millpond.producer.cli.config:app", "Show every setting, and where it comes from"),
     "doctor": ("millpond.monitor.cli.doctor:app", "Examine broker, workers, kinds, mail and storage"),
     "worker": ("millpond.worker.cli.worker:app", "Run the processes of a pool"),
-    "health": ("millpond.monitor.health:main", "Ask how a pool is on this machine, for health checks"),
+    "health": ("millpond.monitor.cli.health:main", "Ask how a pool is on this machine, for health checks"),
     "scheduler": ("millpond.producer.cli.scheduler:app", "Send periodic tasks"),
     "schedules": ("millpond.monitor.cli.schedules:app", "List periodic tasks"),
     "flower": ("millpond.monitor.cli.flower:app", "Run Flower"),
@@ -110,7 +110,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run the `millpond` command and return its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["health"]:  # asked every few seconds: nothing else is loaded for it
-        from millpond.monitor.health import main as health
+        from millpond.monitor.cli.health import main as health
 
         return health(given[1:])
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Search the dead letters of queues, and act on what was found: what the page and `millpond dead` do."""
+"""Search dead letters over several queues, and requeue or purge those found; for the page of dead letters."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect.dead_letters import DeadLetter
 
-Act = Callable[[Store, str, str], bool]
+Action = Callable[[Store, str, str], bool]
 
-#: What can be done with a dead letter, and how it is told afterwards.
-ACTS: dict[str, tuple[Act, str]] = {
+#: Name of an action -> the action on one dead letter, and its past tense.
+ACTIONS: dict[str, tuple[Action, str]] = {
     "requeue": (dead_letters.requeue, "requeued"),
     "purge": (dead_letters.purge, "purged"),
 }
@@ -18,7 +18,7 @@ ACTS: dict[str, tuple[Act, str]] = {
 
 @dataclass(frozen=True)
 class Search:
-    """Say which dead letters are wanted; None is any. Times are ms by the server's clock."""
+    """The filters of a search; None is any. Times are ms by the server's clock."""
 
     queues: tuple[str, ...]
     kind: str | None = None
@@ -27,8 +27,8 @@ class Search:
     since_ms: int | None = None
     until_ms: int | None = None
 
-    def found(self, store: Store) -> Iterator[DeadLetter]:
-        """Yield what fits, queue by queue, the newest first."""
+    def results(self, store: Store) -> Iterator[DeadLetter]:
+        """Yield the dead letters that match, queue by queue, the newest first."""
         for queue in self.queues:
             yield from dead_letters.letters(
                 store,
@@ -42,7 +42,7 @@ class Search:
             )
 
 
-def act(store: Store, name: str, chosen: Iterable[tuple[str, str]]) -> int:
-    """Requeue or purge dead letters, by their (queue, id); return how many were still there."""
-    do, _done = ACTS[name]
-    return sum(do(store, queue, id) for queue, id in list(chosen))
+def apply(store: Store, name: str, chosen: Iterable[tuple[str, str]]) -> int:
+    """Requeue or purge dead letters, by (queue, id); return the number of those that were still there."""
+    action, _done = ACTIONS[name]
+    return sum(action(store, queue, id) for queue, id in list(chosen))

@@ -1,28 +1,27 @@
-"""Say why a pool is slow, from what was measured of it in the last minute: a state, figures, what to do.
+"""The diagnosis of a pool: why it is slow, with figures and advice, from measurements of the last minute.
 
-A pool is behind when what waits would take it longer than a moment. Then the first of these that holds is
-why:
+A pool is behind if its ready tasks would take it longer than a moment. The first of these that holds is the
+reason:
 
-    no worker    nobody takes from a queue that holds something
-    paused       somebody paused a queue that holds something
+    no worker    no worker serves a queue that has ready tasks
+    paused       a queue that has ready tasks is paused
     limit        a rate or an in-flight limit is reached; more workers would change nothing
-    batching     tasks are so short that handing them out costs more than running them
-    processor    bodies compute, and the processors that they can use are busy
-    dependency   bodies wait, and longer than they used to within the hour: what they wait for is slow or full
-    workers      bodies wait as long as ever, and every slot is taken
-    unclear      slots are free and yet tasks wait
+    batching     tasks are so short that fetching them costs more than running them
+    processor    handlers compute, and the processors that they can use are busy
+    dependency   handlers wait, and longer than within the last hour: a dependency is slow or saturated
+    workers      handlers wait as long as before, and every slot is busy
+    unclear      slots are free and yet tasks are ready
 
-What it does not know: processor time that threads of a body used, and a change in the mixture of kinds, which
-it takes for a change in what they wait for.
+It cannot see CPU time in threads that a handler started. It takes a change in the mixture of kinds for a
+change of the dependency.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from millpond.broker.stats import history
-from millpond.broker.stats.history import Sample
-from millpond.monitor.snapshot import Overview, PoolView, QueueView
+from millpond.broker.stats.history import Sample, count_and_seconds
+from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 
 State = Literal[
     "idle",
@@ -37,30 +36,29 @@ State = Literal[
     "unclear",
 ]
 
-#: What waits is a backlog when it would take longer than this to clear.
+#: Ready tasks are a backlog if the pool needs longer than this to clear them.
 MOMENT_SECONDS = 1.0
 
-#: Tasks shorter than this on average are dearer to hand out than to run.
+#: Fetching a task costs more than running it below this mean service time.
 SHORT_SECONDS = 0.002
 
-#: Shares: of slots, to count as all taken; of a limit, as reached; of a body's time, or of its hosts'
-#: processors, as computing.
+#: Shares from which all slots count as busy; a limit as reached; handlers as computing (of their time, or of
+#: the processors of their hosts).
 FULL = 0.7
 REACHED = 0.85
 COMPUTING = 0.6
-#: A host whose processors are busy to this share is full; there, a body that is on one for so much computes.
-CROWDED = 0.9
-COMPUTING_IN_A_CROWD = 0.2
+#: A host is full from this share of busy processors. There, handlers count as computing from a smaller share.
+FULL_HOST = 0.9
+COMPUTING_ON_FULL_HOST = 0.2
 
-#: A dependency is slow when tasks take this many times what they took at the best in the last hour, over as
-#: many of them.
+#: A dependency is slow if tasks take so many times the best mean of the last hour, over so many tasks.
 SLOWER = 2.0
 ENOUGH = 20
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Say how a pool stands: `why` in figures, `advice` in a sentence."""
+class Diagnosis:
+    """The state of a pool, with the figures that show it and with advice."""
 
     pool: str
     state: State
@@ -68,79 +66,80 @@ class Verdict:
     advice: str = ""
 
 
-def verdicts(overview: Overview, past: Sequence[Sequence[Sample]]) -> list[Verdict]:
-    """Return the verdict on each pool; `past` are the samples of each, in the order of the overview."""
-    return [judge(view, usual_seconds(found)) for view, found in zip(overview.pools, past, strict=True)]
+def diagnose_all(snapshot: Snapshot, history: Sequence[Sequence[Sample]]) -> list[Diagnosis]:
+    """Return the diagnosis of each pool; `history` has the samples of each, in the order of the snapshot."""
+    pairs = zip(snapshot.pools, history, strict=True)
+    return [diagnose(view, usual_seconds(samples)) for view, samples in pairs]
 
 
-def judge(view: PoolView, usual: float | None = None) -> Verdict:
-    """Return the verdict on one pool; `usual` is what its tasks take when all is well, seconds."""
-    waiting = [queue for queue in view.queues if queue.depth.ready]
-    for queue in waiting:
+def diagnose(view: PoolView, usual: float | None = None) -> Diagnosis:
+    """Return the diagnosis of one pool; `usual` is the usual mean service time, in seconds."""
+    ready = [queue for queue in view.queues if queue.depth.ready]
+    for queue in ready:
         if queue.limits.paused:
             return _paused(view, queue)
-    if waiting and not view.running:
-        count = sum(queue.depth.ready for queue in waiting)
-        return Verdict(
-            view.name, "no worker", f"{count} tasks wait", f"start it: millpond worker {view.name}"
+    if ready and not view.running:
+        count = sum(queue.depth.ready for queue in ready)
+        return Diagnosis(
+            view.name, "no worker", f"{count:,} tasks are ready", f"start it: millpond worker {view.name}"
         )
     backlog = _backlog_seconds(view)
     if backlog is None:
-        return Verdict(view.name, "idle", "nothing waits and nothing ran in the last minute")
+        return Diagnosis(view.name, "idle", "no task is ready and none ran in the last minute")
     if backlog <= MOMENT_SECONDS:
-        return Verdict(view.name, "keeps up", f"{_use(view)}; {_rate(view)}")
-    return _why_behind(view, waiting, usual)
+        return Diagnosis(view.name, "keeps up", f"{_use(view)}; {_rate(view)}")
+    return _why_behind(view, ready, usual)
 
 
-def _why_behind(view: PoolView, waiting: Sequence[QueueView], usual: float | None) -> Verdict:
-    for queue in waiting:
+def _why_behind(view: PoolView, ready: Sequence[QueueView], usual: float | None) -> Diagnosis:
+    for queue in ready:
         if reached := _reached(queue):
-            return Verdict(
+            return Diagnosis(
                 view.name,
                 "limit",
-                f"queue {queue.name} is held to {reached}, which is reached; {queue.depth.ready} wait",
-                "raise the limit if what it protects can bear more; more workers change nothing",
+                f"queue {queue.name} has reached its limit of {reached}; {_ready([queue])}",
+                "raise the limit if the dependency that it protects can bear it; more workers change nothing",
             )
     mean, use = view.service.mean, view.utilisation or 0.0
     if mean is None:
-        return Verdict(view.name, "unclear", f"{_waiting(waiting)} and nothing ended yet; {_use(view)}")
+        return Diagnosis(view.name, "unclear", f"{_ready(ready)} and none has ended yet; {_use(view)}")
     if mean < SHORT_SECONDS:
-        return Verdict(
+        return Diagnosis(
             view.name,
             "batching",
-            f"a task takes {mean * 1000:.2f} ms and {_rate(view)}: handing it out costs more than running it",
+            f"a task takes {mean * 1000:.2f} ms and {_rate(view)}: fetching it costs more than running it",
             "put many items into one task",
         )
     if _computes(view):
         return _processor(view)
     if use < FULL:
-        return Verdict(
+        return Diagnosis(
             view.name,
             "unclear",
-            f"{_waiting(waiting)} although {_use(view)}",
-            f"look at millpond health {view.name} on its hosts",
+            f"{_ready(ready)} although {_use(view)}",
+            f"run millpond health {view.name} on its hosts",
         )
     if usual is not None and mean >= SLOWER * usual:
-        return Verdict(
+        return Diagnosis(
             view.name,
             "dependency",
-            f"a task takes {_time(mean)}, {mean / usual:.1f} times the {_time(usual)} of before, "
+            f"a task takes {_time(mean)}, {mean / usual:.1f} times the usual {_time(usual)}, "
             f"and waits for most of it; {_use(view)}",
-            "look at what the tasks wait for: more workers would make it wait longer",
+            "look at the dependency that the tasks wait for: more workers would slow it down further",
         )
-    return Verdict(
+    return Diagnosis(
         view.name,
         "workers",
-        f"{_use(view)}, a task takes {_time(mean)} as ever and waits for most of it; {_waiting(waiting)}",
-        "add slots, as long as a task then takes no longer: what the tasks wait for must bear it",
+        f"{_use(view)}, a task takes the usual {_time(mean)} and waits for most of it; {_ready(ready)}",
+        "add slots, as long as tasks then take no longer: their dependency must bear it",
     )
 
 
-def usual_seconds(past: Sequence[Sample]) -> float | None:
-    """Return the mean time of a task in the best stretch of the last hour; None where too few were seen."""
+def usual_seconds(history: Sequence[Sample]) -> float | None:
+    """Return the best mean service time over any stretch of the last hour; None if too few tasks ended."""
     means, start = [], (0, 0.0)
-    for n, sample in enumerate(past):
-        count, seconds = history.count_and_seconds(sample.values["service"])
+    for n, sample in enumerate(history):
+        count, seconds = count_and_seconds(sample.values["service"])
         ended = count - start[0]
         if ended >= ENOUGH and n:
             means.append((seconds - start[1]) / ended)
@@ -149,13 +148,13 @@ def usual_seconds(past: Sequence[Sample]) -> float | None:
     return min(means, default=None)
 
 
-def _paused(view: PoolView, queue: QueueView) -> Verdict:
-    why = f"queue {queue.name} is paused and holds {queue.depth.ready} tasks"
-    return Verdict(view.name, "paused", why, f"let it go on: millpond queue resume {queue.name}")
+def _paused(view: PoolView, queue: QueueView) -> Diagnosis:
+    why = f"queue {queue.name} is paused and has {queue.depth.ready:,} ready tasks"
+    return Diagnosis(view.name, "paused", why, f"resume it: millpond queue resume {queue.name}")
 
 
 def _backlog_seconds(view: PoolView) -> float | None:
-    """Return how long what waits would take, at the last minute's rate; None: nothing waits or ran."""
+    """Return the seconds to clear the ready tasks at the last minute's rate; None if the pool is idle."""
     count = sum(queue.depth.ready for queue in view.queues)
     if not count:
         return 0.0 if view.rate or view.busy else None
@@ -172,7 +171,7 @@ def _reached(queue: QueueView) -> str | None:
 
 
 def _computes(view: PoolView) -> bool:
-    """Say whether processors hold bodies up: those that they use, or the one that all threads share."""
+    """True if processors limit the handlers: those of their hosts, or the one that all threads share."""
     cores = _cores(view)
     if cores is None or not view.service.seconds or view.cpu_seconds is None:
         return False
@@ -182,26 +181,26 @@ def _computes(view: PoolView) -> bool:
 
 
 def _fills_hosts(view: PoolView, cores: float) -> bool:
-    """Say whether bodies that compute find the processors of their hosts taken, by whomever."""
-    there = sum({report.host: report.cores for report in view.running}.values())
-    if there and cores >= COMPUTING * there:
+    """True if handlers compute on hosts whose processors are busy, with whatever work."""
+    cores_there = sum({report.host: report.cores for report in view.running}.values())
+    if cores_there and cores >= COMPUTING * cores_there:
         return True
-    crowded = bool(view.running) and all(report.host_busy >= CROWDED for report in view.running)
-    return crowded and (view.cpu_seconds or 0.0) >= COMPUTING_IN_A_CROWD * view.service.seconds
+    full = bool(view.running) and all(report.host_busy >= FULL_HOST for report in view.running)
+    return full and (view.cpu_seconds or 0.0) >= COMPUTING_ON_FULL_HOST * view.service.seconds
 
 
 def _share_interpreters(view: PoolView) -> bool:
     return any(report.executor == "threads" for report in view.running)
 
 
-def _processor(view: PoolView) -> Verdict:
+def _processor(view: PoolView) -> Diagnosis:
     cores = _cores(view) or 0.0
-    why = f"bodies keep {cores:.1f} processors busy in {len(view.running)} processes; {_use(view)}"
+    why = f"handlers keep {cores:.1f} processors busy in {len(view.running)} processes; {_use(view)}"
     if busy := max((report.host_busy for report in view.running), default=0.0):
-        why += f"; their hosts' processors are {busy:.0%} busy"
+        why += f"; the processors of their hosts are {busy:.0%} busy"
     if _share_interpreters(view) and not _fills_hosts(view, cores):
-        return Verdict(view.name, "processor", why, 'threads share one processor: executor = "prefork"')
-    return Verdict(view.name, "processor", why, "add workers on processors that are free, on another host")
+        return Diagnosis(view.name, "processor", why, 'threads share one processor: set executor = "prefork"')
+    return Diagnosis(view.name, "processor", why, "add workers where processors are free, on another host")
 
 
 def _cores(view: PoolView) -> float | None:
@@ -212,16 +211,16 @@ def _cores(view: PoolView) -> float | None:
 
 def _use(view: PoolView) -> str:
     if view.utilisation is None:
-        return f"{view.busy} of {view.slots} slots are taken"
-    return f"{view.utilisation:.0%} of {view.slots} slots are taken"
+        return f"{view.busy} of {view.slots} slots are busy"
+    return f"{view.utilisation:.0%} of {view.slots} slots are busy"
 
 
 def _rate(view: PoolView) -> str:
-    return f"{view.rate or 0.0:,.1f} tasks a second end"
+    return f"{view.rate or 0.0:,.1f} tasks end a second"
 
 
-def _waiting(queues: Sequence[QueueView]) -> str:
-    return f"{sum(queue.depth.ready for queue in queues):,} wait"
+def _ready(queues: Sequence[QueueView]) -> str:
+    return f"{sum(queue.depth.ready for queue in queues):,} tasks are ready"
 
 
 def _time(seconds: float) -> str:

@@ -1,9 +1,9 @@
-"""Serve Flower, the page on which people watch workers, tasks and queues, for Millpond's application.
+"""Serve Flower with Millpond's pages.
 
-On loopback unless somebody can log in: whoever sees the page sees every task, and with a login may revoke
-tasks and stop workers. Secrets and mail bodies are redacted before they leave the worker
-(`worker/celery/strategy.py`). Nothing is kept on disk. Pools, queues, dead letters and batches are pages
-of ours (`monitor/pages/`), which read Redis and no events. Metrics are at /metrics, liveness at /healthcheck.
+Flower shows every task, and its users may revoke tasks and stop workers. So it listens on loopback unless
+there is a login. Secrets and mail bodies are redacted in the worker (`worker/celery/strategy.py`).
+Nothing is stored on disk. The pages of pools, queues, dead letters, batches and schedules (`monitor/pages/`)
+read Redis, not events. Metrics are at /metrics, liveness at /healthcheck.
 """
 
 import logging
@@ -23,7 +23,7 @@ from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
 
-#: What the tasks page shows of each task, in this order.
+#: The columns of the page of tasks.
 COLUMNS = "name,uuid,state,kwargs,result,received,started,runtime,worker"
 
 
@@ -35,9 +35,9 @@ def serve(
     basic_auth: Sequence[str] = (),
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` gets the page's URL. Port 0 takes any that is free.
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the URL. Port 0 takes a free port.
 
-    `basic_auth` holds user:password pairs beside those of the settings. Raises `SettingsError` or
+    `basic_auth` adds user:password pairs to those of the settings. Raises `SettingsError` or
     `StartError`.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
@@ -59,7 +59,7 @@ def serve(
 
 
 def must_be_safe(address: str, logins: Sequence[str]) -> None:
-    """Refuse to show the page beyond this machine without a login, and a login that is not one."""
+    """Raise `SettingsError` for a malformed login, and for a public address without any login."""
     for login in logins:
         user, _, password = login.partition(":")
         if not user or not password:
@@ -77,22 +77,22 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     from flower.urls import settings as of_tornado
     from tornado.ioloop import IOLoop
 
-    from millpond.monitor.flower_events import GatheredEvents
-    from millpond.monitor.pages import routes, sampling
-    from millpond.monitor.pages.loading import PageLoader
+    from millpond.monitor.flower_events import BufferedEvents
+    from millpond.monitor.pages import history_sampling, routes
+    from millpond.monitor.pages.template_loader import PageLoader
 
     broker = configured_broker(configured)
 
     class Page(Flower):
-        """Flower, told the broker's URL: the connection's names our transport, which Flower does not know."""
+        """Flower with the broker's URL; the connection's names a transport that Flower does not know."""
 
         broker_uri = redacted(broker)
-        # Of several sentinels Flower asks one.
+        # Flower asks only the first of several sentinels.
         broker_uri_with_password = broker.split(";")[0]
         store = connect(
             broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
         )
-        past = HistoryCache(store)
+        history = HistoryCache(store)
         table = configured.table
 
     default_options.address = address
@@ -104,7 +104,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     default_options.read_only = configured.flower_read_only
     loader = PageLoader(of_tornado["template_path"])
     app = celery_app(configured)
-    events = GatheredEvents(
+    events = BufferedEvents(
         app,
         IOLoop.instance(),
         max_workers_in_memory=default_options.max_workers,
@@ -112,7 +112,7 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     )
     page = Page(options=default_options, capp=app, events=events, template_loader=loader, **of_tornado)
     routes.install(page)
-    sampling.install(page)
+    history_sampling.install(page)
     return page
 
 
@@ -121,20 +121,20 @@ def _in_url(address: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve as a child process, which tells its URL on the descriptor it was given."""
+    """Serve as a child process; write the URL to the descriptor given as `--ready-fd`."""
     parser = ArgumentParser(prog="millpond.monitor.flower")
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--ready-fd", type=int, required=True)
     asked = parser.parse_args(argv)
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
 
-    def tell(url: str) -> None:
+    def announce(url: str) -> None:
         os.write(asked.ready_fd, f"{url}\n".encode())
         os.close(asked.ready_fd)
 
     try:
         log_to_stderr(settings().log_format)
-        serve(settings(), port=asked.port, on_ready=tell)
+        serve(settings(), port=asked.port, on_ready=announce)
     except MillpondError as error:
         sys.exit(str(error))
 

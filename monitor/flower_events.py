@@ -1,7 +1,7 @@
-"""Take in Celery's events for Flower's own pages at half of what Flower takes for it.
+"""Receive Celery's events for Flower's own pages with less than half of Flower's CPU time.
 
-Flower indexes a task anew at every event, whether or not anybody searches, and wakes its event loop for each.
-Here a task is indexed when somebody searches, and the loop is woken for all events that have come by then.
+Flower indexes a task at every event and wakes its event loop for each event. Here changed tasks are indexed
+before a search, and the loop is woken once for all events that have arrived.
 """
 
 import time
@@ -11,78 +11,78 @@ from typing import Any
 from flower.events import Events, EventsState
 from flower.utils.search import SearchPage, TaskSearchEngine
 
-#: How long the loop takes events before it looks after the pages again, in seconds.
+#: The loop takes events for so long, in seconds, before it serves pages again.
 TURN_SECONDS = 0.02
 
 
 class LazySearch(TaskSearchEngine):
-    """Flower's index of tasks, made up to date when it is asked."""
+    """Flower's index of tasks, brought up to date before a search."""
 
     def __init__(self) -> None:
         super().__init__()
         self._changed: dict[str, Any] = {}
 
     def upsert(self, task: Any) -> None:
-        """Note that a task is new, or has changed."""
+        """Remember a new or changed task."""
         self._changed[task.uuid] = task
 
     def remove(self, task_id: str) -> None:
-        """Forget a task."""
+        """Remove a task."""
         self._changed.pop(task_id, None)
         super().remove(task_id)
 
     def rebuild(self, tasks: Any) -> None:
-        """Index these tasks and no others."""
+        """Index exactly these tasks."""
         self._changed.clear()
         super().rebuild(tasks)
 
     def search(self, *args: Any, **kwargs: Any) -> SearchPage:
-        """Search as Flower does, in what is known by now."""
+        """Index the changed tasks, then search as Flower does."""
         changed, self._changed = self._changed, {}
         for task in changed.values():
             super().upsert(task)
         return super().search(*args, **kwargs)
 
 
-class GatheredState(EventsState):
-    """Flower's memory of tasks and workers, with an index that waits for somebody to search."""
+class LazyState(EventsState):
+    """Flower's state of tasks and workers, with the lazy index."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.search_engine = LazySearch()
 
 
-class GatheredEvents(Events):
-    """Flower's listener, which hands events over many at a time."""
+class BufferedEvents(Events):
+    """Flower's event receiver; it passes events to the loop many at a time."""
 
     state: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         known = self.state
-        self.state = GatheredState(
+        self.state = LazyState(
             max_workers_in_memory=known.max_workers_in_memory, max_tasks_in_memory=known.max_tasks_in_memory
         )
         self._waiting: deque[dict[str, Any]] = deque()
-        self._is_called = False
+        self._is_scheduled = False
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Keep an event for the loop; called by the thread that listens."""
+        """Buffer an event for the loop; called by the receiving thread."""
         self._waiting.append(event)
-        if not self._is_called:
-            self._call()
+        if not self._is_scheduled:
+            self._schedule()
 
-    def _call(self) -> None:
-        self._is_called = True
+    def _schedule(self) -> None:
+        self._is_scheduled = True
         self.io_loop.add_callback(self._take)
 
     def _take(self) -> None:
-        """Take what waits, for a while at a time; whatever comes once the flag is down calls again."""
-        self._is_called = False
+        """Process buffered events for a short time; later events schedule the next call."""
+        self._is_scheduled = False
         until = time.monotonic() + TURN_SECONDS
         try:
             while self._waiting and time.monotonic() < until:
                 self.state.event(self._waiting.popleft())
         finally:
-            if self._waiting and not self._is_called:
-                self._call()
+            if self._waiting and not self._is_scheduled:
+                self._schedule()

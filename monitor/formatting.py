@@ -1,4 +1,4 @@
-"""Write figures as a person reads them: short, and a dash for what is not known."""
+"""Figures as short texts for people; a dash stands for an unknown value."""
 
 from datetime import UTC, datetime
 
@@ -6,12 +6,12 @@ UNKNOWN = "-"
 
 
 def count(number: int | None) -> str:
-    """Write a number with its thousands apart."""
+    """Return a number with thousands separated."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
 def duration(seconds: float | None) -> str:
-    """Write a length of time in the units that fit: `0.4 ms`, `35 ms`, `1.2 s`, `3 m 20 s`, `2 d 3 h`."""
+    """Return a duration in fitting units: `0.4 ms`, `35 ms`, `1.2 s`, `3 m 20 s`, `2 d 3 h`."""
     if seconds is None:
         return UNKNOWN
     if seconds < 1:
@@ -26,7 +26,7 @@ def duration(seconds: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Write tasks a second, or a minute where they are few."""
+    """Return a rate in tasks a second, or a minute for low rates."""
     if per_second is None:
         return UNKNOWN
     if per_second >= 100:
@@ -35,20 +35,20 @@ def rate(per_second: float | None) -> str:
 
 
 def share(part: float | None) -> str:
-    """Write a share of one in per cent."""
+    """Return a share of one in per cent."""
     return UNKNOWN if part is None else f"{part:.0%}"
 
 
 def moment(ms: int | None) -> str:
-    """Write a time (ms since the epoch) in UTC, to the second."""
+    """Return a time (ms since the epoch) in UTC, to the second."""
     return UNKNOWN if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def sentence(words: str) -> str:
-    """Write words as a sentence: a capital before, a stop behind."""
+    """Return words as a sentence, with a capital letter and a full stop."""
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
 
 
 def plain(text: str) -> str:
-    """Return a text of others with every character that would steer a terminal or break a line replaced."""
+    """Return a foreign text with its control characters replaced, so that it cannot steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,6 +1,4 @@
-"""Write pools, queues, batches and dead letters as JSON has them: the command line's `--json` and
-Flower's API.
-"""
+"""Pools, queues, batches and dead letters as JSON objects, for `--json` and the API beside Flower's pages."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,8 +13,8 @@ from millpond.tasks.contract import contract_of, redact
 from millpond.tasks.errors import UnknownKind
 
 
-def queue_object(view: QueueView) -> dict[str, Any]:
-    """Return a queue; `depth` is all that waits for a slot, on every priority, as KEDA wants it."""
+def queue_json(view: QueueView) -> dict[str, Any]:
+    """Return a queue; `depth` is the number of ready messages of every priority, as KEDA expects it."""
     return {
         **asdict(view.depth),
         "depth": view.depth.ready,
@@ -29,8 +27,8 @@ def queue_object(view: QueueView) -> dict[str, Any]:
     }
 
 
-def pool_object(view: PoolView) -> dict[str, Any]:
-    """Return a pool: what the table says, what runs, and the last minute's figures in seconds."""
+def pool_json(view: PoolView) -> dict[str, Any]:
+    """Return a pool: its entry in the pools table, its processes, and its figures of the last minute."""
     table = {} if view.pool is None else view.pool.model_dump(mode="json")
     return {
         "type": "pool",
@@ -41,8 +39,8 @@ def pool_object(view: PoolView) -> dict[str, Any]:
         "slots_running": view.slots,
         "busy": view.busy,
         "drained_at_ms": view.drained_at_ms,
-        "held": sum(queue.depth.in_flight for queue in view.queues),
-        "waiting": sum(queue.depth.ready for queue in view.queues),
+        "in_flight": view.in_flight,
+        "ready": view.ready,
         "rate": view.rate,
         "utilisation": view.utilisation,
         "wait_seconds": quantiles(view.wait),
@@ -52,13 +50,13 @@ def pool_object(view: PoolView) -> dict[str, Any]:
     }
 
 
-def batch_object(summary: Summary) -> dict[str, Any]:
-    """Return a batch with its counts; times are ms by the server's clock."""
+def batch_json(summary: Summary) -> dict[str, Any]:
+    """Return the counts of a batch; times are ms by the server's clock."""
     return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
-def letter_object(letter: DeadLetter) -> dict[str, Any]:
-    """Return what names a dead letter and says why it died."""
+def letter_json(letter: DeadLetter) -> dict[str, Any]:
+    """Return the identity of a dead letter and the reason."""
     return {
         "id": letter.id,
         "queue": letter.queue,
@@ -71,18 +69,18 @@ def letter_object(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def whole_letter_object(letter: DeadLetter) -> dict[str, Any]:
-    """Return all of a dead letter, its arguments redacted."""
-    return {**letter_object(letter), "kwargs": shown_kwargs(letter), **letter.detail}
+def whole_letter_json(letter: DeadLetter) -> dict[str, Any]:
+    """Return a whole dead letter with redacted arguments."""
+    return {**letter_json(letter), "kwargs": shown_kwargs(letter), **letter.detail}
 
 
 def error_of(letter: DeadLetter) -> str:
-    """Return the one line that says what went wrong; empty where nobody said."""
+    """Return the error of a dead letter in one line; empty if there is none."""
     return str(letter.detail.get("error", ""))
 
 
 def shown_kwargs(letter: DeadLetter) -> Mapping[str, Any]:
-    """Return the arguments as they may be shown; those of a kind that is not known here are not."""
+    """Return the redacted arguments; none of them is shown if the kind is unknown here."""
     try:
         return redact(contract_of(letter.kind), letter.kwargs)
     except UnknownKind:
@@ -90,7 +88,7 @@ def shown_kwargs(letter: DeadLetter) -> Mapping[str, Any]:
 
 
 def quantiles(histogram: Histogram) -> dict[str, float | None]:
-    """Return the median, the 95th and the 99th percentile, in seconds."""
+    """Return the median, 95th and 99th percentile in seconds."""
     return {name: histogram.quantile(share) for name, share in QUANTILES}
 
 

@@ -1,4 +1,4 @@
-"""Read limits of a queue as a person writes them into a form."""
+"""Parse the limits of a queue from the texts of a form."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,14 +8,14 @@ from millpond.tasks.durations import per_second, queue_bound
 from millpond.tasks.errors import BadInput
 from millpond.tasks.pools import Overflow
 
-#: As many as a number of the server's scripts tells apart.
+#: The precision of a number in a Lua script.
 DIGITS = 15
 
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
 def parsed(written: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the limits to change; None takes one back to the pools table. Raises `BadInput`."""
+    """Return the limits to change; None unsets one. Raises `BadInput`."""
     return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
 
 
@@ -45,7 +45,7 @@ def _overflow(text: str) -> str:
     return text
 
 
-#: The limits that can be set, and how each is read.
+#: The limits that can be set, each with its parser.
 LIMITS: dict[str, Callable[[str], Any]] = {
     "bound": queue_bound,
     "overflow": _overflow,

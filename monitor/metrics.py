@@ -1,7 +1,7 @@
-"""Write what Redis knows of queues, pools and tasks as Prometheus metrics.
+"""Prometheus metrics of queues, pools and tasks, from Redis.
 
-All counters are the fleet's, kept in Redis: they survive restarts of workers and of whoever is scraped,
-and are scraped in one place. Labels are queues, pools, kinds and ways to end: nothing that grows with the
+All counters are of the whole fleet and kept in Redis: they survive restarts of workers and of Flower, and
+one place is scraped. The labels are queues, pools, kinds and states: their number does not grow with the
 tasks.
 """
 
@@ -10,101 +10,101 @@ from typing import Any, Literal
 
 from millpond.broker.errors import BrokerError
 from millpond.broker.stats.histogram import Histogram
-from millpond.monitor.snapshot import Overview, PoolView, QueueView
-from millpond.tasks.process import prometheus_text as writing
+from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
+from millpond.tasks.process import prometheus_text
 from millpond.tasks.process.prometheus_text import Labels, Metric
 
-#: Name, help, and how it is read off what it is a figure of.
+#: Name, help, and a function that reads the value from a view.
 Figure = tuple[str, str, Callable[[Any], float]]
 
-OF_QUEUES: tuple[Figure, ...] = (
-    ("ready", "Messages that wait for a slot", lambda view: view.depth.ready),
-    ("bound", "Messages that may wait; 0 is no bound", lambda view: view.limits.bound),
-    ("held", "Messages that consumers hold", lambda view: view.depth.in_flight),
-    ("delayed", "Messages that are not due", lambda view: view.depth.delayed),
-    ("dead", "Dead letters that are kept", lambda view: view.depth.dead),
+QUEUE_GAUGES: tuple[Figure, ...] = (
+    ("ready", "Messages ready to be fetched", lambda view: view.depth.ready),
+    ("bound", "Bound of the queue in messages; 0 is no bound", lambda view: view.limits.bound),
+    ("in_flight", "Messages fetched and not settled", lambda view: view.depth.in_flight),
+    ("delayed", "Messages that are not due yet", lambda view: view.depth.delayed),
+    ("dead", "Dead letters", lambda view: view.depth.dead),
     ("consumers", "Consumers with a lease", lambda view: view.depth.consumers),
-    ("paused", "Whether nothing is handed out", lambda view: int(view.limits.paused)),
+    ("paused", "1 if the queue is paused", lambda view: int(view.limits.paused)),
     (
         "oldest_age_seconds",
-        "How long the next message to leave has waited",
+        "Age of the next message to be fetched",
         lambda view: view.depth.oldest_seconds or 0.0,
     ),
 )
 
-OF_POOLS: tuple[Figure, ...] = (
-    ("processes", "Processes that report", lambda view: len(view.running)),
-    ("processes_missing", "Processes of the table that do not report", lambda v: v.processes_missing),
-    ("slots", "Tasks that the processes can run at once", lambda view: view.slots),
-    ("slots_busy", "Tasks that run", lambda view: view.busy),
+POOL_GAUGES: tuple[Figure, ...] = (
+    ("processes", "Processes with a heartbeat", lambda view: len(view.running)),
+    ("processes_missing", "Processes of the pools table without a heartbeat", lambda v: v.processes_missing),
+    ("slots", "Slots of the processes", lambda view: view.slots),
+    ("slots_busy", "Slots that run a task", lambda view: view.busy),
 )
 
-COUNTED_OF_POOLS: tuple[Figure, ...] = (
-    ("slot_seconds", "Time that slots were there", lambda view: view.totals.slot_seconds),
-    ("busy_seconds", "Time that slots ran something", lambda view: view.totals.busy_seconds),
-    ("turns", "Round trips that fetched and settled", lambda view: view.totals.fetch_calls),
+POOL_COUNTERS: tuple[Figure, ...] = (
+    ("slot_seconds", "Slot-seconds available", lambda view: view.totals.slot_seconds),
+    ("busy_seconds", "Slot-seconds used", lambda view: view.totals.busy_seconds),
+    ("fetch_calls", "Round trips that settled and fetched", lambda view: view.totals.fetch_calls),
 )
 
 #: Counter of a queue in Redis -> name and help of the metric.
-COUNTERS = {
-    "published": ("published", "Messages that the queue took in"),
-    "refused": ("rejected", "Messages not taken: the queue was full, or their batch closed"),
-    "shed": ("shed", "Messages that a newer one pushed out of the full queue"),
-    "fetched": ("fetched", "Messages handed to consumers"),
-    "settled": ("settled", "Deliveries that ended the message"),
-    "retried": ("retried", "Messages that another took the place of, to be run later"),
-    "redelivered": ("redelivered", "Deliveries handed out again, for their consumer was lost"),
-    "returned": ("returned", "Messages given back before they ran"),
-    "late": ("late", "Settlements of messages that were not the consumer's any more"),
-    "dead": ("buried", "Messages moved to the dead letters"),
-    "requeued": ("requeued", "Dead letters sent again"),
-    "renewed": ("lease_renewals", "Renewals of consumers' leases"),
-    "leases_lost": ("leases_lost", "Leases that ran out"),
+QUEUE_COUNTERS = {
+    "published": ("published", "Messages published"),
+    "refused": ("rejected", "Messages rejected: the queue was full or the batch closed"),
+    "shed": ("shed", "Messages pushed out of a full queue by newer ones"),
+    "fetched": ("fetched", "Messages fetched by consumers"),
+    "settled": ("settled", "Messages settled for good"),
+    "retried": ("retried", "Messages retried"),
+    "redelivered": ("redelivered", "Messages redelivered, with a delivery counted"),
+    "returned": ("released", "Messages released without counting a delivery"),
+    "late": ("stale_outcomes", "Outcomes ignored because another consumer had the message"),
+    "dead": ("dead_lettered", "Messages moved to the dead letters"),
+    "requeued": ("requeued", "Dead letters requeued"),
+    "renewed": ("lease_renewals", "Leases renewed"),
+    "leases_lost": ("leases_lost", "Leases expired"),
 }
 
 
-def exposition(seen: Overview | BrokerError) -> bytes:
-    """Return the metrics as text; without an answer of the broker, that it is away."""
-    return writing.exposition(_metrics(seen))
+def exposition(seen: Snapshot | BrokerError) -> bytes:
+    """Return the metrics as text; for an error, only that the broker is away."""
+    return prometheus_text.exposition(_metrics(seen))
 
 
-def _metrics(seen: Overview | BrokerError) -> Iterator[Metric]:
+def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
     away = isinstance(seen, BrokerError)
-    yield _one("millpond_broker_up", "Whether the broker answered", not away)
+    yield _flag("millpond_broker_up", "1 if the broker answers", not away)
     if isinstance(seen, BrokerError):
         return
-    yield _one("millpond_broker_takes_writes", "Whether the broker takes what is sent", seen.refusal is None)
+    yield _flag("millpond_broker_writable", "1 if the broker takes writes", seen.refusal is None)
     queues = {view.name: view for view in seen.queues}
     pools = {view.name: view for view in seen.pools}
-    yield from _each("gauge", "queue", OF_QUEUES, queues)
+    yield from _each("gauge", "queue", QUEUE_GAUGES, queues)
     yield from _each("counter", "queue", _counters(), queues)
-    yield from _each("gauge", "pool", OF_POOLS, pools)
-    yield from _each("counter", "pool", COUNTED_OF_POOLS, pools)
+    yield from _each("gauge", "pool", POOL_GAUGES, pools)
+    yield from _each("counter", "pool", POOL_COUNTERS, pools)
     yield from _of_tasks(seen.pools)
     yield from _of_schedules(seen)
 
 
-def _of_schedules(seen: Overview) -> Iterator[Metric]:
-    """Yield nothing where nothing is scheduled: nobody has to lead then."""
+def _of_schedules(seen: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of schedules; none without schedules, because no scheduler is needed then."""
     if not seen.schedules:
         return
-    yield _one("millpond_scheduler_up", "Whether a scheduler leads", seen.leader is not None)
+    yield _flag("millpond_scheduler_up", "1 if a scheduler leads", seen.leader is not None)
     figures: tuple[Figure, ...] = (
-        ("fired", "Periods that were sent", lambda schedule: schedule.fired),
-        ("missed", "Periods that nobody sent in time", lambda schedule: schedule.missed),
+        ("fired", "Periods fired", lambda schedule: schedule.fired),
+        ("missed", "Periods missed", lambda schedule: schedule.missed),
     )
     yield from _each("counter", "schedule", figures, {each.name: each for each in seen.schedules})
 
 
 def _counters() -> list[Figure]:
-    def reader(counted: str) -> Callable[[QueueView], float]:
-        return lambda view: view.depth.counters.get(counted, 0)
+    def reader(counter: str) -> Callable[[QueueView], float]:
+        return lambda view: view.depth.counters.get(counter, 0)
 
-    return [(name, help_, reader(counted)) for counted, (name, help_) in COUNTERS.items()]
+    return [(name, help_, reader(counter)) for counter, (name, help_) in QUEUE_COUNTERS.items()]
 
 
-def _one(name: str, help_: str, holds: bool) -> Metric:
-    return Metric(name, "gauge", help_, [({}, int(holds))])
+def _flag(name: str, help_: str, value: bool) -> Metric:
+    return Metric(name, "gauge", help_, [({}, int(value))])
 
 
 def _each(
@@ -122,7 +122,7 @@ def _of_tasks(pools: Iterable[PoolView]) -> Iterator[Metric]:
         for view in views
         for (state, kind), count in sorted(view.totals.ended.items())
     ]
-    yield Metric("millpond_task_ended", "counter", "Runs, by how they ended", ended)
+    yield Metric("millpond_task_ended", "counter", "Runs ended, by state", ended)
 
     def of(name: str) -> list[tuple[Labels, Histogram]]:
         return [
@@ -131,11 +131,11 @@ def _of_tasks(pools: Iterable[PoolView]) -> Iterator[Metric]:
             for kind, histogram in sorted(getattr(view.totals, name).items())
         ]
 
-    yield Metric("millpond_task_wait_seconds", "histogram", "From sent, or due, to started", of("wait"))
-    yield Metric("millpond_task_service_seconds", "histogram", "Time in the body", of("service"))
+    yield Metric("millpond_task_wait_seconds", "histogram", "Time from sent, or due, to started", of("wait"))
+    yield Metric("millpond_task_service_seconds", "histogram", "Time in the handler", of("service"))
     yield Metric(
         "millpond_task_events_skipped",
         "counter",
-        "Tasks whose events were left out of the sample that Flower's own pages show",
+        "Tasks left out of the sample of events on Flower's own pages",
         [({"pool": view.name}, view.totals.left_out) for view in views],
     )

@@ -1,9 +1,8 @@
-"""Read how the pools and the queues are, all from Redis: what every page, `status`, `top` and the metrics
-show.
+"""A snapshot of all pools and queues, from Redis; for the pages, `status`, `top`, `why` and the metrics.
 
-Figures of now are counted now. Figures of pools are of the last minute and rates of queues of the last ten
-seconds, against a sample of then (broker/stats/history.py), so they are right as soon as this process has
-started.
+Depths and heartbeats are the present ones. Figures of pools are of the last minute and rates of queues of the
+last ten seconds: the difference to an earlier sample (broker/stats/history.py). So they are right as soon as
+this process has started.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +21,16 @@ from millpond.broker.stats.histogram import Histogram, total
 from millpond.broker.stats.history import Sample
 from millpond.tasks.pools import Pool, Table
 
-#: How far back rates of queues and figures of pools reach.
+#: The time that rates of queues, and figures of pools, are computed over.
 RATE_SECONDS = 10.0
 WINDOW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class QueueView:
-    """Show one queue: what it holds, its limits in force, and the pools of the table that take from it.
+    """One queue: its depth, its limits in force, and the pools of the table that serve it.
 
-    Rates are messages a second; None: nobody has looked before.
+    Rates are messages a second, None without an earlier sample.
     """
 
     depth: Depth
@@ -42,25 +41,25 @@ class QueueView:
 
     @property
     def name(self) -> str:
-        """Name the queue."""
+        """The name of the queue."""
         return self.depth.queue
 
     @property
     def is_served(self) -> bool:
-        """Say whether a consumer has a lease on it now."""
+        """True if a consumer has a lease on it."""
         return self.depth.consumers > 0
 
     @property
     def state(self) -> str:
-        """Name what it does: `paused`, `served` or `no worker`."""
+        """`paused`, `served` or `no worker`."""
         return "paused" if self.limits.paused else "served" if self.is_served else "no worker"
 
 
 @dataclass(frozen=True)
 class PoolView:
-    """Show one pool: what the table gives it, what runs, and what its tasks took in the last minute.
+    """One pool: its entry in the pools table, its processes, and its figures of the last minute.
 
-    `pool` is None where workers report a pool that the table here does not have.
+    `pool` is None if workers report a pool that is not in the table here.
     """
 
     name: str
@@ -70,39 +69,49 @@ class PoolView:
     totals: Totals = field(default_factory=Totals)
     rate: float | None = None
     utilisation: float | None = None
-    #: Of the last minute: seconds of it, and seconds that bodies were on a processor; None: nobody looked.
+    #: The length of the last minute's window, and the CPU seconds of handlers in it; None without a sample.
     window_seconds: float | None = None
     cpu_seconds: float | None = None
     wait: Histogram = field(default_factory=Histogram)
     service: Histogram = field(default_factory=Histogram)
-    #: Of the last minute: tasks whose events were sent, as Flower's own pages show them, and tasks left out.
+    #: Tasks of the last minute whose events were sent (for Flower's own pages), and tasks left out.
     shown: int = 0
     left_out: int = 0
-    #: Since when somebody has drained it, ms by the server's clock.
+    #: The time it was drained, ms by the server's clock.
     drained_at_ms: int | None = None
 
     @property
     def slots(self) -> int:
-        """Count the slots of the processes that run."""
+        """The slots of its processes."""
         return sum(report.slots for report in self.running)
 
     @property
     def busy(self) -> int:
-        """Count the slots that run a task."""
+        """The slots that run a task."""
         return sum(report.busy for report in self.running)
 
     @property
+    def ready(self) -> int:
+        """The ready messages of its queues."""
+        return sum(queue.depth.ready for queue in self.queues)
+
+    @property
+    def in_flight(self) -> int:
+        """The in-flight messages of its queues."""
+        return sum(queue.depth.in_flight for queue in self.queues)
+
+    @property
     def processes_missing(self) -> int:
-        """Count the processes that the table wants and that do not report."""
+        """The processes of the pools table without a heartbeat."""
         return max(0, (self.pool.processes if self.pool else 0) - len(self.running))
 
 
 @dataclass(frozen=True)
-class Overview:
-    """Hold all pools and queues as they were at one time, ms by the server's clock.
+class Snapshot:
+    """All pools, queues and schedules at one time, ms by the server's clock.
 
-    `leader` names the scheduler that leads (None: none runs), `refusal` is why the broker takes no writes
-    (None: it does).
+    `leader` is the leading scheduler (None: none runs). `refusal` is the broker's reason for refusing writes
+    (None: it takes them).
     """
 
     now_ms: int
@@ -113,11 +122,11 @@ class Overview:
     refusal: str | None = None
 
 
-def read(store: Store, table: Table) -> Overview:
-    """Return the pools and queues that are in the table or were ever used, by name."""
+def read(store: Store, table: Table) -> Snapshot:
+    """Return a snapshot of the pools and queues in the table and of all others that were used."""
     now_ms = server.now_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
-    return Overview(
+    return Snapshot(
         now_ms,
         pools=tuple(_pools(store, table, queues, now_ms)),
         queues=tuple(queues.values()),
@@ -128,7 +137,7 @@ def read(store: Store, table: Table) -> Overview:
 
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
-    """Return every queue that is in the table or was ever declared, by name."""
+    """Return every queue in the table and every other that was declared, by name."""
     names = sorted({*table.queues, *inspect_depth.queues(store)})
     now_ms = server.now_ms(store) if now_ms is None else now_ms
     earlier = history.before(store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS)
@@ -201,5 +210,5 @@ def _rate(
 ) -> float | None:
     if before is None or now_ms <= before.at_ms:
         return None
-    counted = sum(counters.get(name, 0) - int(before.values[name]) for name in names)
-    return max(0.0, counted * 1000 / (now_ms - before.at_ms))
+    grown = sum(counters.get(name, 0) - int(before.values[name]) for name in names)
+    return max(0.0, grown * 1000 / (now_ms - before.at_ms))

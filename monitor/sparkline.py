@@ -1,4 +1,4 @@
-"""Draw the last hour of a figure as bars, one a minute: the path of an SVG drawing 120 wide and 24 high."""
+"""Sparklines of the last hour: bars, one a minute, as the path of an SVG drawing 120 wide and 24 high."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,8 +11,8 @@ HEIGHT = 24
 _MINUTE_MS = 60_000
 
 
-def of_level(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
-    """Return the bars of a figure that goes up and down: its highest in each minute."""
+def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
+    """Return the bars of a gauge: its maximum in each minute."""
     highest: dict[int, float] = {}
     for sample in history:
         level = sample.values[name]
@@ -22,8 +22,8 @@ def of_level(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
     return _bars(highest)
 
 
-def of_rate(history: Sequence[Sample], *names: str, now_ms: int) -> str:
-    """Return the bars of what counters counted together, a minute."""
+def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
+    """Return the bars of the sum of counters: its growth in each minute."""
     counted: dict[int, float] = {}
     for before, sample in pairwise(history):
         for name in names:
@@ -35,12 +35,12 @@ def of_rate(history: Sequence[Sample], *names: str, now_ms: int) -> str:
 
 
 def _minute(sample: Sample, now_ms: int) -> int:
-    """Return which of the last minutes a sample is of, from 0 (an hour ago) to 59 (this one)."""
+    """Return the minute of a sample, from 0 (an hour ago) to 59 (now)."""
     return MINUTES - 1 - min(MINUTES - 1, max(0, (now_ms - sample.at_ms) // _MINUTE_MS))
 
 
 def _bars(values: dict[int, float]) -> str:
-    """Return the path of the bars; empty where there is nothing to draw. The highest fills the drawing."""
+    """Return the path of the bars, empty for no values. The highest bar fills the height."""
     top = max(values.values(), default=0.0)
     shown = ((minute, value / top) for minute, value in sorted(values.items()) if value > 0)
     return "".join(

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
 
 Executor = Literal["prefork", "threads"]
@@ -165,6 +167,12 @@ class Table(BaseModel):
                 if queue not in self.queues:
                     raise ValueError(f"pool {name!r} takes from {queue!r}: add a [queues.{queue}] table")
         return self
+
+    def pool(self, name: str) -> Pool:
+        """Return a pool by its name. Raises `SettingsError`."""
+        if name not in self.pools:
+            raise SettingsError(unknown("pool", name, self.pools))
+        return self.pools[name]
 
     def pools_of(self, queue: str) -> list[str]:
         """Return the names of the pools that take from a queue."""

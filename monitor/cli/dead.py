@@ -1,4 +1,4 @@
-"""Offer `millpond dead`: list dead letters, look at one, send them again, drop them."""
+"""`millpond dead`: list, show, requeue and purge dead letters."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from millpond.broker.inspect.dead_letters import DeadLetter
 
 app = typer.Typer(
-    help="Look at dead letters, send them again, drop them.",
+    help="List, show, requeue and purge dead letters.",
     no_args_is_help=True,
     epilog="Example: millpond dead list email --reason SMTPRecipientsRefused",
 )
 
-Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="As `millpond status` lists it.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `millpond dead list` has it.")]
-Kind = Annotated[str | None, typer.Option(help="Only this kind of task.")]
-Reason = Annotated[str | None, typer.Option(help="Only with this in the reason or the error.")]
-Task = Annotated[str | None, typer.Option(help="Only this task, by its id.")]
+Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue, as `millpond status` lists it.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `millpond dead list` shows it.")]
+Kind = Annotated[str | None, typer.Option(help="Only tasks of this kind.")]
+Reason = Annotated[str | None, typer.Option(help="Only those with this text in the reason or the error.")]
+Task = Annotated[str | None, typer.Option(help="Only the task with this id.")]
 Since = Annotated[
-    str | None, typer.Option(metavar="AGE", help="Only as old as this at most, as in 90s, 2h, 7d.")
+    str | None, typer.Option(metavar="AGE", help="Only those not older than this, as in 90s, 2h, 7d.")
 ]
-Before = Annotated[str | None, typer.Option(metavar="AGE", help="Only older than this.")]
-All = Annotated[bool, typer.Option("--all", help="Everything in the queue's dead letters.")]
+Before = Annotated[str | None, typer.Option(metavar="AGE", help="Only those older than this.")]
+All = Annotated[bool, typer.Option("--all", help="All dead letters of the queue.")]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")]
 
 
@@ -39,31 +39,31 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
-    from millpond.monitor.cli.opening import known
-    from millpond.monitor.json_views import error_of, letter_object
+    from millpond.monitor.cli.store import require_queue
+    from millpond.monitor.json_views import error_of, letter_json
 
     with _opened() as store:
         letter = None
         for letter in _chosen(store, queue, kind, reason, task, since, before):
-            words = f"{letter.id}  {letter.kind}  {letter.reason}  {error_of(letter)}"
-            _print(letter_object(letter), as_json, words)
+            text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_of(letter)}"
+            _print(letter_json(letter), as_json, text)
         if letter is None:
-            known(store, queue)
+            require_queue(store, queue)
 
 
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
-    """Show one dead letter whole: its arguments (redacted), its times, the error and the traceback."""
+    """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
     from millpond.broker.inspect.dead_letters import letter
     from millpond.monitor.formatting import plain
-    from millpond.monitor.json_views import whole_letter_object
+    from millpond.monitor.json_views import whole_letter_json
     from millpond.tasks.errors import BadInput
 
     with _opened() as store:
         found = letter(store, queue, id) if _is_id(id) else None
     if found is None:
-        raise BadInput(f"{queue} has no dead letter {id!r}: look at `millpond dead list {queue}`")
-    whole = whole_letter_object(found)
+        raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
+    whole = whole_letter_json(found)
     if as_json:
         _print(whole, True, "")
         return
@@ -86,7 +86,7 @@ def requeue(
     all_: All = False,
     as_json: Json = False,
 ) -> None:
-    """Send dead letters again, by their ids or all that fit: each is the message as it was."""
+    """Send dead letters again, by their ids or all that match; the messages are unchanged."""
     from millpond.broker.inspect import dead_letters
 
     _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.requeue, "requeued")
@@ -104,7 +104,7 @@ def purge(
     all_: All = False,
     as_json: Json = False,
 ) -> None:
-    """Drop dead letters for good, by their ids or all that fit."""
+    """Delete dead letters for good, by their ids or all that match."""
     from millpond.broker.inspect import dead_letters
 
     _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.purge, "purged")
@@ -116,21 +116,21 @@ def _each(
     filters: tuple[str | None, ...],
     everything: bool,
     as_json: bool,
-    act: "Callable[[Store, str, str], bool]",
+    action: "Callable[[Store, str, str], bool]",
     done: str,
 ) -> None:
     from millpond.broker import audit
-    from millpond.monitor.cli.opening import known
+    from millpond.monitor.cli.store import require_queue
     from millpond.tasks.errors import BadInput
 
     if not ids and not everything and not any(filters):
-        raise BadInput("which? Name ids, a filter such as --reason, or --all")
+        raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
     count = 0
     with _opened() as store:
         chosen = ids or [letter.id for letter in _chosen(store, queue, *filters)]
         try:
             for id in chosen:
-                if _is_id(id) and act(store, queue, id):
+                if _is_id(id) and action(store, queue, id):
                     count += 1
                 elif ids:
                     raise BadInput(f"{queue} has no dead letter {id!r}; {count} {done} before it")
@@ -139,7 +139,7 @@ def _each(
                 letters = "dead letter" if count == 1 else "dead letters"
                 audit.record_command(store, f"{done} {count} {letters} of {queue}")
         if not count:
-            known(store, queue)
+            require_queue(store, queue)
     _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 
@@ -173,15 +173,15 @@ def _is_id(id: str) -> bool:
     return time.isdigit() and number.isdigit()
 
 
-def _print(line: dict[str, Any], as_json: bool, words: str) -> None:
+def _print(line: dict[str, Any], as_json: bool, text: str) -> None:
     import json
 
     from millpond.monitor.formatting import plain
 
-    print(json.dumps(line) if as_json else plain(words))
+    print(json.dumps(line) if as_json else plain(text))
 
 
 def _opened() -> Any:
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
 
-    return opened()
+    return open_store()

@@ -1,4 +1,4 @@
-"""Offer `millpond drain` and `millpond resume`: stop a pool on all hosts, and let it go on."""
+"""`millpond drain` and `millpond resume`: stop a pool on all hosts, and resume it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 resuming = typer.Typer()
 
-Name = Annotated[str, typer.Argument(metavar="POOL", help="As `millpond status` lists it.")]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line, the last how it ended.")]
+Name = Annotated[str, typer.Argument(metavar="POOL", help="A pool, as `millpond status` lists it.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write one JSON object a line; the last one is the result.")
+]
 
 #: Seconds between two looks.
 LOOK_SECONDS = 0.2
@@ -25,81 +27,76 @@ def drain(
     wait: Annotated[bool, typer.Option(help="Heartbeat until nothing of the pool runs any more.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Drain a pool on all hosts: fetch nothing more, finish what runs, give back the rest.
+    """Drain a pool on all hosts: fetch nothing more, finish the running tasks, release the others.
 
-    What still runs after `drain_seconds` is cut off and goes back to its queue, no delivery counted. The
-    workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 when nothing runs any more,
-    with 1 when something still does after the deadline.
+    Tasks that still run after `drain_seconds` are cut off and released, without counting a delivery. The
+    workers stay up, and new ones wait, until `millpond resume POOL`. Exits with 0 once no task runs, and with
+    1 if a task still runs after the deadline.
     """
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
     pool = _pool(name)
-    with opened() as store:
+    with open_store() as store:
         unacknowledged = control_drain.drain(store, name)
         audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         left = _watch(store, name, pool, seconds, as_json)
     running = sum(each.in_flight for each in left)
     ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
-    _print({**ended, "unacknowledged": list(unacknowledged)}, _ending(name, running, len(left)), as_json)
+    _print({**ended, "unacknowledged": list(unacknowledged)}, _summary(name, running, len(left)), as_json)
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
 
 @resuming.command(epilog="Example: millpond resume email")
 def resume(name: Name, as_json: Json = False) -> None:
-    """Let a drained pool go on."""
+    """Resume a drained pool."""
     from millpond.broker import audit
     from millpond.broker.control import drain as control_drain
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
 
     _pool(name)
-    with opened() as store:
+    with open_store() as store:
         was_drained = control_drain.resume(store, name)
         if was_drained:
             audit.record_command(store, f"resumed pool {name}")
-    said = f"{name}: goes on" if was_drained else f"{name}: was not drained"
-    _print({"pool": name, "drained": False, "was_drained": was_drained}, said, as_json)
+    text = f"{name}: resumed" if was_drained else f"{name}: was not drained"
+    _print({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json)
 
 
 def _pool(name: str) -> "Pool":
-    from millpond.tasks.errors import SettingsError
-    from millpond.tasks.name_suggestions import unknown
     from millpond.tasks.settings import settings
 
-    pools = settings().table.pools
-    if name not in pools:
-        raise SettingsError(unknown("pool", name, pools))
-    return pools[name]
+    return settings().table.pool(name)
 
 
 def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool) -> list["ProcessLoad"]:
-    """Look until nothing runs or the time is up, and tell of every change; return what was seen last."""
+    """Print every change until no task runs or the time is up; return the last state."""
     from time import monotonic, sleep
 
     from millpond.broker.control import drain as control_drain
 
-    deadline, told = monotonic() + seconds, None
+    deadline, printed = monotonic() + seconds, None
     while True:
         seen = control_drain.running(store, name, pool.queues)
         busy = {each.process: each.in_flight for each in seen if each.in_flight}
         if not busy or monotonic() >= deadline:
             return seen
-        if busy != told:
-            told = busy
+        if busy != printed:
+            printed = busy
             words = ", ".join(f"{held} on {process}" for process, held in busy.items())
             _print({"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json)
         sleep(LOOK_SECONDS)
 
 
-def _ending(name: str, running: int, processes: int) -> str:
+def _summary(name: str, running: int, processes: int) -> str:
     if running:
-        return f"{name}: drained, {running} still running. Look again with: millpond drain {name}"
-    where = f"{processes} processes wait" if processes else "no process of it is connected"
-    return f"{name}: drained, nothing runs, {where}. Let it go on with: millpond resume {name}"
+        return f"{name}: drained, {running} still running. Check again with: millpond drain {name}"
+    where = f"{processes} processes wait" if processes else "none of its processes is connected"
+    return f"{name}: drained, no task runs, {where}. Resume it with: millpond resume {name}"
 
 
 def _print(value: dict[str, Any], text: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Offer `millpond flower`: serve Flower for the configured broker."""
+"""`millpond flower`: serve Flower for the configured broker."""
 
 from typing import Annotated
 
@@ -13,26 +13,28 @@ app = typer.Typer(
 
 @app.command(epilog="Example: millpond flower --address 0.0.0.0 --basic-auth ann:secret")
 def flower(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen here; 0 takes a free port.")] = 5555,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Listen on this port; 0 takes a free one.")
+    ] = 5555,
     address: Annotated[str, typer.Option(help="Listen on this address.")] = "127.0.0.1",
     basic_auth: Annotated[
         list[str] | None,
         typer.Option(
             metavar="USER:PASSWORD",
-            help="Let this user in; may be repeated. Other users of this machine can read it: prefer "
+            help="A login; may be repeated. Other users of this machine can read it: prefer "
             "MILLPOND_FLOWER_BASIC_AUTH, a JSON list.",
         ),
     ] = None,
 ) -> None:
-    """Serve Flower for the configured broker, on loopback unless somebody can log in."""
+    """Serve Flower for the configured broker; on loopback, unless there is a login."""
     from millpond.tasks.extras import require
 
     require("millpond flower", "flower")
     from millpond.monitor.flower import serve
     from millpond.tasks.process.running_up import adopt_nearby
 
-    def say(url: str) -> None:
+    def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
     configured = adopt_nearby(lambda line: typer.echo(line, err=True))
-    serve(configured, address=address, port=port, basic_auth=basic_auth or (), on_ready=say)
+    serve(configured, address=address, port=port, basic_auth=basic_auth or (), on_ready=announce)

@@ -1,4 +1,4 @@
-"""Offer `millpond metrics`: what Prometheus gets from Flower, once, as text."""
+"""`millpond metrics`: print the metrics that Flower serves to Prometheus."""
 
 import typer
 
@@ -7,14 +7,14 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond metrics > /var/lib/node_exporter/millpond.prom")
 def metrics() -> None:
-    """Write the metrics of queues, pools and tasks as Prometheus reads them, where Flower does not run."""
+    """Print the metrics of queues, pools and tasks in Prometheus' text format, where Flower does not run."""
     from millpond.broker.errors import BrokerError
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
     from millpond.monitor.metrics import exposition
     from millpond.monitor.snapshot import read
     from millpond.tasks.settings import settings
 
-    with opened() as store:
+    with open_store() as store:
         try:
             print(exposition(read(store, settings().table)).decode(), end="")
         except BrokerError as error:

@@ -1,4 +1,4 @@
-"""Offer `millpond schedules`: periodic tasks, when they were sent last and when they are next."""
+"""`millpond schedules`: list the schedules with their last and next periods."""
 
 from typing import Annotated
 
@@ -11,15 +11,15 @@ app = typer.Typer()
 def schedules(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
 ) -> None:
-    """List periodic tasks: their last and next time, what was missed, and who leads the schedulers."""
+    """List the schedules: last and next period, missed periods, and the leading scheduler."""
     import json
     from dataclasses import asdict
 
-    from millpond.broker import schedules as kept
-    from millpond.monitor.cli.opening import opened
+    from millpond.broker import schedules as broker_schedules
+    from millpond.monitor.cli.store import open_store
 
-    with opened() as store:
-        found, leader = kept.schedules(store), kept.leader(store)
+    with open_store() as store:
+        found, leader = broker_schedules.schedules(store), broker_schedules.leader(store)
     if as_json:
         for each in found:
             print(json.dumps({**asdict(each), "leader": leader}))

@@ -1,4 +1,4 @@
-"""Offer `millpond status`: pools, queues, slots, what waits and for how long."""
+"""`millpond status`: the pools and queues, with slots, depths and ages."""
 
 from typing import Annotated
 
@@ -13,22 +13,22 @@ def status(
         bool, typer.Option("--json", help="Write one JSON object a line: pools, then queues.")
     ] = False,
 ) -> None:
-    """Show the pools and the queues: slots, what waits, what runs, and how old the oldest message is.
+    """Show the pools and the queues: slots, ready and running tasks, the age of the oldest message.
 
     Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
     """
     import json
 
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
     from millpond.monitor.snapshot import read
     from millpond.tasks.settings import settings
 
-    with opened() as store:
+    with open_store() as store:
         seen = read(store, settings().table)
     if as_json:
-        from millpond.monitor.json_views import pool_object, queue_object
+        from millpond.monitor.json_views import pool_json, queue_json
 
-        for line in [*map(pool_object, seen.pools), *map(queue_object, seen.queues)]:
+        for line in [*map(pool_json, seen.pools), *map(queue_json, seen.queues)]:
             print(json.dumps(line))
         return
 

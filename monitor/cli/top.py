@@ -1,4 +1,4 @@
-"""Offer `millpond top`: pools and queues as they are now, in the terminal, until Ctrl-C."""
+"""`millpond top`: watch the pools and queues in the terminal until Ctrl-C."""
 
 from typing import Annotated, Any
 
@@ -6,19 +6,19 @@ import typer
 
 app = typer.Typer()
 
-#: The screen is drawn no more often.
+#: The shortest pause between two screens.
 LEAST_SECONDS = 0.2
 
 
 @app.command(epilog="Example: millpond top --every 5")
 def top(
-    every: Annotated[str, typer.Option(metavar="TIME", help="Look again after so long, as in 500ms.")] = "2s",
-    once: Annotated[bool, typer.Option("--once", help="Look once and end.")] = False,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Refresh after this time, as in 500ms.")] = "2s",
+    once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
 ) -> None:
     """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
 
     Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
-    Into a pipe or a file it looks once.
+    Into a pipe or a file it prints once.
     """
     import time
     from contextlib import suppress
@@ -26,25 +26,25 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from millpond.monitor.cli.opening import opened
+    from millpond.monitor.cli.store import open_store
     from millpond.tasks.durations import seconds
     from millpond.tasks.settings import settings
 
     pause = max(LEAST_SECONDS, seconds(every))
     console = Console(highlight=False)
     table = settings().table
-    with opened() as store:
+    with open_store() as store:
         if once or not console.is_terminal:
             console.print(screen(store, table))
             return
         with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:
             while True:
-                live.update(_or_why_not(store, table), refresh=True)
+                live.update(_screen_or_error(store, table), refresh=True)
                 time.sleep(pause)
 
 
 def screen(store: Any, table: Any) -> Any:
-    """Return what is shown: the time, the pools, the queues, the latest changes."""
+    """Return one screen: the time, the pools, the queues, the latest changes."""
     from rich.console import Group
     from rich.text import Text
 
@@ -62,7 +62,7 @@ def screen(store: Any, table: Any) -> Any:
     return Group(head, "", pools_table(seen.pools), "", queues_table(seen.queues), "", *changes)
 
 
-def _or_why_not(store: Any, table: Any) -> Any:
+def _screen_or_error(store: Any, table: Any) -> Any:
     from rich.text import Text
 
     from millpond.broker.errors import BrokerError

@@ -1,81 +1,112 @@
-"""Answer machines in JSON: the depth and the age of queues for KEDA and scripts, pools and batches."""
+"""JSON for machines: queues, pools, batches, readiness, the demand on a pool for KEDA; and the metrics."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+import prometheus_client
 from tornado.web import HTTPError
 
 from millpond.broker import server
 from millpond.broker.batches import record
-from millpond.monitor import json_views, snapshot
+from millpond.broker.errors import BrokerError
+from millpond.monitor import json_views, metrics, snapshot
 from millpond.monitor.pages.handler import Handler
+from millpond.monitor.scaling import demand
 
 
-class Json(Handler):
-    """Answer in JSON, and tell what is wrong in JSON."""
+class JsonHandler(Handler):
+    """A handler that answers in JSON, errors included."""
 
     def answer(self, value: Any) -> None:
-        """Send a value."""
+        """Send a value as JSON."""
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(value))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say what is wrong in one line; a login is asked for as Flower does."""
+        """Send the error in one line; ask for a login as Flower does."""
         if status_code == 401:
             super().write_error(status_code, **kwargs)
             return
         error = (kwargs.get("exc_info") or (None, None))[1]
         message = error.get_message() if isinstance(error, HTTPError) else None
         self.set_status(status_code)
-        self.answer({"error": message or "a fault in Millpond: look into Flower's log"})
+        self.answer({"error": message or "internal error: see Flower's log"})
 
 
-class Ready(Json):
-    """Tell whether the broker answers and takes writes; `/healthcheck` says only that Flower runs."""
+class Ready(JsonHandler):
+    """Readiness: the broker answers and takes writes. `/healthcheck` shows only that Flower runs."""
 
     async def get(self) -> None:
-        """Answer 200 when it does, else 503 and why not."""
+        """Answer 200, or 503 with the reason."""
         refusal = await self.ask(server.write_refusal, self.store)
         if refusal is not None:
-            raise HTTPError(503, f"the broker refuses what is sent and settled: {refusal}")
+            raise HTTPError(503, f"the broker refuses writes: {refusal}")
         self.answer({"ready": True})
 
 
-class Pools(Json):
-    """Tell the pools."""
+class Pools(JsonHandler):
+    """The pools."""
 
     async def get(self) -> None:
         """Answer with a list of pools."""
         seen = await self.ask(snapshot.read, self.store, self.table)
-        self.answer([json_views.pool_object(view) for view in seen.pools])
+        self.answer([json_views.pool_json(view) for view in seen.pools])
 
 
-class Queues(Json):
-    """Tell the queues."""
+class Queues(JsonHandler):
+    """The queues."""
 
     async def get(self) -> None:
         """Answer with a list of queues."""
         views = await self.ask(snapshot.queue_views, self.store, self.table)
-        self.answer([json_views.queue_object(view) for view in views])
+        self.answer([json_views.queue_json(view) for view in views])
 
 
-class Queue(Json):
-    """Tell one queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
+class Queue(JsonHandler):
+    """One queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
 
     async def get(self, name: str) -> None:
         """Answer with the queue, or 404."""
         views = await self.ask(snapshot.queue_views, self.store, self.table)
         for view in views:
             if view.name == name:
-                self.answer(json_views.queue_object(view))
+                self.answer(json_views.queue_json(view))
                 return
         raise HTTPError(404, f"no queue is named {name!r}")
 
 
-class Batches(Json):
-    """Tell the batches opened last."""
+class Batches(JsonHandler):
+    """The batches opened last."""
 
     async def get(self) -> None:
         """Answer with a list of batches, the newest first."""
         found = await self.ask(lambda: list(record.recent(self.store)))
-        self.answer([json_views.batch_object(summary) for summary in found])
+        self.answer([json_views.batch_json(summary) for summary in found])
+
+
+class Scaling(JsonHandler):
+    """The demand on one pool, for KEDA's scaler `metrics-api`: two numbers, never null."""
+
+    async def get(self, pool: str) -> None:
+        """Answer with `tasks` and `oldest_seconds`, or 404."""
+        if pool not in self.table.pools:
+            raise HTTPError(404, f"no pool is named {pool!r}")
+        self.answer(asdict(await self.ask(demand, self.store, self.table, pool)))
+
+
+class Metrics(Handler):
+    """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
+
+    async def get(self) -> None:
+        """Answer even while the broker is away; a metric shows it."""
+        self.application.purge_offline_worker_metrics()
+        ours = await self.ask(self._exposition)
+        self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
+        self.finish(prometheus_client.generate_latest() + ours)
+
+    def _exposition(self) -> bytes:
+        try:
+            return metrics.exposition(snapshot.read(self.store, self.table))
+        except BrokerError as error:
+            return metrics.exposition(error)

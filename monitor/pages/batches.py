@@ -1,4 +1,4 @@
-"""Show batches: how far each got, what failed, and cancel one."""
+"""The pages of batches: their progress and failures, and cancelling one."""
 
 from tornado.web import HTTPError
 
@@ -12,24 +12,24 @@ from millpond.monitor.pages.handler import Handler
 #: Batches on the page.
 SHOWN = 100
 
-#: How long a page waits until the workers have heard of a cancellation; it holds all the same.
-PATIENCE_SECONDS = 3.0
+#: The longest wait for acknowledgements of a cancellation, which holds in any case.
+ACK_TIMEOUT_SECONDS = 3.0
 
 
 class Batches(Handler):
-    """List the batches opened last."""
+    """The page of the batches opened last."""
 
     async def get(self) -> None:
-        """Render them, the newest first."""
+        """Render the batches, the newest first."""
         found = await self.ask(lambda: list(record.recent(self.store, limit=SHOWN)))
         self.show("batches.html", tab="batches", found=found, state_of=state_of)
 
 
 class Batch(Handler):
-    """Show one batch."""
+    """The page of one batch."""
 
     async def get(self, id: str) -> None:
-        """Render its counts, what runs of it and what failed last, or 404."""
+        """Render its counts, running tasks and last failures, or 404."""
         summary = await self._summary(id)
         failures = await self.ask(record.last_failures, self.store, id)
         running = [] if summary.complete else await self.ask(running_tasks, self.store, id)
@@ -47,18 +47,18 @@ class Batch(Handler):
 
 
 class Cancel(Handler):
-    """Cancel one batch: first ask, then do it."""
+    """Cancel one batch after a confirmation."""
 
     async def post(self, id: str) -> None:
-        """Show what would be cancelled; when the form says that it was confirmed, do it."""
+        """Render the confirmation; cancel the batch once it is confirmed."""
         self.must_be_allowed()
         summary = await self.ask(record.summary, self.store, id)
         if self.asked("confirmed") != "yes":
             self.show(
                 "confirm.html",
                 tab="batches",
-                title=f"Cancel what is left of this batch: {summary.pending:,} of {summary.sent:,} tasks?",
-                text="Nothing of it starts any more; what runs is finished, or stops where it asks.",
+                title=f"Cancel the rest of this batch: {summary.pending:,} of {summary.sent:,} tasks?",
+                text="No task of it starts any more. Running tasks finish, or stop where they check for it.",
                 action=self.reverse_url("cancel-batch", id),
                 button="Cancel the batch",
                 danger=True,
@@ -66,16 +66,16 @@ class Cancel(Handler):
                 back=self.reverse_url("batch", id),
             )
             return
-        done = await self.ask(cancel.cancel_batch, self.store, id, timeout_seconds=PATIENCE_SECONDS)
-        await self.note(f"cancelled batch {id}")
-        said = "Cancelled: nothing of it starts any more."
+        done = await self.ask(cancel.cancel_batch, self.store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
+        await self.audit(f"cancelled batch {id}")
+        message = "Cancelled: no task of it starts any more."
         if done.unacknowledged:
-            said = f"Cancelled. {len(done.unacknowledged)} worker processes have not heard of it yet."
-        self.go(self.reverse_url("batch", id), said)
+            message = f"Cancelled. {len(done.unacknowledged)} worker processes have not acknowledged it yet."
+        self.redirect_with(self.reverse_url("batch", id), message)
 
 
 def state_of(summary: Summary) -> str:
-    """Name what a batch does."""
+    """Return `open`, `closed`, `complete` or `cancelled`."""
     if summary.cancelled_at_ms is not None:
         return "cancelled"
     if summary.complete:

@@ -1,4 +1,4 @@
-"""Show dead letters: search them, look at one whole and redacted, send them again or drop them."""
+"""The pages of dead letters: search, one letter whole with redacted arguments, requeue, purge."""
 
 from collections import Counter
 from itertools import islice
@@ -10,22 +10,22 @@ from millpond.broker import server
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
-from millpond.monitor.dead_letter_search import ACTS, Search
-from millpond.monitor.json_views import error_of, whole_letter_object
+from millpond.monitor.dead_letter_search import ACTIONS, Search
+from millpond.monitor.json_views import error_of, whole_letter_json
 from millpond.monitor.pages.handler import Handler
 from millpond.tasks.durations import milliseconds
 
-#: Dead letters on one page, and how many of the newest the summary counts.
-SHOWN, SUMMED = 100, 1_000
+#: Dead letters on one page, and the newest ones that the summary counts.
+SHOWN, COUNTED = 100, 1_000
 
 FIELDS = ("queue", "kind", "reason", "task", "since", "before")
 
 
-class Searching(Handler):
-    """Read from the request which dead letters are meant."""
+class SearchHandler(Handler):
+    """A handler with the search fields of the request."""
 
     def search(self) -> Search:
-        """Return what the fields of the request ask for; waits for the broker. Raises `BadInput`."""
+        """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""
         queue, now = self.asked("queue"), server.now_ms(self.store)
         since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
@@ -41,15 +41,15 @@ class Searching(Handler):
         )
 
     def known_queues(self) -> list[str]:
-        """Name the queues of the table and those that were ever declared; waits for the broker."""
+        """Return the queues of the table and all others that were declared; blocks on the broker."""
         return sorted({*self.table.queues, *depth.queues(self.store)})
 
 
-class DeadLetters(Searching):
-    """List dead letters."""
+class DeadLetters(SearchHandler):
+    """The page of dead letters."""
 
     async def get(self) -> None:
-        """Render what fits the fields of the query, the newest first."""
+        """Render the dead letters that match the search, the newest first."""
         found, reasons, queues = await self.ask(self._found)
         self.show(
             "dead.html",
@@ -64,52 +64,52 @@ class DeadLetters(Searching):
 
     def _found(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str]]:
         search = self.search()
-        seen = list(islice(search.found(self.store), SUMMED))
+        seen = list(islice(search.results(self.store), COUNTED))
         return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues()
 
 
 class DeadLetter(Handler):
-    """Show one dead letter."""
+    """The page of one dead letter."""
 
     async def get(self, queue: str, id: str) -> None:
-        """Render it whole, its arguments redacted, or 404."""
+        """Render the whole dead letter with redacted arguments, or 404."""
         letter = await self.ask(dead_letters.letter, self.store, queue, id)
         if letter is None:
-            raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or dropped")
-        whole = whole_letter_object(letter)
+            raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
+        whole = whole_letter_json(letter)
         self.show("dead_letter.html", tab="dead", letter=letter, whole=whole)
 
 
-class Act(Searching):
-    """Requeue or purge dead letters: first ask, then do it."""
+class Action(SearchHandler):
+    """Requeue or purge dead letters after a confirmation."""
 
     async def post(self, what: str) -> None:
-        """Show what would be done; when the form says that it was confirmed, do it."""
+        """Render the confirmation; requeue or purge once it is confirmed."""
         self.must_be_allowed()
         chosen = [_pair(text) for text in self.get_body_arguments("id")]
         everything = self.asked("all") == "yes"
         if not chosen and not everything:
             raise HTTPError(400, "Choose dead letters first")
         if self.asked("confirmed") != "yes":
-            await self._ask_first(what, chosen, everything)
+            await self._confirm(what, chosen, everything)
             return
         if everything:
-            chosen = await self.ask(self._fitting)
-        count = await self.ask(dead_letter_search.act, self.store, what, chosen)
-        done = ACTS[what][1]
+            chosen = await self.ask(self._matching)
+        count = await self.ask(dead_letter_search.apply, self.store, what, chosen)
+        done = ACTIONS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.note(f"{done} {count} dead letter{_s(count)}: {ids}")
-        self.go(self.reverse_url("dead"), f"{count:,} dead letter{_s(count)} {done}.")
+        await self.audit(f"{done} {count} dead letter{_s(count)}: {ids}")
+        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_s(count)} {done}.")
 
-    async def _ask_first(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
-        count = len(await self.ask(self._fitting)) if everything else len(chosen)
+    async def _confirm(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
+        count = len(await self.ask(self._matching)) if everything else len(chosen)
         now_ms = await self.ask(server.now_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",
             tab="dead",
             title=f"{what.capitalize()} {count:,} dead letter{_s(count)}?",
-            text=_WHAT_HAPPENS[what],
+            text=_CONSEQUENCES[what],
             action=self.reverse_url("act-on-dead", what),
             button=what.capitalize(),
             danger=what == "purge",
@@ -121,13 +121,13 @@ class Act(Searching):
             back=self.reverse_url("dead"),
         )
 
-    def _fitting(self) -> list[tuple[str, str]]:
-        return [(letter.queue, letter.id) for letter in self.search().found(self.store)]
+    def _matching(self) -> list[tuple[str, str]]:
+        return [(letter.queue, letter.id) for letter in self.search().results(self.store)]
 
 
-_WHAT_HAPPENS = {
-    "requeue": "Each joins the back of its queue as it was, with no deliveries counted, whatever the bound.",
-    "purge": "What is purged is dropped for good: nothing brings it back.",
+_CONSEQUENCES = {
+    "requeue": "Each message joins the back of its queue, whatever the bound, with no deliveries counted.",
+    "purge": "Purged dead letters are deleted for good.",
 }
 
 
@@ -135,7 +135,7 @@ def _pair(text: str) -> tuple[str, str]:
     queue, _, id = text.rpartition(" ")
     time, _, number = id.partition("-")
     if not queue or not time.isdigit() or not number.isdigit():
-        raise HTTPError(400, "That names no dead letter")
+        raise HTTPError(400, "The id is not that of a dead letter")
     return queue, id
 
 

@@ -1,8 +1,7 @@
-"""Answer a request for a page: let in whom Flower lets in, read the broker off the event loop, render.
+"""The base of all page handlers: Flower's authorisation, reads of the broker off the event loop, rendering.
 
-Whoever may see Flower may see these pages. Changing something takes more: a login (without any, Flower
-shows and changes nothing, as its own API does), no read-only mode, and a token that only a page of ours
-has given out.
+A user who may see Flower may see these pages. A change also needs a login (without any login Flower changes
+nothing, as its own API does), no read-only mode, and an XSRF token that one of these pages has issued.
 """
 
 import getpass
@@ -26,7 +25,7 @@ from millpond.tasks.pools import Table
 
 T = TypeVar("T")
 
-#: Nothing of another origin, and no script that is not a file of Flower's or ours.
+#: Nothing of another origin, and only scripts that are files of Flower or Millpond.
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
     "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
@@ -34,10 +33,10 @@ CONTENT_POLICY = (
 
 
 class Handler(BaseHandler):
-    """Answer for one of Millpond's pages."""
+    """A handler of Millpond's pages."""
 
     def set_default_headers(self) -> None:
-        """Let no page be framed, kept or scripted by others."""
+        """Forbid framing, caching and foreign scripts."""
         super().set_default_headers()
         self.clear_header("Access-Control-Allow-Origin")
         self.set_header("Content-Security-Policy", CONTENT_POLICY)
@@ -46,45 +45,45 @@ class Handler(BaseHandler):
 
     @authenticated
     def prepare(self) -> None:
-        """Refuse who is not logged in, and, where nobody can, who comes by a foreign name of this machine."""
+        """Refuse users who are not logged in; without any logins, refuse host names other than loopback's."""
         if not self.has_logins and not _names_loopback(self.request.host):
-            # A page elsewhere whose name was pointed at this machine (DNS rebinding) is refused.
+            # A foreign page whose host name was pointed at this machine (DNS rebinding) is refused.
             raise HTTPError(403, "Without a login, Flower answers on localhost alone")
 
     def check_xsrf_cookie(self) -> None:
-        """Refuse a form that no page of ours gave out, whichever way the user is known."""
+        """Refuse a form without a token of these pages, however the user is authenticated."""
         super().check_xsrf_cookie()
         RequestHandler.check_xsrf_cookie(self)
 
-    # What may be done
+    # Authorisation
 
     @property
     def has_logins(self) -> bool:
-        """Say whether Flower asks who somebody is."""
+        """True if Flower has logins."""
         options = self.application.options
         return bool(options.basic_auth or options.auth)
 
     @property
     def may_change(self) -> bool:
-        """Say whether this user may change something."""
+        """True if this user may make changes."""
         allowed = self.has_logins or self.unauthenticated_api
         return bool(allowed) and not self.application.options.read_only
 
     def must_be_allowed(self) -> None:
-        """Raise 403 when this user may only look."""
+        """Raise 403 if this user may not make changes."""
         if not self.may_change:
-            raise HTTPError(403, self.why_not)
+            raise HTTPError(403, self.why_read_only)
 
     @property
-    def why_not(self) -> str:
-        """Say why nothing may be changed."""
+    def why_read_only(self) -> str:
+        """The reason why this user may not make changes."""
         if self.application.options.read_only:
             return "Read only mode is enabled"
-        return "Read only, for nobody can log in here: set MILLPOND_FLOWER_BASIC_AUTH"
+        return "Read only, because Flower has no logins: set MILLPOND_FLOWER_BASIC_AUTH"
 
     @property
-    def who(self) -> str:
-        """Name the user, for the audit."""
+    def user_name(self) -> str:
+        """The name of the user, for the audit."""
         user = self.current_user
         if isinstance(user, str):
             return user
@@ -97,24 +96,24 @@ class Handler(BaseHandler):
 
     @property
     def store(self) -> Store:
-        """Return the broker that the application watches."""
+        """The broker's store."""
         store: Store = self.application.store
         return store
 
     @property
-    def past(self) -> HistoryCache:
-        """Return the last hour, as far as it was read."""
-        past: HistoryCache = self.application.past
-        return past
+    def history(self) -> HistoryCache:
+        """The history of queues and pools."""
+        history: HistoryCache = self.application.history
+        return history
 
     @property
     def table(self) -> Table:
-        """Return the pools table."""
+        """The pools table."""
         table: Table = self.application.table
         return table
 
     async def ask(self, question: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call what waits for the broker in a thread. Raises 503 when the broker is away."""
+        """Run a blocking question to the broker in a thread. Raises 503 if the broker is away."""
 
         def call() -> T:
             return question(*args, **kwargs)
@@ -127,51 +126,53 @@ class Handler(BaseHandler):
             raise HTTPError(400, str(error)) from error
         return answer
 
-    async def note(self, what: str) -> None:
-        """Write down what this user changed."""
-        await self.ask(audit.record, self.store, f"{self.who} by Flower from {self.request.remote_ip}", what)
+    async def audit(self, what: str) -> None:
+        """Record a change by this user in the audit."""
+        await self.ask(
+            audit.record, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", what
+        )
 
-    # Answering
+    # Rendering
 
     def asked(self, name: str) -> str | None:
-        """Return a field of the query or the form as it was sent; None when it is empty or not there."""
+        """Return a field of the query or the form; None if it is empty or missing."""
         value = RequestHandler.get_argument(self, name, None)
         return value or None
 
-    def own_file(self, name: str) -> str:
-        """Return where a file of ours is, by a name that changes with its content."""
-        version = self.application.settings["own_versions"][name]
-        return f"{self.reverse_url('own-file', name)}?v={version}"
+    def static_path(self, name: str) -> str:
+        """Return the path of a static file, with a version that changes with its content."""
+        version = self.application.settings["static_versions"][name]
+        return f"{self.reverse_url('millpond-static', name)}?v={version}"
 
     def show(self, template: str, *, tab: str, **values: Any) -> None:
-        """Render a page with what all pages have."""
-        said = self.get_signed_cookie("millpond_said")
-        if said:
-            self.clear_cookie("millpond_said")
+        """Render a page with the values that all pages need."""
+        message = self.get_signed_cookie("millpond_message")
+        if message:
+            self.clear_cookie("millpond_message")
         self.render(
             template,
             tab=tab,
-            say=formatting,
+            formatting=formatting,
             may_change=self.may_change,
-            why_not=self.why_not,
-            said=said.decode() if said else "",
-            own_file=self.own_file,
+            why_read_only=self.why_read_only,
+            message=message.decode() if message else "",
+            static_path=self.static_path,
             **values,
         )
 
-    def go(self, path: str, said: str) -> None:
-        """Send the browser to a page of ours, which shows what was done, once."""
-        self.set_secure_cookie("millpond_said", said, expires_days=None)
+    def redirect_with(self, path: str, message: str) -> None:
+        """Redirect to a page that shows the message once."""
+        self.set_secure_cookie("millpond_message", message, expires_days=None)
         self.redirect(path, status=303)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Show what went wrong as a page: that the broker is away, or what was wrong with the request."""
+        """Render an error page: the broker is away, or the request was refused."""
         error = (kwargs.get("exc_info") or (None, None))[1]
         if isinstance(error, HTTPError) and status_code in (400, 403, 503):
             if not hasattr(self, "_current_user"):
                 self.current_user = None
             self.set_status(status_code)
-            self.render("trouble.html", tab="", status=status_code, trouble=error.get_message() or str(error))
+            self.render("error.html", tab="", status=status_code, error=error.get_message() or str(error))
             return
         super().write_error(status_code, **kwargs)
 

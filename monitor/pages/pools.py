@@ -1,35 +1,37 @@
-"""Show the pools: slots, processes by host, and what waited and took how long in the last minute."""
+"""The page of pools: slots, processes by host, wait and service times of the last minute, the diagnosis."""
 
 from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
-from millpond.monitor.diagnosis import Verdict, verdicts
+from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.pages.handler import Handler
-from millpond.monitor.snapshot import Overview
+from millpond.monitor.snapshot import Snapshot
 from millpond.tasks.pools import Table
 
-#: Pool -> figure -> its last hour, drawn.
-Lines = dict[str, dict[str, str]]
+#: Pool -> figure -> its sparkline.
+Sparklines = dict[str, dict[str, str]]
 
 
 class Pools(Handler):
-    """Show every pool on one page."""
+    """The page of all pools."""
 
     async def get(self) -> None:
-        """Render the pools as they are now."""
-        seen, lines, why = await self.ask(_seen, self.store, self.table, self.past)
-        self.show("pools.html", tab="pools", seen=seen, lines=lines, why=why)
+        """Render a snapshot of the pools."""
+        seen, sparklines, diagnoses = await self.ask(_read, self.store, self.table, self.history)
+        self.show("pools.html", tab="pools", seen=seen, sparklines=sparklines, diagnoses=diagnoses)
 
 
-def _seen(store: Store, table: Table, past: HistoryCache) -> tuple[Overview, Lines, dict[str, Verdict]]:
+def _read(
+    store: Store, table: Table, history: HistoryCache
+) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
     seen = snapshot.read(store, table)
     names = [view.name for view in seen.pools]
-    histories = past.samples([f"pool:{name}" for name in names])
-    lines = {
+    histories = history.samples([f"pool:{name}" for name in names])
+    sparklines = {
         name: {
-            "rate": sparkline.of_rate(history, "ended", now_ms=seen.now_ms),
-            "busy": sparkline.of_level(history, "busy", now_ms=seen.now_ms),
+            "rate": sparkline.rate_bars(samples, "ended", now_ms=seen.now_ms),
+            "busy": sparkline.level_bars(samples, "busy", now_ms=seen.now_ms),
         }
-        for name, history in zip(names, histories, strict=True)
+        for name, samples in zip(names, histories, strict=True)
     }
-    return seen, lines, {verdict.pool: verdict for verdict in verdicts(seen, histories)}
+    return seen, sparklines, {found.pool: found for found in diagnose_all(seen, histories)}

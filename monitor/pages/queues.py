@@ -1,4 +1,4 @@
-"""Show the queues, and change a queue's limits, pause it and let it go on."""
+"""The pages of queues: their depth and limits, and changing limits, pausing and resuming."""
 
 from typing import Any
 
@@ -15,46 +15,42 @@ from millpond.tasks.pools import Table
 
 
 class Queues(Handler):
-    """Show every queue on one page."""
+    """The page of all queues."""
 
     async def get(self) -> None:
-        """Render the queues as they are now."""
-        seen = await self.ask(_all, self.store, self.table, self.past)
+        """Render the queues."""
+        seen = await self.ask(_all, self.store, self.table, self.history)
         self.show("queues.html", tab="queues", **seen)
 
 
 class Queue(Handler):
-    """Show one queue with its counters, its last hour and its limits."""
+    """The page of one queue: counters, the last hour, limits."""
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        seen = await self.ask(_one, self.store, self.table, self.past, name)
+        seen = await self.ask(_one, self.store, self.table, self.history, name)
         self.show("queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, **seen)
 
 
 class Change(Handler):
-    """Change one queue."""
+    """Pause or resume one queue, or set its limits."""
 
     async def post(self, name: str, what: str) -> None:
-        """Pause it, let it go on, or set the limits that the form holds; an empty field is taken back."""
+        """Make the change; an empty field of the form unsets its limit."""
         self.must_be_allowed()
         _named(await self.ask(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
             changes = await self.ask(parsed, {limit: self.asked(limit) for limit in LIMITS})
-            said = f"The limits of {name} are set."
-            told = ", ".join(f"{limit}={value}" for limit, value in changes.items() if value is not None)
-            note = f"set the limits of queue {name}: {told or 'all as in the pools table'}"
+            message = f"The limits of {name} are set."
+            listed = ", ".join(f"{limit}={value}" for limit, value in changes.items() if value is not None)
+            note = f"set the limits of queue {name}: {listed or 'all as in the pools table'}"
         else:
             changes = {"paused": True if what == "pause" else None}
-            said, note = f"{name} is {what}d.", f"{what}d queue {name}"
+            message, note = f"{name} is {what}d.", f"{what}d queue {name}"
         await self.ask(limits.change, self.store, name, **changes)
-        await self.note(note)
-        self.go(
-            self.reverse_url("queues" if self.asked("back") == "list" else "queue", *self._back(name)), said
-        )
-
-    def _back(self, name: str) -> tuple[str, ...]:
-        return () if self.asked("back") == "list" else (name,)
+        await self.audit(note)
+        back = ("queues",) if self.asked("back") == "list" else ("queue", name)
+        self.redirect_with(self.reverse_url(*back), message)
 
 
 def _named(views: list[QueueView], name: str) -> QueueView:
@@ -64,29 +60,29 @@ def _named(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _all(store: Store, table: Table, past: HistoryCache) -> dict[str, Any]:
+def _all(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
     views = snapshot.queue_views(store, table)
-    pasts = past.samples([f"queue:{view.name}" for view in views])
+    histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.now_ms(store)
     return {
         "views": views,
-        "lines": {
-            view.name: sparkline.of_level(samples, "ready", now_ms=now_ms)
-            for view, samples in zip(views, pasts, strict=True)
+        "sparklines": {
+            view.name: sparkline.level_bars(samples, "ready", now_ms=now_ms)
+            for view, samples in zip(views, histories, strict=True)
         },
         "changes": list(audit.recent(store, limit=8)),
         "refusal": server.write_refusal(store),
     }
 
 
-def _one(store: Store, table: Table, past: HistoryCache, name: str) -> dict[str, Any]:
+def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
     view = _named(snapshot.queue_views(store, table), name)
-    [samples] = past.samples([f"queue:{name}"])
+    [samples] = history.samples([f"queue:{name}"])
     now_ms = server.now_ms(store)
-    lines = {
-        "ready": sparkline.of_level(samples, "ready", now_ms=now_ms),
-        "oldest": sparkline.of_level(samples, "oldest_seconds", now_ms=now_ms),
-        "in": sparkline.of_rate(samples, "published", now_ms=now_ms),
-        "out": sparkline.of_rate(samples, "settled", "dead", now_ms=now_ms),
+    sparklines = {
+        "ready": sparkline.level_bars(samples, "ready", now_ms=now_ms),
+        "oldest": sparkline.level_bars(samples, "oldest_seconds", now_ms=now_ms),
+        "in": sparkline.rate_bars(samples, "published", now_ms=now_ms),
+        "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
-    return {"view": view, "lines": lines, "overrides": limits.overrides(store, name)}
+    return {"view": view, "sparklines": sparklines, "overrides": limits.overrides(store, name)}

@@ -1,10 +1,10 @@
-"""Add Millpond's pages to Flower's application: where each is, and who answers for it."""
+"""The routes of Millpond's pages within Flower's application."""
 
 from typing import Any
 
 from tornado.web import url
 
-from millpond.monitor.pages import api, batches, dead, files, metrics, pools, queues, scaling, schedules
+from millpond.monitor.pages import api, batches, dead, pools, queues, schedules, static_files
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),
@@ -13,7 +13,7 @@ ROUTES = (
     ("/queues/([^/]+)/(pause|resume|limits)", queues.Change, "change-queue"),
     ("/dead", dead.DeadLetters, "dead"),
     ("/dead/([^/]+)/([0-9]+-[0-9]+)", dead.DeadLetter, "dead-letter"),
-    ("/dead/(requeue|purge)", dead.Act, "act-on-dead"),
+    ("/dead/(requeue|purge)", dead.Action, "act-on-dead"),
     ("/batches", batches.Batches, "batches"),
     ("/batches/([^/]+)", batches.Batch, "batch"),
     ("/batches/([^/]+)/cancel", batches.Cancel, "cancel-batch"),
@@ -23,16 +23,17 @@ ROUTES = (
     ("/api/millpond/queues", api.Queues, None),
     ("/api/millpond/queues/([^/]+)", api.Queue, None),
     ("/api/millpond/batches", api.Batches, None),
-    ("/api/millpond/scaling/([^/]+)", scaling.Scaling, None),
-    ("/metrics", metrics.Metrics, None),
+    ("/api/millpond/scaling/([^/]+)", api.Scaling, None),
+    ("/metrics", api.Metrics, None),
 )
 
 
 def install(application: Any) -> None:
-    """Put the pages before Flower's own, of which they replace `/metrics`."""
+    """Add the routes before Flower's own; `/metrics` replaces Flower's."""
     prefix = (application.options.url_prefix or "").strip("/")
     before = f"/{prefix}" if prefix else ""
     rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]
-    files_ = url(f"{before}/millpond/static/(.+)", files.OwnFiles, {"path": str(files.FOLDER)}, "own-file")
-    application.settings["own_versions"] = files.versions()
-    application.add_handlers(".*", [*rules, files_])
+    folder = {"path": str(static_files.FOLDER)}
+    static = url(f"{before}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")
+    application.settings["static_versions"] = static_files.versions()
+    application.add_handlers(".*", [*rules, static])

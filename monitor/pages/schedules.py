@@ -1,4 +1,4 @@
-"""Show the periodic tasks: when each was sent last, when it is next, and who leads the schedulers."""
+"""The page of schedules: last and next period of each, and the leading scheduler."""
 
 from millpond.broker import schedules
 from millpond.broker.schedules import Schedule
@@ -6,10 +6,10 @@ from millpond.monitor.pages.handler import Handler
 
 
 class Schedules(Handler):
-    """Show every schedule on one page."""
+    """The page of all schedules."""
 
     async def get(self) -> None:
-        """Render them as they are now."""
+        """Render the schedules."""
         found, leader = await self.ask(self._found)
         self.show("schedules.html", tab="schedules", found=found, leader=leader)
 

@@ -32,7 +32,7 @@ WIDTHS = {"wide": 1280, "narrow": 390}
 #: How many tables are wider than their place, or have an error squeezed into a column that nobody can read.
 OUT_OF_SIGHT = """[...document.querySelectorAll(".table-responsive")].filter(
     (each) => each.scrollWidth > each.clientWidth
-        || [...each.querySelectorAll(".pond-error")].some((cell) => cell.clientWidth < 180)
+        || [...each.querySelectorAll(".millpond-error")].some((cell) => cell.clientWidth < 180)
 ).length"""
 
 
@@ -96,7 +96,7 @@ def test_an_operator_pauses_a_queue_and_brings_back_what_died(
         page.get_by_text("default is paused.").wait_for()
         (tmp_path / "first.open").touch()
         eventually((tmp_path / "first.done").exists, 30)
-        page.locator('tr[data-queue="default"] td[data-label="Held"]').get_by_text("0").wait_for()
+        page.locator('tr[data-queue="default"] td[data-label="In flight"]').get_by_text("0").wait_for()
         assert not (tmp_path / "next-0.started").exists()
         for n in range(3):
             (tmp_path / f"next-{n}.open").touch()
@@ -141,7 +141,7 @@ def test_the_pages_fit_their_screen(
     page = open_page(scheme=scheme, width=WIDTHS[width])
     for path in ("/pools", "/queues", "/queues/default", "/dead", "/batches", f"/batches/{batch}"):
         page.goto(path)
-        page.locator("#pond-status").get_by_text("Live").wait_for()
+        page.locator("#millpond-status").get_by_text("Live").wait_for()
         assert page.locator("html").get_attribute("data-bs-theme") == scheme
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= WIDTHS[width], f"{path} is {wide} wide"
@@ -157,7 +157,7 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     page = open_page()
     page.goto("/tasks")
     page.wait_for_load_state("networkidle")
-    assert not page.locator("#pond-sample").is_visible()
+    assert not page.locator("#millpond-sample").is_visible()
     store = connect(pond.url)
     [report] = eventually(lambda: heartbeats.processes(store), 20)
     eventually(
@@ -199,7 +199,10 @@ def test_a_batch_shows_what_runs_and_what_failed_only_then(
     with Client(pond.url) as client:
         batch = client.batch("before her eyes")
         page.goto(f"/batches/{batch.id}")
-        held, failures = page.get_by_text("Held by workers"), page.get_by_text("What did not succeed")
+        held, failures = (
+            page.get_by_role("heading", name="Running"),
+            page.get_by_text("Failures, the latest first"),
+        )
         page.get_by_role("heading", name="open").wait_for()
         assert not held.is_visible()
         batch.send(Gate(folder=str(tmp_path), name="seen"))
@@ -223,4 +226,4 @@ def test_a_page_says_when_flower_cannot_reach_the_broker(
     page.get_by_text("The broker is away").wait_for()
     page.locator('tr[data-queue="default"]').wait_for()
     page.unroute("**/queues")
-    page.locator("#pond-status").get_by_text("Live").wait_for()
+    page.locator("#millpond-status").get_by_text("Live").wait_for()

@@ -23,7 +23,7 @@ GAUGES: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
     ("in_flight", "Messages in flight", lambda said: said["in_flight"]),
 )
 COUNTERS: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
-    ("broker_round_trips", "Round trips that fetched and settled", lambda said: said["totals"].fetch_calls),
+    ("fetch_calls", "Round trips that settled and fetched", lambda said: said["totals"].fetch_calls),
     ("slot_seconds", "Time that slots were there", lambda said: said["totals"].slot_seconds),
     ("busy_seconds", "Time that slots ran something", lambda said: said["totals"].busy_seconds),
     ("cpu_seconds", "Time that bodies were on a processor", lambda said: said["totals"].cpu_seconds),

@@ -60,7 +60,7 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
     for counters in (told["counters"], on_page(ann)):
         counted = {name: counters[name] for name in ("published", "fetched", "settled")}
         assert counted == dict.fromkeys(counted, TASKS)
-    assert (told["ready"], told["held"]) == (0, 0)
+    assert (told["ready"], told["in_flight"]) == (0, 0)
 
     def reported() -> bool:
         [totals] = heartbeats.totals(store, ["default"])

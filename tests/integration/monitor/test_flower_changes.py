@@ -126,7 +126,7 @@ def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
     batch = record.open_batch(watched, description="the night run")
     assert "the night run" in ann.get("/batches").text
     assert figures(ann.get(f"/batches/{batch}").text)["sent"] == "0"
-    assert "Cancel what is left" in ann.post(f"/batches/{batch}/cancel", []).text
+    assert "Cancel the rest" in ann.post(f"/batches/{batch}/cancel", []).text
     assert record.summary(watched, batch).cancelled_at_ms is None
     assert "Cancelled" in ann.post(f"/batches/{batch}/cancel", [("confirmed", "yes")]).text
     assert record.summary(watched, batch).cancelled_at_ms is not None

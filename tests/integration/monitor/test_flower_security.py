@@ -17,7 +17,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><b>{{ 7*7 }}
 #: Each route with something in its holes.
 PATHS = [
     re.sub(r"\([^)]*\)", "1-0", re.sub(r"\((\w+)\|[^)]*\)", r"\1", pattern)) for pattern, _, _ in ROUTES
-] + ["/millpond/static/pond.js"]
+] + ["/millpond/static/refresh.js"]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -36,7 +36,7 @@ def test_a_full_server_is_said_to_refuse_writes(
     assert millpond.main(["metrics"]) == 0
     told = capsys.readouterr().out
     assert "millpond_broker_up 1.0" in told
-    assert "millpond_broker_takes_writes 0.0" in told
+    assert "millpond_broker_writable 0.0" in told
     assert server.write_refusal(store) is None
     assert isinstance(store.client, Redis)
     assert store.client.dbsize() == 0

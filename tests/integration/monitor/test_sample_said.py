@@ -28,6 +28,6 @@ def test_flowers_own_pages_of_tasks_look_for_it(ann: Visitor) -> None:
     for path in ("/tasks", "/workers"):
         page = ann.get(path).text
         assert 'data-from="/api/millpond/pools"' in page
-        script = page.partition('src="/millpond/static/sample.js')[2].partition('"')[0]
-        assert ann.get(f"/millpond/static/sample.js{script}").status == 200
-    assert "pond-sample" not in ann.get("/broker").text
+        script = page.partition('src="/millpond/static/sample_note.js')[2].partition('"')[0]
+        assert ann.get(f"/millpond/static/sample_note.js{script}").status == 200
+    assert "millpond-sample" not in ann.get("/broker").text

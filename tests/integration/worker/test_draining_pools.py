@@ -19,7 +19,7 @@ from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import depth
 from millpond.broker.keys import known_epochs_key
 from millpond.monitor.snapshot import read
-from millpond.monitor.text_rows import pool_row
+from millpond.monitor.tables import pool_row
 from millpond.producer.client import Client
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings, environment
@@ -112,7 +112,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         (shown,) = (view for view in read(store, settings.table).pools if view.name == "default")
         assert pool_row(shown)[1] == "1 of 1, drained"
         code, (line,), _ = ended(millpond(settings, "resume", "default"))
-        assert (code, line) == (0, "default: goes on")
+        assert (code, line) == (0, "default: resumed")
         eventually(lambda: batch.summary().succeeded == 9)
         assert depth(store, "default").counters.get("redelivered", 0) == 0
 

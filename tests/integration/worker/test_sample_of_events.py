@@ -11,7 +11,7 @@ import pytest
 
 from millpond.broker.stats import heartbeats
 from millpond.monitor import snapshot
-from millpond.monitor.json_views import pool_object
+from millpond.monitor.json_views import pool_json
 from millpond.monitor.metrics import exposition
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
@@ -86,7 +86,7 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
         assert events[0]["name"] == Act.kind
     assert (ended.left_out, ended.shown) == (QUICK - len(quick), len(quick) + FAILING + 3)
     assert f'millpond_task_events_skipped_total{{pool="default"}} {float(ended.left_out)}' in text
-    assert set(pool_object(view)["events"]) == {"shown", "left_out"}
+    assert set(pool_json(view)["events"]) == {"shown", "left_out"}
 
 
 def _types(events: list[dict[str, Any]]) -> list[str]:

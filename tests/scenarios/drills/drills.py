@@ -164,7 +164,7 @@ DRILLS = (
         frozenset({"MillpondBrokerRefusesWrites"}),
         frozenset({"ready", "working"}),
         "/pools",
-        ("The broker refuses what is sent and settled", "No space left on device"),
+        ("The broker refuses writes", "No space left on device"),
     ),
     Drill(
         "worker frozen (SIGSTOP)",

@@ -8,8 +8,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from millpond.monitor.pages.api import Scaling
 from millpond.monitor.pages.routes import ROUTES
-from millpond.monitor.pages.scaling import Scaling
 from millpond.monitor.scaling import Demand
 from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
 from millpond.tasks.settings import Settings

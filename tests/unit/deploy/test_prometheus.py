@@ -15,14 +15,14 @@ from millpond.broker.schedules import Schedule
 from millpond.broker.stats.heartbeats import Heartbeat, Totals
 from millpond.broker.stats.histogram import NAMES, Histogram
 from millpond.monitor.metrics import exposition
-from millpond.monitor.snapshot import Overview, PoolView, QueueView
+from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 from millpond.tasks.pools import Table
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 RULES = ("millpond.rules.yml", "millpond.alerts.yml")
 
 
-def overview() -> Overview:
+def overview() -> Snapshot:
     """Return a queue and a pool on which something of everything happened."""
     depth = Depth("email", 3, 1, 2, 4, 1, 1.5, {"published": 9, "settled": 5})
     queue = QueueView(depth, Limits(bound=10), ("email",))
@@ -30,7 +30,7 @@ def overview() -> Overview:
     seen = Histogram(tuple(int(name == "0.05") for name in NAMES), 0.04)
     done = Totals({("failed", "email.send"): 2}, {"email.send": seen}, {"email.send": seen}, 4.0, 8.0, 7)
     pool = PoolView("email", Table().pools["email"], (queue,), (report,), done)
-    return Overview(0, (pool,), (queue,), (Schedule("nightly", fired=5, missed=2),))
+    return Snapshot(0, (pool,), (queue,), (Schedule("nightly", fired=5, missed=2),))
 
 
 def test_what_is_asked_for_is_exposed() -> None:
@@ -54,7 +54,7 @@ def test_the_figures_are_exposed_by_the_conventions() -> None:
     assert 'millpond_pool_slots_busy{pool="email"} 2.0' in text
     assert 'millpond_schedule_missed_total{schedule="nightly"} 2.0' in text
     assert "millpond_scheduler_up 0.0" in text
-    assert "millpond_broker_takes_writes 1.0" in text
+    assert "millpond_broker_writable 1.0" in text
     for bound, count in (("0.02", 0), ("0.05", 1), ("1000.0", 1), ("+Inf", 1)):
         assert re.search(rf'wait_seconds_bucket{{[^}}]*le="{re.escape(bound)}"[^}}]*}} {count}\.0', text), (
             bound

@@ -1,4 +1,4 @@
-"""The verdict on a pool, from figures made up for each state."""
+"""The diagnosis of a pool, from figures made up for each state."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from millpond.broker.limits import Limits
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket
 from millpond.broker.stats.history import Sample
-from millpond.monitor.diagnosis import judge, usual_seconds
+from millpond.monitor.diagnosis import diagnose, usual_seconds
 from millpond.monitor.formatting import sentence
 from millpond.monitor.snapshot import PoolView, QueueView
 
@@ -21,8 +21,8 @@ def took(seconds: float, count: int = 1_000) -> Histogram:
     return Histogram(tuple(counts), seconds * count)
 
 
-def queue(ready: int = 0, held: int = 0, *, out_rate: float = 0.0, **limits: object) -> QueueView:
-    depth = Depth("q", ready, 0, held, 0, 1, None, {})
+def queue(ready: int = 0, fetched: int = 0, *, out_rate: float = 0.0, **limits: object) -> QueueView:
+    depth = Depth("q", ready, 0, fetched, 0, 1, None, {})
     return QueueView(depth, Limits(**limits), ("p",), out_rate=out_rate)  # type: ignore[arg-type]
 
 
@@ -51,7 +51,7 @@ BUSY = PoolView(
         (replace(BUSY, running=()), None, "no worker"),
         (replace(BUSY, queues=(queue(ready=1, paused=True),)), None, "paused"),
         (replace(BUSY, queues=(queue(ready=1_000, out_rate=9.5, rate=10.0),)), None, "limit"),
-        (replace(BUSY, queues=(queue(ready=1_000, held=3, in_flight=3),)), None, "limit"),
+        (replace(BUSY, queues=(queue(ready=1_000, fetched=3, in_flight=3),)), None, "limit"),
         (replace(BUSY, rate=100.0, service=took(0.0005), utilisation=0.1), None, "batching"),
         (replace(BUSY, cpu_seconds=58.0), None, "processor"),
         (replace(BUSY, cpu_seconds=200.0, running=(report("prefork"),)), None, "processor"),
@@ -64,7 +64,7 @@ BUSY = PoolView(
 )
 def test_each_state_is_told_from_the_others(view: PoolView, usual: float | None, state: str) -> None:
     """Figures that have one reason get that one, with figures and, but for the good ones, with advice."""
-    verdict = judge(view, usual)
+    verdict = diagnose(view, usual)
     assert verdict.state == state, verdict
     assert verdict.why
     assert bool(verdict.advice) == (state not in ("idle", "keeps up")) or state == "unclear"
@@ -75,21 +75,21 @@ def test_threads_that_compute_are_not_taken_for_waiting() -> None:
     view = replace(BUSY, cpu_seconds=55.0, service=took(0.4, 550))
     assert view.cpu_seconds is not None
     assert view.cpu_seconds / view.service.seconds < 0.3
-    assert judge(view, 0.1).state == "processor"
+    assert diagnose(view, 0.1).state == "processor"
 
 
 def test_more_slots_than_processors_are_not_taken_for_waiting() -> None:
     """Eight children on two processors are each on one a quarter of their time: the processors are full."""
     crowded = replace(BUSY, cpu_seconds=110.0, service=took(0.4, 1_200), running=(report("prefork"),))
-    assert judge(crowded, 0.35).state == "workers"
-    told = judge(replace(crowded, running=(replace(report("prefork"), cores=2),)), 0.35)
+    assert diagnose(crowded, 0.35).state == "workers"
+    told = diagnose(replace(crowded, running=(replace(report("prefork"), cores=2),)), 0.35)
     assert (told.state, "another host" in told.advice) == ("processor", True)
     shared = replace(crowded, running=(replace(report("prefork"), cores=8, host_busy=0.97),))
-    assert judge(shared, 0.35).state == "processor"
+    assert diagnose(shared, 0.35).state == "processor"
     waiting = replace(shared, cpu_seconds=30.0)
-    assert judge(waiting, 0.35).state == "workers"
+    assert diagnose(waiting, 0.35).state == "workers"
     roomy = replace(crowded, running=(replace(report("prefork"), cores=8),))
-    assert judge(roomy, 0.35).state == "workers"
+    assert diagnose(roomy, 0.35).state == "workers"
 
 
 def test_what_is_usual_is_the_best_of_the_last_hour() -> None:
@@ -122,4 +122,4 @@ def test_a_past_whose_totals_began_anew_is_still_judged() -> None:
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
     """A page writes verdicts as sentences; what somebody would type is not written large."""
     view = replace(BUSY, queues=(queue(ready=3, paused=True),))
-    assert sentence(judge(view).why).startswith(f"Queue {view.queues[0].name} is paused")
+    assert sentence(diagnose(view).why).startswith(f"Queue {view.queues[0].name} is paused")

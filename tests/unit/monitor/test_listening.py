@@ -8,7 +8,7 @@ from flower.options import options
 from flower.utils.search import TaskSearchEngine
 
 from millpond.monitor import flower_events
-from millpond.monitor.flower_events import GatheredEvents, GatheredState
+from millpond.monitor.flower_events import BufferedEvents, LazyState
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
 
@@ -43,7 +43,7 @@ def events(name: str) -> list[dict[str, Any]]:
 def test_a_search_finds_what_flowers_own_finds() -> None:
     """By name, state and argument, whatever was searched before, and not what was forgotten."""
     assert options.max_tasks
-    state = GatheredState(max_tasks_in_memory=2)
+    state = LazyState(max_tasks_in_memory=2)
     for event in [*events("first"), *events("second")[:2]]:
         state.event(event)
     for query in ("kind", "state:SUCCESS", "kwargs:n=second"):
@@ -63,7 +63,7 @@ def test_a_search_finds_what_flowers_own_finds() -> None:
 def test_the_loop_is_called_once_for_many_events_and_goes_on_after_a_bad_one(monkeypatch: Any) -> None:
     """One call for all that came; nothing is left behind by an event that is none, or by a long turn."""
     loop = Loop()
-    heard = GatheredEvents(celery_app(Settings()), loop, max_tasks_in_memory=100)
+    heard = BufferedEvents(celery_app(Settings()), loop, max_tasks_in_memory=100)
     gathered = [event for n in range(5) for event in events(f"task-{n}")]
     for event in [*gathered[:3], {"type": "task-received", "hostname": "w@here"}, *gathered[3:]]:
         heard.on_event(event)

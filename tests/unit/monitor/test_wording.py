@@ -40,9 +40,9 @@ def test_the_last_hour_is_drawn_a_bar_a_minute() -> None:
     """The highest bar fills the drawing, an hour ago is left, a counter that began anew draws nothing."""
     hour = 3_600_000
     history = [Sample(at, {"n": n}) for at, n in ((1, 0), (30_000, 60), (hour - 1, 90), (hour, 10))]
-    assert sparkline.of_level(history, "n", now_ms=hour) == "M1,24V8.3M119,24V1.0"
-    assert sparkline.of_rate(history, "n", now_ms=hour) == "M1,24V1.0M119,24V12.0"
-    assert (sparkline.of_level([], "n", now_ms=hour), sparkline.of_rate([], "n", now_ms=hour)) == ("", "")
+    assert sparkline.level_bars(history, "n", now_ms=hour) == "M1,24V8.3M119,24V1.0"
+    assert sparkline.rate_bars(history, "n", now_ms=hour) == "M1,24V1.0M119,24V12.0"
+    assert (sparkline.level_bars([], "n", now_ms=hour), sparkline.rate_bars([], "n", now_ms=hour)) == ("", "")
 
 
 def test_limits_are_read_as_people_write_them() -> None:

@@ -54,7 +54,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     file.say(SAID)
     told = samples(exposition(metrics(["default"], os.getppid())))
     assert told["millpond_worker_slots_busy", "default"] == 3
-    assert told["millpond_worker_broker_round_trips_total", "default"] == 9
+    assert told["millpond_worker_fetch_calls_total", "default"] == 9
     assert told["millpond_worker_lease_renewals_total", "default"] == 7
     assert told["millpond_worker_leases_lost_total", "default"] == 1
     assert told["millpond_worker_busy_seconds_total", "default"] == 2.5

@@ -1,9 +1,9 @@
-// Say on Flower's own pages, which know tasks from events alone, when these are a sample of what ran.
+// Flower's own pages know tasks from events only. Show a note on them while the events are a sample.
 (function () {
   "use strict";
 
   var EVERY_MS = 10000;
-  var note = document.getElementById("pond-sample");
+  var note = document.getElementById("millpond-sample");
 
   function count(pools, what) {
     return pools.reduce(function (sum, pool) {
@@ -16,8 +16,8 @@
     var all = shown + count(pools, "left_out");
     note.hidden = all === shown;
     note.textContent =
-      "A sample: the workers told of " + shown.toLocaleString("en") + " of " + all.toLocaleString("en") +
-      " tasks in the last minute, and of all that failed. The pages from Pools on count all of them.";
+      "A sample: workers sent the events of " + shown.toLocaleString("en") + " of " + all.toLocaleString("en") +
+      " tasks in the last minute, and of all failed tasks. The pages from Pools on count every task.";
   }
 
   function look() {
@@ -26,7 +26,7 @@
         return answer.ok ? answer.json().then(show) : undefined;
       })
       .catch(function () {
-        // What was said last stays; the page itself tells that Flower is away.
+        // The last note stays; the page itself shows that Flower is away.
       });
   }
 

@@ -1,15 +1,15 @@
-// Keep the figures fresh: load this page again and put each part marked `data-live` into its place.
-// A part that somebody is working in (a field has the focus, a box is ticked) stays as it is.
+// Refresh the figures: load this page again and replace each part marked `data-live`.
+// A part with a focused field or a ticked box is left as it is.
 (function () {
   "use strict";
 
   var EVERY_MS = 2000;
-  // A page that takes long to answer, such as a search, is asked as much more seldom.
+  // A slow page, such as a search, is loaded less often: the pause is this many times its load time.
   var TIMES_AS_LONG = 10;
-  var dot = document.getElementById("pond-dot");
-  var status = document.getElementById("pond-status");
+  var dot = document.getElementById("millpond-dot");
+  var status = document.getElementById("millpond-status");
 
-  function tell(live, words) {
+  function setStatus(live, words) {
     if (!dot || !status) {
       return;
     }
@@ -45,10 +45,10 @@
       })
       .then(function (text) {
         replace(new DOMParser().parseFromString(text, "text/html"));
-        tell(true, "Live");
+        setStatus(true, "Live");
       })
       .catch(function (error) {
-        tell(false, error instanceof TypeError ? "Flower is away" : error.message);
+        setStatus(false, error instanceof TypeError ? "Flower is away" : error.message);
       });
   }
 

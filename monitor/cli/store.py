@@ -1,4 +1,4 @@
-"""Open the store of the configured broker for the length of a command."""
+"""The broker of a command: open its store, and check the name of a queue."""
 
 import sys
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from millpond.tasks.settings import settings
 
 
 @contextmanager
-def opened() -> Iterator[Store]:
-    """Yield the store that the settings name, or that of a `millpond up` nearby; raise `SettingsError`."""
+def open_store() -> Iterator[Store]:
+    """Yield the store of the settings, else that of a running `millpond up`. Raises `SettingsError`."""
     chosen = settings_or_nearby(lambda line: print(line, file=sys.stderr))
     store = connect(
         configured_broker(chosen), prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
@@ -25,8 +25,8 @@ def opened() -> Iterator[Store]:
         store.close()
 
 
-def known(store: Store, queue: str) -> None:
-    """Raise `UnknownQueue` for a queue that is not in the table and was never declared."""
+def require_queue(store: Store, queue: str) -> None:
+    """Raise `UnknownQueue` unless the queue is in the table or was declared."""
     names = sorted({*settings().table.queues, *depth.queues(store)})
     if queue not in names:
         raise UnknownQueue(unknown("queue", queue, names))

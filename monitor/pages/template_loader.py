@@ -1,6 +1,7 @@
-"""Load templates: Millpond's own, else Flower's.
+"""Templates: Millpond's, else Flower's with additions.
 
-Flower's navigation bar gets Millpond's pages; those that show tasks from events say when they show a sample.
+Millpond's pages are added to Flower's navigation bar. Flower's pages of tasks, which come from events, get a
+note that says when they show a sample.
 """
 
 from pathlib import Path
@@ -10,9 +11,9 @@ from tornado.template import Loader, Template
 
 OWN = Path(__file__).parents[1] / "templates"
 
-#: Where the list of Flower's own pages ends.
+#: The end of Flower's list of pages.
 _END_OF_TABS = "</ul>"
-#: Flower's pages that count or list tasks, and where they begin.
+#: Flower's pages that count or list tasks, and the start of their content.
 _FROM_EVENTS = ("tasks.html", "workers.html")
 _HEADER = '<header class="page-header">'
 _SAMPLE = '{% module Template("sample.html") %}'
@@ -20,10 +21,7 @@ _OUR_TABS = '{% module Template("tabs.html", active_tab=active_tab) %}'
 
 
 class PageLoader(Loader):
-    """Look into Millpond's folder of templates before Flower's."""
-
-    def __init__(self, flowers: str) -> None:
-        super().__init__(flowers)
+    """A loader that looks into Millpond's folder of templates before Flower's."""
 
     def _create_template(self, name: str) -> Any:
         own = OWN / name

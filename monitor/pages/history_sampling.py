@@ -1,4 +1,4 @@
-"""Take the samples of the last hour from Flower too, so that a queue without a worker has a past to show."""
+"""Flower writes samples of the history too, so that there is one without any worker."""
 
 import logging
 from typing import Any
@@ -10,20 +10,20 @@ from millpond.broker.stats import history
 
 logger = logging.getLogger(__name__)
 
-#: The time between two looks whether it is time for samples.
+#: The time between two looks whether samples are due.
 LOOK_MS = 1_000
 
 
 def install(application: Any) -> None:
-    """Look once a second, in a thread, whether samples are to be taken; a look waits for the one before."""
+    """Look once a second, in a thread, whether samples are due; looks do not overlap."""
 
     async def look() -> None:
-        await application.io_loop.run_in_executor(None, _take_if_due, application.store)
+        await application.io_loop.run_in_executor(None, _write_if_due, application.store)
 
     PeriodicCallback(look, LOOK_MS).start()
 
 
-def _take_if_due(store: Any) -> None:
+def _write_if_due(store: Any) -> None:
     try:
         if history.is_due(store):
             history.write_samples(store)

@@ -1,7 +1,6 @@
-"""Offer `millpond health`: the exit code that a container's health check wants, from files alone.
+"""`millpond health`: the exit code for a container's health check, from files alone.
 
-A check runs every few seconds, so this does without what the other commands are made of: typer loads pydantic
-as soon as it reads an option.
+A check runs every few seconds, so this command is built without typer, which loads pydantic for its options.
 """
 
 import json
@@ -16,13 +15,13 @@ from millpond.tasks.process.health import QUESTIONS, judge
 from millpond.tasks.process.heartbeat_file import pulses
 
 HELP = """\
-Ask how a pool is on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
+Check the processes of a pool on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
 
-  live     the loop turns; if not, start it again
-  ready    and the broker answers, the leases hold, and all processes are there
-  working  and something was fetched or settled lately, if there was something to fetch
+  live     the event loop turns; restart the process if not
+  ready    and the broker answers, the leases are valid, and all processes run
+  working  and a message was fetched or settled lately, if one was there to fetch
 
-Nobody is asked anything: the processes of the same user write how they are into MILLPOND_SCRATCH (else /tmp).
+The command reads files that the processes of the same user write into MILLPOND_SCRATCH (default /tmp).
 """
 
 
@@ -41,18 +40,18 @@ def _duration(text: str) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer, and return the exit code."""
+    """Print the answer and return the exit code."""
     parser = _OneLine(
         prog="millpond health",
         description=HELP,
         epilog="Example: millpond health email --live",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pool", nargs="?", metavar="POOL", help="a pool, or scheduler (default: all)")
-    parser.add_argument("--live", action="store_true", help="ask only whether it is live")
-    parser.add_argument("--ready", action="store_true", help="ask only whether it is live and ready")
+    parser.add_argument("pool", nargs="?", metavar="POOL", help="a pool, or `scheduler` (default: all)")
+    parser.add_argument("--live", action="store_true", help="check only whether it is live")
+    parser.add_argument("--ready", action="store_true", help="check only whether it is live and ready")
     parser.add_argument("--pid", type=int, help="only this process, or those of this supervisor")
-    parser.add_argument("--within", type=_duration, metavar="TIME", help="replace every patience, as in 30s")
+    parser.add_argument("--within", type=_duration, metavar="TIME", help="replace every time-out, as in 30s")
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     try:
         given = parser.parse_args(list(arguments))
