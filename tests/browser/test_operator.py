@@ -166,7 +166,7 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     heartbeats.send(store, report, {"shown": 1_200, "left_out": 34_000})
     for path in ("/tasks", "/workers"):
         page.goto(path)
-        page.get_by_text("told of 1,200 of 35,200 tasks in the last minute").wait_for()
+        page.get_by_text("sent the events of 1,200 of 35,200 tasks in the last minute").wait_for()
     store.close()
 
 

@@ -128,7 +128,7 @@ def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
         started = tmp_path / "stuck.started"
         eventually(started.exists)
         code, lines, _ = ended(millpond(settings, "drain", "default"))
-        assert (code, lines[-1].split(",")[:2]) == (0, ["default: drained", " nothing runs"])
+        assert (code, lines[-1].split(",")[:2]) == (0, ["default: drained", " no task runs"])
         counts = depth(store, "default")
         assert (counts.ready, counts.counters.get("redelivered", 0)) == (1, 0)
         started.unlink()
