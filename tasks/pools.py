@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
+from millpond.tasks.name_suggestions import unknown
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]

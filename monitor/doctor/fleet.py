@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from millpond.broker.connection import Store
 from millpond.broker.inspect.announced_kinds import announced_kinds
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
-from millpond.monitor.snapshot import Overview, PoolView, read
+from millpond.monitor.snapshot import PoolView, Snapshot, read
 from millpond.tasks import extras
 from millpond.tasks.contract import Contract
 from millpond.tasks.pools import Table
@@ -41,7 +41,7 @@ def _pool(view: PoolView) -> Finding:
     return ok("workers", found)
 
 
-def _queue(store: Store, seen: Overview, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
+def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
     view = next(each for each in seen.queues if each.name == queue)
     if not view.pools:
         yield warn(

@@ -62,7 +62,7 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
     store.client.hset(key, mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
     with Client(settings=settings()) as client:
         scheduler = Scheduler(client, DAILY)
-        scheduler.turn()
+        scheduler.tick()
         assert main(["schedules"]) == 0
         listed, leader = capsys.readouterr().out.splitlines()
         assert listed.startswith("daily  squares.square  every 1d  last 20")
