@@ -16,7 +16,7 @@ from pydantic import (
 
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
-from millpond.tasks.name_suggestions import unknown
+from millpond.tasks.name_suggestions import closest, unknown
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -173,6 +173,12 @@ class Table(BaseModel):
         if name not in self.pools:
             raise SettingsError(unknown("pool", name, self.pools))
         return self.pools[name]
+
+    def misspelt_queues(self) -> list[tuple[str, str]]:
+        """Return the queues that no pool takes from, each with the one that was most likely meant."""
+        served = {queue for pool in self.pools.values() for queue in pool.queues}
+        found = ((queue, closest(queue, served)) for queue in sorted({*self.queues} - served))
+        return [(queue, meant) for queue, meant in found if meant is not None]
 
     def pools_of(self, queue: str) -> list[str]:
         """Return the names of the pools that take from a queue."""

@@ -253,7 +253,10 @@ def shipped() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """Read the settings once a process; raise `SettingsError`, one line that names every fault."""
-    return Settings()
+    found = Settings()
+    for queue, meant in found.table.misspelt_queues():
+        logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
+    return found
 
 
 def debug() -> bool:

@@ -4,12 +4,15 @@ Made when it is first asked for, so that importing this module reads no environm
 """
 
 import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
 from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
+from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import bodies, note_lacking
 from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
@@ -67,5 +70,11 @@ def load_bodies(configured: Settings) -> None:
 def __getattr__(name: str) -> Any:
     if name not in ("app", "celery"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()["app"] = globals()["celery"] = made = make_app(settings())
+    try:
+        made = make_app(settings())
+    except SettingsError as error:
+        if Path(sys.argv[0]).name == "celery":  # its command line would print a traceback
+            raise SystemExit(f"celery: {error}") from None
+        raise
+    globals()["app"] = globals()["celery"] = made
     return made

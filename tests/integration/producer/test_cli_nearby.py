@@ -1,5 +1,6 @@
 """Where no broker is configured, a command uses the `millpond up` that runs here, if that can do its task."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import millpond
+from millpond.broker.connection import redacted
 from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
@@ -44,6 +46,22 @@ def test_the_gateway_serves_it(up: Nearby, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(serving, "serve", lambda configured, **_: served.append(configured))
     assert millpond.main(["gateway"]) == 0
     assert [(each.broker_url, each.key_prefix) for each in served] == [(up.broker_url, up.key_prefix)]
+
+
+def test_config_names_it_as_the_origin(up: Nearby, capsys: pytest.CaptureFixture[str]) -> None:
+    """The broker's URL comes from neither a variable nor a file; its password is hidden."""
+    assert millpond.main(["config", "--json", "broker_url", "key_prefix", "prefetch"]) == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    beside = "the millpond up that runs here"
+    assert [each["from"] for each in shown] == [beside, beside, "default"]
+    assert shown[0]["value"] == redacted(up.broker_url) != up.broker_url
+    assert shown[1]["value"] == up.key_prefix
+
+
+def test_the_doctor_examines_it(up: Nearby, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line about the broker says whose it is."""
+    millpond.main(["doctor"])
+    assert "answers, of the millpond up that runs here" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_configured_broker_goes_before_it(

@@ -89,6 +89,26 @@ def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`celery -A millpond worker` would print a traceback of what loading its application raised."""
+    monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
+    argv = [str(Path(sys.executable).with_name("celery")), "-A", "millpond", "worker"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("celery: MILLPOND_DRAIN_SECONDS: 'soon' cannot be used: write a duration")
+    assert (done.stderr + done.stdout).count("\n") == 1
+
+
+def test_a_queue_that_no_pool_takes_from_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A slip in the name of a queue's table limits nothing: one warning, with the one that was meant."""
+    (folder / "millpond.toml").write_text("[queues.emial]\nrate = 5\n[queues.zebra]\nrate = 5\n")
+    settings()
+    settings()
+    said = "no pool takes from the queue emial: did you mean email?"
+    assert caplog.messages == [said]
+
+
+@pytest.mark.usefixtures("folder")
 def test_an_application_is_told_by_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Settings()` and its arguments raise Millpond's own error, not pydantic's."""
     with pytest.raises(SettingsError, match=r"^drain_seconds: 'soon' cannot be used: write a duration"):
