@@ -22,7 +22,7 @@ from millpond.worker.local.embedded import embedded
         ("queue set email --buond 3", "no option is named '--buond'. Did you mean '--bound'?"),
         ("--verison", "no option is named '--verison'. Did you mean '--version'?"),
         ("health --jsn", "unrecognized arguments: --jsn. See: millpond health --help"),
-        ("queue set email --unset buond", "'buond' is no limit that can be unset; there are: "),
+        ("queue set email --unset buond", "'buond' is not a limit that can be unset; there are: "),
         ("queue show emial", "default, email, files. Did you mean 'email'?"),
         ("queue pause emial", "Did you mean 'email'?"),
         ("dead list emial", "default, email, files. Did you mean 'email'?"),
