@@ -14,9 +14,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerAway
-from millpond.broker.identity import new_id
 from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.scripts import script
+from millpond.broker.task_id import new_id
 
 #: The server may answer this much later than the time-out of the blocking pop.
 _REPLY_SECONDS = 5.0

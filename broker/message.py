@@ -1,33 +1,239 @@
-"""Compose messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
+"""Messages: Celery's protocol 2 in kombu's envelope, as a stock client would have written them.
 
-Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the
-server's clock), its `batch`, and the batch that it follows (`after`). Source: Celery's documentation,
-"Message Protocol", version 2; kombu's virtual transports.
+A message that was fetched is decoded once, into a `Message`; one to be sent is composed, into an `Outgoing`.
+Millpond's own facts travel in one header, `millpond`: when the message was sent (`at`, ms by the server's
+clock), its `batch`, the batch that it follows (`after`), its unique key (`once`), the run before it (`link`).
+Source: Celery's documentation, "Message Protocol", version 2; kombu's virtual transports.
 """
 
 import json
 import os
 import socket
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
-from millpond.broker.identity import new_id
+from pydantic_core import from_json
+
+from millpond.broker.task_id import new_id
 
 #: What is shown of arguments in events, logs and dead letters is cut to this many characters.
 SHOWN_LENGTH = 1024
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+#: The header with Millpond's own facts.
+OWN = "millpond"
+
+_write = json.JSONEncoder(separators=(",", ":")).encode
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+#: Positional arguments, keyword arguments, and what Celery embeds: callbacks, errbacks, chain and chord.
+Arguments = tuple[Any, Any, dict[str, Any]]
+
+
+class BadMessage(ValueError):
+    """A message that no worker can run; `reason` is that of its dead letter."""
+
+    def __init__(self, reason: str, error: object) -> None:
+        super().__init__(str(error) or reason)
+        self.reason = reason
+
+
+class Message:
+    """The message of a task, decoded once.
+
+    `text` is what Redis has of it. Facts that a foreign client wrote in another type are as if they were not
+    there. Times are ms since the epoch, by the server's clock.
+    """
+
+    __slots__ = (
+        "_arguments",
+        "batch",
+        "envelope",
+        "headers",
+        "id",
+        "kind",
+        "own",
+        "properties",
+        "sent_ms",
+        "text",
+        "unique_key",
+    )
+
+    def __init__(self, envelope: dict[str, Any], text: bytes | str) -> None:
+        headers, properties = envelope["headers"], envelope["properties"]
+        if not isinstance(headers, dict) or not isinstance(properties, dict):
+            raise TypeError("properties and headers must be objects")
+        own = headers.get(OWN)
+        self.own: dict[str, Any] = own if isinstance(own, dict) else {}
+        self.envelope, self.headers, self.properties, self.text = envelope, headers, properties, text
+        self.id = str(headers.get("id", ""))
+        self.kind = str(headers.get("task", ""))
+        batch, unique_key, sent_ms = self.own.get("batch"), self.own.get("once"), self.own.get("at")
+        self.batch = batch if isinstance(batch, str) else None
+        self.unique_key = unique_key if isinstance(unique_key, str) else ""
+        self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
+        self._arguments: Arguments | None = None
+
+    @classmethod
+    def decode(cls, text: bytes | str) -> Self:
+        """Read a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` for what is none."""
+        return cls(parse(text), text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross a process boundary as text: it is read as quickly as pickle would read its parts."""
+        return Message.decode, (self.text,)
+
+    @property
+    def arguments(self) -> Arguments:
+        """Return the arguments of the task. Raises `BadMessage`."""
+        if self._arguments is None:
+            self._arguments = _arguments(self)
+        return self._arguments
+
+    @property
+    def name(self) -> str:
+        """Return the task's name as people see it: Celery's `shadow`, or its kind."""
+        shadow = self.headers.get("shadow")
+        return shadow if shadow and isinstance(shadow, str) else self.kind
+
+    @property
+    def retries(self) -> int:
+        """Count the runs before this one that asked for another."""
+        retries = self.headers.get("retries")
+        return retries if isinstance(retries, int) else 0
+
+    @property
+    def traceparent(self) -> str | None:
+        """Return the trace that the task belongs to, as W3C Trace Context writes it."""
+        traceparent = self.headers.get("traceparent")
+        return traceparent if isinstance(traceparent, str) else None
+
+    @property
+    def due_ms(self) -> int | None:
+        """Return from when the task may run; None: at once. Raises `ValueError`, `TypeError`."""
+        return moment_ms(self.headers.get("eta"))
+
+    @property
+    def expires_ms(self) -> int | None:
+        """Return by when the task must have started; None: whenever. Raises `ValueError`, `TypeError`."""
+        return moment_ms(self.headers.get("expires"))
+
+    @property
+    def time_limits(self) -> tuple[float | None, float | None]:
+        """Return the message's own hard and soft time limits, seconds. Raises `BadMessage`."""
+        limits = self.headers.get("timelimit")
+        if not limits:
+            return None, None
+        if (
+            not isinstance(limits, list)
+            or len(limits) != 2
+            or not all(isinstance(each, int | float | None) for each in limits)
+        ):
+            raise BadMessage(
+                "invalid message",
+                f"its time limits must be two numbers of seconds or null, not {limits!r:.80}",
+            )
+        return limits[0], limits[1]
+
+    @property
+    def queue(self) -> str | None:
+        """Return the queue that it was sent to."""
+        info = self.properties.get("delivery_info")
+        queue = info.get("routing_key") if isinstance(info, dict) else None
+        return queue if isinstance(queue, str) else None
+
+    @property
+    def priority(self) -> int:
+        """Return its priority, from 0, which leaves first, to 9."""
+        priority = self.properties.get("priority")
+        return priority if isinstance(priority, int) else 0
+
+    def copy(self, *, due_ms: int | None, retries: int, shown: str, link: str | None = None) -> Self:
+        """Return the message of the same task's next run; `shown` is what may be shown of its arguments.
+
+        Everything else that it says stays as it is, its body and what Celery embeds there included.
+        """
+        headers = {
+            **self.headers,
+            "eta": iso(due_ms),
+            "retries": retries,
+            "kwargsrepr": shown,
+            "origin": _origin(os.getpid()),
+            OWN: {**self.own, **({} if link is None else {"link": link})},
+        }
+        properties = {**self.properties, "delivery_tag": new_id()}
+        envelope = {**self.envelope, "headers": headers, "properties": properties}
+        return type(self)(envelope, _write(envelope))
+
+
+def parse(text: bytes | str) -> Any:
+    """Return what a JSON text says, quicker than json.loads, raising what it raises."""
+    try:
+        return from_json(text)
+    except (ValueError, TypeError):  # json.loads takes half a surrogate pair, deep nesting, another encoding
+        return json.loads(text)
+
+
+def moment_ms(written: Any) -> int | None:
+    """Return a time of Celery's headers in ms since the epoch; one without a zone is UTC.
+
+    Raises `ValueError` or `TypeError` for what is no time.
+    """
+    if written is None:
+        return None
+    moment = datetime.fromisoformat(written)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def iso(ms: int | None) -> str | None:
+    """Return a time as Celery's headers have it."""
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+def _arguments(message: Message) -> Arguments:
+    try:
+        decoded = _body(message)
+    except Exception as error:  # kombu's codecs and serializers each raise errors of their own
+        raise BadMessage("cannot be decoded", f"{type(error).__name__}: {error}") from error
+    if isinstance(decoded, dict) and "args" in decoded:  # protocol 1 and 2 in one, of Celery 3.1 and 4
+        embed = {name: decoded.get(name) for name in ("callbacks", "errbacks", "chord")} | {"chain": None}
+        decoded = (decoded["args"], decoded.get("kwargs", {}), embed)
+    if not isinstance(decoded, list | tuple) or len(decoded) != 3:
+        raise BadMessage("invalid message", "its body is no list of three: arguments, fields, embedded")
+    args, kwargs, embed = decoded
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+        raise BadMessage("invalid message", "its arguments must be a list and an object")
+    return args, kwargs, embed if isinstance(embed, dict) else {}
+
+
+#: What kombu marks a date, a UUID and the like with.
+_OWN_TYPE = b"__type__"
+
+
+def _body(message: Message) -> Any:
+    """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
+    envelope, body = message.envelope, message.envelope["body"]
+    encoding = message.properties.get("body_encoding")
+    body = b64decode(body) if encoding == "base64" else body.encode()
+    compression, content_type = message.headers.get("compression"), envelope.get("content-type")
+    if content_type == "application/json" and compression is None and _OWN_TYPE not in body:
+        return parse(body)
+    from kombu.compression import decompress
+    from kombu.serialization import loads
+
+    if compression is not None:
+        body = decompress(body, compression)
+    accept = {"application/json"}
+    return loads(body, content_type, envelope.get("content-encoding"), accept=accept)
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Hold a message ready to be published, and what the publish script must know of it.
+    """A message that is ready to be published, and what the publish script must know of it.
 
     `due_ms` is the server's time from which it may run (None: now), `deadline_ms` that by which it must
     have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as
@@ -67,16 +273,16 @@ def compose(
     root_id: str | None = None,
     parent_id: str | None = None,
     traceparent: str | None = None,
-    link: str | None = None,
+    headers: Mapping[str, Any] | None = None,
 ) -> Outgoing:
     """Compose one message.
 
     `kwargs` must be JSON; `shown` is what may be shown of them (default: all). Times are ms since the
     epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` tells of the batch that
-    the task follows.
+    the task follows; `headers` are further ones, JSON, that the task's handler finds in its message.
     """
     id = id or new_id()
-    body = _encode([args, kwargs, _EMBED]).encode()
+    body = _write([args, kwargs, _EMBED]).encode()
     own: dict[str, Any] = {"at": sent_at_ms}
     if batch is not None:
         own["batch"] = batch
@@ -84,15 +290,14 @@ def compose(
         own["after"] = after
     if claim is not None and not claim_ms:
         own["once"] = claim
-    if link is not None:
-        own["link"] = link
-    headers = {
+    written = {
+        **(headers or {}),
         "lang": "py",
         "task": kind,
         "id": id,
         "shadow": None,
-        "eta": _iso(due_ms),
-        "expires": _iso(expires_ms),
+        "eta": None if due_ms is None else iso(due_ms),
+        "expires": None if expires_ms is None else iso(expires_ms),
         "group": None,
         "group_index": None,
         "retries": retries,
@@ -106,16 +311,16 @@ def compose(
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        "millpond": own,
+        OWN: own,
     }
     if traceparent is not None:
-        headers["traceparent"] = traceparent
-    payload = _encode(
+        written["traceparent"] = traceparent
+    payload = _write(
         {
             "body": b64encode(body).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": headers,
+            "headers": written,
             "properties": {
                 "correlation_id": id,
                 "reply_to": "",
@@ -129,10 +334,6 @@ def compose(
         }
     )
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
-
-
-def _iso(ms: int | None) -> str | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 @cache

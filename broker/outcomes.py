@@ -1,29 +1,149 @@
-"""Say how a delivery ended: the settlement that turn.lua carries out."""
+"""Outcomes: how a delivery ended, and the words by which settle_and_fetch.lua learns of it.
 
+An outcome is made once, by `tasks/execute.py` or by the worker that lost a slot, and encoded once, here.
+"""
+
+import json
 from dataclasses import dataclass
-from typing import Literal
-
-Action = Literal["settle", "bury", "replace", "delay", "aside", "return", "redeliver", "drop"]
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """Say how a delivery ended; scripts/turn.lua explains the actions.
+class Succeeded:
+    """The task is over, and ended well; `result` is the JSON of its value, where somebody will ask for it.
 
-    `detail` is JSON for the batch's results or the dead letter; `text` the reason of a burial, the
-    message that takes this one's place, due at `due_ms`, or the kind of one that is put aside until then.
+    `shown` is the value as logs and events show it.
     """
 
-    action: Action = "settle"
-    state: str = "succeeded"
-    detail: str = "{}"
-    due_ms: int = 0
-    text: str = ""
+    result: str | None = None
+    shown: str = "None"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Succeeded, (self.result, self.shown)
 
 
-DONE = Settlement()
-GIVEN_BACK = Settlement("return")
-HANDED_AGAIN = Settlement("redeliver")
-REJECTED = Settlement("bury", "failed", '{"error": "rejected"}', text="rejected")
-CANCELLED = Settlement("drop", state="cancelled")
-EXPIRED = Settlement("drop", state="expired")
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task is over because somebody cancelled it; `started` is False if its handler never ran."""
+
+    error: str | None = None
+    started: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The task is over: the time by which it had to start has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """This message is over; its task goes on as another message, which was published before."""
+
+    error: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The task runs again: `message` takes the place of this one, due at `due_ms` (ms, the server's clock).
+
+    `error` is one line.
+    """
+
+    message: str
+    due_ms: int
+    error: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The same message becomes ready at `due_ms` (ms, the server's clock); no delivery is counted."""
+
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """Nothing here has the `kind`: the message waits for a consumer that does, until `until_ms`.
+
+    Then it is a dead letter with this `error`, or has expired.
+    """
+
+    kind: str
+    error: str
+    until_ms: int
+    expires: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The message goes back to the head of its queue, no delivery counted: its handler has not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redeliver:
+    """The message goes back to the head of its queue, its delivery counted; too many, and it is dead."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The message will not run again: it is kept whole, with `reason` and `error` (one line each).
+
+    `facts` is further JSON for people: traceback, retries, worker, started_at.
+    """
+
+    reason: str
+    error: str
+    facts: dict[str, Any] | None = None
+    #: The error was raised to be shown, and is logged without its traceback.
+    expected: bool = False
+
+    @property
+    def traceback(self) -> str:
+        """Return the traceback, empty where there is none."""
+        return str((self.facts or {}).get("traceback", ""))
+
+
+Outcome: TypeAlias = (
+    Succeeded | Cancelled | Expired | Continued | Retry | Delay | PutAside | Release | Redeliver | DeadLetter
+)
+
+SUCCEEDED, RELEASE, REDELIVER = Succeeded(), Release(), Redeliver()
+REJECTED = DeadLetter("rejected", "rejected")
+NOT_RUN = Cancelled(started=False)
+
+#: Action, state, detail (JSON), due ms, text; scripts/settle_and_fetch.lua explains them.
+Words: TypeAlias = tuple[str, str, str, int, str]
+
+_SUCCEEDED: Words = ("settle", "succeeded", "{}", 0, "")
+
+
+def encode(outcome: Outcome) -> Words:
+    """Return the script's words for an outcome."""
+    match outcome:
+        case Succeeded(None):
+            return _SUCCEEDED
+        case Succeeded(result):
+            return "settle", "succeeded", result or "{}", 0, ""
+        case Retry(message, due_ms):
+            return "replace", "retried", "{}", due_ms, message
+        case DeadLetter(reason, error, facts):
+            return "bury", "failed", json.dumps({"error": error, **(facts or {})}), 0, reason
+        case Cancelled(error, started):
+            detail = "{}" if error is None else json.dumps({"error": error})
+            return "settle" if started else "drop", "cancelled", detail, 0, ""
+        case Expired():
+            return "drop", "expired", "{}", 0, ""
+        case Continued():
+            return "settle", "", "{}", 0, ""
+        case Delay(due_ms):
+            return "delay", "", "{}", due_ms, ""
+        case PutAside(kind, error, until_ms, expires):
+            return "aside", "expired" if expires else "", json.dumps({"error": error}), until_ms, kind
+        case Release():
+            return "return", "", "{}", 0, ""
+        case Redeliver():
+            return "redeliver", "", "{}", 0, ""

@@ -28,16 +28,25 @@ from millpond.broker.consume.kombu_poller import Poller, Tick
 from millpond.broker.consume.lease_renewer import Keeper, leave
 from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.control import state
+from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
 from millpond.broker.inspect.purge import purge
 from millpond.broker.keys import QueueKeys
-from millpond.broker.message import Outgoing
-from millpond.broker.outcomes import GIVEN_BACK, HANDED_AGAIN, REJECTED, Settlement
+from millpond.broker.message import Outgoing, moment_ms
+from millpond.broker.outcomes import REDELIVER, REJECTED, RELEASE, SUCCEEDED, Outcome
 
 logger = logging.getLogger(__name__)
 
 #: How long a lease lasts when nobody says.
 LEASE_SECONDS = 15.0
+
+
+class Message(virtual.Message):
+    """kombu's message, with the delivery that it stands for; None for one of remote control."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
+        super().__init__(payload, channel, **kwargs)
+        self.delivery: Delivery | None = payload.get("delivery")
 
 
 class QoS(virtual.QoS):
@@ -55,12 +64,12 @@ class QoS(virtual.QoS):
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Settle a delivery as it was noted; a second acknowledgement changes nothing."""
-        self.channel.settle(delivery_tag)
+        """Settle a delivery as succeeded; a second acknowledgement changes nothing."""
+        self.channel.settle_tag(delivery_tag, SUCCEEDED)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Hand a message out again, its delivery counted, or bury it."""
-        self.channel.settle(delivery_tag, HANDED_AGAIN if requeue else REJECTED)
+        self.channel.settle_tag(delivery_tag, REDELIVER if requeue else REJECTED)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Restore nothing: what is held outlives its channel; its lease sees to it if the process does not.
@@ -75,6 +84,7 @@ class Channel(stock.Channel):
     """A channel to one server: kombu's, with queues of tasks filled and emptied Millpond's way."""
 
     QoS = QoS
+    Message = Message
     from_transport_options = (
         *stock.Channel.from_transport_options,
         "holder",
@@ -193,10 +203,16 @@ class Channel(stock.Channel):
 
     # Settling
 
-    def settle(self, tag: str, settlement: Settlement | None = None) -> None:
-        """Queue a settlement; the next turn carries it."""
-        self.holder.settle(tag) if settlement is None else self.holder.settle(tag, settlement)
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Queue the outcome of a delivery; the next turn carries it."""
+        self.holder.settle(delivery, outcome)
         self._plan_turn()
+
+    def settle_tag(self, tag: str, outcome: Outcome) -> None:
+        """Queue the outcome of a delivery that kombu knows by its tag."""
+        delivery = self.holder.find(tag)
+        if delivery is not None:
+            self.settle(delivery, outcome)
 
     def settle_finished(self) -> None:
         """Queue the settlements of all that has ended meanwhile."""
@@ -208,13 +224,13 @@ class Channel(stock.Channel):
         if cycle is not None:
             cycle.wake_up_in(GATHERED_SECONDS)
 
-    def settle_now(self, tag: str) -> None:
-        """Settle a delivery as it was noted, without the event loop; from any thread.
+    def settle_now(self) -> None:
+        """Settle what has finished, without the event loop; from any thread.
 
-        While the broker is away the settlement waits; leaving tries again.
+        While the broker is away it waits; leaving tries again.
         """
         with self.holder.lock:
-            self.holder.settle(tag)
+            self.holder.settle_finished()
             self._abandon_turn()
             try:
                 with translate_errors("settling"):
@@ -256,7 +272,7 @@ class Channel(stock.Channel):
             str(headers.get("id", "")),
             json.dumps(message),
             self._get_message_priority(message, reverse=False),
-            fetch_call.due_ms(headers),
+            moment_ms(headers.get("eta")),
         )
         [outcome] = publish.publish(self.store, [outgoing], policy="exempt" if own else self._policy(queue))
         if isinstance(outcome, publish.Full):
@@ -332,7 +348,7 @@ class Transport(stock.Transport):
         """Give back what was fetched for a consumer that has been cancelled meanwhile."""
         for channel in self.channels:
             if channel is not None and channel.intake is not None:
-                channel.settle(raw_message["properties"]["delivery_tag"], GIVEN_BACK)
+                channel.settle(raw_message["delivery"], RELEASE)
 
 
 class SentinelTransport(Transport):

@@ -5,32 +5,25 @@ settled and buried as if the pool had run it; only its time limits do not hold.
 """
 
 import json
-import random
-import traceback
-from base64 import b64decode
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel
 
 from millpond.broker.caller_lease import CallersHold
 from millpond.broker.connection import Store
-from millpond.broker.consume.fetch_call import buried
-from millpond.broker.message import Outgoing
-from millpond.broker.outcomes import CANCELLED, GIVEN_BACK, Settlement
-from millpond.broker.publish import Full, Given, Outcome, one_call, publish
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message, Outgoing
+from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
+from millpond.broker.publish import Full, Given, one_call, publish
+from millpond.broker.publish import Outcome as Answer
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, contract_of
-from millpond.tasks.errors import Cancelled, RetryLater
-from millpond.tasks.handlers import Body, load_body
-
-#: What a body returned is kept in a batch's results up to this many characters of JSON, as in a worker.
-RESULT_LENGTH = 65_536
+from millpond.tasks.contract import contract_of
+from millpond.tasks.execute import execute
+from millpond.tasks.handlers import Handler, load_handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +42,9 @@ class CallerRuns:
     clock: ServerClock
     kinds: tuple[str, ...] = ()
 
-    def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Outcome | Ran]:
+    def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield what became of each message, in order. Raises `BodyMissing` before the first is run."""
-        known, yielded = dict[int, Outcome | Ran](), 0
+        known, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
             some = one_call([messages[i] for i in open_])
@@ -62,7 +55,7 @@ class CallerRuns:
                 yield known.pop(yielded)
                 yielded += 1
 
-    def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Outcome | Ran]:
+    def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         if flow.queue_full:
             self._work(some[0])  # what cannot run here is refused before anything is taken
             held = CallersHold(self.store, some[0].queue)
@@ -73,48 +66,46 @@ class CallerRuns:
         for message, answer in zip(some, answers, strict=True):
             yield self._run(held, message, answer) if isinstance(answer, Given) else answer
 
-    def _work(self, message: Outgoing) -> tuple[Body, Contract]:
-        payload = json.loads(message.payload)
-        contract = contract_of(payload["headers"]["task"])
-        _args, kwargs, _embed = json.loads(b64decode(payload["body"]))
-        return load_body(contract, self.kinds), contract.model_validate(kwargs)
+    def _work(self, message: Outgoing) -> tuple[Handler, Delivery]:
+        """Return what runs a message here. Raises `BodyMissing`, `BadContract`."""
+        delivery = Delivery(
+            Message.decode(message.payload),
+            queue=message.queue,
+            clock_ms=self.clock.now_ms() - int(time.time() * 1000),
+        )
+        handler = load_handler(contract_of(delivery.message.kind), self.kinds)
+        handler.job(delivery.message)
+        return handler, delivery
 
     def _run(self, held: CallersHold, message: Outgoing, given: Given) -> Ran:
-        settlement = GIVEN_BACK  # unless it ends, it goes to the pool
+        handler, delivery = self._work(message)
+        delivery.token = given.token
+        about = delivery.message
+        context = Context(
+            id=about.id,
+            kind=about.kind,
+            batch=about.batch,
+            retries=about.retries,
+            message=about,
+            worker="caller",
+        )
+        outcome: Outcome = RELEASE  # unless it ends, it goes to the pool
         try:
-            with held.holding(message, given.token) as cancelled:
-                how, settlement = (
-                    (RanHere(TaskState.CANCELLED), CANCELLED) if cancelled else self._ended(message)
-                )
+            with held.holding(delivery) as cancelled:
+                outcome = NOT_RUN if cancelled else execute(handler, delivery, context, keep_result=True)
         finally:
-            held.settle(given.token, settlement)
-        return Ran(message.id, how)
-
-    def _ended(self, message: Outgoing) -> tuple[RanHere, Settlement]:
-        body, job = self._work(message)
-        try:
-            value = body.function(job, Context(id=message.id, kind=body.kind, batch=message.batch))
-            return _succeeded(value.model_dump(mode="json") if isinstance(value, BaseModel) else value)
-        except RetryLater as later:
-            wait = later.after_seconds
-            if wait is None:
-                wait = random.uniform(0, min(body.backoff_limit_seconds, body.backoff_seconds))
-            due_ms = self.clock.now_ms() + int(wait * 1000)
-            return RanHere(TaskState.DELAYED, error=_line(later)), Settlement("delay", due_ms=due_ms)
-        except Cancelled as cancelled:
-            return RanHere(TaskState.CANCELLED, error=_line(cancelled)), CANCELLED
-        except Exception as error:
-            return RanHere(TaskState.FAILED, error=_line(error)), buried(
-                type(error).__name__, _line(error), traceback=traceback.format_exc()[-8_192:], worker="caller"
-            )
+            held.settle(delivery, outcome)
+        return Ran(about.id, _how(outcome))
 
 
-def _succeeded(value: Any) -> tuple[RanHere, Settlement]:
-    text = json.dumps({"value": value}, separators=(",", ":"))
-    if len(text) > RESULT_LENGTH:
-        raise ValueError(f"the result is {len(text)} characters of JSON and at most {RESULT_LENGTH} are kept")
-    return RanHere(TaskState.SUCCEEDED, value=value), Settlement(detail=text)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:1024]
+def _how(outcome: Outcome) -> RanHere:
+    match outcome:
+        case Succeeded(result):
+            return RanHere(TaskState.SUCCEEDED, value=json.loads(result or "{}").get("value"))
+        case Retry(error=error):
+            return RanHere(TaskState.DELAYED, error=error)
+        case Cancelled(error=error):
+            return RanHere(TaskState.CANCELLED, error=error)
+        case DeadLetter(error=error):
+            return RanHere(TaskState.FAILED, error=error)
+    raise AssertionError(f"a handler cannot end in {outcome!r} here")

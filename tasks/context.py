@@ -1,4 +1,4 @@
-"""Give a running body what it may ask of its surroundings: who it is, whether to stop, how far it got."""
+"""The context of a running handler: which task it runs, whether to stop, how far it got."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from millpond.tasks.errors import Cancelled
 
 if TYPE_CHECKING:
     from millpond.broker.batches.record import Summary
+    from millpond.broker.message import Message
 
 
 def _never() -> bool:
@@ -20,7 +21,7 @@ def _unheard(done: int, total: int | None) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What a body is given beside its contract; the defaults are those of a body called by hand, in a test.
+    """What a handler is given beside its contract; the defaults are those of one called by hand, in a test.
 
     `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
     asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
@@ -35,12 +36,18 @@ class Context:
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
     #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
     batch_summary: "Summary | None" = None
-    #: What a body that sends further tasks sends them by; None where nothing lets it.
+    #: What a handler that sends further tasks sends them by; None where nothing lets it.
     outbox: Any = field(default=None, repr=False)
+    #: The message itself, with its headers; None for a handler called by hand.
+    message: "Message | None" = field(default=None, repr=False)
+    #: The name of the worker process that runs it, or "caller".
+    worker: str = ""
+    #: For middleware, to hand things to the handler: a database session, a tenant.
+    state: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def cancelled(self) -> bool:
-        """Say whether somebody asked this task to stop."""
+        """True if somebody asked this task to stop."""
         return self.is_cancelled()
 
     def checkpoint(self) -> None:

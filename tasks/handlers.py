@@ -1,56 +1,84 @@
-"""Let a module declare what a kind does: the `body` decorator and the list it fills.
+"""Handlers: the functions that do the work of kinds, and the decorator by which a module declares them.
 
-A body is a function of its contract and a `Context`, nothing of Celery in it, so a test calls it as it is:
+A handler is a function of its contract and a `Context`, nothing of Celery in it, so a test calls it as it is:
 
-    @body(Greet, retries=3)
+    @handler(Greet, retries=3)
     def greet(job: Greet, context: Context) -> str:
         return f"hello {job.name}"
 
-What it returns must be JSON, or a pydantic model. `tasks/app.py` makes Celery tasks of the list.
+What it returns must be JSON, or a pydantic model. `@body` is the older name of the decorator.
 """
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
 
+from pydantic import ValidationError
+
+from millpond.broker.message import Message
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, without_kind
-from millpond.tasks.errors import BodyMissing, UnknownKind
+from millpond.tasks.contract import Contract, explain, without_kind
+from millpond.tasks.errors import BadContract, BodyMissing, UnknownKind
+from millpond.tasks.redaction import hides
 
 C = TypeVar("C", bound=Contract)
-BodyFunction = Callable[[C, Context], Any]
+HandlerFunction = Callable[[C, Context], Any]
 
 
 @dataclass(frozen=True)
-class Body:
-    """Tie a kind to the function that does its work.
+class Handler:
+    """A kind and the function that does its work.
 
     `retries` bounds how often `RetryLater` is followed; the wait before the n-th is drawn evenly from zero
     to `backoff_seconds` x 2^n, at most `backoff_limit_seconds` (full jitter: Brooker, "Exponential backoff
     and jitter").
     """
 
-    contract: type[Contract]
+    contract: type[Contract] | None
     function: Callable[[Any, Context], Any]
-    retries: int
-    backoff_seconds: float
-    backoff_limit_seconds: float
+    retries: int = 5
+    backoff_seconds: float = 1.0
+    backoff_limit_seconds: float = 600.0
+
+    #: True where the function itself logs how it ended, as Celery's tracer does.
+    logs_itself: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
         """Return the task's name on the wire."""
-        return self.contract.kind
+        return "" if self.contract is None else self.contract.kind
+
+    @cached_property
+    def secretive(self) -> type[Contract] | None:
+        """Return the contract, where it hides fields."""
+        return self.contract if self.contract is not None and hides(self.contract) else None
+
+    def job(self, message: Message) -> Any:
+        """Return what a message asks for. Raises `BadMessage`, `BadContract`."""
+        args, kwargs, _embed = message.arguments
+        return self.validate(args, kwargs)
+
+    def validate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
+        """Return the contract with these fields. Raises `BadContract`."""
+        assert self.contract is not None
+        if args:
+            raise BadContract(f"{self.kind} takes its fields by name, and {len(args)} came by position")
+        try:
+            return self.contract.model_validate(kwargs)
+        except ValidationError as error:
+            raise explain(error, what=self.kind) from None
 
 
-_bodies: dict[str, Body] = {}
+_handlers: dict[str, Handler] = {}
 
 
-def body(
+def handler(
     contract: type[C], *, retries: int = 5, backoff_seconds: float = 1.0, backoff_limit_seconds: float = 600.0
-) -> Callable[[BodyFunction[C]], BodyFunction[C]]:
+) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
     """Declare the decorated function to be what tasks of this contract's kind do.
 
     Raises `UnknownKind` for a contract without a kind, and where another function is the body of that kind;
@@ -61,12 +89,18 @@ def body(
     if not contract.kind:
         raise without_kind(contract)
 
-    def declare(function: BodyFunction[C]) -> BodyFunction[C]:
+    def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
         _check(contract.kind, function)
-        _bodies[contract.kind] = Body(contract, function, retries, backoff_seconds, backoff_limit_seconds)
+        _handlers[contract.kind] = Handler(
+            contract, function, retries, backoff_seconds, backoff_limit_seconds
+        )
         return function
 
     return declare
+
+
+#: The older name of the decorator.
+body = handler
 
 
 def _check(kind: str, function: Callable[..., Any]) -> None:
@@ -85,7 +119,7 @@ def _check(kind: str, function: Callable[..., Any]) -> None:
             f"the body of {kind!r} is called with the job and its context, and {name} cannot be ({unfit}): "
             f"write `def {name}(job, context)`"
         ) from None
-    known = _bodies.get(kind)
+    known = _handlers.get(kind)
     if known is not None and _place(known.function) != _place(function):
         raise UnknownKind(
             f"two functions are the body of {kind!r}, {_place(known.function)} and {_place(function)}: "
@@ -97,26 +131,26 @@ def _place(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
-def bodies() -> dict[str, Body]:
-    """Return every body declared so far, by kind."""
-    return dict(_bodies)
+def handlers() -> dict[str, Handler]:
+    """Return every handler declared so far, by kind."""
+    return dict(_handlers)
 
 
 _lacking: dict[str, str] = {}
 
 
 def note_lacking(module: str, missing: str) -> None:
-    """Note that a module of bodies was left out, for another that it imports is not installed."""
+    """Note that a module of handlers was left out, for another that it imports is not installed."""
     _lacking[module] = missing
 
 
 def lacking() -> dict[str, str]:
-    """Return the modules of bodies that were left out, and the module that each misses."""
+    """Return the modules of handlers that were left out, and the module that each misses."""
     return dict(_lacking)
 
 
-def load_body(contract: type[Contract], modules: Iterable[str] = ()) -> Body:
-    """Return the body of a kind, importing what declares it: `task` beside `contract`, or one of `modules`.
+def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
+    """Return the handler of a kind; import what declares it: `task` beside `contract`, or one of `modules`.
 
     Raises `BodyMissing` where it, or what it needs, is not installed here.
     """
@@ -129,8 +163,8 @@ def load_body(contract: type[Contract], modules: Iterable[str] = ()) -> Body:
                 importlib.import_module(module)
         except ModuleNotFoundError as missing:
             lacking = f"{missing.name} is not installed"
-        if contract.kind in _bodies:
-            return _bodies[contract.kind]
+        if contract.kind in _handlers:
+            return _handlers[contract.kind]
     raise BodyMissing(
         f"the body of {contract.kind!r} cannot run here, for {lacking}. "
         "Install what it needs, or choose another overflow"

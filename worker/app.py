@@ -13,11 +13,11 @@ from celery import Celery
 from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.handlers import bodies, note_lacking
+from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import startup_checks, unknown_kinds
-from millpond.worker.celery import child_watch
+from millpond.worker.celery import child_watch, slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
@@ -34,13 +34,15 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
     app = celery_app(configured)
     prepare(app, configured, Holder(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
-    for body in bodies().values():
-        register(app, body, configured.table)
+    for handler in handlers().values():
+        register(app, handler, configured.table)
     return app
 
 
 def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     """Make workers of this application consume, hold and drain Millpond's way."""
+    app.middleware = ()  # ordered, the outermost first: tasks/middleware.py
+    slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
     install(app, configured, holder)

@@ -5,6 +5,9 @@ from threading import main_thread
 from typing import Any
 
 from millpond.broker.consume.in_flight import Holder
+from millpond.broker.delivery import Delivery
+from millpond.broker.outcomes import Outcome
+from millpond.worker.report.tracing import settling
 
 #: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
 #: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
@@ -20,9 +23,12 @@ class Settler:
     `hub` is the event loop; without one, as with greenlets, each delivery is settled where it ends.
     """
 
-    def __init__(self, holder: Holder, settle: Callable[[], None], hub: Any) -> None:
+    def __init__(
+        self, holder: Holder, settle: Callable[[], None], hub: Any, settle_now: Callable[[], None]
+    ) -> None:
         self._holder = holder
         self._settle = settle
+        self._settle_now = settle_now
         self.hub = hub
         self._asked = False
 
@@ -30,10 +36,15 @@ class Settler:
         """Ask the event loop again: what it was asked may have been lost with its connection."""
         self._asked = False
 
-    def finish(self, tag: str) -> None:
-        """Settle a delivery as it was noted, soon; from any thread."""
-        self._holder.finish(tag)
-        if self.hub is None:
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle a delivery soon; from any thread. While the pool drains there is no loop: settle it here."""
+        span = settling(delivery)
+        if span is not None:
+            delivery.on_settled = span.end
+        self._holder.finish(delivery, outcome)
+        if self._holder.draining:
+            self._settle_now()
+        elif self.hub is None:
             self._settle()
         elif not self._asked:
             self._asked = True

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import Any
 
 from millpond.broker.batches.progress import report
-from millpond.broker.batches.record import Summary
+from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.connection import Store, connect
 from millpond.broker.control.cancel import cancelled
+from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import batch_key
 from millpond.broker.message import Outgoing, compose
@@ -90,9 +92,9 @@ class Progress:
 class Outbox:
     """Send tasks from inside a task; see tasks/email/outbox.py for what is promised."""
 
-    def __init__(self, task_id: str, clock_ms: int) -> None:
+    def __init__(self, task_id: str, now_ms: Callable[[], int]) -> None:
         self._task_id = task_id
-        self._clock_ms = clock_ms
+        self._now_ms = now_ms
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
         """Send jobs by their ids until one is refused for want of room; return how many were taken."""
@@ -128,38 +130,47 @@ class Outbox:
             traceparent=traceparent(),
         )
 
-    def _now_ms(self) -> int:
-        return int(time.time() * 1000) + self._clock_ms
 
+class TaskContext(Context):
+    """The context of one delivery that runs in a slot; what a handler does not ask for is never made."""
 
-def context(
-    *,
-    id: str,
-    kind: str,
-    retries: int,
-    deliveries: int,
-    batch: str | None,
-    clock_ms: int,
-    batch_summary: Summary | None = None,
-) -> Context:
-    """Make the context of a task that is about to run.
+    def __init__(self, delivery: Delivery, worker: str) -> None:
+        message = delivery.message
+        self.__dict__.update(
+            id=message.id,
+            kind=message.kind,
+            retries=message.retries,
+            deliveries=1 + delivery.deliveries,
+            batch=message.batch,
+            message=message,
+            worker=worker,
+            delivery=delivery,
+        )
 
-    `clock_ms` leads from this host's clock to the server's.
-    """
-    record = batch_key(batch, settings().key_prefix)
+    delivery: Delivery
 
-    def is_cancelled() -> bool:
+    def is_cancelled(self) -> bool:
+        """True if the task or its batch was cancelled; known no older than a moment."""
         known = _cancellations(os.getpid())
-        return id in known or (record != "" and record in known)
+        record = batch_key(self.batch, settings().key_prefix)
+        return self.id in known or (record != "" and record in known)
 
-    return Context(
-        id=id,
-        kind=kind,
-        retries=retries,
-        deliveries=deliveries,
-        batch=batch,
-        is_cancelled=is_cancelled,
-        report=Progress(id),
-        outbox=Outbox(id, clock_ms),
-        batch_summary=batch_summary,
-    )
+    @cached_property
+    def report(self) -> "Progress":
+        """Report progress."""
+        return Progress(self.id)
+
+    @cached_property
+    def outbox(self) -> "Outbox":
+        """Send further tasks."""
+        return Outbox(self.id, self.delivery.now_ms)
+
+    @cached_property
+    def batch_summary(self) -> Summary | None:
+        """Return the counts of the batch that this task follows."""
+        return completed_batch(self.delivery.message.own.get("after"))
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """Return what middleware hands to the handler."""
+        return {}

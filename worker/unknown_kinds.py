@@ -5,16 +5,15 @@ message before what is ready (scripts/_aside.lua). What nobody has taken after `
 queue becomes a dead letter, whose error names what to start.
 """
 
-import json
 import logging
 import time
 from collections.abc import Collection
 from typing import Any
 
 from celery import Celery, signals
-from celery.utils.time import maybe_iso8601
 
-from millpond.broker.outcomes import EXPIRED, Settlement
+from millpond.broker.delivery import Delivery
+from millpond.broker.outcomes import Expired, Outcome, PutAside
 from millpond.tasks.contract import kinds, load_shipped
 from millpond.tasks.handlers import lacking
 from millpond.tasks.pools import Queue
@@ -33,22 +32,20 @@ class UnknownKinds:
         self._queues = settings.table.queues
         self._logged: dict[str, float] = {}
 
-    def outcome(self, kind: str, queue: str, headers: dict[str, Any]) -> Settlement:
+    def outcome(self, kind: str, delivery: Delivery) -> Outcome:
         """Return the outcome of such a delivery: put aside, or expired."""
-        own = headers.get("millpond")
-        now_ms = int(time.time() * 1000) + int(own.get("clock_ms", 0) if isinstance(own, dict) else 0)
+        queue, now_ms = delivery.queue, delivery.now_ms()
         seconds = self._queues.get(queue, Queue()).unknown_kind_seconds
-        until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(headers.get("expires"))
+        until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(delivery)
         if expires_ms is not None and expires_ms <= now_ms:
-            return EXPIRED
+            return Expired()
         self._log(kind, queue, seconds)
         expires = expires_ms is not None and expires_ms <= until_ms
-        return Settlement(
-            "aside",
-            "expired" if expires else "",
-            json.dumps({"error": f"no process that serves `{queue}` has the kind `{kind}`: {remedy(kind)}"}),
-            due_ms=expires_ms if expires and expires_ms is not None else until_ms,
-            text=kind,
+        return PutAside(
+            kind,
+            f"no process that serves `{queue}` has the kind `{kind}`: {remedy(kind)}",
+            until_ms=expires_ms if expires and expires_ms is not None else until_ms,
+            expires=expires,
         )
 
     def _log(self, kind: str, queue: str, seconds: float) -> None:
@@ -106,10 +103,9 @@ def _extra(kind: str) -> str:
     return folder if folder in ("email", "files") else ""
 
 
-def _expires_ms(expires: object) -> int | None:
+def _expires_ms(delivery: Delivery) -> int | None:
     """Return when a message expires; None where it does not, or names no time."""
     try:
-        at = maybe_iso8601(expires)
-        return int(at.timestamp() * 1000) if at is not None else None
-    except (ValueError, TypeError, AttributeError):
+        return delivery.message.expires_ms
+    except (ValueError, TypeError):
         return None

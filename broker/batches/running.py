@@ -1,14 +1,13 @@
 """The running tasks of a batch, with the progress of each."""
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from millpond.broker.batches.progress import Progress, progress
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
+from millpond.broker.message import Message
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class RunningTask:
 
 def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningTask]:
     """Return at most `limit` tasks of a batch that are in flight; those with progress come first."""
-    in_flight: list[tuple[str, dict[str, Any]]] = []
+    in_flight: list[tuple[str, Message]] = []
     with translate_errors(f"looking for running tasks of batch {batch}"):
         for queue in queues(store):
             keys = QueueKeys(queue, store.prefix)
@@ -31,10 +30,10 @@ def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningT
                 name = consumer.decode()
                 for message in store.client.hvals(keys.in_flight(name)):
                     if batch.encode() in message and len(in_flight) < limit:
-                        in_flight.append((process_of(name), json.loads(message)["headers"]))
+                        in_flight.append((process_of(name), Message.decode(message)))
     found = [
-        RunningTask(headers["id"], headers["task"], process, progress(store, headers["id"]))
-        for process, headers in in_flight
-        if (headers.get("millpond") or {}).get("batch") == batch
+        RunningTask(message.id, message.kind, process, progress(store, message.id))
+        for process, message in in_flight
+        if message.batch == batch
     ]
     return sorted(found, key=lambda each: (each.progress is None, each.id))

@@ -1,8 +1,7 @@
 """Speak `turn.lua`: write the call of a turn, read its reply, deliver what was fetched."""
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,10 @@ from redis.exceptions import RedisError
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Hold, Turn
-from millpond.broker.due import due_ms as due_ms
-from millpond.broker.keys import epoch_key
-from millpond.broker.outcomes import Settlement
-from millpond.broker.parsing import parse
+from millpond.broker.delivery import Delivery
+from millpond.broker.keys import batch_key, epoch_key
+from millpond.broker.message import Message
+from millpond.broker.outcomes import DeadLetter, Delay, encode
 from millpond.broker.scripts import script
 
 #: A message that is due within this many ms is run at once; a clock tells no finer.
@@ -56,8 +55,10 @@ def command(turn: Turn, *, lease_ms: int, epoch: int = 0) -> tuple[Any, ...]:
         epoch,
         "" if hold.announced == hold.consumer else hold.kinds,
     ]
-    for token, held, s in turn.settlements:
-        args += (token, s.action, held.batch, held.id, s.state, s.detail, s.due_ms, s.text, held.claim)
+    for delivery, outcome in turn.settlements:
+        message, (action, state, detail, due_ms, text) = delivery.message, encode(outcome)
+        batch = batch_key(message.batch, hold.keys.prefix)
+        args += (delivery.token, action, batch, message.id, state, detail, due_ms, text, message.unique_key)
     return script("turn").command(keys, args)
 
 
@@ -96,9 +97,9 @@ def note(turn: Turn, reply: Reply) -> None:
     if turn.asked_ms is not None:
         hold.clocks.append(reply.now_ms - turn.asked_ms)
         hold.clocked_at = time.monotonic()
-    for _token, held, _settlement in turn.settlements:
-        if held.on_settled is not None:
-            held.on_settled()
+    for delivery, _outcome in turn.settlements:
+        if delivery.on_settled is not None:
+            delivery.on_settled()
     if turn.credit:
         hold.hungry = reply.next_ms == 0
         hold.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
@@ -111,59 +112,48 @@ def accept(hold: Hold, reply: Reply, deliver: Callable[[dict[str, Any], str], No
     one follows.
     """
     clock_ms = hold.clock_ms
-    for fetched, message in _readable(hold, reply):
+    for fetched in reply.messages:
+        delivery = Delivery(
+            UNREADABLE,
+            queue=hold.queue,
+            token=fetched.token,
+            deliveries=fetched.deliveries,
+            clock_ms=clock_ms,
+        )
+        hold.take(delivery)
         try:
-            _prepare(hold, fetched, message, clock_ms)
-            due = due_ms(message["headers"])
-            if due is not None and due > reply.now_ms + DUE_SOON_MS:
-                hold.settle(fetched.token, Settlement("delay", due_ms=due))
-                continue
-            message["headers"]["eta"] = None
-            message["headers"]["millpond"]["due"] = due
-            deliver(message, hold.queue)
+            message = delivery.message = Message.decode(fetched.payload)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            hold.settle(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
+            continue
+        try:
+            due_ms = delivery.due_ms = message.due_ms
+            if due_ms is not None and due_ms > reply.now_ms + DUE_SOON_MS:
+                hold.settle(delivery, Delay(due_ms))
+            else:
+                deliver(_for_kombu(delivery), hold.queue)
         except (OSError, RedisError):
             # The connection broke before the message was passed on; unknown here, it goes back on resuming.
             hold.held.pop(fetched.token, None)
             raise
         except Exception as error:
-            hold.settle(fetched.token, buried("invalid message", f"{type(error).__name__}: {error}"))
+            hold.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
 
 
-def buried(reason: str, error: str, **more: Any) -> Settlement:
-    """Return the settlement that moves a message to the dead letters; `error` is one line."""
-    return Settlement("bury", "failed", json.dumps({"error": error, **more}), text=reason)
-
-
-def _readable(hold: Hold, reply: Reply) -> Iterator[tuple[Fetched, dict[str, Any]]]:
-    """Yield what is JSON and has the parts of a message; bury the rest."""
-    for fetched in reply.messages:
-        try:
-            message = parse(fetched.payload)
-            if not isinstance(message["properties"], dict) or not isinstance(message["headers"], dict):
-                raise TypeError("properties and headers must be objects")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            hold.take(fetched.token, id="", batch=None)
-            hold.settle(fetched.token, buried("not a message", f"{type(error).__name__}: {error}"))
-        else:
-            yield fetched, message
-
-
-def _prepare(hold: Hold, fetched: Fetched, message: dict[str, Any], clock_ms: int) -> None:
-    """Take a message into the hold, and write into it what its delivery adds: its tag, and the count."""
-    headers, properties = message["headers"], message["properties"]
-    own = headers.get("millpond")
-    own = own if isinstance(own, dict) else {}
-    batch = own.get("batch")
-    hold.take(
-        fetched.token,
-        id=str(headers.get("id", "")),
-        batch=batch if isinstance(batch, str) else None,
-        claim=str(own.get("once", "")),
-    )
-    headers["millpond"] = {**own, "deliveries": fetched.deliveries, "clock_ms": clock_ms}
-    properties["delivery_tag"] = hold.tag(fetched.token)
-    info = properties.get("delivery_info")
-    properties["delivery_info"] = {
-        **(info if isinstance(info, dict) else {"exchange": "", "routing_key": hold.queue}),
-        "redelivered": fetched.deliveries > 0,
+def _for_kombu(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as kombu passes it on: its message, with what this delivery adds."""
+    message = delivery.message
+    info = message.properties.get("delivery_info")
+    properties = {
+        **message.properties,
+        "delivery_tag": delivery.tag,
+        "delivery_info": {
+            **(info if isinstance(info, dict) else {"exchange": "", "routing_key": delivery.queue}),
+            "redelivered": delivery.deliveries > 0,
+        },
     }
+    return {**message.envelope, "properties": properties, "delivery": delivery}
+
+
+#: What stands for a message until it is read, and if it cannot be.
+UNREADABLE = Message({"headers": {}, "properties": {}}, b"")

@@ -79,7 +79,7 @@ class Intake:
         self.active.add(keys.queue)
 
     def _take_up(self, hold: Hold) -> None:
-        known = [*hold.held, *(token for token, _, _ in hold.pending)]
+        known = [*hold.held, *(delivery.token for delivery, _ in hold.pending)]
         # Asked even when no turn was ever answered: the server may have carried out the first one.
         client, successor = self.channel.store.client, self.holder.new_consumer()
         words = (hold.consumer, self.lease_ms, successor, *known)

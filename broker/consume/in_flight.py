@@ -19,8 +19,9 @@ from uuid import uuid4
 
 from millpond.broker.consume.queue_lease import Hold, Turn
 from millpond.broker.control.state import ControlState
-from millpond.broker.keys import QueueKeys
-from millpond.broker.outcomes import DONE, Settlement
+from millpond.broker.delivery import Delivery
+from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.outcomes import Outcome
 from millpond.broker.server import elapsed_seconds
 
 #: Settlements that are gathered before they are sent although more work is at hand, and how long one
@@ -62,8 +63,7 @@ class Holder:
         self._names = itertools.count()
         self._kinds = ""
         self._order: deque[str] = deque()
-        self._outcomes: dict[str, Settlement] = {}
-        self._finished: dict[str, None] = {}
+        self._finished: dict[Delivery, Outcome] = {}
         self.on_lost: Callable[[Hold], None] | None = None
 
     # The consuming side
@@ -185,16 +185,12 @@ class Holder:
 
     # The finishing side
 
-    def note(self, tag: str, settlement: Settlement) -> None:
-        """Say how a delivery ended before it is acknowledged; a plain acknowledgement means success."""
-        self._outcomes[tag] = settlement
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Note how a delivery ended; the event loop is about to settle it. From any thread.
 
-    def finish(self, tag: str) -> None:
-        """Say that a delivery has ended and the event loop is about to settle it, as it was noted.
-
-        From any thread. Should the loop end before, or lose its connection, this is what is left to settle.
+        Should the loop end before, or lose its connection, this is what is left to settle.
         """
-        self._finished[tag] = None
+        self._finished[delivery] = outcome
 
     @property
     def unsettled_count(self) -> int:
@@ -203,50 +199,36 @@ class Holder:
 
     def settle_finished(self) -> None:
         """Settle what the event loop was about to."""
-        for tag in tuple(self._finished):
-            self.settle(tag)
+        for delivery in tuple(self._finished):
+            outcome = self._finished.pop(delivery, None)
+            if outcome is not None:
+                self.settle(delivery, outcome)
 
-    def settle(self, tag: str, settlement: Settlement = DONE) -> bool:
-        """Settle a delivery, as it was noted or as given; False when it is not held here."""
-        self._finished.pop(tag, None)
-        settlement = self._outcomes.pop(tag, settlement)
-        hold, token = self._find(tag)
-        return hold is not None and hold.settle(token, settlement)
+    def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Settle a delivery; False when it is not held here."""
+        return delivery.lease is not None and bool(delivery.lease.settle(delivery, outcome))
 
-    def when_settled(self, tag: str, callback: Callable[[], None]) -> None:
-        """Call back once the broker has confirmed the settlement of a delivery."""
-        hold, token = self._find(tag)
-        if hold is not None and token in hold.held:
-            hold.held[token].on_settled = callback
-
-    def is_lost(self, tag: str) -> bool:
-        """Say whether another consumer may have this message by now: it must not be started."""
-        hold, token = self._find(tag)
-        held = hold.held.get(token) if hold is not None else None
-        if hold is None or held is None:
-            return False
-        # A process that was frozen knows by the clock what the server will tell it.
-        return held.lost or hold.lease_lost or elapsed_seconds() > hold.leased_until
-
-    def queue_of(self, tag: str) -> str:
-        """Name the queue that a delivery is of."""
-        return tag.partition(" ")[2]
-
-    def _find(self, tag: str) -> tuple[Hold | None, str]:
+    def find(self, tag: str) -> Delivery | None:
+        """Return a delivery that is held, by kombu's tag for it."""
         token, _, queue = tag.partition(" ")
-        return self.holds.get(queue), token
+        hold = self.holds.get(queue)
+        return hold.held.get(token) if hold is not None else None
 
-    def is_cancelled(self, tag: str) -> bool:
-        """Say whether somebody cancelled this message's task or its batch."""
-        return self._is_in(self.news.cancelled, tag)
+    def is_lost(self, delivery: Delivery) -> bool:
+        """True if another consumer may have this message by now: it must not be started."""
+        hold = delivery.lease
+        # A process that was frozen knows by the clock what the server will tell it.
+        return delivery.lost or hold.lease_lost or elapsed_seconds() > hold.leased_until
 
-    def is_terminated(self, tag: str) -> bool:
-        """Say whether this message's task shall be ended where it runs."""
-        return self._is_in(self.news.terminated, tag)
+    def is_cancelled(self, delivery: Delivery) -> bool:
+        """True if somebody cancelled this message's task or its batch."""
+        return bool(self.news.cancelled) and self._is_in(self.news.cancelled, delivery)
 
-    def _is_in(self, names: frozenset[str], tag: str) -> bool:
-        if not names:
-            return False
-        hold, token = self._find(tag)
-        held = hold.held.get(token) if hold is not None else None
-        return held is not None and (held.id in names or held.batch in names)
+    def is_terminated(self, delivery: Delivery) -> bool:
+        """True if this message's task shall be ended where it runs."""
+        return bool(self.news.terminated) and self._is_in(self.news.terminated, delivery)
+
+    @staticmethod
+    def _is_in(names: frozenset[str], delivery: Delivery) -> bool:
+        message = delivery.message
+        return message.id in names or batch_key(message.batch, delivery.lease.keys.prefix) in names

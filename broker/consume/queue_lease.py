@@ -3,24 +3,11 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from millpond.broker.keys import QueueKeys, batch_key
-from millpond.broker.outcomes import Settlement
-
-
-@dataclass(slots=True)
-class Held:
-    """Remember whose message a token stands for; `lost` once the lease on it ran out."""
-
-    id: str
-    batch: str
-    lost: bool = False
-    #: The name under which the task was sent once, where that ends with the task.
-    claim: str = ""
-    #: Called once the broker has confirmed the settlement.
-    on_settled: Callable[[], None] | None = None
+from millpond.broker.delivery import Delivery
+from millpond.broker.keys import QueueKeys
+from millpond.broker.outcomes import Outcome
 
 
 @dataclass
@@ -29,8 +16,8 @@ class Hold:
 
     keys: QueueKeys
     consumer: str
-    held: dict[str, Held] = field(default_factory=dict)
-    pending: deque[tuple[str, Held, Settlement]] = field(default_factory=deque)
+    held: dict[str, Delivery] = field(default_factory=dict)
+    pending: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
     pending_since: float = 0.0
     registered: bool = False
     #: The kinds that this process has, each between newlines, and the consumer that announced them.
@@ -55,10 +42,6 @@ class Hold:
         """Name the queue."""
         return self.keys.queue
 
-    def tag(self, token: str) -> str:
-        """Return the delivery tag of a message: a token is unique for its queue, a tag for the process."""
-        return f"{token} {self.queue}"
-
     @property
     def clock_ms(self) -> int:
         """Return what to add to this host's clock to have the server's, or a little more, never less.
@@ -67,23 +50,23 @@ class Hold:
         """
         return min(self.clocks, default=0)
 
-    def take(self, token: str, *, id: str, batch: str | None, claim: str = "") -> None:
+    def take(self, delivery: Delivery) -> None:
         """Note a message that was fetched."""
-        self.held[token] = Held(id, batch_key(batch, self.keys.prefix), claim=claim)
+        delivery.lease = self
+        self.held[delivery.token] = delivery
         self.moves += 1
 
-    def settle(self, token: str, settlement: Settlement) -> bool:
-        """Queue a settlement to be sent.
+    def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """Queue the outcome of a delivery to be sent.
 
-        False when the token is not held here, as after a second acknowledgement.
+        False when it is not held here, as after a second acknowledgement.
         """
-        held = self.held.pop(token, None)
-        if held is None:
+        if self.held.pop(delivery.token, None) is None:
             return False
         self.moves += 1
         if not self.pending:
             self.pending_since = time.monotonic()
-        self.pending.append((token, held, settlement))
+        self.pending.append((delivery, outcome))
         return True
 
     def lose(self, successor: str) -> None:
@@ -99,13 +82,13 @@ class Hold:
         self.leased_until = math.inf
         self.hungry = True
 
-    def settlements(self, limit: int) -> list[tuple[str, Held, Settlement]]:
+    def settlements(self, limit: int) -> list[tuple[Delivery, Outcome]]:
         """Take the oldest settlements out of those to be sent."""
         taken = [self.pending.popleft() for _ in range(min(limit, len(self.pending)))]
         self.pending_since = time.monotonic()
         return taken
 
-    def unsent(self, settlements: list[tuple[str, Held, Settlement]]) -> None:
+    def unsent(self, settlements: list[tuple[Delivery, Outcome]]) -> None:
         """Put settlements back whose call was not answered; the script carries out each only once."""
         self.pending.extendleft(reversed(settlements))
 
@@ -117,7 +100,7 @@ class Turn:
     hold: Hold
     credit: int
     free_slots: int
-    settlements: list[tuple[str, Held, Settlement]]
+    settlements: list[tuple[Delivery, Outcome]]
     #: When it was asked, ms by this host's clock; None where it waits at the server before it is carried out.
     asked_ms: int | None = field(default_factory=lambda: int(time.time() * 1000))
     #: The name under which it was asked.

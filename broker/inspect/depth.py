@@ -1,14 +1,13 @@
 """The depth of queues: their messages by state, age and counters; and which queues are fetchable."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.due import due_ms
 from millpond.broker.keys import QueueKeys, queues_key
 from millpond.broker.limits import Limits, read_all
+from millpond.broker.message import Message
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,11 @@ def sent_at_ms(message: bytes) -> int | None:
     None for a message that a foreign client sent.
     """
     try:
-        headers = json.loads(message)["headers"]
-        at, due = headers["millpond"]["at"], due_ms(headers)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        found = Message.decode(message)
+        due_ms = found.due_ms
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return max(at, due or 0) if isinstance(at, int) else None
+    return None if found.sent_ms is None else max(found.sent_ms, due_ms or 0)
 
 
 def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:

@@ -4,7 +4,6 @@ There is no index of tasks, because every task would pay for it. The server sear
 time.
 """
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
 from millpond.broker.keys import QueueKeys
+from millpond.broker.message import Message
 from millpond.broker.scripts import script
 from millpond.broker.task_state import TaskState
 
@@ -96,15 +96,14 @@ def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0")
 
 
 def _place(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
-    headers = json.loads(message)["headers"]
-    own = headers.get("millpond") or {}
+    found = Message.decode(message)
     return TaskLocation(
         id=id,
         state=state,
         queue=keys.queue,
-        kind=str(headers.get("task", "")),
-        batch=own.get("batch"),
-        retries=headers.get("retries") or 0,
-        sent_at_ms=own.get("at"),
+        kind=found.kind,
+        batch=found.batch,
+        retries=found.retries,
+        sent_at_ms=found.sent_ms,
         **where,
     )

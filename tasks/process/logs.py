@@ -6,11 +6,12 @@ logs it.
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from millpond.broker.message import BadMessage
 from millpond.tasks.contract import kinds
+from millpond.tasks.execute import running
 from millpond.tasks.redaction import hides, scrubbed, secrets_in
 
 PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -64,13 +65,12 @@ class JsonLines(logging.Formatter):
 
 def _about_task(record: logging.LogRecord) -> dict[str, str]:
     """Name the task that a line is about: the one that it says, or the one that runs in this thread."""
-    task = _running_task()
+    context = running()
     found: dict[str, Any] = {}
-    if task is not None:
-        own = getattr(task.request, "millpond", None)
-        own = own if isinstance(own, dict) else {}
-        trace = _trace_of(getattr(task.request, "traceparent", None))
-        found = {"task": task.request.id, "kind": task.name, "batch": own.get("batch"), "trace": trace}
+    if context is not None and context.message is not None:
+        message = context.message
+        trace = _trace_of(message.traceparent)
+        found = {"task": message.id, "kind": message.kind, "batch": message.batch, "trace": trace}
     said = getattr(record, "data", None)
     if isinstance(said, dict):
         found |= {"task": said.get("id"), "kind": said.get("name")}
@@ -83,15 +83,13 @@ def _trace_of(parent: Any) -> str | None:
 
 
 def _without_secrets(text: str) -> str:
-    task = _running_task()
-    contract = None if task is None else kinds().get(task.name)
-    if task is None or contract is None or not hides(contract):
+    """Cut out of a text the secrets of the task that runs in this thread."""
+    context = running()
+    contract = None if context is None else kinds().get(context.kind)
+    if context is None or context.message is None or contract is None or not hides(contract):
         return text
-    return scrubbed(text, secrets_in(contract, task.request.args, task.request.kwargs))
-
-
-def _running_task() -> Any:
-    """Return Celery's task that runs in this thread; None where none does, or nothing of Celery is loaded."""
-    state = sys.modules.get("celery._state")
-    task = None if state is None else state.get_current_worker_task()
-    return task if task is not None and task.request is not None else None
+    try:
+        args, kwargs, _embed = context.message.arguments
+    except BadMessage:
+        return text
+    return scrubbed(text, secrets_in(contract, args, kwargs))

@@ -4,8 +4,10 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
-from millpond.broker.outcomes import Settlement
+from millpond.broker.message import Message
+from millpond.broker.outcomes import Outcome
 
 LEASE_MS = 60_000
 
@@ -29,12 +31,19 @@ class Hand:
         self.turn(count)
         return list(self.hold.held)
 
-    def end(self, settlement: Settlement, count: int = 100) -> None:
+    def end(self, outcome: Outcome, count: int = 100) -> None:
         """Settle so many of the messages held."""
-        for token in list(self.hold.held)[:count]:
-            self.hold.settle(token, settlement)
+        for delivery in list(self.hold.held.values())[:count]:
+            self.hold.settle(delivery, outcome)
         self.turn()
 
     def lose_lease(self) -> None:
         """Let the lease run out, as a frozen process does."""
         self.store.client.zadd(self.hold.keys.consumers, {self.hold.consumer: 1})
+
+
+def delivery_of(token: str, id: str = "", *, batch: str | None = None, unique_key: str = "") -> Delivery:
+    """Return a delivery of a message of which no more is known."""
+    own = {"batch": batch, "once": unique_key}
+    message = Message({"headers": {"id": id, "millpond": own}, "properties": {}}, "")
+    return Delivery(message, token=token)

@@ -18,6 +18,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
 from millpond.broker.server import now_ms
 from millpond.tasks.settings import Settings, environment
@@ -118,8 +119,8 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     holder = Holder()
     hold = holder.hold(QueueKeys(queue, store.prefix))
     reply = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
-    [fetched] = reply.messages
-    hold.take(fetched.token, id=message.id, batch=None)
-    hold.settle(fetched.token, fetch_call.buried(reason, error, traceback=f"Traceback\n  {error}"))
+    fetch_call.accept(hold, reply, lambda *_: None)
+    [delivery] = hold.held.values()
+    hold.settle(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
     fetch_call.settle_pending(store, holder, lease_ms=10_000)
     return message.id

@@ -1,12 +1,13 @@
 """A kind for the tests of the broker: it notes when it runs and does what it is told, however bad."""
 
+import asyncio
 import ctypes
 import json
 import os
 import signal
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from celery.exceptions import Ignore, Reject
 
@@ -23,6 +24,8 @@ What = Literal[
     "kill",
     "exit",
     "leave",
+    "cancelled",
+    "unspeakable",
     "interrupt",
     "memory",
     "reject",
@@ -46,6 +49,18 @@ class Act(Contract, kind="broker.act"):
 
 class Base(BaseException):
     """Be nothing that `except Exception` catches."""
+
+
+class Unspeakable(Exception):
+    """An error whose every method raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not to be said")
+
+    __repr__ = __str__
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not to be pickled")
 
 
 @body(Act, retries=2, backoff_seconds=0.2)
@@ -73,6 +88,10 @@ def act(job: Act, context: Context) -> str:
             raise SystemExit(3)
         case "leave":
             raise Base("nobody catches this")
+        case "cancelled":
+            raise asyncio.CancelledError
+        case "unspeakable":
+            raise Unspeakable
         case "interrupt":
             raise KeyboardInterrupt
         case "memory":

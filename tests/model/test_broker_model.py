@@ -24,13 +24,27 @@ from millpond.broker import publish as broker_publish
 from millpond.broker.batches import batch_callback, record
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.queue_lease import Held, Hold, Turn
+from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters, purge
 from millpond.broker.keys import PRIORITY_STEPS, QueueKeys, batch_key
 from millpond.broker.message import Outgoing, compose
-from millpond.broker.outcomes import Settlement
+from millpond.broker.outcomes import (
+    Cancelled,
+    Continued,
+    DeadLetter,
+    Delay,
+    Expired,
+    Outcome,
+    Redeliver,
+    Release,
+    Retry,
+    Succeeded,
+    encode,
+)
 from millpond.broker.scripts import script
+from tests.harness.by_hand import delivery_of
 
 QUEUE, LEASE_MS = "mill", 15_000
 CONSUMERS = [f"consumer-{n}" for n in range(3)]
@@ -164,9 +178,20 @@ class Mill(RuleBasedStateMachine):
             st.tuples(
                 st.integers(0, 9),
                 st.sampled_from(
-                    ["settle", "settle", "bury", "replace", "delay", "return", "redeliver", "drop"]
+                    [
+                        Succeeded(),
+                        Succeeded('{"value":1}'),
+                        Cancelled("ended"),
+                        Cancelled(started=False),
+                        Expired(),
+                        Continued(),
+                        DeadLetter("why", "it failed"),
+                        Retry("", 0),
+                        Delay(0),
+                        Release(),
+                        Redeliver(),
+                    ]
                 ),
-                st.sampled_from(["succeeded", "failed", "cancelled", "expired", ""]),
                 st.sampled_from([-10, 125, 5_000]),
             ),
             max_size=4,
@@ -176,14 +201,14 @@ class Mill(RuleBasedStateMachine):
     def turn(self, name: str, credit: int, slots: int, chosen: list[Any], reply_arrives: bool) -> None:
         hold = self.holds[name]
         was_new = not hold.registered
-        for index, action, state, due in chosen:
+        for index, outcome, due in chosen:
             if hold.held:
-                token = list(hold.held)[index % len(hold.held)]
-                hold.settle(token, self._settlement(action, state, self.now + due, hold.held[token]))
+                delivery = list(hold.held.values())[index % len(hold.held)]
+                hold.settle(delivery, self._dated(outcome, self.now + due, delivery))
         taken = hold.settlements(100)
         call = Turn(hold, credit, min(slots, credit), taken)
         reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
-        settled = [Settled(t, s.action, s.state, s.due_ms, s.text) for t, _, s in taken]
+        settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
         lease, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
         assert (reply.lease, reply.late) == (lease, late)
@@ -199,13 +224,18 @@ class Mill(RuleBasedStateMachine):
             for token, _, message in fetched:
                 plain = self.plain
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
-                hold.take(token, id=id, batch=plain.batch_of[message], claim=claim)
+                hold.take(delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim))
             self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
 
-    def _settlement(self, action: Any, state: str, due: int, held: Held) -> Settlement:
-        again = self._compose(None, held.claim and f"{held.claim}!", 0, id=held.id)
-        text = again.payload if action == "replace" else "why"
-        return Settlement(action, state, "{}", due, text)
+    def _dated(self, outcome: Outcome, due: int, delivery: Delivery) -> Outcome:
+        message = delivery.message
+        match outcome:
+            case Retry():
+                key = message.unique_key and f"{message.unique_key}!"
+                return Retry(self._compose(None, key, 0, id=message.id).payload, due)
+            case Delay():
+                return Delay(due)
+        return outcome
 
     def _check_when_to_look_again(self, next_ms: int, credit: int, took: int) -> None:
         if self.plain.delayed:
@@ -321,6 +351,11 @@ class Mill(RuleBasedStateMachine):
             assert {name: getattr(summary, name) for name in record.COUNTS} == {
                 name: (plain.followed or {}).get(name, 0) for name in record.COUNTS
             }
+
+
+def _settled(delivery: Delivery, outcome: Outcome) -> Settled:
+    action, state, _detail, due, text = encode(outcome)
+    return Settled(delivery.token, action, state, due, text)
 
 
 def _word(outcome: broker_publish.Outcome) -> str:

@@ -7,23 +7,24 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.queue_lease import Hold, Turn
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
-from millpond.broker.outcomes import DONE
+from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.publish import publish
 from millpond.broker.scripts import script
+from tests.harness.by_hand import delivery_of
 
 LEASE_MS = 15_000
 
 
 def turn(store: Store, hold: Hold, credit: int) -> list[str]:
     """Settle all that is held and fetch; return the messages."""
-    for token in list(hold.held):
-        hold.settle(token, DONE)
+    for delivery in list(hold.held.values()):
+        hold.settle(delivery, SUCCEEDED)
     call = Turn(hold, credit, credit, hold.settlements(100))
     words = fetch_call.command(call, lease_ms=LEASE_MS)
     reply = fetch_call.read(script("turn").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :]))
     fetch_call.note(call, reply)
     for fetched in reply.messages:
-        hold.take(fetched.token, id="", batch=None)
+        hold.take(delivery_of(fetched.token))
     return [fetched.payload.decode() for fetched in reply.messages]
 
 

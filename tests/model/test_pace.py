@@ -3,6 +3,7 @@
 from collections import deque
 from itertools import count
 from statistics import mean
+from typing import Any
 
 import pytest
 from moved_clock import CLOCK
@@ -14,7 +15,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
-from millpond.broker.outcomes import DONE
+from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.publish import Full, Late, Outcome, Taken, publish
 
 QUEUE = "mill"
@@ -28,8 +29,8 @@ class Pool:
         self.hold = Holder().hold(QueueKeys(QUEUE, store.prefix))
         self.slots, self.prefetch = slots, prefetch
         self.accepted: dict[str, float] = {}
-        self.waiting: deque[str] = deque()
-        self.running: deque[str] = deque()
+        self.waiting: deque[Any] = deque()
+        self.running: deque[Any] = deque()
         #: When each task was accepted, and how long it waited to start.
         self.waits: list[tuple[float, float]] = []
         self._ids = count()
@@ -63,7 +64,7 @@ class Pool:
     def turn(self, finished: int = 0) -> None:
         """Settle the oldest tasks that run and fetch for the room there is."""
         for _ in range(min(finished, len(self.running))):
-            self.hold.settle(self.running.popleft(), DONE)
+            self.hold.settle(self.running.popleft(), SUCCEEDED)
         self._start()
         held = len(self.hold.held)
         turn = Turn(
@@ -72,14 +73,14 @@ class Pool:
         reply = fetch_call.call(self.store, turn, lease_ms=10**9)
         fetch_call.accept(self.hold, reply, lambda *_: None)
         known = {*self.running, *self.waiting}
-        self.waiting.extend(token for token in self.hold.held if token not in known)
+        self.waiting.extend(each for each in self.hold.held.values() if each not in known)
         self._start()
 
     def _start(self) -> None:
         while self.waiting and len(self.running) < self.slots:
-            token = self.waiting.popleft()
-            self.running.append(token)
-            accepted = self.accepted[self.hold.held[token].id]
+            delivery = self.waiting.popleft()
+            self.running.append(delivery)
+            accepted = self.accepted[delivery.message.id]
             self.waits.append((accepted, self.now - accepted))
 
     def run(self, seconds: float, *, per_second: float, pressed: bool = True) -> None:

@@ -16,8 +16,10 @@ from celery.worker.state import requests, reserved_requests
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from millpond.broker.connection import translate_errors
-from millpond.broker.consume.fetch_call import buried
+from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerError
+from millpond.broker.message import BadMessage
+from millpond.broker.outcomes import DeadLetter
 from millpond.tasks.process.heartbeat_file import PULSE_SECONDS
 from millpond.worker.celery.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
 from millpond.worker.celery.reconnect import connected
@@ -84,10 +86,10 @@ class PondConsumer(Consumer):
         deadline.
         """
         holder = self.task_consumer.channel.holder
-        taken = self.grouper.take_back(lambda each: holder.drained or holder.is_cancelled(each.tag))
+        taken = self.grouper.take_back(lambda each: holder.drained or holder.is_cancelled(each.delivery))
         self._end_terminated()
         for request in self._requests():
-            if not request.started and (holder.drained or holder.is_cancelled(request.tag)):
+            if not request.started and (holder.drained or holder.is_cancelled(request.delivery)):
                 request.give_back()
         self.app.drain.on_drained(holder.drained)
         self._start_again(taken)
@@ -98,7 +100,7 @@ class PondConsumer(Consumer):
         for request in self._requests():
             # What ended before it in its child may still have to be answered for; it is not to be ended.
             alone = request.piece is None or request.piece.running is request
-            if request.in_child and alone and request.holder.is_terminated(request.tag):
+            if request.in_child and alone and self.holder.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
     def _start_again(self, taken: list[PondRequest]) -> None:
@@ -116,12 +118,12 @@ class PondConsumer(Consumer):
     def update_strategies(self) -> None:
         """Choose how each kind is received: plain Celery tasks as bodies are."""
         adopt(self.app)
+        self._make_way()
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
         """Return what receives a message: Celery's, less the promises that it makes of each."""
         unusual, strategies, callbacks = super().create_task_handler(), self.strategies, self.on_task_message
-        self._make_way()
 
         def receive(message: Any) -> None:
             headers = message.headers
@@ -132,6 +134,8 @@ class PondConsumer(Consumer):
             reject = partial(self.call_soon_ack, message.reject_log_error)
             try:
                 strategy(message, None, message.ack_log_error, reject, callbacks)
+            except BadMessage as error:
+                self._bury(message, error.reason, error)
             except (InvalidTaskError, ContentDisallowed) as error:
                 self.on_invalid_task(None, message, error)
             except DecodeError as error:
@@ -139,11 +143,16 @@ class PondConsumer(Consumer):
 
         return receive
 
+    @property
+    def holder(self) -> Holder:
+        """Return what this process has in flight."""
+        holder: Holder = self.app.conf.broker_transport_options["holder"]
+        return holder
+
     def _make_way(self) -> None:
-        holder = self.task_consumer.channel.holder
-        holder.announce(self.strategies)
+        self.holder.announce(self.app.tasks)
         if self.settler is None:
-            self.settler = Settler(holder, self._settle_finished, self.hub)
+            self.settler = Settler(self.holder, self._settle_finished, self.hub, self._settle_now)
         self.settler.begin_anew()
         if self.pull is None and isinstance(self.pool, ThreadPool):
             self.pull = Pull(self.pool.executor, self.pool.limit)
@@ -152,6 +161,11 @@ class PondConsumer(Consumer):
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:  # else the next one does it first of all
             channel.settle_finished()
+
+    def _settle_now(self) -> None:
+        channel = getattr(self.task_consumer, "channel", None)
+        if channel is not None:
+            channel.settle_now()
 
     # Messages that cannot be run
 
@@ -165,9 +179,8 @@ class PondConsumer(Consumer):
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside a task of a kind that this worker does not have, for one that does."""
-        kind, tag = str(exc.args[0])[:255], message.delivery_tag
-        queue = message.channel.holder.queue_of(tag)
-        message.channel.settle(tag, self.app.unknown_kinds.outcome(kind, queue, message.headers))
+        outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
+        message.channel.settle(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Bury a task whose message cannot be used."""
@@ -177,7 +190,7 @@ class PondConsumer(Consumer):
         logger.error(
             "Message %s buried: %s: %s", message.headers.get("id") if message.headers else "?", reason, error
         )
-        message.channel.settle(message.delivery_tag, buried(reason, str(error)))
+        message.channel.settle(message.delivery, DeadLetter(reason, str(error)))
 
     # Stopping
 

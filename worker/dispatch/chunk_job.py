@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 from billiard.exceptions import Terminated
 from celery.worker.state import active_requests, all_total_count, total_count
 
-from millpond.worker.celery.slot import SECONDS, Answer, run
+from millpond.broker.delivery import Delivery
+from millpond.worker.celery.slot import Answer, run
 from millpond.worker.dispatch.chunk_claims import Claims, claims
 
 if TYPE_CHECKING:
     from millpond.worker.celery.request import PondRequest
-
-#: Type, id, request and body of a task.
-Words = tuple[str, str, dict[str, Any], Any]
 
 
 class Piece:
@@ -46,7 +44,7 @@ class Piece:
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
             run_all,
-            args=(self.claims.number, [request.words for request in self.members]),
+            args=(self.claims.number, [request.delivery for request in self.members]),
             accept_callback=self.on_accepted,
             callback=self.on_success,
             error_callback=self.on_failure,
@@ -76,7 +74,7 @@ class Piece:
         for answer in answers:
             request = self.members[self._settled]
             self._settled += 1
-            self.running_since += answer[SECONDS]
+            self.running_since += answer[1]
             request.on_success(answer)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
@@ -123,13 +121,13 @@ def _unaccept(request: "PondRequest") -> None:
     request.time_start = request.worker_pid = None
 
 
-def run_all(number: int, tasks: list[Words]) -> list[Any]:
+def run_all(number: int, tasks: list[Delivery]) -> list[Answer]:
     """Run tasks one after the other in a child, until what is left was taken back; answer for each."""
-    shared, answers = claims(number), []
+    shared, answers = claims(number), list[Answer]()
     shared.begin()
-    for words in tasks:
+    for delivery in tasks:
         if not shared.claim():
             break
-        answers.append(run(*words))
+        answers.append(run(delivery))
         shared.keep(answers[-1])
     return answers

@@ -126,4 +126,4 @@ class Grouper:
 
     def _fits(self, request: "PondRequest") -> bool:
         short = self._seconds.get(request.type, SHORT_SECONDS) < SHORT_SECONDS
-        return short and request.deliveries == 0 and " " not in request.id
+        return short and request.delivery.deliveries == 0 and " " not in request.id

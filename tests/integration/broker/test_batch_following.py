@@ -7,10 +7,9 @@ import pytest
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.connection import Store
-from millpond.broker.consume.fetch_call import buried
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters
-from millpond.broker.outcomes import CANCELLED, DONE, Settlement
+from millpond.broker.outcomes import NOT_RUN, SUCCEEDED, DeadLetter, Expired
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.producer.message import Message
@@ -19,7 +18,7 @@ from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import Hand
 
-FAILED = buried("FinalError", "it failed")
+FAILED = DeadLetter("FinalError", "it failed")
 
 
 @pytest.fixture
@@ -48,10 +47,10 @@ def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store
     """Not before the last task has ended, and then with how all of them did."""
     batch, hand = filled(client, 4), Hand(store, "default")
     hand.take(4)
-    for settlement in (DONE, FAILED, Settlement(state="expired")):
+    for settlement in (SUCCEEDED, FAILED, Expired()):
         hand.end(settlement, 1)
         assert followers(store) == []
-    hand.end(DONE)
+    hand.end(SUCCEEDED)
     (summary,) = followers(store)
     now = batch.summary()
     assert (summary.id, summary.description) == (batch.id, "seven [-1]")
@@ -73,9 +72,9 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
         batch.send_many(Square(n=n) for n in range(2))
         hand = Hand(store, "default")
         hand.take(2)
-        hand.end(DONE, 1)
+        hand.end(SUCCEEDED, 1)
         cancel.cancel_batch(store, batch.id, timeout_seconds=0)
-    hand.end(CANCELLED)
+    hand.end(NOT_RUN)
     (summary,) = followers(store)
     assert (summary.succeeded, summary.cancelled) == (1, 1)
     assert summary.cancelled_at_ms == batch.summary().cancelled_at_ms
@@ -85,14 +84,14 @@ def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, s
     """A dead letter sent again after the batch was complete counts anew; what followed has been sent."""
     batch, hand = filled(client, 2), Hand(store, "default")
     hand.take(2)
-    hand.end(DONE, 1)
+    hand.end(SUCCEEDED, 1)
     hand.end(FAILED)
     assert [summary.failed for summary in followers(store)] == [1]
     (letter,) = dead_letters.letters(store, "default")
     assert dead_letters.requeue(store, "default", letter.id)
     assert not batch.summary().complete
     hand.take(1)
-    hand.end(DONE)
+    hand.end(SUCCEEDED)
     summary = batch.summary()
     assert (summary.complete, summary.succeeded, summary.failed) == (True, 2, 0)
     assert len(followers(store)) == 1
@@ -105,9 +104,9 @@ def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None
     frozen.lose_lease()
     other.turn()  # finds the lease that ran out
     assert other.take(1)
-    frozen.end(DONE)
+    frozen.end(SUCCEEDED)
     assert batch.summary().succeeded == 0
-    other.end(DONE)
+    other.end(SUCCEEDED)
     assert (batch.summary().succeeded, batch.summary().complete) == (1, True)
     assert len(followers(store)) == 1
 

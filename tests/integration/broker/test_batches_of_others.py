@@ -18,7 +18,7 @@ from millpond import main
 from millpond.broker import audit
 from millpond.broker.connection import Store
 from millpond.broker.message import compose
-from millpond.broker.outcomes import DONE, Settlement
+from millpond.broker.outcomes import SUCCEEDED, Retry, Succeeded
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.context import Context
@@ -128,16 +128,16 @@ def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
     for _ in range(2):
         hand.take(1)
         again = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0, id=sent.id, batch=batch.id)
-        hand.end(Settlement("replace", text=again.payload))
+        hand.end(Retry(again.payload, 0))
         assert (batch.summary().settled, batch.summary().pending) == (0, 1)
     hand.take(1)
-    hand.end(DONE)
+    hand.end(SUCCEEDED)
     assert (batch.summary().succeeded, batch.summary().sent, batch.summary().complete) == (1, 1, True)
 
 
 def test_a_body_is_given_nothing_that_closes_its_batch() -> None:
     """A body knows its batch's id; neither its context nor what it sends by can close, feed or cancel it."""
-    context = Context(batch="b", outbox=Outbox("id", 0))
+    context = Context(batch="b", outbox=Outbox("id", lambda: 0))
     public = {name for name in dir(context) if not name.startswith("_")}
     assert not [name for name in public if isinstance(getattr(context, name), Batch | Client)]
     assert context.batch == "b"
@@ -157,10 +157,10 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
             batch.send_many(Square(n=n) for n in range(300))
         hand, read = Hand(store, "default"), list[int]()
         hand.take(300)
-        detail = [Settlement(detail=json.dumps({"value": n})) for n in range(300)]
-        tokens = list(hand.hold.held)
-        for token, settlement in zip(tokens[:150], detail, strict=False):
-            hand.hold.settle(token, settlement)
+        detail = [Succeeded(json.dumps({"value": n})) for n in range(300)]
+        deliveries = list(hand.hold.held.values())
+        for delivery, outcome in zip(deliveries[:150], detail, strict=False):
+            hand.hold.settle(delivery, outcome)
         while hand.hold.pending:
             hand.turn()
         results = batch.results()
@@ -169,8 +169,8 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         eventually(lambda: len(read) == 150)
         server.kill()
         server.start()
-        for token, settlement in zip(tokens[150:], detail[150:], strict=True):
-            hand.hold.settle(token, settlement)
+        for delivery, outcome in zip(deliveries[150:], detail[150:], strict=True):
+            hand.hold.settle(delivery, outcome)
         while hand.hold.pending:
             hand.turn()
         reader.join(30)

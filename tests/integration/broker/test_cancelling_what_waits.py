@@ -8,11 +8,10 @@ import pytest
 
 from millpond.broker import server
 from millpond.broker.connection import Store
-from millpond.broker.consume.fetch_call import buried
 from millpond.broker.control import cancel, state
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
-from millpond.broker.outcomes import DONE, Settlement
+from millpond.broker.outcomes import SUCCEEDED, DeadLetter, Delay, Retry
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.settings import Settings
@@ -83,11 +82,11 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     done, failed = client.send(Square(n=1)), client.send(Square(n=2))
     hand = Hand(store, "default")
     hand.take(2)
-    hand.end(DONE, 1)
+    hand.end(SUCCEEDED, 1)
     held = client.find(failed.id)
     assert held is not None
     assert (held.state, held.process) == ("running", hand.holder.name)
-    hand.end(buried("FinalError", "it failed"))
+    hand.end(DeadLetter("FinalError", "it failed"))
     for id in (done.id, "never-was"):
         answer = client.cancel(id)
         assert (answer.found, answer.settled) == (None, 0)
@@ -123,7 +122,8 @@ def test_what_ran_and_wants_to_run_later_is_over(
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
-    hand.end(Settlement(action, due_ms=server.now_ms(store) + 3_600_000, text="the next run"))
+    later_ms = server.now_ms(store) + 3_600_000
+    hand.end(Delay(later_ms) if action == "delay" else Retry("the next run", later_ms))
     assert inspect_depth.depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
     assert client.send(Square(n=1), once="one").duplicate_of is None

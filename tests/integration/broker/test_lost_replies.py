@@ -11,6 +11,7 @@ from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.scripts import script
 
 LEASE_MS = 60_000
@@ -82,7 +83,7 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     start(store, holder)
     [token] = hold.held
-    holder.settle(hold.tag(token))
+    holder.settle(hold.held[token], SUCCEEDED)
     fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = inspect_depth.depth(store, "lost")
     assert (depth.in_flight, depth.counters["settled"], hold.late) == (0, 1, 0)
@@ -96,7 +97,7 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     first = start(store, holder)
     [token] = hold.held
-    holder.settle(hold.tag(token))
+    holder.settle(hold.held[token], SUCCEEDED)
     first.on_tick()
     assert not hold.pending, "the settlement is under way"
     start(store, holder)
@@ -112,7 +113,7 @@ def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_l
     send(store, 1)
     fetch_call.accept(hold, fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None)
     start(store, holder)
-    holder.finish(hold.tag(next(iter(hold.held))))
+    holder.finish(next(iter(hold.held.values())), SUCCEEDED)
     start(store, holder)
     fetch_call.settle_pending(store, holder, lease_ms=LEASE_MS)
     depth = inspect_depth.depth(store, "lost")

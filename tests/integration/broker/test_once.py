@@ -6,12 +6,20 @@ from datetime import timedelta
 import pytest
 
 from millpond.broker import limits
-from millpond.broker.consume.fetch_call import buried
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import purge as inspect_purge
-from millpond.broker.outcomes import CANCELLED, DONE, GIVEN_BACK, HANDED_AGAIN, Settlement
+from millpond.broker.outcomes import (
+    NOT_RUN,
+    REDELIVER,
+    RELEASE,
+    SUCCEEDED,
+    DeadLetter,
+    Delay,
+    Expired,
+    Outcome,
+)
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
@@ -19,7 +27,7 @@ from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import Hand
 
 NAME = "order-42"
-BURIED = buried("FinalError", "it failed")
+BURIED = DeadLetter("FinalError", "it failed")
 
 
 @pytest.fixture
@@ -38,10 +46,10 @@ def send(client: Client) -> str | None:
     return client.send(Square(n=1), once=NAME).duplicate_of
 
 
-def end(settlement: Settlement) -> Callable[[Client, Hand], None]:
+def end(outcome: Outcome) -> Callable[[Client, Hand], None]:
     def settle(client: Client, hand: Hand) -> None:
         hand.take()
-        hand.end(settlement)
+        hand.end(outcome)
 
     return settle
 
@@ -55,7 +63,7 @@ def shed(client: Client, hand: Hand) -> None:
 def deliver_too_often(client: Client, hand: Hand) -> None:
     for _ in range(5):
         hand.take()
-        hand.end(HANDED_AGAIN)
+        hand.end(REDELIVER)
 
 
 def purge(client: Client, hand: Hand) -> None:
@@ -67,10 +75,10 @@ def cancel(client: Client, hand: Hand) -> None:
 
 
 ENDS = {
-    "succeeded": end(DONE),
+    "succeeded": end(SUCCEEDED),
     "failed": end(BURIED),
-    "cancelled": end(CANCELLED),
-    "expired": end(Settlement("drop", state="expired")),
+    "cancelled": end(NOT_RUN),
+    "expired": end(Expired()),
     "shed": shed,
     "delivered too often": deliver_too_often,
     "purged": purge,
@@ -103,12 +111,12 @@ def test_a_name_lasts_through_redelivery_and_retries(client: Client, hand: Hand)
     other = Hand(client.store, "default")
     other.take()
     assert send(client) == "first"
-    other.end(GIVEN_BACK)
+    other.end(RELEASE)
     other.take()
-    other.end(Settlement("delay", due_ms=0))
+    other.end(Delay(0))
     assert send(client) == "first"
     other.take()
-    other.end(DONE)
+    other.end(SUCCEEDED)
     assert send(client) is None
 
 
@@ -118,7 +126,7 @@ def test_a_late_settlement_frees_no_name(client: Client, hand: Hand) -> None:
     hand.take()
     hand.lose_lease()
     Hand(client.store, "default").take()
-    hand.end(DONE)
+    hand.end(SUCCEEDED)
     assert send(client) == "first"
 
 
@@ -130,7 +138,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
     client.send(Square(n=1), once=NAME, id="second")
     with pytest.raises(BrokerError, match="belongs to task second now"):
         dead_letters.requeue(client.store, "default", letter.id)
-    end(DONE)(client, hand)
+    end(SUCCEEDED)(client, hand)
     assert dead_letters.requeue(client.store, "default", letter.id)
     assert send(client) == "first"
 

@@ -15,6 +15,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED
 
 LEASE_MS = 60_000
 QUEUE = "behind"
@@ -24,7 +25,7 @@ class Process:
     """Play a worker process of two slots: its intake on real connections, its loop turned by hand."""
 
     def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
-        self.delivered: list[str] = []
+        self.delivered: list[Any] = []
         self.holder = Holder(prefetch=prefetch)
         self.holder.slots = 2
         self._clients: list[Any] = []
@@ -44,7 +45,11 @@ class Process:
         return self._clients[-1]
 
     def _deliver(self, message: dict[str, Any], _queue: str) -> None:
-        self.delivered.append(message["properties"]["delivery_tag"])
+        self.delivered.append(message["delivery"])
+
+    def settle_first(self) -> None:
+        """Settle what was delivered first."""
+        self.holder.settle(self.delivered[0], SUCCEEDED)
 
     def become_idle(self) -> None:
         """Take a turn that finds nothing, then wait."""
@@ -104,7 +109,7 @@ def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Proc
     process.read(process.intake.wait_client)
     process.intake.on_wait()
     process.intake.on_tick()  # it waits again, with a turn behind
-    process.holder.settle(process.delivered[0])
+    process.settle_first()
     process.holder.holds[QUEUE].hungry = True  # as news makes it
     process.intake.on_tick()
     turn = process.intake._turn

@@ -17,6 +17,7 @@ from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.inspect import dead_letters
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
 from millpond.broker.server import now_ms
 from millpond.producer.client import Client
@@ -56,9 +57,10 @@ def _bury(store: Store) -> None:
     )
     holder = Holder()
     hold = holder.hold(QueueKeys("default", store.prefix))
-    [fetched] = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000).messages
-    hold.take(fetched.token, id="dies", batch=None)
-    hold.settle(fetched.token, fetch_call.buried("test", "it was told to"))
+    reply = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
+    fetch_call.accept(hold, reply, lambda *_: None)
+    [delivery] = hold.held.values()
+    hold.settle(delivery, DeadLetter("test", "it was told to"))
     fetch_call.settle_pending(store, holder, lease_ms=10_000)
 
 

@@ -3,13 +3,13 @@
 from millpond.broker import publish
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.fetch_call import buried
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.lease_renewer import leave
 from millpond.broker.consume.queue_lease import Turn
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED, DeadLetter
 
 LEASE_MS = 60_000
 
@@ -29,7 +29,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     """A task that has ended does not run again because its process left before it told the broker."""
     holder = held(store, 3)
     hold = holder.holds["left"]
-    holder.settle(hold.tag(next(iter(hold.held))))
+    holder.settle(next(iter(hold.held.values())), SUCCEEDED)
     assert leave(store, holder) == 2
     depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
@@ -39,10 +39,9 @@ def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store
     """A task that has ended counts, with what it returned, although the loop never came to settle it."""
     holder = held(store, 3)
     hold = holder.holds["left"]
-    tag = hold.tag(next(iter(hold.held)))
-    holder.note(tag, buried("FinalError", "it failed"))
-    holder.finish(tag)
+    delivery = next(iter(hold.held.values()))
+    holder.finish(delivery, DeadLetter("FinalError", "it failed"))
     assert leave(store, holder) == 2
     depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
-    assert not holder.settle(tag), "the loop settles it, late"
+    assert not holder.settle(delivery, SUCCEEDED), "the loop settles it, late"

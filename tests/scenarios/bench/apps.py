@@ -85,9 +85,9 @@ def make_pond(url: str) -> Celery:
     app = celery_app(settings)
     prepare(app, settings, Holder(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
-    from millpond.tasks.handlers import bodies
+    from millpond.tasks.handlers import handlers
 
-    register(app, bodies()[Noop.kind], settings.table)
+    register(app, handlers()[Noop.kind], settings.table)
     return app
 
 

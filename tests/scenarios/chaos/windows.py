@@ -7,7 +7,9 @@ from tests.scenarios.chaos.faulty import after, before
 
 
 def _carried_retry(_intake: Any, turn: Any, _reply: Any) -> bool:
-    return any(settlement.action == "replace" for _, _, settlement in turn.settlements)
+    from millpond.broker.outcomes import Retry
+
+    return any(isinstance(outcome, Retry) for _, outcome in turn.settlements)
 
 
 def _brings_messages(_intake: Any, _turn: Any, reply: Any) -> bool:

@@ -7,6 +7,7 @@ from millpond.broker.consume import in_flight
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.consume.lease_renewer import Keeper
 from millpond.broker.keys import QueueKeys
+from tests.harness.by_hand import delivery_of
 
 LEASE_MS = 3_000
 
@@ -26,13 +27,14 @@ def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lea
     holder = Holder()
     hold = holder.hold(QueueKeys("cold"))
     hold.registered = True
-    hold.take("1/0", id="one", batch=None)
+    delivery = delivery_of("1/0", "one")
+    hold.take(delivery)
     keeper = Keeper(holder, lease_ms=LEASE_MS, store=Store(Renewing()))
     keeper._renew(hold)
-    assert not holder.is_lost(hold.tag("1/0"))
+    assert not holder.is_lost(delivery)
     later = in_flight.elapsed_seconds() + LEASE_MS / 1000
     with monkeypatch.context() as frozen:
         frozen.setattr(in_flight, "elapsed_seconds", lambda: later)
-        assert holder.is_lost(hold.tag("1/0"))
+        assert holder.is_lost(delivery)
     keeper._renew(hold)
-    assert not holder.is_lost(hold.tag("1/0"))
+    assert not holder.is_lost(delivery)

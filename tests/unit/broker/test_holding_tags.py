@@ -1,41 +1,46 @@
-"""Hold what the holder promises when one process consumes several queues."""
+"""What one process promises when it consumes several queues: a token is of its queue."""
 
 from millpond.broker.consume.in_flight import Holder
+from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
-from millpond.broker.outcomes import Settlement
+from millpond.broker.outcomes import SUCCEEDED, DeadLetter
+from tests.harness.by_hand import delivery_of
 
 
-def held_twice() -> Holder:
-    """Return a holder of two messages of two queues under the same token."""
-    holder = Holder()
+def held_twice() -> tuple[Holder, Delivery, Delivery]:
+    """Return what has two messages of two queues in flight under the same token, and their deliveries."""
+    holder, deliveries = Holder(), []
     for queue in ("one", "two"):
-        holder.hold(QueueKeys(queue)).take("1/0", id=f"task of {queue}", batch=None)
-    return holder
+        delivery = delivery_of("1/0", f"task of {queue}")
+        delivery.queue = queue
+        holder.hold(QueueKeys(queue)).take(delivery)
+        deliveries.append(delivery)
+    return holder, deliveries[0], deliveries[1]
 
 
-def test_a_settlement_is_for_the_queue_of_its_message() -> None:
-    """Settling a message of one queue leaves the message of another with the same token held."""
-    holder = held_twice()
-    two = holder.holds["two"]
-    assert holder.settle(two.tag("1/0"))
-    assert [held.id for _, held, _ in two.settlements(10)] == ["task of two"]
-    assert list(holder.holds["one"].held) == ["1/0"]
+def test_an_outcome_is_for_the_queue_of_its_message() -> None:
+    """Settling a message of one queue leaves the message of another with the same token in flight."""
+    holder, one, two = held_twice()
+    assert holder.find(two.tag) is two
+    assert holder.settle(two, SUCCEEDED)
+    assert [each.message.id for each, _ in holder.holds["two"].settlements(10)] == ["task of two"]
+    assert list(holder.holds["one"].held.values()) == [one]
     assert not holder.holds["one"].pending
 
 
-def test_an_outcome_is_noted_for_one_message() -> None:
-    """What was noted for a message of one queue is not said of another's."""
-    holder = held_twice()
-    one, two = holder.holds["one"], holder.holds["two"]
-    holder.note(two.tag("1/0"), Settlement(state="failed"))
-    holder.settle(one.tag("1/0"))
-    assert [settlement.state for _, _, settlement in one.settlements(10)] == ["succeeded"]
+def test_an_outcome_is_of_one_delivery() -> None:
+    """What finished in one queue says nothing of another's, and is settled once."""
+    holder, one, two = held_twice()
+    holder.finish(two, DeadLetter("FinalError", "it failed"))
+    holder.finish(one, SUCCEEDED)
+    holder.settle_finished()
+    assert [outcome for _, outcome in holder.holds["one"].settlements(10)] == [SUCCEEDED]
+    assert not holder.settle(one, SUCCEEDED)
 
 
 def test_a_lost_lease_is_that_of_one_queue() -> None:
     """A message is lost with the lease of its own queue only."""
-    holder = held_twice()
-    one, two = holder.holds["one"], holder.holds["two"]
-    holder.lost(two)
-    assert holder.is_lost(two.tag("1/0"))
-    assert not holder.is_lost(one.tag("1/0"))
+    holder, one, two = held_twice()
+    holder.lost(holder.holds["two"])
+    assert holder.is_lost(two)
+    assert not holder.is_lost(one)

@@ -4,6 +4,7 @@ import time
 
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.keys import QueueKeys
+from tests.harness.by_hand import delivery_of
 
 
 def waiting(*, slots: int, busy: int) -> Holder:
@@ -13,7 +14,7 @@ def waiting(*, slots: int, busy: int) -> Holder:
     hold = holder.hold(QueueKeys("one"))
     hold.registered, hold.clocked_at = True, time.monotonic()
     for number in range(busy):
-        hold.take(f"{number}/0", id=f"task {number}", batch=None)
+        hold.take(delivery_of(f"{number}/0", f"task {number}"))
     return holder
 
 

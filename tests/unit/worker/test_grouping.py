@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch.chunk_claims import claims
 from millpond.worker.dispatch.chunk_job import Piece
 from millpond.worker.dispatch.chunks import LONGEST_PIECE, SHORT_SECONDS, Grouper
+from tests.harness.by_hand import delivery_of
 
-ANSWER = (0, (None, "it"), 0.5, 0.5)
+ANSWER = (SUCCEEDED, 0.5, 0.5)
 POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
 
 
@@ -23,7 +25,12 @@ class Request(SimpleNamespace):
         told: list[Any] = []
         tell = {name: self._teller(told, name) for name in ("give_back", "hand_out_again", "on_success")}
         super().__init__(
-            id=id, name="short", type="short", deliveries=0, limits=(None, None), words=id, told=told
+            id=id,
+            name="short",
+            type="short",
+            delivery=delivery_of("1/0", id),
+            limits=(None, None),
+            told=told,
         )
         self.__dict__.update(
             {

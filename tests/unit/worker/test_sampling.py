@@ -4,7 +4,8 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from millpond.worker.report.event_sampling import BURST_SECONDS, Sample, SampledRequest
+from millpond.worker.celery.request import PondRequest
+from millpond.worker.report.event_sampling import BURST_SECONDS, Sample
 
 
 class Clock:
@@ -64,7 +65,7 @@ def test_what_was_counted_is_told_once() -> None:
 def test_a_task_is_said_to_start_once() -> None:
     """Taken back from a prefork child and given to another, it starts again for the pool, not for Flower."""
     told: list[str] = []
-    request: Any = SampledRequest.__new__(SampledRequest)
+    request: Any = PondRequest.__new__(PondRequest)
     request.id, request._task = "one", SimpleNamespace(send_events=True)
     request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: told.append(type))
     for type in ("task-started", "task-started", "task-succeeded"):

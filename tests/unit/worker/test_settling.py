@@ -7,9 +7,11 @@ import pytest
 
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.keys import QueueKeys
+from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker import completer
 from millpond.worker.completer import AHEAD, Settler
 from tests.conftest import Eventually
+from tests.harness.by_hand import delivery_of
 
 
 class Loop:
@@ -39,26 +41,31 @@ def loop() -> Loop:
 
 @pytest.fixture
 def settler(holder: Holder, loop: Loop) -> Settler:
-    return Settler(holder, holder.settle_finished, loop)
+    return Settler(holder, holder.settle_finished, loop, holder.settle_finished)
+
+
+def finish(settler: Settler, n: int) -> None:
+    """Finish a delivery that nobody has in flight any more."""
+    settler.finish(delivery_of(f"{n}/0"), SUCCEEDED)
 
 
 def test_asks_once_for_any_number(settler: Settler, loop: Loop, holder: Holder) -> None:
     """And again for what ends after the loop has settled."""
     for n in range(5):
-        settler.finish(f"{n} queue")
+        finish(settler, n)
     assert (len(loop.asked), holder.unsettled_count) == (1, 5)
     loop.turn()
     assert holder.unsettled_count == 0
-    settler.finish("5 queue")
+    finish(settler, 5)
     assert len(loop.asked) == 1
 
 
 def test_asks_again_once_the_loop_has_begun_anew(settler: Settler, loop: Loop, holder: Holder) -> None:
     """What the loop was asked may be lost with its connection; tasks from before it end after it."""
-    settler.finish("1 queue")
+    finish(settler, 1)
     loop.asked.clear()
     settler.begin_anew()
-    settler.finish("2 queue")
+    finish(settler, 2)
     loop.turn()
     assert holder.unsettled_count == 0
 
@@ -70,8 +77,9 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     monkeypatch.setattr(completer, "LOOK_SECONDS", 60)
     hold = holder.hold(QueueKeys("queue"))
     for n in range(AHEAD):
-        hold.take(str(n), id=f"task {n}", batch=None)
-        settler.finish(hold.tag(str(n)))
+        delivery = delivery_of(str(n), f"task {n}")
+        hold.take(delivery)
+        settler.finish(delivery, SUCCEEDED)
     thread = threading.Thread(target=settler.let_catch_up)
     thread.start()
     loop.turn()
@@ -87,7 +95,7 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
 ) -> None:
     """Nothing is sent by turns any more; what is left is settled on the way out."""
     for n in range(AHEAD):
-        settler.finish(f"{n} queue")
+        finish(settler, n)
     thread = threading.Thread(target=settler.let_catch_up)
     thread.start()
     assert thread.is_alive()
@@ -98,13 +106,13 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
 def test_a_thread_that_is_not_ahead_does_not_wait(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it would."""
     monkeypatch.setattr(completer, "LOOK_SECONDS", 3600)
-    settler.finish("1 queue")
+    finish(settler, 1)
     settler.let_catch_up()
 
 
 def test_nothing_waits_where_there_is_no_loop(holder: Holder) -> None:
     """With greenlets each delivery is settled where it ends."""
-    settler = Settler(holder, holder.settle_finished, None)
-    settler.finish("1 queue")
+    settler = Settler(holder, holder.settle_finished, None, holder.settle_finished)
+    finish(settler, 1)
     assert holder.unsettled_count == 0
     settler.let_catch_up()

@@ -1,18 +1,39 @@
-"""What a slot answers of a task that ended badly."""
+"""What a slot answers, whatever runs in it: a handler, or a plain Celery task by Celery's tracer."""
 
+import json
+from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery, Task
+from celery import Celery, Task, signals
 from celery.app import trace
-from celery.app.task import Context
+from celery.app.task import Context as CeleryContext
+from celery.exceptions import WorkerShutdown
 
-from millpond.worker.celery.slot import SECONDS, run
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message
+from millpond.broker.outcomes import DeadLetter, Redeliver, Succeeded
+from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract
+from millpond.tasks.handlers import Handler
+from millpond.tasks.pools import Table
+from millpond.worker.celery import slot
+from millpond.worker.celery.handler_task import register
+from millpond.worker.celery.slot import run
+
+
+class Greet(Contract, kind="slot.greet"):
+    """Greet somebody."""
+
+    name: str
 
 
 @pytest.fixture
-def app() -> Any:
+def app() -> Iterator[Any]:
     with Celery("slot", set_as_current=False) as app:
+        app.middleware = ()
+        slot.prepare(app)
         before = trace._localized[:]
         trace.setup_worker_optimizations(app, "here")
         yield app
@@ -26,23 +47,38 @@ def make_ready(app: Celery) -> None:
         task.__trace__ = trace.build_tracer(name, task, app.loader, "here", app=app)
 
 
+def delivered(
+    kind: str, kwargs: dict[str, Any] | None = None, *, embed: Any = None, **headers: Any
+) -> Delivery:
+    """Return a delivery of a task that a stock client sent."""
+    body = b64encode(json.dumps([[], kwargs or {}, {}]).encode()).decode()
+    envelope = {
+        "body": body,
+        "content-type": "application/json",
+        "headers": {"id": "1", "task": kind, "lang": "py", "argsrepr": "()", "retries": 0, **headers},
+        "properties": {"body_encoding": "base64"},
+    }
+    return Delivery(Message.decode(json.dumps(envelope)), queue="default", token="1/0")
+
+
 def test_a_task_that_fails_says_how_long_it_took(app: Celery) -> None:
-    """Celery does not; who adds the times of a child's tasks up needs all of them."""
+    """A worker adds the times of a child's tasks up, and needs all of them."""
 
     @app.task(name="slot.fail", shared=False)
     def fail() -> None:
         raise ValueError("no")
 
     make_ready(app)
-    answer = run("slot.fail", "1", {"id": "1", "task": "slot.fail"}, ([], {}, {}))
-    assert answer[0] == 1
-    assert isinstance(answer[1].exception, ValueError)
-    assert isinstance(answer[SECONDS], float)
+    outcome, seconds, _used = run(delivered("slot.fail"))
+    assert isinstance(outcome, DeadLetter)
+    assert (outcome.reason, outcome.error) == ("ValueError", "ValueError: no")
+    assert "in fail" in outcome.traceback
+    assert seconds > 0
 
 
-@pytest.mark.parametrize("own", [{}, {"millpond": {"deliveries": 0}, "traceparent": "00-1-2-01"}])
-def test_a_body_sees_the_headers_that_celery_would_find(app: Celery, own: dict[str, Any]) -> None:
-    """They are looked for in a quicker way, and are the same."""
+@pytest.mark.parametrize("own", [{}, {"x-tenant": "one", "traceparent": "00-1-2-01"}])
+def test_a_task_sees_the_headers_that_celery_would_find(app: Celery, own: dict[str, Any]) -> None:
+    """They are looked for in a quicker way, and are the same, with Millpond's own."""
     seen = []
 
     @app.task(name="slot.look", bind=True, shared=False)
@@ -50,7 +86,45 @@ def test_a_body_sees_the_headers_that_celery_would_find(app: Celery, own: dict[s
         seen.append(self.request.headers)
 
     make_ready(app)
-    request = {"id": "1", "task": "slot.look", "lang": "py", "argsrepr": "()", "retries": 0, **own}
-    celerys = Context(request, args=[], called_directly=False, kwargs={}).headers
-    assert run("slot.look", "1", request, ([], {}, {}))[0] == 0
-    assert seen == [celerys] == [own or None]
+    headers = {"id": "1", "task": "slot.look", "lang": "py", "argsrepr": "()", "retries": 0, **own}
+    celerys = CeleryContext(headers, args=[], called_directly=False, kwargs={}).headers or {}
+    assert isinstance(run(delivered("slot.look", **own))[0], Succeeded)
+    assert seen == [{**celerys, "millpond": {"deliveries": 0, "clock_ms": 0}}]
+
+
+def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> None:
+    """Celery's `WorkerShutdown` is a SystemExit: the slot lives, and the delivery counts."""
+
+    @app.task(name="slot.stop", shared=False)
+    def stop() -> None:
+        raise WorkerShutdown(0)
+
+    make_ready(app)
+    assert isinstance(run(delivered("slot.stop"))[0], Redeliver)
+
+
+def greet(job: Greet, context: Context) -> str:
+    """Greet."""
+    task = trace._task_stack.top  # what `current_task` is, and Celery's loggers ask
+    assert (task.name, task.request.id, task.request.retries) == (Greet.kind, context.id, 0)
+    return f"hello {job.name}"
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_handler_runs_alike_with_and_without_celerys_tracer(app: Celery, traced: bool) -> None:
+    """A receiver of `task_prerun` is called, by the tracer; without one the tracer has nothing to do."""
+    register(app, Handler(Greet, greet), Table.model_validate({"pools": {}, "queues": {}}))
+    make_ready(app)
+    called = []
+
+    def before(task_id: str, **_: Any) -> None:
+        called.append(task_id)
+
+    if traced:
+        signals.task_prerun.connect(before)
+    try:
+        outcome, _seconds, _used = run(delivered(Greet.kind, {"name": "you"}))
+    finally:
+        signals.task_prerun.disconnect(before)
+    assert outcome == Succeeded(None, "'hello you'")
+    assert called == (["1"] if traced else [])

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from millpond.worker.celery.thread_stack import RequestStack
+from millpond.worker.celery.request_stack import RequestStack
 
 
 def test_each_thread_has_a_stack_of_its_own_by_whatever_method_another_thread_took() -> None:

@@ -1,0 +1,83 @@
+"""A delivery: one handing-out of a message to a consumer, and the server's clock as its process knows it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from millpond.broker.message import Message
+
+
+class Delivery:
+    """A message, the token by which this handing-out of it is settled, and the deliveries before it.
+
+    `clock_ms` leads from this host's clock to the server's.
+    """
+
+    __slots__ = (
+        "clock_ms",
+        "deliveries",
+        "due_ms",
+        "lease",
+        "lost",
+        "message",
+        "on_settled",
+        "queue",
+        "token",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        *,
+        queue: str = "",
+        token: str = "",
+        deliveries: int = 0,
+        clock_ms: int = 0,
+        due_ms: int | None = None,
+    ) -> None:
+        self.message = message
+        self.queue = queue
+        self.token = token
+        self.deliveries = deliveries
+        self.clock_ms = clock_ms
+        self.due_ms = due_ms
+        #: The lease under which its process has it (broker/consume/queue_lease.py); None where it only runs.
+        self.lease: Any = None
+        #: The lease on it ran out: another consumer may have the message by now.
+        self.lost = False
+        #: Called once the broker has confirmed how it ended.
+        self.on_settled: Callable[[], None] | None = None
+
+    @property
+    def tag(self) -> str:
+        """Return kombu's delivery tag: a token is unique for its queue, a tag for the process."""
+        return f"{self.token} {self.queue}"
+
+    def now_ms(self) -> int:
+        """Return the server's time, ms since the epoch."""
+        return int(time.time() * 1000) + self.clock_ms
+
+    @property
+    def ready_ms(self) -> int | None:
+        """Return since when the message could run, by the server's clock; None: its sender did not say."""
+        sent_ms, due_ms = self.message.sent_ms, self.due_ms
+        return sent_ms if due_ms is None else due_ms if sent_ms is None else max(sent_ms, due_ms)
+
+    @property
+    def has_expired(self) -> bool:
+        """True if the time is over by which the task must have started."""
+        expires_ms = self.message.expires_ms if self.message.headers.get("expires") is not None else None
+        return expires_ms is not None and self.now_ms() > expires_ms
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Cross a process boundary, to be run there and settled here."""
+        facts = (self.message, self.queue, self.token, self.deliveries, self.clock_ms, self.due_ms)
+        return _arrived, facts
+
+
+def _arrived(
+    message: Message, queue: str, token: str, deliveries: int, clock_ms: int, due_ms: int | None
+) -> Delivery:
+    return Delivery(
+        message, queue=queue, token=token, deliveries=deliveries, clock_ms=clock_ms, due_ms=due_ms
+    )

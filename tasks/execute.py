@@ -1,0 +1,250 @@
+"""Run one delivery: decode, validate, call the handler, classify what came of it, encode its value.
+
+A worker's slot, a producer under `caller_runs` and a test call the same `execute`; it knows neither Celery
+nor Redis. Whatever a handler raises, the answer is an outcome: one delivery, one end.
+"""
+
+import json
+import logging
+import random
+import reprlib
+import time
+import traceback as tracebacks
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel
+
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import SHOWN_LENGTH, BadMessage
+from millpond.broker.outcomes import Cancelled as CancelledOutcome
+from millpond.broker.outcomes import (
+    Continued,
+    DeadLetter,
+    Delay,
+    Expired,
+    Outcome,
+    Redeliver,
+    Release,
+    Retry,
+    Succeeded,
+)
+from millpond.tasks.context import Context
+from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
+from millpond.tasks.handlers import Handler
+from millpond.tasks.middleware import Middleware
+from millpond.tasks.process import tracing
+from millpond.tasks.redaction import redact, scrubbed, secrets_in
+
+logger = logging.getLogger("millpond.tasks")
+
+#: A result is kept up to this many characters of JSON.
+RESULT_LENGTH = 65_536
+
+#: An error is one line of at most so many characters, and a traceback is cut to its last so many.
+ERROR_LENGTH = 1_024
+TRACEBACK_LENGTH = 8_192
+
+_OUTCOMES = frozenset(
+    (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, DeadLetter)
+)
+
+#: Errors of other libraries that name an outcome of their own; the program that runs tasks adds them.
+outcomes_of_errors: dict[type[BaseException], Callable[[Any], Outcome]] = {}
+
+_write = json.JSONEncoder(separators=(",", ":")).encode
+
+_running: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
+
+
+def running() -> Context | None:
+    """Return the context of the task that this thread runs now; None where it runs none."""
+    return _running.get()
+
+
+def execute(
+    handler: Handler,
+    delivery: Delivery,
+    context: Context,
+    middleware: Sequence[Middleware] = (),
+    *,
+    keep_result: bool = False,
+) -> Outcome:
+    """Run a delivery and return how it ended; `middleware` overrides `around_executing`, the outermost first.
+
+    The value is kept as JSON for a task of a batch, and with `keep_result` for any.
+    Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.
+    """
+    began, before = time.time(), _running.set(context)
+    try:
+        job = handler.job(delivery.message)
+        call = handler.function
+        for each in reversed(middleware):
+            call = partial(each.around_executing, call_next=call)
+        value = call(job, context)
+        if type(value) in _OUTCOMES:
+            return value  # type: ignore[no-any-return]
+        outcome = _succeeded(handler, delivery, value, keep=keep_result or context.batch is not None)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return failed(handler, delivery, context, error, began=began)
+    finally:
+        _running.reset(before)
+    if logger.isEnabledFor(logging.INFO) and not handler.logs_itself:
+        seconds, message = time.time() - began, delivery.message
+        told = (message.name, message.id, seconds, outcome.shown)
+        logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=_about(delivery))
+    return outcome
+
+
+def failed(
+    handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, began: float
+) -> Outcome:
+    """Classify an error: return the outcome that it stands for. `began` is when the handler did, seconds."""
+    for known, outcome_of in outcomes_of_errors.items():
+        if isinstance(error, known):
+            found = outcome_of(error)
+            _log(logging.INFO, handler, delivery, "raised", f"{type(error).__name__}: {_text(error)}")
+            return found
+    line = error_line(error, partial(_clean, handler, delivery))
+    if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
+        _log(logging.INFO, handler, delivery, "retry", line)
+        return _retry(handler, delivery, error, line)
+    if isinstance(error, Cancelled):
+        _log(logging.INFO, handler, delivery, "cancelled", line)
+        return CancelledOutcome(line)
+    if isinstance(error, SystemExit):
+        error = FinalError(f"the body called sys.exit({error.code!r}); a body returns or raises")
+        line = error_line(error)
+    expected = isinstance(error, MillpondError | BadMessage)
+    trace = _clean(handler, delivery, _traceback(error))
+    description = "raised expected" if expected else "raised unexpected"
+    _log(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
+    if isinstance(error, BadContract):
+        return DeadLetter("bad contract", _clean(handler, delivery, _text(error)), expected=True)
+    if isinstance(error, BadMessage):
+        return DeadLetter(error.reason, _text(error)[:ERROR_LENGTH], expected=True)
+    facts = {
+        "traceback": trace[-TRACEBACK_LENGTH:],
+        "retries": delivery.message.retries,
+        "worker": context.worker,
+        "started_at": began,
+    }
+    return DeadLetter(type(error).__name__, line, facts, expected=expected)
+
+
+def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
+    """Return an error in one line, by its own name, whatever its methods raise.
+
+    `clean` cuts secrets out of the whole, for one may be longer than a line.
+    """
+    return clean(f"{type(error).__name__}: {_text(error)}").splitlines()[0][:ERROR_LENGTH]
+
+
+def backoff_seconds(handler: Handler, retries: int) -> float:
+    """Draw the wait before the next run: exponential, with full jitter.
+
+    Source: Brooker, "Exponential backoff and jitter", 2015.
+    """
+    return random.uniform(0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0**retries))
+
+
+def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
+    """Encode a value: as JSON where it is kept, and as it may be shown."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    result = None
+    if keep:
+        result = _write({"value": value})
+        if len(result) > RESULT_LENGTH:
+            raise ValueError(
+                f"the result is {len(result)} characters of JSON and at most {RESULT_LENGTH} are kept: "
+                "store it elsewhere and return where"
+            )
+    if value is None:
+        return Succeeded(result)
+    return Succeeded(result, _clean(handler, delivery, _shown(value)))
+
+
+def _retry(handler: Handler, delivery: Delivery, error: RetryLater, line: str) -> Retry:
+    message = delivery.message
+    _args, kwargs, _embed = message.arguments
+    wait = error.after_seconds
+    if wait is None:
+        wait = backoff_seconds(handler, message.retries)
+    due_ms = delivery.now_ms() + int(wait * 1000)
+    fields = redact(handler.contract, kwargs) if handler.contract is not None else kwargs
+    again = message.copy(
+        due_ms=due_ms,
+        retries=message.retries + 1,
+        shown=repr(fields)[:SHOWN_LENGTH],
+        link=tracing.traceparent(),
+    )
+    return Retry(str(again.text), due_ms, line)
+
+
+def _clean(handler: Handler, delivery: Delivery, text: str) -> str:
+    """Cut the secrets of a task out of a text."""
+    if handler.secretive is None:
+        return text
+    try:
+        args, kwargs, _embed = delivery.message.arguments
+    except BadMessage:
+        return text
+    return scrubbed(text, secrets_in(handler.secretive, args, kwargs))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as unsaid:
+        return f"(its message cannot be read: __str__ raised {type(unsaid).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback of an error, from the handler on."""
+    trace = error.__traceback__
+    inner = trace.tb_next if trace is not None else None
+    try:
+        return "".join(tracebacks.format_exception(type(error), error, inner or trace))
+    except BaseException:
+        return "".join(tracebacks.format_tb(inner or trace)) + error_line(error)
+
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxdict, _short.maxlist, _short.maxtuple = 6, 100, 100, 100
+_short.maxset, _short.maxfrozenset, _short.maxdeque, _short.maxarray = 100, 100, 100, 100
+_short.maxstring = _short.maxother = _short.maxlong = SHOWN_LENGTH
+
+
+def _shown(value: Any) -> str:
+    """Return what logs and events show of a value, however long it is."""
+    try:
+        return _short.repr(value)[:SHOWN_LENGTH]
+    except Exception as unsaid:
+        return f"<{type(value).__name__}, whose __repr__ raised {type(unsaid).__name__}>"
+
+
+def _about(delivery: Delivery) -> dict[str, Any]:
+    return {"data": {"id": delivery.message.id, "name": delivery.message.name}}
+
+
+def _log(
+    level: int,
+    handler: Handler,
+    delivery: Delivery,
+    description: str,
+    line: str,
+    error: BaseException | None = None,
+    trace: str = "",
+) -> None:
+    if handler.logs_itself or not logger.isEnabledFor(level):
+        return
+    message = delivery.message
+    text, more = f"{description}: {line}", error if level >= logging.ERROR else None
+    if more is not None and handler.secretive is not None:  # a formatter would print them in the traceback
+        text, more = f"{text}\n{trace}", None
+    logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=more, extra=_about(delivery))

@@ -1,0 +1,49 @@
+"""Whatever a handler raises, its task fails once, by the error's own name, and its slot goes on."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from millpond.broker.inspect import dead_letters
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
+from tests.harness.noted import names
+from tests.harness.one_worker import settings_for, workers
+
+#: What the handler does, and the name of what it raises.
+RAISED = {
+    "unspeakable": "Unspeakable",
+    "leave": "Base",
+    "cancelled": "CancelledError",
+    "memory": "MemoryError",
+    "exit": "FinalError",
+    "fail": "FinalError",
+}
+
+
+@pytest.fixture(params=["threads", "prefork"])
+def settings(
+    request: pytest.FixtureRequest, url: str, kinds_path: None, tmp_path: Path
+) -> Iterator[Settings]:
+    made = settings_for(url, pool={"executor": request.param, "concurrency": 1})
+    with workers(made, tmp_path):
+        yield made
+
+
+def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> None:
+    """An error that can be neither shown nor pickled, a `BaseException`, no memory: each is a dead letter."""
+    from broker_kinds import Act
+
+    with Client(settings=settings) as client:
+        with client.batch() as batch:
+            sent = {batch.send(Act(file=str(file), name=what, what=what)).id: what for what in RAISED}
+            batch.send(Act(file=str(file), name="next"))
+        summary = batch.wait(timedelta(minutes=1))
+        assert (summary.failed, summary.succeeded, summary.complete) == (len(RAISED), 1, True)
+        letters = list(dead_letters.letters(client.store, "default"))
+    assert {sent[letter.task_id]: letter.reason for letter in letters} == RAISED
+    assert {sent[each.task_id]: each.detail["error"].split(":")[0] for each in letters} == RAISED
+    assert {letter.deliveries for letter in letters} == {1}
+    assert sorted(names(file)) == sorted([*RAISED, "next"]), "each ran once"

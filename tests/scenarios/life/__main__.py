@@ -1,0 +1,145 @@
+"""Print what one task walks through, from sending to its settlement: `python -m tests.scenarios.life`.
+
+A producer sends a batch and a worker of one slot runs it, both under `sys.setprofile` in all their threads
+and children. Calls of functions of our own code are counted (no comprehensions) and divided by the tasks; a
+change of file is a call in another file than the call before it in its thread. A file belongs to a task's
+life if it is called for every second task at least: what is done once in a thousand tasks is not.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from millpond import Client
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
+from millpond.worker.local.valkey import serving
+from tests.scenarios.life.traced_worker import trace_into
+
+#: Tasks of the batch that is counted; one of as many goes before it.
+TASKS = 200
+
+#: The worker is idle once it has written down nothing for this long.
+QUIET_SECONDS = 0.12
+
+
+@dataclass(frozen=True)
+class Life:
+    """The average life of a task: calls by file and function, and changes of file."""
+
+    calls_by_function: dict[tuple[str, str], float]
+    changes: float
+
+    @property
+    def calls(self) -> float:
+        """Count the calls."""
+        return sum(self.calls_by_function.values())
+
+    @property
+    def files(self) -> int:
+        """Count the files."""
+        by_file = Counter[str]()
+        for (file, _name), calls in self.calls_by_function.items():
+            by_file[file] += calls  # type: ignore[assignment]
+        return sum(calls >= 0.5 for calls in by_file.values())
+
+
+def count(executor: str, folder: Path) -> Life:
+    """Return the average life of the tasks of one batch."""
+    with serving(folder / "server") as server, _worker(server.url, executor, folder) as (settings, trace):
+        with Client(settings=settings) as client:
+            for _ in range(2):
+                sent = folder / "producer.calls"
+                sent.unlink(missing_ok=True)
+                _until_quiet(trace)
+                start = trace.stat().st_size
+                with client.batch() as batch, trace_into(sent):
+                    batch.send_many(Square(n=3) for _ in range(TASKS))
+                assert batch.wait(timedelta(seconds=60)).succeeded == TASKS
+                _until_quiet(trace)
+        return _life([*_lines(sent, 0), *_lines(trace, start)])
+
+
+@contextmanager
+def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, Path]]:
+    pool = {"processes": 1, "concurrency": 1, "prefetch": 8, "executor": executor}
+    settings = Settings(
+        broker_url=url,
+        task_events_per_second=1,
+        table={"pools": {"default": pool}, "queues": {"default": {}}},
+    )
+    trace, (here, there) = folder / f"{executor}.calls", os.pipe()
+    words = ["-m", "tests.scenarios.life.traced_worker", str(trace), "default", "1", "--ready-fd", str(there)]
+    more = {"USE_FAST_LOCALS": "1"} if executor == "prefork" else {}
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            env={**environment(settings), **more},
+            pass_fds=[there],
+            stdout=log,
+            stderr=log,
+            cwd=Path(__file__).parents[3],
+        )
+    os.close(there)
+    try:
+        assert os.read(here, 64), (folder / "log").read_text()
+        yield settings, trace
+    finally:
+        os.close(here)
+        process.terminate()
+        process.wait(30)
+
+
+def _until_quiet(trace: Path) -> None:
+    """Wait until nothing was written down for a moment; what comes by the clock comes once a second."""
+    size, since, ends = -1, time.monotonic(), time.monotonic() + 2
+    while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < ends:
+        if (now := trace.stat().st_size) != size:
+            size, since = now, time.monotonic()
+        time.sleep(0.01)
+
+
+def _lines(trace: Path, start: int) -> list[list[str]]:
+    return [line.split("\t") for line in trace.read_bytes()[start:].decode().splitlines()]
+
+
+def _life(lines: list[list[str]]) -> Life:
+    last, changes, calls = dict[str, str](), 0, Counter[tuple[str, str]]()
+    for thread, file, name in lines:
+        if name.startswith("<"):  # a comprehension, which Python 3.12 does not call
+            continue
+        changes += thread in last and last[thread] != file
+        last[thread] = file
+        calls[file, name] += 1
+    return Life({function: n / TASKS for function, n in calls.items()}, changes / TASKS)
+
+
+def main() -> None:
+    """Count for both executors and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scenarios.life", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="print every function")
+    parser.add_argument("--only", choices=("threads", "prefork"))
+    asked = parser.parse_args()
+    for executor in ("threads", "prefork"):
+        if asked.only in (None, executor):
+            with tempfile.TemporaryDirectory(prefix="millpond-life-") as folder:
+                life = count(executor, Path(folder))
+            print(
+                f"{executor}: {life.files} files, {life.calls:.1f} calls, {life.changes:.1f} changes of file"
+            )
+            if asked.list:
+                for (file, name), calls in sorted(life.calls_by_function.items(), key=lambda each: -each[1]):
+                    print(f"  {calls:6.2f} {file:40} {name}")
+
+
+if __name__ == "__main__":
+    main()

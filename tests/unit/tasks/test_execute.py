@@ -1,0 +1,201 @@
+"""`execute`: one delivery, one outcome, whatever a handler raises."""
+
+import asyncio
+import json
+import logging
+import pickle
+from base64 import b64encode
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message, compose
+from millpond.broker.outcomes import Cancelled as CancelledOutcome
+from millpond.broker.outcomes import DeadLetter, Outcome, Retry, Succeeded
+from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract
+from millpond.tasks.errors import Cancelled, FinalError, RetryLater
+from millpond.tasks.execute import RESULT_LENGTH, execute
+from millpond.tasks.handlers import Handler
+from millpond.tasks.middleware import Middleware
+
+
+class Job(Contract, kind="execute.job"):
+    """A number and a secret."""
+
+    n: int = 0
+    secret: str = Field("", repr=False)
+
+
+def run(function: Any, *, middleware: tuple[Middleware, ...] = (), **wanted: Any) -> Outcome:
+    """Run a function as a handler of one retry."""
+    kwargs = wanted.pop("kwargs", {"n": 3})
+    sent = compose(Job.kind, kwargs, queue="default", sent_at_ms=1_000, **wanted)
+    delivery = Delivery(Message.decode(sent.payload), queue="default", token="1/0", clock_ms=5_000)
+    context = Context(id=sent.id, kind=Job.kind, batch=sent.batch, worker="here")
+    outcome = execute(Handler(Job, function, retries=1), delivery, context, middleware)
+    pickle.loads(pickle.dumps(outcome))  # it crosses a process boundary, whatever was raised
+    return outcome
+
+
+def raising(error: BaseException) -> Any:
+    def body(job: Job, context: Context) -> None:
+        raise error
+
+    return body
+
+
+def number(job: Job, context: Context) -> int:
+    return job.n
+
+
+def returning(value: Any) -> Any:
+    def body(job: Job, context: Context) -> Any:
+        return value
+
+    return body
+
+
+class Unspeakable(Exception):
+    """An error whose every method raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not to be said")
+
+    __repr__ = __str__
+
+    def __reduce__(self) -> Any:
+        raise RuntimeError("not to be pickled")
+
+
+class Panic(BaseException):
+    """Like PyO3's panic: no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (Unspeakable(), "Unspeakable"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (GeneratorExit(), "GeneratorExit"),
+        (Panic("at the disco"), "Panic"),
+        (MemoryError(), "MemoryError"),
+        (FinalError("no"), "FinalError"),
+    ],
+)
+def test_whatever_is_raised_is_one_dead_letter_by_its_own_name(error: BaseException, name: str) -> None:
+    """With a line, a traceback that begins in the handler, and where it ran."""
+    outcome = run(raising(error))
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason == name
+    assert outcome.error.startswith(f"{name}: ")
+    assert "in body" in outcome.traceback
+    assert "in execute" not in outcome.traceback
+    assert outcome.facts is not None
+    assert (outcome.facts["worker"], outcome.facts["retries"]) == ("here", 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
+def test_what_may_be_meant_for_the_program_is_raised(error: BaseException) -> None:
+    """Ctrl-C in a producer that runs a task itself is the producer's."""
+    with pytest.raises(type(error)):
+        run(raising(error))
+
+
+def test_a_retry_is_the_same_message_but_for_what_changes() -> None:
+    """Its sender's headers, its batch, its unique key and its body stay; it is due by the server's clock."""
+    headers = {"x-tenant": "one"}
+    outcome = run(raising(RetryLater("busy", after_seconds=2)), batch="b", claim="k", headers=headers)
+    assert isinstance(outcome, Retry)
+    again = Message.decode(outcome.message)
+    assert (again.retries, again.batch, again.unique_key, again.sent_ms) == (1, "b", "k", 1_000)
+    assert again.headers["x-tenant"] == "one"
+    assert again.arguments[1] == {"n": 3}
+    assert again.due_ms == outcome.due_ms
+    last = run(raising(RetryLater("busy")), retries=1)
+    assert isinstance(last, DeadLetter)
+    assert (last.reason, last.error) == ("RetryLater", "RetryLater: busy")
+
+
+def test_a_value_is_kept_for_a_batch_alone() -> None:
+    """Nobody asks for the others'; one that is too long is a failure that says what to do."""
+    assert run(number) == Succeeded(None, "3")
+    assert run(number, batch="b") == Succeeded('{"value":3}', "3")
+    long = run(returning("x" * RESULT_LENGTH), batch="b")
+    assert isinstance(long, DeadLetter)
+    assert "store it elsewhere" in long.error
+
+
+def test_a_value_that_cannot_be_shown_is_no_failure() -> None:
+    """A task that did its work succeeded, whatever its value's `__repr__` does."""
+
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    outcome = run(returning(Shy()))
+    assert isinstance(outcome, Succeeded)
+    assert "Shy" in outcome.shown
+
+
+def test_a_cancelled_task_and_a_bad_contract_have_outcomes_of_their_own() -> None:
+    """A checkpoint's `Cancelled` is no failure; fields that do not fit never reach the handler."""
+    assert isinstance(run(raising(Cancelled("stopped"))), CancelledOutcome)
+    bad = run(raising(AssertionError("not reached")), kwargs={"n": "many"})
+    assert isinstance(bad, DeadLetter)
+    assert bad.reason == "bad contract"
+    assert "execute.job does not fit its contract: n" in bad.error
+
+
+def test_a_secret_is_cut_out_of_all_that_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Out of the error, its traceback, the value and the log."""
+    caplog.set_level(logging.INFO, "millpond.tasks")
+    kwargs = {"secret": "do-not-show-me"}
+
+    def blurt(job: Job, context: Context) -> str:
+        if job.n:
+            return job.secret
+        raise ValueError(job.secret)
+
+    outcomes = [run(blurt, kwargs=kwargs), run(blurt, kwargs={**kwargs, "n": 1})]
+    assert "do-not-show-me" not in repr(outcomes) + caplog.text
+    assert caplog.text.count("[redacted]") >= 2
+
+
+def test_middleware_runs_around_the_handler_outermost_first() -> None:
+    """Each sees the job and the context, what the next returned, and what it raised."""
+    seen: list[Any] = []
+
+    class Note(Middleware):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def around_executing(self, job: Any, context: Context, call_next: Any) -> Any:
+            seen.append((self.name, job.n))
+            try:
+                return call_next(job, context) + 1
+            except ValueError as error:
+                raise FinalError(f"{self.name} says {error}") from None
+
+    middleware = (Note("outer"), Note("inner"))
+    assert run(number, middleware=middleware) == Succeeded(None, "5")
+    assert seen == [("outer", 3), ("inner", 3)]
+    failed = run(raising(ValueError("no")), middleware=middleware)
+    assert isinstance(failed, DeadLetter)
+    assert failed.error == "FinalError: inner says no"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(b"{no", "cannot be decoded"), (b"[[], {}]", "invalid message"), (b'[[], "x", {}]', "invalid message")],
+)
+def test_a_body_that_cannot_be_read_is_a_dead_letter(body: bytes, reason: str) -> None:
+    """It says why, and the handler is not called."""
+    sent = json.loads(compose(Job.kind, {}, queue="default", sent_at_ms=0).payload)
+    sent["body"] = b64encode(body).decode()
+    delivery = Delivery(Message.decode(json.dumps(sent)))
+    outcome = execute(Handler(Job, raising(AssertionError())), delivery, Context())
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason == reason
