@@ -111,6 +111,6 @@ def in_words(summary: "Summary", now_ms: int | None = None) -> str:
 
 
 def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
-    import json
+    from millpond.producer import json_text
 
-    print(json.dumps(value) if as_json else text, flush=True)
+    print(json_text.write(value) if as_json else text, flush=True)

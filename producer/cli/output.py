@@ -4,7 +4,6 @@ With `--json` there is an object for each input, `{"input", "id", "state", "valu
 `{"summary": {...}}`. The state is a `TaskState`, or `skipped` for an input without a task.
 """
 
-import json
 import sys
 import threading
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 from millpond.broker.batches.record import Result
 from millpond.broker.task_state import TaskState
+from millpond.producer import json_text
 from millpond.producer.cli.counters import Counters
 
 
@@ -51,7 +51,7 @@ class Output:
                 "seconds": round(counters.seconds, 3),
                 "rate": round(counters.rate, 1),
             }
-            self._write(json.dumps({"summary": summary}))
+            self._write(json_text.write({"summary": summary}))
             return
         pending = f", {counters.pending:,} pending" if counters.pending else ""
         text = f"{title}: {counters.succeeded:,} succeeded, {failed:,} failed{pending}"
@@ -60,7 +60,7 @@ class Output:
     def _object(
         self, label: str, id: str | None, state: str, *, value: Any = None, error: str | None = None
     ) -> None:
-        self._write(json.dumps({"input": label, "id": id, "state": state, "value": value, "error": error}))
+        self._write(json_text.write({"input": label, "id": id, "state": state, "value": value, "error": error}))
 
     def _write(self, text: str) -> None:
         with self._lock:

@@ -4,7 +4,6 @@ Runs in a thread of its own: a line is validated, sent under backpressure, and i
 it is known.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from millpond.producer import json_text
 from millpond.producer.client import Client
 from millpond.producer.gateway.auth import require_kind
 from millpond.producer.gateway.ndjson import Line
@@ -110,12 +110,16 @@ class StreamSender:
         if line.text is None:
             raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
-            task = StreamTask.model_validate_json(line.text)
+            task = StreamTask.model_validate(json_text.read(line.text))
             require_kind(self._principal, task.kind)
             contract = contract_of(task.kind).model_validate(task.task)
+            json_text.must_be_finite(contract, line.text)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
             raise invalid_fields(errors, subject=f"line {line.number}") from None
+        except (ValueError, RecursionError) as error:
+            fault = {"loc": (), "msg": json_text.fault("the line", error)}
+            raise invalid_fields([fault], subject=f"line {line.number}") from None
         return task.message(contract, self._traceparent)
 
     def _outcome(self, number: int, result: SendResult) -> bytes:
@@ -137,4 +141,4 @@ def _is_full(result: SendResult) -> bool:
 
 
 def _encode(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return json_text.write(value, separators=(",", ":")).encode() + b"\n"

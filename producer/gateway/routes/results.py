@@ -6,7 +6,6 @@ connection to the broker.
 """
 
 import asyncio
-import json
 import time
 from contextlib import suppress
 
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from millpond.broker.batches import record
 from millpond.broker.batches.record import Result, Summary
+from millpond.producer import json_text
 from millpond.producer.gateway.schemas import batch_object
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerAway, UnknownBatch
@@ -76,7 +76,9 @@ class ResultEvents(Response):
                 pause, written_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
                 continue
             if summary.complete:
-                await self._write(send, f"event: complete\ndata: {json.dumps(batch_object(summary))}\n\n")
+                await self._write(
+                    send, f"event: complete\ndata: {json_text.write(batch_object(summary))}\n\n"
+                )
                 return
             if time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
                 await self._write(send, ": nothing yet\n\n")
@@ -104,7 +106,7 @@ def read_after(state: State, batch: str, after: str) -> tuple[Summary, list[Resu
 
 def _event(result: Result) -> str:
     data = {"id": result.id, "state": result.state, "value": result.value, "error": result.error}
-    return f"id: {result.position}\nevent: result\ndata: {json.dumps(data)}\n\n"
+    return f"id: {result.position}\nevent: result\ndata: {json_text.write(data)}\n\n"
 
 
 async def _disconnect(receive: Receive) -> None:

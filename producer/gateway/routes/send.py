@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from millpond.broker.batches import task_result
+from millpond.producer import json_text
 from millpond.producer.examples import example
 from millpond.producer.gateway.auth import require_kind
 from millpond.producer.gateway.openapi import problems, query_parameters
@@ -66,11 +67,13 @@ class SendEndpoint:
 
     def _validate(self, body: bytearray) -> Contract:
         try:
-            return self.contract.model_validate(json.loads(body))
+            job = self.contract.model_validate(json_text.read(body))
+            json_text.must_be_finite(job, body)
+            return job
         except ValidationError as error:
             raise invalid_fields(error.errors(include_url=False, include_input=False)) from None
-        except (ValueError, RecursionError):
-            raise invalid_fields([{"loc": (), "msg": "the body is not JSON"}]) from None
+        except (ValueError, RecursionError) as error:
+            raise invalid_fields([{"loc": (), "msg": json_text.fault("the body", error)}]) from None
 
 
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:

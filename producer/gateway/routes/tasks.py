@@ -8,12 +8,14 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
 
 from millpond.broker.batches import progress, record, task_result
 from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.inspect import task_lookup
 from millpond.broker.task_state import TaskState
+from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_kind
 from millpond.producer.gateway.openapi import problems
 from millpond.producer.gateway.options import Id
@@ -45,7 +47,7 @@ def routes(state: State) -> APIRouter:
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
             text = f"task {id} has ended or never was: send it with track=true to keep its result"
             raise api_error(404, "unknown_task", text)
-        return view
+        return Response(json_text.write(view.model_dump()), media_type="application/json")
 
     @router.post("/tasks/{id}/cancel", response_model=CancelView)
     async def cancel(id: TaskId, request: Request) -> Any:

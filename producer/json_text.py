@@ -1,0 +1,66 @@
+"""Read and write JSON as RFC 8259 has it: Python's own takes and gives NaN and infinities, which are none.
+
+One that comes in is refused; one that a body returned goes out as null.
+"""
+
+import json
+import math
+from typing import Any, NoReturn
+
+from pydantic import BaseModel
+
+_NOT_FINITE = "NaN and infinities are not JSON"
+
+
+def read(text: bytes | bytearray) -> Any:
+    """Return the value of a text. Raises `ValueError`, also for a number that no float can hold."""
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def must_be_finite(job: BaseModel, text: bytes | bytearray) -> None:
+    """Raise `ValueError` for a contract with NaN or an infinity; pydantic makes one of "NaN" too."""
+    small = text.lower()
+    if b"nan" in small or b"inf" in small:
+        _must_be_finite(job.model_dump())
+
+
+def _must_be_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(_NOT_FINITE)
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _must_be_finite(part)
+
+
+def write(value: Any, *, separators: tuple[str, str] | None = None) -> str:
+    """Return the text of a value, null for each number that JSON does not have."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=separators)
+    except ValueError:
+        return json.dumps(_with_nulls(value), allow_nan=False, separators=separators)
+
+
+def fault(what: str, error: Exception) -> str:
+    """Return the sentence for a text that `read` or `must_be_finite` refused."""
+    return f"{what} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{what} is not JSON"
+
+
+def _with_nulls(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: _with_nulls(part) for name, part in value.items()}
+        case list() | tuple():
+            return [_with_nulls(part) for part in value]
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        _refuse(text)
+    return number
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{_NOT_FINITE}: {text:.20}")
