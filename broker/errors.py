@@ -19,6 +19,10 @@ class BrokerAway(BrokerError):
     """The broker cannot be reached or answered too late; the last message may have been taken."""
 
 
+class NoConnectionFree(BrokerError):
+    """Every connection of this client was in use for too long; nothing was sent."""
+
+
 class BadBrokerUrl(MillpondError):
     """The broker's URL cannot be used."""
 
@@ -32,7 +36,7 @@ class QueueFull(BrokerError):
 
     `bound` and `depth` count messages. `oldest_seconds` is the age of the oldest message.
     `retry_after_seconds` is the time, at the pool's measured drain rate, until the refused messages fit
-    (None: not measured).
+    (None: not measured, or no message is fetched: the queue is `paused` or has no pool).
     """
 
     def __init__(
@@ -43,18 +47,22 @@ class QueueFull(BrokerError):
         depth: int,
         oldest_seconds: float | None = None,
         retry_after_seconds: float | None = None,
+        paused: bool = False,
     ) -> None:
         age = "" if oldest_seconds is None else f", its oldest message has waited {oldest_seconds:.1f} s"
         later = "later" if retry_after_seconds is None else f"again in {max(0.1, retry_after_seconds):.1f} s"
-        super().__init__(
-            f"queue {queue!r} is full: {depth} of {bound} messages{age}. "
-            f"Send {later}, add slots, or raise the bound: millpond queue set {queue} --bound N"
+        todo = (
+            f"It is paused, and takes no more until it goes on: millpond queue resume {queue}"
+            if paused
+            else f"Send {later}, add slots, or raise the bound: millpond queue set {queue} --bound N"
         )
+        super().__init__(f"queue {queue!r} is full: {depth} of {bound} messages{age}. {todo}")
         self.queue = queue
         self.bound = bound
         self.depth = depth
         self.oldest_seconds = oldest_seconds
         self.retry_after_seconds = retry_after_seconds
+        self.paused = paused
 
     @property
     def retry_after(self) -> timedelta | None:

@@ -43,8 +43,8 @@ class Duplicate:
 class Full:
     """The queue is at its bound; this message was not taken.
 
-    The pool clears `per_second` messages (None: not measured). `delayed`: what is full is what waits for
-    its time.
+    The pool clears `per_second` messages (None: not measured, or no pool is there); none while the queue is
+    `paused`. `delayed`: what is full is what waits for its time.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Full:
     depth: int
     per_second: float | None = None
     delayed: bool = False
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +197,9 @@ def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> Iterator[Outcome]:
             case "taken":
                 yield Taken(message.id)
             case "full":
-                per_second = float(rate) if rate else None
-                yield Full(message.id, message.queue, bound, depth, per_second, delayed=bool(more))
+                paused = rate == b"paused"
+                per_second = float(rate) if rate and not paused else None
+                yield Full(message.id, message.queue, bound, depth, per_second, bool(more), paused)
             case "closed":
                 yield Closed(message.id, message.batch or "")
             case "late":

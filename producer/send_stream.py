@@ -151,6 +151,7 @@ def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
         depth=answer.depth,
         oldest_seconds=oldest_seconds,
         retry_after_seconds=over / answer.per_second if answer.per_second else None,
+        paused=answer.paused,
     )
 
 

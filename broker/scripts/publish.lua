@@ -8,7 +8,8 @@
 --         else the ticket leaves the line
 --       6 name of the caller as a consumer, or ''   7 its lease, ms   then for each message six:
 --       message, id, due ms or '', unique key or '', ms the unique key lasts (0: as long as the task), deadline ms or ''
--- Returns {now ms, depth after, bound, drain rate (messages a second) or '', answers...}: for each message
+-- Returns {now ms, depth after, bound, drain rate (messages a second), 'paused' or '' (not measured, or the
+--       queue has no consumer), answers...}: for each message
 --       'taken', 'full', 'full:delayed' (too many delayed messages), 'closed' (the batch is closed), 'duplicate:' and the
 --       id of the task that has the unique key, 'late:' and the ms until the pool would start it (it could not meet its
 --       deadline), or 'run:' and the token of its delivery to the caller.
@@ -166,6 +167,9 @@ elseif has_line then
   admit_waiters(now, ready)
 end
 
-if full > 0 then answers[4] = redis.call('HGET', KEYS[DRAIN_RATE], 'rate') or '' end
+if full > 0 then
+  local taken_from = redis.call('ZCOUNT', KEYS[CONSUMERS], now, '+inf') > 0
+  answers[4] = limit_texts('paused')[1] == '1' and 'paused' or taken_from and redis.call('HGET', KEYS[DRAIN_RATE], 'rate') or ''
+end
 answers[2] = ready
 return answers

@@ -247,3 +247,32 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
     oldest = inspect_depth.depth(client.store, "default").oldest_seconds
     assert oldest is not None
     assert oldest < 60
+
+
+def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
+    """Its pool was fast; paused, nobody is told to send again in 0.1 s, but how the queue goes on."""
+    holder = Holder()
+    hold = holder.hold(QueueKeys("default", client.store.prefix))
+    fetch_call.call(client.store, Turn(hold, 1, 1, []), lease_ms=30_000)  # a pool is there
+    bound(client, 1)
+    client.store.client.hset(QueueKeys("default", client.store.prefix).drain_rate, "rate", "1000")
+    client.send(Square(n=1))
+    with pytest.raises(QueueFull, match=r"Send again in 0\.1 s"):
+        client.send(Square(n=2), overflow="reject")
+    limits.pause(client.store, "default")
+    with pytest.raises(QueueFull, match=r"paused.*millpond queue resume default") as refused:
+        client.send(Square(n=2), overflow="reject")
+    assert (refused.value.paused, refused.value.retry_after) == (True, None)
+    assert "Send" not in str(refused.value)
+    with pytest.raises(QueueFull, match="paused"):
+        client.send(Square(n=2), overflow="block", timeout=timedelta(seconds=0.1))
+
+
+def test_a_full_queue_without_a_pool_gives_no_time(client: Client) -> None:
+    """A rate that was measured before the last worker left says nothing of now."""
+    bound(client, 1)
+    client.store.client.hset(QueueKeys("default", client.store.prefix).drain_rate, "rate", "1000")
+    client.send(Square(n=1))
+    with pytest.raises(QueueFull, match="Send later") as refused:
+        client.send(Square(n=2), overflow="reject")
+    assert refused.value.retry_after is None
