@@ -7,6 +7,7 @@ asks the server nothing meanwhile.
 
 import random
 import time
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -39,7 +40,7 @@ def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
     key = QueueKeys(queue, store.prefix).grant(ticket)
     try:
         with translate_errors(f"waiting for room in queue {queue!r}"):
-            return _blpop(store, key, max(0.01, seconds))
+            return _blpop(store.sleepers, key, max(0.01, seconds))
     except BrokerAway:
         _until_back(store)
         return 0
@@ -53,9 +54,8 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
         script("publish").run(store.client, (*keys.all, batch_key(None)), words)
 
 
-def _blpop(store: Store, key: str, seconds: float) -> int:
-    """Block longer than the client's socket timeout, on a connection of its own."""
-    pool = store.client.connection_pool
+def _blpop(pool: Any, key: str, seconds: float) -> int:
+    """Block longer than the client's socket timeout, on a connection that nobody else uses meanwhile."""
     connection = pool.get_connection()
     try:
         connection.send_command("BLPOP", key, seconds)

@@ -8,27 +8,41 @@ imports other modules on each Python: so the version is asked for here.
 import encodings.idna  # noqa: F401
 import importlib.metadata
 import secrets  # noqa: F401
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from queue import Empty, LifoQueue
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import (
+    BlockingConnectionPool,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from millpond.broker.errors import BadBrokerUrl, BrokerAway, BrokerError
+from millpond.broker.errors import BrokerAway, BrokerError, NoConnectionFree
+from millpond.broker.url import BrokerURL
 
 importlib.metadata.version("redis")
 
-#: The name of a master where a sentinel:// URL gives none.
-DEFAULT_MASTER = "mymaster"
+#: The most connections of one client; more threads than that take turns.
+MAX_CONNECTIONS = 100
+
+_OF_EVERY_CONNECTION = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
+
+#: The most threads of one client that sleep until there is room in a queue, each on a connection.
+MAX_SLEEPERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,70 +55,100 @@ class Store:
     client: Any
     prefix: str = ""
 
+    @cached_property
+    def sleepers(self) -> Any:
+        """The connections of threads that sleep on the server; they must not keep others from a free one."""
+        pool = self.client.connection_pool
+        return ConnectionPool(pool.connection_class, MAX_SLEEPERS, **pool.connection_kwargs)
+
     def close(self) -> None:
         """Close the connections of the client."""
+        if "sleepers" in self.__dict__:
+            self.sleepers.disconnect()
         self.client.close()
 
 
-def connect(url: str, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
-    """Return a store for a URL: redis://, rediss://, redis+socket:// or sentinel://a;sentinel://b/master/db.
+def connect(url: str | BrokerURL, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
+    """Make a store for a broker.
 
-    Nothing is sent yet. Every command is bounded by `timeout_seconds`. A command is sent again only if the
-    server cannot have seen it. Raises `BadBrokerUrl`.
+    Nothing is sent yet. Every command is bounded by `timeout_seconds`, and so is the wait for a free
+    connection; the options of the URL go before. A command that the server certainly has not seen is tried
+    again, one whose answer is missing is not. Raises `BadBrokerUrl`.
     """
+    url = url if isinstance(url, BrokerURL) else BrokerURL.parse(url)
+    url.check_files()
     options: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "health_check_interval": 25,
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 0),
+        "max_connections": url.max_connections or MAX_CONNECTIONS,
+        "timeout": url.pool_timeout or timeout_seconds,
+        "queue_class": _FreeConnections,
+        **url.options,
     }
-    try:
-        if url.startswith("sentinel://"):
-            return Store(_by_sentinel(url, options), prefix)
-        return Store(Redis.from_url(_as_redis_py(url), **options), prefix)
-    except ValueError as error:
-        raise BadBrokerUrl(f"the broker URL {redacted(url)} cannot be used: {error}") from None
+    if url.is_sentinel:
+        pool: ConnectionPool = sentinel_pool(url, _BlockingSentinelPool, **options, **url.login)
+    else:
+        pool = BlockingConnectionPool(**options, **server_options(url))  # type: ignore[no-untyped-call]
+    return Store(Redis.from_pool(pool), prefix)
 
 
-def _as_redis_py(url: str) -> str:
-    """Return the URL as redis-py spells it: sockets as `unix://`, kombu's `virtual_host` option as `db`."""
-    if not url.startswith(("redis+socket://", "socket://")):
-        return url
-    parts = urlsplit(url)
-    query = "&".join(
-        f"{'db' if name == 'virtual_host' else name}={value}" for name, value in parse_qsl(parts.query)
-    )
-    return f"unix://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
+def server_options(url: BrokerURL) -> dict[str, Any]:
+    """Return how redis-py connects to the one server of a URL."""
+    found = {"db": url.db, **url.login, **(url.tls or {})}
+    if url.scheme == "unix":
+        return {"connection_class": UnixDomainSocketConnection, "path": url.path, **found}
+    [(host, port)] = url.nodes
+    kind = Connection if url.tls is None else SSLConnection
+    return {"connection_class": kind, "host": host, "port": port, **found}
 
 
-def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
-    nodes = [urlsplit(part) for part in url.split(";")]
-    master, for_kombu = master_of(url)
-    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
-        [(n.hostname or "localhost", n.port or 26379) for n in nodes], sentinel_kwargs=options
-    )
-    login = {"username": nodes[0].username, "password": nodes[0].password}
-    return sentinel.master_for(master, db=int(urlsplit(for_kombu).path.strip("/") or 0), **login, **options)
+def sentinel_pool(
+    url: BrokerURL,
+    pool_class: type[SentinelConnectionPool],
+    *,
+    master: str | None = None,
+    to_sentinels: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Return a pool of connections to the master that the sentinels of a URL name.
 
-
-def master_of(url: str) -> tuple[str, str]:
-    """Return the master that a sentinel:// URL names, and the URL in kombu's form, with at most a database.
-
-    `sentinel://a:26379;sentinel://b:26379/orders/0` names the master `orders`. Without a name the master is
-    Sentinel's default, `mymaster`.
+    `options` are of the connections to the master; those to the sentinels share their timeouts, and
+    `to_sentinels` goes before.
     """
-    *others, last = url.split(";")
-    parts = urlsplit(last)
-    words = [word for word in parts.path.split("/") if word]
-    db = words.pop() if words and words[-1].isdigit() else "0"
-    nodes = ";".join([*others, f"{parts.scheme}://{parts.netloc}"])
-    return "/".join(words) or DEFAULT_MASTER, f"{nodes}/{db}"
+    # A sentinel that is away is not tried again: the next one is asked.
+    shared = {"retry": Retry(NoBackoff(), 0)}
+    shared |= {name: value for name, value in options.items() if name in _OF_EVERY_CONNECTION}
+    tls = {"ssl": True, **(url.tls or {})} if url.sentinel_tls else {}
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        url.nodes, sentinel_kwargs={**shared, **tls, **url.sentinel_login, **(to_sentinels or {})}
+    )
+    if url.tls is not None:
+        options |= url.tls if "connection_class" in options else {"ssl": True, **url.tls}
+    return pool_class(master or url.master, sentinel, **{"db": url.db, **options})
 
 
-def redacted(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+class _FreeConnections(LifoQueue[Any]):
+    """The free connections of a pool; a wait for one that was in vain has an error of its own."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return a connection, or None for a place in the pool. Raises redis-py's `MaxConnectionsError`."""
+        try:
+            return super().get(block, timeout)
+        except Empty:
+            raise MaxConnectionsError(f"all {self.maxsize} were in use for {timeout} s") from None
+
+
+class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """redis-py's pool of connections to a master, with a wait for one that is free."""
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back, and forget one to a server that is no longer the master."""
+        if not self.owns_connection(connection):  # type: ignore[no-untyped-call]
+            with suppress(ValueError):
+                self._connections.remove(connection)
+        super().release(connection)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -116,6 +160,11 @@ def translate_errors(what: str) -> Iterator[None]:
         raise BrokerAway(
             f"{what}: the broker refuses the login of its URL ({error}). Write it as in "
             "redis://user:password@host:6379/0, or redis://:password@…, with %40 for @ and the like"
+        ) from None
+    except MaxConnectionsError as error:  # another of them, raised before anything is sent
+        raise NoConnectionFree(
+            f"{what}: no connection of this client is free ({error}): use fewer threads, or raise their "
+            "number: ?max_connections=N at the end of the broker URL"
         ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(

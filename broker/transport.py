@@ -24,6 +24,7 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.fetcher import NEWS, TURN, WAIT, Intake
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, Holder
+from millpond.broker.consume.kombu_connection import Connecting, ConnectingToMaster, TransportByUrl
 from millpond.broker.consume.kombu_poller import Poller, Tick
 from millpond.broker.consume.lease_renewer import Keeper, leave
 from millpond.broker.consume.queue_lease import Turn
@@ -80,7 +81,7 @@ class QoS(virtual.QoS):
         self._on_collect.cancel()
 
 
-class Channel(stock.Channel):
+class Channel(Connecting):
     """A channel to one server: kombu's, with queues of tasks filled and emptied Millpond's way."""
 
     QoS = QoS
@@ -276,7 +277,7 @@ class Channel(stock.Channel):
         )
         [outcome] = publish.publish(self.store, [outgoing], policy="exempt" if own else self._policy(queue))
         if isinstance(outcome, publish.Full):
-            raise QueueFull(queue, bound=outcome.bound, depth=outcome.depth)
+            raise QueueFull(queue, bound=outcome.bound, depth=outcome.depth, paused=outcome.paused)
 
     def _policy(self, queue: str) -> publish.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
@@ -312,7 +313,7 @@ def is_remote_control(queue: str) -> bool:
     return queue.endswith(".pidbox") or queue.startswith("celeryev.")
 
 
-class SentinelChannel(Channel, stock.SentinelChannel):
+class SentinelChannel(Channel, ConnectingToMaster):
     """A channel to the master that Sentinel names."""
 
     from_transport_options = (
@@ -324,8 +325,8 @@ class SentinelChannel(Channel, stock.SentinelChannel):
     )
 
 
-class Transport(stock.Transport):
-    """Millpond's transport, for redis:// and rediss://."""
+class Transport(TransportByUrl):
+    """Millpond's transport, for every URL but sentinel://."""
 
     Channel = Channel
 

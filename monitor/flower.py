@@ -14,8 +14,9 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millpond.broker.connection import connect, redacted
+from millpond.broker.connection import connect
 from millpond.broker.stats.history import HistoryCache
+from millpond.broker.url import BrokerURL
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import MillpondError, SettingsError, StartError
 from millpond.tasks.process.logs import log_to_stderr
@@ -84,11 +85,9 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     broker = configured_broker(configured)
 
     class Page(Flower):
-        """Flower with the broker's URL; the connection's names a transport that Flower does not know."""
+        """Flower with a store of ours beside its own connections."""
 
-        broker_uri = redacted(broker)
-        # Flower asks only the first of several sentinels.
-        broker_uri_with_password = broker.split(";")[0]
+        broker_uri = broker_uri_with_password = str(BrokerURL.parse(broker))
         store = connect(
             broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
         )

@@ -3,19 +3,17 @@
 The worker adds the bodies (`worker/app.py`); Flower and `celery inspect` need no more than this.
 """
 
-import ssl
 from typing import Any
 
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue
 
-from millpond.broker.connection import master_of
 from millpond.broker.consume.kombu_connection import Connection
+from millpond.broker.url import BrokerURL
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
 
-#: Finished tasks whose settlement may be under way at once, and so run again after a kill, beyond the slots.
 TRANSPORT = "millpond.broker.transport:Transport"
 SENTINEL_TRANSPORT = "millpond.broker.transport:SentinelTransport"
 
@@ -28,16 +26,18 @@ class NamedAMQP(AMQP):
 
 def celery_app(settings: Settings) -> Celery:
     """Return a Celery application that speaks to the configured broker through Millpond's transport."""
-    url = settings.broker_url or ""
-    if url.startswith("sentinel://"):
-        _master, url = master_of(url)
-    app = Celery("millpond", broker=url or None, amqp="millpond.tasks.app:NamedAMQP", set_as_current=False)
+    url = BrokerURL.parse(settings.broker_url) if settings.broker_url else None
+    app = Celery(
+        "millpond",
+        # Without the login, which would be shown: connections take it from the transport option `url`.
+        broker=url.plain if url else None,
+        amqp="millpond.tasks.app:NamedAMQP",
+        set_as_current=False,
+    )
     app.conf.update(_configuration(settings.table))
     app.conf.update(
-        broker_transport=SENTINEL_TRANSPORT if url.startswith("sentinel://") else TRANSPORT,
-        broker_transport_options=transport_options(settings),
-        # kombu encrypts nothing for rediss:// alone; what the URL says of certificates goes before this.
-        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss://") else None,
+        broker_transport=SENTINEL_TRANSPORT if url and url.is_sentinel else TRANSPORT,
+        broker_transport_options={**transport_options(settings), **({"url": url} if url else {})},
     )
     return app
 
@@ -45,7 +45,7 @@ def celery_app(settings: Settings) -> Celery:
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Return what the transport is told: kombu's own options, and the queues' leases and limits."""
     leases = [queue.lease_seconds for queue in settings.table.queues.values()]
-    options: dict[str, Any] = {
+    return {
         "global_keyprefix": settings.key_prefix,
         "socket_timeout": settings.broker_timeout_seconds,
         "socket_connect_timeout": settings.broker_timeout_seconds,
@@ -54,9 +54,6 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "lease_seconds": min(leases),
         "queues": {name: queue.broker_limits() for name, queue in settings.table.queues.items()},
     }
-    if (settings.broker_url or "").startswith("sentinel://"):
-        options["master_name"], _url = master_of(settings.broker_url or "")
-    return options
 
 
 def _configuration(table: Table) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from millpond.broker.url import BrokerURL
 from millpond.tasks.configuration import faults, sources
 from millpond.tasks.configuration.model_fields import LIFTED
 from millpond.tasks.configuration.toml_file import config_file
@@ -173,8 +174,9 @@ class Settings(BaseModel):
 
     broker_url: Url | None = Field(
         None,
-        description="`redis://`, `rediss://`, or `sentinel://a:26379;sentinel://b:26379/master/db`. Not set: "
-        "commands use the `millpond up` of this machine, or start a private Valkey.",
+        repr=False,
+        description="`redis://`, `rediss://`, `unix://` or `sentinel://a:26379;sentinel://b:26379/master/db`. "
+        "Not set: commands use the `millpond up` of this machine, or start a private Valkey.",
     )
     key_prefix: str = Field(
         "", description="Stands before every key, so that several deployments share one server."
@@ -252,8 +254,10 @@ def shipped() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Read the settings once a process; raise `SettingsError`, one line that names every fault."""
+    """Read the settings once a process; raise `SettingsError` or `BadBrokerUrl`, one line of every fault."""
     found = Settings()
+    if found.broker_url is not None:
+        BrokerURL.parse(found.broker_url).check_files()
     for queue, meant in found.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
     return found

@@ -1,21 +1,142 @@
-"""Name a connection by its URL in logs and banners, as stock Celery does."""
+"""Connect kombu as a `BrokerURL` says: broker/url.py alone parses it, and its password stays in it.
+
+Connection       of Millpond's application: has its URL in the transport option `url`
+TransportByUrl   puts the URL of any other application there
+Connecting       opens a channel's connections by it
+"""
 
 from typing import Any
 
 from kombu import Connection as KombuConnection
+from kombu.transport import redis as stock
+from redis import UnixDomainSocketConnection
+from redis.sentinel import SentinelConnectionPool
 
-_SCHEMES = {
-    "millpond.broker.transport:Transport": "redis",
-    "millpond.broker.transport:SentinelTransport": "sentinel",
-}
+from millpond.broker.connection import sentinel_pool, server_options
+from millpond.broker.url import BrokerURL
 
 
 class Connection(KombuConnection):
-    """kombu's connection; with a transport of one's own, kombu would name that one's class for the scheme."""
+    """kombu's connection to a `BrokerURL`, the transport option `url`, or to another that is named instead.
 
-    def as_uri(self, include_password: bool = False, **options: Any) -> str:
-        """Return the URL of what this connects to, by default without its password."""
-        url = str(super().as_uri(include_password, **options))
-        transport, found, rest = url.partition("://")
-        scheme = _SCHEMES.get(transport, transport)
-        return f"{'rediss' if scheme == 'redis' and self.ssl else scheme}{found}{rest}"
+    kombu would take a transport of its own for `redis+socket://`.
+    """
+
+    def __init__(
+        self, hostname: Any = None, userid: Any = None, password: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
+        url = (kwargs.get("transport_options") or {}).get("url")
+        if isinstance(url, BrokerURL):
+            if hostname and "://" in hostname and hostname != url.plain:
+                url = BrokerURL.parse(hostname)
+                kwargs["transport_options"] = {**kwargs["transport_options"], "url": url}
+            # Named for kombu, whose pools must not be shared by two logins.
+            hostname, userid, password = "localhost", url.username, url.password
+        super().__init__(hostname, userid, password, *args, **kwargs)
+
+
+def url_of(connection: Any) -> BrokerURL | None:
+    """Return the URL of a connection; None where the application gave kombu a host by its name."""
+    url = (connection.transport_options or {}).get("url")
+    return url if isinstance(url, BrokerURL) else None
+
+
+def adopt(connection: Any) -> None:
+    """Parse the URL of a connection that kombu left whole, and hide it from what kombu shows of a connection.
+
+    kombu's own way of trying one sentinel after the other would change to a transport of its own.
+    """
+    if url_of(connection) is None and "://" in (connection.hostname or ""):
+        url = BrokerURL.parse(";".join(connection.alt or [connection.hostname]))
+        connection.transport_options = {**(connection.transport_options or {}), "url": url}
+        connection.hostname, connection.userid, connection.password = "localhost", url.username, url.password
+    if url_of(connection) is not None:
+        connection.alt, connection.cycle = [], None
+
+
+class TransportByUrl(stock.Transport):
+    """A transport that has its URL parsed here: kombu leaves it whole for one that can."""
+
+    can_parse_url = True
+
+    def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
+        adopt(client)
+        super().__init__(client, *args, **kwargs)
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """Return the URL of the connection, by default without its password."""
+        url = url_of(self.client)
+        if url is None:
+            return f"redis://{uri or 'localhost'}"
+        return url.with_password() if include_password else url.with_mask(mask)
+
+
+class Connecting(stock.Channel):
+    """A channel that connects as its connection's `BrokerURL` says."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return how redis-py connects to the server. Raises `BadBrokerUrl`."""
+        connection = self.connection.client
+        url = url_of(connection)
+        if url is None:
+            return dict(super()._connparams(asynchronous))
+        url.check_files()
+        server = {"db": url.db} if url.is_sentinel else server_options(url)
+        found = {
+            "max_connections": self.max_connections,
+            "socket_timeout": self.socket_timeout,
+            "socket_connect_timeout": self.socket_connect_timeout,
+            "health_check_interval": self.health_check_interval,
+            "retry_on_timeout": self.retry_on_timeout,
+            "client_name": self.client_name,
+            **url.login,
+            **(url.tls or {}),
+            **(connection.ssl if isinstance(connection.ssl, dict) else {}),
+            **server,
+            **url.options,
+        }
+        if url.scheme == "unix":
+            kind = UnixDomainSocketConnection
+        else:
+            found |= {
+                "socket_keepalive": url.options.get("socket_keepalive", self.socket_keepalive),
+                "socket_keepalive_options": self.socket_keepalive_options,
+            }
+            encrypted = url.tls is not None or bool(connection.ssl)
+            kind = self.connection_class_ssl if encrypted else self.connection_class
+        self._process_credential_provider(connection.credential_provider, found)
+        return {**found, "connection_class": self._watched(kind) if asynchronous else kind}
+
+    def _watched(self, kind: Any) -> Any:
+        """Return a class of connections that leave the poller as they are closed."""
+        channel = self
+
+        class Watched(kind):
+            def disconnect(self, *args: Any, **kwargs: Any) -> None:
+                super().disconnect(*args, **kwargs)
+                if channel._registered:
+                    channel._on_connection_disconnect(self)
+
+        return Watched
+
+
+class ConnectingToMaster(Connecting, stock.SentinelChannel):
+    """A channel that connects to the master that the sentinels of its `BrokerURL` name."""
+
+    def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        url = url_of(self.connection.client)
+        if url is None:
+            return super()._sentinel_managed_pool(asynchronous)
+        to_sentinels = getattr(self, "sentinel_kwargs", None) or {}
+        master = getattr(self, "master_name", None) or url.master
+        pool = sentinel_pool(
+            url,
+            SentinelConnectionPool,
+            master=master,
+            to_sentinels=to_sentinels,
+            **self._connparams(asynchronous),
+        )
+        # kombu closes its connections with the channel.
+        held = "_async_sentinel_manager" if asynchronous else "_sentinel_manager"
+        setattr(self, held, pool.sentinel_manager)
+        return pool

@@ -4,7 +4,7 @@ from typing import Any
 
 from tornado.web import url
 
-from millpond.monitor.pages import api, batches, dead, pools, queues, schedules, static_files
+from millpond.monitor.pages import api, batches, broker, dead, pools, queues, schedules, static_files
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),
@@ -25,11 +25,13 @@ ROUTES = (
     ("/api/millpond/batches", api.Batches, None),
     ("/api/millpond/scaling/([^/]+)", api.Scaling, None),
     ("/metrics", api.Metrics, None),
+    ("/broker", broker.Broker, None),
+    ("/api/queues/length", broker.QueueLengths, None),
 )
 
 
 def install(application: Any) -> None:
-    """Add the routes before Flower's own; `/metrics` replaces Flower's."""
+    """Add the routes before Flower's own; `/metrics`, `/broker` and the queue lengths replace Flower's."""
     prefix = (application.options.url_prefix or "").strip("/")
     before = f"/{prefix}" if prefix else ""
     rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]

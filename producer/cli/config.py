@@ -49,9 +49,10 @@ def config(
 
 
 def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
+    import re
     from dataclasses import replace
 
-    from millpond.broker.connection import redacted
+    from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration import sources
     from millpond.tasks.configuration.catalog import in_force
     from millpond.tasks.process.running_up import nearby
@@ -65,8 +66,10 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     for each in in_force(chosen, written):
         if beside is not None and each.name in ("broker_url", "key_prefix"):
             each = replace(each, origin="the millpond up that runs here")
-        if each.name in ("broker_url", "traces_endpoint") and each.value:
-            each = replace(each, value=redacted(each.value))
+        if each.name == "broker_url" and each.value:
+            each = replace(each, value=str(BrokerURL.parse(each.value)))
+        if each.name == "traces_endpoint" and each.value:
+            each = replace(each, value=re.sub(r"://[^/]*@", "://**@", each.value))
         found.append(each)
     return found, written.unused
 

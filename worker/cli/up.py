@@ -112,10 +112,10 @@ def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
 
 def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     """Return the lines that say what runs where, and how to use and stop it."""
-    from millpond.broker.connection import redacted
+    from millpond.broker.url import BrokerURL
 
     table = running.settings.table
-    lines = [f"broker  {redacted(running.url)}" + (", private" if own_broker else "")]
+    lines = [f"broker  {BrokerURL.parse(running.url)}" + (", private" if own_broker else "")]
     for name in pools:
         entry = table.pools[name]
         shape = f"{entry.processes} x {entry.concurrency} {entry.executor}"

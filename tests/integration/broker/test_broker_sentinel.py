@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-from millpond.broker.connection import master_of
 from millpond.broker.errors import BrokerError
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
@@ -71,21 +70,3 @@ def test_a_fail_over_loses_nothing(
         summary = later.wait(timedelta(seconds=60))
         assert summary.complete
         assert summary.succeeded == summary.sent >= 21
-
-
-@pytest.mark.parametrize(
-    ("url", "master", "for_kombu"),
-    [
-        ("sentinel://a:1", "mymaster", "sentinel://a:1/0"),
-        ("sentinel://a:1/3", "mymaster", "sentinel://a:1/3"),
-        ("sentinel://a:1/orders", "orders", "sentinel://a:1/0"),
-        (
-            "sentinel://:p@a:1;sentinel://:p@b:2/orders/3",
-            "orders",
-            "sentinel://:p@a:1;sentinel://:p@b:2/3",
-        ),
-    ],
-)
-def test_a_url_names_the_master(url: str, master: str, for_kombu: str) -> None:
-    """The master is named behind the last sentinel; kombu has no place for it there."""
-    assert master_of(url) == (master, for_kombu)

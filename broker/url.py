@@ -1,0 +1,394 @@
+"""Parse the broker's URL: the one parser, for every program that connects.
+
+    redis://user:password@host:6379/0            rediss://… the same, encrypted
+    unix:///run/redis.sock?db=0                  redis+socket:///… and socket:///… are the same
+    sentinel://a:26379;sentinel://b:26379/orders/0    the master `orders`; without a name, `mymaster`
+
+Logins and host names are percent-decoded. Options follow a `?`; `TYPED` and `TLS` name them all. An `ssl_…`
+option encrypts whatever the scheme. A refusal never quotes the URL: any part of it may be a password.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from millpond.broker.errors import BadBrokerUrl
+
+#: The name of a master where a sentinel:// URL gives none.
+DEFAULT_MASTER: Final = "mymaster"
+
+_SCHEMES: Final = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "socket": "unix",
+    "redis+socket": "unix",
+    "sentinel": "sentinel",
+}
+_PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "unix": 0}
+_CERT_REQS: Final = {
+    f"{before}{name}": value
+    for before in ("cert_", "")
+    for name, value in (
+        ("required", ssl.CERT_REQUIRED),
+        ("optional", ssl.CERT_OPTIONAL),
+        ("none", ssl.CERT_NONE),
+    )
+}
+_TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _whole(value: str) -> int:
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError("is a whole number")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    number = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else 0.0
+    if not 0 < number < 1e9:
+        raise ValueError("is a number of seconds above 0")
+    return number
+
+
+def _truth(value: str) -> bool:
+    if value.lower() not in _TRUTHS:
+        raise ValueError("is true or false")
+    return _TRUTHS[value.lower()]
+
+
+def _cert_reqs(value: str) -> ssl.VerifyMode:
+    if value.lower() not in _CERT_REQS:
+        raise ValueError("is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE (or required, optional, none)")
+    return _CERT_REQS[value.lower()]
+
+
+def _tls_version(value: str) -> ssl.TLSVersion:
+    name = value.upper().replace(".", "_")
+    if name not in ssl.TLSVersion.__members__:
+        raise ValueError("is TLSv1.2 or TLSv1.3")
+    return ssl.TLSVersion[name]
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("is empty: leave it out")
+    return value
+
+
+#: Options of the connection, as redis-py and Celery name them, and how each is read.
+TYPED: Final[Mapping[str, Callable[[str], Any]]] = {
+    "db": _whole,
+    "virtual_host": lambda value: _whole(value.strip("/") or "0"),
+    "username": _text,
+    "password": _text,
+    "master_name": _text,
+    "sentinel_username": _text,
+    "sentinel_password": _text,
+    "sentinel_ssl": _truth,
+    "ssl": _truth,
+    "timeout": _seconds,
+    "max_connections": _whole,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
+    "socket_keepalive": _truth,
+    "health_check_interval": _whole,
+    "client_name": _text,
+}
+#: Options of the encryption.
+TLS: Final[Mapping[str, Callable[[str], Any]]] = {
+    "ssl_cert_reqs": _cert_reqs,
+    "ssl_check_hostname": _truth,
+    "ssl_ca_certs": _text,
+    "ssl_ca_path": _text,
+    "ssl_ca_data": _text,
+    "ssl_certfile": _text,
+    "ssl_keyfile": _text,
+    "ssl_password": _text,
+    "ssl_min_version": _tls_version,
+    "ssl_ciphers": _text,
+}
+_FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+#: Options that are passed on to redis-py under their own names.
+_PASSED_ON: Final = (
+    "socket_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "health_check_interval",
+    "client_name",
+)
+
+
+@dataclass(frozen=True)
+class BrokerURL:
+    """A broker and how to connect to it; neither `str()` nor `repr()` shows a password."""
+
+    #: `redis`, `rediss`, `unix` or `sentinel`.
+    scheme: str
+    #: Host and port of the server, or of every sentinel.
+    nodes: tuple[tuple[str, int], ...] = ()
+    #: The path of a Unix socket.
+    path: str = ""
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    master: str = DEFAULT_MASTER
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+    #: True if the sentinels are spoken to through TLS as well.
+    sentinel_tls: bool = False
+    #: Options of the encryption, by redis-py's names; None: nothing is encrypted.
+    tls: Mapping[str, Any] | None = field(default=None, repr=False)
+    #: Options of the connection, by redis-py's names.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    #: The most connections of a client, and how long a thread waits for a free one; None: not given.
+    max_connections: int | None = None
+    pool_timeout: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "BrokerURL":
+        """Return what a URL says. Raises `BadBrokerUrl`, without any part of the URL but its scheme."""
+        text = text.strip()
+        scheme = text.partition("://")[0].lower() if "://" in text else ""
+        try:
+            if scheme not in _SCHEMES:
+                raise ValueError(
+                    "a broker URL begins with redis://, rediss://, unix://, redis+socket:// or sentinel://"
+                )
+            return _parsed(scheme, text)
+        except (ValueError, UnicodeError) as error:
+            reason = str(error) if type(error) is ValueError else "it is not UTF-8"
+        shown = f"{scheme}://…" if scheme in _SCHEMES else "…"
+        raise BadBrokerUrl(f"the broker URL {shown} cannot be used: {reason}")
+
+    @property
+    def is_sentinel(self) -> bool:
+        """True if the URL names sentinels."""
+        return self.scheme == "sentinel"
+
+    def check_files(self) -> None:
+        """Raise `BadBrokerUrl` where a certificate or key that the URL names is not there."""
+        for name in _FILES:
+            path = (self.tls or {}).get(name)
+            if path is not None and not Path(path).exists():
+                raise BadBrokerUrl(
+                    f"the broker URL {self} cannot be used: its option {name} names {path}, "
+                    "which is not there"
+                )
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """The login of the server, by redis-py's names."""
+        return {"username": self.username, "password": self.password}
+
+    @property
+    def sentinel_login(self) -> dict[str, Any]:
+        """The login of the sentinels, by redis-py's names; it is never the server's."""
+        return {"username": self.sentinel_username, "password": self.sentinel_password}
+
+    @property
+    def plain(self) -> str:
+        """The URL without any login or option, as kombu spells it."""
+        if self.scheme == "unix":
+            return f"redis+socket://{quote(self.path)}" + (f"?virtual_host={self.db}" if self.db else "")
+        return self._written("")
+
+    def __str__(self) -> str:
+        """Return the URL with `**` for every password, and without options."""
+        return self.with_mask("**")
+
+    def __json__(self) -> str:
+        """Return how `celery inspect` shows it, which lists the transport's options."""
+        return str(self)
+
+    def with_password(self) -> str:
+        """Return the URL with its password, and without options."""
+        return self.with_mask(quote(self.password or "", safe=""))
+
+    def with_mask(self, mask: str) -> str:
+        """Return the URL with a mask for every password, and without options."""
+        login = quote(self.username or "", safe="")
+        if self.password is not None:
+            login += f":{mask}"
+        if self.scheme == "unix":
+            at = f"{login}@" if login else ""
+            return f"unix://{at}{quote(self.path)}" + (f"?db={self.db}" if self.db else "")
+        return self._written(f"{login}@" if login else "")
+
+    def _written(self, login: str) -> str:
+        nodes = ";".join(f"{self.scheme}://{login}{_host(host)}:{port}" for host, port in self.nodes)
+        return f"{nodes}/{quote(self.master)}/{self.db}" if self.is_sentinel else f"{nodes}/{self.db}"
+
+
+def _host(name: str) -> str:
+    return f"[{name}]" if ":" in name else quote(name)
+
+
+def _parsed(scheme: str, text: str) -> BrokerURL:
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("it has a space or a control character in it")
+    if "#" in text:
+        raise ValueError("it has a # in it: write %23 in a password")
+    kind = _SCHEMES[scheme]
+    *others, last = _nodes(kind, scheme, text)
+    query = _query(last.query)
+    tls = _tls(kind, query)
+    if any(other.path.strip("/") or other.query for other in others):
+        raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
+    login = _login([*others, last], query)
+    common: dict[str, Any] = {
+        **login,
+        "tls": tls,
+        "options": {name: query[name] for name in _PASSED_ON if name in query},
+        "max_connections": query.get("max_connections"),
+        "pool_timeout": query.get("timeout"),
+    }
+    if kind == "unix":
+        common["options"].pop("socket_keepalive", None)  # of TCP alone
+        return BrokerURL(kind, path=_socket_path(last), db=_db(query, ""), **common)
+    nodes = tuple((_decoded(node.hostname or "localhost"), _port(kind, node)) for node in (*others, last))
+    if kind != "sentinel":
+        _refuse_of_sentinel(query)
+        return BrokerURL(
+            "redis" if tls is None else "rediss", nodes, db=_db(query, last.path.strip("/")), **common
+        )
+    master, db = _master(last.path)
+    return BrokerURL(
+        kind,
+        nodes,
+        master=query.get("master_name") or master or DEFAULT_MASTER,
+        db=_db(query, db),
+        sentinel_username=query.get("sentinel_username"),
+        sentinel_password=query.get("sentinel_password"),
+        sentinel_tls=query.get("sentinel_ssl", tls is not None),
+        **common,
+    )
+
+
+def _nodes(kind: str, scheme: str, text: str) -> list[SplitResult]:
+    """Split the URL of several sentinels, whose scheme may be said once or for each."""
+    if kind != "sentinel":
+        if f";{scheme}://" in text.lower():
+            raise ValueError(
+                "it names several servers: only sentinels may be several (sentinel://a;sentinel://b)"
+            )
+        return [_split(text)]
+    parts = text.split(";")
+    return [_split(part if "://" in part else f"sentinel://{part}") for part in parts]
+
+
+def _split(text: str) -> SplitResult:
+    with suppress(ValueError):  # whose message quotes the part before the host
+        return urlsplit(text)
+    raise ValueError("it is not a URL")
+
+
+def _query(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
+        read = TYPED.get(name) or TLS.get(name)
+        if read is None:
+            close = get_close_matches(name, [*TYPED, *TLS], 1)
+            more = f": did you mean {close[0]}?" if close else f"; there are {', '.join([*TYPED, *TLS])}"
+            # A name that is no word may be the rest of a password with an unescaped & or ?.
+            said = f"{name} " if close else ""
+            raise ValueError(f"it has an option {said}that there is not{more}")
+        if name in found:
+            raise ValueError(f"its option {name} is given twice")
+        try:
+            found[name] = read(value)
+        except ValueError as error:
+            reason = str(error)
+        else:
+            continue
+        raise ValueError(f"its option {name} {reason}")
+    return found
+
+
+def _tls(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
+    given = {name: query[name] for name in TLS if name in query}
+    wanted = query.get("ssl", bool(given) or kind == "rediss")
+    if not wanted:
+        if given or kind == "rediss":
+            raise ValueError("its option ssl=false says the opposite of the rest: leave it out")
+        return None
+    if kind == "unix":
+        raise ValueError("a Unix socket is not encrypted: leave out its ssl options")
+    checked = given.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
+    if checked == ssl.CERT_NONE and given.get("ssl_check_hostname"):
+        raise ValueError("ssl_check_hostname needs ssl_cert_reqs=CERT_REQUIRED")
+    given.setdefault("ssl_cert_reqs", checked)
+    given.setdefault("ssl_check_hostname", checked != ssl.CERT_NONE)
+    return given
+
+
+def _login(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
+    """Return the login of the server; of several sentinels, all say the same or one says it for all."""
+    said = {(node.username, node.password) for node in nodes if node.username or node.password}
+    if len(said) > 1:
+        raise ValueError("its sentinels name different logins: write the server's once, at the first of them")
+    username, password = next(iter(said), (None, None))
+    found = {"username": _decoded(username) or None, "password": _decoded(password) or None}
+    for name in found:
+        if query.get(name) and found[name]:
+            raise ValueError(f"it has two {name}s: one before the host and one as an option")
+    return {name: query.get(name) or value for name, value in found.items()}
+
+
+def _decoded(text: str | None) -> str:
+    try:
+        return unquote(text or "", errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise ValueError("what is percent-encoded in it is not UTF-8")
+
+
+def _port(kind: str, node: SplitResult) -> int:
+    try:
+        port = node.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError(
+            "its port is not a number from 1 to 65535 (in a password write %2F for /, %3F for ?, %23 for #, "
+            "%40 for @, %3A for :)"
+        )
+    return _PORTS[kind] if port is None else port
+
+
+def _socket_path(node: SplitResult) -> str:
+    if node.hostname or not node.path.strip("/"):
+        raise ValueError("it names no socket: write an absolute path, as in unix:///run/redis.sock")
+    return _decoded(node.path)
+
+
+def _master(path: str) -> tuple[str, str]:
+    """Return the master and the database of a path, `/orders/3`."""
+    words = [_decoded(word) for word in path.split("/") if word]
+    db = words.pop() if words and words[-1].isdigit() else ""
+    return "/".join(words), db
+
+
+def _db(query: dict[str, Any], of_path: str) -> int:
+    said = {query[name] for name in ("db", "virtual_host") if name in query}
+    if of_path:
+        try:
+            said.add(_whole(of_path))
+        except ValueError:
+            said.add(None)
+    if None in said:
+        raise ValueError("its database is not a whole number, as in redis://host:6379/0")
+    if len(said) > 1:
+        raise ValueError("it names two databases: name one")
+    return int(next(iter(said), 0))
+
+
+def _refuse_of_sentinel(query: dict[str, Any]) -> None:
+    for name in ("master_name", "sentinel_username", "sentinel_password", "sentinel_ssl"):
+        if name in query:
+            raise ValueError(f"its option {name} belongs to a sentinel:// URL")

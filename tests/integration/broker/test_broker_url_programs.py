@@ -1,0 +1,262 @@
+"""Every program understands every way of writing a broker's URL: each speaks to a real server by it."""
+
+import shutil
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from pathlib import Path
+from socket import gethostname
+from typing import Any, NoReturn
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+import pytest
+import trustme
+from own_server import OwnServer, free_port, running
+
+from millpond.broker.connection import connect
+from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
+from millpond.tasks.schedule import Periodic
+from millpond.tasks.settings import Settings, environment
+from millpond.tasks.squares.contract import Square
+from millpond.worker.local.embedded import embedded
+
+#: Percent-encoded in a URL, and as it is.
+PASSWORD, ENCODED = "p@ss/w:%?;&", "p%40ss%2Fw%3A%25%3F%3B%26"
+OF_SENTINEL, SENTINEL_ENCODED = "of@sentinels", "of%40sentinels"
+
+#: Ways to write the URL of one server, with what a test fills in.
+URLS = {
+    "percent-encoded": "redis://:{password}@127.0.0.1:{port}/1",
+    "user and option": "redis://default:{password}@localhost:{port}/?db=1&socket_timeout=4",
+    "password as option": "redis://127.0.0.1:{port}/1?password={password}",
+    "redis+socket": "redis+socket://:{password}@{socket}?virtual_host=1",
+    "unix": "unix://:{password}@{socket}?db=1",
+    "CERT_REQUIRED": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={ca}",
+    "required": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_cert_reqs=required&ssl_ca_certs={ca}",
+    "authority alone": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_ca_certs={ca}",
+    "CERT_NONE": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_cert_reqs=CERT_NONE",
+    "none": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_cert_reqs=none",
+    "certificate of the client": "rediss://:{password}@127.0.0.1:{tls}/1?ssl_ca_certs={ca}"
+    "&ssl_certfile={cert}&ssl_keyfile={key}",
+    "sentinel": "sentinel://:{password}@127.0.0.1:{sentinel}/orders/1?sentinel_password={of_sentinel}",
+    "sentinels, the first away": "sentinel://:{password}@127.0.0.1:{nobody};"
+    "sentinel://:{password}@127.0.0.1:{sentinel}/orders/1?sentinel_password={of_sentinel}",
+    "name as option": "sentinel://:{password}@127.0.0.1:{nobody};127.0.0.1:{sentinel}/1"
+    "?master_name=orders&sentinel_password={of_sentinel}",
+    "encrypted sentinel": "sentinel://:{password}@127.0.0.1:{encrypted_sentinel}/encrypted/1"
+    "?ssl_ca_certs={ca}&sentinel_password={of_sentinel}",
+}
+#: Those with which whole programs are run.
+RUN_WHOLE = ("redis+socket", "CERT_REQUIRED", "sentinels, the first away", "encrypted sentinel")
+
+
+def _tls(folder: Path, port: int) -> list[str]:
+    return [
+        f"tls-port {port}",
+        f"tls-cert-file {folder}/cert.pem",
+        f"tls-key-file {folder}/key.pem",
+        f"tls-ca-cert-file {folder}/ca.pem",
+        "tls-auth-clients optional",
+    ]
+
+
+@pytest.fixture(scope="module")
+def places(
+    tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
+) -> Iterator[dict[str, Any]]:
+    """Run a server that can be reached in every way, and two sentinels over it; give what a URL says."""
+    binary = shutil.which("redis-server") or missing("redis-server")
+    folder = tmp_path_factory.mktemp("urls")
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    with ExitStack() as stack:
+        server = OwnServer(binary, folder / "server", port=free_port(), options={"password": PASSWORD})
+        tls, encrypted_sentinel = free_port(), free_port()
+        socket = folder / "r.sock"
+        server.lines = [f"requirepass {PASSWORD}", f"unixsocket {socket}", *_tls(folder, tls)]
+        stack.enter_context(running(server))
+        sentinels = []
+        for name, port, more in (
+            ("orders", server.port, []),
+            ("encrypted", tls, [*_tls(folder, encrypted_sentinel), "tls-replication yes"]),
+        ):
+            lines = [
+                f"requirepass {OF_SENTINEL}",
+                *more,
+                f"sentinel monitor {name} 127.0.0.1 {port} 1",
+                f"sentinel auth-pass {name} {PASSWORD}",
+            ]
+            sentinel = OwnServer(binary, folder / f"sentinel-{name}", lines, port=free_port())
+            sentinel.options = {"password": OF_SENTINEL}
+            stack.enter_context(running(sentinel, "--sentinel"))
+            sentinels.append(sentinel)
+        yield {
+            "password": ENCODED,
+            "port": server.port,
+            "tls": tls,
+            "socket": socket,
+            "ca": folder / "ca.pem",
+            "cert": folder / "cert.pem",
+            "key": folder / "key.pem",
+            "sentinel": sentinels[0].port,
+            "encrypted_sentinel": encrypted_sentinel,
+            "of_sentinel": SENTINEL_ENCODED,
+            "nobody": free_port(),
+        }
+
+
+@pytest.fixture(params=URLS)
+def each(request: pytest.FixtureRequest, places: dict[str, Any]) -> str:
+    """Return the URL, in each of the ways."""
+    return URLS[request.param].format(**places)
+
+
+def _database(client: Any) -> int:
+    """Return the database that a client works on, by the server's word."""
+    return int(client.client_info()["db"])
+
+
+def test_the_client_and_celery_connect_by_every_url(each: str) -> None:
+    """Client, and Celery's connection by its blocking and its watched pool, reach the same database."""
+    with closing(connect(each)) as store:
+        assert _database(store.client) == 1
+    with celery_app(Settings(broker_url=each)).connection_for_read() as connection:
+        channel = connection.default_channel
+        assert _database(channel.store.client) == 1
+        assert _database(channel.client) == 1
+        assert connection.transport.as_uri("").count("**") >= 1 or "password=" in each
+        assert ENCODED not in connection.as_uri()
+
+
+def test_a_stock_celery_application_connects_by_every_url(each: str) -> None:
+    """An application that names our transport, and nothing else of ours, has its URL parsed alike."""
+    from celery import Celery
+
+    kind = "SentinelTransport" if each.startswith("sentinel") else "Transport"
+    if each.startswith("redis+socket"):
+        each = each.replace("redis+socket", "unix")  # kombu takes a transport of its own for the other
+    app = Celery(broker=each, set_as_current=False)
+    app.conf.broker_transport = f"millpond.broker.transport:{kind}"
+    with app.connection_for_read() as connection:
+        assert _database(connection.default_channel.store.client) == 1
+        shown = {**connection.info(), "password": None}
+        assert not any(secret in f"{shown} {connection!r}" for secret in (ENCODED, PASSWORD, OF_SENTINEL))
+
+
+def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
+    """With two sentinels that are both away, a connection that failed tries again by our transport."""
+    url = "sentinel://:{password}@127.0.0.1:{nobody};sentinel://:{password}@127.0.0.1:{nobody}/orders/1"
+    app = celery_app(Settings(broker_url=url.format(**places), broker_timeout_seconds=1))
+    with app.connection_for_read() as connection:
+        with pytest.raises(connection.connection_errors):
+            connection._ensure_connection(max_retries=2, interval_start=0, reraise_as_library_errors=False)
+        assert type(connection.transport).__module__ == "millpond.broker.transport"
+
+
+def test_the_command_line_speaks_to_every_url(each: str, tmp_path: Path) -> None:
+    """`millpond status` shows what there is."""
+    done = _millpond(["status", "--json"], Settings(broker_url=each), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", RUN_WHOLE)
+def test_whole_programs_run_by_a_url(
+    way: str, places: dict[str, Any], eventually: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Worker, scheduler, Flower and client meet: what the scheduler sent is done, and Flower shows it all."""
+    url, name = URLS[way].format(**places), f"s{uuid4().hex[:8]}"
+    every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
+    settings = Settings(
+        broker_url=url,
+        key_prefix=f"{name}:",
+        drain_seconds=5,
+        schedule={name: every},
+        flower_basic_auth=(LOGIN,),
+    )
+    with (
+        embedded(settings, pools=["default"], flower=True, scheduler=True) as pond,
+        Client(settings=settings) as client,
+    ):
+        with client.batch() as batch:
+            batch.submit_many(Square(n=n) for n in range(5))
+        assert batch.wait(timedelta(seconds=30)).succeeded == 5
+
+        def all_is_shown() -> bool:
+            pages = {page: _page(f"{pond.flower_url}{page}") for page in PAGES}
+            assert not any(ENCODED in text or PASSWORD in text for text in pages.values())
+            return (
+                '"name": "default"' in pages["api/queues/length"]
+                and "default.1@" in pages["workers?refresh=1"]
+                and name in pages["schedules"]
+                and "default" in pages["broker"]
+                and "transport" in pages[PAGES[0]]
+                and "No queue data" not in pages["broker"]
+            )
+
+        eventually(all_is_shown, 30)
+
+
+LOGIN = "ann:secret"
+PAGES = (
+    f"worker/default.1@{gethostname()}",
+    "workers?refresh=1",
+    "tasks",
+    "broker",
+    "api/queues/length",
+    "pools",
+    "queues",
+    "batches",
+    "schedules",
+    "dead",
+)
+
+
+def _page(url: str) -> str:
+    """Return a page of Flower; nothing while there is none, as of a worker that it has not met."""
+    login = {"Authorization": f"Basic {b64encode(LOGIN.encode()).decode()}"}
+    try:
+        with urlopen(Request(url, headers=login), timeout=20) as answer:
+            return str(answer.read().decode())
+    except HTTPError as error:
+        if error.code != 404:
+            raise
+        return ""
+
+
+def _millpond(arguments: list[str], settings: Settings, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", *arguments],
+        env={**environment(settings), "NO_COLOR": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:Geheim/x@127.0.0.1/0", "rediss://:Geheim@h?ssl_cert_reqs=Geheim", "amqp://:Geheim@h"]
+)
+@pytest.mark.parametrize(
+    "program",
+    [["status"], ["worker", "default"], ["scheduler"], ["gateway"], ["flower"], ["why"], ["up"], ["metrics"]],
+    ids=lambda words: words[0],
+)
+def test_every_program_refuses_alike(program: list[str], url: str, tmp_path: Path) -> None:
+    """Each prints the same line and ends with 2; no part of the URL that could be a password is in it."""
+    done = _millpond(program, Settings(broker_url=url), tmp_path)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2, line
+    assert line.startswith("millpond: the broker URL ")
+    assert "cannot be used: " in line
+    assert "Geheim" not in done.stderr + done.stdout
