@@ -175,8 +175,9 @@ class Settings(BaseModel):
     broker_url: Url | None = Field(
         None,
         repr=False,
-        description="`redis://`, `rediss://`, `unix://` or `sentinel://a:26379;sentinel://b:26379/master/db`. "
-        "Not set: commands use the `millpond up` of this machine, or start a private Valkey.",
+        description="`redis://`, `rediss://`, `unix://` or "
+        "`sentinel://a:26379;sentinel://b:26379/master/db`; options may follow. Not set: commands use the "
+        "`millpond up` of this machine, or start a private Valkey.",
     )
     key_prefix: str = Field(
         "", description="Stands before every key, so that several deployments share one server."

@@ -62,8 +62,9 @@ def findings() -> "Iterator[Finding]":
 
 
 def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
-    from millpond.broker.connection import connect, redacted
+    from millpond.broker.connection import connect
     from millpond.broker.server import now_ms
+    from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
     from millpond.monitor.doctor.finding import fail, ok
     from millpond.tasks.process.running_up import nearby
@@ -81,7 +82,7 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     try:
         now_ms(store)
         whose = ", of the millpond up that runs here" if beside else ""
-        yield ok("broker", f"{redacted(chosen.broker_url)} answers{whose}")
+        yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
         yield from broker.examine(store)
         kinds, faults = _kinds(chosen)
         yield from faults

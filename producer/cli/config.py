@@ -66,8 +66,8 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     for each in in_force(chosen, written):
         if beside is not None and each.name in ("broker_url", "key_prefix"):
             each = replace(each, origin="the millpond up that runs here")
-        if each.name == "broker_url" and each.value:
-            each = replace(each, value=str(BrokerURL.parse(each.value)))
+        if each.name == "broker_url" and chosen.broker_url:
+            each = replace(each, value=str(BrokerURL.parse(chosen.broker_url)))
         if each.name == "traces_endpoint" and each.value:
             each = replace(each, value=re.sub(r"://[^/]*@", "://**@", each.value))
         found.append(each)

@@ -60,7 +60,9 @@ class Output:
     def _object(
         self, label: str, id: str | None, state: str, *, value: Any = None, error: str | None = None
     ) -> None:
-        self._write(json_text.write({"input": label, "id": id, "state": state, "value": value, "error": error}))
+        self._write(
+            json_text.write({"input": label, "id": id, "state": state, "value": value, "error": error})
+        )
 
     def _write(self, text: str) -> None:
         with self._lock:

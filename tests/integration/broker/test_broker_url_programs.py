@@ -16,7 +16,6 @@ from uuid import uuid4
 
 import pytest
 import trustme
-from own_server import OwnServer, free_port, running
 
 from millpond.broker.connection import connect
 from millpond.producer.client import Client
@@ -25,6 +24,7 @@ from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.own_server import OwnServer, free_port, running
 
 #: Percent-encoded in a URL, and as it is.
 PASSWORD, ENCODED = "p@ss/w:%?;&", "p%40ss%2Fw%3A%25%3F%3B%26"

@@ -5,12 +5,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from gateway_process import NDJSON, Running
 
 from millpond.broker.batches import record, task_result
 from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.keys import batch_key
+from tests.harness.gateway_process import NDJSON, Running
 
 REFUSED = ["NaN", "Infinity", "-Infinity", "1e999", '"nan"', '"Infinity"']
 

@@ -62,7 +62,7 @@ def shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "value", "origin"),
     [
-        ("broker_url", "redis://:***@localhost:1/0", "MILLPOND_BROKER_URL"),
+        ("broker_url", "redis://:**@localhost:1/0", "MILLPOND_BROKER_URL"),
         ("drain_seconds", 150, "millpond.toml line 1"),
         ("smtp.host", "other.example.org", "MILLPOND_SMTP__HOST"),
         ("smtp.username", "shop", "millpond.toml line 5"),
