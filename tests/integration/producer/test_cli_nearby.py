@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import millpond
-from millpond.broker.connection import redacted
+from millpond.broker.url import BrokerURL
 from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
@@ -54,7 +54,7 @@ def test_config_names_it_as_the_origin(up: Nearby, capsys: pytest.CaptureFixture
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     beside = "the millpond up that runs here"
     assert [each["from"] for each in shown] == [beside, beside, "default"]
-    assert shown[0]["value"] == redacted(up.broker_url) != up.broker_url
+    assert shown[0]["value"] == BrokerURL.parse(up.broker_url) != up.broker_url
     assert shown[1]["value"] == up.key_prefix
 
 
