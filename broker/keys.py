@@ -173,6 +173,16 @@ def elasticity_key(pool: str, prefix: str = "") -> str:
     return f"{prefix}millpond:pool:{pool}:elasticity"
 
 
+def probe_lock_key(pool: str, prefix: str = "") -> str:
+    """The lock of the process that probes a pool."""
+    return f"{prefix}millpond:pool:{pool}:probing"
+
+
+def probe_cost_key(pool: str, prefix: str = "") -> str:
+    """What the probes of a pool cost in this hour, in seconds of its throughput."""
+    return f"{prefix}millpond:pool:{pool}:probed"
+
+
 def window_key(pool: str, prefix: str = "") -> str:
     """The prefix of a pool's windows; the number of ten seconds since 1970 follows."""
     return f"{prefix}millpond:pool:{pool}:window:"

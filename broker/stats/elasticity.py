@@ -50,6 +50,8 @@ class Elasticity:
     seconds: float
     lost: float
     at_ms: int
+    #: The mean service time of the pool's runs when it was measured, seconds.
+    service_seconds: float = 0.0
 
     @property
     def low(self) -> float:
@@ -95,6 +97,7 @@ class Probe:
         self._store = store
         self._queues = tuple(queues)
         self._slots = slots
+        self._service_seconds = service_seconds
         self._window_seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
         self._settling_seconds = max(1.0, 3 * service_seconds)
         self._chance = chance or random.Random()
@@ -184,7 +187,18 @@ class Probe:
         error = Z * max(min(counting, 0.5), spread) / step
         lost = max(0.0, whole.rate - some.rate) * some.seconds
         at_ms = _now_ms(self._store)
-        return Elasticity(value, error, self._slots, part, whole.rate, some.rate, seconds, lost, at_ms)
+        return Elasticity(
+            value,
+            error,
+            self._slots,
+            part,
+            whole.rate,
+            some.rate,
+            seconds,
+            lost,
+            at_ms,
+            self._service_seconds,
+        )
 
     def _in_flight(self) -> int:
         keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
@@ -217,6 +231,17 @@ class Probe:
             pipe.time()
             *counts, (seconds, micros) = pipe.execute()
         return sum(int(each or 0) for row in counts for each in row), seconds * 1000 + micros // 1000
+
+
+#: The mean service time may move by this factor before a result is no longer believed.
+SHIFTED = 1.6
+
+
+def holds(found: Elasticity, service_seconds: float) -> bool:
+    """True if a result still holds for runs that take so long on average."""
+    if not found.service_seconds or not service_seconds:
+        return True
+    return 1 / SHIFTED < service_seconds / found.service_seconds < SHIFTED
 
 
 def keep(store: Store, pool: str, found: Elasticity) -> None:

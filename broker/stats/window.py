@@ -140,6 +140,28 @@ def read(
     return [_added_up(found[n * each : (n + 1) * each], numbers, end_ms) for n in range(len(pools))]
 
 
+def read_each(
+    store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float
+) -> list[list[Window]]:
+    """Return the windows of each pool, from so long ago to `before_seconds` ago, without empty ones."""
+    newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS
+    numbers = range((now_ms - int(seconds * 1000)) // WINDOW_MS, newest)
+    with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
+        for pool in pools:
+            for number in numbers:
+                pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
+        found = pipe.execute()
+    each = len(numbers)
+    return [
+        [
+            _added_up([raw], [n], (n + 1) * WINDOW_MS)
+            for n, raw in zip(numbers, found[k : k + each], strict=True)
+            if raw
+        ]
+        for k in range(0, len(found), each or 1)
+    ] or [[] for _ in pools]
+
+
 def _added_up(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
     window, first = Window(), None
     for number, raw in zip(numbers, found, strict=True):

@@ -34,4 +34,4 @@ def _read(
         }
         for name, samples in zip(names, histories, strict=True)
     }
-    return seen, sparklines, {found.pool: found for found in diagnose_all(seen, histories)}
+    return seen, sparklines, {found.pool: found for found in diagnose_all(store, seen)}

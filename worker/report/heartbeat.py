@@ -18,7 +18,7 @@ from celery import Celery, signals
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerError
-from millpond.broker.stats import heartbeats, history, window
+from millpond.broker.stats import heartbeats, history, probing, window
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import FiguresFile
@@ -37,7 +37,9 @@ REPORT_SECONDS = 1.0
 class Reporter:
     """Heartbeat one worker process, from when it takes messages until it ends."""
 
-    def __init__(self, table: Table, holder: Holder, *, samples_slots: bool = True) -> None:
+    def __init__(
+        self, table: Table, holder: Holder, *, samples_slots: bool = True, probe_share: float = 0.0
+    ) -> None:
         self._table = table
         self._holder = holder
         self._stop = threading.Event()
@@ -52,6 +54,8 @@ class Reporter:
         self._processors = Processors()
         self._sample = Sample(0)
         self._samples_slots = samples_slots
+        self._probe_share = probe_share
+        self._prober: threading.Thread | None = None
         self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
@@ -113,10 +117,23 @@ class Reporter:
             if takes_samples:
                 history.write_samples(self._store)
                 window.fold_day_if_due(self._store, heartbeats.pools(self._store))
+                self._probe()
         except BrokerError as error:
             logger.debug("%s", error)
         except Exception:  # what another version wrote, say: this process must not fall silent because of it
             logger.exception("the samples of the last hour could not be taken")
+
+    def _probe(self) -> None:
+        """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
+        if self._probe_share and (self._prober is None or not self._prober.is_alive()):
+            self._prober = threading.Thread(
+                target=probing.probe_where_due,
+                args=(self._store,),
+                kwargs={"share": self._probe_share},
+                name="millpond-probe",
+                daemon=True,
+            )
+            self._prober.start()
 
     def _tell(self, state: Heartbeat, added: Counter[str]) -> None:
         """Let the supervisor know, for its metrics."""
@@ -163,7 +180,7 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
     """Heartbeat every worker of this application."""
     app.reporter = reporter = Reporter(
-        settings.table, holder, samples_slots=settings.sample_slots
+        settings.table, holder, samples_slots=settings.sample_slots, probe_share=settings.probe_share
     )  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)
     signals.worker_shutdown.connect(reporter.on_stopped)

@@ -1,0 +1,142 @@
+"""Probe pools: only while one is behind, nothing else explains it, and little is lost.
+
+The process that writes the samples asks once in ten seconds. A pool is probed by one process at a time; what
+probes cost is counted in seconds of the pool's throughput, and kept under a share of each hour.
+"""
+
+import logging
+from dataclasses import dataclass
+from random import Random
+
+from millpond.broker import limits, server
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.control import drain
+from millpond.broker.errors import BrokerError
+from millpond.broker.inspect import depth
+from millpond.broker.keys import probe_cost_key, probe_lock_key
+from millpond.broker.stats import elasticity, heartbeats, window
+from millpond.broker.stats.elasticity import Elasticity, Probe
+from millpond.broker.stats.window import Window
+
+logger = logging.getLogger(__name__)
+
+#: A pool is probed where so many runs ended in at least so many seconds, its slots are in use to this share,
+#: runs take longer than this on average, and fewer than this share fail.
+ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.7, 0.002, 0.5
+#: What waits must last for so many seconds at the present rate, or the queue runs empty while it is probed.
+BACKLOG_SECONDS = 15.0
+#: The share of slot time for which something else explains enough without a probe: computing, or a lock.
+EXPLAINED = 0.6
+#: The longest probe, seconds, and how long a prober's lock lasts.
+MOST_SECONDS, LOCK_MS = 25.0, 90_000
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pool that may be probed: its slots, the queues that hold something, and the last minute."""
+
+    pool: str
+    slots: int
+    queues: tuple[str, ...]
+    minute: Window
+
+
+def candidate(store: Store, pool: str) -> Candidate | None:
+    """Return the pool if only its slots or its dependencies can explain its backlog."""
+    running = [each for each in heartbeats.processes(store) if each.pool == pool]
+    slots = sum(each.slots for each in running)
+    names = sorted({queue for each in running for queue in each.queues})
+    if slots < 2 or pool in drain.drained(store):
+        return None
+    waiting = [each for each in depth.depths(store, names) if each.ready]
+    if not waiting:
+        return None
+    for limit in limits.read_all(store, [each.queue for each in waiting]):
+        if limit.paused or limit.rate or (limit.in_flight and limit.in_flight <= slots):
+            return None
+    [minute] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=60)
+    rate = minute.ended / minute.seconds if minute.seconds else 0.0
+    if sum(each.ready for each in waiting) < max(2 * slots, BACKLOG_SECONDS * rate):
+        return None
+    return Candidate(pool, slots, tuple(each.queue for each in waiting), minute) if _may_be(minute) else None
+
+
+def _may_be(minute: Window) -> bool:
+    """True if enough ended, slots are in use, and no failures, computing or lock explain the backlog."""
+    if minute.ended < ENDS or minute.seconds < SECONDS or (minute.use or 0.0) < FULL:
+        return False
+    bad = sum(figures.failed + figures.retried for figures in minute.kinds.values())
+    if bad >= FAILING * minute.ended or minute.service_seconds < SHORT_SECONDS * minute.ended:
+        return False
+    spent = sum(minute.places.values())
+    explained = ("processor", "runnable", "interpreter", "lock")
+    return sum(n for place, n in minute.places.items() if place.category in explained) < EXPLAINED * (
+        spent or 1
+    )
+
+
+def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
+    """Probe a pool and keep the result; None where another process probes it, or too little waits."""
+    lock = probe_lock_key(found.pool, store.prefix)
+    with translate_errors("taking the lock of a probe"):
+        if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
+            return None
+    try:
+        mean = found.minute.service_seconds / max(1, found.minute.ended)
+        measured = Probe(store, found.queues, slots=found.slots, service_seconds=mean, chance=Random()).run(
+            most_seconds=most_seconds
+        )
+        if measured is not None:
+            elasticity.keep(store, found.pool, measured)
+            _spend(store, found.pool, measured)
+        return measured
+    finally:
+        with translate_errors("giving the lock of a probe back"):
+            store.client.delete(lock)
+
+
+def probe_where_due(store: Store, *, share: float) -> None:
+    """Probe the first pool that is behind for an unknown reason.
+
+    What probes cost stays under a share of each hour.
+    """
+    for pool in heartbeats.pools(store) if share > 0 else ():
+        try:
+            found = candidate(store, pool)
+            if found is None or _is_known(store, found) or _spent(store, pool) >= share * HOUR:
+                continue
+            measured = probe(store, found)
+        except BrokerError as error:
+            logger.debug("%s", error)
+            return
+        if measured is not None:
+            logger.info("pool %s: elasticity %.2f ± %.2f", pool, measured.value, measured.error)
+            return
+
+
+def _is_known(store: Store, found: Candidate) -> bool:
+    """True if a result is kept that decides and still holds.
+
+    Of as many slots, and of runs that take as long.
+    """
+    [kept] = elasticity.kept(store, [found.pool])
+    if kept is None or kept.slots != found.slots:
+        return False
+    [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    seen = recent if recent.ended >= 20 else found.minute
+    return elasticity.holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
+
+
+def _spend(store: Store, pool: str, measured: Elasticity) -> None:
+    """Count what a probe cost, in seconds of the pool's throughput."""
+    cost = measured.lost / measured.rate if measured.rate else measured.seconds
+    key = probe_cost_key(pool, store.prefix)
+    with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:
+        pipe.incrbyfloat(key, cost).expire(key, HOUR, nx=True)
+        pipe.execute()
+
+
+def _spent(store: Store, pool: str) -> float:
+    with translate_errors("reading the cost of probes"):
+        return float(store.client.get(probe_cost_key(pool, store.prefix)) or 0)

@@ -1,0 +1,240 @@
+"""The rules for causes: why a pool with a backlog is slow, by where slots spend time and what was probed."""
+
+import math
+
+from millpond.broker.stats.elasticity import GROWS, SATURATED, Elasticity
+from millpond.monitor.diagnosis import numbers, words
+from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
+from millpond.monitor.diagnosis.verdict import Verdict
+
+#: Tasks shorter than this on average are dearer to hand out than to run, seconds.
+SHORT_SECONDS = 0.002
+#: Shares: of runs, as failing; of slot time, as the cause; of slots, as all in use.
+FAILING, MOST, FULL = 0.5, 0.5, 0.7
+#: The shares of slot time, and of their hosts' processors, at which a pool computes.
+COMPUTING, CROWDED = 0.6, 0.9
+#: Runs are slow when they take so many times what is usual.
+SLOWER = 2.0
+
+
+def failing(facts: PoolFacts) -> Verdict | None:
+    """Most runs fail or are retried: more slots would fail faster."""
+    seen = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
+    bad = {kind: figures.failed + figures.retried for kind, figures in seen.kinds.items()}
+    if not seen.ended or sum(bad.values()) < FAILING * seen.ended:
+        return None
+    kind = max(bad, key=lambda each: bad[each])
+    figures = seen.kinds[kind]
+    error = figures.errors.most_common(1)
+    named = f", most with {error[0][0]}" if error else ""
+    how = "are retried" if figures.retried > figures.failed else "fail"
+    share = bad[kind] / max(1, figures.ended)
+    return words.said(
+        facts,
+        "failing",
+        f"{share:.0%} of the runs of {kind} {how}{named}; {words.waiting(facts)}",
+        "find out why they fail: more slots would fail faster",
+        name=kind,
+        confidence=0.95,
+        command="millpond dead",
+    )
+
+
+def batching(facts: PoolFacts) -> Verdict | None:
+    """Tasks are so short that handing them out costs more than running them."""
+    mean = facts.mean
+    if mean is None or mean >= SHORT_SECONDS:
+        return None
+    why = f"a task takes {words.duration(mean)} and {words.rate(facts)}: handing it out costs more"
+    return words.said(facts, "batching", why, "put many items into one task", confidence=0.9)
+
+
+def processor(facts: PoolFacts) -> Verdict | None:
+    """Slots compute, wait for a processor or for the interpreter."""
+    view = facts.view
+    computing = facts.share("processor", "runnable", "interpreter")
+    crowded = bool(view.running) and min(report.host_busy for report in view.running) >= CROWDED
+    child = facts.share("child")
+    if computing < COMPUTING and not (crowded and computing + child >= MOST):
+        return None
+    threads = any(report.executor == "threads" for report in view.running)
+    shared = facts.share("interpreter")
+    evidence = [f"{computing:.0%} of the slots' time is computing or waiting to"]
+    busy = max((report.host_busy for report in view.running), default=0.0)
+    if busy:
+        evidence.append(f"their hosts' processors are {busy:.0%} busy")
+    cores = sum({report.host: report.cores for report in view.running}.values())
+    if threads and shared >= 0.2 and busy < CROWDED and cores > len(view.running):
+        advice = 'threads share one interpreter: executor = "prefork", or more processes'
+        evidence.append(f"{shared:.0%} is waiting for the interpreter")
+    else:
+        advice = "add processors: workers on another host; more slots on these would only wait longer"
+    return words.said(
+        facts,
+        "processor",
+        f"{'; '.join(evidence)}; {words.use(facts)}",
+        advice,
+        confidence=0.9,
+        evidence=tuple(evidence),
+    )
+
+
+def lock(facts: PoolFacts) -> Verdict | None:
+    """Slots wait for a lock."""
+    found = facts.most("lock")
+    if found is None or found[1] < MOST:
+        return None
+    place, share = found
+    name = place.name or "a lock of the process"
+    by = f", by {place.library}" if place.library else ""
+    return words.said(
+        facts,
+        "lock",
+        f"{share:.0%} of the slots' time is waiting for {name}{by} at {place.line}; {words.use(facts)}",
+        "hold the lock for less, or split it: more slots would wait longer",
+        name=name,
+        confidence=min(0.95, share + 0.2),
+        evidence=(f"{share:.0%} of the slots' time is waiting for {name}",),
+    )
+
+
+def slow_dependency(facts: PoolFacts) -> Verdict | None:
+    """Runs take much longer than those of their kinds did, and wait for a peer."""
+    slower, found = facts.slower, facts.most("peer", "child", "file")
+    if slower is None or slower < SLOWER or found is None or found[1] < MOST:
+        return None
+    measured = facts.believed
+    if measured is not None and measured.high <= SATURATED:
+        return None  # the elasticity says more: it is saturated
+    place, share = found
+    name = words.named(facts, share)
+    against: tuple[str, ...] = ()
+    more = "; more slots would hide it, not mend it"
+    if measured is not None and measured.low >= GROWS:
+        against = (f"throughput still grows with slots ({words.elasticity(measured)})",)
+    return words.said(
+        facts,
+        "dependency",
+        f"runs take {slower:.1f} times what they took, {share:.0%} of it waiting for {name}",
+        f"look at {name}{more}",
+        name=place.name or place.library or place.line,
+        confidence=0.85,
+        evidence=(f"{slower:.1f} times slower than runs of the same kinds before",),
+        against=against,
+    )
+
+
+def elastic(facts: PoolFacts) -> Verdict | None:
+    """Throughput was measured: it grows with slots, or does not."""
+    measured = facts.believed
+    if measured is None or facts.use < FULL:
+        return None
+    if measured.low >= GROWS:
+        return _workers(facts, measured)
+    if measured.high <= SATURATED:
+        return _saturated(facts, measured)
+    why = (
+        f"{words.use(facts)}; not sure yet whether throughput grows with slots: {words.elasticity(measured)}"
+    )
+    return words.said(
+        facts,
+        "unclear",
+        why,
+        "measure again",
+        confidence=0.4,
+        command=f"millpond why {facts.view.name} --probe",
+    )
+
+
+def _workers(facts: PoolFacts, measured: Elasticity) -> Verdict:
+    slots, mean = facts.view.slots, facts.mean or 0.0
+    wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
+    rate = numbers.foretold_rate(measured, wanted)
+    clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
+    gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {measured.rate:,.1f})"
+    gain += f" and clear what waits in {words.duration(clear)}" if clear is not None else ""
+    each = math.ceil(wanted / max(1, len(facts.view.running)))
+    grown = f"throughput grows with slots ({words.elasticity(measured)})"
+    return words.said(
+        facts,
+        "workers",
+        f"{grown}; {words.use(facts)}; {words.waiting(facts)}",
+        f"{gain}: concurrency = {each} under [pools.{facts.view.name}] in millpond.toml",
+        confidence=min(0.95, 0.6 + measured.low / 3),
+        evidence=(_compared(measured),),
+        slots_wanted=wanted,
+        foretold_rate=rate,
+        clear_seconds=clear,
+    )
+
+
+def _compared(measured: Elasticity) -> str:
+    rates = f"{measured.part_rate:,.1f} tasks a second, {measured.slots} gave {measured.rate:,.1f}"
+    return f"{measured.part} slots gave {rates}"
+
+
+def _saturated(facts: PoolFacts, measured: Elasticity) -> Verdict:
+    usual = _usual_mean(facts)
+    enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
+    found = facts.most("peer", "child", "file", "lock")
+    share = found[1] if found else 0.0
+    known = found is not None and share >= 0.3
+    name = words.named(facts, share) if known else "what the tasks wait for"
+    queue = facts.waiting[0].name if facts.waiting else ""
+    return words.said(
+        facts,
+        "dependency",
+        f"{name} is saturated: throughput does not grow with slots ({words.elasticity(measured)}); "
+        f"{words.use(facts)}",
+        f"{enough} slots suffice: more would only wait; make {name} quicker, or ask it less often",
+        name=(found[0].name or found[0].library or found[0].line) if found and known else "",
+        confidence=0.9 if known else 0.7,
+        evidence=(
+            _compared(measured),
+            *([f"{share:.0%} of the slots' time is waiting for {name}"] if known else []),
+        ),
+        slots_wanted=enough,
+        foretold_rate=measured.rate,
+        command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",
+    )
+
+
+def free_slots(facts: PoolFacts) -> Verdict | None:
+    """Slots are free, and yet messages wait."""
+    if facts.use >= FULL:
+        return None
+    why = f"{words.waiting(facts)} although {words.use(facts)}: slots wait for messages"
+    return words.said(
+        facts,
+        "unclear",
+        why,
+        "look at the broker's answer time and at the pool's health",
+        confidence=0.4,
+        command=f"millpond health {facts.view.name}",
+    )
+
+
+def unclear(facts: PoolFacts) -> Verdict:
+    """What holds the pool up is not known, and how to find out."""
+    found = facts.most("peer", "child", "file", "sleep")
+    waits = f", {found[1]:.0%} of their time waiting for {words.named(facts, found[1])}" if found else ""
+    return words.said(
+        facts,
+        "unclear",
+        f"{words.use(facts)}{waits}; {words.waiting(facts)}; whether more slots would help was not measured",
+        "measure it",
+        name=(found[0].name or found[0].library) if found else "",
+        confidence=0.3,
+        command=f"millpond why {facts.view.name} --probe",
+    )
+
+
+def _usual_mean(facts: PoolFacts) -> float | None:
+    """Return what a run of today's mixture usually takes, seconds."""
+    seen = facts.minute
+    known = [
+        (figures.ended, facts.usual[kind]) for kind, figures in seen.kinds.items() if kind in facts.usual
+    ]
+    count = sum(ended for ended, _ in known)
+    mean, now = (sum(ended * usual for ended, usual in known) / count if count else None), facts.mean
+    return mean if mean is not None and now is not None and mean < now / SLOWER else None

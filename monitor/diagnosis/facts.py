@@ -1,0 +1,143 @@
+"""Gather what is known of each pool: windows of ten seconds and a minute, the usual, what was probed."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from millpond.broker.connection import Store
+from millpond.broker.stats import elasticity, window
+from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats.window import KindFigures, Place, Window
+from millpond.monitor.snapshot import Overview, PoolView, QueueView
+
+#: The stretches that are looked at, seconds: the newest, and the one that smooths.
+RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
+
+#: What is usual is learnt from windows older than this, of at least so many ends each.
+SETTLED_SECONDS, ENOUGH = 70.0, 20
+
+
+@dataclass(frozen=True)
+class PoolFacts:
+    """All that the rules look at."""
+
+    view: PoolView
+    recent: Window = field(default_factory=Window)
+    minute: Window = field(default_factory=Window)
+    #: Mean service time by kind as it was before, seconds.
+    usual: Mapping[str, float] = field(default_factory=dict)
+    elasticity: Elasticity | None = None
+
+    @property
+    def waiting(self) -> list[QueueView]:
+        """The queues that hold something."""
+        return [queue for queue in self.view.queues if queue.depth.ready]
+
+    @property
+    def ready(self) -> int:
+        """The number of messages that wait."""
+        return sum(queue.depth.ready for queue in self.view.queues)
+
+    @property
+    def rate(self) -> float:
+        """Ends a second, of the newest stretch that has some."""
+        for seen in (self.recent, self.minute):
+            if seen.ended and seen.seconds:
+                return seen.ended / seen.seconds
+        return self.view.rate or 0.0
+
+    @property
+    def in_rate(self) -> float:
+        """Messages a second that arrived in the last ten seconds."""
+        return sum(queue.in_rate or 0.0 for queue in self.view.queues)
+
+    @property
+    def use(self) -> float:
+        """The share of the slots' time in use, 0 to 1."""
+        for seen in (self.recent, self.minute):
+            if seen.use is not None:
+                return seen.use
+        return self.view.utilisation or 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean service time of the newest stretch with enough ends, seconds."""
+        for seen in (self.recent, self.minute):
+            if seen.ended >= ENOUGH:
+                return seen.service_seconds / seen.ended
+        return self.minute.service_seconds / self.minute.ended if self.minute.ended else None
+
+    @property
+    def slower(self) -> float | None:
+        """How many times longer runs take than those of the same kinds did before; None: not known."""
+        seen = self.recent if self.recent.ended >= ENOUGH else self.minute
+        known = [
+            (kind, figures) for kind, figures in seen.kinds.items() if figures.ended and kind in self.usual
+        ]
+        expected = sum(figures.ended * self.usual[kind] for kind, figures in known)
+        if not expected or sum(figures.ended for _, figures in known) < seen.ended / 2:
+            return None
+        return sum(figures.service_seconds for _, figures in known) / expected
+
+    @property
+    def places(self) -> Counter[Place]:
+        """Where slots spent the time of runs, microseconds, newest first choice."""
+        return self.recent.places if sum(self.recent.places.values()) else self.minute.places
+
+    def share(self, *categories: str) -> float:
+        """Return the share of the slots' running time that was spent in some categories, 0 to 1."""
+        places = self.places
+        total = sum(places.values())
+        return sum(n for place, n in places.items() if place.category in categories) / total if total else 0.0
+
+    def most(self, *categories: str) -> tuple[Place, float] | None:
+        """Return the place of these categories that took most, kinds and lines added up, and its share."""
+        places = self.places
+        named: Counter[tuple[str, str]] = Counter()
+        for place, micros in places.items():
+            if place.category in categories:
+                named[place.category, place.name or place.line] += micros
+        if not named:
+            return None
+        (category, name), micros = named.most_common(1)[0]
+        best = max(
+            (place for place in places if place.category == category and (place.name or place.line) == name),
+            key=lambda place: places[place],
+        )
+        return best, micros / sum(places.values())
+
+    @property
+    def believed(self) -> Elasticity | None:
+        """The measured elasticity, where it is of as many slots and of runs that take as long."""
+        found = self.elasticity
+        if found is None or found.slots != self.view.slots:
+            return None
+        return found if elasticity.holds(found, self.mean or 0.0) else None
+
+
+def collect(store: Store, overview: Overview) -> list[PoolFacts]:
+    """Return the facts of each pool, in five round trips for all."""
+    names = [view.name for view in overview.pools]
+    now_ms = overview.now_ms
+    recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
+    minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
+    before = window.read_each(store, names, now_ms=now_ms, seconds=600, before_seconds=SETTLED_SECONDS)
+    days = window.read_day(store, names)
+    probed = elasticity.kept(store, names)
+    return [
+        PoolFacts(view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured)
+        for view, now, last, past, day, measured in zip(
+            overview.pools, recent, minute, before, days, probed, strict=True
+        )
+    ]
+
+
+def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures]]) -> dict[str, float]:
+    """Return what runs of each kind usually take: the median of earlier windows and of the day's entries."""
+    means: dict[str, list[float]] = {}
+    for kinds in (*(seen.kinds for seen in past), *day):
+        for kind, figures in kinds.items():
+            if figures.ended >= min(ENOUGH, 5) and figures.mean is not None:
+                means.setdefault(kind, []).append(figures.mean)
+    return {kind: median(found) for kind, found in means.items()}

@@ -1,0 +1,54 @@
+"""What is said of a pool."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal[
+    "idle",
+    "keeps up",
+    "bursts",
+    "catching up",
+    "no worker",
+    "processes missing",
+    "paused",
+    "drained",
+    "limit",
+    "failing",
+    "batching",
+    "processor",
+    "lock",
+    "dependency",
+    "workers",
+    "unclear",
+]
+
+#: States in which nothing is wrong.
+CALM = ("idle", "keeps up", "catching up")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
+
+    `name` is the peer, lock, kind or queue that it is about; `confidence` is between 0 and 1. `slots` run,
+    `slots_wanted` would suffice; `foretold_rate` (ends a second) is what they would bring, `clear_seconds`
+    how long the backlog would then take. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with
+    slots when it was measured last.
+    """
+
+    pool: str
+    state: State
+    why: str
+    advice: str = ""
+    name: str = ""
+    confidence: float = 1.0
+    evidence: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    trend: str = ""
+    command: str = ""
+    slots: int = 0
+    slots_wanted: int | None = None
+    foretold_rate: float | None = None
+    clear_seconds: float | None = None
+    elasticity: float | None = None
+    elasticity_error: float | None = None

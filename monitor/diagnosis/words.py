@@ -1,0 +1,91 @@
+"""Write what is said of a pool: the parts of sentences that the rules share."""
+
+from collections.abc import Iterator
+
+from millpond.broker.stats.elasticity import Elasticity
+from millpond.monitor.diagnosis import numbers
+from millpond.monitor.diagnosis.facts import PoolFacts
+from millpond.monitor.diagnosis.verdict import Verdict
+
+
+def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Verdict:
+    """Return a verdict with what every verdict has."""
+    measured = facts.believed
+    return Verdict(
+        pool=facts.view.name,
+        state=state,  # type: ignore[arg-type]
+        why=why,
+        advice=advice,
+        slots=facts.view.slots,
+        trend=trend(facts),
+        elasticity=None if measured is None else round(measured.value, 2),
+        elasticity_error=None if measured is None else round(measured.error, 2),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def trend(facts: PoolFacts) -> str:
+    """Return the backlog's way: when it is clear, or how fast it grows; empty where nothing waits."""
+    if not facts.ready:
+        return ""
+    clear = numbers.clear_seconds(facts.ready, rate=facts.rate, in_rate=facts.in_rate)
+    if clear is not None:
+        return f"clear in {duration(clear)}"
+    return f"grows by {facts.in_rate - facts.rate:,.1f} a second" if facts.in_rate > facts.rate else ""
+
+
+def named(facts: PoolFacts, share: float) -> str:
+    """Return the name of the place that took most, with the library and the line that waits."""
+    found = facts.most("peer", "child", "file", "sleep", "lock")
+    if found is None or not share:
+        return "what the tasks wait for"
+    place = found[0]
+    what = {"child": "a program that they started", "file": "a file", "sleep": "a sleep of their own"}
+    name = place.name or what.get(place.category, place.category)
+    by = (
+        f" (by {place.library}, at {place.line})"
+        if place.library
+        else f" (at {place.line})"
+        if place.line
+        else ""
+    )
+    return f"{name}{by}"
+
+
+def use(facts: PoolFacts) -> str:
+    """Return how many slots are in use."""
+    return f"{facts.use:.0%} of {facts.view.slots} slots are in use"
+
+
+def rate(facts: PoolFacts) -> str:
+    """Return how many tasks end a second."""
+    return f"{facts.rate:,.1f} tasks a second end"
+
+
+def waiting(facts: PoolFacts) -> str:
+    """Return how many messages wait."""
+    return f"{facts.ready:,} wait"
+
+
+def elasticity(measured: Elasticity) -> str:
+    """Return a measured elasticity with its interval."""
+    return f"elasticity {measured.value:.2f} ± {measured.error:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time, short."""
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
+
+
+def lines(verdict: Verdict) -> Iterator[str]:
+    """Yield the verdict as a person reads it, a line each."""
+    trend = f" ({verdict.trend})" if verdict.trend else ""
+    yield f"{verdict.pool}: {verdict.state}{trend}. {verdict.why}"
+    if verdict.advice:
+        yield f"  {verdict.advice}"
+    for each in verdict.against:
+        yield f"  against it: {each}"
+    if verdict.command:
+        yield f"  {verdict.command}"
