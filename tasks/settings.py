@@ -217,8 +217,8 @@ class Settings(BaseModel):
         0.02,
         ge=0,
         le=0.5,
-        description="The share of a pool's throughput in an hour that it may cost to measure whether more slots "
-        "would help. It is measured only while the pool is behind and nothing else explains it. 0: never.",
+        description="The share of a pool's throughput in an hour that it may cost to measure whether more "
+        "slots would help. It is measured while the pool is behind and nothing else explains it. 0: never.",
     )
     log_format: Literal["plain", "json"] = Field(
         "plain", description="How log lines are written: as text, or one JSON object a line."

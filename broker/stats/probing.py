@@ -28,7 +28,7 @@ BACKLOG_SECONDS = 15.0
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.
 EXPLAINED = 0.6
 #: The longest probe, seconds, and how long a prober's lock lasts.
-MOST_SECONDS, LOCK_MS = 25.0, 90_000
+MOST_SECONDS, LOCK_MS = 30.0, 90_000
 HOUR = 3600
 
 

@@ -1,125 +1,168 @@
-"""The diagnosis of a pool, from figures made up for each state."""
+"""The verdict on a pool, from figures made up for each cause."""
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
+from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
-from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket
-from millpond.broker.stats.history import Sample
-from millpond.monitor.diagnosis import diagnose, usual_seconds
+from millpond.broker.stats.window import KindFigures, Place, Window
+from millpond.monitor.diagnosis import PoolFacts, judge
+from millpond.monitor.diagnosis.facts import usual_seconds
+from millpond.monitor.diagnosis.numbers import clear_seconds, foretold_rate, slots_that_suffice, slots_wanted
+from millpond.monitor.diagnosis.words import lines
 from millpond.monitor.formatting import sentence
 from millpond.monitor.snapshot import PoolView, QueueView
 
-
-def took(seconds: float, count: int = 1_000) -> Histogram:
-    """Return a histogram of tasks that all took as long."""
-    counts = [0] * len(NAMES)
-    counts[bucket(seconds)] = count
-    return Histogram(tuple(counts), seconds * count)
+PEER = Place("peer", "10.0.0.7:5432", "psycopg", "shop.orders:41", "order")
 
 
-def queue(ready: int = 0, fetched: int = 0, *, out_rate: float = 0.0, **limits: object) -> QueueView:
-    depth = Depth("q", ready, 0, fetched, 0, 1, None, {})
-    return QueueView(depth, Limits(**limits), ("p",), out_rate=out_rate)  # type: ignore[arg-type]
+def queue(
+    ready: int = 0, in_flight: int = 0, *, in_rate: float = 0.0, out_rate: float = 0.0, **limits: Any
+) -> QueueView:
+    depth = Depth("q", ready, 0, in_flight, 0, 1, None, {})
+    return QueueView(depth, Limits(**limits), ("p",), in_rate=in_rate, out_rate=out_rate)
 
 
-def report(executor: str = "threads") -> Heartbeat:
-    return Heartbeat("p.1@h", "p", "h", 1, executor, 4, 4, 4, 0, False, 60.0, ("q",))
+def heartbeat(executor: str = "threads", **more: Any) -> Heartbeat:
+    return replace(
+        Heartbeat("p.1@h", "p", "h", 1, executor, 8, 8, 8, 0, False, 60.0, ("q",), cores=4), **more
+    )
 
 
-BUSY = PoolView(
-    name="p",
-    pool=None,
-    queues=(queue(ready=1_000),),
-    running=(report(),),
-    rate=10.0,
-    utilisation=1.0,
-    window_seconds=60.0,
-    cpu_seconds=3.0,
-    service=took(0.4, 600),
-)
+def window(seconds: float, *places: tuple[Place, float], mean: float = 0.4, **figures: Any) -> Window:
+    """Return a window in which eight slots were all in use, spending shares of their time in places."""
+    ended = round(8 * seconds / mean)
+    kind = KindFigures(ended=ended, service_seconds=ended * mean, **figures)
+    spent = {place: int(share * 8 * seconds * 1e6) for place, share in places}
+    made = Window(seconds, 8 * seconds, 8 * seconds, {"order": kind})
+    made.places.update(spent)
+    return made
+
+
+def elastic(value: float, error: float = 0.1, **more: Any) -> Elasticity:
+    rate = 20.0
+    return replace(Elasticity(value, error, 8, 4, rate, rate / 2**value, 8.0, 10.0, 1, 0.4), **more)
+
+
+def facts(*places: tuple[Place, float], mean: float = 0.4, **more: Any) -> PoolFacts:
+    view = PoolView("p", None, (queue(ready=1_000),), (heartbeat(),))
+    made = PoolFacts(view, window(12, *places, mean=mean), window(60, *places, mean=mean))
+    return replace(made, **more)
+
+
+def with_queue(**of_queue: Any) -> PoolFacts:
+    return replace(BUSY, view=replace(BUSY.view, queues=(queue(**of_queue),)))
+
+
+BUSY = facts((PEER, 0.9))
+LOCK = Place("lock", "SQLite", "sqlite3", "shop.orders:9", "order")
+COMPUTES, WAITS = Place("processor", kind="order"), Place("runnable", kind="order")
+TURNS = Place("interpreter", kind="order")
+FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
 
 
 @pytest.mark.parametrize(
-    ("view", "usual", "state"),
+    ("seen", "state", "name", "words"),
     [
-        (replace(BUSY, queues=(queue(),), rate=None, running=(replace(report(), busy=0),)), None, "idle"),
-        (replace(BUSY, queues=(queue(ready=5),)), None, "keeps up"),
-        (replace(BUSY, running=()), None, "no worker"),
-        (replace(BUSY, queues=(queue(ready=1, paused=True),)), None, "paused"),
-        (replace(BUSY, queues=(queue(ready=1_000, out_rate=9.5, rate=10.0),)), None, "limit"),
-        (replace(BUSY, queues=(queue(ready=1_000, fetched=3, in_flight=3),)), None, "limit"),
-        (replace(BUSY, rate=100.0, service=took(0.0005), utilisation=0.1), None, "batching"),
-        (replace(BUSY, cpu_seconds=58.0), None, "processor"),
-        (replace(BUSY, cpu_seconds=200.0, running=(report("prefork"),)), None, "processor"),
-        (BUSY, 0.1, "dependency"),
-        (BUSY, 0.35, "workers"),
-        (BUSY, None, "workers"),
-        (replace(BUSY, utilisation=0.2), 0.4, "unclear"),
-        (replace(BUSY, rate=0.0, service=Histogram()), None, "unclear"),
+        (replace(BUSY, view=replace(BUSY.view, running=())), "no worker", "", "no process"),
+        (with_queue(ready=5, paused=True), "paused", "q", "is paused"),
+        (replace(BUSY, view=replace(BUSY.view, drained_at_ms=1)), "drained", "", "was drained"),
+        (with_queue(ready=900, rate=10.0, out_rate=9.5), "limit", "q", "10 tasks a second"),
+        (with_queue(ready=900, in_flight=3, in_rate=1) , "unclear", "10.0.0.7:5432", ""),
+        (replace(BUSY, view=replace(BUSY.view, queues=(queue(),))), "keeps up", "", "100%"),
+        (with_queue(ready=5), "keeps up", "", ""),
+        (with_queue(ready=100, in_rate=1.0), "catching up", "", "clear in"),
+        (replace(BUSY, minute=window(5)), "unclear", "", "too little is known"),
+        (facts((PEER, 0.9), recent=window(12, **FAILS)), "failing", "order", "OSError"),
+        (
+            facts((COMPUTES, 0.9), mean=0.001, view=replace(BUSY.view, queues=(queue(ready=100_000),))),
+            "batching",
+            "",
+            "costs more",
+        ),
+        (facts((COMPUTES, 0.3), (WAITS, 0.6)), "processor", "", "computing"),
+        (facts((COMPUTES, 0.2), (TURNS, 0.7)), "processor", "", "interpreter"),
+        (facts((LOCK, 0.8)), "lock", "SQLite", "shop.orders:9"),
+        (replace(BUSY, usual={"order": 0.1}), "dependency", "10.0.0.7:5432", "4.0 times"),
+        (replace(BUSY, elasticity=elastic(0.95)), "workers", "", "elasticity 0.95 ± 0.10"),
+        (replace(BUSY, elasticity=elastic(0.05)), "dependency", "10.0.0.7:5432", "saturated"),
+        (replace(BUSY, elasticity=elastic(0.6, 0.3)), "unclear", "", "not sure yet"),
+        (BUSY, "unclear", "10.0.0.7:5432", "was not measured"),
     ],
-)
-def test_each_state_is_told_from_the_others(view: PoolView, usual: float | None, state: str) -> None:
-    """Figures that have one reason get that one, with figures and, but for the good ones, with advice."""
-    verdict = diagnose(view, usual)
+)  # fmt: skip
+def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: str, words: str) -> None:
+    """Figures that have one cause get it, with its name, figures and a command."""
+    verdict = judge(seen)
     assert verdict.state == state, verdict
-    assert verdict.why
-    assert bool(verdict.advice) == (state not in ("idle", "keeps up")) or state == "unclear"
+    assert name in verdict.name
+    assert words in verdict.why
+    assert 0 < verdict.confidence <= 1
+    assert "\n".join(lines(verdict)).startswith(f"p: {state}")
 
 
-def test_threads_that_compute_are_not_taken_for_waiting() -> None:
-    """Four threads share an interpreter, each on it a quarter of its time: the processor is the reason."""
-    view = replace(BUSY, cpu_seconds=55.0, service=took(0.4, 550))
-    assert view.cpu_seconds is not None
-    assert view.cpu_seconds / view.service.seconds < 0.3
-    assert diagnose(view, 0.1).state == "processor"
+@pytest.mark.parametrize(
+    "elasticity",
+    [
+        None,
+        elastic(0.75, 0.2),
+        elastic(0.95, slots=4),  # of other slots
+        elastic(0.95, service_seconds=0.05),  # of runs that took an eighth
+    ],
+    ids=["not measured", "not sure", "other slots", "shifted"],
+)
+def test_more_slots_are_never_advised_without_proof(elasticity: Elasticity | None) -> None:
+    """`workers` needs an elasticity that is measured, sure, of these slots and of runs like these."""
+    assert judge(replace(BUSY, elasticity=elasticity)).state == "unclear"
 
 
-def test_more_slots_than_processors_are_not_taken_for_waiting() -> None:
-    """Eight children on two processors are each on one a quarter of their time: the processors are full."""
-    crowded = replace(BUSY, cpu_seconds=110.0, service=took(0.4, 1_200), running=(report("prefork"),))
-    assert diagnose(crowded, 0.35).state == "workers"
-    told = diagnose(replace(crowded, running=(replace(report("prefork"), cores=2),)), 0.35)
-    assert (told.state, "another host" in told.advice) == ("processor", True)
-    shared = replace(crowded, running=(replace(report("prefork"), cores=8, host_busy=0.97),))
-    assert diagnose(shared, 0.35).state == "processor"
-    waiting = replace(shared, cpu_seconds=30.0)
-    assert diagnose(waiting, 0.35).state == "workers"
-    roomy = replace(crowded, running=(replace(report("prefork"), cores=8),))
-    assert diagnose(roomy, 0.35).state == "workers"
+@pytest.mark.parametrize("places", [((COMPUTES, 0.7),), ((LOCK, 0.7),)], ids=["computing", "lock"])
+def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Place, float], ...]) -> None:
+    """Slots that compute or wait for a lock are not multiplied, whatever half of them did."""
+    assert judge(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
 
 
-def test_what_is_usual_is_the_best_of_the_last_hour() -> None:
-    """A stretch with too few tasks does not count; the fastest other one does."""
-
-    def sample(at_ms: int, *seen: Histogram) -> Sample:
-        both = sum(seen, Histogram())
-        packed = dict(zip(NAMES, both.counts, strict=True)) | {"seconds": both.seconds}
-        return Sample(at_ms, {"service": packed})
-
-    fast, slow, few = took(0.1, 100), took(0.5, 100), took(0.001, 3)
-    past = [sample(0), sample(1, slow), sample(2, slow, fast), sample(3, slow, fast, few)]
-    assert usual_seconds(past) == pytest.approx(0.1)
-    assert usual_seconds(past[:1]) is None
-    assert BOUNDS
+def test_the_numbers_follow_from_what_was_measured() -> None:
+    """Slots by Little's law, at most half as many again; the rate by the elasticity; the time by both."""
+    assert slots_wanted(8, in_rate=24.0, service_seconds=0.4) == 12
+    assert slots_wanted(8, in_rate=17.0, service_seconds=0.4) == 9
+    assert slots_wanted(8, in_rate=500.0, service_seconds=0.4) == 12
+    assert foretold_rate(elastic(1.0), 12) == pytest.approx(30.0)
+    assert foretold_rate(elastic(0.0), 12) == pytest.approx(20.0)
+    assert clear_seconds(100, rate=30.0, in_rate=20.0) == pytest.approx(10.0)
+    assert clear_seconds(100, rate=20.0, in_rate=20.0) is None
+    assert slots_that_suffice(elastic(0.05), usual_seconds=0.1) == 2
+    assert slots_that_suffice(elastic(0.05), usual_seconds=None) == 4
 
 
-def test_a_past_whose_totals_began_anew_is_still_judged() -> None:
-    """After the server lost the totals, what is usual is what was measured since, and before."""
+def test_a_verdict_for_more_slots_has_a_number_and_what_it_brings() -> None:
+    """The advice says how many slots, what they bring, and the setting that gives them."""
+    seen = replace(with_queue(ready=1_000, in_rate=24.0), elasticity=elastic(1.0))
+    verdict = judge(seen)
+    assert (verdict.slots, verdict.slots_wanted, verdict.foretold_rate) == (8, 12, 30.0)
+    assert "concurrency = 12 under [pools.p]" in verdict.advice
 
-    def sample(at_ms: int, count: int, seconds: float) -> Sample:
-        return Sample(at_ms, {"service": {"1": count, "seconds": seconds}})
 
-    before = [sample(1, 1_000, 900.0), sample(2, 1_100, 1_000.0)]
-    since = [sample(3, 0, 0.0), sample(4, 50, 10.0)]
-    assert usual_seconds([*before, *since]) == pytest.approx(0.2)
-    assert usual_seconds(before) == pytest.approx(1.0)
+def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
+    """Twice as many slow tasks are not a slow dependency: each kind takes what it took."""
+    past = [window(10, mean=0.1)] * 3
+    past[0].kinds["report"] = KindFigures(ended=20, service_seconds=20.0)
+    usual = usual_seconds(past, [])
+    assert usual == {"order": pytest.approx(0.1), "report": pytest.approx(1.0)}
+    mixed = window(12, (PEER, 0.9))
+    mixed.kinds = {
+        "order": KindFigures(ended=20, service_seconds=2.0),
+        "report": KindFigures(ended=80, service_seconds=80.0),
+    }
+    seen = replace(BUSY, recent=mixed, minute=mixed, usual=usual)
+    assert seen.slower == pytest.approx(1.0)
+    assert judge(seen).state == "unclear"
 
 
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
     """A page writes verdicts as sentences; what somebody would type is not written large."""
-    view = replace(BUSY, queues=(queue(ready=3, paused=True),))
-    assert sentence(diagnose(view).why).startswith(f"Queue {view.queues[0].name} is paused")
+    assert sentence(judge(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
