@@ -184,8 +184,8 @@ class Probe:
         spread = math.sqrt(
             sum((each - mean) ** 2 for each in logs) / max(1, len(logs) - 1) / max(1, len(logs))
         )
-        # Runs that take alike end more evenly than chance alone would have them: with several pairs, the spread
-        # between these counts for more.
+        # Runs that take alike end more evenly than chance alone would have them: with several pairs, the
+        # spread between these counts for more.
         least = counting if len(logs) < 3 else 0.5 * counting
         error = Z * max(min(least, 0.5), spread) / step
         lost = max(0.0, whole.rate - some.rate) * some.seconds

@@ -5,14 +5,14 @@ many slots, and what they would bring. `workers` is said only where an elasticit
 """
 
 from millpond.broker.connection import Store
+from millpond.monitor.diagnosis.diagnosis import Diagnosis, State
 from millpond.monitor.diagnosis.facts import PoolFacts, collect
-from millpond.monitor.diagnosis.rules import judge
-from millpond.monitor.diagnosis.verdict import State, Verdict
-from millpond.monitor.snapshot import Overview
+from millpond.monitor.diagnosis.rules import diagnose
+from millpond.monitor.snapshot import Snapshot
 
-__all__ = ["PoolFacts", "State", "Verdict", "collect", "diagnose", "judge"]
+__all__ = ["Diagnosis", "PoolFacts", "State", "collect", "diagnose", "diagnose_all"]
 
 
-def diagnose(store: Store, overview: Overview) -> list[Verdict]:
-    """Return the verdict on each pool, in the order of the overview."""
-    return [judge(facts) for facts in collect(store, overview)]
+def diagnose_all(store: Store, snapshot: Snapshot) -> list[Diagnosis]:
+    """Return the verdict on each pool, in the order of the snapshot."""
+    return [diagnose(facts) for facts in collect(store, snapshot)]

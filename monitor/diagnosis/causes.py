@@ -4,8 +4,8 @@ import math
 
 from millpond.broker.stats.elasticity import GROWS, SATURATED, Elasticity
 from millpond.monitor.diagnosis import numbers, words
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
-from millpond.monitor.diagnosis.verdict import Verdict
 
 #: Tasks shorter than this on average are dearer to hand out than to run, seconds.
 SHORT_SECONDS = 0.002
@@ -17,7 +17,7 @@ COMPUTING, CROWDED = 0.6, 0.9
 SLOWER = 2.0
 
 
-def failing(facts: PoolFacts) -> Verdict | None:
+def failing(facts: PoolFacts) -> Diagnosis | None:
     """Most runs fail or are retried: more slots would fail faster."""
     seen = facts.recent if facts.recent.ended >= ENOUGH else facts.minute
     bad = {kind: figures.failed + figures.retried for kind, figures in seen.kinds.items()}
@@ -40,7 +40,7 @@ def failing(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def batching(facts: PoolFacts) -> Verdict | None:
+def batching(facts: PoolFacts) -> Diagnosis | None:
     """Tasks are so short that handing them out costs more than running them."""
     mean = facts.mean
     if mean is None or mean >= SHORT_SECONDS:
@@ -49,7 +49,7 @@ def batching(facts: PoolFacts) -> Verdict | None:
     return words.said(facts, "batching", why, "put many items into one task", confidence=0.9)
 
 
-def processor(facts: PoolFacts) -> Verdict | None:
+def processor(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
     view = facts.view
     computing = facts.share("processor", "runnable", "interpreter")
@@ -79,7 +79,7 @@ def processor(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def lock(facts: PoolFacts) -> Verdict | None:
+def lock(facts: PoolFacts) -> Diagnosis | None:
     """Slots wait for a lock."""
     found = facts.most("lock")
     if found is None or found[1] < MOST:
@@ -98,7 +98,7 @@ def lock(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def slow_dependency(facts: PoolFacts) -> Verdict | None:
+def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Runs take much longer than those of their kinds did, and wait for a peer."""
     slower, found = facts.slower, facts.most("peer", "child", "file")
     if slower is None or slower < SLOWER or found is None or found[1] < MOST:
@@ -124,7 +124,7 @@ def slow_dependency(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def elastic(facts: PoolFacts) -> Verdict | None:
+def elastic(facts: PoolFacts) -> Diagnosis | None:
     """Throughput was measured: it grows with slots, or does not."""
     measured = facts.believed
     if measured is None or facts.use < FULL:
@@ -146,7 +146,7 @@ def elastic(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def _workers(facts: PoolFacts, measured: Elasticity) -> Verdict:
+def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     slots, mean = facts.view.slots, facts.mean or 0.0
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
     rate = numbers.foretold_rate(measured, wanted)
@@ -173,7 +173,7 @@ def _compared(measured: Elasticity) -> str:
     return f"{measured.part} slots gave {rates}"
 
 
-def _saturated(facts: PoolFacts, measured: Elasticity) -> Verdict:
+def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     usual = _usual_mean(facts)
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
     found = facts.most("peer", "child", "file", "lock")
@@ -199,7 +199,7 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Verdict:
     )
 
 
-def free_slots(facts: PoolFacts) -> Verdict | None:
+def free_slots(facts: PoolFacts) -> Diagnosis | None:
     """Slots are free, and yet messages wait."""
     if facts.use >= FULL:
         return None
@@ -214,7 +214,7 @@ def free_slots(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def unclear(facts: PoolFacts) -> Verdict:
+def unclear(facts: PoolFacts) -> Diagnosis:
     """What holds the pool up is not known, and how to find out."""
     found = facts.most("peer", "child", "file", "sleep")
     waits = f", {found[1]:.0%} of their time waiting for {words.named(facts, found[1])}" if found else ""

@@ -9,13 +9,13 @@ from millpond.broker.connection import Store
 from millpond.broker.stats import elasticity, window
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import KindFigures, Place, Window
-from millpond.monitor.snapshot import Overview, PoolView, QueueView
+from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 
 #: The stretches that are looked at, seconds: the newest, and the one that smooths.
 RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
 
 #: What is usual is learnt from windows older than this, of at least so many ends each.
-SETTLED_SECONDS, ENOUGH = 70.0, 20
+SETTLED_SECONDS, ENOUGH = 20.0, 20
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class PoolFacts:
         return found if elasticity.holds(found, self.mean or 0.0) else None
 
 
-def collect(store: Store, overview: Overview) -> list[PoolFacts]:
+def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     """Return the facts of each pool, in five round trips for all."""
-    names = [view.name for view in overview.pools]
-    now_ms = overview.now_ms
+    names = [view.name for view in snapshot.pools]
+    now_ms = snapshot.now_ms
     recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
     minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
     before = window.read_each(store, names, now_ms=now_ms, seconds=600, before_seconds=SETTLED_SECONDS)
@@ -128,7 +128,7 @@ def collect(store: Store, overview: Overview) -> list[PoolFacts]:
     return [
         PoolFacts(view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured)
         for view, now, last, past, day, measured in zip(
-            overview.pools, recent, minute, before, days, probed, strict=True
+            snapshot.pools, recent, minute, before, days, probed, strict=True
         )
     ]
 

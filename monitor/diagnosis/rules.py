@@ -15,8 +15,8 @@ unclear      it is not known, and how to find out
 from collections.abc import Callable
 
 from millpond.monitor.diagnosis import causes, numbers, words
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
-from millpond.monitor.diagnosis.verdict import Verdict
 from millpond.monitor.snapshot import QueueView
 
 #: What waits is a backlog when it would take longer than this to clear, seconds.
@@ -28,10 +28,10 @@ ENOUGH_ENDS, ENOUGH_SECONDS = 30, 10.0
 #: The share of a limit at which it is reached.
 REACHED = 0.85
 
-Rule = Callable[[PoolFacts], Verdict | None]
+Rule = Callable[[PoolFacts], Diagnosis | None]
 
 
-def judge(facts: PoolFacts) -> Verdict:
+def diagnose(facts: PoolFacts) -> Diagnosis:
     """Return the verdict on one pool."""
     for rule in RULES:
         if (found := rule(facts)) is not None:
@@ -42,7 +42,7 @@ def judge(facts: PoolFacts) -> Verdict:
 # Facts
 
 
-def _no_worker(facts: PoolFacts) -> Verdict | None:
+def _no_worker(facts: PoolFacts) -> Diagnosis | None:
     if not facts.waiting or facts.view.running:
         return None
     return words.said(
@@ -54,7 +54,7 @@ def _no_worker(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def _missing(facts: PoolFacts) -> Verdict | None:
+def _missing(facts: PoolFacts) -> Diagnosis | None:
     view = facts.view
     if not facts.waiting or not view.processes_missing or view.pool is None:
         return None
@@ -64,7 +64,7 @@ def _missing(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def _paused(facts: PoolFacts) -> Verdict | None:
+def _paused(facts: PoolFacts) -> Diagnosis | None:
     queue = next((queue for queue in facts.waiting if queue.limits.paused), None)
     if queue is None:
         return None
@@ -78,14 +78,14 @@ def _paused(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def _drained(facts: PoolFacts) -> Verdict | None:
+def _drained(facts: PoolFacts) -> Diagnosis | None:
     if facts.view.drained_at_ms is None or not facts.waiting:
         return None
     why = f"the pool was drained and starts nothing; {words.waiting(facts)}"
     return words.said(facts, "drained", why, "let it go on", command=f"millpond resume {facts.view.name}")
 
 
-def _limited(facts: PoolFacts) -> Verdict | None:
+def _limited(facts: PoolFacts) -> Diagnosis | None:
     for queue in facts.waiting:
         if reached := _reached(queue, facts):
             held = facts.use < 0.95
@@ -114,7 +114,7 @@ def _reached(queue: QueueView, facts: PoolFacts) -> str | None:
 # Calm, or not known yet
 
 
-def _calm(facts: PoolFacts) -> Verdict | None:
+def _calm(facts: PoolFacts) -> Diagnosis | None:
     rate = facts.rate
     if not facts.ready:
         if not facts.minute.ended and not facts.view.busy:
@@ -132,7 +132,7 @@ def _calm(facts: PoolFacts) -> Verdict | None:
     return None
 
 
-def _bursts(facts: PoolFacts) -> Verdict | None:
+def _bursts(facts: PoolFacts) -> Diagnosis | None:
     """Tell a pool that keeps up on average and lets tasks wait now and then."""
     worst, mean = facts.view.wait.quantile(0.99), facts.mean
     if worst is None or mean is None or facts.minute.ended < ENOUGH_ENDS:
@@ -145,7 +145,7 @@ def _bursts(facts: PoolFacts) -> Verdict | None:
     )
 
 
-def _too_little(facts: PoolFacts) -> Verdict | None:
+def _too_little(facts: PoolFacts) -> Diagnosis | None:
     ends, seconds = facts.minute.ended, facts.minute.seconds
     if ends >= ENOUGH_ENDS and seconds >= ENOUGH_SECONDS:
         return None

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.monitor.diagnosis import numbers
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
-from millpond.monitor.diagnosis.verdict import Verdict
 
 
-def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Verdict:
+def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
     """Return a verdict with what every verdict has."""
     measured = facts.believed
-    return Verdict(
+    return Diagnosis(
         pool=facts.view.name,
         state=state,  # type: ignore[arg-type]
         why=why,
@@ -79,7 +79,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def lines(verdict: Verdict) -> Iterator[str]:
+def lines(verdict: Diagnosis) -> Iterator[str]:
     """Yield the verdict as a person reads it, a line each."""
     trend = f" ({verdict.trend})" if verdict.trend else ""
     yield f"{verdict.pool}: {verdict.state}{trend}. {verdict.why}"

@@ -11,7 +11,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import depth
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.monitor.diagnosis import Verdict, diagnose
+from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import serving
@@ -30,7 +30,7 @@ class Seen:
     case: Case
     right_after: float | None = None
     said: list[str] = field(default_factory=list)
-    last: Verdict | None = None
+    last: Diagnosis | None = None
     named: bool = True
     gain: float | None = None
     foretold: float | None = None
@@ -63,7 +63,7 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
         while monotonic() - begun < WITHIN_SECONDS:
             _fill(store, case, fields)
             [verdict] = [
-                each for each in diagnose(store, read(store, settings.table)) if each.pool == "default"
+                each for each in diagnose_all(store, read(store, settings.table)) if each.pool == "default"
             ]
             seen.last = verdict
             if not seen.said or seen.said[-1] != verdict.state:

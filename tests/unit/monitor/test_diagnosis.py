@@ -11,7 +11,7 @@ from millpond.broker.limits import Limits
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import KindFigures, Place, Window
-from millpond.monitor.diagnosis import PoolFacts, judge
+from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, foretold_rate, slots_that_suffice, slots_wanted
 from millpond.monitor.diagnosis.words import lines
@@ -97,7 +97,7 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
 )  # fmt: skip
 def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: str, words: str) -> None:
     """Figures that have one cause get it, with its name, figures and a command."""
-    verdict = judge(seen)
+    verdict = diagnose(seen)
     assert verdict.state == state, verdict
     assert name in verdict.name
     assert words in verdict.why
@@ -117,13 +117,13 @@ def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: s
 )
 def test_more_slots_are_never_advised_without_proof(elasticity: Elasticity | None) -> None:
     """`workers` needs an elasticity that is measured, sure, of these slots and of runs like these."""
-    assert judge(replace(BUSY, elasticity=elasticity)).state == "unclear"
+    assert diagnose(replace(BUSY, elasticity=elasticity)).state == "unclear"
 
 
 @pytest.mark.parametrize("places", [((COMPUTES, 0.7),), ((LOCK, 0.7),)], ids=["computing", "lock"])
 def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Place, float], ...]) -> None:
     """Slots that compute or wait for a lock are not multiplied, whatever half of them did."""
-    assert judge(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
+    assert diagnose(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
 
 
 def test_the_numbers_follow_from_what_was_measured() -> None:
@@ -142,7 +142,7 @@ def test_the_numbers_follow_from_what_was_measured() -> None:
 def test_a_verdict_for_more_slots_has_a_number_and_what_it_brings() -> None:
     """The advice says how many slots, what they bring, and the setting that gives them."""
     seen = replace(with_queue(ready=1_000, in_rate=24.0), elasticity=elastic(1.0))
-    verdict = judge(seen)
+    verdict = diagnose(seen)
     assert (verdict.slots, verdict.slots_wanted, verdict.foretold_rate) == (8, 12, 30.0)
     assert "concurrency = 12 under [pools.p]" in verdict.advice
 
@@ -160,9 +160,9 @@ def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
     }
     seen = replace(BUSY, recent=mixed, minute=mixed, usual=usual)
     assert seen.slower == pytest.approx(1.0)
-    assert judge(seen).state == "unclear"
+    assert diagnose(seen).state == "unclear"
 
 
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
     """A page writes verdicts as sentences; what somebody would type is not written large."""
-    assert sentence(judge(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
+    assert sentence(diagnose(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")

@@ -27,7 +27,7 @@ CALM = ("idle", "keeps up", "catching up")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Diagnosis:
     """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
 
     `name` is the peer, lock, kind or queue that it is about; `confidence` is between 0 and 1. `slots` run,
