@@ -64,7 +64,7 @@ WRONG = [
     (["batches", "--limit", "0"], "--limit"),
     (["queue", "set", "email"], "nothing to set"),
     (["queue", "set", "email", "--overflow", "drop"], "is block, reject, shed or "),
-    (["queue", "set", "email", "--unset", "colour"], "is no limit"),
+    (["queue", "set", "email", "--unset", "colour"], "is not a limit"),
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 from wrong_settings import FILES, VARIABLES
 
 import millpond
+from millpond.tasks.configuration.catalog import Setting, catalog
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings
 
@@ -181,3 +182,40 @@ def test_the_environment_stands_above_the_file(folder: Path, monkeypatch: pytest
     found = Settings()
     assert (found.smtp.host, found.smtp.port, found.table.queues["email"].rate) == ("variable", 26, 50)
     assert Settings(smtp={"port": 27}).smtp.port == 27  # type: ignore[arg-type]
+
+
+ODD = ["true", "3", "-1", "0", "2.5", '""', '"x"', '"a b,c=d"', "[]", "[1]", "[[1]]", "{}", "{ a = 1 }", "nan", "inf",
+       "1979-05-27", "07:32:00", "9" * 30, '"\\u0000"']  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", list(catalog(Settings)), ids=lambda setting: setting.name)
+def test_no_value_of_any_setting_meets_other_words(
+    setting: Setting, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the file or in a variable is read, or refused in one line that names its place."""
+    keys = [*setting.name.replace("NAME", "email").split(".")]
+    for odd in ODD:
+        value = odd
+        if setting.within:
+            value, path = f"[{{ {keys[-1]} = {odd} }}]", ".".join(keys[:-1])
+        else:
+            path = ".".join(keys)
+        (folder / "millpond.toml").write_text(f"{path} = {value}\n")
+        must_be_read_or_refused("millpond.toml")
+        (folder / "millpond.toml").unlink()
+        variable = setting.variable.replace("NAME", "EMAIL")
+        for text in {value, value.strip('"')} - {'"\\u0000"'}:
+            monkeypatch.setenv(variable, text)
+            must_be_read_or_refused(variable)
+        monkeypatch.delenv(variable)
+
+
+def must_be_read_or_refused(place: str) -> None:
+    """Read the settings; what is raised is one line that names a place."""
+    try:
+        Settings()
+    except SettingsError as error:
+        line = str(error)
+        assert place in line
+        assert "\n" not in line
+        assert not NEVER.search(line)
