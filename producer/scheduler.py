@@ -23,7 +23,7 @@ from millpond.broker.server import now_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
-from millpond.tasks.process.heartbeat_file import PulseFile, now
+from millpond.tasks.process.heartbeat_file import HeartbeatFile, now
 from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger("millpond.scheduler")
@@ -56,18 +56,18 @@ class Scheduler:
                 raise SettingsError(f"schedule {name!r}: {error}") from None
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._is_leader = False
-        self._pulse = PulseFile("scheduler", 1)
+        self._heartbeat_file = HeartbeatFile("scheduler", 1)
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set, then give up the lease."""
         try:
-            self._pulse.open()
+            self._heartbeat_file.open()
         except OSError as error:
             logger.warning("health checks cannot see this scheduler: %s", error)
         ready = False
         while not stop.is_set():
             seconds = self._tick_or_retry()
-            if not ready and self._pulse.pulse.answered_at is not None:
+            if not ready and self._heartbeat_file.heartbeat.broker_answered_at is not None:
                 ready = True
                 self.on_ready()
             stop.wait(seconds)
@@ -75,18 +75,18 @@ class Scheduler:
             schedules.resign(self.client.store, self.name)
         except BrokerError as error:
             logger.warning("%s Another leads within %.0f s.", error, LEASE_SECONDS)
-        self._pulse.close()
+        self._heartbeat_file.close()
 
     def _tick_or_retry(self) -> float:
         """Tick, and survive a broker that is away. Return the seconds until the next tick."""
         try:
             seconds = self.tick()
-            self._pulse.say(turned_at=now(), answered_at=now(), leased=True)
+            self._heartbeat_file.write(loop_at=now(), broker_answered_at=now(), has_lease=True)
         except BrokerError as error:
-            if self._is_leader or self._pulse.pulse.answered_at is not None:
+            if self._is_leader or self._heartbeat_file.heartbeat.broker_answered_at is not None:
                 logger.warning("%s Trying again every second.", error)
             self._is_leader = False
-            self._pulse.say(turned_at=now(), answered_at=None, leased=False)
+            self._heartbeat_file.write(loop_at=now(), broker_answered_at=None, has_lease=False)
             seconds = TICK_SECONDS
         return seconds
 

@@ -67,10 +67,10 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
     from millpond.monitor.doctor.finding import fail, ok
-    from millpond.tasks.process.running_up import nearby
+    from millpond.tasks.process.running_up import local_instance
 
-    beside = nearby() if chosen.broker_url is None else None
-    chosen = beside.adopted(chosen) if beside else chosen
+    local = local_instance() if chosen.broker_url is None else None
+    chosen = local.applied_to(chosen) if local else chosen
     if chosen.broker_url is None:
         yield fail(
             "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
@@ -81,7 +81,7 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     )
     try:
         now_ms(store)
-        whose = ", of the millpond up that runs here" if beside else ""
+        whose = ", of the millpond up that runs here" if local else ""
         yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
         yield from broker.examine(store)
         kinds, faults = _kinds(chosen)

@@ -31,10 +31,10 @@ def flower(
 
     require("millpond flower", "flower")
     from millpond.monitor.flower import serve
-    from millpond.tasks.process.running_up import adopt_nearby
+    from millpond.tasks.process.running_up import adopt_local
 
     def announce(url: str) -> None:
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
-    configured = adopt_nearby(lambda line: typer.echo(line, err=True))
+    configured = adopt_local(lambda line: typer.echo(line, err=True))
     serve(configured, address=address, port=port, basic_auth=basic_auth or (), on_ready=announce)

@@ -12,7 +12,7 @@ from typing import NoReturn
 from millpond.tasks.durations import seconds
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.process.heartbeat_file import heartbeats
 
 HELP = """\
 Check the processes of a pool on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     asked = "live" if given.live else "ready" if given.ready else "working"
-    found = judge(pulses(given.pool, pid=given.pid), within_seconds=given.within)
+    found = judge(heartbeats(given.pool, pid=given.pid), within_seconds=given.within)
     faults = found.faults(asked)
     if given.json:
         answers = {question: not found.faults(question) for question in QUESTIONS}

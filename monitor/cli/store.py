@@ -8,14 +8,14 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
 from millpond.tasks.name_suggestions import unknown
-from millpond.tasks.process.running_up import configured_broker, settings_or_nearby
+from millpond.tasks.process.running_up import configured_broker, settings_or_local
 from millpond.tasks.settings import settings
 
 
 @contextmanager
 def open_store() -> Iterator[Store]:
     """Yield the store of the settings, else that of a running `millpond up`. Raises `SettingsError`."""
-    chosen = settings_or_nearby(lambda line: print(line, file=sys.stderr))
+    chosen = settings_or_local(lambda line: print(line, file=sys.stderr))
     store = connect(
         configured_broker(chosen), prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from millpond.producer.client import Client
-    from millpond.tasks.process.running_up import Nearby
+    from millpond.tasks.process.running_up import LocalInstance
     from millpond.tasks.settings import Settings
 
 #: Starts a broker, and workers for these pools; the context is the broker's URL.
@@ -45,15 +45,15 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown_queue
     from millpond.tasks.extras import of_queues, require
-    from millpond.tasks.process.running_up import USED, nearby
+    from millpond.tasks.process.running_up import USED, local_instance
     from millpond.tasks.settings import settings
 
     chosen = settings()
-    local = nearby() if chosen.broker_url is None else None
+    local = local_instance() if chosen.broker_url is None else None
     missing = _missing(local, queue, roots) if local else None
     if local and not missing:
         _print(USED)
-        chosen = local.adopted(chosen)
+        chosen = local.applied_to(chosen)
     if chosen.broker_url is None and launcher is not None and launcher.embedded is not None:
         pools = chosen.table.pools_of(queue)
         if not pools:
@@ -82,13 +82,13 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
 def configured() -> Iterator["Client"]:
     """Open a client of the configured broker, or of the `millpond up` on this machine; start no worker."""
     from millpond.producer.client import Client
-    from millpond.tasks.process.running_up import settings_or_nearby
+    from millpond.tasks.process.running_up import settings_or_local
 
-    with Client(settings=settings_or_nearby(_print)) as client:
+    with Client(settings=settings_or_local(_print)) as client:
         yield client
 
 
-def _missing(local: "Nearby", queue: str, roots: Sequence[str]) -> str | None:
+def _missing(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
     """Return what a running `millpond up` lacks for this command; None: nothing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate

@@ -55,16 +55,16 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration import sources
     from millpond.tasks.configuration.catalog import in_force
-    from millpond.tasks.process.running_up import nearby
+    from millpond.tasks.process.running_up import local_instance
     from millpond.tasks.settings import Settings, settings, shipped
 
     chosen, written = settings(), sources.read(Settings, shipped())
-    beside = nearby() if chosen.broker_url is None else None
-    if beside is not None:
-        chosen = beside.adopted(chosen)
+    local = local_instance() if chosen.broker_url is None else None
+    if local is not None:
+        chosen = local.applied_to(chosen)
     found = []
     for each in in_force(chosen, written):
-        if beside is not None and each.name in ("broker_url", "key_prefix"):
+        if local is not None and each.name in ("broker_url", "key_prefix"):
             each = replace(each, origin="the millpond up that runs here")
         if each.name == "broker_url" and chosen.broker_url:
             each = replace(each, value=str(BrokerURL.parse(chosen.broker_url)))

@@ -28,12 +28,12 @@ def gateway(
 
     from millpond.tasks.extras import require
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import settings_or_nearby
+    from millpond.tasks.process.running_up import settings_or_local
 
     require("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve
 
-    chosen = settings_or_nearby(lambda line: typer.echo(line, err=True))
+    chosen = settings_or_local(lambda line: typer.echo(line, err=True))
     log_to_stderr(chosen.log_format, level=logging.WARNING)
 
     def print_url(url: str) -> None:

@@ -13,8 +13,8 @@ def scheduler() -> None:
     """
     from millpond.producer.scheduler_process import schedule
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import adopt_nearby
+    from millpond.tasks.process.running_up import adopt_local
 
-    configured = adopt_nearby(lambda line: typer.echo(line, err=True))
+    configured = adopt_local(lambda line: typer.echo(line, err=True))
     log_to_stderr(configured.log_format)
     schedule(configured)

@@ -1,18 +1,18 @@
-"""Judge the health of a service on this host by the pulses of its processes: three questions, three answers.
+"""Judge the health of a service on this host by the heartbeats of its processes: three questions.
 
-    live     the loop turns, or the process ends in good order. Not: kill it, for nothing else will help
-    ready    all of that, and the broker answers, the leases hold, and all processes are there
-    working  all of that, and something was fetched or settled lately whenever something was there to fetch
+    live     the loop turns, or the process is shutting down. Not live: kill it, since nothing else helps
+    ready    live, the broker answers, the leases hold, and all processes are there
+    working  ready, and messages were fetched or settled lately if any were fetchable
 
-A broker that is away makes a worker not ready; it does not make it dead.
+A worker whose broker is away is not ready, and still live.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millpond.tasks.process.heartbeat_file import Pulse, now
+from millpond.tasks.process.heartbeat_file import Heartbeat, now
 
-#: How long a loop may stand still, and how old an answer of the broker may be.
+#: How long a loop may stand still, and how old the last answer of the broker may be.
 LIVE_SECONDS = 30.0
 READY_SECONDS = 15.0
 
@@ -21,7 +21,7 @@ QUESTIONS = ("live", "ready", "working")
 
 @dataclass(frozen=True)
 class Health:
-    """Answer each question with what speaks against it, a line each; none: yes."""
+    """The faults that answer each question with no, one line each; none: yes."""
 
     live: tuple[str, ...]
     ready: tuple[str, ...]
@@ -29,49 +29,53 @@ class Health:
     processes: tuple[str, ...] = ()
 
     def faults(self, question: str) -> tuple[str, ...]:
-        """Return what speaks against one of `QUESTIONS`; a no to an earlier one is a no to it as well."""
+        """Return the faults for one of `QUESTIONS`, those of the questions before it included."""
         asked = QUESTIONS[: QUESTIONS.index(question) + 1]
         return tuple(fault for each in asked for fault in getattr(self, each))
 
 
-def judge(pulses: Sequence[Pulse], *, within_seconds: float | None = None) -> Health:
-    """Answer for the processes of a service; `within_seconds` replaces every patience."""
-    if not pulses:
+def judge(heartbeats: Sequence[Heartbeat], *, within_seconds: float | None = None) -> Health:
+    """Return the health of the processes of a service; `within_seconds` replaces every time limit."""
+    if not heartbeats:
         return Health(("no process of it runs here",), (), ())
     at = now()
-    ready = [fault for pulse in pulses if (fault := _not_ready(pulse, at, within_seconds or READY_SECONDS))]
-    for service in sorted({pulse.service for pulse in pulses}):
-        there = [pulse for pulse in pulses if pulse.service == service]
-        if len(there) < there[0].of:
-            ready.append(f"{service}: {len(there)} of {there[0].of} processes are there")
+    live = (_not_live(each, at, within_seconds or LIVE_SECONDS) for each in heartbeats)
+    ready = [_not_ready(each, at, within_seconds or READY_SECONDS) for each in heartbeats]
+    working = (_not_working(each, at, within_seconds) for each in heartbeats)
+    for service in sorted({each.service for each in heartbeats}):
+        present = [each for each in heartbeats if each.service == service]
+        if len(present) < present[0].expected:
+            ready.append(f"{service}: {len(present)} of {present[0].expected} processes are there")
     return Health(
-        tuple(fault for pulse in pulses if (fault := _not_live(pulse, at, within_seconds or LIVE_SECONDS))),
-        tuple(ready),
-        tuple(fault for pulse in pulses if (fault := _not_working(pulse, at, within_seconds))),
-        tuple(pulse.name for pulse in pulses),
+        tuple(filter(None, live)),
+        tuple(filter(None, ready)),
+        tuple(filter(None, working)),
+        tuple(each.name for each in heartbeats),
     )
 
 
-def _not_live(pulse: Pulse, at: float, within: float) -> str | None:
-    if at - pulse.said_at > within:
-        return f"{pulse.name} is frozen: it has said nothing for {at - pulse.said_at:.0f} s"
-    if not pulse.draining and at - pulse.turned_at > within:
-        return f"{pulse.name}: its loop has stood still for {at - pulse.turned_at:.0f} s"
+def _not_live(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+    if at - heartbeat.written_at > limit:
+        return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
+    if not heartbeat.draining and at - heartbeat.loop_at > limit:
+        return f"{heartbeat.name}: its loop has stood still for {at - heartbeat.loop_at:.0f} s"
     return None
 
 
-def _not_ready(pulse: Pulse, at: float, within: float) -> str | None:
-    if pulse.draining:
-        return f"{pulse.name} is stopping"
-    if pulse.answered_at is None or at - pulse.answered_at > within:
-        return f"{pulse.name}: the broker does not answer"
-    return None if pulse.leased else f"{pulse.name} holds no lease: refused by the broker, or just started"
+def _not_ready(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+    if heartbeat.draining:
+        return f"{heartbeat.name} is stopping"
+    if heartbeat.broker_answered_at is None or at - heartbeat.broker_answered_at > limit:
+        return f"{heartbeat.name}: the broker does not answer"
+    if not heartbeat.has_lease:
+        return f"{heartbeat.name} has no lease: refused by the broker, or just started"
+    return None
 
 
-def _not_working(pulse: Pulse, at: float, within: float | None) -> str | None:
-    if pulse.waiting_since is None or pulse.draining:
+def _not_working(heartbeat: Heartbeat, at: float, limit: float | None) -> str | None:
+    if heartbeat.stalled_since is None or heartbeat.draining:
         return None
-    waited = at - pulse.waiting_since
-    if waited <= (pulse.patience_seconds if within is None else within):
+    stalled = at - heartbeat.stalled_since
+    if stalled <= (heartbeat.stall_limit_seconds if limit is None else limit):
         return None
-    return f"{pulse.name} has fetched and settled nothing for {waited:.0f} s, and its queues hold something"
+    return f"{heartbeat.name} fetched and settled nothing for {stalled:.0f} s, and its queues are not empty"

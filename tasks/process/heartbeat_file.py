@@ -1,8 +1,7 @@
-"""Say how a process is, once a second, in a small file that health checks read.
+"""The heartbeat file: each process writes its state once a second into a small file, for health checks.
 
-The file lies under `scratch()/millpond-<user>/`, so a read-only root needs no more than its tmpfs. It is
-written in place and keeps its size: a full disk does not make a process that lives look dead. It holds no
-secret.
+The file lies under `scratch()/millpond-<user>/`, so a read-only root needs only its tmpfs. It is written in
+place and keeps its size, so that a full disk does not make a living process look dead. It holds no secret.
 """
 
 import json
@@ -15,113 +14,114 @@ from pathlib import Path
 
 from millpond.tasks.process.paths import scratch
 
-#: The size of a file, in bytes: a record and blanks behind it.
+#: The size of a file in bytes: a record, padded with blanks.
 SIZE = 1024
 
 #: The time between two records.
-PULSE_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True)
-class Pulse:
-    """Say how one process is; times are seconds by `now()`, which all processes of a host share.
+class Heartbeat:
+    """The state of one process; times are seconds by `now()`, a clock that all processes of a host share.
 
-    `service` is a pool, or `scheduler`; `of` how many processes of it there should be here. `turned_at` is
-    when its loop last turned, `answered_at` when the broker last answered (None: it did not, the last time),
-    `leased` whether its leases hold. `waiting_since` is since when there has been something to fetch while
-    nothing was fetched or settled, and `patience_seconds` for how long that is no fault.
+    `service` is a pool, or `scheduler`; `expected` the number of its processes on this host. `parent` is the
+    supervisor's pid. `loop_at` is when its loop last turned, `broker_answered_at` when the broker last
+    answered (None: the last request failed), `has_lease` whether its leases hold. `stalled_since` is since
+    when messages are fetchable while none was fetched or settled; longer than `stall_limit_seconds` is a
+    fault.
     """
 
     service: str
     number: int
     pid: int
     parent: int
-    of: int = 1
-    #: When the process was started, by the kernel: another with the same id is not taken for it.
-    born: str = ""
-    said_at: float = 0.0
-    turned_at: float = 0.0
-    answered_at: float | None = None
-    leased: bool = False
-    waiting_since: float | None = None
-    patience_seconds: float = 60.0
+    expected: int = 1
+    #: The start of the process by the kernel: another process with the same pid has another one.
+    started: str = ""
+    written_at: float = 0.0
+    loop_at: float = 0.0
+    broker_answered_at: float | None = None
+    has_lease: bool = False
+    stalled_since: float | None = None
+    stall_limit_seconds: float = 60.0
     draining: bool = False
 
     @property
     def name(self) -> str:
-        """Name the process in a line for a person."""
+        """The name of the process in a line for people."""
         return f"{self.service}.{self.number} (pid {self.pid})"
 
 
-class PulseFile:
-    """Be the file of this process; nothing is raised, for health is told at best effort."""
+class HeartbeatFile:
+    """The heartbeat file of this process; a failing write raises no error."""
 
-    def __init__(self, service: str, number: int, *, of: int = 1) -> None:
+    def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()
-        self.pulse = Pulse(service, number, pid, os.getppid(), of, born=born(pid))
+        self.heartbeat = Heartbeat(service, number, pid, os.getppid(), expected, started=start_time(pid))
         self._path = folder() / f"{service}.{number}.{pid}"
         self._descriptor = -1
 
     def open(self) -> None:
-        """Make the file; raises `OSError` where there is no room for it, or the folder is another's."""
-        made = self._path.parent
-        made.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if made.stat().st_uid != os.getuid():
-            raise PermissionError(13, "it belongs to somebody else: set MILLPOND_SCRATCH", str(made))
+        """Create the file. Raises `OSError`, as when the folder belongs to another user."""
+        parent = self._path.parent
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if parent.stat().st_uid != os.getuid():
+            raise PermissionError(13, "it belongs to another user: set MILLPOND_SCRATCH", str(parent))
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self.say(turned_at=now())  # until its loop turns, it has as long for that as between two turns
+        self.write(loop_at=now())  # until the first turn, the process counts as if its loop had just turned
 
-    def say(self, **facts: float | bool | None) -> None:
-        """Write the record, with these facts changed."""
-        self.pulse = replace(self.pulse, **facts, said_at=now())  # type: ignore[arg-type]
+    def write(self, **facts: float | bool | None) -> None:
+        """Write the heartbeat with these fields changed."""
+        self.heartbeat = replace(self.heartbeat, **facts, written_at=now())  # type: ignore[arg-type]
         if self._descriptor >= 0:
             with suppress(OSError):
-                os.pwrite(self._descriptor, json.dumps(asdict(self.pulse)).encode().ljust(SIZE), 0)
+                os.pwrite(self._descriptor, json.dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
 
     def close(self) -> None:
-        """Remove the file: the process ends."""
+        """Remove the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
             self._path.unlink(missing_ok=True)
 
 
-def pulses(service: str | None = None, *, pid: int | None = None) -> list[Pulse]:
-    """Return the pulses of this user's processes on this host that are there: of a service, or of a process.
+def heartbeats(service: str | None = None, *, pid: int | None = None) -> list[Heartbeat]:
+    """Return the heartbeats of this user's living processes on this host; the files of dead ones are removed.
 
-    `pid` may also be the supervisor's. The file of one that has gone is removed.
+    `service` selects those of a service, `pid` that of a process or those of a supervisor.
     """
-    found = [pulse for pulse in _read() if service in (None, pulse.service)]
-    return [pulse for pulse in found if pid is None or pid in (pulse.pid, pulse.parent)]
+    found = [each for each in _read() if service in (None, each.service)]
+    return [each for each in found if pid is None or pid in (each.pid, each.parent)]
 
 
-def _read() -> Iterator[Pulse]:
-    with suppress(OSError):  # no folder, or one that is not for us to read: nobody is there
+def _read() -> Iterator[Heartbeat]:
+    with suppress(OSError):  # without a folder, or without access to it, there is no process
         if folder().stat().st_uid != os.getuid():
             return
         for path in sorted(folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
-                pulse = Pulse(**json.loads(path.read_bytes()))
-                if born(pulse.pid) == pulse.born:
-                    yield pulse
+                heartbeat = Heartbeat(**json.loads(path.read_bytes()))
+                if start_time(heartbeat.pid) == heartbeat.started:
+                    yield heartbeat
                 else:
                     path.unlink()
 
 
 def folder() -> Path:
-    """Return the folder of this user's pulses."""
+    """Return the folder of this user's heartbeat files."""
     return scratch() / f"millpond-{os.getuid()}"
 
 
 def now() -> float:
-    """Return the time that pulses are told in: seconds since this machine was started."""
+    """Return the time of heartbeats: seconds since this machine was started."""
     return time.clock_gettime(_CLOCK)
 
 
-def born(pid: int) -> str:
-    """Say when a process was started, in the kernel's ticks; empty where it is gone, or nobody tells."""
+def start_time(pid: int) -> str:
+    """Return when a process was started, in the kernel's ticks; an empty text if it is gone or unreadable."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

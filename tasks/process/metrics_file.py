@@ -1,7 +1,6 @@
-"""Say what a worker process has done since it started, once a second, in a file that its supervisor reads.
+"""The metrics file: each worker process writes its metrics once a second, for its supervisor to expose.
 
-The file lies beside the pulses (pulse.py) and is as little to be relied on: a full disk costs figures and
-nothing else. It holds no secret.
+It lies beside the heartbeat files; a full disk costs the metrics and nothing else. It holds no secret.
 """
 
 import json
@@ -11,44 +10,44 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from millpond.tasks.process.heartbeat_file import born, folder
+from millpond.tasks.process.heartbeat_file import folder, start_time
 
 
-class FiguresFile:
-    """Be the file of this process; nothing is raised."""
+class MetricsFile:
+    """The metrics file of this process; no method raises."""
 
     def __init__(self) -> None:
         pid = os.getpid()
         self._path = _folder() / str(pid)
-        self._about = {"pid": pid, "parent": os.getppid(), "born": born(pid)}
+        self._process = {"pid": pid, "parent": os.getppid(), "started": start_time(pid)}
 
-    def say(self, figures: Mapping[str, Any]) -> None:
-        """Write the figures in place of the last ones."""
-        beside = self._path.with_suffix(".new")
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """Replace the metrics in the file."""
+        temporary = self._path.with_suffix(".new")
         with suppress(OSError):
-            beside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            beside.write_text(json.dumps({**self._about, **figures}))
-            beside.replace(self._path)
+            temporary.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({**self._process, **metrics}))
+            temporary.replace(self._path)
 
     def close(self) -> None:
-        """Remove the file: the process ends."""
+        """Remove the file."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
-def figures_of(parent: int) -> Iterator[dict[str, Any]]:
-    """Yield what the processes of a supervisor said last; the file of one that has gone is removed."""
+def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of a supervisor's living processes; the files of dead processes are removed."""
     with suppress(OSError):
         if folder().stat().st_uid != os.getuid():
             return
         for path in sorted(path for path in _folder().iterdir() if path.suffix != ".new"):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                said = json.loads(path.read_bytes())
-                if born(said["pid"]) != said["born"]:
+                metrics = json.loads(path.read_bytes())
+                if start_time(metrics["pid"]) != metrics["started"]:
                     path.unlink()
-                elif said["parent"] == parent:
-                    yield said
+                elif metrics["parent"] == parent:
+                    yield metrics
 
 
 def _folder() -> Path:
-    return folder() / "figures"
+    return folder() / "metrics"

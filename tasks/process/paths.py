@@ -1,6 +1,6 @@
-"""Find the folders on this machine; settings.py gives the same names.
+"""The folders of Millpond on this machine.
 
-Apart from settings.py because a health check, which runs every few seconds, has no time to load pydantic.
+Apart from settings.py, since a health check, which runs every few seconds, must not load pydantic.
 """
 
 import os
@@ -14,6 +14,6 @@ def scratch() -> Path:
 
 
 def state_dir() -> Path:
-    """Return the folder for what this user's embedded set-up keeps between two starts."""
+    """Return the folder for the data that `millpond up` keeps between two starts."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "millpond"

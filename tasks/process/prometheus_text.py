@@ -1,6 +1,7 @@
-"""Write figures as Prometheus reads them: its text format, version 0.0.4.
+"""Write metrics in the text format of Prometheus, version 0.0.4.
 
-The library of Prometheus writes Flower's own metrics; ours are written by this, in a fraction of its time.
+The library of Prometheus writes the metrics of Flower itself; this module writes ours in a fraction of its
+time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The buckets that are exposed: 1, 2 and 5 of every power of ten from 1 ms to 1,000 s.
 EXPOSED = tuple(b for b in BOUNDS if 0.001 <= b <= 1_000 and f"{b:e}"[:3] in ("1.0", "2.0", "5.0"))
 
-#: Each as it is written, and its index among all buckets.
+#: The text of each exposed bucket, and its index among all buckets.
 _EXPOSED = tuple((str(bound), BOUNDS.index(bound)) for bound in EXPOSED)
 
 Labels = Mapping[str, str]
@@ -25,7 +26,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 @dataclass(frozen=True)
 class Metric:
-    """Hold one metric: its name without `_total`, what it is, and its values by labels."""
+    """One metric: its name without `_total`, its type, its help, and its values by labels."""
 
     name: str
     of: Literal["counter", "gauge", "histogram"]
@@ -34,7 +35,7 @@ class Metric:
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
-    """Return metrics as text."""
+    """Return the metrics as text."""
     return "".join(line + "\n" for metric in metrics for line in _lines(metric)).encode()
 
 

@@ -1,7 +1,7 @@
-"""Find what `millpond up` runs on this machine for this user: it says so in its folder, beside its lock.
+"""Find the `millpond up` that runs on this machine for this user, from a file in its folder, local its lock.
 
-Where no broker is configured, the commands of the command line use it. The lock is held as long as the set-up
-runs, so what one that was killed has said is not believed.
+Commands use it where no broker is configured. The lock is held as long as `millpond up` runs, so the file of
+a killed one is ignored.
 """
 
 import fcntl
@@ -20,8 +20,8 @@ USED = "no broker is configured: using the millpond up that runs here"
 
 
 @dataclass(frozen=True)
-class Nearby:
-    """Say where a set-up can be reached, what its workers take from, and which files they may touch."""
+class LocalInstance:
+    """A running `millpond up`: its addresses, the queues of its workers, and their file roots."""
 
     broker_url: str
     key_prefix: str = ""
@@ -29,44 +29,44 @@ class Nearby:
     queues: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
 
-    def written(self) -> str:
-        """Return this as the folder holds it; it has the broker's password."""
+    def to_json(self) -> str:
+        """Return the content of the file; it holds the broker's password."""
         return json.dumps(asdict(self))
 
-    def adopted(self, chosen: Settings) -> Settings:
-        """Return settings that name the broker of this set-up and, where they name none, its file roots."""
+    def applied_to(self, chosen: Settings) -> Settings:
+        """Return the settings with the broker of this instance, and its file roots if they name none."""
         changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
         if not chosen.files.roots:
             changed["files"] = chosen.files.model_copy(update={"roots": self.roots})
         return chosen.model_copy(update=changed)
 
 
-def nearby(folder: Path | None = None) -> Nearby | None:
-    """Return what runs in a folder (None: the user's own), or None when nothing does."""
+def local_instance(folder: Path | None = None) -> LocalInstance | None:
+    """Return the instance that runs in a folder (None: the user's own); None if none runs."""
     folder = folder or state_dir()
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
         try:
-            said = json.loads((folder / ADDRESS).read_text())
-            return None if locked(lock, shared=True) else _read(said)
+            content = json.loads((folder / ADDRESS).read_text())
+            return None if locked(lock, shared=True) else _read(content)
         finally:
             os.close(lock)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def settings_or_nearby(say: Callable[[str], None]) -> Settings:
-    """Return the settings, with the broker of what runs nearby where they name none, and say so."""
+def settings_or_local(print_line: Callable[[str], None]) -> Settings:
+    """Return the settings; if they name no broker, with that of the local instance, and print so."""
     chosen = settings()
-    if chosen.broker_url is None and (found := nearby()):
-        say(USED)
-        return found.adopted(chosen)
+    if chosen.broker_url is None and (found := local_instance()):
+        print_line(USED)
+        return found.applied_to(chosen)
     return chosen
 
 
-def adopt_nearby(say: Callable[[str], None]) -> Settings:
-    """Return what `settings_or_nearby` does, and make it the settings of this process and its children."""
-    chosen = settings_or_nearby(say)
+def adopt_local(print_line: Callable[[str], None]) -> Settings:
+    """As `settings_or_local`, and make the result the settings of this process and of its children."""
+    chosen = settings_or_local(print_line)
     if chosen is not settings():
         os.environ.update(environment(chosen))
         settings.cache_clear()
@@ -74,13 +74,13 @@ def adopt_nearby(say: Callable[[str], None]) -> Settings:
 
 
 def configured_broker(chosen: Settings) -> str:
-    """Return the URL of the broker that the settings name; raise `SettingsError` when they name none."""
+    """Return the URL of the broker in the settings. Raises `SettingsError` if there is none."""
     if chosen.broker_url:
         return chosen.broker_url
-    if nearby():
+    if local_instance():
         raise SettingsError(
-            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the `millpond up` which runs "
-            "here has printed"
+            "no broker is configured: set MILLPOND_BROKER_URL to the URL that the running `millpond up` "
+            "has printed"
         )
     raise SettingsError(
         "no broker is configured: set MILLPOND_BROKER_URL, as in redis://host:6379/0, "
@@ -89,7 +89,7 @@ def configured_broker(chosen: Settings) -> str:
 
 
 def locked(lock: int, *, shared: bool = False) -> bool:
-    """Lock a descriptor, True if no other has it; `shared` is for processes that look, at once if need be."""
+    """Lock a descriptor; return False if another process has the lock. `shared` is for readers."""
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,5 +97,5 @@ def locked(lock: int, *, shared: bool = False) -> bool:
     return True
 
 
-def _read(said: dict[str, Any]) -> Nearby:
-    return Nearby(**{**said, "queues": tuple(said["queues"]), "roots": tuple(said["roots"])})
+def _read(content: dict[str, Any]) -> LocalInstance:
+    return LocalInstance(**{**content, "queues": tuple(content["queues"]), "roots": tuple(content["roots"])})

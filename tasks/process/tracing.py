@@ -1,8 +1,8 @@
-"""Trace tasks with OpenTelemetry: a span where one is sent, one while it waits, runs and is settled.
+"""Trace tasks with OpenTelemetry: spans of sending, waiting, running and settling.
 
-Off, and nothing of OpenTelemetry imported here, unless the setting `traces_endpoint` names a collector, or
-the program that uses the client has set OpenTelemetry up by itself. The trace travels in the message's header
-`traceparent` (W3C Trace Context), which OpenTelemetry's own instrumentation of Celery reads and writes too.
+OpenTelemetry is imported only if the setting `traces_endpoint` names a collector, or if the program that uses
+the client has set OpenTelemetry up itself. The trace is in the message's header `traceparent` (W3C Trace
+Context), which OpenTelemetry's own instrumentation of Celery reads and writes too.
 """
 
 import os
@@ -15,17 +15,17 @@ from typing import Any
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.extras import install_command
 
-#: How long spans are gathered before they are sent, ms.
+#: The interval at which spans are sent, in ms.
 _GATHERED_MS = 1_000
 
 _chosen: dict[str, str] = {}
 
 
 def configure(endpoint: str | None, *, service: str) -> None:
-    """Send this process's spans to a collector, by OTLP over HTTP, as `service`; None changes nothing.
+    """Send this process's spans to a collector by OTLP over HTTP, as `service`; None changes nothing.
 
-    Raises `SettingsError` where OpenTelemetry is not installed. All of it is imported here, before any thread
-    can be in the middle of that while another forks.
+    Raises `SettingsError` if OpenTelemetry is not installed. It is imported here, so that no fork can happen
+    while a thread is importing it.
     """
     if endpoint is None or _chosen:
         return
@@ -41,7 +41,7 @@ def configure(endpoint: str | None, *, service: str) -> None:
 
 
 def tracer() -> Any:
-    """Return the tracer of this process; None: nothing is traced, which costs no more than asking."""
+    """Return the tracer of this process; None if tracing is off."""
     if _chosen:
         return _tracer_of(_own_provider(os.getpid()))
     api = sys.modules.get("opentelemetry.trace")
@@ -52,13 +52,13 @@ def tracer() -> Any:
 
 @lru_cache(maxsize=1)
 def _tracer_of(provider: Any) -> Any:
-    """Keep the one tracer: OpenTelemetry makes another whenever it is asked, slower than it makes a span."""
+    """Return the tracer, cached: OpenTelemetry makes a new one at each call, slower than a span."""
     return provider.get_tracer("millpond")
 
 
 @lru_cache(maxsize=1)
 def _own_provider(_process: int) -> Any:
-    """Make the provider of this process: a child that was forked has none of its parent's threads."""
+    """Return the provider of this process; a forked child makes its own, since it has no threads."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -71,15 +71,16 @@ def _own_provider(_process: int) -> Any:
 
 
 def flush() -> None:
-    """Send what is gathered, before this process ends without further ado."""
+    """Send the spans that are buffered; called before a process ends without running its exit handlers."""
     if _chosen:
         _own_provider(os.getpid()).force_flush(2_000)
 
 
 def begin(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
-    """Begin a span of a kind (`PRODUCER`, `CONSUMER`, `INTERNAL`); None when nothing is traced.
+    """Begin a span of a kind (`PRODUCER`, `CONSUMER`, `INTERNAL`); return None if tracing is off.
 
-    `parent` is a traceparent; without one it is the current span. `more` is what `Tracer.start_span` takes.
+    `parent` is a traceparent; without one, the current span is the parent. `more` are further arguments of
+    `Tracer.start_span`.
     """
     found = tracer()
     if found is None:
@@ -90,7 +91,7 @@ def begin(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
 
 
 def traceparent(span: Any = None) -> str | None:
-    """Return the header that names a span, or the current one; None when nothing is traced."""
+    """Return the traceparent of a span, or of the current one; None if tracing is off."""
     if span is None:
         if tracer() is None:
             return None
@@ -105,7 +106,7 @@ def traceparent(span: Any = None) -> str | None:
 
 @contextmanager
 def current(span: Any) -> Iterator[None]:
-    """Make a span the current one for a block, and end it after the block."""
+    """Make a span the current one during a block, and end it after the block."""
     from opentelemetry.trace import use_span
 
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
@@ -113,14 +114,14 @@ def current(span: Any) -> Iterator[None]:
 
 
 def failed(span: Any, error: str) -> None:
-    """Say that what a span stands for failed; `error` is free of secrets."""
+    """Mark a span as failed; `error` is free of secrets."""
     from opentelemetry.trace import Status, StatusCode
 
     span.set_status(Status(StatusCode.ERROR, error))
 
 
 def link(header: Any) -> list[Any]:
-    """Return the links of a span to the one that a header names."""
+    """Return the links of a span to the span that a header names."""
     if not isinstance(header, str):
         return []
     from opentelemetry.trace import Link, get_current_span
@@ -130,15 +131,15 @@ def link(header: Any) -> list[Any]:
 
 
 def attributes(kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what a span tells of its task; names by OpenTelemetry's conventions for messaging."""
-    told = {
+    """Return the attributes of a task's span, named by OpenTelemetry's conventions for messaging."""
+    common = {
         "messaging.system": "millpond",
         "messaging.destination.name": queue,
         "messaging.message.id": id,
         "millpond.kind": kind,
     }
     batch = (own or {}).get("batch")
-    return {**told, **({"millpond.batch": batch} if isinstance(batch, str) else {})}
+    return {**common, **({"millpond.batch": batch} if isinstance(batch, str) else {})}
 
 
 def _context(header: str | None) -> Any:

@@ -20,7 +20,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.errors import BrokerError
 from millpond.broker.message import BadMessage
 from millpond.broker.outcomes import DeadLetter
-from millpond.tasks.process.heartbeat_file import PULSE_SECONDS
+from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
 from millpond.worker.celery.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
 from millpond.worker.celery.reconnect import connected
 from millpond.worker.celery.request import PondRequest
@@ -73,7 +73,7 @@ class PondConsumer(Consumer):
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
             hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
         self.task_consumer.channel.holder.on_news = self._on_news
-        hub.call_repeatedly(PULSE_SECONDS, self.app.health.turn)
+        hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.turn)
         self.grouper.watch(hub.call_later, self._start_again)
 
     def on_send_event_buffered(self) -> None:

@@ -21,8 +21,8 @@ def worker(
     one does not wait. SIGHUP: replace every process, each finishing what it runs.
     """
     from millpond.tasks.process.logs import log_to_stderr
-    from millpond.tasks.process.running_up import adopt_nearby
+    from millpond.tasks.process.running_up import adopt_local
     from millpond.worker.supervise.supervisor import supervise
 
-    log_to_stderr(adopt_nearby(lambda line: typer.echo(line, err=True)).log_format)
+    log_to_stderr(adopt_local(lambda line: typer.echo(line, err=True)).log_format)
     raise typer.Exit(supervise(pools))

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.running_up import ADDRESS, LOCK, Nearby, locked
+from millpond.tasks.process.running_up import ADDRESS, LOCK, LocalInstance, locked
 from millpond.tasks.settings import scratch
 from millpond.worker.local.addresses import write_privately
 
@@ -24,9 +24,9 @@ class Folder:
     path: Path
     lock: int
 
-    def announce(self, where: Nearby) -> None:
+    def announce(self, where: LocalInstance) -> None:
         """Write where things run, for commands of the same user that look for it."""
-        write_privately(self.path / ADDRESS, where.written())
+        write_privately(self.path / ADDRESS, where.to_json())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from millpond.tasks.errors import SettingsError, StartError
 from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
-from millpond.tasks.process.running_up import Nearby
+from millpond.tasks.process.running_up import LocalInstance
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local import valkey
 from millpond.worker.local.addresses import Addresses, Wanted
@@ -99,9 +99,9 @@ def embedded(
         yield Embedded(settings, folder.path, flower_url, pids)
 
 
-def _where(settings: Settings, pools: Sequence[str], flower_url: str | None) -> Nearby:
+def _where(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
     queues = dict.fromkeys(queue for name in pools for queue in settings.table.pools[name].queues)
-    return Nearby(
+    return LocalInstance(
         broker_url=settings.broker_url or "",
         key_prefix=settings.key_prefix,
         flower_url=flower_url,

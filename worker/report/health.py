@@ -17,7 +17,7 @@ from millpond.broker.consume.queue_lease import Hold
 from millpond.broker.errors import MillpondError
 from millpond.broker.inspect.depth import fetchable
 from millpond.broker.server import elapsed_seconds
-from millpond.tasks.process.heartbeat_file import PULSE_SECONDS, PulseFile, now
+from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, now
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class Health:
-    """Keep the pulse of one worker process, from when it is set up until it ends."""
+    """Writes the heartbeat file of one worker process, from its set-up to its end."""
 
     def __init__(self, settings: Settings, holder: Holder) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class Health:
         self._looked_at = 0.0
         self._seen: object = None
         self._first_seen: dict[str, float] = {}
-        self._facts: dict[str, float | bool | None] = {"answered_at": None, "waiting_since": None}
+        self._facts: dict[str, float | bool | None] = {"broker_answered_at": None, "stalled_since": None}
 
     def turn(self) -> None:
         """Say that the loop turns, or that it waits for the broker as it should."""
@@ -54,34 +54,34 @@ class Health:
         self._queues = list(instance.app.amqp.queues.consume_from)
         service, number = _named(sender, self._queues, self._settings)
         pool = self._settings.table.pools.get(service)
-        file = PulseFile(service, number, of=pool.processes if pool else 1)
+        file = HeartbeatFile(service, number, expected=pool.processes if pool else 1)
         try:
             file.open()
         except OSError as error:
-            logger.warning("nobody can ask for the health of this process: %s", error)
+            logger.warning("health checks cannot see this process: %s", error)
             return
         self._thread = threading.Thread(target=self._run, args=(file,), name="millpond-health", daemon=True)
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
-        """End the pulse."""
+        """Stop writing, and remove the file."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
 
-    def _run(self, file: PulseFile) -> None:
+    def _run(self, file: HeartbeatFile) -> None:
         store = connect(
             self._settings.broker_url or "",
             prefix=self._settings.key_prefix,
             timeout_seconds=min(_ANSWER_SECONDS, self._settings.broker_timeout_seconds),
         )
-        while not self._stop.wait(PULSE_SECONDS):
+        while not self._stop.wait(HEARTBEAT_SECONDS):
             if now() - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now()
                 self._look(store)
-            file.say(
-                turned_at=self._turned_at,
-                leased=self._has_leases(),
+            file.write(
+                loop_at=self._turned_at,
+                has_lease=self._has_leases(),
                 draining=self._holder.draining,
                 **self._facts,
             )
@@ -93,17 +93,17 @@ class Health:
             found = fetchable(store, self._queues)
         except MillpondError as error:
             logger.debug("%s", error)
-            self._facts["answered_at"] = None
+            self._facts["broker_answered_at"] = None
             return
-        self._facts["answered_at"] = now()
+        self._facts["broker_answered_at"] = now()
         seen, before = self._holder.moves, self._seen
         self._seen = seen
         if not found or seen != before or self._holder.drained:
-            self._facts["waiting_since"] = None
-        elif self._facts["waiting_since"] is None:
-            self._facts["waiting_since"] = now()
+            self._facts["stalled_since"] = None
+        elif self._facts["stalled_since"] is None:
+            self._facts["stalled_since"] = now()
         slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
-        self._facts["patience_seconds"] = max(self._patience(), 2 / slowest if slowest else 0.0)
+        self._facts["stall_limit_seconds"] = max(self._patience(), 2 / slowest if slowest else 0.0)
 
     def _patience(self) -> float:
         """Return how long nothing may move: with every slot busy, as long as a body may run."""
@@ -138,7 +138,7 @@ def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, i
 
 
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
-    """Keep the pulse of every worker of this application."""
+    """Write the heartbeat file of every worker of this application."""
     app.health = health = Health(settings, holder)  # signals keep weak references
     signals.celeryd_after_setup.connect(health.on_set_up)
     signals.worker_shutdown.connect(health.on_stopped)

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.process.heartbeat_file import heartbeats
 from millpond.tasks.process.prometheus_text import CONTENT_TYPE, exposition
 from millpond.worker.report.metrics import metrics
 
@@ -63,7 +63,7 @@ def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
             if question not in QUESTIONS:
                 self._send(404, _json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]}))
                 return
-            health = judge([p for name in services for p in pulses(name, pid=supervisor)])
+            health = judge([p for name in services for p in heartbeats(name, pid=supervisor)])
             faults = health.faults(question)
             self._send(503 if faults else 200, _json({question: not faults, "faults": faults}))
 

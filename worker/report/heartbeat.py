@@ -21,7 +21,7 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.stats import heartbeats, history, probing, window
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
-from millpond.tasks.process.metrics_file import FiguresFile
+from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import Sample
 from millpond.worker.report.host_cpu import Processors
@@ -46,7 +46,7 @@ class Reporter:
         self._thread: threading.Thread | None = None
         self._unsent: Counter[str] = Counter()
         self._all: Counter[str] = Counter()
-        self._file: FiguresFile | None = None
+        self._file: MetricsFile | None = None
         self._turns = 0
         self._since = 0.0
         self._about: dict[str, Any] = {}
@@ -75,7 +75,7 @@ class Reporter:
             "queues": queues,
             "cores": _cores(),
         }
-        self._file = FiguresFile()
+        self._file = MetricsFile()
         self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
         self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
         self._thread.start()
@@ -141,7 +141,7 @@ class Reporter:
         keeper = self._holder.keeper
         leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
         if self._file is not None:
-            self._file.say({**asdict(state), **leases, "totals": self._all})
+            self._file.write({**asdict(state), **leases, "totals": self._all})
 
     def _state(self, slots: int) -> Heartbeat:
         return Heartbeat(

@@ -10,8 +10,8 @@ from typing import Any
 from millpond.broker.stats.heartbeats import Totals, totals_from
 from millpond.broker.stats.histogram import Histogram
 from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import pulses
-from millpond.tasks.process.metrics_file import figures_of
+from millpond.tasks.process.heartbeat_file import heartbeats
+from millpond.tasks.process.metrics_file import read_metrics
 from millpond.tasks.process.prometheus_text import Labels, Metric
 
 Said = dict[str, Any]
@@ -41,7 +41,7 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
             {"pool": str(said["pool"]), "process": str(said["name"])},
             {**said, "totals": totals_from(said["totals"])},
         )
-        for said in figures_of(supervisor)
+        for said in read_metrics(supervisor)
     ]
     for name, help_, read in GAUGES:
         yield Metric(
@@ -55,7 +55,7 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
 
 
 def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    health = {pool: judge(pulses(pool, pid=supervisor)) for pool in pools}
+    health = {pool: judge(heartbeats(pool, pid=supervisor)) for pool in pools}
     for question in QUESTIONS:
         yield Metric(
             f"millpond_worker_{question}",

@@ -12,7 +12,7 @@ from celery import Celery, signals
 
 from millpond.broker.connection import Store
 from millpond.broker.stats import window
-from millpond.tasks.process.metrics_file import FiguresFile, figures_of
+from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
 #: A child writes once in so many seconds.
@@ -44,7 +44,7 @@ class SlotTimes:
 
     def _add_children(self) -> None:
         seen: dict[int, Counter[str]] = {}
-        for said in figures_of(self._pid):
+        for said in read_metrics(self._pid):
             now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})
             seen[said["pid"]] = now
             self._unsent.update(now - self._children.get(said["pid"], Counter()))
@@ -64,9 +64,9 @@ def _sample_in_child(**_: object) -> None:
             new = _fields(sampler)
             places.update(new)
             if new:
-                file.say({"places": places})
+                file.write({"places": places})
 
-    sampler, file, stop = SlotSampler(RUNNING), FiguresFile(), threading.Event()
+    sampler, file, stop = SlotSampler(RUNNING), MetricsFile(), threading.Event()
     sampler.start()
     threading.Thread(target=write, name="millpond-slot-times", daemon=True).start()
 

@@ -1,7 +1,7 @@
 """Number the processes of pools, so that no two of one broker have one name on this host.
 
 A second `millpond worker` of a pool on the same host goes on where the numbers of the first one end. A
-number is a locked file in the folder of the pulses; the kernel frees it as its supervisor ends.
+number is a locked file in the folder of the heartbeat files; the kernel frees it as its supervisor ends.
 """
 
 import fcntl

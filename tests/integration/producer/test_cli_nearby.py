@@ -12,19 +12,19 @@ from millpond.broker.url import BrokerURL
 from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.process.running_up import USED, Nearby, nearby
+from millpond.tasks.process.running_up import USED, LocalInstance, local_instance
 from millpond.tasks.settings import Settings, settings, state_dir
 from millpond.worker.local.data_folder import claimed
 
 
 @pytest.fixture
-def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nearby]:
+def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalInstance]:
     """Stand for a `millpond up` with file workers that may touch one folder; no broker is configured."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     settings.cache_clear()
-    said = Nearby(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
+    said = LocalInstance(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
     with claimed(state_dir()) as folder:
         folder.announce(said)
         yield said
@@ -33,14 +33,14 @@ def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("arguments", [["status"], ["batches"], ["queue", "show", "files"]])
 def test_a_command_that_looks_uses_it_and_says_so(
-    up: Nearby, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    up: LocalInstance, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It needs no variable to be exported, and one line on stderr tells whose broker was asked."""
     assert millpond.main(arguments) == 0
     assert capsys.readouterr().err == f"{USED}\n"
 
 
-def test_the_gateway_serves_it(up: Nearby, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_serves_it(up: LocalInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     """`millpond gateway` beside `millpond up` sends to its broker."""
     served: list[Settings] = []
     monkeypatch.setattr(serving, "serve", lambda configured, **_: served.append(configured))
@@ -48,7 +48,7 @@ def test_the_gateway_serves_it(up: Nearby, monkeypatch: pytest.MonkeyPatch) -> N
     assert [(each.broker_url, each.key_prefix) for each in served] == [(up.broker_url, up.key_prefix)]
 
 
-def test_config_names_it_as_the_origin(up: Nearby, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_names_it_as_the_origin(up: LocalInstance, capsys: pytest.CaptureFixture[str]) -> None:
     """The broker's URL comes from neither a variable nor a file; its password is hidden."""
     assert millpond.main(["config", "--json", "broker_url", "key_prefix", "prefetch"]) == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -58,14 +58,14 @@ def test_config_names_it_as_the_origin(up: Nearby, capsys: pytest.CaptureFixture
     assert shown[1]["value"] == up.key_prefix
 
 
-def test_the_doctor_examines_it(up: Nearby, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_examines_it(up: LocalInstance, capsys: pytest.CaptureFixture[str]) -> None:
     """The line about the broker says whose it is."""
     millpond.main(["doctor"])
     assert "answers, of the millpond up that runs here" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_configured_broker_goes_before_it(
-    up: Nearby, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    up: LocalInstance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the environment names is used, though something else runs here."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
@@ -82,7 +82,12 @@ def test_a_configured_broker_goes_before_it(
     ],
 )
 def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
-    up: Nearby, queue: str, below: str, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    up: LocalInstance,
+    queue: str,
+    below: str,
+    said: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Workers that lack the queue or the folder are not sent the task; a line says why."""
     started: list[Sequence[str]] = []
@@ -98,16 +103,16 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
     assert (said or USED) in capsys.readouterr().err
 
 
-def test_one_that_has_ended_is_not_believed(up: Nearby) -> None:
+def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:
     """What it wrote counts only while it holds the lock."""
     (state_dir() / "again").mkdir()
     (state_dir() / "again" / "lock").touch()
-    (state_dir() / "again" / "running.json").write_text(up.written())
-    assert nearby(state_dir() / "again") is None
-    assert nearby() == up
+    (state_dir() / "again" / "running.json").write_text(up.to_json())
+    assert local_instance(state_dir() / "again") is None
+    assert local_instance() == up
 
 
-def test_a_program_is_told_of_it(up: Nearby) -> None:
+def test_a_program_is_told_of_it(up: LocalInstance) -> None:
     """A program takes no broker that nobody named; it is told that one runs here, not to start another."""
-    with pytest.raises(SettingsError, match="the `millpond up` which runs here has printed"):
+    with pytest.raises(SettingsError, match="the running `millpond up` has printed"):
         millpond.Client()

@@ -22,7 +22,7 @@ from millpond.producer.client import Client
 from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.health import judge
-from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.process.heartbeat_file import heartbeats
 from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local.embedded import embedded
@@ -155,7 +155,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
         for _ in range(2):
             leader = eventually(lambda: schedules.leader(store), 30)
             eventually(lambda: _fired(store) >= 3, 30)
-            assert not judge(pulses("scheduler")).faults("working")
+            assert not judge(heartbeats("scheduler")).faults("working")
             os.kill(int(leader.split(":")[1]), signal.SIGKILL)
             killed_at, fired = monotonic(), _fired(store)
             eventually(lambda before=leader: schedules.leader(store) not in (None, before), 2 * LEASE_SECONDS)

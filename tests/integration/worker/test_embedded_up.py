@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from millpond.broker.server import is_reachable
-from millpond.tasks.process.running_up import USED, nearby
+from millpond.tasks.process.running_up import USED, local_instance
 from millpond.tasks.settings import Settings
 from millpond.worker.local.addresses import free_port
 from millpond.worker.local.embedded import embedded
@@ -100,7 +100,7 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
     first, second = up("a", "--pool", "default", "--no-flower"), up("b", "--pool", "default", "--no-flower")
     first.read_until("Ctrl-C stops")
     second.read_until("Ctrl-C stops")
-    found = [each for up in (first, second) if (each := nearby(up.data))]
+    found = [each for up in (first, second) if (each := local_instance(up.data))]
     assert len({each.broker_url for each in found}) == 2
     assert all(is_reachable(each.broker_url) for each in found)
     third = up("a")
@@ -121,7 +121,7 @@ def test_a_killed_one_leaves_nothing_behind(
     running.process.kill()
     running.process.wait()
     eventually(lambda: not alive(family))
-    assert nearby(running.data) is None
+    assert local_instance(running.data) is None
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
         assert is_reachable(pond.url)
 
@@ -200,14 +200,14 @@ def test_workers_flower_and_scheduler_use_it(
         (["scheduler"], "leading 1 schedules"),
     ):
         with (tmp_path / "log").open("w") as log:
-            beside = subprocess.Popen(
+            local = subprocess.Popen(
                 [*COMMAND[:-1], *arguments], cwd=tmp_path, stdout=log, stderr=log, start_new_session=True
             )
         try:
             eventually(lambda sign=sign: sign in (tmp_path / "log").read_text(), 30)
         finally:
-            beside.terminate()
-            assert beside.wait(60) == 0
+            local.terminate()
+            assert local.wait(60) == 0
         said = (tmp_path / "log").read_text()
         assert said.count(USED) == 1, said
 

@@ -20,7 +20,7 @@ from millpond.broker.inspect import depth
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.tasks.process.health import Health, judge
-from millpond.tasks.process.heartbeat_file import pulses
+from millpond.tasks.process.heartbeat_file import heartbeats
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.noted import names
@@ -79,7 +79,7 @@ def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
 
 def health(worker: OneWorker) -> Health:
     """Ask with little patience."""
-    return judge(pulses("default", pid=worker.pid), within_seconds=PATIENCE)
+    return judge(heartbeats("default", pid=worker.pid), within_seconds=PATIENCE)
 
 
 def well(worker: OneWorker) -> bool:
@@ -183,7 +183,7 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
         chosen = settings.model_copy(update={"broker_url": full.url})
         client = full.client
         with workers(chosen, tmp_path) as (one,):
-            eventually(lambda: not judge(pulses(pid=one.pid)).faults("working"), 20)
+            eventually(lambda: not judge(heartbeats(pid=one.pid)).faults("working"), 20)
             folder = tmp_path / "gone"
             folder.mkdir()
             client.config_set("dir", str(folder))
@@ -191,10 +191,10 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
             client.set("changed", 1)
             client.bgsave()
             eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 20)
-            eventually(lambda: judge(pulses(pid=one.pid)).faults("ready"), 30)
-            assert not judge(pulses(pid=one.pid)).live
+            eventually(lambda: judge(heartbeats(pid=one.pid)).faults("ready"), 30)
+            assert not judge(heartbeats(pid=one.pid)).live
             client.config_set("stop-writes-on-bgsave-error", "no")
-            eventually(lambda: not judge(pulses(pid=one.pid)).faults("working"), 60)
+            eventually(lambda: not judge(heartbeats(pid=one.pid)).faults("working"), 60)
         client.close()
 
 
@@ -222,7 +222,7 @@ def test_the_supervisor_answers_by_http(
         process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
     try:
         eventually(lambda: asked(settings, "working")[0] == 200, 60)
-        (worker,) = {pulse.pid for pulse in pulses(pid=process.pid)}
+        (worker,) = {each.pid for each in heartbeats(pid=process.pid)}
         os.kill(worker, signal.SIGSTOP)
         eventually(lambda: asked(settings, "ready")[0] == 503, 60)
         os.kill(worker, signal.SIGCONT)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from millpond.broker.stats.histogram import BOUNDS, Histogram
-from millpond.tasks.process.metrics_file import FiguresFile, figures_of
+from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.tasks.process.prometheus_text import Metric, exposition
 from millpond.worker.report.metrics import metrics
 
@@ -50,8 +50,8 @@ def samples(text: bytes) -> dict[tuple[str, str], float]:
 
 def test_a_process_is_told_by_its_supervisor() -> None:
     """Slots, round trips, leases, ends and times of a process; and that a pool without one is not live."""
-    file = FiguresFile()
-    file.say(SAID)
+    file = MetricsFile()
+    file.write(SAID)
     told = samples(exposition(metrics(["default"], os.getppid())))
     assert told["millpond_worker_slots_busy", "default"] == 3
     assert told["millpond_worker_fetch_calls_total", "default"] == 9
@@ -62,9 +62,9 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     assert told["millpond_worker_task_service_seconds_bucket", "0.02"] == 0
     assert told["millpond_worker_task_service_seconds_bucket", "0.05"] == 2
     assert told["millpond_worker_live", "default"] == 0
-    assert list(figures_of(os.getpid())) == []
+    assert list(read_metrics(os.getpid())) == []
     file.close()
-    assert list(figures_of(os.getppid())) == []
+    assert list(read_metrics(os.getppid())) == []
 
 
 def test_any_text_may_be_in_a_label() -> None:
