@@ -185,7 +185,7 @@ def test_the_environment_stands_above_the_file(folder: Path, monkeypatch: pytest
 
 
 ODD = (
-    'true|3|-1|0|2.5|""|"x"|"a b,c=d"|[]|[1]|[[1]]|{}|{ a = 1 }|nan|inf|1979-05-27|07:32:00|"\u0000"|'
+    'true|3|-1|0|2.5|""|"x"|"a b,c=d"|[]|[1]|[[1]]|{}|{ a = 1 }|nan|inf|1979-05-27|07:32:00|"\\u0000"|'
     + "9" * 30
 ).split("|")
 
