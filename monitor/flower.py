@@ -34,18 +34,22 @@ def serve(
     address: str = "127.0.0.1",
     port: int = 5555,
     basic_auth: Sequence[str] = (),
+    url_prefix: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` gets the URL. Port 0 takes a free port.
 
-    `basic_auth` adds user:password pairs to those of the settings. Raises `SettingsError` or
-    `StartError`.
+    `basic_auth` adds user:password pairs to those of the settings; `url_prefix` is the sub-path of a proxy,
+    if not the settings'. Raises `SettingsError` or `StartError`.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
     must_be_safe(address, logins)
     if not configured.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
-    page = _application(configured, address, port, logins)
+    prefix = (configured.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
+    from millpond.monitor.pages.guard import path_prefix
+
+    page = _application(configured, address, port, logins, prefix)
     try:
         taken = page.start_http_server()
     except OSError as error:
@@ -55,7 +59,7 @@ def serve(
         ) from None
     for number in (signal.SIGTERM, signal.SIGINT):
         page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
-    page.io_loop.add_callback(on_ready, f"http://{_in_url(address)}:{taken}/")
+    page.io_loop.add_callback(on_ready, f"http://{_in_url(address)}:{taken}{path_prefix(prefix)}/")
     page.start()
 
 
@@ -72,19 +76,19 @@ def must_be_safe(address: str, logins: Sequence[str]) -> None:
         )
 
 
-def _application(configured: Settings, address: str, port: int, logins: list[str]) -> Any:
-    from flower.app import Flower
+def _application(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
     from flower.options import default_options
     from flower.urls import settings as of_tornado
     from tornado.ioloop import IOLoop
 
     from millpond.monitor.flower_events import BufferedEvents
     from millpond.monitor.pages import history_sampling, routes
+    from millpond.monitor.pages.guard import GuardedFlower, ascii_login, path_prefix
     from millpond.monitor.pages.template_loader import PageLoader
 
     broker = configured_broker(configured)
 
-    class Page(Flower):
+    class Page(GuardedFlower):
         """Flower with a store of ours beside its own connections."""
 
         broker_uri = broker_uri_with_password = str(BrokerURL.parse(broker))
@@ -96,7 +100,8 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
 
     default_options.address = address
     default_options.port = port
-    default_options.basic_auth = logins
+    default_options.basic_auth = [ascii_login(login) for login in logins]
+    default_options.url_prefix = prefix
     default_options.persistent = False
     default_options.max_tasks = configured.flower_max_tasks
     default_options.tasks_columns = COLUMNS
@@ -109,7 +114,14 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
         max_workers_in_memory=default_options.max_workers,
         max_tasks_in_memory=default_options.max_tasks,
     )
-    page = Page(options=default_options, capp=app, events=events, template_loader=loader, **of_tornado)
+    places = {name: path_prefix(prefix) + of_tornado[name] for name in ("login_url", "static_url_prefix")}
+    page = Page(
+        options=default_options,
+        capp=app,
+        events=events,
+        template_loader=loader,
+        **{**of_tornado, **places},
+    )
     routes.install(page)
     history_sampling.install(page)
     return page

@@ -200,6 +200,9 @@ class Settings(BaseModel):
     flower_read_only: bool = Field(
         False, description="Flower changes nothing: no buttons, and their routes are refused."
     )
+    flower_url_prefix: str = Field(
+        "", description="The sub-path at which a proxy shows Flower, as in `ops/flower`."
+    )
     flower_max_tasks: Count = Field(
         20_000, description="Tasks that Flower's own pages keep, the latest: some 6 kB each."
     )

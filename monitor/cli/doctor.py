@@ -38,12 +38,12 @@ def findings() -> "Iterator[Finding]":
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
-    from millpond.tasks.errors import MillpondError, SettingsError
+    from millpond.tasks.errors import MillpondError
     from millpond.tasks.settings import Settings, settings, shipped
 
     try:
         chosen, written = settings(), sources.read(Settings, shipped())
-    except SettingsError as error:
+    except MillpondError as error:
         yield fail("settings", str(error), "mend it; tasks/SETTINGS.md has every setting")
         return
     variables = len(set(written.names.values()))

@@ -25,6 +25,12 @@ def flower(
             "MILLPOND_FLOWER_BASIC_AUTH, a JSON list.",
         ),
     ] = None,
+    url_prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="The sub-path at which a proxy shows it, as in ops/flower; else the setting."
+        ),
+    ] = None,
 ) -> None:
     """Serve Flower for the configured broker; on loopback, unless there is a login."""
     from millpond.tasks.extras import require
@@ -37,4 +43,11 @@ def flower(
         typer.echo(f"Flower is at {url}, until Ctrl-C")
 
     configured = adopt_local(lambda line: typer.echo(line, err=True))
-    serve(configured, address=address, port=port, basic_auth=basic_auth or (), on_ready=announce)
+    serve(
+        configured,
+        address=address,
+        port=port,
+        basic_auth=basic_auth or (),
+        url_prefix=url_prefix,
+        on_ready=announce,
+    )

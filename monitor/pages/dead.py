@@ -50,22 +50,27 @@ class DeadLetters(SearchHandler):
 
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
-        found, reasons, queues = await self.ask(self._found)
+        found, reasons, queues, total = await self.ask(self._found)
         self.show(
             "dead.html",
             tab="dead",
             found=found[:SHOWN],
             more=len(found) > SHOWN,
             reasons=reasons.most_common(8),
+            more_reasons=max(0, len(reasons) - 8),
+            counted=None if len(found) < COUNTED else COUNTED,
+            total=total,
             all_queues=queues,
             asked={name: self.asked(name) or "" for name in FIELDS},
             error_of=error_of,
         )
 
-    def _found(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str]]:
+    def _found(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
+        """Return at most COUNTED that fit, their kinds and reasons, all queues, and how many are dead."""
         search = self.search()
         seen = list(islice(search.results(self.store), COUNTED))
-        return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues()
+        total = sum(each.dead for each in depth.depths(self.store, search.queues))
+        return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues(), total
 
 
 class DeadLetter(Handler):

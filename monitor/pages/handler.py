@@ -8,9 +8,8 @@ import getpass
 from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
-from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 from flower.views import BaseHandler
 from tornado.web import HTTPError, RequestHandler, authenticated
@@ -45,10 +44,7 @@ class Handler(BaseHandler):
 
     @authenticated
     def prepare(self) -> None:
-        """Refuse users who are not logged in; without any logins, refuse host names other than loopback's."""
-        if not self.has_logins and not _names_loopback(self.request.host):
-            # A foreign page whose host name was pointed at this machine (DNS rebinding) is refused.
-            raise HTTPError(403, "Without a login, Flower answers on localhost alone")
+        """Refuse users who are not logged in; the guard (`guard.py`) has refused foreign host names."""
 
     def check_xsrf_cookie(self) -> None:
         """Refuse a form without a token of these pages, however the user is authenticated."""
@@ -89,7 +85,7 @@ class Handler(BaseHandler):
             return user
         with suppress(ValueError, IndexError):
             credentials = b64decode(self.request.headers.get("Authorization", "").split()[1]).decode()
-            return credentials.partition(":")[0]
+            return unquote(credentials.partition(":")[0])  # made ASCII by the guard
         return getpass.getuser()
 
     # The broker
@@ -175,10 +171,3 @@ class Handler(BaseHandler):
             self.render("error.html", tab="", status=status_code, error=error.get_message() or str(error))
             return
         super().write_error(status_code, **kwargs)
-
-
-def _names_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    with suppress(ValueError):
-        return ip_address(name).is_loopback
-    return name == "localhost"

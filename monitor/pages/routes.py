@@ -5,6 +5,7 @@ from typing import Any
 from tornado.web import url
 
 from millpond.monitor.pages import api, batches, broker, dead, pools, queues, schedules, static_files
+from millpond.monitor.pages.guard import path_prefix
 
 ROUTES = (
     ("/pools", pools.Pools, "pools"),
@@ -32,8 +33,7 @@ ROUTES = (
 
 def install(application: Any) -> None:
     """Add the routes before Flower's own; `/metrics`, `/broker` and the queue lengths replace Flower's."""
-    prefix = (application.options.url_prefix or "").strip("/")
-    before = f"/{prefix}" if prefix else ""
+    before = path_prefix(application.options.url_prefix)
     rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]
     folder = {"path": str(static_files.FOLDER)}
     static = url(f"{before}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")

@@ -72,7 +72,7 @@ class Visitor:
             for cookie in answer.headers.get_all("Set-Cookie") or ():
                 name, _, rest = cookie.partition("=")
                 self.cookies[name] = rest.partition(";")[0]
-            return Answer(answer.status, dict(answer.headers), answer.read().decode())
+            return Answer(answer.status, dict(answer.headers), answer.read().decode(errors="replace"))
         finally:
             connection.close()
 

@@ -54,7 +54,7 @@ def test_config_names_it_as_the_origin(up: LocalInstance, capsys: pytest.Capture
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     beside = "the millpond up that runs here"
     assert [each["from"] for each in shown] == [beside, beside, "default"]
-    assert shown[0]["value"] == BrokerURL.parse(up.broker_url) != up.broker_url
+    assert shown[0]["value"] == str(BrokerURL.parse(up.broker_url)) != up.broker_url
     assert shown[1]["value"] == up.key_prefix
 
 

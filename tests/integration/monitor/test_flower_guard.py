@@ -1,0 +1,149 @@
+"""One guard stands before all of Flower: its host names, its logins and its sub-path hold for every page."""
+
+import http.client
+import re
+from base64 import b64encode
+from urllib.parse import urlsplit
+
+import pytest
+from flower.urls import handlers
+from tornado.template import Template
+
+from millpond.broker import audit
+from millpond.broker.connection import Store
+from millpond.monitor import formatting
+from millpond.monitor.pages import dead, template_loader
+from millpond.monitor.pages.routes import ROUTES
+from tests.harness.flower_process import LOGIN, Visitor, bury, flower, send
+
+#: Every path of Flower's and of ours, with something in its holes.
+PATHS = sorted(
+    {
+        re.sub(r"\([^)]*\)", "1-0", re.sub(r"\((\w+)\|[^)]*\)", r"\1", pattern)).removesuffix("/?")
+        for pattern in (
+            *(rule[0] if isinstance(rule, tuple) else rule.regex.pattern.rstrip("$") for rule in handlers),
+            *(pattern for pattern, _, _ in ROUTES),
+            "/static/css/flower.css",
+            "/millpond/static/refresh.js",
+        )
+        if pattern != ".*"
+    }
+)
+STRANGE = "jörg:pässwörd €:%41"
+
+
+def status(url: str, path: str, **headers: str) -> int:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+    finally:
+        connection.close()
+
+
+def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> None:
+    """Flower's own pages, ours, the API, the metrics, the files: 403 for any name but loopback's."""
+    assert len(PATHS) > 45
+    with flower(pages_url) as url:
+        port = urlsplit(url).port
+        for path in PATHS:
+            for name in (
+                "evil.example.org",
+                f"evil.example.org:{port}",
+                "localhost.evil.org",
+                "10.0.0.1",
+                "",
+            ):
+                assert status(url, path, Host=name) == 403, (path, name)
+        for name in (f"localhost:{port}", f"127.0.0.1:{port}", "[::1]", "127.8.9.1"):
+            for path in ("/workers", "/queues", "/healthcheck", "/metrics", "/static/css/flower.css"):
+                assert status(url, path, Host=name) in (200, 404), (path, name)
+            assert status(url, "/workers", Host=name) == 200
+
+
+def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None:
+    """One outside ASCII lets in on Flower's pages and ours, and is named in the audit; no other lets in."""
+    with flower(pages_url, flower_basic_auth=(STRANGE, LOGIN)) as url:
+        for page in ("/workers", "/queues", "/api/workers"):
+            for login in (STRANGE, LOGIN):
+                assert Visitor(url, login=login).get(page).status == 200, (page, login)
+            for login in (
+                "jörg:falsch",
+                "jörg:pässwörd €:A",
+                "j%C3%B6rg:x",
+                "ann:sécret",
+                "é",
+                "ann:%73ecret",
+            ):
+                assert Visitor(url, login=login).get(page).status == 401, (page, login)
+            for sent in (b"\xff\xfe:\xff", b"", b":"):
+                header = f"Basic {b64encode(sent).decode()}"
+                assert status(url, page, Authorization=header) == 401
+            assert status(url, page, Authorization="Basic \xe9\xe9") == 401
+        send(watched, "default", 1)
+        jörg = Visitor(url, login=STRANGE)
+        assert jörg.post("/queues/default/pause", []).status == 200
+        assert jörg.post("/queues/default/resume", []).status == 200
+        assert next(iter(audit.recent(watched, limit=1))).who.startswith("jörg by Flower")
+
+
+def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:
+    """What is not UTF-8 is read as Latin-1, as older browsers send it."""
+    with flower(pages_url, flower_basic_auth=("jörg:pässwort",)) as url:
+        header = f"Basic {b64encode('jörg:pässwort'.encode('latin-1')).decode()}"
+        assert status(url, "/workers", Authorization=header) == 200
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["proxy keeps the sub-path", "proxy strips it"])
+def test_it_works_under_a_sub_path(pages_url: str, watched: Store, kept: bool) -> None:
+    """Every link, form and file of every page is under the sub-path, and is there."""
+    bury(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
+    seen: set[str] = set()
+    with flower(pages_url, flower_basic_auth=(LOGIN,), flower_url_prefix="/ops/flower/") as url:
+        ann = Visitor(url)
+
+        def through_the_proxy(path: str) -> str:
+            return path if kept else path.removeprefix("/ops/flower") or "/"
+
+        todo = {"/ops/flower/", "/ops/flower"}
+        while todo:
+            path = todo.pop()
+            seen.add(path)
+            answer = ann.get(through_the_proxy(path))
+            assert answer.status == 200, path
+            if "html" not in answer.headers["Content-Type"]:
+                continue
+            links = re.findall(r'(?:href|src|action|data-from)="([^"#]*)', answer.text)
+            for link in {each.replace("&amp;", "&") for each in links if each and "://" not in each}:
+                assert link.startswith("/ops/flower"), (path, link)
+                if link.partition("?")[0] not in {each.partition("?")[0] for each in seen} and not re.search(
+                    r"/logout|/(pause|resume|limits|requeue|purge|cancel)$", link
+                ):
+                    todo.add(link)
+        assert {"/ops/flower/workers", "/ops/flower/queues", "/ops/flower/dead"} <= seen
+        paused = ann._ask("POST", through_the_proxy("/ops/flower/queues/default/pause"), "", {})
+        assert paused.status == 403, "without a token"
+    assert any("/static/" in path for path in seen)
+    assert any("/millpond/static/" in path for path in seen)
+
+
+def test_chips_of_dead_letters_say_of_how_many() -> None:
+    """More than are counted: the page says of how many; else nothing, for all are counted."""
+    text = (template_loader.OWN / "dead.html").read_text()
+    start, end = text.index('<div id="reasons-live"'), text.index("</section>", text.index("reasons-live"))
+    part = Template(text[start:end].rsplit("</div>", 1)[0] + "</div>")
+
+    def shown(**values: object) -> str:
+        return part.generate(
+            reasons=[(("a.kind", "why"), 3)],
+            asked={"queue": ""},
+            formatting=formatting,
+            reverse_url=lambda _name: "/dead",
+            **{"counted": None, "more_reasons": 0, "total": 3, **values},
+        ).decode()
+
+    assert "Counted" not in shown()
+    assert "Counted in the newest 1,000 that fit, of 4,321" in shown(counted=dead.COUNTED, total=4321)
+    assert "2 more are not shown" in shown(more_reasons=2)
