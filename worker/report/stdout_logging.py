@@ -1,12 +1,16 @@
 """Log what bodies print, a record for each `print`.
 
-Celery logs each write by itself, and `print` writes once for every argument and once for every space.
+Celery logs each write by itself, and `print` writes once for every argument and once for every space. The
+stream that logs has what code asks of standard output: a descriptor, bytes, an encoding.
 """
 
+import codecs
+import io
 import logging
 import sys
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from celery.app.log import Logging
 from celery.utils.log import LoggingProxy
@@ -17,28 +21,38 @@ _LONGEST = 10_000
 
 
 class PrintLogging(Logging):
-    """Be Celery's logging, but for what is done with standard output."""
+    """Celery's logging, with other streams in the place of the standard ones."""
 
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> LoggingProxy:
-        """Put a stream that logs in the place of the standard ones, and return it."""
-        prints = Prints(logger, loglevel)
+        """Put streams that log in the place of the standard ones; return that of standard output."""
+        prints = Prints(logger, loglevel, standard=sys.__stdout__)
         if stdout:
             sys.stdout = prints
         if stderr:
-            sys.stderr = prints
+            sys.stderr = Prints(logger, loglevel, standard=sys.__stderr__)
         return prints
 
 
-class Prints(LoggingProxy):
+class Prints(LoggingProxy, io.TextIOBase):
     """Log what has been written once a write ends a line, or it is flushed; threads do not mix theirs.
 
-    Lines that are printed together stay together: a secret of several lines is cut out as a whole.
+    Lines that are printed together stay together: a secret of several lines is cut out as a whole. `standard`
+    is the stream that this one stands for: a child of the body writes to its descriptor.
     """
 
-    def __init__(self, logger: logging.Logger, loglevel: Any = None) -> None:
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    newlines = None
+    line_buffering = True
+    write_through = False
+
+    def __init__(self, logger: logging.Logger, loglevel: Any = None, *, standard: Any = None) -> None:
         super().__init__(logger, loglevel)
+        self.name = getattr(standard, "name", "<stdout>")
+        self.buffer = _Bytes(self)
+        self._standard = standard
         self._begun = threading.local()
 
     def write(self, data: str) -> int:
@@ -48,7 +62,71 @@ class Prints(LoggingProxy):
             self.flush()
         return len(data)
 
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        """Write the lines together."""
+        self.write("".join(lines))
+
     def flush(self) -> None:
         """Log what has been written and not logged."""
         text, self._begun.text = getattr(self._begun, "text", ""), ""
         super().write(text)
+
+    def close(self) -> None:
+        """Flush, and stay open: the stream is everybody's."""
+        self.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream that this one stands for. Raises `OSError` if it has none."""
+        if self._standard is None:
+            raise io.UnsupportedOperation("fileno")
+        self.flush()
+        return int(self._standard.fileno())
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def reconfigure(self, **_: Any) -> None:
+        """Change nothing: a record of the log has no encoding or buffer of its own."""
+
+    def detach(self) -> NoReturn:
+        """Raise `OSError`, as a stream without a buffer of its own does."""
+        raise io.UnsupportedOperation("detach")
+
+
+class _Bytes(io.BufferedIOBase):
+    """The bytes below a stream that logs: what is written is decoded, and written there."""
+
+    mode = "wb"
+
+    def __init__(self, text: Prints) -> None:
+        self._text = text
+        self._begun = threading.local()
+
+    @property
+    def name(self) -> str:
+        """The name of the stream."""
+        return str(self._text.name)
+
+    def write(self, data: Any) -> int:
+        """Write what is whole of it; a character may be cut in two between writes."""
+        if not hasattr(self._begun, "decoder"):
+            self._begun.decoder = codecs.getincrementaldecoder("utf-8")(Prints.errors)
+        self._text.write(self._begun.decoder.decode(bytes(data)))
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Log what has been written and not logged."""
+        self._text.flush()
+
+    def close(self) -> None:
+        """Flush, and stay open."""
+        self.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self._text.fileno()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True

@@ -1,11 +1,18 @@
 """What a body prints is logged, a record for each `print`."""
 
+import faulthandler
+import io
 import logging
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
+from celery import Celery
 
-from millpond.worker.report.stdout_logging import Prints
+from millpond.worker.report.stdout_logging import PrintLogging, Prints
 
 
 @pytest.fixture
@@ -68,3 +75,57 @@ def test_a_handler_that_prints_does_not_go_round_in_circles(
     finally:
         prints.logger.removeHandler(echo)
     assert caplog.messages == ["once"]
+
+
+def test_it_is_what_code_expects_of_standard_output(
+    prints: Prints, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Bytes, lines, a descriptor for a child, an encoding: asked as libraries do, and nothing raises."""
+    with (tmp_path / "out").open("w") as standard:
+        stream = Prints(prints.logger, logging.WARNING, standard=standard)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert isinstance(sys.stdout, io.TextIOBase)
+        assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == (
+            "utf-8",
+            False,
+            True,
+            False,
+        )
+        assert stream.errors
+        "é".encode(sys.stdout.encoding, sys.stdout.errors)
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
+        sys.stdout.writelines(["one ", "two\n"])
+        sys.stdout.buffer.write("dré".encode()[:-1])
+        sys.stdout.buffer.write(b"\xa9i\n")
+        sys.stdout.buffer.write(bytearray(b"\xff\n"))
+        sys.stdout.buffer.flush()
+        print("vier", file=sys.stdout, flush=True)
+        with pytest.raises(OSError, match="detach"):
+            sys.stdout.detach()
+        sys.stdout.close()
+        sys.stdout.buffer.close()
+        assert not sys.stdout.closed
+        print("fünf")
+        subprocess.run([sys.executable, "-c", "print('child')"], stdout=sys.stdout, check=True)
+        faulthandler.dump_traceback(file=sys.stdout)
+        assert os.get_inheritable(sys.stdout.fileno()) is False
+    assert [record.getMessage() for record in caplog.records] == ["one two", "dréi", "\\xff", "vier", "fünf"]
+    written = (tmp_path / "out").read_text()
+    assert written.startswith("child\n")
+    assert "most recent call first" in written
+
+
+def test_it_says_that_it_has_no_descriptor(prints: Prints) -> None:
+    """Where the process has no standard output, `fileno` fails as that of any such stream."""
+    with pytest.raises(OSError, match="fileno"):
+        prints.fileno()
+
+
+def test_standard_output_and_error_have_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a child writes to either comes out there."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    PrintLogging(Celery(set_as_current=False)).redirect_stdouts_to_logger(logging.getLogger("printed"))
+    assert sys.stdout.fileno() == sys.__stdout__.fileno()  # type: ignore[union-attr]
+    assert sys.stderr.fileno() == sys.__stderr__.fileno()  # type: ignore[union-attr]
+    assert sys.stdout.name != sys.stderr.name
