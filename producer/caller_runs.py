@@ -24,6 +24,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
 from millpond.tasks.execute import execute
 from millpond.tasks.handlers import Handler, load_handler
+from millpond.tasks.middleware import Middleware
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class CallerRuns:
     store: Store
     clock: ServerClock
     kinds: tuple[str, ...] = ()
+    middleware: tuple[Middleware, ...] = ()
 
     def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield what became of each message, in order. Raises `BodyMissing` before the first is run."""
@@ -92,7 +94,10 @@ class CallerRuns:
         outcome: Outcome = RELEASE  # unless it ends, it goes to the pool
         try:
             with held.holding(delivery) as cancelled:
-                outcome = NOT_RUN if cancelled else execute(handler, delivery, context, keep_result=True)
+                if cancelled:
+                    outcome = NOT_RUN
+                else:
+                    outcome = execute(handler, delivery, context, self.middleware, keep_result=True)
         finally:
             held.settle(delivery, outcome)
         return Ran(about.id, _how(outcome))

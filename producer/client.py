@@ -26,6 +26,7 @@ from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
+from millpond.tasks.middleware import load as load_middleware
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
 from millpond.tasks.process.running_up import configured_broker
@@ -47,7 +48,11 @@ class Client:
         tracing.configure(chosen.traces_endpoint, service="millpond-client")
         self.store = connect(address, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds)
         self._sender = Sender(
-            self.store, ServerClock(self.store), QueueCache(self.store, chosen.table), chosen.kinds
+            self.store,
+            ServerClock(self.store),
+            QueueCache(self.store, chosen.table),
+            chosen.kinds,
+            load_middleware(chosen.middleware),
         )
 
     def send(

@@ -112,8 +112,11 @@ def outgoing(
     batch: str | None = None,
     after: Mapping[str, Any] | None = None,
     traceparent: str | None = None,
+    headers: Mapping[str, Any] | None = None,
 ) -> Outgoing:
     """Compose a message; `after` tells of the batch that it follows, `traceparent` of its trace.
+
+    `headers` are what middleware adds.
 
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
@@ -133,6 +136,7 @@ def outgoing(
         batch=batch,
         after=after,
         traceparent=traceparent,
+        headers=headers,
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.for_ // _MS,
     )

@@ -8,7 +8,7 @@ after the last chunk.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import groupby
 from typing import Any
 
@@ -24,6 +24,7 @@ from millpond.producer.message import Message, contract_from, outgoing
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
+from millpond.tasks.middleware import Middleware, note_sending, overriding
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
 
@@ -40,8 +41,17 @@ class Sender:
     queues: QueueCache
     #: The modules with further handlers, for `caller_runs`.
     kinds: tuple[str, ...] = ()
+    middleware: tuple[Middleware, ...] = ()
     #: Open spans of messages without an outcome, by task id; empty without tracing.
     spans: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def _on_sending(self) -> tuple[Middleware, ...]:
+        return overriding(self.middleware, "on_sending")
+
+    @cached_property
+    def _on_sent(self) -> tuple[Middleware, ...]:
+        return overriding(self.middleware, "on_sent")
 
     def stream(
         self,
@@ -78,7 +88,8 @@ class Sender:
                 line = AdmissionLine(self.store, self.clock.now_ms)
                 return offer(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
             case "caller_runs":
-                return CallerRuns(self.store, self.clock, self.kinds).offer(messages, flow)
+                around = overriding(self.middleware, "around_executing")
+                return CallerRuns(self.store, self.clock, self.kinds, around).offer(messages, flow)
         return publish(self.store, messages, policy=policy)
 
     def callback(self, message: Message, batch: str, description: str) -> Outgoing:
@@ -87,7 +98,8 @@ class Sender:
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
         told = header(batch, description)
-        return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told)
+        headers = note_sending(self._on_sending, contract)
+        return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told, headers=headers)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         contract = contract_from(message.contract)
@@ -95,7 +107,10 @@ class Sender:
         self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
         now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
         trace = message.traceparent if span is None else tracing.traceparent(span)
-        made = outgoing(message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace)
+        headers = note_sending(self._on_sending, contract) if self._on_sending else None
+        made = outgoing(
+            message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace, headers=headers
+        )
         self.queues.check_length(made)
         if span is None:
             return made
@@ -109,6 +124,8 @@ class Sender:
         outcome = _outcome(message, answer, age)
         if self.spans:
             self._end_span(message, outcome)
+        for each in self._on_sent:
+            each.on_sent(message.id, outcome.error if isinstance(outcome, Refused) else None)
         return outcome
 
     def _end_span(self, message: Outgoing, outcome: Sent | Refused) -> None:

@@ -1,11 +1,17 @@
 """Middleware: code that runs around sending, around executing, on an outcome, on a worker's start and stop.
 
-A middleware overrides the methods it needs; what it does not override costs nothing. The first of a tuple is
-the outermost.
+A middleware overrides the methods it needs; what it does not override costs nothing. It is named in the
+setting `middleware`, as `module:Class`, or by an entry point of the group `millpond.middleware` of an
+installed package. The first is the outermost: it sees a job first and an outcome last.
 """
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.module_loading import declare
 
 if TYPE_CHECKING:
     from millpond.broker.delivery import Delivery
@@ -14,13 +20,49 @@ if TYPE_CHECKING:
     from millpond.tasks.contract import Contract
 
 
+#: The group of entry points by which an installed package brings middleware.
+GROUP = "millpond.middleware"
+
+#: Headers of a message that are not middleware's to set.
+RESERVED = frozenset(
+    [
+        "lang",
+        "task",
+        "id",
+        "shadow",
+        "eta",
+        "expires",
+        "group",
+        "group_index",
+        "retries",
+        "timelimit",
+        "root_id",
+        "parent_id",
+        "argsrepr",
+        "kwargsrepr",
+        "origin",
+        "ignore_result",
+        "replaced_task_nesting",
+        "stamped_headers",
+        "stamps",
+        "millpond",
+        "traceparent",
+    ]
+)
+
+
 class Middleware:
     """Base of every middleware; each method does nothing of its own."""
 
-    def around_sending(self, job: "Contract", headers: dict[str, Any], send_next: Callable[[], Any]) -> Any:
-        """Send one task; return what `send_next` returns. `headers` (JSON) travel with its message."""
-        del job, headers
-        return send_next()
+    def on_sending(self, job: "Contract", headers: dict[str, Any]) -> None:
+        """Look at a task before it is sent; what is put into `headers` (JSON) travels with its message.
+
+        Called in the process that sends, for each task of a stream. What it raises keeps the task from being
+        sent.
+        """
+
+    def on_sent(self, id: str, error: Exception | None) -> None:
+        """Note that a task was sent, or that it was refused with an error."""
 
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
@@ -46,3 +88,60 @@ def overriding(middleware: Sequence[Middleware], method: str) -> tuple[Middlewar
     return tuple(
         each for each in middleware if getattr(type(each), method) is not getattr(Middleware, method)
     )
+
+
+def load(names: Iterable[str]) -> tuple[Middleware, ...]:
+    """Return the middleware that the setting names, then that of installed packages.
+
+    The same objects each time it is asked in a process. Raises `SettingsError` for a name that is none.
+    """
+    return (*(_named(name) for name in names), *_of_packages())
+
+
+@cache
+def _named(name: str, setting: str = "middleware") -> Middleware:
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise SettingsError(
+            f"{setting} names {name!r}: write the module and the class, as in shop.tenants:Tenants"
+        )
+    declare([module], setting=setting)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise SettingsError(f"{setting} names {name!r}, and {module} has no {attribute!r}") from None
+    return _made(found, f"{setting} names {name!r}, which")
+
+
+def _made(found: Any, told: str) -> Middleware:
+    """Return an object of a class, or the object that is one already."""
+    try:
+        made = found() if isinstance(found, type) else found
+    except Exception as error:
+        raise SettingsError(f"{told} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(made, Middleware):
+        raise SettingsError(f"{told} is no middleware: derive it from millpond.Middleware")
+    return made
+
+
+@cache
+def _of_packages() -> tuple[Middleware, ...]:
+    from importlib.metadata import entry_points
+
+    return tuple(
+        _made(each.load(), f"the entry point {each.name!r} of {each.dist.name if each.dist else 'a package'}")
+        for each in sorted(entry_points(group=GROUP), key=lambda each: each.name)
+    )
+
+
+def note_sending(middleware: Sequence[Middleware], job: "Contract") -> dict[str, Any]:
+    """Return the headers that middleware gives a task that is about to be sent."""
+    headers: dict[str, Any] = {}
+    for each in middleware:
+        each.on_sending(job, headers)
+    for name in headers:
+        if name in RESERVED:
+            raise ValueError(
+                f"{name!r} is a header of Celery's or Millpond's: name it otherwise, as in 'shop_{name}'"
+            )
+    return headers

@@ -237,6 +237,10 @@ class Settings(BaseModel):
     )
     health_address: str = Field("127.0.0.1", min_length=1, description="The address of `health_port`.")
     kinds: Words = Field((), description="Modules whose kinds the workers run, beside Millpond's own.")
+    middleware: Words = Field(
+        (),
+        description="Middleware as `module:Class`, the outermost first: code around sending and executing.",
+    )
     table: Table = Field(default_factory=Table, description="The pools and the queues.")
     smtp: Smtp = Field(default_factory=Smtp, description="How mail leaves.")
     files: Files = Field(default_factory=Files, description="What file tasks may touch.")

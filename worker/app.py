@@ -16,7 +16,7 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import startup_checks, unknown_kinds
+from millpond.worker import middleware, startup_checks, unknown_kinds
 from millpond.worker.celery import child_watch, slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
@@ -41,7 +41,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
 
 def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
     """Make workers of this application consume, hold and drain Millpond's way."""
-    app.middleware = ()  # ordered, the outermost first: tasks/middleware.py
+    middleware.install(app, configured)
     slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}

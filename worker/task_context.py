@@ -24,8 +24,10 @@ from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import Duplicate, Taken, publish
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
+from millpond.tasks.middleware import note_sending
 from millpond.tasks.process.tracing import traceparent
 from millpond.tasks.settings import settings
+from millpond.worker import middleware
 
 #: How long what is known of cancellations is good, and how often progress is sent at most.
 FRESH_SECONDS = 0.25
@@ -128,6 +130,7 @@ class Outbox:
             claim_ms=SENT_ONCE_MS,
             parent_id=self._task_id,
             traceparent=traceparent(),
+            headers=note_sending(middleware.on_sending, job),
         )
 
 

@@ -41,6 +41,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
+from millpond.tasks.middleware import Middleware
 from millpond.tasks.redaction import redact, redact_args, scrubbed, secrets_in
 from millpond.worker.celery.handover import write_at_once
 from millpond.worker.celery.slot import Answer, request_of, run
@@ -84,6 +85,8 @@ class Process:
     #: Whether `worker_deduplicate_successful_tasks` is set, for which Celery keeps the ids of what succeeded.
     remembers_successes: bool
     connection_errors: tuple[type[BaseException], ...]
+    #: Middleware that is told of outcomes.
+    on_outcome: tuple[Middleware, ...] = ()
 
 
 class PondRequest(Request):
@@ -101,6 +104,8 @@ class PondRequest(Request):
     left_out_at: float | None = None
     start_told = False
     measured = False
+    #: How long the handler ran, seconds; None: it did not.
+    seconds: float | None = None
     acknowledged: bool
 
     def __init__(self, delivery: Delivery, kombu_message: Any, task: Any, process: Process) -> None:
@@ -353,6 +358,13 @@ class PondRequest(Request):
     def _finish(self, outcome: Outcome) -> None:
         if not self.acknowledged:
             self.acknowledged = True
+            if isinstance(outcome, DeadLetter):
+                self.process.meter.errors.append((self._type, outcome.reason))
+            for each in self.process.on_outcome:
+                try:
+                    each.on_outcome(self.delivery, outcome, self.seconds)
+                except Exception:  # the outcome stands, whatever becomes of it here
+                    logger.exception("middleware %s failed on an outcome", type(each).__name__)
             self.process.completer.finish(self.delivery, outcome)
 
     def _measure(self, state: State, seconds: float | None = None) -> None:
@@ -364,7 +376,7 @@ class PondRequest(Request):
         delivery = self.delivery
         since_ms = delivery.ready_ms
         wait = None if since_ms is None else start + (delivery.clock_ms - since_ms) / 1000
-        took = time.time() - start if seconds is None else seconds
+        took = self.seconds = time.time() - start if seconds is None else seconds
         # By its type: a sender may give every task a name of its own (Celery's `shadow`).
         self.process.meter.ended.append((self._type, state, wait, took))
 

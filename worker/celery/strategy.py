@@ -19,6 +19,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import kinds
+from millpond.tasks.middleware import overriding
 from millpond.tasks.redaction import hides
 from millpond.worker.celery.request import PondRequest, Process
 
@@ -43,6 +44,7 @@ def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
         sends_events=bool(eventer and eventer.enabled and task.send_events),
         remembers_successes=app.conf.worker_deduplicate_successful_tasks,
         connection_errors=consumer.connection_errors,
+        on_outcome=overriding(app.middleware, "on_outcome"),
     )
 
     def receive(kombu_message: Any, body: Any, _ack: Any, _reject: Any, callbacks: Any) -> None:

@@ -106,7 +106,7 @@ class Reporter:
         self._turns = turns
         self._unsent.update(added)
         if self._slot_times is not None:
-            self._slot_times.add(added)
+            self._slot_times.add(added, self._meter.errors)
         state = self._state(slots)
         self._tell(state, added)
         try:

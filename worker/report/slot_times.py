@@ -5,7 +5,7 @@ beside the other metrics of this host, where its parent reads it: a killed child
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 
 from celery import Celery, signals
@@ -30,9 +30,11 @@ class SlotTimes:
         if self._sampler is not None:
             self._sampler.start()
 
-    def add(self, added: Mapping[str, int]) -> None:
-        """Add what the task metrics counted, and what was sampled meanwhile."""
+    def add(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
+        """Add what the task metrics counted and the errors they saw, and what was sampled meanwhile."""
         self._unsent.update(window.fields_of(added))
+        while errors:
+            self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
             self._unsent.update(_fields(self._sampler))
             self._add_children()

@@ -28,6 +28,8 @@ class Meter:
         self.ended: deque[tuple[str, State, float | None, float]] = deque(maxlen=KEPT)
         #: Seconds of a processor that each run took, where it lived to tell.
         self.used: deque[float] = deque(maxlen=KEPT)
+        #: Kind and reason of each dead letter.
+        self.errors: deque[tuple[str, str]] = deque(maxlen=KEPT)
         self._clock = clock
         self._looked_at = clock()
         self._running_seconds = 0.0

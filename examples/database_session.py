@@ -1,0 +1,49 @@
+"""A database session a task: committed when its handler returns, rolled back when it raises.
+
+    MILLPOND_KINDS=database_session MILLPOND_MIDDLEWARE=database_session:DatabaseSession millpond worker
+    default
+
+`SHOP_DATABASE` names the database file. With SQLAlchemy it is the same: `context.state["session"] =
+Session(engine)`.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from millpond import Context, Contract, Middleware, body
+
+
+class DatabaseSession(Middleware):
+    """Gives each handler a session in `context.state`."""
+
+    def on_worker_start(self) -> None:
+        """Make the table, once a process."""
+        with closing(connect()) as session, session:
+            session.execute("create table if not exists orders (number integer primary key, total integer)")
+
+    def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
+        """Commit what the handler wrote if it returns, and nothing of it if it raises."""
+        with closing(connect()) as session, session:
+            context.state["session"] = session
+            return call_next(job, context)
+
+
+class PlaceOrder(Contract, kind="shop.place-order"):
+    number: int
+    total: int
+
+
+@body(PlaceOrder)
+def place_order(job: PlaceOrder, context: Context) -> None:
+    """Write an order; a total below zero is an error, and then nothing is written."""
+    context.state["session"].execute("insert into orders values (?, ?)", (job.number, job.total))
+    if job.total < 0:
+        raise ValueError("the total is below zero")
+
+
+def connect() -> sqlite3.Connection:
+    """Open the shop's database."""
+    return sqlite3.connect(os.environ["SHOP_DATABASE"], timeout=30)

@@ -1,0 +1,75 @@
+"""Middleware in a worker: told of its start and stop, and of how each delivery ended."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond import Client
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
+
+MODULE = """
+import json, os
+from millpond import Middleware
+
+class Notes(Middleware):
+    def note(self, *words):
+        with open(os.environ["NOTES"], "a") as file:
+            file.write(json.dumps(words) + "\\n")
+
+    def on_worker_start(self):
+        self.note("start")
+
+    def on_outcome(self, delivery, outcome, seconds):
+        self.note(type(outcome).__name__, delivery.message.kind, seconds is not None)
+        raise OSError("what a middleware raises here changes nothing")
+
+    def on_worker_stop(self):
+        self.note("stop")
+"""
+
+
+@pytest.mark.parametrize("executor", ["threads", "prefork"])
+def test_outcomes_start_and_stop_are_told(
+    executor: str,
+    url: str,
+    kinds_path: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+) -> None:
+    """A middleware hears of the start, of each outcome with its time, and of the stop.
+
+    What it raises is logged.
+    """
+    (tmp_path / "notes_middleware.py").write_text(MODULE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    chosen = settings_for(
+        url,
+        pool={"executor": executor, "concurrency": 1},
+        kinds=("bottleneck_kinds",),
+        middleware=("notes_middleware:Notes",),
+    )
+    with workers(chosen, tmp_path) as (worker,):
+        sender = chosen.model_copy(update={"middleware": ()})
+        with Client(settings=sender) as client, client.batch() as batch:
+            from bottleneck_kinds import Fail, Sleep
+
+            batch.send(Sleep(seconds=0))
+            batch.send(Fail(seconds=0))
+        assert sorted(result.state for result in batch.results()) == ["failed", "succeeded"]
+        assert worker.stop(30) == 0
+        log = worker.log
+    notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+    assert sorted(note for note in notes if len(note) > 1) == [
+        ["DeadLetter", "bottleneck.fail", True],
+        ["Succeeded", "bottleneck.sleep", True],
+    ]
+    assert notes[0] == ["start"]
+    assert ["stop"] in notes
+    assert "middleware Notes failed on an outcome" in log

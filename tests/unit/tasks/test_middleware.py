@@ -1,0 +1,100 @@
+"""Middleware: how it is named, what it may do, and what is refused."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millpond import Middleware, Square
+from millpond.tasks import middleware
+from millpond.tasks.errors import SettingsError
+
+MODULE = """
+from millpond import Middleware
+
+class Outer(Middleware):
+    def on_sending(self, job, headers):
+        headers["seen"] = ["outer"]
+
+class Inner(Middleware):
+    def on_sending(self, job, headers):
+        headers["seen"].append("inner")
+
+class Broken(Middleware):
+    def __init__(self):
+        raise OSError("no such tenant")
+
+made = Outer()
+number = 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put a module of middleware where the command is given."""
+    (tmp_path / "shop_middleware.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    middleware._named.cache_clear()
+    middleware._of_packages.cache_clear()
+    yield
+    sys.modules.pop("shop_middleware", None)
+    middleware._named.cache_clear()
+    middleware._of_packages.cache_clear()
+
+
+def test_it_is_named_in_order_and_made_once() -> None:
+    """The setting's order is that in which a job is seen; a process has one object of each."""
+    names = ("shop_middleware:Outer", "shop_middleware:Inner")
+    loaded = middleware.load(names)
+    assert [type(each).__name__ for each in loaded] == ["Outer", "Inner"]
+    assert middleware.load(names) == loaded
+    assert middleware.note_sending(loaded, Square(n=2)) == {"seen": ["outer", "inner"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("shop_middleware", "write the module and the class, as in shop.tenants:Tenants"),
+        ("shop_middlewares:Outer", "no such module is installed or lies in"),
+        ("shop_middleware:Outr", "shop_middleware has no 'Outr'"),
+        ("shop_middleware:number", "is no middleware: derive it from millpond.Middleware"),
+        ("shop_middleware:Broken", "cannot be made: OSError: no such tenant"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> None:
+    """What the setting names wrongly is told with the name, before anything runs."""
+    with pytest.raises(SettingsError) as refused:
+        middleware.load([name])
+    assert said in str(refused.value)
+    assert name.partition(":")[0] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry point is loaded behind what the setting names."""
+    point = EntryPoint("shop", "shop_middleware:Inner", middleware.GROUP)
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points", lambda group: [point] if group == middleware.GROUP else []
+    )
+    middleware.load(["shop_middleware:Outer"])
+    assert [type(each).__name__ for each in middleware.load(["shop_middleware:Outer"])] == ["Outer", "Inner"]
+
+
+@pytest.mark.parametrize("name", ["id", "millpond", "eta"])
+def test_a_header_of_the_protocol_is_not_middlewares_to_set(name: str) -> None:
+    """A middleware that would change a task's id or time is refused before the task is sent."""
+
+    class Bad(Middleware):
+        def on_sending(self, job: Any, headers: dict[str, Any]) -> None:
+            headers[name] = "x"
+
+    with pytest.raises(ValueError, match=f"'{name}' is a header of Celery's or Millpond's"):
+        middleware.note_sending([Bad()], Square(n=2))
+
+
+def test_what_is_not_overridden_costs_nothing() -> None:
+    """A method that nobody overrides is not called."""
+    assert middleware.overriding([Middleware()], "around_executing") == ()
