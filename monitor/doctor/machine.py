@@ -36,7 +36,7 @@ def installed(settings: Settings) -> Iterator[Finding]:
 
 def mail(settings: Settings) -> Finding:
     """Return whether the mail server answers, with the encryption and the login of the settings."""
-    from millpond.tasks.email.conversation import connect
+    from millpond.tasks.email.smtp_session import connect
 
     smtp = settings.smtp
     where, is_default = f"{smtp.host}:{smtp.port}", (smtp.host, smtp.port) == (Smtp().host, Smtp().port)

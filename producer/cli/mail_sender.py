@@ -15,7 +15,7 @@ from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.inputs import Inputs
 from millpond.producer.cli.output import Output
 from millpond.producer.message import Message, contract_from
-from millpond.tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
+from millpond.tasks.email.campaign import BadRow, CampaignMail, read_mails
 from millpond.tasks.email.contract import SendCampaign, SendEmail
 from millpond.tasks.errors import BadInput, SettingsError
 from millpond.tasks.files.contract import file_url
@@ -129,7 +129,7 @@ class _Mails:
                 yield LabelledMessage(each.job.to[0], Message(each.job, id=each.id, queue=self._queue))
 
     def _read(self) -> Iterator[CampaignMail | BadRow]:
-        return mails_and_faults(self._campaign, self._stream, campaign_id=self._name)
+        return read_mails(self._campaign, self._stream, campaign_id=self._name)
 
     def estimate_total(self, counters: Counters) -> int | None:
         """Return the expected number of mails, from the part of the file that was read."""

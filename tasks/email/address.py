@@ -1,7 +1,8 @@
-"""Check mail addresses and bring them into one form: `ann@example.org`, `Ann Lee <ann@example.org>`.
+"""Validate and normalize mail addresses: `ann@example.org`, `Ann Lee <ann@example.org>`.
 
-A domain is kept in its ASCII form (IDNA 2008), so only a local part outside ASCII needs a server that offers
-SMTPUTF8. No DNS is asked. The library that checks is imported at the first address, for its import is slow.
+A domain is kept in its ASCII form (IDNA 2008), so only a local part outside ASCII needs a server with
+SMTPUTF8. No DNS request is made. The validating library is imported at the first address, since its import is
+slow.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
-from millpond.tasks.email.plain import one_line
+from millpond.tasks.email.control_characters import one_line
 
 MAX_NAME_CHARACTERS = 200
 
@@ -22,13 +23,13 @@ _NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+/=?^`{|}~-]|=\?")
 
 @dataclass(frozen=True)
 class Mailbox:
-    """Hold the two parts of an address: the name to show, which may be empty, and where the mail goes."""
+    """The two parts of an address: the display name, which may be empty, and the address itself."""
 
     name: str
     address: str
 
     def __str__(self) -> str:
-        """Write the one form that `Address` fields hold."""
+        """Return the normalized form, which `Address` fields hold."""
         if not self.name:
             return self.address
         if not _NEEDS_QUOTES.search(self.name):
@@ -39,7 +40,7 @@ class Mailbox:
 
 @lru_cache(maxsize=4096)
 def mailbox(text: str) -> Mailbox:
-    """Parse one address with or without a name; raise `ValueError` that says what is wrong with it."""
+    """Return the parts of an address with or without a name. Raises `ValueError` with the reason."""
     from email_validator import EmailNotValidError, validate_email
 
     name, bare = _split(one_line(text).strip())
@@ -64,9 +65,9 @@ def _split(text: str) -> tuple[str, str]:
     return name, bare.strip()
 
 
-def _one_form(text: str) -> str:
+def _normalized(text: str) -> str:
     return str(mailbox(text))
 
 
-#: A mail address with or without a name, in its one form.
-Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_one_form)]
+#: A mail address with or without a name, normalized.
+Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_normalized)]

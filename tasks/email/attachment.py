@@ -1,4 +1,4 @@
-"""Describe what is attached to a mail: where it is stored, and how the receiver sees it."""
+"""The attachments of a mail: their storage URLs, and their names and types for the receiver."""
 
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from millpond.tasks.email.plain import one_line
+from millpond.tasks.email.control_characters import one_line
 
 MAX_ATTACHMENTS = 20
 
@@ -29,7 +29,7 @@ def _file_name(name: str) -> str:
 
 def _leaf(content_type: str) -> str:
     if content_type.startswith(("multipart/", "message/")):
-        raise ValueError(f"{content_type} holds further parts: attach it as application/octet-stream")
+        raise ValueError(f"{content_type} contains other parts: attach it as application/octet-stream")
     return content_type
 
 
@@ -45,9 +45,9 @@ ContentType = Annotated[
 
 
 class Attachment(BaseModel):
-    """Attach what a storage URL holds.
+    """The content of a storage URL.
 
-    `name` is by default the URL's last part, `content_type` what the name's ending says.
+    `name` is by default the last part of the URL, `content_type` follows from the extension of the name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,7 +58,7 @@ class Attachment(BaseModel):
 
     @property
     def file_name(self) -> str:
-        """Return the name that the receiver sees."""
+        """The name that the receiver sees."""
         return self.name or _last_part(self.url)
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ def _as_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-#: Attachments; a bare string stands for its URL.
+#: Attachments; a string is short for an attachment with that URL.
 Attachments = Annotated[
     tuple[Annotated[Attachment, BeforeValidator(_from_url)], ...],
     BeforeValidator(_as_many),

@@ -1,7 +1,7 @@
-"""Make the mails of a campaign, one for each row of its CSV, in constant memory: for task and command.
+"""Read the mails of a campaign, one for each row of its CSV, in constant memory.
 
-The id of a mail is made from the campaign, the row and the address, so that a row that is read again is the
-same mail, and the ledger sends it once. The row's columns are the context of the mail's templates.
+The id of a mail is a digest of the campaign, the row and the address: a row that is read again is the same
+mail, which the ledger sends once. The columns of the row are the variables of the mail's templates.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from millpond.tasks.email.address import mailbox
 from millpond.tasks.email.contract import SendCampaign, SendEmail
-from millpond.tasks.email.rows import Place, Row, rows
+from millpond.tasks.email.csv_rows import Position, Row, rows
 from millpond.tasks.errors import BadInput
 from millpond.tasks.field_faults import in_words
 
-#: What this program's ids are made below (RFC 9562, section 5.5).
+#: The namespace of the ids of mails (RFC 9562, section 5.5).
 NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")
 
 _SHARED = ("sender", "reply_to", "subject", "text", "html", "template", "attachments", "headers")
@@ -25,45 +25,45 @@ _SHARED = ("sender", "reply_to", "subject", "text", "html", "template", "attachm
 
 @dataclass(frozen=True)
 class CampaignMail:
-    """Hold one mail of a campaign with its task id, and the place behind its row."""
+    """One mail of a campaign, its task id, and the position after its row."""
 
     id: str
     job: SendEmail
-    after: Place
+    after: Position
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """Name a row that no mail can be made of, and why; `line` counts from 1."""
+    """A row without a valid mail, and the reason; `line` counts from 1."""
 
     line: int
     reason: str
-    after: Place
+    after: Position
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"
 
 
 def recipients(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
-    """Read the mails from where the campaign says; raise `BadInput` that names the first line at fault."""
-    for each in mails_and_faults(campaign, stream, campaign_id=campaign_id):
+    """Yield the mails from the start of this run. Raises `BadInput`, which names the first bad line."""
+    for each in read_mails(campaign, stream, campaign_id=campaign_id):
         if isinstance(each, BadRow):
             raise BadInput(f"the CSV cannot be used, {each}")
         yield each
 
 
-def mails_and_faults(
+def read_mails(
     campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str
 ) -> Iterator[CampaignMail | BadRow]:
-    """Read the mails, and in their place the rows that none can be made of.
+    """Yield the mails, and the bad rows between them.
 
-    Raises `BadInput` for what no single row is to blame for: no such column, not UTF-8, not CSV.
+    Raises `BadInput` for a fault of the whole file: a missing column, not UTF-8, not CSV.
     """
-    columns, all_rows = rows(stream, Place(campaign.row, campaign.line, campaign.offset))
+    columns, all_rows = rows(stream, Position(campaign.row, campaign.line, campaign.offset))
     if campaign.column not in columns:
         raise BadInput(
             f"the CSV has no column {campaign.column!r}, only {', '.join(map(repr, columns))}: "
-            "rename one, or say which holds the address"
+            "rename one, or name the column with the addresses"
         )
     shared: dict[str, Any] = {name: getattr(campaign, name) for name in _SHARED}
     for row in all_rows:

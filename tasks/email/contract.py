@@ -1,8 +1,8 @@
-"""Describe the mail that may be sent: one message, or one message for each row of a CSV.
+"""The contracts of mail: one message, or one message for each row of a CSV.
 
-With a `context`, `subject`, `text` and `html` are Jinja2 templates that see it; without one they are sent as
-they are. Whatever becomes a header is refused here if it could end its line. On the wire `from` may stand for
-`sender`.
+With a `context`, the fields `subject`, `text` and `html` are Jinja2 templates with its variables; without one
+they are sent unchanged. A field that becomes a header is refused if it could end the header's line. On the
+wire, `from` is an alias of `sender`.
 """
 
 import json
@@ -21,13 +21,13 @@ from pydantic import (
 from millpond.tasks.contract import Contract
 from millpond.tasks.email.address import Address, mailbox
 from millpond.tasks.email.attachment import Attachments
-from millpond.tasks.email.custom import CustomHeaders
-from millpond.tasks.email.plain import body_text, one_line
+from millpond.tasks.email.control_characters import body_text, one_line
+from millpond.tasks.email.custom_headers import CustomHeaders
 
 MAX_RECIPIENTS = 100
 MAX_SUBJECT_CHARACTERS = 900
 MAX_BODY_CHARACTERS = 1_000_000
-#: A campaign's text travels in each of its messages; a longer one belongs into the template folder.
+#: The text of a campaign is in each of its messages; a longer one belongs into the folder of templates.
 MAX_CAMPAIGN_BODY_CHARACTERS = 64_000
 MAX_CONTEXT_CHARACTERS = 64_000
 
@@ -56,9 +56,9 @@ TemplateContext = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
 
 
 class Mail(Contract):
-    """Hold what one message and a campaign have in common.
+    """The fields that one message and a campaign share.
 
-    The body is `text`, `html` or both, or else a `template`: NAME.txt, NAME.html or both in the folder of
+    The body is `text`, `html` or both, or a `template`: NAME.txt, NAME.html or both in the folder of
     templates.
     """
 
@@ -80,7 +80,7 @@ class Mail(Contract):
 
 
 class SendEmail(Mail, kind="email.send", queue="email"):
-    """Send one message to everyone it names; nobody in `bcc` appears in it."""
+    """Send one message to all its recipients; the addresses in `bcc` do not appear in it."""
 
     to: Addresses = ()
     cc: Addresses = ()
@@ -89,7 +89,7 @@ class SendEmail(Mail, kind="email.send", queue="email"):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Return the bare address of everyone the message goes to, each once, in the order given."""
+        """The bare addresses of all recipients, each once, in the given order."""
         return tuple(dict.fromkeys(mailbox(each).address for each in (*self.to, *self.cc, *self.bcc)))
 
     @model_validator(mode="after")
@@ -105,8 +105,9 @@ class SendEmail(Mail, kind="email.send", queue="email"):
 class SendCampaign(Mail, kind="email.campaign", queue="email"):
     """Send one message for each row of a CSV: to the address in `column`, with all columns as the context.
 
-    A run sends at most `chunk` messages and then sends itself again for the rest. `campaign` names the whole
-    and is by default the first task's id; the last four fields say where a run begins: leave them out.
+    A run sends at most `chunk` messages, and then itself again for the rest. `campaign` is the name of the
+    whole campaign, by default the first task's id. The last four fields are where a run begins: leave them
+    out.
     """
 
     source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]

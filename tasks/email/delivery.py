@@ -1,6 +1,6 @@
-"""Deliver one mail: claim it in the ledger, make its bytes, hand them over, write down who has it.
+"""Send one mail: claim it in the ledger, compose it, submit it, record the answers.
 
-Everything a delivery needs is passed in, so a test calls it with a ledger of its own and no settings.
+Everything that this needs is passed in, so that a test needs no settings.
 """
 
 import logging
@@ -14,39 +14,42 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.conversation import Delivery
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
-from millpond.tasks.email.message import Envelope, Loaded, compose, message_id_of
+from millpond.tasks.email.message import Envelope, LoadedAttachment, compose, message_id_of
 from millpond.tasks.email.receipt import Receipt
-from millpond.tasks.email.smtp import Shelf
+from millpond.tasks.email.smtp_connections import SmtpConnections
+from millpond.tasks.email.smtp_session import SmtpResult
 from millpond.tasks.email.templates import content_of
 from millpond.tasks.errors import BrokerError, FinalError, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp
 
 _log = logging.getLogger(__name__)
 
-#: How often, and after which waits, a delivery that has sent tries to say so in the ledger.
+#: The waits before each try to record a sent mail in the ledger.
 RECORD_WAITS_SECONDS = (0.0, 0.2, 1.0)
 
 OpenInput = Callable[[str], AbstractContextManager[BinaryIO]]
 
 
 @dataclass(frozen=True)
-class Post:
-    """Hold what the deliveries of one process share; attachments are read by `open_input`."""
+class Mailer:
+    """Sends the mails of one process; `open_input` opens attachments."""
 
     settings: Smtp
-    shelf: Shelf
+    connections: SmtpConnections
     ledger: MailLedger
     open_input: OpenInput
 
     @property
     def claim_seconds(self) -> float:
-        """Return how long a claim lasts: longer than from its last renewal to the server's answer."""
+        """The length of a claim: longer than the time from its last renewal to the server's answer."""
         return max(60.0, 4 * self.settings.timeout_seconds)
 
-    def deliver(self, job: SendEmail, task_id: str) -> Receipt:
-        """Send the mail to whoever lacks it; raise `RetryLater` if some may get it later, or `FinalError`."""
+    def send(self, job: SendEmail, task_id: str) -> Receipt:
+        """Send the mail to the recipients without an answer so far.
+
+        Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
+        """
         owner, claimed = uuid4().hex, time.monotonic()
         claim = self._claim(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)
@@ -55,13 +58,13 @@ class Post:
         try:
             envelope = self._envelope(job, task_id)
             pending = [address for address in envelope.recipients if address not in claim.outcomes]
-            keep = partial(self._keep, task_id, owner, claimed)
-            delivery = self.shelf.send(envelope, pending, before_data=keep) if pending else Delivery()
+            renew = partial(self._renew, task_id, owner, claimed)
+            answers = self.connections.send(envelope, pending, before_data=renew) if pending else SmtpResult()
         except BaseException:
             with suppress(BrokerError):
                 self.ledger.record(task_id, owner, {}, sent=False)
             raise
-        return self._settle(task_id, owner, envelope, claim.outcomes, delivery)
+        return self._settle(task_id, owner, envelope, claim.outcomes, answers)
 
     def _claim(self, task_id: str, owner: str) -> Claim:
         try:
@@ -70,13 +73,13 @@ class Post:
             raise RetryLater(f"nothing was sent: {error}") from error
         if claim.state == "busy":
             raise RetryLater(
-                f"another delivery of mail {task_id} is sending it, or died at it",
+                f"another delivery of mail {task_id} is sending it, or died while sending it",
                 after_seconds=claim.wait_seconds + 0.1,
             )
         return claim
 
-    def _keep(self, task_id: str, owner: str, claimed: float) -> None:
-        """Renew a claim that has grown old, before the message is committed; stop if it was lost."""
+    def _renew(self, task_id: str, owner: str, claimed: float) -> None:
+        """Renew an old claim before the message is committed. Raises `RetryLater` if it was lost."""
         if (
             time.monotonic() - claimed > self.claim_seconds / 4
             and self._claim(task_id, owner).state != "taken"
@@ -93,7 +96,7 @@ class Post:
             now=datetime.now(UTC),
         )
 
-    def _attachments(self, job: SendEmail) -> list[Loaded]:
+    def _attachments(self, job: SendEmail) -> list[LoadedAttachment]:
         loaded = []
         room = self.settings.max_attachment_bytes
         for each in job.attachments:
@@ -105,18 +108,18 @@ class Post:
                     f"{each.url}: send a link, or raise MILLPOND_SMTP__MAX_ATTACHMENT_BYTES"
                 )
             room -= len(data)
-            loaded.append(Loaded(each.file_name, each.content_type, data))
+            loaded.append(LoadedAttachment(each.file_name, each.content_type, data))
         return loaded
 
     def _settle(
-        self, task_id: str, owner: str, envelope: Envelope, before: Mapping[str, str], delivery: Delivery
+        self, task_id: str, owner: str, envelope: Envelope, before: Mapping[str, str], answers: SmtpResult
     ) -> Receipt:
-        outcomes = {**dict.fromkeys(delivery.accepted, ACCEPTED), **delivery.refused}
-        if delivery.put_off:
+        outcomes = {**dict.fromkeys(answers.accepted, ACCEPTED), **answers.refused}
+        if answers.deferred:
             self._record(lambda: self.ledger.record(task_id, owner, outcomes, sent=False), task_id)
             raise RetryLater(
-                f"{len(delivery.put_off)} of {len(envelope.recipients)} recipients were put off: "
-                f"{_listed(delivery.put_off)}"
+                f"{len(answers.deferred)} of {len(envelope.recipients)} recipients were deferred: "
+                f"{_listed(answers.deferred)}"
             )
         settled = {**before, **outcomes}
         receipt = _receipt(envelope.message_id, settled)
@@ -127,7 +130,7 @@ class Post:
         return receipt
 
     def _record(self, write: Callable[[], None], task_id: str) -> None:
-        """Write to the ledger; if it stays away, go on: the mail is sent and must not be sent again."""
+        """Write to the ledger; if it stays away, log it: the mail is sent and must not be sent again."""
         for wait in RECORD_WAITS_SECONDS:
             time.sleep(wait)
             try:
@@ -135,7 +138,7 @@ class Post:
             except BrokerError as error:
                 reason = error
         _log.warning(
-            "mail %s: the ledger cannot be told how it went, a redelivery repeats it: %s",
+            "mail %s was sent and cannot be recorded in the ledger; a redelivery would send it again: %s",
             task_id,
             reason,
         )

@@ -1,7 +1,7 @@
-"""Send a piece of a campaign, then leave the slot and come back for the next: nothing here waits for room.
+"""Send one chunk of a campaign, and a continuation for the next chunk, without waiting for room.
 
-A piece is claimed in the ledger by the row it begins at. So a piece that is delivered twice is sent on once,
-even if its worker died between sending the continuation and being acknowledged.
+A chunk is claimed in the ledger by the row that it begins at. A chunk that is delivered twice is therefore
+sent once, even if its worker died between sending the continuation and settling the task.
 """
 
 from contextlib import suppress
@@ -11,13 +11,13 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from millpond.tasks.context import Context
-from millpond.tasks.email.campaign import BadRow, CampaignMail, mails_and_faults
+from millpond.tasks.email.campaign import BadRow, CampaignMail, read_mails
 from millpond.tasks.email.contract import SendCampaign
+from millpond.tasks.email.csv_rows import Position
 from millpond.tasks.email.delivery import OpenInput
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import Outbox
 from millpond.tasks.email.receipt import CampaignStep
-from millpond.tasks.email.rows import Place
 from millpond.tasks.errors import BadInput, BrokerError, RetryLater
 
 FULL_PAUSE_SECONDS = 2.0
@@ -26,8 +26,8 @@ MAX_REASONS = 20
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """Hold what was read, in the order of the rows; `size` is that of the file."""
+class _Chunk:
+    """The mails and bad rows of a chunk, in order; `size` is the size of the file in bytes."""
 
     entries: list[CampaignMail | BadRow]
     is_last: bool
@@ -37,17 +37,17 @@ class _Piece:
     def mails(self) -> list[CampaignMail]:
         return [entry for entry in self.entries if isinstance(entry, CampaignMail)]
 
-    def cut(self, mails: int) -> list[CampaignMail | BadRow]:
+    def before(self, mails: int) -> list[CampaignMail | BadRow]:
         """Return the entries before mail number `mails`, counted from 0."""
         if mails >= len(self.mails):
             return self.entries
         return self.entries[: self.entries.index(self.mails[mails])]
 
 
-def send_piece(
+def send_chunk(
     job: SendCampaign, context: Context, *, outbox: Outbox, ledger: MailLedger, open_input: OpenInput
 ) -> CampaignStep:
-    """Send the mails of at most `chunk` rows and, unless that was all, the campaign again for the rest."""
+    """Send the mails of at most `job.chunk` rows and, unless these were the last, a continuation."""
     campaign_id = job.campaign or context.id
     key, owner = f"{campaign_id}/{job.row}", uuid4().hex
     try:
@@ -55,56 +55,54 @@ def send_piece(
     except BrokerError as error:
         raise RetryLater(f"nothing was sent: {error}") from error
     if claim.state == "busy":
-        message = f"row {job.row} of campaign {campaign_id} is being sent on by another delivery"
+        message = f"row {job.row} of campaign {campaign_id} is being sent by another delivery"
         raise RetryLater(message, after_seconds=claim.wait_seconds + 0.1)
     if claim.state == "sent":
         return CampaignStep(campaign=campaign_id, first_row=job.row, sent=0, duplicate=True)
     try:
-        step = _send_on(job, campaign_id, outbox, open_input)
+        step = _send(job, campaign_id, outbox, open_input)
     except BaseException:
         with suppress(BrokerError):
             ledger.forget(key, owner)
         raise
-    with suppress(
-        BrokerError
-    ):  # a piece that is sent again is made of the same mails, each known to the ledger
+    with suppress(BrokerError):  # a chunk that is sent again has the same mails, which the ledger knows
         if step.next_row == job.row:
             ledger.forget(key, owner)
         else:
             ledger.record(key, owner, {}, sent=True)
-    context.progress(job.row + step.sent + step.left_out)
+    context.progress(job.row + step.sent + step.skipped)
     return step
 
 
-def _send_on(job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput) -> CampaignStep:
+def _send(job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput) -> CampaignStep:
     with open_input(job.source) as stream:
-        piece = _read(job, stream, campaign_id)
-    taken = outbox.send_many((mail.id, mail.job) for mail in piece.mails)
-    done = piece.cut(taken)
+        chunk = _read(job, stream, campaign_id)
+    accepted = outbox.send_many((mail.id, mail.job) for mail in chunk.mails)
+    done = chunk.before(accepted)
     bad = [entry for entry in done if isinstance(entry, BadRow)]
     step = CampaignStep(
         campaign=campaign_id,
         first_row=job.row,
-        sent=taken,
-        left_out=len(bad),
+        sent=accepted,
+        skipped=len(bad),
         reasons=tuple(map(str, bad[:MAX_REASONS])),
     )
-    if piece.is_last and done is piece.entries:
+    if chunk.is_last and done is chunk.entries:
         return step
-    after = done[-1].after if done else Place(job.row, job.line, job.offset)
-    where = {"row": after.row, "line": after.line, "offset": after.offset, "size": piece.size}
+    after = done[-1].after if done else Position(job.row, job.line, job.offset)
+    where = {"row": after.row, "line": after.line, "offset": after.offset, "size": chunk.size}
     rest = job.model_copy(update={"campaign": campaign_id, **where})
-    outbox.again(rest, after_seconds=0.0 if done is piece.entries else FULL_PAUSE_SECONDS)
+    outbox.again(rest, after_seconds=0.0 if done is chunk.entries else FULL_PAUSE_SECONDS)
     return step.model_copy(update={"next_row": after.row})
 
 
-def _read(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Piece:
+def _read(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Chunk:
     size = stream.seek(0, 2)
     stream.seek(0)
     if job.size is not None and job.size != size:
         raise BadInput(
             f"{job.source} was changed while the campaign was sent, at row {job.row}: send the rest anew"
         )
-    read = mails_and_faults(job, stream, campaign_id=campaign_id)
+    read = read_mails(job, stream, campaign_id=campaign_id)
     entries = list(islice(read, job.chunk))
-    return _Piece(entries, is_last=len(entries) < job.chunk, size=size)
+    return _Chunk(entries, is_last=len(entries) < job.chunk, size=size)

@@ -1,8 +1,8 @@
-"""Write header lines: encoded where not ASCII, folded at spaces, with no line break from outside.
+"""Write header lines: encoded if not ASCII, folded at spaces, without a line break from a value.
 
-The standard library's header objects parse what they are given and decode encoded words on the way, so that a
-subject `=?utf-8?q?a=0D=0AX:_b?=` comes out with a line break in it. Nothing here parses: a value is written
-as it is, or encoded whole (RFC 2047). Words are never broken, so a long URL in List-Unsubscribe survives.
+The header objects of the standard library decode encoded words in their input, so that a subject
+`=?utf-8?q?a=0D=0AX:_b?=` gets a line break. Nothing here is decoded: a value is written unchanged, or encoded
+as a whole (RFC 2047). Words are never split, so a long URL in List-Unsubscribe stays intact.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from email.header import Header
 
 from millpond.tasks.email.address import Mailbox, mailbox
-from millpond.tasks.email.plain import one_line
+from millpond.tasks.email.control_characters import one_line
 from millpond.tasks.errors import BadInput
 
 LINE_CHARACTERS = 76
@@ -19,18 +19,18 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
 def text_line(name: str, value: str) -> bytes:
-    """Return the lines of a header that holds text, such as Subject."""
+    """Return the lines of a header with text, such as Subject."""
     _check(name, value)
     return _line(name, _encoded(value) if _needs_encoding(value) else value)
 
 
 def address_line(name: str, addresses: Iterable[str]) -> bytes:
-    """Return the lines of a header that holds addresses; a local part outside ASCII stays UTF-8."""
+    """Return the lines of a header with addresses; a local part outside ASCII stays UTF-8."""
     return _line(name, ", ".join(_written(mailbox(each)) for each in addresses))
 
 
 def plain_line(name: str, value: str) -> bytes:
-    """Return the lines of a header whose value this program made."""
+    """Return the lines of a header whose value is our own."""
     return _line(name, value)
 
 
@@ -66,7 +66,7 @@ def _line(name: str, value: str) -> bytes:
 
 
 def _folded(line: str) -> str:
-    """Break a line before spaces only; a word that is longer than a line stands on one of its own."""
+    """Return a line folded before spaces; a word longer than a line is on a line of its own."""
     lines = [""]
     for word in _WORD.findall(line):
         if lines[-1] and len(lines[-1]) + len(word) > LINE_CHARACTERS:

@@ -1,7 +1,7 @@
-"""Make the bytes of a mail from its contract: the same task gives the same bytes, but for the date.
+"""Compose the bytes of a mail from its contract: the same task gives the same bytes, except for the date.
 
-The Message-ID is the task's id at the configured domain, so that whoever receives a message twice can tell.
-MIME parts come from the standard library, header lines from `headers.py`. Bcc is in the envelope only.
+The Message-ID is the task's id at the configured domain, so that a receiver can recognize a duplicate. MIME
+parts are made by the standard library, header lines by `headers.py`. Bcc is in the envelope only.
 """
 
 import hashlib
@@ -15,20 +15,20 @@ from mimetypes import MimeTypes
 
 from millpond.tasks.email.address import mailbox
 from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.control_characters import body_text
 from millpond.tasks.email.headers import address_line, plain_line, text_line
-from millpond.tasks.email.plain import body_text
 from millpond.tasks.errors import BadInput
 
-#: 7bit: nothing asks the server for 8BITMIME, and no relay needs to recode a part.
+#: 7bit, so that the server needs no 8BITMIME and no relay recodes a part.
 _POLICY = SMTP.clone(cte_type="7bit")
 
-#: Only the table in the standard library, not the host's files: every worker gives the same type.
+#: The table of the standard library without the host's files: every worker finds the same type.
 _TYPES = MimeTypes(filenames=())
 
 
 @dataclass(frozen=True)
 class Content:
-    """Hold what a message says, after templates."""
+    """The subject and bodies of a message, rendered."""
 
     subject: str
     text: str | None
@@ -36,8 +36,8 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Hold an attachment that was read."""
+class LoadedAttachment:
+    """An attachment with its content."""
 
     name: str
     content_type: str | None
@@ -46,9 +46,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Envelope:
-    """Hold what the SMTP conversation needs: who, to whom, and the bytes with CRLF line ends.
+    """The input of an SMTP session: sender, recipients, and the bytes with CRLF line ends.
 
-    `needs_smtputf8` says that an address has a local part outside ASCII (RFC 6531).
+    `needs_smtputf8` is True if an address has a local part outside ASCII (RFC 6531).
     """
 
     message_id: str
@@ -61,19 +61,19 @@ class Envelope:
 def compose(
     job: SendEmail,
     content: Content,
-    attachments: Sequence[Loaded],
+    attachments: Sequence[LoadedAttachment],
     *,
     task_id: str,
     domain: str,
     now: datetime,
 ) -> Envelope:
-    """Build the message; raise `BadInput` if what templates made of it cannot be mailed."""
+    """Return the composed message. Raises `BadInput` if the rendered text cannot be mailed."""
     message_id = message_id_of(task_id, domain)
     headers = [
         plain_line("Date", format_datetime(now)),
         plain_line("Message-ID", message_id),
         address_line("From", [job.sender]),
-        *_address_mailable(job),
+        *_address_lines(job),
         text_line("Subject", content.subject),
         *(text_line(name, value) for name, value in job.headers.items()),
     ]
@@ -85,7 +85,7 @@ def compose(
         sender=sender,
         recipients=job.recipients,
         payload=b"".join(headers) + body.as_bytes(),
-        needs_smtputf8=not all(address.isascii() for address in (sender, *_shown_and_hidden(job))),
+        needs_smtputf8=not all(address.isascii() for address in (sender, *_all_addresses(job))),
     )
 
 
@@ -94,24 +94,24 @@ def message_id_of(task_id: str, domain: str) -> str:
     return f"<{_id_left(task_id)}@{domain}>"
 
 
-def _address_mailable(job: SendEmail) -> list[bytes]:
+def _address_lines(job: SendEmail) -> list[bytes]:
     fields = (("To", job.to), ("Cc", job.cc), ("Reply-To", job.reply_to))
     lines = [address_line(name, addresses) for name, addresses in fields if addresses]
     return lines if job.to or job.cc else [plain_line("To", "undisclosed-recipients:;"), *lines]
 
 
-def _shown_and_hidden(job: SendEmail) -> tuple[str, ...]:
+def _all_addresses(job: SendEmail) -> tuple[str, ...]:
     return (*job.recipients, *(mailbox(each).address for each in job.reply_to))
 
 
 def _id_left(task_id: str) -> str:
-    """Return the left-hand side of a Message-ID: the task's id if it may stand there, or else its digest."""
+    """Return the left-hand side of a Message-ID: the task's id if it is valid there, or else its digest."""
     if task_id.isascii() and task_id.replace("-", "").replace("_", "").isalnum() and len(task_id) <= 128:
         return task_id
     return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
 
 
-def _parts(content: Content, attachments: Sequence[Loaded]) -> EmailMessage:
+def _parts(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMessage:
     body = EmailMessage(policy=_POLICY)
     if content.text is not None:
         body.set_content(_mailable(content.text))
@@ -127,7 +127,7 @@ def _parts(content: Content, attachments: Sequence[Loaded]) -> EmailMessage:
 
 
 def _mailable(text: str) -> str:
-    """Return text that may be mailed; the library makes CRLF of every line break, a lone CR included."""
+    """Return text that can be mailed; the library turns every line break into CRLF, a lone CR too."""
     try:
         return body_text(text)
     except ValueError as error:
@@ -135,7 +135,7 @@ def _mailable(text: str) -> str:
 
 
 def _set_boundaries(body: EmailMessage, *, seed: str) -> None:
-    """Give every multipart a boundary made from the content, which therefore cannot hold it."""
+    """Set the boundary of every multipart to a digest of the content, which cannot contain it."""
     digest = hashlib.sha256(seed.encode()).hexdigest()[:32]
     for number, part in enumerate(part for part in body.walk() if part.is_multipart()):
         part.set_boundary(f"=_{digest}_{number}")

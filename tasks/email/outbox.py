@@ -1,4 +1,4 @@
-"""Say what the campaign body asks of whoever lets it send: mails while there is room, and itself again."""
+"""The interface by which the campaign handler sends: mails while there is room, and itself again."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,21 +9,21 @@ from millpond.tasks.errors import FinalError
 
 
 class Outbox(Protocol):
-    """Send tasks from inside a task, without ever waiting for room in a queue."""
+    """Sends tasks from inside a task, and never waits for room in a queue."""
 
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
-        """Send jobs by their ids until one is refused for want of room; return how many were taken.
+        """Send tasks, by id, until the queue is full; return the number accepted.
 
-        A job whose id was sent before counts as taken.
+        A task whose id was sent before counts as accepted.
         """
 
     def again(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, whatever the bound of its queue: this task leaves it."""
+        """Send a continuation of this task, past the bound of its queue, which this task leaves."""
 
 
 def outbox_of(context: Context) -> Outbox:
-    """Return the outbox that the worker gave the body; raise `FinalError` where there is none."""
+    """Return the outbox of a context. Raises `FinalError` if there is none."""
     outbox: Outbox | None = getattr(context, "outbox", None)
     if outbox is None:
-        raise FinalError("this task sends further tasks, and nothing here lets it: run a Millpond worker")
+        raise FinalError("this task sends further tasks, which needs a Millpond worker: run it there")
     return outbox

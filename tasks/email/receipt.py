@@ -1,12 +1,12 @@
-"""Describe what the mail tasks give back."""
+"""The results of the mail tasks."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Receipt(BaseModel):
-    """Say who the server took a message for.
+    """The addresses for which the mail server accepted a message, and those that it refused.
 
-    `refused` holds the server's own words for each address it will never take; `duplicate` is true if an
+    `refused` has the server's answer for each address that it refuses for good. `duplicate` is True if an
     earlier delivery of the same task sent the message, and this one sent nothing.
     """
 
@@ -19,9 +19,9 @@ class Receipt(BaseModel):
 
 
 class CampaignStep(BaseModel):
-    """Say what one run of a campaign did: messages sent on, rows left out and why, where the next run begins.
+    """One run of a campaign: messages sent, rows skipped and why, and the row where the next run begins.
 
-    `next_row` is None when the file is at its end; `reasons` names the first rows that were left out.
+    `next_row` is None at the end of the file; `reasons` has the first of the skipped rows.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +29,7 @@ class CampaignStep(BaseModel):
     campaign: str
     first_row: int
     sent: int
-    left_out: int = 0
+    skipped: int = 0
     reasons: tuple[str, ...] = ()
     next_row: int | None = None
     duplicate: bool = False

@@ -1,8 +1,7 @@
-"""Run templates that somebody else wrote: Jinja2's sandbox, held to a budget (budget.py).
+"""Run untrusted templates: Jinja2's sandbox with a budget (render_budget.py).
 
-Every turn of a loop, call, filter and include looks at the clock; whatever multiplies text is measured before
-it is made, or counted after. Whoever may send templates is still trusted not to look for the one way that was
-forgotten.
+Every turn of a loop, call, filter and include checks the time. An operation that multiplies text is checked
+before it runs, or charged after. The senders of templates are still trusted not to look for a gap in this.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,18 +16,18 @@ from jinja2.runtime import Context, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from millpond.tasks.email.budget import (
+from millpond.tasks.email.render_budget import (
     RENDER_SECONDS,
-    begin,
-    bounded,
     charge,
-    look_at_clock,
-    made,
-    measure,
-    number,
+    charged,
+    check_length,
+    check_number,
+    check_time,
+    check_values,
+    start,
 )
 
-#: Methods of text that make as much as their argument says, or what is no text.
+#: Methods of text whose result grows with an argument, or is not text.
 _REFUSED_METHODS = frozenset(
     [
         "center",
@@ -44,26 +43,26 @@ _REFUSED_METHODS = frozenset(
         "zfill",
     ]
 )
-#: Filters that do, or whose outcome is another one at each run, so that two deliveries would differ.
+#: Filters of that sort, and filters with a random result, by which two deliveries would differ.
 _DROPPED_FILTERS = ("batch", "center", "format", "indent", "pprint", "random", "slice", "wordwrap", "xmlattr")
 _MOST_DIGITS = 15
 
 
 def rendered(template: Template, values: Mapping[str, Any], *, seconds: float = RENDER_SECONDS) -> str:
-    """Render within `seconds` and the budget; raise whatever the template raises."""
-    begin(seconds)
+    """Return the rendered text, within `seconds` and the budget; errors of the template are raised."""
+    start(seconds)
     parts: list[str] = []
     length = 0
     for part in template.generate(values):
-        look_at_clock()
+        check_time()
         parts.append(part)
         length += len(part)
-        measure(length)
+        check_length(length)
     return "".join(parts)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Hold templates that see their values and nothing else; an undefined name is an error."""
+    """The environment of templates: they see their variables only, and an undefined name is an error."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
@@ -93,22 +92,22 @@ class Sandbox(ImmutableSandboxedEnvironment):
         raw: bool = False,
         defer_init: bool = False,
     ) -> str | CodeType:
-        """Compile a template whose loops and joins have been given a clock and a measure."""
+        """Compile a template with checks of the budget in its loops and joins."""
         tree = self.parse(source, name, filename) if isinstance(source, str) else source
         return super().compile(_Bounded().visit(tree), name, filename, raw, defer_init)  # type: ignore
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call what a template calls, if there is time."""
-        look_at_clock()
-        return made(super().call(__context, __obj, *args, **kwargs))
+        """Call a function of a template, within the time."""
+        check_time()
+        return charged(super().call(__context, __obj, *args, **kwargs))
 
     def get_template(self, *args: Any, **kwargs: Any) -> Template:
-        """Load what a template includes, if there is time."""
-        look_at_clock()
+        """Load an included template, within the time."""
+        check_time()
         return super().get_template(*args, **kwargs)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Refuse the methods of text that multiply it, and all of numbers."""
+        """Return False for methods of text that multiply it, and for all methods of numbers."""
         if isinstance(obj, str | bytes) and attr in _REFUSED_METHODS:
             return False
         if isinstance(obj, int | float) and callable(value):
@@ -116,26 +115,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> None:
-        """Leave `format` to `is_safe_attribute`, which refuses it: a width in it multiplies text."""
+        """Do nothing: `is_safe_attribute` refuses `format`, since a width in it multiplies text."""
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Compute with numbers; refuse what would make huge ones, or much text."""
-        number(left), number(right)
+        """Compute within bounds; refuse huge numbers and long texts."""
+        check_number(left), check_number(right)
         if operator == "**":
             raise SecurityError("templates have no power operator")
         if operator == "%" and isinstance(left, str | bytes):
             raise SecurityError("templates have no text formatting by %: use ~ to join")
         if operator == "+":
-            _about_to_make(_length(left) + _length(right))
+            _charge_ahead(_length(left) + _length(right))
         if operator == "*" and (_length(left) or _length(right)):
-            _about_to_make((_length(left) or _factor(left)) * (_length(right) or _factor(right)))
+            _charge_ahead((_length(left) or _factor(left)) * (_length(right) or _factor(right)))
         return super().call_binop(context, operator, left, right)
 
 
 class _Bounded(NodeTransformer):
-    """Send every loop's items, and every text that is joined, captured or cut, through a filter that counts.
+    """Puts a charging filter around the items of every loop, and every text that is joined, captured or cut.
 
-    What stands between the tags of a loop is counted at each turn.
+    The literal text inside a loop is charged at each turn.
     """
 
     def visit_For(self, node: nodes.For) -> nodes.For:
@@ -163,16 +162,16 @@ def _filtered(name: str, node: Any, *arguments: nodes.Expr) -> nodes.Filter:
 
 
 def _guarded(function: Callable[..., Any]) -> Any:
-    """Return a filter that runs while there is time, on values within bounds, and counts its outcome."""
+    """Return a filter that checks the time and its arguments, and charges its result."""
     passed = getattr(getattr(function, "jinja_pass_arg", None), "name", None)
 
     @pass_context
     @wraps(function)
     def guard(context: Context, *args: Any, **kwargs: Any) -> Any:
-        look_at_clock()
-        bounded(*args, *kwargs.values())
+        check_time()
+        check_values(*args, *kwargs.values())
         own = {"context": context, "eval_context": context.eval_ctx, "environment": context.environment}
-        return made(function(*([own[passed]] if passed else []), *args, **kwargs))
+        return charged(function(*([own[passed]] if passed else []), *args, **kwargs))
 
     return guard
 
@@ -180,28 +179,28 @@ def _guarded(function: Callable[..., Any]) -> Any:
 @pass_context
 def _each(_context: Context, items: Iterable[Any], cost: int) -> Iterator[Any]:
     for item in items:
-        look_at_clock()
+        check_time()
         charge(cost)
         yield item
 
 
 @pass_context
 def _made(_context: Context, value: Any) -> Any:
-    look_at_clock()
-    measure(_length(value))
-    return made(value)
+    check_time()
+    check_length(_length(value))
+    return charged(value)
 
 
 @pass_context
 def _joined(context: Context, parts: list[Any]) -> str:
-    """Do what `~` does; some of its parts may be long already."""
-    look_at_clock()
-    _about_to_make(sum(_text_length(part) for part in parts))
+    """Join texts, as the operator `~`."""
+    check_time()
+    _charge_ahead(sum(_text_length(part) for part in parts))
     return markup_join(parts) if context.eval_ctx.autoescape else str_join(parts)
 
 
 def _finalized(value: Any) -> Any:
-    """Count what is put out, into the mail or into a text that a template keeps."""
+    """Charge a value of the output, of the mail or of a captured text."""
     charge(_text_length(value))
     return value
 
@@ -211,9 +210,9 @@ def _join(join: Any) -> Any:
     def joined(context: Context, value: Iterable[Any], d: str = "", attribute: Any = None) -> Any:
         items, length = [], 0
         for item in value:
-            look_at_clock()
-            length += bounded(item) + len(str(d))
-            measure(length)
+            check_time()
+            length += check_values(item) + len(str(d))
+            check_length(length)
             items.append(item)
         return join(context.eval_ctx, items, d, attribute)
 
@@ -223,7 +222,7 @@ def _join(join: Any) -> Any:
 def _replace(replace: Any) -> Any:
     @pass_context
     def replaced(context: Context, s: str, old: str, new: str, count: int | None = None) -> Any:
-        measure(len(str(s)) * max(1, len(str(new))) if len(str(new)) > len(str(old)) else 0)
+        check_length(len(str(s)) * max(1, len(str(new))) if len(str(new)) > len(str(old)) else 0)
         return replace(context.eval_ctx, s, old, new, count)
 
     return replaced
@@ -266,14 +265,14 @@ def _urlize(urlize: Any) -> Any:
     return linked
 
 
-def _about_to_make(length: float) -> None:
-    measure(length)
+def _charge_ahead(length: float) -> None:
+    check_length(length)
     charge(int(length))
 
 
 def _text_length(value: Any) -> int:
-    """Return how long a value is as text, at least; anything but text must be within bounds."""
-    return len(value) if isinstance(value, str) else bounded(value)
+    """Return the least length of a value as text; a value of another type must be within bounds."""
+    return len(value) if isinstance(value, str) else check_values(value)
 
 
 def _length(value: Any) -> int:

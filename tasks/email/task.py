@@ -1,4 +1,4 @@
-"""Send mail, one message or a campaign: wires the bodies to settings, mail server and ledger."""
+"""The handlers of mail, wired to the settings, the mail server and the ledger."""
 
 import os
 from contextlib import AbstractContextManager
@@ -8,12 +8,12 @@ from typing import BinaryIO
 from millpond.broker.connection import connect
 from millpond.tasks.context import Context
 from millpond.tasks.email.contract import SendCampaign, SendEmail
-from millpond.tasks.email.delivery import Post
-from millpond.tasks.email.fanout import send_piece
+from millpond.tasks.email.delivery import Mailer
+from millpond.tasks.email.fanout import send_chunk
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
 from millpond.tasks.email.receipt import CampaignStep, Receipt
-from millpond.tasks.email.smtp import shelf_for
+from millpond.tasks.email.smtp_connections import connections_for
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.files.storage import storage
 from millpond.tasks.handlers import body
@@ -22,31 +22,31 @@ from millpond.tasks.settings import settings
 SECONDS_A_DAY = 24 * 3600
 
 
-# Mail servers put unknown senders off for minutes (greylisting); these waits go on for about an hour.
+# Mail servers defer unknown senders for minutes (greylisting); these retries last for about an hour.
 @body(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
 def send_email(job: SendEmail, context: Context) -> Receipt:
-    """Send one message, once, to everyone it names."""
-    return _post(os.getpid()).deliver(job, context.id)
+    """Send one message, once, to all its recipients."""
+    return _mailer(os.getpid()).send(job, context.id)
 
 
 @body(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
-    """Send a piece of a campaign to its queue, one message a row, and come back for the rest."""
+    """Send a chunk of a campaign to its queue, one message a row, and a continuation."""
     context.checkpoint()
-    return send_piece(
-        job, context, outbox=outbox_of(context), ledger=_post(os.getpid()).ledger, open_input=_open_input
+    return send_chunk(
+        job, context, outbox=outbox_of(context), ledger=_mailer(os.getpid()).ledger, open_input=_open_input
     )
 
 
 @lru_cache(maxsize=1)
-def _post(_process: int) -> Post:
-    """Make what the deliveries of this process share; a child of a fork makes its own."""
+def _mailer(_process: int) -> Mailer:
+    """Return the mailer of this process; a forked child makes its own."""
     here = settings()
     if here.broker_url is None:
-        raise SettingsError("a mail needs the ledger, which is in the broker: set MILLPOND_BROKER_URL")
+        raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")
     store = connect(here.broker_url, prefix=here.key_prefix, timeout_seconds=here.broker_timeout_seconds)
     ledger = MailLedger(store, here.smtp.ledger_days * SECONDS_A_DAY)
-    return Post(here.smtp, shelf_for(here.smtp), ledger, _open_input)
+    return Mailer(here.smtp, connections_for(here.smtp), ledger, _open_input)
 
 
 def _open_input(url: str) -> AbstractContextManager[BinaryIO]:

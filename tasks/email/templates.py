@@ -1,7 +1,7 @@
-"""Make a mail's subject and bodies from its templates, in a sandbox, escaped for HTML where HTML is made.
+"""Render the subject and bodies of a mail from its templates, in a sandbox, with HTML escaped.
 
-A template is either in the contract itself or a file below the configured folder; nothing outside that folder
-is read, whatever a name or a link in it says. A template that fails is `BadInput`: a retry would too.
+A template is in the contract itself, or a file in the configured folder; no name and no link leads out of
+that folder. A template that fails is `BadInput`, since a retry would fail too.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ from millpond.tasks.errors import BadInput
 
 
 def content_of(job: SendEmail, *, folder: Path | None) -> Content:
-    """Return what the message says; raise `BadInput` that names the template at fault."""
+    """Return the rendered subject and bodies. Raises `BadInput`, which names the template at fault."""
     values = job.context or {}
     subject = job.subject if job.context is None else _inline("subject", job.subject, values, folder)
     if len(subject) > MAX_SUBJECT_CHARACTERS:
@@ -71,29 +71,29 @@ def _run(what: str, make: Any, values: dict[str, Any]) -> str:
         raise BadInput(
             f"the template of {what} includes {error}, which is not in the folder of templates"
         ) from None
-    except Exception as error:  # a template is input: whatever it runs into is its fault
+    except Exception as error:  # a template is input, so each of its errors is a fault of the input
         raise BadInput(f"the template of {what} fails: {error or type(error).__name__}") from None
 
 
 @lru_cache(maxsize=64)
 def _compiled(source: str, folder: Path | None, html: bool) -> Template:
-    """Keep the templates that a campaign repeats in each of its messages."""
+    """Return a compiled template, cached: a campaign repeats it in each of its messages."""
     return _sandbox(folder, html=html).from_string(source)
 
 
 @lru_cache(maxsize=8)
 def _sandbox(folder: Path | None, *, html: bool) -> Sandbox:
-    return Sandbox(autoescape=html, loader=None if folder is None else _Below(folder))
+    return Sandbox(autoescape=html, loader=None if folder is None else _FolderLoader(folder))
 
 
-class _Below(BaseLoader):
-    """Load templates from below one folder, and follow no link out of it."""
+class _FolderLoader(BaseLoader):
+    """Loads templates from one folder, and follows no link out of it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Any]:  # noqa: ARG002
-        """Return a template's text, its path, and how to tell whether that has changed."""
+        """Return the text of a template, its path, and a function that tells whether it is unchanged."""
         path = self._folder.joinpath(*split_template_path(template)).resolve()
         if not path.is_relative_to(self._folder) or not path.is_file():
             raise TemplateNotFound(template)

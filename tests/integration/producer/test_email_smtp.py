@@ -9,9 +9,14 @@ import pytest
 import trustme
 from pydantic import SecretStr
 
-from millpond.tasks.email.conversation import Broken, ServerRefuses
 from millpond.tasks.email.message import Envelope
-from millpond.tasks.email.smtp import REFUSED_PAUSE_SECONDS, TRUSTED_SECONDS, Shelf, shelf_for
+from millpond.tasks.email.smtp_connections import (
+    REFUSED_PAUSE_SECONDS,
+    TRUSTED_SECONDS,
+    SmtpConnections,
+    connections_for,
+)
+from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
 from millpond.tasks.errors import FinalError, RetryLater
 from millpond.tasks.settings import Smtp
 from tests.harness.mail_sink import mail_sink
@@ -35,9 +40,9 @@ def smtp(port: int, **changes) -> Smtp:
     return Smtp(**{"host": "127.0.0.1", "port": port, "timeout_seconds": 5, **changes})
 
 
-def send(shelf: Shelf, *recipients: str):
+def send(connections: SmtpConnections, *recipients: str):
     mail = envelope(*recipients)
-    return shelf.send(mail, mail.recipients)
+    return connections.send(mail, mail.recipients)
 
 
 @pytest.fixture
@@ -52,8 +57,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def shelf(sink, clock):
-    made = Shelf(smtp(sink.port), clock=clock)
+def connections(sink, clock):
+    made = SmtpConnections(smtp(sink.port), clock=clock)
     yield made
     made.close()
 
@@ -77,30 +82,30 @@ def server_tls(authority) -> ssl.SSLContext:
     return context
 
 
-def test_message_arrives_as_it_was_made(sink, shelf):
+def test_message_arrives_as_it_was_made(sink, connections):
     """The server gets sender, recipients and exactly the bytes, dots at the start of lines included."""
-    delivery = send(shelf, "bob@example.org", "eve@example.org")
+    delivery = send(connections, "bob@example.org", "eve@example.org")
     assert delivery.accepted == ("bob@example.org", "eve@example.org")
     [taken] = sink.taken
     assert (taken.sender, taken.recipients) == ("ann@example.org", ["bob@example.org", "eve@example.org"])
     assert taken.payload == envelope().payload
 
 
-def test_connection_is_kept_for_the_next_message(sink, shelf):
+def test_connection_is_kept_for_the_next_message(sink, connections):
     """Twenty messages one after the other go by one connection."""
     for _ in range(20):
-        send(shelf)
+        send(connections)
     assert (len(sink.taken), len(sink.peers)) == (20, 1)
 
 
-def test_connections_are_never_more_than_slots(sink, shelf):
+def test_connections_are_never_more_than_slots(sink, connections):
     """Four slots that send at the same time open four connections, and use the same four again."""
     together = Barrier(4)
 
     def slot() -> None:
         for _ in range(5):
             together.wait(10)
-            send(shelf)
+            send(connections)
 
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(slot) for _ in range(4)]:
@@ -109,61 +114,61 @@ def test_connections_are_never_more_than_slots(sink, shelf):
     assert len(sink.peers) <= 4
 
 
-def test_idle_connection_is_asked_before_use(sink, shelf, clock):
+def test_idle_connection_is_asked_before_use(sink, connections, clock):
     """A connection that rested is used again only after the server answered RSET."""
-    send(shelf)
+    send(connections)
     clock.now += TRUSTED_SECONDS + 1
-    send(shelf)
+    send(connections)
     assert sink.commands.count("RSET") == 1
     assert len(sink.peers) == 1
 
 
-def test_idle_connection_that_does_not_answer_well_is_replaced(sink, shelf, clock):
+def test_idle_connection_that_does_not_answer_well_is_replaced(sink, connections, clock):
     """A server that says it is closing gets a new connection, and the message arrives once."""
-    send(shelf)
+    send(connections)
     clock.now += TRUSTED_SECONDS + 1
     sink.answers["RSET"] = ["421 closing"]
-    send(shelf)
+    send(connections)
     assert (len(sink.taken), len(sink.peers)) == (2, 2)
 
 
 def test_connection_idle_for_too_long_is_dropped(sink, clock):
     """After keep_seconds the next message goes by a new connection, without asking the old one."""
-    shelf = Shelf(smtp(sink.port, keep_seconds=60), clock=clock)
-    send(shelf)
+    connections = SmtpConnections(smtp(sink.port, keep_seconds=60), clock=clock)
+    send(connections)
     clock.now += 61
-    send(shelf)
+    send(connections)
     assert len(sink.peers) == 2
     assert "RSET" not in sink.commands
-    shelf.close()
+    connections.close()
 
 
 @pytest.mark.parametrize("where", ["MAIL", "bob@example.org"])
 @pytest.mark.parametrize("answer", ["abort", "421 too many messages on this connection"])
-def test_kept_connection_that_breaks_before_the_message_is_replaced(sink, shelf, where, answer):
+def test_kept_connection_that_breaks_before_the_message_is_replaced(sink, connections, where, answer):
     """A kept connection that ends before the message was sent costs no retry: another is opened, once."""
-    send(shelf)
+    send(connections)
     sink.answers[where] = [answer]
-    send(shelf)
+    send(connections)
     assert (len(sink.taken), len(sink.peers)) == (2, 2)
 
 
-def test_new_connection_that_breaks_is_retried_later(sink, shelf):
+def test_new_connection_that_breaks_is_retried_later(sink, connections):
     """A connection that breaks on its first message is not tried again at once."""
     sink.answers["MAIL"] = ["abort"]
-    with pytest.raises(Broken) as caught:
-        send(shelf)
+    with pytest.raises(ConnectionBroken) as caught:
+        send(connections)
     assert not caught.value.data_sent
     assert sink.taken == []
 
 
 @pytest.mark.parametrize("where", ["354", "DATA"])
-def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, shelf, where):
+def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, connections, where):
     """Once the message was on its way, a break is a doubt, and the message is not sent again at once."""
-    send(shelf)
+    send(connections)
     sink.answers[where] = ["abort"]
-    with pytest.raises(Broken, match="may arrive twice") as caught:
-        send(shelf)
+    with pytest.raises(ConnectionBroken, match="may arrive twice") as caught:
+        send(connections)
     assert caught.value.data_sent
     assert len(sink.peers) == 1
 
@@ -171,43 +176,43 @@ def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, she
 @pytest.mark.parametrize(
     ("where", "named"), [("MAIL", "the sender"), ("354", "the message"), ("DATA", "the message")]
 )
-def test_answers_decide_between_later_and_never(sink, shelf, where, named):
+def test_answers_decide_between_later_and_never(sink, connections, where, named):
     """4xx to the message is RetryLater, 5xx FinalError, in the server's words; the connection lives on."""
     sink.answers[where] = ["451 come back", "554 never"]
     with pytest.raises(RetryLater, match=f"{named}.*451 come back") as later:
-        send(shelf)
-    assert not isinstance(later.value, Broken)
+        send(connections)
+    assert not isinstance(later.value, ConnectionBroken)
     with pytest.raises(FinalError, match=f"{named}.*554 never"):
-        send(shelf)
-    send(shelf)
+        send(connections)
+    send(connections)
     assert (len(sink.taken), len(sink.peers)) == (1, 1)
 
 
-def test_recipients_are_answered_one_by_one(sink, shelf):
+def test_recipients_are_answered_one_by_one(sink, connections):
     """One accepted, one refused, one put off: the message goes to the first, each has its answer."""
     sink.answers["no@example.org"] = ["550 no such user"]
     sink.answers["full@example.org"] = ["452 mailbox full"]
-    delivery = send(shelf, "bob@example.org", "no@example.org", "full@example.org")
+    delivery = send(connections, "bob@example.org", "no@example.org", "full@example.org")
     assert delivery.accepted == ("bob@example.org",)
     assert delivery.refused == {"no@example.org": "550 no such user"}
-    assert delivery.put_off == {"full@example.org": "452 mailbox full"}
+    assert delivery.deferred == {"full@example.org": "452 mailbox full"}
     assert sink.taken[0].recipients == ["bob@example.org"]
 
 
-def test_nothing_is_sent_when_nobody_is_accepted(sink, shelf):
+def test_nothing_is_sent_when_nobody_is_accepted(sink, connections):
     """A message that no recipient is accepted for is not transmitted, and the connection serves the next."""
     sink.answers["bob@example.org"] = ["550 no such user"]
-    assert send(shelf).refused == {"bob@example.org": "550 no such user"}
+    assert send(connections).refused == {"bob@example.org": "550 no such user"}
     assert sink.taken == []
-    send(shelf)
+    send(connections)
     assert (len(sink.taken), len(sink.peers)) == (1, 1)
 
 
 def test_server_that_does_not_answer_is_left_after_the_timeout(sink):
     """A server that hangs holds the slot for timeout_seconds, then the message is retried later."""
     sink.answers["MAIL"] = ["hang"]
-    with pytest.raises(Broken, match="timed out"):
-        send(Shelf(smtp(sink.port, timeout_seconds=0.3)))
+    with pytest.raises(ConnectionBroken, match="timed out"):
+        send(SmtpConnections(smtp(sink.port, timeout_seconds=0.3)))
 
 
 def test_server_that_is_away_is_retried_later():
@@ -215,16 +220,16 @@ def test_server_that_is_away_is_retried_later():
     with mail_sink() as gone:
         port = gone.port
     with pytest.raises(RetryLater, match=f"127.0.0.1:{port} cannot be reached"):
-        send(Shelf(smtp(port)))
+        send(SmtpConnections(smtp(port)))
 
 
 def test_starttls_and_tls_verify_the_server(server_tls, ca_file):
     """With the authority named, mail goes by STARTTLS and by TLS."""
     for how in ("starttls", "tls"):
         with mail_sink(**{how: server_tls}) as sink:
-            shelf = Shelf(smtp(sink.port, security=how, ca_file=ca_file))
-            send(shelf)
-            shelf.close()
+            connections = SmtpConnections(smtp(sink.port, security=how, ca_file=ca_file))
+            send(connections)
+            connections.close()
             assert len(sink.taken) == 1
 
 
@@ -233,16 +238,16 @@ def test_starttls_and_tls_verify_the_server(server_tls, ca_file):
 def test_unknown_authority_is_refused(server_tls, how):
     """A certificate that nobody vouches for ends the attempt, and the error names the setting."""
     with mail_sink(**{how: server_tls}) as sink:
-        with pytest.raises(ServerRefuses, match="MILLPOND_SMTP__CA_FILE"):
-            send(Shelf(smtp(sink.port, security=how)))
+        with pytest.raises(ServerRefused, match="MILLPOND_SMTP__CA_FILE"):
+            send(SmtpConnections(smtp(sink.port, security=how)))
         assert sink.taken == []
 
 
 def test_starttls_is_never_left_out(sink):
     """A server that offers no STARTTLS gets neither the message nor the password."""
     settings = smtp(sink.port, security="starttls", username="ann", password=SecretStr("secret"))
-    with pytest.raises(ServerRefuses, match="STARTTLS"):
-        send(Shelf(settings))
+    with pytest.raises(ServerRefused, match="STARTTLS"):
+        send(SmtpConnections(settings))
     assert sink.taken == []
 
 
@@ -251,9 +256,9 @@ def test_login(server_tls, ca_file):
     """A right login sends, over an encrypted connection."""
     login = {"username": "ann", "password": SecretStr("secret")}
     with mail_sink(starttls=server_tls, auth_required=True) as sink:
-        shelf = Shelf(smtp(sink.port, security="starttls", ca_file=ca_file, **login))
-        send(shelf)
-        shelf.close()
+        connections = SmtpConnections(smtp(sink.port, security="starttls", ca_file=ca_file, **login))
+        send(connections)
+        connections.close()
         assert len(sink.taken) == 1
 
 
@@ -262,18 +267,18 @@ def test_refused_login_is_not_repeated_by_every_message(server_tls, ca_file, clo
     """A wrong password is said in words, without it, and the server is asked again only after a while."""
     login = {"username": "ann", "password": SecretStr("hunter2")}
     with mail_sink(tls=server_tls, auth_required=True) as sink:
-        shelf = Shelf(smtp(sink.port, security="tls", ca_file=ca_file, **login), clock=clock)
-        with pytest.raises(ServerRefuses, match="535") as caught:
-            send(shelf)
+        connections = SmtpConnections(smtp(sink.port, security="tls", ca_file=ca_file, **login), clock=clock)
+        with pytest.raises(ServerRefused, match="535") as caught:
+            send(connections)
         assert "hunter2" not in str(caught.value)
         asked = len(sink.peers)
         with pytest.raises(RetryLater, match="535") as again:
-            send(shelf)
+            send(connections)
         assert again.value.after_seconds == pytest.approx(REFUSED_PAUSE_SECONDS)
         assert len(sink.peers) == asked
         clock.now += REFUSED_PAUSE_SECONDS + 1
-        with pytest.raises(ServerRefuses):
-            send(shelf)
+        with pytest.raises(ServerRefused):
+            send(connections)
         assert len(sink.peers) == asked + 1
 
 
@@ -281,30 +286,30 @@ def test_address_outside_ascii_needs_smtputf8():
     """Such an address goes to a server that offers SMTPUTF8, and is FinalError for one that does not."""
     mail = envelope("jörg@example.org", utf8=True)
     with mail_sink() as sink:
-        shelf = Shelf(smtp(sink.port))
-        shelf.send(mail, mail.recipients)
-        shelf.close()
+        connections = SmtpConnections(smtp(sink.port))
+        connections.send(mail, mail.recipients)
+        connections.close()
         assert sink.taken[0].recipients == ["jörg@example.org"]
     with mail_sink(enable_SMTPUTF8=False) as sink:
-        shelf = Shelf(smtp(sink.port))
+        connections = SmtpConnections(smtp(sink.port))
         with pytest.raises(FinalError, match="SMTPUTF8"):
-            shelf.send(mail, mail.recipients)
-        shelf.close()
+            connections.send(mail, mail.recipients)
+        connections.close()
 
 
 def test_child_of_a_fork_leaves_its_parents_connection_alone(sink):
-    """A forked child gets a shelf of its own, and does not disturb its parent's conversation."""
+    """A forked child gets a connections of its own, and does not disturb its parent's conversation."""
     settings = smtp(sink.port)
-    send(shelf_for(settings))
+    send(connections_for(settings))
     child = os.fork()
     if not child:
         code = 1
         try:
-            send(shelf_for(settings))
+            send(connections_for(settings))
             code = 0
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-    send(shelf_for(settings))
+    send(connections_for(settings))
     assert (len(sink.taken), len(sink.peers)) == (3, 2)
-    shelf_for(settings).close()
+    connections_for(settings).close()

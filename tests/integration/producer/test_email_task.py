@@ -5,7 +5,7 @@ import pytest
 from millpond.tasks.context import Context
 from millpond.tasks.email import task
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.smtp import shelf_for
+from millpond.tasks.email.smtp_connections import connections_for
 from millpond.tasks.errors import OutsideRoots, SettingsError
 from millpond.tasks.settings import settings
 from tests.harness.mail_sink import mail_sink
@@ -33,12 +33,12 @@ def wired(monkeypatch, sink, url, prefix, tmp_path):
     }.items():
         monkeypatch.setenv(f"MILLPOND_{name}", value)
     settings.cache_clear()
-    task._post.cache_clear()
+    task._mailer.cache_clear()
     yield tmp_path
-    shelf_for(settings().smtp).close()
-    task._post(0).ledger.store.close()
+    connections_for(settings().smtp).close()
+    task._mailer(0).ledger.store.close()
     settings.cache_clear()
-    task._post.cache_clear()
+    task._mailer.cache_clear()
 
 
 def mail(**changes) -> SendEmail:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from millpond.tasks.context import Context
 from millpond.tasks.email.campaign import recipients
 from millpond.tasks.email.contract import SendCampaign
-from millpond.tasks.email.fanout import send_piece
+from millpond.tasks.email.csv_rows import rows
+from millpond.tasks.email.fanout import send_chunk
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
-from millpond.tasks.email.rows import rows
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 
 CSV = b'email,name\nann@example.org,Ann\n\nbob@example.org,"Bob\nthe 2nd"\ncarl@example.org,Carl\n'
@@ -172,7 +172,7 @@ def piece(job, box, ledger, csv=PEOPLE, task_id="c"):
     def open_input(url):
         yield BytesIO(csv)
 
-    return send_piece(job, Context(id=task_id), outbox=box, ledger=ledger, open_input=open_input)
+    return send_chunk(job, Context(id=task_id), outbox=box, ledger=ledger, open_input=open_input)
 
 
 def run_to_the_end(job, box, ledger, csv=PEOPLE):
@@ -237,7 +237,7 @@ def test_bad_rows_are_left_out_and_named(ledger):
     csv = b"email\na@example.org\nbad\nb@example.org\nworse\nc@example.org\nworst\n"
     box = Box()
     steps = run_to_the_end(campaign(chunk=2), box, ledger, csv)
-    assert (len(box.mails), sum(step.left_out for step in steps)) == (3, 3)
+    assert (len(box.mails), sum(step.skipped for step in steps)) == (3, 3)
     reasons = [reason.split(":")[0] for step in steps for reason in step.reasons]
     assert reasons == ["line 3", "line 5", "line 7"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from millpond.tasks.email.contract import SendEmail
-from millpond.tasks.email.message import Content, Envelope, Loaded, compose
+from millpond.tasks.email.message import Content, Envelope, LoadedAttachment, compose
 from millpond.tasks.errors import BadInput
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -72,7 +72,7 @@ def mail(**changes) -> SendEmail:
 
 
 def made(
-    job: SendEmail, *attachments: Loaded, task_id: str = "t-1", content: Content | None = None
+    job: SendEmail, *attachments: LoadedAttachment, task_id: str = "t-1", content: Content | None = None
 ) -> Envelope:
     content = content or Content(job.subject, job.text, job.html)
     return compose(job, content, attachments, task_id=task_id, domain="mail.example.org", now=NOW)
@@ -87,7 +87,7 @@ def header_names(payload: bytes) -> list[str]:
 def test_same_task_gives_the_same_bytes():
     """Made twice, a mail with attachments is the same to the byte, under the task's own Message-ID."""
     job = mail(html="<p>hello</p>")
-    attachment = Loaded("a.txt", None, b"data")
+    attachment = LoadedAttachment("a.txt", None, b"data")
     first, second = made(job, attachment), made(job, attachment)
     assert first == second
     assert first.message_id == "<t-1@mail.example.org>"
@@ -188,8 +188,8 @@ def test_many_recipients_are_folded():
 def test_attachments_keep_name_type_and_bytes():
     """An attachment arrives with its name in any script, its type, guessed or given, and its bytes."""
     loaded = [
-        Loaded("bericht für é.pdf", None, bytes(range(256))),
-        Loaded("x.bin", "image/png", b"--=_\r\n.\r\n"),
+        LoadedAttachment("bericht für é.pdf", None, bytes(range(256))),
+        LoadedAttachment("x.bin", "image/png", b"--=_\r\n.\r\n"),
     ]
     message = message_from_bytes(made(mail(html="<p>x</p>"), *loaded).payload, policy=default)
     seen = [

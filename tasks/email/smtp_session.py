@@ -1,7 +1,7 @@
-"""Hold one SMTP conversation: open it, hand over one message, and tell what each recipient got for an answer.
+"""One SMTP session: connect, submit one message, and return the answer for each recipient.
 
-Answers are values where they concern one recipient (`Delivery`). What ends the whole message is an error: 4xx
-and broken connections `RetryLater`, 5xx `FinalError` (RFC 5321, section 4.2.1).
+The answers for single recipients are values (`SmtpResult`). An answer that ends the whole message is an
+error: 4xx and broken connections are `RetryLater`, 5xx is `FinalError` (RFC 5321, section 4.2.1).
 """
 
 import smtplib
@@ -17,57 +17,60 @@ from millpond.tasks.settings import Smtp
 MAX_ANSWER_CHARACTERS = 200
 
 
-class Broken(RetryLater):
-    """The connection broke. After `data_sent` the server may have taken the message, or not."""
+class ConnectionBroken(RetryLater):
+    """The connection broke. If `data_sent`, the server may or may not have accepted the message."""
 
     def __init__(self, message: str, *, data_sent: bool = False) -> None:
         super().__init__(message)
         self.data_sent = data_sent
 
 
-class ServerRefuses(RetryLater):
-    """The server will not talk to us as the settings say: certificate, encryption or login."""
+class ServerRefused(RetryLater):
+    """The server refused the connection by the settings: certificate, encryption or login."""
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """Say which addresses the server took the message for, and what it answered for the others."""
+class SmtpResult:
+    """The addresses for which the server accepted a message, and its answer for each of the others."""
 
     accepted: tuple[str, ...] = ()
     #: Refused for good (5xx).
     refused: dict[str, str] = field(default_factory=dict)
     #: Refused for now (4xx).
-    put_off: dict[str, str] = field(default_factory=dict)
+    deferred: dict[str, str] = field(default_factory=dict)
 
 
 def connect(settings: Smtp) -> smtplib.SMTP:
-    """Open a connection, encrypted and logged in as the settings say; raise `Broken` or `ServerRefuses`."""
+    """Return a connection, encrypted and logged in by the settings.
+
+    Raises `ConnectionBroken`, `ServerRefused`.
+    """
     where = f"the SMTP server {settings.host}:{settings.port}"
     try:
         client = _greeted(settings)
     except ssl.SSLError as error:
-        raise ServerRefuses(
+        raise ServerRefused(
             f"{where}: TLS failed ({error}). Check MILLPOND_SMTP__SECURITY, or name its "
             "authority in MILLPOND_SMTP__CA_FILE"
         ) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise Broken(f"{where} cannot be reached: {error or type(error).__name__}") from error
+        raise ConnectionBroken(f"{where} cannot be reached: {error or type(error).__name__}") from error
     try:
         _secure(client, settings)
     except ssl.SSLError as error:
         client.close()
-        raise ServerRefuses(
+        raise ServerRefused(
             f"{where}: STARTTLS failed ({error}). Is its authority named in MILLPOND_SMTP__CA_FILE?"
         ) from error
     except smtplib.SMTPServerDisconnected as error:
         client.close()
-        raise Broken(f"{where} closed the connection: {error}") from error
+        raise ConnectionBroken(f"{where} closed the connection: {error}") from error
     except (smtplib.SMTPException, ValueError) as error:
         client.close()
-        raise ServerRefuses(f"{where}: {_reason(error)}. Check MILLPOND_SMTP__*") from error
+        raise ServerRefused(f"{where}: {_reason(error)}. Check MILLPOND_SMTP__*") from error
     except OSError as error:
         client.close()
-        raise Broken(f"{where}: {error or type(error).__name__}") from error
+        raise ConnectionBroken(f"{where}: {error or type(error).__name__}") from error
     return client
 
 
@@ -89,35 +92,40 @@ def _secure(client: smtplib.SMTP, settings: Smtp) -> None:
 
 
 def _tls(settings: Smtp) -> ssl.SSLContext:
-    """Return a context that verifies the server's certificate and name, always."""
+    """Return a context that always verifies the certificate and name of the server."""
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise SettingsError(f"MILLPOND_SMTP__CA_FILE names {settings.ca_file}, which is not a file")
     return ssl.create_default_context(cafile=settings.ca_file)
 
 
-def hand_over(
+def submit(
     client: smtplib.SMTP, envelope: Envelope, recipients: Sequence[str], *, before_data: Callable[[], None]
-) -> Delivery:
-    """Hand a message to the server for `recipients`; `before_data` is called before it is committed."""
+) -> SmtpResult:
+    """Submit a message for `recipients`; `before_data` is called before the message is committed.
+
+    Raises `ConnectionBroken`, and `RetryLater` or `FinalError` for the whole message.
+    """
     data_sent = False
     try:
         options = _options(client, envelope)
         _require(*client.mail(envelope.sender, options), f"the sender {envelope.sender}")
-        accepted, refused, put_off = _name_recipients(client, recipients)
+        accepted, refused, deferred = _name_recipients(client, recipients)
         if not accepted:
             client.rset()
-            return Delivery((), refused, put_off)
+            return SmtpResult((), refused, deferred)
         before_data()
         data_sent = True
         _require(*client.data(envelope.payload), "the message")
-        return Delivery(tuple(accepted), refused, put_off)
+        return SmtpResult(tuple(accepted), refused, deferred)
     except smtplib.SMTPDataError as error:  # the answer to DATA itself, before the message was sent
         data_sent = False
         _require(error.smtp_code, error.smtp_error, "the message")
-        raise Broken(f"the SMTP server answered DATA with {error.smtp_code}") from error
+        raise ConnectionBroken(f"the SMTP server answered DATA with {error.smtp_code}") from error
     except (OSError, smtplib.SMTPException) as error:
         doubt = ", after the message was sent: it may arrive twice" if data_sent else ""
-        raise Broken(f"the SMTP connection broke{doubt} ({_reason(error)})", data_sent=data_sent) from error
+        raise ConnectionBroken(
+            f"the SMTP connection broke{doubt} ({_reason(error)})", data_sent=data_sent
+        ) from error
 
 
 def _options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
@@ -137,7 +145,7 @@ def _name_recipients(
 ) -> tuple[list[str], dict[str, str], dict[str, str]]:
     accepted: list[str] = []
     refused: dict[str, str] = {}
-    put_off: dict[str, str] = {}
+    deferred: dict[str, str] = {}
     for address in recipients:
         code, text = client.rcpt(address)
         if 200 <= code < 300:
@@ -145,10 +153,10 @@ def _name_recipients(
         elif 500 <= code < 600:
             refused[address] = _answer(code, text)
         elif 400 <= code < 500 and code != 421:
-            put_off[address] = _answer(code, text)
+            deferred[address] = _answer(code, text)
         else:
-            raise Broken(f"the SMTP server ended the conversation: {_answer(code, text)}")
-    return accepted, refused, put_off
+            raise ConnectionBroken(f"the SMTP server ended the session: {_answer(code, text)}")
+    return accepted, refused, deferred
 
 
 def _require(code: int, text: bytes | str, what: str) -> None:
@@ -157,8 +165,8 @@ def _require(code: int, text: bytes | str, what: str) -> None:
     if 500 <= code < 600:
         raise FinalError(f"the SMTP server refuses {what}: {_answer(code, text)}")
     if 400 <= code < 500 and code != 421:
-        raise RetryLater(f"the SMTP server puts {what} off: {_answer(code, text)}")
-    raise Broken(f"the SMTP server ended the conversation: {_answer(code, text)}")
+        raise RetryLater(f"the SMTP server defers {what}: {_answer(code, text)}")
+    raise ConnectionBroken(f"the SMTP server ended the session: {_answer(code, text)}")
 
 
 def _answer(code: int, text: bytes | str) -> str:
@@ -172,8 +180,8 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def part(client: smtplib.SMTP) -> None:
-    """Take leave of the server and close the connection, whatever state it is in."""
+def disconnect(client: smtplib.SMTP) -> None:
+    """Send QUIT and close the connection, in any state."""
     with suppress(OSError, smtplib.SMTPException):
         client.quit()
     client.close()

@@ -1,7 +1,6 @@
-"""Refuse the characters that end a header line, or that no mail may hold: where header injection stops.
+"""Refuse the characters that end a header line or that no mail may hold; this prevents header injection.
 
-Contracts call this on everything that becomes a header; `tasks/email/headers.py` calls it again on what
-templates made of it.
+Contracts check every field that becomes a header; `headers.py` checks the rendered headers again.
 """
 
 import unicodedata
@@ -11,7 +10,7 @@ _REFUSED = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
 def one_line(text: str, *, tabs_allowed: bool = False) -> str:
-    """Return `text` as it is; raise `ValueError` if it holds a line break or another control character."""
+    """Return `text` unchanged. Raises `ValueError` for a line break or another control character."""
     if text.isascii() and text.isprintable():
         return text
     for character in text:
@@ -23,7 +22,7 @@ def one_line(text: str, *, tabs_allowed: bool = False) -> str:
 
 
 def body_text(text: str) -> str:
-    """Return `text` as it is; raise `ValueError` if no body may hold it (RFC 5322, section 3.5: no NUL)."""
+    """Return `text` unchanged. Raises `ValueError` if no body may hold it (RFC 5322, section 3.5: no NUL)."""
     if "\0" in text:
         raise ValueError("must hold no NUL character: remove it")
     try:

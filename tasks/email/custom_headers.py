@@ -1,11 +1,11 @@
-"""Check the headers that a sender adds: names that no field and no server owns, each one line."""
+"""Check the headers that a sender adds: one line each, with a name that no field and no server uses."""
 
 import re
 from typing import Annotated
 
 from pydantic import AfterValidator
 
-from millpond.tasks.email.plain import one_line
+from millpond.tasks.email.control_characters import one_line
 
 MAX_HEADERS = 50
 MAX_VALUE_CHARACTERS = 4_000
@@ -14,7 +14,7 @@ MAX_WORD_CHARACTERS = 900
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,75}")
 
-#: Set from the other fields of the contract, by the message itself, or by servers on the way.
+#: Set by other fields of the contract, by the message itself, or by mail servers.
 _OWNED = frozenset(
     (
         *("from", "sender", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version"),
@@ -22,7 +22,7 @@ _OWNED = frozenset(
         *("errors-to", "dkim-signature", "domainkey-signature", "authentication-results"),
     )
 )
-_OWNED_BEGINNINGS = ("content-", "resent-", "arc-", "x-envelope-")
+_OWNED_PREFIXES = ("content-", "resent-", "arc-", "x-envelope-")
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
@@ -39,9 +39,9 @@ def _check_name(name: str, seen: set[str]) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header: use letters, digits and hyphens")
     lower = name.lower()
-    if lower in _OWNED or lower.startswith(_OWNED_BEGINNINGS):
+    if lower in _OWNED or lower.startswith(_OWNED_PREFIXES):
         raise ValueError(
-            f"the header {name} is not yours to set: use the field of the contract, or leave it out"
+            f"the header {name} cannot be set here: use the field of the contract, or leave it out"
         )
     if lower in seen:
         raise ValueError(f"the header {name} is given twice")

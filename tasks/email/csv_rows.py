@@ -1,7 +1,7 @@
-"""Read the rows of a CSV one at a time, each with its line and with the place where the next one begins.
+"""Read the rows of a CSV one at a time, each with its line and the position of the next row.
 
-A file of any size takes the memory of one row. Reading can go on where a row ended, so that a campaign
-is sent in pieces. UTF-8, with or without a byte order mark.
+A file of any size takes the memory of one row. Reading can start after any row, so that a campaign is sent in
+chunks. UTF-8, with or without a byte order mark.
 """
 
 import csv
@@ -16,8 +16,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Say where the next row begins: the rows, lines and bytes before it. All zero: behind the header."""
+class Position:
+    """The start of a row: the rows, lines and bytes before it. All zero: the first row."""
 
     row: int = 0
     line: int = 0
@@ -26,21 +26,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one row: its number from 0, the line that it begins at, from 1, and the place behind it."""
+    """One row: its number from 0, its first line from 1, its cells, and the position after it."""
 
     number: int
     line: int
     cells: list[str]
-    after: Place
+    after: Position
 
 
-BEGINNING = Place()
+BEGINNING = Position()
 
 
-def rows(stream: BinaryIO, start: Place = BEGINNING) -> tuple[list[str], Iterator[Row]]:
-    """Return the column names and the rows from `start`, which was `after` a row of the same file.
+def rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iterator[Row]]:
+    """Return the column names, and the rows from `start`, the `after` of a row of the same file.
 
-    Raises `BadInput` that names the line: not UTF-8, not CSV, a line without end, no columns, a column twice.
+    Raises `BadInput` with the line: not UTF-8, not CSV, a line too long, no columns, a column twice.
     """
     lines = _Lines(stream)
     columns = [name.strip() for name in _next(csv.reader(lines, strict=True), lines) or []]
@@ -50,7 +50,7 @@ def rows(stream: BinaryIO, start: Place = BEGINNING) -> tuple[list[str], Iterato
     if doubled:
         raise BadInput(f"the CSV names the column {doubled[0]!r} twice: rename one")
     if start.offset:
-        lines.go_to(start)
+        lines.seek(start)
     return columns, _rest(lines, start.row)
 
 
@@ -61,8 +61,8 @@ def _rest(lines: "_Lines", number: int) -> Iterator[Row]:
         cells = _next(reader, lines)
         if cells is None:
             return
-        if cells:  # a blank line is no row
-            yield Row(number, first_line, cells, Place(number + 1, lines.line, lines.offset))
+        if cells:  # a blank line is not a row
+            yield Row(number, first_line, cells, Position(number + 1, lines.line, lines.offset))
             number += 1
 
 
@@ -76,7 +76,7 @@ def _next(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
 
 
 class _Lines:
-    """Give a CSV reader its lines and count what it took: it asks for a line only when it needs one."""
+    """The lines of a file for a CSV reader, which reads only as far as it needs; counts lines and bytes."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -101,7 +101,7 @@ class _Lines:
             where = f"line {self.line}, byte {error.start + 1} of it"
             raise BadInput(f"the CSV is not UTF-8 at {where}: save it as UTF-8") from None
 
-    def go_to(self, place: Place) -> None:
-        """Go on behind a row that was read earlier."""
-        self._stream.seek(place.offset)
-        self.offset, self.line = place.offset, place.line
+    def seek(self, position: Position) -> None:
+        """Continue at a position."""
+        self._stream.seek(position.offset)
+        self.offset, self.line = position.offset, position.line
