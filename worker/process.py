@@ -1,7 +1,7 @@
-"""Run one process of a pool: Celery's worker, with the options that the pools table says.
+"""One process of a pool: Celery's worker with the options of the pools table.
 
-Started by the supervisor as `python -m millpond.worker.process POOL NUMBER`. Once it takes messages, it says
-so on the descriptor it was given.
+The supervisor starts it as `python -m millpond.worker.process POOL NUMBER`. Once it takes messages, it writes
+a line to the descriptor given as `--ready-fd`.
 """
 
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger("millpond.worker")
 def command(pool: str, number: int, *, ready_fd: int | None = None) -> list[str]:
     """Return the command that starts process `number` (from 1) of a pool."""
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
-    # -P: a folder `worker` or `tasks` where the user happens to be must not be taken for ours.
+    # -P: modules in the current folder of the user must not shadow installed ones.
     return [sys.executable, "-P", "-m", "millpond.worker.process", pool, str(number), *ready]
 
 
@@ -49,63 +49,63 @@ def options(name: str, number: int, pool: Pool) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run until the worker has been told to stop.
+    """Run until the worker is stopped.
 
-    The exit code is Celery's, or `EX_CONFIG` where the settings or a module they name keep it from starting.
+    The exit code is Celery's, or `EX_CONFIG` if the settings or a module they name prevent the start.
     """
     parser = ArgumentParser(prog="millpond.worker.process")
     parser.add_argument("pool")
     parser.add_argument("number", type=int)
     parser.add_argument("--ready-fd", type=int)
     asked = parser.parse_args(argv)
-    # Celery starts itself anew on SIGHUP with these; by then the descriptor is closed.
+    # Celery restarts itself on SIGHUP with these arguments; the descriptor is closed by then.
     sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
 
     configured = settings()
     pool = configured.table.pools[asked.pool]
     if pool.executor == "prefork":
-        # Celery then keeps what runs in a `threading.local`, not in a stack of its own that finds the calling
-        # greenlet by Python code several times a task. It looks for this when it is imported. Threads must
-        # not have it: Celery's tracer pushes to the stack of the thread that made it, so a body in another
-        # would find no request: no id, no batch, and retries without end.
+        # With this, Celery keeps the current task in a `threading.local` instead of a stack that looks up the
+        # greenlet in Python several times a task. Celery reads it on import. A pool of threads must not set
+        # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
+        # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
     from millpond.worker.app import make_app
 
-    log_to_stderr(configured.log_format)  # until Celery sets its own logging up
-    _warn_of_root()
+    log_to_stderr(configured.log_format)  # until Celery configures logging
+    _warn_if_root()
     if asked.ready_fd is not None:
-        _tell_when_ready(asked.ready_fd)
+        _write_when_ready(asked.ready_fd)
     try:
         app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
     except SettingsError as error:
-        if error.__cause__ is not None:  # what a module of theirs raised
+        if error.__cause__ is not None:  # the error of a module that the settings name
             traceback.print_exception(error.__cause__)
         print(f"millpond: {error}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
     app.set_current()
-    # Not by way of Celery's command line, whose imports are a third of the time that a worker takes to start.
+    # Not through Celery's command line: its imports take a third of a worker's start.
     worker = app.Worker(**options(asked.pool, asked.number, pool))
     worker.start()
     sys.exit(worker.exitcode)
 
 
-def _warn_of_root() -> None:
-    """Say in one line what Celery says in eight, with an option that does not exist here."""
+def _warn_if_root() -> None:
+    """Warn of root in one line; Celery's warning has eight, and names an option that does not exist here."""
     from celery.platforms import SecurityWarning
 
     warnings.filterwarnings("ignore", category=SecurityWarning)
     if os.geteuid() == 0:
-        logger.warning("the bodies of this worker run as root: give it a user of its own")
+        logger.warning("this worker runs task handlers as root: start it as a user of its own")
 
 
-def _tell_when_ready(fd: int) -> None:
+def _write_when_ready(fd: int) -> None:
     from celery.signals import worker_ready
 
-    def tell(**_: object) -> None:
+    def write(**_: object) -> None:
         os.write(fd, b"ready\n")
         os.close(fd)
 
-    worker_ready.connect(tell, weak=False)
+    worker_ready.connect(write, weak=False)
 
 
 if __name__ == "__main__":

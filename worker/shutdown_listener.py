@@ -1,4 +1,4 @@
-"""Go on hearing what is cancelled while a worker process stops and its event loop listens no more."""
+"""Read the control state while a worker process stops and its event loop no longer receives it."""
 
 import threading
 from contextlib import suppress
@@ -8,12 +8,12 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 
-#: How often the server is asked. Nobody waits for the answer.
+#: Seconds between two reads; nothing waits for them.
 LOOK_SECONDS = 0.5
 
 
-class Listening:
-    """Read the news again and again, in a thread of its own: a broker that hangs holds nothing up."""
+class ShutdownListener:
+    """Reads the control state in its own thread, so that a broker that hangs blocks nothing."""
 
     def __init__(self, store: Store, holder: Holder) -> None:
         self._store = store
@@ -21,11 +21,11 @@ class Listening:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Begin; the holder knows what was heard."""
-        threading.Thread(target=self._listen, name="listening", daemon=True).start()
+        """Start reading into the holder."""
+        threading.Thread(target=self._listen, name="millpond-shutdown", daemon=True).start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop reading."""
         self._over.set()
 
     def _listen(self) -> None:

@@ -1,4 +1,4 @@
-"""Say once, when a worker starts, how its broker may lose messages."""
+"""Check once, when a worker is ready, how its broker may lose messages, and log it."""
 
 import logging
 from typing import Any
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the broker of this application's workers once they are ready."""
+    """Check the broker when a worker of this application is ready."""
 
     def check(**_: Any) -> None:
         try:

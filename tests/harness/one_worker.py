@@ -14,7 +14,7 @@ import psutil
 
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.process import command
-from millpond.worker.supervise.parent_death import leashed
+from millpond.worker.supervise.parent_death import with_parent_death_signal
 
 READY_SECONDS = 60
 
@@ -90,7 +90,7 @@ def _start(settings: Settings, log_file: Path, number: int, stack: ExitStack) ->
     stack.callback(os.close, here)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            leashed(command("default", number, ready_fd=there)),
+            with_parent_death_signal(command("default", number, ready_fd=there)),
             env=environment(settings),
             pass_fds=[there],
             stdin=subprocess.DEVNULL,

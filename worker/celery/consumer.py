@@ -29,7 +29,7 @@ from millpond.worker.completer import Settler
 from millpond.worker.dispatch.chunks import Grouper
 from millpond.worker.dispatch.thread_pool import Pull
 from millpond.worker.report.task_metrics import Meter
-from millpond.worker.shutdown_listener import Listening
+from millpond.worker.shutdown_listener import ShutdownListener
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class PondConsumer(Consumer):
         self.settler: Settler | None = None
         self.pull: Pull | None = None
         #: Hears for the children of a process that stops.
-        self.listening: Listening | None = None
+        self.listening: ShutdownListener | None = None
         super().__init__(*args, **kwargs)
 
     # Connecting
@@ -220,7 +220,7 @@ class PondConsumer(Consumer):
             # From now on nothing starts here: whoever cancels something need not wait for this process.
             self._ignoring_a_lost_broker(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
-                self.listening = Listening(channel.store, channel.holder)
+                self.listening = ShutdownListener(channel.store, channel.holder)
                 self.listening.start()
 
     def shutdown(self) -> None:

@@ -1,4 +1,4 @@
-"""Offer `millpond up`: run a broker, the pools and Flower on this machine, and say what runs where."""
+"""`millpond up`: run a broker, the pools and Flower on this machine, and print their addresses."""
 
 import os
 import signal
@@ -54,13 +54,13 @@ def up(
 ) -> None:
     """Run a broker, every pool, periodic tasks and Flower on this machine, until Ctrl-C.
 
-    The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. What is not done when you stop is
-    kept and done after the next start, which has the same ports and password. The other commands use it where
+    The broker is a private Valkey, unless MILLPOND_BROKER_URL names one. Tasks that remain when you stop it
+    are kept and run after the next start, which has the same ports and password. The other commands use it if
     no broker is configured.
     """
     from millpond.tasks.errors import BadInput, StartError
     from millpond.tasks.settings import settings, state_dir
-    from millpond.worker.local.addresses import Wanted
+    from millpond.worker.local.addresses import RequestedAddresses
     from millpond.worker.local.embedded import embedded
 
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -70,9 +70,10 @@ def up(
     if chosen.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    periodic, kept, wanted = bool(chosen.schedule), data or state_dir(), Wanted(port, password, flower_port)
+    periodic, kept = bool(chosen.schedule), data or state_dir()
+    addresses = RequestedAddresses(port, password, flower_port)
     with embedded(
-        chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept, wanted=wanted
+        chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
     ) as running:
         try:
             typer.echo(overview(running, pool or list(chosen.table.pools), own_broker=not chosen.broker_url))
@@ -81,15 +82,18 @@ def up(
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, _hurry)
             typer.echo(
-                f"\nStopping: what runs has {chosen.drain_seconds:.0f} s to finish. Again: do not wait."
+                f"\nStopping: running tasks have {chosen.drain_seconds:.0f} s to finish. "
+                "A second Ctrl-C does not wait."
             )
     if ended:
-        raise StartError(f"{ended} ended by itself, so everything was stopped: look into {running.data_dir}")
-    typer.echo("Stopped. What was not done is kept for the next start.")
+        raise StartError(
+            f"{ended} ended unexpectedly, so everything was stopped: see its log in {running.data_dir}"
+        )
+    typer.echo("Stopped. The remaining tasks are kept for the next start.")
 
 
 def must_have_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
-    """Refuse to start without the parts themselves; print what the bodies of these pools lack."""
+    """Raise if a service lacks its extra; print the extras that handlers of these pools lack."""
     from millpond.tasks import extras
 
     parts = [*([] if chosen.broker_url else ["embedded"]), *(["flower"] if flower else [])]
@@ -103,7 +107,7 @@ def must_have_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> N
 
 
 def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
-    """Return the settings with further file roots; where there is none, the current folder, but not `/`."""
+    """Return the settings with further file roots; by default the current folder, unless it is `/`."""
     roots = (*(os.path.realpath(each) for each in named), *chosen.files.roots)
     if not roots and not chosen.broker_url and Path.cwd() != Path("/"):
         roots = (str(Path.cwd()),)
@@ -111,7 +115,7 @@ def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
 
 
 def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
-    """Return the lines that say what runs where, and how to use and stop it."""
+    """Return the services with their addresses, and how to use and stop them."""
     from millpond.broker.url import BrokerURL
 
     table = running.settings.table
@@ -130,7 +134,9 @@ def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     lines.append(f"logs    {running.data_dir}")
     if own_broker:
         lines += ["", "For programs that send to it:", f"  export MILLPOND_BROKER_URL='{running.url}'"]
-    return "\n".join([*lines, "", "Ctrl-C stops: what runs is finished first. Twice: at once."])
+    return "\n".join(
+        [*lines, "", "Ctrl-C stops after the running tasks have finished; a second one stops at once."]
+    )
 
 
 def _hurry(_number: int, _frame: FrameType | None) -> None:

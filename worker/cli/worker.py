@@ -1,4 +1,4 @@
-"""Offer `millpond worker POOL…`: run the processes of pools until told to stop."""
+"""`millpond worker POOL…`: run the processes of pools until a signal stops them."""
 
 from typing import Annotated
 
@@ -15,10 +15,10 @@ app = typer.Typer(
 def worker(
     pools: Annotated[list[str], typer.Argument(metavar="POOL", help="Pools of the table, by name.")],
 ) -> None:
-    """Run the processes of pools, and restart one that dies.
+    """Run the processes of pools, and restart those that die.
 
-    SIGTERM or Ctrl-C: finish what runs, give back what is left at the drain deadline, exit with 0; a second
-    one does not wait. SIGHUP: replace every process, each finishing what it runs.
+    SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0; a
+    second signal does not wait. SIGHUP: replace every process; each finishes its running tasks.
     """
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import adopt_local

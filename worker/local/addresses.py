@@ -1,4 +1,4 @@
-"""Ports and password of an embedded set-up: chosen at its first start, kept in its folder from then on."""
+"""The ports and the password of an embedded set-up: chosen at its first start, then kept in its folder."""
 
 import json
 import os
@@ -20,8 +20,8 @@ _ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The addresses that somebody asked for; None: those of the last start, port 0: any that is free."""
+class RequestedAddresses:
+    """The requested addresses; None: those of the last start, port 0: any free port."""
 
     port: int | None = None
     password: str | None = field(default=None, repr=False)
@@ -29,15 +29,15 @@ class Wanted:
 
 
 class Addresses:
-    """The addresses that are kept in a folder, changed by those that are wanted."""
+    """The addresses kept in a folder, updated by the requested ones."""
 
-    def __init__(self, folder: Path, wanted: Wanted) -> None:
+    def __init__(self, folder: Path, wanted: RequestedAddresses) -> None:
         self._path = folder / KEPT
         self._wanted = wanted
         self._kept = _read(self._path)
 
     def broker(self) -> tuple[int, str]:
-        """Return the broker's port, which is free, and its password; raise `StartError`, `BadInput`."""
+        """Return a free port and the password for the broker. Raises `StartError` and `BadInput`."""
         password = self._wanted.password
         if password is not None and (not password or not password.isprintable()):
             raise BadInput("--password must have at least one character, and no control characters")
@@ -45,7 +45,7 @@ class Addresses:
         return self._port("port", self._wanted.port, "--port"), self._keep("password", password)
 
     def flower(self) -> int:
-        """Return Flower's port, which is free; raise `StartError`."""
+        """Return a free port for Flower. Raises `StartError`."""
         return self._port("flower_port", self._wanted.flower_port, "--flower-port")
 
     def _port(self, name: str, wanted: int | None, option: str) -> int:
@@ -55,7 +55,7 @@ class Addresses:
         if not is_free(port):
             before = ", which it had at its last start," if wanted is None else ""
             raise StartError(
-                f"port {port}{before} is taken: stop the program that listens there, or name another with "
+                f"port {port}{before} is in use: stop the program that listens there, or choose another with "
                 f"{option} PORT ({option} 0 takes a free one)"
             )
         return self._keep(name, port)
@@ -68,7 +68,7 @@ class Addresses:
 
 
 def free_port() -> int:
-    """Return a port of loopback on which nothing listens."""
+    """Return a free port of loopback."""
     for _ in range(_ATTEMPTS):
         if is_free(port := secrets.choice(_PORTS)):
             return port
@@ -89,7 +89,7 @@ def is_free(port: int) -> bool:
 
 
 def write_privately(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by its owner alone."""
+    """Write a file atomically, readable only by its owner."""
     written = path.with_name(f"{path.name}.new")
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -98,7 +98,7 @@ def write_privately(path: Path, text: str) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read what is kept; what is not there, or cannot be used, is chosen anew."""
+    """Return the usable entries of the file; the others are chosen anew."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Claim the folder of an embedded set-up, so that no two write in it, and say in it where the broker is."""
+"""The data folder of an embedded set-up: locked against a second one, with the addresses of its services."""
 
 import os
 import shutil
@@ -18,22 +18,22 @@ _LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Be a folder that is ours; `lock` is the descriptor of its lock, which the server keeps open as well."""
+class DataFolder:
+    """A locked folder; `lock` is the descriptor of its lock, which the server inherits."""
 
     path: Path
     lock: int
 
     def announce(self, where: LocalInstance) -> None:
-        """Write where things run, for commands of the same user that look for it."""
+        """Write the addresses of the services, for other commands of the same user."""
         write_privately(self.path / ADDRESS, where.to_json())
 
 
 @contextmanager
-def claimed(path: Path | None) -> Iterator[Folder]:
-    """Yield the folder at `path`, made if need be, as ours; None: a temporary one, removed at the end.
+def locked_folder(path: Path | None) -> Iterator[DataFolder]:
+    """Create and lock the folder at `path`, or a temporary one that is removed at the end (None).
 
-    Raises `StartError` when another embedded set-up has it.
+    Raises `StartError` if another embedded set-up has it.
     """
     chosen = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch()))
     try:
@@ -42,12 +42,12 @@ def claimed(path: Path | None) -> Iterator[Folder]:
         raise StartError(f"{chosen} cannot be used: {error.strerror}. Name another with --data DIR") from None
     lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if not _locks_soon(lock):
+        if not _lock_in_time(lock):
             raise StartError(_taken(chosen, lock))
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         try:
-            yield Folder(chosen, lock)
+            yield DataFolder(chosen, lock)
         finally:
             (chosen / ADDRESS).unlink(missing_ok=True)
     finally:
@@ -57,7 +57,7 @@ def claimed(path: Path | None) -> Iterator[Folder]:
 
 
 def _taken(folder: Path, lock: int) -> str:
-    """Return why the folder is not free: its owner runs, or was killed and its server is not done."""
+    """Return why the folder is locked: its owner runs, or was killed and its server has not ended."""
     owner = os.pread(lock, 32, 0).decode(errors="replace")
     if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():
         return (
@@ -68,8 +68,8 @@ def _taken(folder: Path, lock: int) -> str:
     return f"another millpond up{process} runs in {folder}: stop it, or give this one its own with --data DIR"
 
 
-def _locks_soon(lock: int) -> bool:
-    """Take the lock; wait a little for the server of a set-up that was killed, or for somebody who looks."""
+def _lock_in_time(lock: int) -> bool:
+    """Take the lock; wait a short time for the server of a killed set-up, or for a command that reads it."""
     deadline = monotonic() + _LOCK_SECONDS
     while not locked(lock):
         if monotonic() > deadline:

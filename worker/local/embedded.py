@@ -1,8 +1,8 @@
-"""Run everything on this machine for as long as a `with` block lasts: a broker, the pools, Flower.
+"""The embedded set-up: a broker, the pools and Flower as child processes, for the length of a `with` block.
 
-Start: the private Valkey (unless the settings name a broker), then the pools and Flower together; the block
-is entered when all are ready. Stop: the pools drain, then Flower, then Valkey, which writes down what was not
-done. All are child processes tied to this one: nothing outlives it, even when it is killed.
+Start: a private Valkey (unless the settings name a broker), then the pools and Flower together; the block is
+entered when all are ready. Stop: the pools drain, then Flower ends, then Valkey, which has all remaining
+tasks on disk. The kernel kills the child processes if this process is killed.
 """
 
 import os
@@ -12,17 +12,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from millpond.tasks.errors import SettingsError, StartError
-from millpond.tasks.name_suggestions import unknown
+from millpond.tasks.errors import StartError
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from millpond.tasks.process.running_up import LocalInstance
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local import valkey
-from millpond.worker.local.addresses import Addresses, Wanted
-from millpond.worker.local.data_folder import Folder, claimed
-from millpond.worker.local.service import Part, launch
+from millpond.worker.local.addresses import Addresses, RequestedAddresses
+from millpond.worker.local.data_folder import DataFolder, locked_folder
+from millpond.worker.local.service import Service, launch
 
-#: How long pools and Flower may take to be ready.
+#: The longest time until the pools and Flower are ready.
 READY_SECONDS = 90.0
 _FLOWER_STOP_SECONDS = 5.0
 _SCHEDULER_STOP_SECONDS = 10.0
@@ -30,7 +29,7 @@ _SCHEDULER_STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Embedded:
-    """Say what runs where. `settings` are the ones given, with the broker's URL: what a client needs."""
+    """The running services; `settings` are those given with the broker's URL, for a client."""
 
     settings: Settings = field(repr=False)
     data_dir: Path
@@ -39,11 +38,11 @@ class Embedded:
 
     @property
     def url(self) -> str:
-        """Return the broker's URL, with its password."""
+        """The broker's URL with its password."""
         return self.settings.broker_url or ""
 
     def wait(self) -> str:
-        """Wait until a part ends by itself, which none should; return its name. Ctrl-C interrupts."""
+        """Wait until a service ends unexpectedly and return its name; Ctrl-C interrupts."""
         while True:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             for name, pid in self.pids.items():
@@ -61,40 +60,39 @@ def embedded(
     flower: bool = False,
     scheduler: bool = False,
     data_dir: Path | None = None,
-    wanted: Wanted | None = None,
+    addresses: RequestedAddresses | None = None,
 ) -> Iterator[Embedded]:
-    """Run the named pools (None: all; empty: none) and what they need; yield when all of it is ready.
+    """Run a broker and the named pools (None: all; empty: none); yield when all services are ready.
 
-    Without `data_dir` nothing is kept; with it, what was not done is done after the next start, at the same
-    addresses unless others are `wanted`. Call it on a thread that outlives the block: children are tied to
-    the thread that started them. Raises `StartError`.
+    Without `data_dir` nothing is kept. With it, tasks that remain run after the next start, and the addresses
+    stay the same unless others are requested. Call this on a thread that outlives the block: the children die
+    with the thread that started them. Raises `StartError` and `SettingsError`.
     """
     chosen = list(settings.table.pools) if pools is None else list(pools)
     for name in chosen:
-        if name not in settings.table.pools:
-            raise SettingsError(unknown("pool", name, settings.table.pools))
+        settings.table.pool(name)
     with ExitStack() as stack:
-        folder = stack.enter_context(claimed(data_dir))
-        parts, pids = _Parts(stack, folder), dict[str, int]()
-        addresses = Addresses(folder.path, wanted or Wanted())
-        flower_port = addresses.flower() if flower else 0
+        folder = stack.enter_context(locked_folder(data_dir))
+        services, pids = _Services(stack, folder), dict[str, int]()
+        kept = Addresses(folder.path, addresses or RequestedAddresses())
+        flower_port = kept.flower() if flower else 0
         if settings.broker_url is None:
-            port, password = addresses.broker()
+            port, password = kept.broker()
             data, keep_open = folder.path / "valkey", [folder.lock]
             server = valkey.start(data, keep_open=keep_open, port=port, password=password)
             stack.callback(server.stop)
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
-        page = parts.flower(settings, flower_port) if flower else None
-        supervisor = parts.pools(settings, chosen) if chosen else None
-        pids |= {part.name: part.process.pid for part in (page, supervisor) if part}
+        page = services.flower(settings, flower_port) if flower else None
+        supervisor = services.pools(settings, chosen) if chosen else None
+        pids |= {service.name: service.process.pid for service in (page, supervisor) if service}
         if supervisor:
-            _must_be_ready(supervisor)
-        flower_url = page.announced(READY_SECONDS) if page else None
+            _require_ready(supervisor)
+        flower_url = page.wait_until_ready(READY_SECONDS) if page else None
         if scheduler:
-            timetable = parts.scheduler(settings)
-            pids[timetable.name] = timetable.process.pid
-            timetable.announced(READY_SECONDS)
+            scheduler_ = services.scheduler(settings)
+            pids[scheduler_.name] = scheduler_.process.pid
+            scheduler_.wait_until_ready(READY_SECONDS)
         folder.announce(_where(settings, chosen, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
@@ -111,13 +109,13 @@ def _where(settings: Settings, pools: Sequence[str], flower_url: str | None) -> 
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """Start parts, and see to it that they are stopped in the reverse order."""
+class _Services:
+    """Starts the services; the stack stops them in reverse order."""
 
     stack: ExitStack
-    folder: Folder
+    folder: DataFolder
 
-    def flower(self, settings: Settings, port: int) -> Part:
+    def flower(self, settings: Settings, port: int) -> Service:
         def command(fd: int) -> list[str]:
             return [
                 sys.executable,
@@ -132,7 +130,7 @@ class _Parts:
 
         return self._start("flower", command, settings, _FLOWER_STOP_SECONDS)
 
-    def pools(self, settings: Settings, names: Sequence[str]) -> Part:
+    def pools(self, settings: Settings, names: Sequence[str]) -> Service:
         def command(fd: int) -> list[str]:
             return [
                 sys.executable,
@@ -144,23 +142,25 @@ class _Parts:
                 str(fd),
             ]
 
-        # The supervisor keeps to its deadline by itself; the rest is for its own exit.
+        # The supervisor keeps its own deadline; the second margin is for its exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
         return self._start("pools", command, settings, stop_seconds)
 
-    def scheduler(self, settings: Settings) -> Part:
+    def scheduler(self, settings: Settings) -> Service:
         def command(fd: int) -> list[str]:
             return [sys.executable, "-P", "-m", "millpond.producer.scheduler_process", "--ready-fd", str(fd)]
 
         return self._start("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
 
-    def _start(self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float) -> Part:
-        part = launch(name, command, env=environment(settings), log=self.folder.path / f"{name}.log")
-        self.stack.callback(part.stop, stop)
-        return part
+    def _start(
+        self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
+    ) -> Service:
+        service = launch(name, command, env=environment(settings), log=self.folder.path / f"{name}.log")
+        self.stack.callback(service.stop, stop)
+        return service
 
 
-def _must_be_ready(supervisor: Part) -> None:
-    said = supervisor.announced(READY_SECONDS)
-    if said != "ready":
-        raise StartError(f"{said}{supervisor.last_words()}")
+def _require_ready(supervisor: Service) -> None:
+    line = supervisor.wait_until_ready(READY_SECONDS)
+    if line != "ready":
+        raise StartError(f"{line}{supervisor.last_log_line()}")

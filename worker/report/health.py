@@ -1,7 +1,8 @@
-"""Tell how this worker process is, once a second, for whoever asks for its health (tasks/process/health.py).
+"""Writes the state of this worker process to its heartbeat file once a second, for health checks.
 
-A thread writes the facts; the loop only says that it turns. The thread asks the broker by itself whether its
-queues hold something, so a worker that fetches nothing is told from one that has nothing to fetch.
+A thread writes the file (read by tasks/process/health.py). The event loop only records that it turns. The
+thread asks the broker itself whether the queues have fetchable messages, so a worker that fetches nothing
+differs from one that has nothing to fetch.
 """
 
 import logging
@@ -22,15 +23,15 @@ from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-#: Looks at the queues are this far apart, and the broker has this long to answer, seconds.
+#: The time between two looks at the queues, and the broker's time-out, in seconds.
 LOOK_SECONDS = 2.0
 _ANSWER_SECONDS = 4.0
 
-#: How long a worker with a free slot may leave something on its queues.
+#: The time that a worker with a free slot may leave fetchable messages on its queues.
 PATIENCE_SECONDS = 60.0
 
 
-class Health:
+class HealthReporter:
     """Writes the heartbeat file of one worker process, from its set-up to its end."""
 
     def __init__(self, settings: Settings, holder: Holder) -> None:
@@ -46,11 +47,11 @@ class Health:
         self._facts: dict[str, float | bool | None] = {"broker_answered_at": None, "stalled_since": None}
 
     def turn(self) -> None:
-        """Say that the loop turns, or that it waits for the broker as it should."""
+        """Record that the event loop turns, or waits for the broker as intended."""
         self._turned_at = now()
 
     def on_set_up(self, sender: str, instance: Any, **_: Any) -> None:
-        """Begin: the worker `sender` knows its queues, and has not connected yet."""
+        """Start: the worker named `sender` knows its queues and has not connected yet."""
         self._queues = list(instance.app.amqp.queues.consume_from)
         service, number = _named(sender, self._queues, self._settings)
         pool = self._settings.table.pools.get(service)
@@ -88,7 +89,7 @@ class Health:
         file.close()
 
     def _look(self, store: Store) -> None:
-        """Ask the broker, which shows that it answers, and note since when something waits untouched."""
+        """Ask the broker, and record whether it answers and since when fetchable messages wait untouched."""
         try:
             found = fetchable(store, self._queues)
         except MillpondError as error:
@@ -106,7 +107,7 @@ class Health:
         self._facts["stall_limit_seconds"] = max(self._patience(), 2 / slowest if slowest else 0.0)
 
     def _patience(self) -> float:
-        """Return how long nothing may move: with every slot busy, as long as a body may run."""
+        """Return the time that messages may wait; with busy slots, a task's longest run time is added."""
         if self._holder.room:
             return PATIENCE_SECONDS
         queues = self._settings.table.queues
@@ -114,7 +115,7 @@ class Health:
         return PATIENCE_SECONDS + max(limits, default=0.0)
 
     def _has_leases(self) -> bool:
-        """Say whether every lease holds; one that was never renewed holds as long as it was given for."""
+        """True if every lease is valid; a lease that was never renewed is valid for its first term."""
         holds, at = tuple(self._holder.holds.values()), elapsed_seconds()
         self._first_seen = {hold.consumer: self._first_seen.get(hold.consumer, at) for hold in holds}
         return bool(holds) and all(
@@ -129,7 +130,7 @@ class Health:
 
 
 def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
-    """Return pool and number of `email.1@host`; of any other name, the pools by their queues, and 1."""
+    """Return the pool and the number of `email.1@host`; for other names, the pools of the queues, and 1."""
     pool, _, number = hostname.partition("@")[0].rpartition(".")
     if pool in settings.table.pools and number.isdigit():
         return pool, int(number)
@@ -139,6 +140,6 @@ def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, i
 
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
     """Write the heartbeat file of every worker of this application."""
-    app.health = health = Health(settings, holder)  # signals keep weak references
+    app.health = health = HealthReporter(settings, holder)  # signals keep weak references
     signals.celeryd_after_setup.connect(health.on_set_up)
     signals.worker_shutdown.connect(health.on_stopped)

@@ -1,7 +1,7 @@
-"""Answer by HTTP: GET /live, /ready and /working, 200 for yes and 503 for no, with the reasons; and /metrics.
+"""Health and metrics over HTTP: GET /live, /ready and /working answer 200 or 503 with reasons; and /metrics.
 
-The supervisor serves it for the processes it keeps, from the same files as `millpond health`. On loopback
-unless told otherwise: the answers name pools and process ids.
+The supervisor serves its processes, from the same files as `millpond health`. It listens on loopback by
+default, because the answers name pools and process ids.
 """
 
 import json
@@ -20,28 +20,28 @@ from millpond.worker.report.metrics import metrics
 
 logger = logging.getLogger("millpond.health")
 
-#: How long a client may take to ask, seconds.
-_PATIENCE_SECONDS = 5.0
+#: The longest time that a request may take, in seconds.
+_REQUEST_SECONDS = 5.0
 
 
 @contextmanager
-def health_page(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
-    """Serve for the length of a block, unless `port` is None; yield the port, which 0 leaves to the system.
+def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> Iterator[int | None]:
+    """Serve for the length of a block, unless `port` is None; yield the port. Port 0 takes a free one.
 
-    Raises `StartError` where it cannot listen.
+    Raises `StartError` if it cannot listen.
     """
     if port is None:
         yield None
         return
     try:
-        server = ThreadingHTTPServer((address, port), _answering(services))
+        server = ThreadingHTTPServer((address, port), _handler(services))
     except OSError as error:
         raise StartError(
-            f"health needs {address}:{port} to listen on: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
+            f"health cannot listen on {address}:{port}: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
         ) from None
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="millpond-health-page", daemon=True).start()
-    logger.info("health is answered at http://%s:%d/ready", *server.server_address[:2])
+    logger.info("health checks at http://%s:%d/ready", *server.server_address[:2])
     try:
         yield int(server.server_address[1])
     finally:
@@ -49,11 +49,11 @@ def health_page(address: str, port: int | None, *, services: Sequence[str]) -> I
         server.server_close()
 
 
-def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
+def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
     supervisor = os.getpid()
 
-    class Answer(BaseHTTPRequestHandler):
-        timeout = _PATIENCE_SECONDS
+    class HealthHandler(BaseHTTPRequestHandler):
+        timeout = _REQUEST_SECONDS
 
         def do_GET(self) -> None:
             question = self.path.strip("/")
@@ -78,9 +78,9 @@ def _answering(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Log nothing: somebody asks every few seconds."""
+            """Log nothing: health checks come every few seconds."""
 
-    return Answer
+    return HealthHandler
 
 
 def _json(answer: object) -> bytes:

@@ -1,6 +1,6 @@
-"""The thread that reports this process once a second, and what it did (broker/stats/heartbeats.py).
+"""The thread that sends the heartbeat of this process once a second (broker/stats/heartbeats.py).
 
-And takes the samples of the last hour when it is its turn. The broker being away is no fault: what was
+It also writes samples of the history when they are due. The broker being away is no fault: what was
 not sent goes with the next report.
 """
 
@@ -24,18 +24,18 @@ from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import Sample
-from millpond.worker.report.host_cpu import Processors
+from millpond.worker.report.host_cpu import HostCpu
 from millpond.worker.report.slot_times import SlotTimes
 from millpond.worker.report.task_metrics import Meter, busy
 
 logger = logging.getLogger(__name__)
 
-#: The time between two reports.
-REPORT_SECONDS = 1.0
+#: The time between two heartbeats.
+HEARTBEAT_SECONDS = 1.0
 
 
-class Reporter:
-    """Heartbeat one worker process, from when it takes messages until it ends."""
+class HeartbeatReporter:
+    """Sends the heartbeats of one worker process, from when it takes messages to its end."""
 
     def __init__(
         self, table: Table, holder: Holder, *, samples_slots: bool = True, probe_share: float = 0.0
@@ -51,7 +51,7 @@ class Reporter:
         self._since = 0.0
         self._about: dict[str, Any] = {}
         self._meter = Meter()
-        self._processors = Processors()
+        self._host_cpu = HostCpu()
         self._sample = Sample(0)
         self._samples_slots = samples_slots
         self._probe_share = probe_share
@@ -59,7 +59,7 @@ class Reporter:
         self._slot_times: SlotTimes | None = None
 
     def on_ready(self, sender: Any, **_: Any) -> None:
-        """Begin to report a worker; `sender` is its consumer."""
+        """Start the heartbeats of a worker; `sender` is its consumer."""
         if self._thread is not None:
             return
         queues = tuple(queue.name for queue in sender.task_consumer.queues)
@@ -77,20 +77,20 @@ class Reporter:
         }
         self._file = MetricsFile()
         self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
-        self._thread = threading.Thread(target=self._run, name="millpond-report", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="millpond-heartbeat", daemon=True)
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
-        """Send the last report, and take it back: the process is not there any more."""
+        """Send the last heartbeat, then withdraw it."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2)
 
     def _run(self) -> None:
-        self._report()  # a process that is ready is seen at once, not after the first interval
-        while not self._stop.wait(REPORT_SECONDS):
-            self._report()
-        self._report()
+        self._beat()  # a ready process is shown at once, not after the first interval
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._beat()
+        self._beat()
         if self._file is not None:
             self._file.close()
         try:
@@ -98,7 +98,7 @@ class Reporter:
         except BrokerError as error:
             logger.debug("%s", error)
 
-    def _report(self) -> None:
+    def _beat(self) -> None:
         slots, turns = self._holder.slots, self._holder.turns
         added = self._meter.count(slots=slots)
         added["turns"] += turns - self._turns
@@ -108,10 +108,10 @@ class Reporter:
         if self._slot_times is not None:
             self._slot_times.add(added, self._meter.errors)
         state = self._state(slots)
-        self._tell(state, added)
+        self._write_metrics(state, added)
         try:
             takes_samples = heartbeats.send(self._store, state, self._unsent)
-            self._unsent.clear()  # counted from here on, whatever becomes of the samples
+            self._unsent.clear()  # they are counted now, even if the samples fail
             if self._slot_times is not None:
                 self._slot_times.send(self._store, state.pool)
             if takes_samples:
@@ -120,8 +120,8 @@ class Reporter:
                 self._probe()
         except BrokerError as error:
             logger.debug("%s", error)
-        except Exception:  # what another version wrote, say: this process must not fall silent because of it
-            logger.exception("the samples of the last hour could not be taken")
+        except Exception:  # for example of data of another version: the heartbeats must go on
+            logger.exception("the samples of the history could not be written")
 
     def _probe(self) -> None:
         """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
@@ -135,8 +135,8 @@ class Reporter:
             )
             self._prober.start()
 
-    def _tell(self, state: Heartbeat, added: Counter[str]) -> None:
-        """Let the supervisor know, for its metrics."""
+    def _write_metrics(self, state: Heartbeat, added: Counter[str]) -> None:
+        """Write the metrics file for the supervisor."""
         self._all.update(added)
         keeper = self._holder.keeper
         leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
@@ -151,7 +151,7 @@ class Reporter:
             in_flight=self._holder.count,
             prefetch=self._holder.prefetch,
             draining=self._holder.starts_nothing,
-            host_busy=self._processors.busy(),
+            host_busy=self._host_cpu.busy(),
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )
 
@@ -162,14 +162,14 @@ class Reporter:
 
 
 def _cores() -> int:
-    """Count the processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 0
 
 
 def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
-    """Name the pool of a worker: `email` of `email.1@host`, or the one that takes from just these queues."""
+    """Return the pool of a worker: `email` for `email.1@host`, or the pool with exactly these queues."""
     name = hostname.partition("@")[0].rpartition(".")[0]
     if name in table.pools:
         return name
@@ -178,8 +178,8 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
 
 
 def install(app: Celery, settings: Settings, holder: Holder) -> None:
-    """Heartbeat every worker of this application."""
-    app.reporter = reporter = Reporter(
+    """Send the heartbeats of every worker of this application."""
+    app.reporter = reporter = HeartbeatReporter(
         settings.table, holder, samples_slots=settings.sample_slots, probe_share=settings.probe_share
     )  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)

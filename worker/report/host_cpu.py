@@ -1,33 +1,33 @@
-"""Tell how busy the processors of this host are, whoever keeps them so: what a body may be waiting for."""
+"""The load of this host's processors from all programs: a handler may be waiting for a processor."""
 
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-#: How many looks back the share reaches; a look is taken once a second.
-LOOKS = 10
+#: The share covers so many samples, taken once a second.
+SAMPLES = 10
 
-#: Where `user nice system idle iowait …` stand, in ticks since the machine was started (proc(5)).
+#: `user nice system idle iowait …`, in ticks since the machine was started (proc(5)).
 _STAT = Path("/proc/stat")
 _IDLE = slice(3, 5)
 _COUNTED = slice(0, 8)
 
 
-class Processors:
-    """Look at the processors now and then."""
+class HostCpu:
+    """Samples the processors of this host."""
 
     def __init__(self, stat: Path = _STAT) -> None:
         self._stat = stat
-        self._looks: deque[tuple[int, int]] = deque(maxlen=LOOKS + 1)
+        self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES + 1)
 
     def busy(self) -> float:
-        """Look, and return the share of their time that they were busy since some looks ago; 0: not known."""
+        """Take a sample and return the share of time that the processors were busy; 0 if not known."""
         with suppress(OSError, ValueError):
             with self._stat.open() as file:
                 ticks = [int(word) for word in file.readline().split()[1:]][_COUNTED]
-            self._looks.append((sum(ticks), sum(ticks[_IDLE])))
-        if len(self._looks) < 2:
+            self._samples.append((sum(ticks), sum(ticks[_IDLE])))
+        if len(self._samples) < 2:
             return 0.0
-        (all_before, idle_before), (all_now, idle_now) = self._looks[0], self._looks[-1]
+        (all_before, idle_before), (all_now, idle_now) = self._samples[0], self._samples[-1]
         passed = all_now - all_before
         return round(1 - (idle_now - idle_before) / passed, 3) if passed > 0 else 0.0

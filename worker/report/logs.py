@@ -1,4 +1,4 @@
-"""Log as the settings say, in Celery's place, and cut the secrets of tasks out of every line."""
+"""The workers' logging: the format of the settings, with the secrets of tasks cut out of every line."""
 
 import logging
 import sys
@@ -11,8 +11,8 @@ from millpond.tasks.settings import Settings
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Prepare the logging of this application's workers; it is set up as they start."""
-    app.log_cls = "millpond.worker.report.stdout_logging:PrintLogging"
+    """Prepare the logging of this application's workers; Celery sets it up when they start."""
+    app.log_cls = "millpond.worker.report.stdout_logging:StdoutLogging"
 
     def set_up(loglevel: int, **_: Any) -> None:
         handler = logging.StreamHandler(sys.__stderr__)
@@ -20,15 +20,16 @@ def install(app: Celery, settings: Settings) -> None:
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(loglevel)
-        app.log.redirect_stdouts("WARNING")  # what a body prints is a line too, in children as well
+        app.log.redirect_stdouts("WARNING")  # output of handlers is logged too, also in children
 
-    def see_to(logger: logging.Logger, **_: Any) -> None:
+    def set_formatters(logger: logging.Logger, **_: Any) -> None:
         for handler in logger.handlers:
             handler.setFormatter(formatter("plain", handler.formatter))
 
-    app.log_set_up = set_up if settings.log_format == "json" else see_to  # signals keep weak references
+    # Signals keep weak references.
+    app.log_set_up = set_up if settings.log_format == "json" else set_formatters
     if settings.log_format == "json":
         signals.setup_logging.connect(set_up)
     else:
-        signals.after_setup_logger.connect(see_to)
-        signals.after_setup_task_logger.connect(see_to)
+        signals.after_setup_logger.connect(set_formatters)
+        signals.after_setup_task_logger.connect(set_formatters)

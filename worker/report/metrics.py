@@ -1,7 +1,7 @@
-"""Write what the processes of a supervisor did, and how they are, as Prometheus reads it.
+"""Prometheus metrics of the processes of one supervisor.
 
-Of this host alone, from files, so it is told also while the broker is away. Flower tells the figures of the
-fleet; the names differ, so that nothing is counted twice where both are scraped.
+They cover this host only and come from files, so they are available while the broker is away. Flower has the
+metrics of the fleet under other names, so nothing is counted twice if both are scraped.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,22 +14,26 @@ from millpond.tasks.process.heartbeat_file import heartbeats
 from millpond.tasks.process.metrics_file import read_metrics
 from millpond.tasks.process.prometheus_text import Labels, Metric
 
-Said = dict[str, Any]
+Record = dict[str, Any]
 
-#: Name, help, and how it is read off what a process said.
-GAUGES: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
-    ("slots", "Tasks that the process can run at once", lambda said: said["slots"]),
-    ("slots_busy", "Tasks that run", lambda said: said["busy"]),
-    ("in_flight", "Messages in flight", lambda said: said["in_flight"]),
+#: Name, help, and a function that reads the value from a process's record.
+GAUGES: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
+    ("slots", "Slots of the process", lambda record: record["slots"]),
+    ("slots_busy", "Slots that run a task", lambda record: record["busy"]),
+    ("in_flight", "Messages fetched and not settled", lambda record: record["in_flight"]),
 )
-COUNTERS: tuple[tuple[str, str, Callable[[Said], float]], ...] = (
-    ("fetch_calls", "Round trips that settled and fetched", lambda said: said["totals"].fetch_calls),
-    ("slot_seconds", "Time that slots were there", lambda said: said["totals"].slot_seconds),
-    ("busy_seconds", "Time that slots ran something", lambda said: said["totals"].busy_seconds),
-    ("cpu_seconds", "Time that bodies were on a processor", lambda said: said["totals"].cpu_seconds),
-    ("task_events_skipped", "Tasks left out of the sample of events", lambda said: said["totals"].left_out),
-    ("lease_renewals", "Renewals of leases", lambda said: said["lease_renewals"]),
-    ("leases_lost", "Leases that ran out", lambda said: said["leases_lost"]),
+COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
+    ("fetch_calls", "Round trips that settled and fetched", lambda record: record["totals"].fetch_calls),
+    ("slot_seconds", "Slot-seconds available", lambda record: record["totals"].slot_seconds),
+    ("busy_seconds", "Slot-seconds used", lambda record: record["totals"].busy_seconds),
+    ("cpu_seconds", "CPU seconds of handlers", lambda record: record["totals"].cpu_seconds),
+    (
+        "task_events_skipped",
+        "Tasks left out of the sample of events",
+        lambda record: record["totals"].left_out,
+    ),
+    ("lease_renewals", "Leases renewed", lambda record: record["lease_renewals"]),
+    ("leases_lost", "Leases expired", lambda record: record["leases_lost"]),
 )
 
 
@@ -38,20 +42,20 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
     yield from _health(pools, supervisor)
     found = [
         (
-            {"pool": str(said["pool"]), "process": str(said["name"])},
-            {**said, "totals": totals_from(said["totals"])},
+            {"pool": str(record["pool"]), "process": str(record["name"])},
+            {**record, "totals": totals_from(record["totals"])},
         )
-        for said in read_metrics(supervisor)
+        for record in read_metrics(supervisor)
     ]
     for name, help_, read in GAUGES:
         yield Metric(
-            f"millpond_worker_{name}", "gauge", help_, [(labels, read(said)) for labels, said in found]
+            f"millpond_worker_{name}", "gauge", help_, [(labels, read(record)) for labels, record in found]
         )
     for name, help_, read in COUNTERS:
         yield Metric(
-            f"millpond_worker_{name}", "counter", help_, [(labels, read(said)) for labels, said in found]
+            f"millpond_worker_{name}", "counter", help_, [(labels, read(record)) for labels, record in found]
         )
-    yield from _tasks([(labels, said["totals"]) for labels, said in found])
+    yield from _tasks([(labels, record["totals"]) for labels, record in found])
 
 
 def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
@@ -60,7 +64,7 @@ def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
         yield Metric(
             f"millpond_worker_{question}",
             "gauge",
-            f"Whether the pool is {question} on this host",
+            f"1 if the pool is {question} on this host",
             [({"pool": pool}, int(not found.faults(question))) for pool, found in health.items()],
         )
 
@@ -71,7 +75,7 @@ def _tasks(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
         for labels, totals in found
         for (state, kind), count in sorted(totals.ended.items())
     ]
-    yield Metric("millpond_worker_task_ended", "counter", "Runs, by how they ended", ended)
+    yield Metric("millpond_worker_task_ended", "counter", "Runs ended, by state", ended)
 
     def of(name: str) -> list[tuple[Labels, Histogram]]:
         return [
@@ -81,6 +85,6 @@ def _tasks(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
         ]
 
     yield Metric(
-        "millpond_worker_task_wait_seconds", "histogram", "From sent, or due, to started", of("wait")
+        "millpond_worker_task_wait_seconds", "histogram", "Time from sent, or due, to started", of("wait")
     )
-    yield Metric("millpond_worker_task_service_seconds", "histogram", "Time in the body", of("service"))
+    yield Metric("millpond_worker_task_service_seconds", "histogram", "Time in the handler", of("service"))

@@ -1,7 +1,7 @@
-"""Log what bodies print, a record for each `print`.
+"""Logs the output of handlers, one record for each `print`.
 
-Celery logs each write by itself, and `print` writes once for every argument and once for every space. The
-stream that logs has what code asks of standard output: a descriptor, bytes, an encoding.
+Celery logs each write, and `print` writes once for every argument and every space. The stream that logs has
+what code expects of standard output: a descriptor, bytes, an encoding.
 """
 
 import codecs
@@ -16,30 +16,30 @@ from celery.app.log import Logging
 from celery.utils.log import LoggingProxy
 from kombu.utils.encoding import safe_str
 
-#: Characters that are kept until a line ends.
+#: Buffered characters of a line; a longer one is logged in parts.
 _LONGEST = 10_000
 
 
-class PrintLogging(Logging):
+class StdoutLogging(Logging):
     """Celery's logging, with other streams in the place of the standard ones."""
 
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> LoggingProxy:
         """Put streams that log in the place of the standard ones; return that of standard output."""
-        prints = Prints(logger, loglevel, standard=sys.__stdout__)
+        prints = PrintedLines(logger, loglevel, standard=sys.__stdout__)
         if stdout:
             sys.stdout = prints
         if stderr:
-            sys.stderr = Prints(logger, loglevel, standard=sys.__stderr__)
+            sys.stderr = PrintedLines(logger, loglevel, standard=sys.__stderr__)
         return prints
 
 
-class Prints(LoggingProxy, io.TextIOBase):
-    """Log what has been written once a write ends a line, or it is flushed; threads do not mix theirs.
+class PrintedLines(LoggingProxy, io.TextIOBase):
+    """A stream that logs written text when a write ends a line, or on flush; each thread has its own buffer.
 
-    Lines that are printed together stay together: a secret of several lines is cut out as a whole. `standard`
-    is the stream that this one stands for: a child of the body writes to its descriptor.
+    Lines of one write stay in one record, so a secret of several lines is cut out as a whole. `standard` is
+    the stream that this one replaces: child processes of a handler write to its descriptor.
     """
 
     encoding = "utf-8"
@@ -56,7 +56,7 @@ class Prints(LoggingProxy, io.TextIOBase):
         self._begun = threading.local()
 
     def write(self, data: str) -> int:
-        """Log what ends here, and keep what goes on."""
+        """Buffer the text; log it if it ends a line."""
         self._begun.text = getattr(self._begun, "text", "") + safe_str(data)
         if data.endswith("\n") or len(self._begun.text) > _LONGEST:
             self.flush()
@@ -67,16 +67,16 @@ class Prints(LoggingProxy, io.TextIOBase):
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Log what has been written and not logged."""
+        """Log the buffered text."""
         text, self._begun.text = getattr(self._begun, "text", ""), ""
         super().write(text)
 
     def close(self) -> None:
-        """Flush, and stay open: the stream is everybody's."""
+        """Flush, and stay open: the whole process shares the stream."""
         self.flush()
 
     def fileno(self) -> int:
-        """Return the descriptor of the stream that this one stands for. Raises `OSError` if it has none."""
+        """Return the descriptor of the replaced stream. Raises `OSError` if it has none."""
         if self._standard is None:
             raise io.UnsupportedOperation("fileno")
         self.flush()
@@ -95,11 +95,11 @@ class Prints(LoggingProxy, io.TextIOBase):
 
 
 class _Bytes(io.BufferedIOBase):
-    """The bytes below a stream that logs: what is written is decoded, and written there."""
+    """The binary buffer of a stream that logs: decodes the bytes and writes them to the stream."""
 
     mode = "wb"
 
-    def __init__(self, text: Prints) -> None:
+    def __init__(self, text: PrintedLines) -> None:
         self._text = text
         self._begun = threading.local()
 
@@ -109,14 +109,14 @@ class _Bytes(io.BufferedIOBase):
         return str(self._text.name)
 
     def write(self, data: Any) -> int:
-        """Write what is whole of it; a character may be cut in two between writes."""
+        """Write all complete characters; a character may be split between writes."""
         if not hasattr(self._begun, "decoder"):
-            self._begun.decoder = codecs.getincrementaldecoder("utf-8")(Prints.errors)
+            self._begun.decoder = codecs.getincrementaldecoder("utf-8")(PrintedLines.errors)
         self._text.write(self._begun.decoder.decode(bytes(data)))
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Log what has been written and not logged."""
+        """Log the buffered text."""
         self._text.flush()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Hold one process of a pool for the supervisor: start, signal and bury it, know when to start it again."""
+"""One supervised worker process: start, signal, reap, back off before a restart."""
 
 import os
 import signal
@@ -8,103 +8,100 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from millpond.worker.supervise.parent_death import leashed
+from millpond.worker.supervise.parent_death import with_parent_death_signal
 
-#: A process that lives shorter than this died at once, and the next start waits.
+#: A process that ends sooner than this counts as an early death, and its restart waits.
 STEADY_SECONDS = 10.0
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 
 
 @dataclass
-class Member:
-    """Be the n-th process of a pool, through all its restarts; `command(ready_fd)` starts it."""
+class ChildProcess:
+    """Process `number` of a pool, through all its restarts; `command(ready_fd)` is its command line."""
 
     pool: str
     number: int
     command: Callable[[int], list[str]]
     process: "subprocess.Popen[bytes] | None" = None
-    #: The end of the pipe on which it says that it is ready; None once it has.
-    ready_end: int | None = None
+    #: The read end of the pipe on which the process reports that it is ready; None afterwards.
+    ready_pipe: int | None = None
     ready: bool = False
     started_at: float = 0.0
-    #: When to start it again (monotonic seconds); None: it runs, or shall not.
+    #: The time of the next start (monotonic seconds); None if it runs or must not run.
     restart_at: float | None = None
-    died_at_once: int = 0
+    early_deaths: int = 0
 
     @property
     def name(self) -> str:
-        """Name the process in a log line."""
+        """The name of the process in a log line."""
         return f"pool={self.pool} process={self.number}"
 
     def start(self) -> int:
-        """Start the process, tied to this one's life, in a session of its own; return its id.
-
-        Raises `OSError` where the system has none to give.
-        """
+        """Start the process in its own session and return its id. Raises `OSError`."""
         self.started_at, self.restart_at = monotonic(), None
-        here, there = os.pipe()
+        read_end, write_end = os.pipe()
         try:
             self.process = subprocess.Popen(
-                leashed(self.command(there)),
-                pass_fds=[there],
+                with_parent_death_signal(self.command(write_end)),
+                pass_fds=[write_end],
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which can kill the group
+                start_new_session=True,  # Ctrl-C reaches only the supervisor, and it can kill the group
             )
         except BaseException:
-            os.close(here)
+            os.close(read_end)
             raise
         finally:
-            os.close(there)
-        self.ready_end, self.ready = here, False
+            os.close(write_end)
+        self.ready_pipe, self.ready = read_end, False
         return self.process.pid
 
-    def became_ready(self) -> bool:
-        """Read what the process said; False when it closed the pipe without being ready."""
-        if self.ready_end is None:
+    def read_ready(self) -> bool:
+        """Read the pipe; False if the process closed it without being ready."""
+        if self.ready_pipe is None:
             return self.ready
-        self.ready = bool(os.read(self.ready_end, 64))
-        os.close(self.ready_end)
-        self.ready_end = None
+        self.ready = bool(os.read(self.ready_pipe, 64))
+        os.close(self.ready_pipe)
+        self.ready_pipe = None
         return self.ready
 
     def terminate(self) -> None:
-        """Ask the process to finish what it runs and to end."""
+        """Ask the process to finish its running tasks and to end."""
         if self.process is not None:
-            # Not by Popen, which reaps one that has just ended: nobody would learn of its end any more.
+            # Not Popen.terminate(), which may reap the process: the supervisor would not learn of its end.
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process and everything it started, now."""
+        """Kill the process and its children at once."""
         if self.process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
 
-    def buried(self) -> int:
-        """Reap the process, which has ended, and what is left of its group; return how it ended."""
+    def reap(self) -> int:
+        """Reap the process, which has ended, kill the rest of its group, and return the exit code."""
         assert self.process is not None
-        # Before it is reaped, its id cannot belong to a stranger.
+        # Until it is reaped, its id cannot belong to another process.
         self.kill()
         code = self.process.wait()
         self.process = None
-        if self.ready_end is not None:
-            os.close(self.ready_end)
-            self.ready_end = None
+        if self.ready_pipe is not None:
+            os.close(self.ready_pipe)
+            self.ready_pipe = None
         return code
 
     def plan_restart(self, *, asked: bool) -> float:
-        """Decide when to start again and return the wait in seconds; it doubles for one that dies at once."""
+        """Set the time of the next start and return the wait in seconds; it doubles with each early death."""
         steady = asked or monotonic() - self.started_at >= STEADY_SECONDS
-        self.died_at_once = 0 if steady else self.died_at_once + 1
-        doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.died_at_once - 1)
-        wait = min(_LONGEST_WAIT_SECONDS, doubled) if self.died_at_once else 0.0
+        self.early_deaths = 0 if steady else self.early_deaths + 1
+        doubled = _FIRST_WAIT_SECONDS * 2.0 ** max(0, self.early_deaths - 1)
+        wait = min(_LONGEST_WAIT_SECONDS, doubled) if self.early_deaths else 0.0
         self.restart_at = monotonic() + wait
         return wait
 
 
-def how_it_ended(code: int) -> str:
-    """Say in words what a return code means."""
+def describe_exit(code: int) -> str:
+    """Return an exit code in words."""
     if code < 0:
         hint = " (by the kernel, if memory is short)" if code == -signal.SIGKILL else ""
         return f"was killed by {signal.Signals(-code).name}{hint}"

@@ -1,9 +1,9 @@
-"""Tie a child process to its parent's life: when the parent is killed, the kernel signals the child.
+"""Parent-death signals: when the parent is killed, the kernel signals the child (prctl(2), PR_SET_PDEATHSIG).
 
-`leashed(argv)` is the command to start instead of `argv`. It runs this file in a bare interpreter, which asks
-the kernel for the signal and then becomes `argv`; so nothing runs between fork and exec in a parent that has
-threads. The kernel watches the *thread* that started the child: start children from one that lives as long as
-they shall. Linux only (prctl(2), PR_SET_PDEATHSIG); elsewhere the child runs without a leash.
+`with_parent_death_signal(argv)` is the command to start instead of `argv`. It runs this file in a bare
+interpreter, which asks the kernel for the signal and then becomes `argv`. So nothing runs between fork and
+exec in a parent that has threads. The kernel watches the *thread* that started the child: start children from
+a thread that lives as long as they must. Linux only; elsewhere the child gets no signal.
 """
 
 import ctypes
@@ -15,8 +15,10 @@ from collections.abc import Sequence
 _PR_SET_PDEATHSIG = 1
 
 
-def leashed(argv: Sequence[str], *, on_parent_death: signal.Signals = signal.SIGKILL) -> list[str]:
-    """Return the command that runs `argv` and gets `on_parent_death` when this process is gone."""
+def with_parent_death_signal(
+    argv: Sequence[str], *, on_parent_death: signal.Signals = signal.SIGKILL
+) -> list[str]:
+    """Return the command that runs `argv` and receives `on_parent_death` when this process dies."""
     return [
         *(sys.executable, "-I", "-S", __file__),
         *(str(os.getpid()), str(int(on_parent_death))),
@@ -24,17 +26,17 @@ def leashed(argv: Sequence[str], *, on_parent_death: signal.Signals = signal.SIG
     ]
 
 
-def tie_to_parent(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Ask the kernel to signal this process when its parent dies; end here if `parent` is dead already."""
+def set_parent_death_signal(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
+    """Ask the kernel to signal this process when its parent dies; signal it now if `parent` is dead."""
     if not sys.platform.startswith("linux"):
         return
     expected = os.getppid() if parent is None else parent
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(on_parent_death), 0, 0, 0)
-    # The parent may have died before the kernel was asked; nobody would signal us then.
+    # The parent may have died before the request; then the kernel would send nothing.
     if os.getppid() != expected:
         os.kill(os.getpid(), on_parent_death)
 
 
 if __name__ == "__main__":
-    tie_to_parent(int(sys.argv[2]), parent=int(sys.argv[1]))
+    set_parent_death_signal(int(sys.argv[2]), parent=int(sys.argv[1]))
     os.execvp(sys.argv[3], sys.argv[3:])

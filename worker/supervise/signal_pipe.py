@@ -1,4 +1,4 @@
-"""Turn signals into something that a selector waits for."""
+"""Signals as bytes on a descriptor, for a selector."""
 
 import os
 import signal
@@ -8,23 +8,23 @@ from types import FrameType
 
 
 @contextmanager
-def signals_as_bytes(watched: Sequence[signal.Signals]) -> Iterator[int]:
-    """Yield a descriptor from which one byte a signal can be read, its number.
+def signal_pipe(watched: Sequence[signal.Signals]) -> Iterator[int]:
+    """Yield a descriptor from which each signal is read as one byte, its number.
 
-    Only in the main thread. The handlers are restored at the end. Signals beyond its 64 KiB are dropped.
+    For the main thread only. The handlers are restored at the end. Signals beyond 64 KiB are dropped.
     """
-    here, there = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    before = {number: signal.signal(number, _heard) for number in watched}
-    wakeup = signal.set_wakeup_fd(there, warn_on_full_buffer=False)
+    read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, _ignore) for number in watched}
+    wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
-        yield here
+        yield read_end
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(here)
-        os.close(there)
+        os.close(read_end)
+        os.close(write_end)
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the byte in the pipe is what counts. Without a handler there would be none."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Do nothing. Without a handler, Python would not write the signal to the pipe."""

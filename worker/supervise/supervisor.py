@@ -1,10 +1,11 @@
-"""Keep the processes of pools running: start them, restart one that dies, stop them within the deadline.
+"""The supervisor of pools: starts their processes, restarts one that dies, stops all within the deadline.
 
-    SIGTERM, SIGINT   drain: every process finishes what it runs; a second one does not wait
-    SIGHUP            replace every process by a new one, each finishing what it runs
+    SIGTERM, SIGINT   drain: every process finishes its running tasks; a second signal does not wait
+    SIGHUP            replace every process; each finishes its running tasks first
 
-Whatever the processes do, this ends `drain_seconds` + the stop margin after the first signal. Started as
-`millpond worker POOL…`, or by the embedded set-up as `python -m millpond.worker.supervise.supervisor POOL…`.
+Whatever the processes do, the supervisor ends `drain_seconds` + the stop margin after the first signal. It is
+started as `millpond worker POOL…`, and by the embedded set-up as
+`python -m millpond.worker.supervise.supervisor POOL…`.
 """
 
 import logging
@@ -26,25 +27,25 @@ from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
 from millpond.worker.process import command
-from millpond.worker.report.health_server import health_page
-from millpond.worker.supervise.child_process import Member, how_it_ended
-from millpond.worker.supervise.process_numbers import Numbers
-from millpond.worker.supervise.signal_pipe import signals_as_bytes
+from millpond.worker.report.health_server import serve_health
+from millpond.worker.supervise.child_process import ChildProcess, describe_exit
+from millpond.worker.supervise.process_numbers import ProcessNumbers
+from millpond.worker.supervise.signal_pipe import signal_pipe
 
 logger = logging.getLogger("millpond.supervisor")
 
-#: What a process gets after a second signal to give back what it holds.
-_GIVE_BACK_SECONDS = 3.0
+#: The time that a process gets after a second signal to release its messages.
+_RELEASE_SECONDS = 3.0
 
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
-    """Run all processes of the named pools until told to stop; return the exit code.
+    """Run all processes of the named pools until a signal stops them; return the exit code.
 
-    0: every process ended by itself after a signal. 1: one had to be killed, or none took messages before
-    one said that it cannot start with these settings. `ready_fd` gets a line: `ready`, when all take
-    messages, or why one died before that. Raises `SettingsError` for an unknown pool.
+    0: every process ended by itself after a signal. 1: a process had to be killed, or one reported that it
+    cannot start with these settings before any was ready. `ready_fd` receives one line: `ready` once all
+    processes take messages, or the reason why one ended before. Raises `SettingsError` for an unknown pool.
     """
     configured = settings()
     if not configured.broker_url:
@@ -52,20 +53,20 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     for module in configured.kinds:
         find(module)
     with (
-        Numbers(configured.broker_url, configured.key_prefix) as numbers,
-        health_page(configured.health_address, configured.health_port, services=pools),
+        ProcessNumbers(configured.broker_url, configured.key_prefix) as numbers,
+        serve_health(configured.health_address, configured.health_port, services=pools),
     ):
-        members = list(members_of(pools, configured.table, numbers))
-        return Supervisor(members, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
+        children = list(child_processes(pools, configured.table, numbers))
+        return Supervisor(children, configured.drain_seconds + STOP_MARGIN_SECONDS, ready_fd).run()
 
 
-def members_of(pools: Iterable[str], table: Table, numbers: Numbers) -> Iterable[Member]:
-    """Yield the processes of pools by the table."""
+def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers) -> Iterable[ChildProcess]:
+    """Yield the processes of the pools, as the pools table defines them."""
     for name in pools:
         if name not in table.pools:
             raise SettingsError(unknown("pool", name, table.pools))
         for number in islice(numbers.free(name), table.pools[name].processes):
-            yield Member(name, number, partial(_command, name, number))
+            yield ChildProcess(name, number, partial(_command, name, number))
 
 
 def _command(pool: str, number: int, ready_fd: int) -> list[str]:
@@ -73,14 +74,16 @@ def _command(pool: str, number: int, ready_fd: int) -> list[str]:
 
 
 class Supervisor:
-    """Watch members; everything happens in `run`, in answer to a signal, a pipe or the clock."""
+    """Supervises child processes; all work is done in `run`, on a signal, a pipe or a timer."""
 
-    def __init__(self, members: Sequence[Member], stop_seconds: float, ready_fd: int | None = None) -> None:
-        self.members = members
+    def __init__(
+        self, children: Sequence[ChildProcess], stop_seconds: float, ready_fd: int | None = None
+    ) -> None:
+        self.children = children
         self.stop_seconds = stop_seconds
         self.ready_fd = ready_fd
         self.selector = selectors.DefaultSelector()
-        #: When what still runs is killed (monotonic seconds); None: nobody asked to stop.
+        #: The time to kill the remaining processes (monotonic seconds); None before a stop.
         self.deadline: float | None = None
         self.killed = False
         self.has_been_ready = False
@@ -88,12 +91,12 @@ class Supervisor:
         self.replacing: set[int] = set()
 
     def run(self) -> int:
-        """Start the members and return when they have all ended after a signal."""
-        with signals_as_bytes(_WATCHED) as arrived, self.selector:
+        """Start the processes and return once all have ended after a signal."""
+        with signal_pipe(_WATCHED) as arrived, self.selector:
             self.selector.register(arrived, selectors.EVENT_READ, None)
-            for member in self.members:
-                self._start(member)
-            while self.deadline is None or any(member.process for member in self.members):
+            for child in self.children:
+                self._start(child)
+            while self.deadline is None or any(child.process for child in self.children):
                 for key, _ in self.selector.select(self._seconds_to_next()):
                     self._on_signals(arrived) if key.data is None else self._on_ready(key.data)
                 self._on_clock()
@@ -109,119 +112,117 @@ class Supervisor:
             else:
                 self._stop(signal.Signals(number))
 
-    def _on_ready(self, member: Member) -> None:
-        if member.ready_end is None:
-            return  # it has ended meanwhile: a signal that came with this said so
-        self.selector.unregister(member.ready_end)
-        if member.became_ready():
+    def _on_ready(self, child: ChildProcess) -> None:
+        if child.ready_pipe is None:
+            return  # it has ended meanwhile, and SIGCHLD has been handled
+        self.selector.unregister(child.ready_pipe)
+        if child.read_ready():
             self.has_been_ready = True
-            logger.info("%s takes messages after %.1f s", member.name, monotonic() - member.started_at)
-            if all(each.ready for each in self.members):
-                self._tell("ready")
+            logger.info("%s takes messages after %.1f s", child.name, monotonic() - child.started_at)
+            if all(each.ready for each in self.children):
+                self._announce("ready")
 
     def _on_clock(self) -> None:
         now = monotonic()
-        for member in self.members:
-            if member.restart_at is not None and now >= member.restart_at:
-                self._start(member)
+        for child in self.children:
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
         if self.deadline is not None and now >= self.deadline:
             self._kill()
 
     def _seconds_to_next(self) -> float | None:
-        times = [member.restart_at for member in self.members if member.restart_at is not None]
+        times = [child.restart_at for child in self.children if child.restart_at is not None]
         if self.deadline is not None and not self.killed:
             times.append(self.deadline)
         return max(0.0, min(times) - monotonic()) if times else None
 
-    def _start(self, member: Member) -> None:
-        self.replacing.discard(id(member))
+    def _start(self, child: ChildProcess) -> None:
+        self.replacing.discard(id(child))
         try:
-            pid = member.start()
-        except OSError as error:  # no process or descriptor to be had now: the others work on
-            wait = member.plan_restart(asked=False)
-            logger.error(
-                "%s cannot be started: %s; trying again in %.1f s", member.name, error.strerror, wait
-            )
+            pid = child.start()
+        except OSError as error:  # no process or descriptor is available now; the other processes go on
+            wait = child.plan_restart(asked=False)
+            logger.error("%s cannot be started: %s; trying again in %.1f s", child.name, error.strerror, wait)
             return
-        assert member.ready_end is not None
-        self.selector.register(member.ready_end, selectors.EVENT_READ, member)
-        logger.info("%s pid=%d started", member.name, pid)
+        assert child.ready_pipe is not None
+        self.selector.register(child.ready_pipe, selectors.EVENT_READ, child)
+        logger.info("%s pid=%d started", child.name, pid)
 
     def _stop(self, number: signal.Signals) -> None:
-        running = [member for member in self.members if member.process]
+        running = [child for child in self.children if child.process]
         if self.deadline is not None:
-            logger.warning("%s again: not waiting for what still runs", number.name)
-            self.deadline = min(self.deadline, monotonic() + _GIVE_BACK_SECONDS)
+            logger.warning("%s again: not waiting for the running tasks", number.name)
+            self.deadline = min(self.deadline, monotonic() + _RELEASE_SECONDS)
         else:
             logger.info(
                 "%s: draining (%d running), at most %.0f s", number.name, len(running), self.stop_seconds
             )
             self.deadline = monotonic() + self.stop_seconds
-        for member in self.members:
-            member.restart_at = None
-            member.terminate()
+        for child in self.children:
+            child.restart_at = None
+            child.terminate()
 
     def _replace(self) -> None:
         if self.deadline is None:
             logger.info("SIGHUP: replacing every process")
-            for member in self.members:
-                self.replacing.add(id(member))
-                member.terminate()
+            for child in self.children:
+                self.replacing.add(id(child))
+                child.terminate()
 
     def _kill(self) -> None:
-        running = [member for member in self.members if member.process and not self.killed]
-        for member in running:
-            pid = member.process.pid if member.process else 0
-            logger.warning("%s pid=%d killed; what it held is delivered again", member.name, pid)
-            member.kill()
+        running = [child for child in self.children if child.process and not self.killed]
+        for child in running:
+            pid = child.process.pid if child.process else 0
+            logger.warning("%s pid=%d killed; its messages in flight are delivered again", child.name, pid)
+            child.kill()
         self.killed = self.killed or bool(running)
 
     def _reap(self) -> None:
-        """Bury every child that has ended: members, and strangers left to process 1 of a container."""
-        while dead := _next_dead():
-            member = next((each for each in self.members if each.process and each.process.pid == dead), None)
-            if member is None:
-                os.waitpid(dead, 0)
+        """Reap every process that has ended, also orphans if this is process 1 of a container."""
+        while ended := _next_ended():
+            child = next((each for each in self.children if each.process and each.process.pid == ended), None)
+            if child is None:
+                os.waitpid(ended, 0)
             else:
-                self._bury(member)
+                self._on_exit(child)
 
-    def _bury(self, member: Member) -> None:
-        if member.ready_end is not None:
-            self.selector.unregister(member.ready_end)
-        was_ready, pid = member.ready, member.process.pid if member.process else 0
-        code = member.buried()
-        ended = how_it_ended(code)
+    def _on_exit(self, child: ChildProcess) -> None:
+        if child.ready_pipe is not None:
+            self.selector.unregister(child.ready_pipe)
+        was_ready, pid = child.ready, child.process.pid if child.process else 0
+        code = child.reap()
+        outcome = describe_exit(code)
         if self.deadline is not None:
-            logger.info("%s pid=%d %s", member.name, pid, ended)
+            logger.info("%s pid=%d %s", child.name, pid, outcome)
             return
         if code == os.EX_CONFIG and not self.has_been_ready:
-            self._give_up(f"{member.name} {ended}")
+            self._give_up(f"{child.name} {outcome}")
             return
-        wait = member.plan_restart(asked=id(member) in self.replacing)
-        logger.warning("%s pid=%d %s; starting it again in %.1f s", member.name, pid, ended, wait)
+        wait = child.plan_restart(asked=id(child) in self.replacing)
+        logger.warning("%s pid=%d %s; restarting it in %.1f s", child.name, pid, outcome, wait)
         if not was_ready:
-            self._tell(f"{member.name} {ended} before it took messages")
+            self._announce(f"{child.name} {outcome} before it took messages")
 
     def _give_up(self, why: str) -> None:
-        """Stop what has been started: another attempt would end the same way."""
-        logger.error("%s before it took messages: mend first what it says above", why)
-        self._tell(f"{why} before it took messages")
+        """Stop all processes: another attempt would end in the same way."""
+        logger.error("%s before it took messages: correct the error above, then start again", why)
+        self._announce(f"{why} before it took messages")
         self.cannot_start = True
         self.deadline = monotonic() + self.stop_seconds
-        for member in self.members:
-            member.restart_at = None
-            member.terminate()
+        for child in self.children:
+            child.restart_at = None
+            child.terminate()
 
-    def _tell(self, line: str) -> None:
+    def _announce(self, line: str) -> None:
         if self.ready_fd is not None:
-            with suppress(BrokenPipeError):  # whoever waited has gone
+            with suppress(BrokenPipeError):  # the reader of the pipe has ended
                 os.write(self.ready_fd, f"{line}\n".encode())
             os.close(self.ready_fd)
             self.ready_fd = None
 
 
-def _next_dead() -> int | None:
-    """Return the id of a child that has ended, without reaping it."""
+def _next_ended() -> int | None:
+    """Return the id of a process that has ended, without reaping it."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -230,7 +231,7 @@ def _next_dead() -> int | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Supervise the pools that the arguments name, logging to stderr."""
+    """Supervise the pools named as arguments; log to stderr."""
     parser = ArgumentParser(prog="millpond.worker.supervise.supervisor")
     parser.add_argument("pools", nargs="+")
     parser.add_argument("--ready-fd", type=int)

@@ -1,11 +1,11 @@
-"""End a child process: ask, wait, and kill it at the end of the time."""
+"""Terminate a child process: SIGTERM, wait, then SIGKILL."""
 
 import subprocess
 from time import monotonic
 
 
-def end(process: "subprocess.Popen[bytes]", *, within_seconds: float) -> None:
-    """Ask the process to end and wait until it has; every Ctrl-C meanwhile asks it again."""
+def terminate(process: "subprocess.Popen[bytes]", *, within_seconds: float) -> None:
+    """Terminate the process and wait for its end; a Ctrl-C meanwhile sends SIGTERM again."""
     deadline = monotonic() + within_seconds
     process.terminate()
     while True:

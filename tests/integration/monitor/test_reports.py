@@ -81,7 +81,7 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         asked.append(1)
         raise trouble
 
-    monkeypatch.setattr(heartbeat, "REPORT_SECONDS", 0.02)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(history, "write_samples", fail)
     holder, meter = Holder(), Meter()
     holder.keeper = SimpleNamespace(store=store, renewals=0, losses=0)
@@ -93,7 +93,7 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         hostname="default.1@here",
     )
     meter.ended.append(("a", "succeeded", None, 0.1))
-    reporting = heartbeat.Reporter(Table(), holder)
+    reporting = heartbeat.HeartbeatReporter(Table(), holder)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()

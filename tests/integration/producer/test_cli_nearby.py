@@ -14,7 +14,7 @@ from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.running_up import USED, LocalInstance, local_instance
 from millpond.tasks.settings import Settings, settings, state_dir
-from millpond.worker.local.data_folder import claimed
+from millpond.worker.local.data_folder import locked_folder
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     settings.cache_clear()
     said = LocalInstance(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
-    with claimed(state_dir()) as folder:
+    with locked_folder(state_dir()) as folder:
         folder.announce(said)
         yield said
     settings.cache_clear()

@@ -91,7 +91,11 @@ def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive
     )
     running.process.send_signal(signal.SIGINT)
     code, said = running.rest()
-    assert (code, "Stopping: what runs has 30 s to finish" in said, "Stopped." in said) == (0, True, True)
+    assert (code, "Stopping: running tasks have 30 s to finish" in said, "Stopped." in said) == (
+        0,
+        True,
+        True,
+    )
     assert not alive(family)
 
 
@@ -174,13 +178,13 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(
         assert code == 1
         [_starting, line] = said.splitlines()
         assert line == (
-            f"millpond: port {port} is taken: stop the program that listens there, or name another with "
+            f"millpond: port {port} is in use: stop the program that listens there, or choose another with "
             f"{option} PORT ({option} 0 takes a free one)"
         )
         name = option.strip("-").replace("-", "_")
         (tmp_path / "data" / "addresses.json").write_text(json.dumps({name: port}))
         code, said = up("data", "--pool", "default").rest()
-        assert f"port {port}, which it had at its last start, is taken" in said
+        assert f"port {port}, which it had at its last start, is in use" in said
 
 
 def test_workers_flower_and_scheduler_use_it(

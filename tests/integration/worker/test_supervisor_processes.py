@@ -104,7 +104,7 @@ def test_a_killed_process_is_replaced(supervised: Callable[..., Supervised], eve
     running = supervised()
     killed = running.workers()[0]
     killed.kill()
-    eventually(lambda: "starting it again" in running.log())
+    eventually(lambda: "restarting it" in running.log())
     assert f"pid={killed.pid} was killed by SIGKILL" in running.log()
     assert running.gate("after") != killed.pid
     running.open("after")

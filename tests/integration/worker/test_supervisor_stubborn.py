@@ -18,7 +18,7 @@ Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 #: there is a file of the name given none can be started, as where the system has no process left to give.
 PROGRAM = """
 import errno, os, sys
-from millpond.worker.supervise.child_process import Member
+from millpond.worker.supervise.child_process import ChildProcess
 from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
 
 def command(ready_fd):
@@ -27,7 +27,7 @@ def command(ready_fd):
     return ["/bin/sh", "-c", sys.argv[1].replace("READY", str(ready_fd))]
 
 log_to_stderr("plain")
-sys.exit(Supervisor([Member("p", n, command) for n in (1, 2)], float(sys.argv[2])).run())
+sys.exit(Supervisor([ChildProcess("p", n, command) for n in (1, 2)], float(sys.argv[2])).run())
 """
 OBEDIENT = "echo >&READY; exec sleep 60"
 DEAF = 'trap "" TERM; echo >&READY; sleep 60 & wait; wait'
@@ -78,7 +78,7 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
     shells.process.terminate()
     assert shells.process.wait(60) == 1
     assert monotonic() - begun < 20
-    assert shells.logged("killed; what it held is delivered again") == 2
+    assert shells.logged("killed; its messages in flight are delivered again") == 2
     assert not alive(family)
 
 
@@ -100,7 +100,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
 ) -> None:
     """A process that cannot start is tried again ever more seldom; each time the log says how it ended."""
     shells = supervise("exit 3")
-    eventually(lambda: shells.logged("ended with exit code 3; starting it again in 1.0 s") == 2)
+    eventually(lambda: shells.logged("ended with exit code 3; restarting it in 1.0 s") == 2)
     assert shells.logged("started") == 4
     shells.process.terminate()
     assert shells.process.wait(60) == 0
@@ -110,8 +110,8 @@ def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[...,
     """What a second attempt would not change is said once, and not tried again; the others end as well."""
     shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78")
     assert shells.process.wait(60) == 1
-    assert shells.logged("exit code 78 before it took messages: mend first what it says above") == 1
-    assert (shells.logged("started"), shells.logged("starting it again")) == (2, 0)
+    assert shells.logged("exit code 78 before it took messages: correct the error above, then") == 1
+    assert (shells.logged("started"), shells.logged("restarting it")) == (2, 0)
 
 
 def test_one_that_cannot_start_any_more_is_tried_again(
@@ -123,7 +123,7 @@ def test_one_that_cannot_start_any_more_is_tried_again(
     eventually(lambda: shells.logged("takes messages") == 2)
     broken.touch()
     shells.family()[0].kill()
-    eventually(lambda: shells.logged("exit code 78; starting it again"))
+    eventually(lambda: shells.logged("exit code 78; restarting it"))
     broken.unlink()
     eventually(lambda: shells.logged("takes messages") == 3)
 
@@ -152,7 +152,7 @@ def test_hangup_replaces_every_process(supervise: Callable[..., Shells], eventua
     before = {each.pid for each in shells.family()}
     shells.process.send_signal(signal.SIGHUP)
     eventually(lambda: shells.logged("takes messages") == 4)
-    assert shells.logged("starting it again in 0.0 s") == 2
+    assert shells.logged("restarting it in 0.0 s") == 2
     assert not before & {each.pid for each in shells.family()}
 
 

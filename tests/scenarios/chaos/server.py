@@ -9,7 +9,7 @@ from time import monotonic, sleep
 
 from millpond.broker.server import is_reachable
 from millpond.worker.local.valkey import embedded_binary
-from millpond.worker.supervise.parent_death import leashed
+from millpond.worker.supervise.parent_death import with_parent_death_signal
 
 _READY_SECONDS = 60.0
 
@@ -36,7 +36,7 @@ class Broker:
     def start(self) -> None:
         """Start the server, and return when it is_reachable."""
         self.process = subprocess.Popen(
-            leashed([embedded_binary(), "-"]),
+            with_parent_death_signal([embedded_binary(), "-"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,

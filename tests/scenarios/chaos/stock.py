@@ -62,11 +62,11 @@ def do_work(self: Task, **job: Any) -> int:
 
 def fleet() -> int:
     """Run the pools' processes under the same supervisor as Millpond's."""
-    from millpond.worker.supervise.child_process import Member
+    from millpond.worker.supervise.child_process import ChildProcess
     from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
     from tests.scenarios.chaos.fleet import POOLS
 
-    def start(name: str, number: int) -> Member:
+    def start(name: str, number: int) -> ChildProcess:
         pool = POOLS[name]
         command = [
             sys.executable,
@@ -80,11 +80,11 @@ def fleet() -> int:
         ]
         command += ["-P", pool.executor, "-c", str(pool.concurrency), "-Q", ",".join(pool.queues)]
         command += ["-n", f"{name}.{number}@%h", "--without-gossip", "--without-mingle"]
-        return Member(name, number, lambda _: command)
+        return ChildProcess(name, number, lambda _: command)
 
     log_to_stderr("plain")
-    members = [start(name, n) for name, pool in POOLS.items() for n in range(1, pool.processes + 1)]
-    return Supervisor(members, stop_seconds=30).run()
+    children = [start(name, n) for name, pool in POOLS.items() for n in range(1, pool.processes + 1)]
+    return Supervisor(children, stop_seconds=30).run()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from millpond.worker.supervise import child_process
-from millpond.worker.supervise.child_process import Member, how_it_ended
+from millpond.worker.supervise.child_process import ChildProcess, describe_exit
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def _starts_nothing(ready_fd: int) -> list[str]:
 
 def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -> None:
     """A process that cannot start takes no processor: half a second, then doubled, at most half a minute."""
-    broken = Member("email", 1, _starts_nothing)
+    broken = ChildProcess("email", 1, _starts_nothing)
     waits = []
     for _ in range(9):
         broken.started_at = now[0]
@@ -33,15 +33,15 @@ def test_one_that_dies_at_once_waits_twice_as_long_each_time(now: list[float]) -
 
 def test_one_that_ran_for_a_while_starts_at_once(now: list[float]) -> None:
     """A worker that was killed after hours is replaced at once, its earlier failures forgotten."""
-    worker = Member("email", 1, _starts_nothing, died_at_once=5)
+    worker = ChildProcess("email", 1, _starts_nothing, early_deaths=5)
     worker.started_at = now[0] - child_process.STEADY_SECONDS
     assert worker.plan_restart(asked=False) == 0
-    assert worker.died_at_once == 0
+    assert worker.early_deaths == 0
 
 
 def test_one_that_was_asked_to_go_starts_at_once(now: list[float]) -> None:
     """SIGHUP replaces processes, however young they are."""
-    worker = Member("email", 1, _starts_nothing)
+    worker = ChildProcess("email", 1, _starts_nothing)
     worker.started_at = now[0]
     assert worker.plan_restart(asked=True) == 0
 
@@ -57,4 +57,4 @@ def test_one_that_was_asked_to_go_starts_at_once(now: list[float]) -> None:
 )
 def test_the_log_says_how_it_ended(code: int, said: str) -> None:
     """A return code is told in words, and a SIGKILL with its most frequent reason."""
-    assert how_it_ended(code) == said
+    assert describe_exit(code) == said

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.worker.supervise.process_numbers import Numbers
+from millpond.worker.supervise.process_numbers import ProcessNumbers
 
 BROKER = "redis://here/0"
 
@@ -17,33 +17,37 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def take(numbers: Numbers, count: int, pool: str = "email") -> list[int]:
+def take(numbers: ProcessNumbers, count: int, pool: str = "email") -> list[int]:
     """Return the next free numbers."""
     return list(islice(numbers.free(pool), count))
 
 
 def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:
     """What one gives back as it ends, the next takes again."""
-    with Numbers(BROKER, "") as first, Numbers(BROKER, "") as second:
+    with ProcessNumbers(BROKER, "") as first, ProcessNumbers(BROKER, "") as second:
         assert take(first, 2) == [1, 2]
         assert take(second, 2) == [3, 4]
-    with Numbers(BROKER, "") as third:
+    with ProcessNumbers(BROKER, "") as third:
         assert take(third, 2) == [1, 2]
 
 
 def test_a_gap_is_filled() -> None:
     """The numbers of a supervisor that has gone are free while a later one runs on."""
-    first, second = Numbers(BROKER, ""), Numbers(BROKER, "")
+    first, second = ProcessNumbers(BROKER, ""), ProcessNumbers(BROKER, "")
     with second:
         with first:
             assert (take(first, 1), take(second, 1)) == ([1], [2])
-        with Numbers(BROKER, "") as third:
+        with ProcessNumbers(BROKER, "") as third:
             assert take(third, 2) == [1, 3]
 
 
 def test_other_pools_and_other_brokers_count_by_themselves() -> None:
     """A name needs to be the only one where it is seen."""
-    with Numbers(BROKER, "") as here, Numbers("redis://there/0", "") as there, Numbers(BROKER, "a.") as apart:
+    with (
+        ProcessNumbers(BROKER, "") as here,
+        ProcessNumbers("redis://there/0", "") as there,
+        ProcessNumbers(BROKER, "a.") as apart,
+    ):
         assert [take(here, 1), take(here, 1, "files"), take(there, 1), take(apart, 1)] == [[1]] * 4
 
 
@@ -52,5 +56,5 @@ def test_a_folder_that_takes_no_file_keeps_nobody_from_starting(scratch: Path) -
     scratch.joinpath("file").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILLPOND_SCRATCH", str(scratch / "file"))
-        with Numbers(BROKER, "") as first, Numbers(BROKER, "") as second:
+        with ProcessNumbers(BROKER, "") as first, ProcessNumbers(BROKER, "") as second:
             assert take(first, 2) == take(second, 2) == [1, 2]

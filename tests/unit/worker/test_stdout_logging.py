@@ -12,23 +12,25 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from millpond.worker.report.stdout_logging import PrintLogging, Prints
+from millpond.worker.report.stdout_logging import PrintedLines, StdoutLogging
 
 
 @pytest.fixture
-def prints() -> Prints:
+def prints() -> PrintedLines:
     """Make the stream that takes the place of standard output."""
-    return Prints(logging.getLogger("printed"), logging.WARNING)
+    return PrintedLines(logging.getLogger("printed"), logging.WARNING)
 
 
-def test_a_print_of_several_arguments_is_one_record(prints: Prints, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_print_of_several_arguments_is_one_record(
+    prints: PrintedLines, caplog: pytest.LogCaptureFixture
+) -> None:
     """`print` writes each argument, each space and the end by itself."""
     print("paid", 42, "euros", file=prints)
     assert caplog.messages == ["paid 42 euros"]
 
 
 def test_what_is_written_is_logged_with_the_end_of_a_line(
-    prints: Prints, caplog: pytest.LogCaptureFixture
+    prints: PrintedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Lines of one write stay together; what does not end waits for its end, or for a flush."""
     prints.write("one\ntwo\n")
@@ -42,7 +44,7 @@ def test_what_is_written_is_logged_with_the_end_of_a_line(
 
 
 def test_a_line_that_never_ends_is_not_kept_for_ever(
-    prints: Prints, caplog: pytest.LogCaptureFixture
+    prints: PrintedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Memory has a bound."""
     for _ in range(30):
@@ -50,7 +52,7 @@ def test_a_line_that_never_ends_is_not_kept_for_ever(
     assert sum(len(message) for message in caplog.messages) >= 20_000
 
 
-def test_threads_do_not_mix_their_lines(prints: Prints, caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_do_not_mix_their_lines(prints: PrintedLines, caplog: pytest.LogCaptureFixture) -> None:
     """Each thread runs a task of its own."""
     prints.write("this one ")
     other = threading.Thread(target=print, args=("that one",), kwargs={"file": prints})
@@ -61,7 +63,7 @@ def test_threads_do_not_mix_their_lines(prints: Prints, caplog: pytest.LogCaptur
 
 
 def test_a_handler_that_prints_does_not_go_round_in_circles(
-    prints: Prints, caplog: pytest.LogCaptureFixture
+    prints: PrintedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What is written while a line is logged is dropped, as Celery does."""
 
@@ -78,11 +80,11 @@ def test_a_handler_that_prints_does_not_go_round_in_circles(
 
 
 def test_it_is_what_code_expects_of_standard_output(
-    prints: Prints, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    prints: PrintedLines, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Bytes, lines, a descriptor for a child, an encoding: asked as libraries do, and nothing raises."""
     with (tmp_path / "out").open("w") as standard:
-        stream = Prints(prints.logger, logging.WARNING, standard=standard)
+        stream = PrintedLines(prints.logger, logging.WARNING, standard=standard)
         monkeypatch.setattr(sys, "stdout", stream)
         assert isinstance(sys.stdout, io.TextIOBase)
         assert (stream.encoding, stream.isatty(), stream.writable(), stream.readable()) == (
@@ -115,7 +117,7 @@ def test_it_is_what_code_expects_of_standard_output(
     assert "most recent call first" in written
 
 
-def test_it_says_that_it_has_no_descriptor(prints: Prints) -> None:
+def test_it_says_that_it_has_no_descriptor(prints: PrintedLines) -> None:
     """Where the process has no standard output, `fileno` fails as that of any such stream."""
     with pytest.raises(OSError, match="fileno"):
         prints.fileno()
@@ -125,7 +127,7 @@ def test_standard_output_and_error_have_descriptors_of_their_own(monkeypatch: py
     """What a child writes to either comes out there."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
-    PrintLogging(Celery(set_as_current=False)).redirect_stdouts_to_logger(logging.getLogger("printed"))
+    StdoutLogging(Celery(set_as_current=False)).redirect_stdouts_to_logger(logging.getLogger("printed"))
     assert sys.stdout.fileno() == sys.__stdout__.fileno()  # type: ignore[union-attr]
     assert sys.stderr.fileno() == sys.__stderr__.fileno()  # type: ignore[union-attr]
     assert sys.stdout.name != sys.stderr.name
