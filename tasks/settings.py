@@ -103,6 +103,11 @@ class Files(BaseModel):
     )
     max_input_bytes: Count = Field(10 * 1024**3, description="The largest input.")
     max_pixels: Count = Field(200_000_000, description="The largest image, in width times height.")
+    max_image_bytes: Count = Field(
+        1024**3,
+        description="The most memory that one image may take: pixels, times their bytes, times the copies "
+        "that its format and the target's hold. Slots times this must fit the worker's memory.",
+    )
     max_unpacked_bytes: Count = Field(10 * 1024**3, description="The most that one archive may unpack to.")
     max_unpacked_ratio: Count = Field(
         200, description="How many times its own size an archive may unpack to."

@@ -34,19 +34,19 @@ _CMYK_WITH_ALPHA = 5
 class Picture:
     """A picture whose pixels are not decoded yet; `load` does that and takes libvips's access.
 
-    `shrinks` is true where `Image.thumbnail` may open the file itself, faster. `held` is how many copies of
-    all pixels the decoder keeps.
+    `shrinks` is true where `Image.thumbnail` may open the file itself, faster.
     """
 
     format: str
     width: int
     height: int
+    bands: int
     bytes_per_pixel: int
     load: Callable[[str], Any]
     has_profile: bool = False
     is_turned: bool = False
+    is_interlaced: bool = False
     shrinks: bool = False
-    held: int = 0
 
 
 def opened(url: str, path: str) -> Picture:
@@ -75,13 +75,12 @@ def _simple(url: str, path: str, found: str) -> Picture:
     header = loader(path, access="sequential")
     if header.bands > _CMYK_WITH_ALPHA:
         raise unsupported(url, f"it has {header.bands} channels")
-    held = found in ("WebP", "GIF", "AVIF") or (header.get_typeof("interlaced") and header.get("interlaced"))
     return _picture(
         header,
         found,
-        lambda access: loader(path, access=access, fail_on="error"),
+        lambda access: loader(path, access=access, memory=access == "random", fail_on="error"),
+        is_interlaced=bool(header.get_typeof("interlaced") and header.get("interlaced")),
         shrinks=found in _SHRINKING,
-        held=int(bool(held)),
     )
 
 
@@ -96,7 +95,7 @@ def _tiff(url: str, path: str) -> Picture:
 
     def load(access: str) -> Any:
         # Below "warning" a tile that cannot be decoded is black, and no error.
-        image = loader(access=access, fail_on="warning")
+        image = loader(access=access, memory=access == "random", fail_on="warning")
         kept = page.colours + page.has_alpha
         image = image if image.bands <= kept else image.extract_band(0, n=kept)
         return image if page.ycbcr is None else _rgb(image, page.ycbcr)
@@ -120,6 +119,7 @@ def _picture(header: Any, found: str, load: Callable[[str], Any], **more: Any) -
         found,
         header.width,
         header.height,
+        header.bands,
         header.bands * sample,
         load,
         has_profile=bool(header.get_typeof("icc-profile-data")),
@@ -161,7 +161,8 @@ def _heic(url: str, path: str) -> Picture:
         return pixels.crop(0, 0, *image.size) if width > image.size[0] else pixels
 
     width, height = image.size
-    return Picture("HEIC", width, height, len(image.mode), load, has_profile=bool(profile), held=2)
+    bands = len(image.mode)
+    return Picture("HEIC", width, height, bands, bands, load, has_profile=bool(profile))
 
 
 def _heif_error(url: str, error: Exception) -> Exception:
@@ -186,7 +187,7 @@ def _bmp(url: str, path: str) -> Picture:
         return _from_memory(data, width, height, len(mode), None)
 
     width, height, mode, _ = read(pixels=False)
-    return Picture("BMP", width, height, len(mode), load, held=3)
+    return Picture("BMP", width, height, len(mode), len(mode), load)
 
 
 def _bmp_error(url: str, error: Exception) -> Exception:

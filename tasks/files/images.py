@@ -13,6 +13,7 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.contract import ConvertImage, ImageResult, Thumbnail
 from millpond.tasks.files.endings import ImageFormat
 from millpond.tasks.files.image_errors import reader_errors
+from millpond.tasks.files.image_memory import refuse_too_large
 from millpond.tasks.files.image_readers import Picture, opened
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.vips import libvips
@@ -60,7 +61,9 @@ def _rewrite(
     storage.refuse_same(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
         picture = opened(job.source, path)
-        _refuse_too_large(job.source, picture, storage)
+        _refuse_too_many_pixels(job.source, picture, storage.limits.max_pixels)
+        box = (job.width, job.height) if isinstance(job, Thumbnail) else None
+        refuse_too_large(job.source, picture, box, form, storage.limits.max_image_bytes)
         context.checkpoint()
         with reader_errors(job.source):
             image = _plain(load(path, picture), form, job.background)
@@ -77,9 +80,8 @@ def _rewrite(
     return ImageResult(target=job.target, bytes=length, format=form, width=image.width, height=image.height)
 
 
-def _refuse_too_large(url: str, picture: Picture, storage: Storage) -> None:
+def _refuse_too_many_pixels(url: str, picture: Picture, most: int) -> None:
     """Raise `TooLarge` by what the header says, before a pixel is decoded."""
-    most = storage.limits.max_pixels
     if picture.width * picture.height > most:
         raise TooLarge(f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({most})")
 

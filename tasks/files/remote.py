@@ -8,7 +8,9 @@ does not appear at once, for such services have no folders.
 
 import hashlib
 import io
+import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,11 +18,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec
+from fsspec.spec import AbstractFileSystem
 
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files import folders
+from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
 from millpond.tasks.files.os_errors import explained, room_explained
+from millpond.tasks.process.paths import opened_private_scratch, private_scratch
 from millpond.tasks.settings import scratch
 
 _CHUNK = 1024 * 1024
@@ -70,16 +75,21 @@ class _Reader(io.RawIOBase):
 @contextmanager
 def fetched(file: BinaryIO) -> Iterator[str]:
     """Copy an open object to a local file for the duration of the block."""
-    with tempfile.NamedTemporaryFile(dir=scratch(), prefix="millpond-") as copy:
+    with _private_folder() as folder, tempfile.TemporaryFile(dir=folder) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
         copy.flush()
-        yield copy.name
+        # The file has no name that another could take.
+        yield path_of(cast(BinaryIO, copy))
 
 
 @contextmanager
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Give a local file that is sent to the location when the block ends without an error."""
-    with room_explained(str(scratch())), tempfile.TemporaryFile(dir=scratch()) as file:
+    with (
+        room_explained(str(scratch())),
+        _private_folder() as folder,
+        tempfile.TemporaryFile(dir=folder) as file,
+    ):
         yield cast(BinaryIO, file)
         file.flush()
         _send(_system(location), cast(BinaryIO, file), location.path, location.url)
@@ -88,7 +98,7 @@ def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
 @contextmanager
 def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
     """Give a local folder whose files are sent below the location when the block ends without an error."""
-    with tempfile.TemporaryDirectory(dir=scratch(), prefix="millpond-") as collected:
+    with _private_folder() as private, tempfile.TemporaryDirectory(dir=private) as collected:
         gathered = Path(collected, "folder")
         with folders.output_folder(LocalLocation(location.url, collected, (gathered.name,))) as folder:
             yield folder
@@ -111,6 +121,19 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
                 )
 
 
+@contextmanager
+def _private_folder() -> Iterator[str]:
+    """Give a path to this user's own folder for what is collected, whatever another puts in its place."""
+    try:
+        descriptor = opened_private_scratch()
+    except PermissionError as error:
+        raise FinalError(f"{error.filename} cannot be used: {error.strerror}") from error
+    try:
+        yield f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(private_scratch())
+    finally:
+        os.close(descriptor)
+
+
 def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
     folder, _, name = path.rpartition("/")
     file.seek(0)
@@ -125,6 +148,7 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
             with system.open(temporary, "wb") as sent:
                 shutil.copyfileobj(file, sent, _CHUNK)
             _move(system, temporary, path)
+            _check_there(system, path, url, file.seek(0, os.SEEK_END))
         except BaseException:
             with suppress(Exception):
                 system.rm_file(temporary)
@@ -132,13 +156,31 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
 
 
 def _move(system: Any, temporary: str, path: str) -> None:
-    """Move an object to its target; a task that writes the same bytes may have moved it already."""
-    length = system.size(temporary)
+    """Move an object to its target; a task that writes the same bytes may have moved it already.
+
+    The name is data and no pattern: `mv` of fsspec's own expands what it is given.
+    """
     try:
-        system.mv(temporary, path)
+        if type(system).mv is AbstractFileSystem.mv:
+            system.cp_file(temporary, path)
+            system.rm_file(temporary)
+        else:
+            system.mv(temporary, path)
     except FileNotFoundError:
-        if not system.exists(path) or system.size(path) != length:
+        if not system.exists(path):
             raise
+
+
+def _check_there(system: Any, path: str, url: str, length: int) -> None:
+    """Raise `RetryLater` unless the target is there, as long as what was sent."""
+    system.invalidate_cache()
+    try:
+        found = system.size(path)
+    except FileNotFoundError:
+        found = None
+    if found != length:
+        there = "is not there" if found is None else f"is {found} bytes long there"
+        raise RetryLater(f"{url} {there} after {length} bytes were sent: it is sent again")
 
 
 def _digest(file: BinaryIO) -> str:

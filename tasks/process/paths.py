@@ -3,14 +3,49 @@
 Apart from settings.py, since a health check, which runs every few seconds, must not load pydantic.
 """
 
+import errno
 import os
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
 def scratch() -> Path:
     """Return the folder for this machine's short-lived files."""
     return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
+
+
+def private_scratch() -> Path:
+    """Return the path of this user's own folder in the scratch folder; `opened_private_scratch` makes it."""
+    return scratch() / f"millpond-{os.getuid()}"
+
+
+def opened_private_scratch() -> int:
+    """Return a descriptor of this user's own folder below the scratch folder, which is made with mode 0700.
+
+    The scratch folder is shared with other users: raises `PermissionError` for a link of that name, and for a
+    folder that is not ours or that others may write to.
+    """
+    folder = private_scratch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    reason = "it is a link or belongs to another user: remove it, or set MILLPOND_SCRATCH"
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EACCES):
+            raise PermissionError(errno.EACCES, reason, str(folder)) from error
+        raise
+    status = os.fstat(descriptor)
+    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077 == 0:
+        return descriptor
+    os.close(descriptor)
+    open_to_others = "others may look into it: chmod 700 it, or set MILLPOND_SCRATCH"
+    raise PermissionError(
+        errno.EACCES, open_to_others if status.st_uid == os.getuid() else reason, str(folder)
+    )
 
 
 def state_dir() -> Path:

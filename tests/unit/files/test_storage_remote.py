@@ -1,7 +1,10 @@
 """Storage services are held to the same promises as a local disk, as far as they can keep them."""
 
+import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -64,7 +67,7 @@ def test_an_error_sends_nothing(remote: Storage, keys: Any) -> None:
     assert keys() == []
 
 
-@pytest.mark.parametrize("failing", ["open", "mv"])
+@pytest.mark.parametrize("failing", ["open", "cp_file"])
 def test_a_service_that_fails_is_tried_later(
     remote: Storage, keys: Any, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -95,13 +98,91 @@ def test_a_leftover_of_a_killed_task_is_taken_up(remote: Storage, keys: Any) -> 
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(system, "mv", die)
+        patch.setattr(system, "cp_file", die)
         patch.setattr(system, "rm_file", die)
         with pytest.raises(Killed):
             put(remote, "target")
     assert [key for key in keys() if key.endswith(PARTIAL_SUFFIX)] == keys() != []
     put(remote, "target")
     assert keys() == ["target"]
+
+
+NAMES = ["a*b", "a?b", "[ab]", "*", "?", "**", "{a,b}", "a b%20c", "x/*/y", "ä*", "a[!b]"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_no_pattern(remote: Storage, keys: Any, name: str) -> None:
+    """A target with a star "succeeded" and was not there; what it matches is not touched."""
+    others = ["aXb", "a", "b", "x/z/y", "c"]
+    for other in others:
+        put(remote, other, b"other")
+    put(remote, name, b"content")
+    assert get(remote, name) == b"content"
+    assert keys() == sorted([*others, name])
+    assert all(get(remote, other) == b"other" for other in others)
+    put(remote, name, b"again")
+    assert get(remote, name) == b"again"
+
+
+def test_names_in_a_folder_are_no_patterns(remote: Storage, keys: Any) -> None:
+    """The same for what an archive calls its entries."""
+    fill(remote, "a*", "ab", "b/[c]")
+    assert keys() == ["folder/a*", "folder/ab", "folder/b/[c]"]
+    assert get(remote, "folder/a*") == b"a*"
+
+
+@pytest.mark.parametrize("left", [None, 0, 6])
+def test_a_target_is_there_after_writing(
+    remote: Storage, keys: Any, monkeypatch: pytest.MonkeyPatch, left: int | None
+) -> None:
+    """A service that says yes and has nothing, or half of it, is not believed."""
+    system = fsspec.filesystem("memory")
+    copy = system.cp_file
+
+    def lose(one: str, other: str) -> None:
+        copy(one, other)
+        if left is None:
+            system.rm_file(other)
+        else:
+            system.pipe_file(other, b"content"[:left])
+
+    monkeypatch.setattr(system, "cp_file", lose)
+    with pytest.raises(RetryLater, match="is not there after 7" if left is None else f"is {left} bytes long"):
+        put(remote, "a", b"content")
+    assert [key for key in keys() if key.endswith(PARTIAL_SUFFIX)] == []
+
+
+@pytest.mark.parametrize("in_the_way", ["link", "file", "mode"])
+def test_the_folder_for_what_is_collected_is_ours_alone(
+    remote: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any, in_the_way: str
+) -> None:
+    """Another user's link in a shared scratch folder leads nowhere; the message says what to do."""
+    monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
+    own = tmp_path / f"millpond-{os.getuid()}"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    put(remote, "before", b"x")
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert list(own.iterdir()) == []
+    own.rmdir()
+    match in_the_way:
+        case "link":
+            own.symlink_to(elsewhere)
+        case "file":
+            own.touch()
+        case "mode":
+            own.mkdir(mode=0o777)
+            own.chmod(0o777)
+    for act in (lambda: put(remote, "a"), lambda: fill(remote, "a"), lambda: _path_of(remote)):
+        with pytest.raises(FinalError, match="MILLPOND_SCRATCH"):
+            act()
+    assert keys() == ["before"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def _path_of(store: Storage) -> None:
+    with store.local_input("before"):
+        pass
 
 
 @pytest.mark.parametrize(
