@@ -168,12 +168,17 @@ def translate_errors(what: str) -> Iterator[None]:
         ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(
-            f"{what}: the broker cannot be reached ({error}). Is it running, and is its URL right?"
+            f"{what}: the broker cannot be reached ({_cause(error)}). Is it running, and is its URL right?"
         ) from None
     except ResponseError as error:
         raise BrokerError(f"{what}: {_refusal(error)}") from None
     except RedisError as error:
         raise BrokerError(f"{what}: the broker answered {error}") from None
+
+
+def _cause(error: Exception) -> str:
+    """Return an error's own words; redis-py's of a Sentinel go on with every option of the connection."""
+    return str(error).partition(" : <")[0]
 
 
 def _refusal(error: ResponseError) -> str:

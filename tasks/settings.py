@@ -27,7 +27,7 @@ from millpond.broker.url import BrokerURL
 from millpond.tasks.configuration import faults, sources
 from millpond.tasks.configuration.model_fields import LIFTED
 from millpond.tasks.configuration.toml_file import config_file
-from millpond.tasks.errors import SettingsError
+from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.field_types import (
     Count,
     CountOrNone,
@@ -277,7 +277,11 @@ def settings() -> Settings:
     """Read the settings once a process; raise `SettingsError` or `BadBrokerUrl`, one line of every fault."""
     found = Settings()
     if found.broker_url is not None:
-        BrokerURL.parse(found.broker_url).check_files()
+        try:
+            BrokerURL.parse(found.broker_url).check_files()
+        except BadBrokerUrl as error:
+            place = sources.read(Settings, shipped()).place(("broker_url",))
+            raise BadBrokerUrl(f"{place}: {error}") from None
     for queue, meant in found.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
     return found

@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
-from millpond.tasks.configuration.model_fields import LIFTED, at, is_list, is_secret, is_table, may_be
+from millpond.tasks.configuration.model_fields import LIFTED, at, bare, is_list, is_secret, is_table, may_be
 from millpond.tasks.configuration.variable_names import meant, resolve, variable
 
 PREFIX = "MILLPOND_"
@@ -80,7 +80,7 @@ def _parsed(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
         return _table(text, variable(path), secret=secret)
     if is_list(kind) and text.lstrip().startswith(("[", "{")):
         return _structure(text, secret=secret, example=may_be(field))
-    return text if secret else text.strip()
+    return text if bare(kind) is SecretStr else text.strip()
 
 
 def _table(text: str, name: str, *, secret: bool) -> Any:

@@ -66,6 +66,14 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"Millpond_Smtp__Host": "x"}, "Millpond_Smtp__Host is written in capitals: write MILLPOND_SMTP__HOST"),
     ({"MILLPOND_kinds": "x"}, "MILLPOND_kinds is written in capitals: write MILLPOND_KINDS"),
     ({"MILLPOND_Pools__Email__Prefetch": "1"}, "write MILLPOND_POOLS__EMAIL__PREFETCH"),
+    # no URL of a broker
+    (
+        {"MILLPOND_BROKER_URL": "nonsense"},
+        "MILLPOND_BROKER_URL: the broker URL … cannot be used: a broker URL begins",
+    ),
+    ({"MILLPOND_BROKER_URL": "http://x"}, "MILLPOND_BROKER_URL: the broker URL … cannot be used"),
+    ({"MILLPOND_BROKER_URL": "redis://:hunter2@h:port"}, "MILLPOND_BROKER_URL: the broker URL redis://"),
+    ({"MILLPOND_BROKER_URL": "redis://h/x"}, "its database is not a whole number"),
     # empty
     *(
         ({name: value}, f"{name} is empty: write {words}")
@@ -224,6 +232,7 @@ FILES: list[tuple[str, str]] = [
     ("drain_seconds = true", "drain_seconds (millpond.toml line 1): True cannot be used: write a duration"),
     ("drain_seconds = [1]", "drain_seconds (millpond.toml line 1): [1] cannot be used: write a duration"),
     ("drain_seconds = 1979-05-27", "drain_seconds (millpond.toml line 1): datetime.date(1979, 5, 27) cannot be"),
+    ("broker_url = 'nonsense'", "millpond.toml line 1: the broker URL … cannot be used: a broker URL begins with"),
     ("key_prefix = 3", "key_prefix (millpond.toml line 1): 3 cannot be used: write text"),
     ("kinds = 3", "kinds (millpond.toml line 1): 3 cannot be used: write a list"),
     ("health_port = '80a'", "health_port (millpond.toml line 1): '80a' cannot be used: write the number of a port"),
