@@ -10,10 +10,11 @@ Names are looked up when they are used, so a producer imports no body and no wor
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own costs a third of what an interrupt must wait for until `main` is there
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
     from millpond.tasks.settings import Settings
 
@@ -94,7 +95,7 @@ COMMANDS = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in ("app", "celery"):  # `celery -A millpond worker` looks for one of these
         return importlib.import_module("millpond.worker.app").app
     if name not in _HOMES:
@@ -108,17 +109,34 @@ def __dir__() -> list[str]:
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Run the `millpond` command and return its exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the `millpond` command and return its exit code; without arguments, that of this process."""
+    if arguments is not None:
+        return _run(arguments)
+    try:
+        from millpond.tasks.process import interrupt
+
+        interrupt.end_quietly()
+        code = _run(sys.argv[1:])
+        interrupt.end_at_once()
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _run(given: "Sequence[str]") -> int:
     if given[:1] == ["health"]:  # asked every few seconds: nothing else is loaded for it
         from millpond.monitor.cli.health import main as health
 
+        if sys.stdout.isatty():
+            _break_long_lines()
         return health(given[1:])
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a file's name need not be UTF-8
     from millpond.producer.cli import exit_codes, lazy_commands
     from millpond.producer.cli.client_session import Launcher
+
+    _break_long_lines()
 
     command = lazy_commands.group(
         COMMANDS,
@@ -128,7 +146,13 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     return exit_codes.run(command, given, program="millpond", obj=Launcher(_embedded))
 
 
-def _embedded(settings: "Settings", pools: "Sequence[str]") -> Any:
+def _break_long_lines() -> None:
+    from millpond.tasks.process.terminal import break_long_lines
+
+    break_long_lines()
+
+
+def _embedded(settings: "Settings", pools: "Sequence[str]") -> "Any":
     from contextlib import contextmanager
 
     from millpond.worker.local.embedded import embedded

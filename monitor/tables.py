@@ -1,7 +1,13 @@
-"""Tables of pools and queues for a terminal (`status`, `top`)."""
+"""Lay out pools and queues as tables of a terminal, for `status` and `top`.
 
-from collections.abc import Iterable
+Where a table is wider than the terminal, its columns are in several tables one below the other, each with the
+names. Nothing is cut, and no value is broken.
+"""
 
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console, Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -11,19 +17,32 @@ from millpond.monitor.snapshot import PoolView, QueueView
 POOL_COLUMNS = ("pool", "processes", "busy", "rate", "use", "wait", "service", "ready", "in flight", "queues")
 QUEUE_COLUMNS = ("queue", "ready", "oldest", "in", "out", "in flight", "delayed", "dead", "state")
 
-#: The least width of the tables; a narrower terminal breaks their lines, not their words.
-WIDTH = 100
+_GAP = 2
+
+#: The columns of words; figures are aligned at the right.
+_WORDS = {"pool", "queue", "queues", "state"}
+
+Row = tuple[tuple[str, ...], str]
 
 
-def pools_table(pools: Iterable[PoolView]) -> Table:
-    """Return a table of the pools; a pool with missing processes is red."""
-    rows = [(pool_row(view), "red" if view.processes_missing else "") for view in pools]
-    return _table("Pools", POOL_COLUMNS, rows)
+def console() -> Console:
+    """Return the console on which tables are shown; into a pipe or a file it is as wide as they are."""
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = 100_000
+    return made
 
 
-def queues_table(queues: Iterable[QueueView]) -> Table:
-    """Return a table of the queues; a full one is red, a paused one or one without a worker yellow."""
-    return _table("Queues", QUEUE_COLUMNS, [(queue_row(view), _style(view)) for view in queues])
+def pools_table(pools: Iterable[PoolView], width: int) -> Group:
+    """Return a table of the pools; a pool that is short of processes stands out."""
+    return _table(
+        POOL_COLUMNS, [(pool_row(view), "red" if view.processes_missing else "") for view in pools], width
+    )
+
+
+def queues_table(queues: Iterable[QueueView], width: int) -> Group:
+    """Return a table of the queues; one that is full, paused or served by no worker stands out."""
+    return _table(QUEUE_COLUMNS, [(queue_row(view), _style(view)) for view in queues], width)
 
 
 def pool_row(view: PoolView) -> tuple[str, ...]:
@@ -65,13 +84,65 @@ def _style(view: QueueView) -> str:
     return "yellow" if view.limits.paused or (view.depth.ready and not view.is_served) else ""
 
 
-def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[tuple[str, ...], str]]) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        # Only names are folded in a narrow terminal: half a number would be wrong.
-        folds = number == 0 or column == "queues"
-        left = folds or column == "state"
-        table.add_column(column, justify="left" if left else "right", no_wrap=not folds, overflow="fold")
-    for row, style in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row), style=style)
+def _table(columns: tuple[str, ...], rows: Sequence[Row], width: int) -> Group:
+    cells = [tuple(plain(cell) for cell in row) for row, _style in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    styles = [style for _row, style in rows]
+    if widths[0] > width // 2 and _needs(widths) > width:
+        return Group(*_stacked(columns, cells, styles, width))
+    return Group(
+        *(
+            _block(columns, cells, styles, chosen, fits=_needs([widths[n] for n in chosen]) <= width)
+            for chosen in _blocks(widths, width)
+        )
+    )
+
+
+def _needs(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Yield the columns of each block, by number; the first column is in all of them."""
+    chosen, used = [0], widths[0]
+    for number in range(1, len(widths)):
+        if len(chosen) > 1 and used + _GAP + widths[number] > width:
+            yield chosen
+            chosen, used = [0], widths[0]
+        chosen.append(number)
+        used += _GAP + widths[number]
+    yield chosen
+
+
+def _block(
+    columns: tuple[str, ...],
+    cells: Sequence[tuple[str, ...]],
+    styles: Sequence[str],
+    chosen: Sequence[int],
+    *,
+    fits: bool,
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    overflow: OverflowMethod = "fold" if fits else "ignore"  # else it is cut; "ignore" does not align
+    for number in chosen:
+        name = columns[number]
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True, overflow=overflow)
+    for row, style in zip(cells, styles, strict=True):
+        table.add_row(*(Text(row[number]) for number in chosen), style=style)
     return table
+
+
+def _stacked(
+    columns: tuple[str, ...], cells: Sequence[tuple[str, ...]], styles: Sequence[str], width: int
+) -> Iterator[Text]:
+    """Yield the lines of rows whose names leave no room beside them: the name, then what belongs to it."""
+    for row, style in zip(cells, styles, strict=True):
+        yield Text(f"{columns[0]} {row[0]}", style=style, no_wrap=True, overflow="ignore")
+        line = ""
+        for name, cell in zip(columns[1:], row[1:], strict=True):
+            field = f"  {name} {cell}"
+            if line and cell_len(line) + cell_len(field) > width:
+                yield Text(line, style=style, no_wrap=True, overflow="ignore")
+                line = ""
+            line += field
+        yield Text(line, style=style, no_wrap=True, overflow="ignore")

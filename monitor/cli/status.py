@@ -32,12 +32,9 @@ def status(
             print(json.dumps(line))
         return
 
-    from rich.console import Console
+    from millpond.monitor.tables import console, pools_table, queues_table
 
-    from millpond.monitor.tables import WIDTH, pools_table, queues_table
-
-    console = Console(highlight=False)
-    console.width = max(console.width, WIDTH)
-    for table in (pools_table(seen.pools), queues_table(seen.queues)):
-        console.print(table)
-        console.print()
+    shown = console()
+    shown.print(pools_table(seen.pools, shown.width))
+    shown.print()
+    shown.print(queues_table(seen.queues, shown.width))

@@ -1,5 +1,7 @@
-"""`millpond top`: watch the pools and queues in the terminal until Ctrl-C."""
+"""Offer `millpond top`: pools and queues as they are now, in the terminal, until `q`."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -15,36 +17,72 @@ def top(
     every: Annotated[str, typer.Option(metavar="TIME", help="Refresh after this time, as in 500ms.")] = "2s",
     once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
 ) -> None:
-    """Watch the pools and the queues: the figures of Flower's pages, in the terminal.
+    """Watch the pools and the queues: the figures of Flower's pages, in the terminal, until `q` or Ctrl-C.
 
     Figures of pools are of the last minute (times: 95th percentiles), rates of queues of ten seconds.
     Into a pipe or a file it prints once.
     """
-    import time
-    from contextlib import suppress
-
-    from rich.console import Console
-    from rich.live import Live
-
     from millpond.monitor.cli.store import open_store
+    from millpond.monitor.tables import console
     from millpond.tasks.durations import seconds
     from millpond.tasks.settings import settings
 
-    pause = max(LEAST_SECONDS, seconds(every))
-    console = Console(highlight=False)
-    table = settings().table
+    pause, shown, table = max(LEAST_SECONDS, seconds(every)), console(), settings().table
     with open_store() as store:
-        if once or not console.is_terminal:
-            console.print(screen(store, table))
-            return
-        with suppress(KeyboardInterrupt), Live(console=console, screen=console.is_terminal) as live:
-            while True:
-                live.update(_screen_or_error(store, table), refresh=True)
-                time.sleep(pause)
+        if once or not shown.is_terminal:
+            shown.print(screen(store, table, shown.width))
+        else:
+            _watch(lambda: _screen_or_error(store, table, shown.width), shown, pause)
 
 
-def screen(store: Any, table: Any) -> Any:
-    """Return one screen: the time, the pools, the queues, the latest changes."""
+def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
+    """Show what `look` returns until `q` is pressed; Ctrl-C interrupts."""
+    import signal
+
+    from rich.live import Live
+
+    # Nothing may end this process from here on that leaves the terminal as it is.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _keys() as pressed, Live(console=shown, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(look(), refresh=True)
+            if pressed(seconds) in ("q", "Q"):
+                return
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], str]]:
+    """Yield what waits so many seconds for a key and returns it; without a terminal it only waits."""
+    import os
+    import select
+    import sys
+    import termios
+    import time
+    import tty
+
+    def waited(seconds: float) -> str:
+        time.sleep(seconds)
+        return ""
+
+    if not sys.stdin.isatty():
+        yield waited
+        return
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+
+    def pressed(seconds: float) -> str:
+        ready, _, _ = select.select([keyboard], [], [], seconds)
+        return os.read(keyboard, 1).decode(errors="replace") if ready else ""
+
+    try:
+        tty.setcbreak(keyboard)
+        yield pressed
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def screen(store: Any, table: Any, width: int) -> Any:
+    """Return the screen: the time, the pools, the queues, the latest changes."""
     from rich.console import Group
     from rich.text import Text
 
@@ -52,22 +90,23 @@ def screen(store: Any, table: Any) -> Any:
     from millpond.monitor.formatting import moment, plain
     from millpond.monitor.snapshot import read
     from millpond.monitor.tables import pools_table, queues_table
+    from millpond.tasks.process.terminal import broken
 
     seen = read(store, table)
     changes = [
-        Text(plain(f"{moment(change.at_ms)}  {change.who}: {change.what}"), style="dim")
+        Text(broken(plain(f"{moment(change.at_ms)}  {change.who}: {change.what}"), width), style="dim")
         for change in audit.recent(store, limit=5)
     ]
-    head = Text(f"millpond top  {moment(seen.now_ms)}  Ctrl-C ends", style="bold")
-    return Group(head, "", pools_table(seen.pools), "", queues_table(seen.queues), "", *changes)
+    head = Text(f"millpond top  {moment(seen.now_ms)}  q ends", style="bold")
+    return Group(head, "", pools_table(seen.pools, width), "", queues_table(seen.queues, width), "", *changes)
 
 
-def _screen_or_error(store: Any, table: Any) -> Any:
+def _screen_or_error(store: Any, table: Any, width: int) -> Any:
     from rich.text import Text
 
     from millpond.broker.errors import BrokerError
 
     try:
-        return screen(store, table)
+        return screen(store, table, width)
     except BrokerError as error:
         return Text(f"{error} Looking again …", style="red")

@@ -48,7 +48,7 @@ def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_
     try:
         parts = urlsplit(pages_url)
         refused = connect(f"redis://blind:none@{parts.hostname}:{parts.port}{parts.path}", prefix=PREFIX)
-        shown = str(top._screen_or_error(refused, settings().table))
+        shown = str(top._screen_or_error(refused, settings().table, 140))
     finally:
         watched.client.acl_deluser("blind")
     assert "no permissions" in shown

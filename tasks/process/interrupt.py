@@ -1,0 +1,37 @@
+"""Ctrl-C in a command: it ends without a traceback, whatever the command is about to do.
+
+A `KeyboardInterrupt` in the middle of an import leaves by way of the imported module, which may catch it or
+print it. Nothing has been begun then, so the process ends at once.
+"""
+
+import os
+import signal
+from types import FrameType
+
+#: The exit code of what a person interrupted.
+INTERRUPTED = 130
+
+_IMPORTS = "<frozen importlib._bootstrap>"
+
+
+def end_quietly() -> None:
+    """End this process at a SIGINT while it imports; raise `KeyboardInterrupt` where it does something else.
+
+    A process that was started to ignore SIGINT, as by nohup, goes on ignoring it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def end_at_once() -> None:
+    """End this process at a SIGINT without another word: it has done all that it had to do."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTS:
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt

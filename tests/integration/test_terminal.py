@@ -1,0 +1,232 @@
+"""Every command in terminals of 60, 80 and 200 columns, into a pipe, without colour, and interrupted."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import millpond
+from millpond.broker import audit
+from millpond.broker.batches import record
+from millpond.broker.connection import Store
+from millpond.broker.message import compose
+from millpond.broker.publish import publish
+from millpond.producer.client import Client
+from millpond.producer.scheduler import Scheduler
+from millpond.tasks.schedule import Periodic
+from millpond.tasks.settings import Settings
+from tests.harness.flower_process import bury
+from tests.harness.terminal import in_terminal, lines_of
+
+COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())"]
+WIDTHS = (60, 80, 200)
+QUEUE = "a-queue-of-a-department-with-a-long-name"
+ERROR = (
+    "ConnectError: the mail server mail.example.org:587 cannot be reached: connection refused, 3 of 5 tries"
+)
+
+#: What is written for a person, and what must be in it.
+SHOWN: dict[str, str] = {
+    "status": QUEUE,
+    "top --once": "paused queue",
+    "why": "millpond worker default",
+    "queue show default": "max_deliveries",
+    "dead list default": "mail.example.org:587",
+    "dead show default {letter}": "mail.example.org:587",
+    "batches": "a batch with a long description",
+    "batch {batch}": "1,000 sent",
+    "batch {batch} --failures": "1,000 sent",
+    "task {delayed}": "waits on default",
+    "task {dead}": "millpond dead show default",
+    "kinds": "email.send",
+    "schedules": "daily",
+    "config": "broker_url",
+    "metrics": "millpond_queue_ready",
+    "task none": "not found",
+    "queue show nothing": "no queue is named",
+    "health default": "runs here",
+    "drain nothing": "no pool is named",
+    "worker nothing": "no pool is named",
+}
+
+#: Commands that end well when they are interrupted: so one stops them.
+SERVERS = {"up", "worker", "scheduler", "flower", "gateway"}
+ARGUMENTS = {
+    "batch": ["none", "--follow"],
+    "task": ["none"],
+    "worker": ["default"],
+    "drain": ["default"],
+    "resume": ["default"],
+    "health": ["default"],
+    "queue": ["show", "default"],
+    "dead": ["list", "default"],
+    "files": ["checksum", "."],
+    "email": ["send", "--to", "ann@example.org"],
+}
+
+
+@pytest.fixture(scope="module")
+def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Fill a broker with something to show; return the names of it."""
+    store = module_store
+    publish(store, [compose("squares.square", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(1_234)])
+    store.client.sadd("millpond:queues", QUEUE, "default")
+    dead = bury(store, "default", "ConnectError", ERROR, kind="squares.square", kwargs={"n": 1})
+    store.client.delete("millpond:{default}:consumers")  # the state is the same at every look
+    delayed = compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0, due_ms=2**42)
+    batch = record.open_batch(store, description="a batch with a long description, as one may want it")
+    waiting = [
+        compose("squares.square", {"n": n}, queue="default", sent_at_ms=0, batch=batch) for n in range(1_000)
+    ]
+    publish(store, [delayed])
+    for from_ in range(0, 1_000, 100):
+        publish(store, waiting[from_ : from_ + 100])
+    audit.record(store, "ann", f"paused queue {QUEUE} for the night, for its mail server cannot be reached")
+    with Client(settings=Settings(broker_url=module_url)) as client:
+        Scheduler(client, {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}).tick()
+    [letter] = [id for id, _ in store.client.xrange("millpond:{default}:dead")]
+    return {"letter": letter.decode(), "batch": batch, "delayed": delayed.id, "dead": dead}
+
+
+@pytest.fixture(scope="module")
+def env(module_url: str, shop: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of the commands."""
+    config = tmp_path_factory.mktemp("config") / "millpond.toml"
+    config.write_text('[schedule.daily]\nkind = "squares.square"\nfields = { n = 7 }\nevery = "1d"\n')
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    return {**kept, "MILLPOND_BROKER_URL": module_url, "MILLPOND_CONFIG": str(config), "TERM": "xterm"}
+
+
+def filled(command: str, shop: Mapping[str, str]) -> list[str]:
+    """Return the words of a command with the names of what there is."""
+    return [*COMMAND, *command.format(**shop).split()]
+
+
+def piped(argv: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command into a pipe."""
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def is_whole(line: str, columns: int) -> bool:
+    """True where a line fits, or cannot be broken at a space, or is to be copied or read by a machine."""
+    return len(line) <= columns or " " not in line.strip() or bool(re.match(r"\s*(export |eval |\{)", line))
+
+
+@pytest.mark.parametrize("command", list(SHOWN))
+def test_it_is_whole_in_every_terminal(command: str, env: Mapping[str, str], shop: Mapping[str, str]) -> None:
+    """No word that is in the pipe is cut or broken in a terminal; no escape is in a pipe, nor colour in C."""
+    argv = filled(command, shop)
+    plain = piped(argv, env)
+    said = plain.stdout + plain.stderr
+    assert SHOWN[command] in said
+    assert "\x1b" not in said
+    assert "Traceback (" not in said
+    # What changes from look to look is not compared.
+    words = {word for word in re.split(r"\s+", said) if word and not re.search(r"\d", word)}
+    with ThreadPoolExecutor(2) as at_once:
+        shown = list(at_once.map(lambda columns: in_terminal(argv, env, columns=columns), WIDTHS))
+    for columns, (code, written) in zip(WIDTHS, shown, strict=True):
+        lines = lines_of(written)
+        assert code == plain.returncode, written
+        assert [line for line in lines if not is_whole(line, columns)] == []
+        assert words - {word for line in lines for word in line.split()} == set(), written
+
+
+@pytest.mark.parametrize("command", ["status", "top --once", "dead list default", "schedules"])
+def test_it_is_plain_without_colour_and_in_c(
+    command: str, env: Mapping[str, str], shop: Mapping[str, str]
+) -> None:
+    """NO_COLOR leaves no colour; a C locale without UTF-8 leaves no traceback."""
+    argv = filled(command, shop)
+    _code, written = in_terminal(argv, {**env, "NO_COLOR": "1"}, columns=80)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]", written)
+    c = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    plain = piped(argv, {**env, **c})
+    assert (plain.returncode, "Traceback (" in plain.stderr) == (0, False)
+    assert plain.stdout.isascii()
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_every_help_is_whole(columns: int, env: Mapping[str, str]) -> None:
+    """--help of every command fits every terminal, and breaks no word."""
+    commands = [[], *([name] for name in millpond.COMMANDS), *_subcommands()]
+    for command in commands:
+        code, written = in_terminal([*COMMAND, *command, "--help"], env, columns=columns)
+        assert code == 0, (command, written)
+        assert [line for line in lines_of(written) if not is_whole(line, columns)] == [], command
+
+
+def _subcommands() -> list[list[str]]:
+    return [
+        ["dead", "requeue"],
+        ["queue", "set"],
+        ["files", "thumbnail"],
+        ["email", "campaign"],
+        ["gateway", "token"],
+    ]
+
+
+def test_top_ends_with_q(env: Mapping[str, str]) -> None:
+    """Another key ends nothing; the terminal is left as it was."""
+    keys = [("millpond top", b"x"), ("millpond top", b"q")]
+    code, written = in_terminal([*COMMAND, "top", "--every", "200ms"], env, columns=60, keys=keys)
+    assert code == 0
+    assert written.endswith("\x1b[?1049l")
+    lines = lines_of(written)
+    assert [line for line in lines if not is_whole(line, 60)] == []
+    assert any(QUEUE in line for line in lines)
+
+
+def test_top_ends_with_ctrl_c(env: Mapping[str, str]) -> None:
+    """The terminal is left as it was, with nothing below."""
+    code, written = in_terminal([*COMMAND, "top"], env, columns=80, keys=[("millpond top", b"\x03")])
+    assert code == 130
+    assert written.endswith("\x1b[?1049l")
+
+
+@pytest.mark.parametrize("command", list(millpond.COMMANDS))
+def test_an_early_interrupt_is_quiet(command: str, env: Mapping[str, str], tmp_path: Path) -> None:
+    """Ctrl-C in the first moments, which are imports: no traceback, 130, a line at most."""
+    own = {**env, "XDG_STATE_HOME": str(tmp_path)}
+    for milliseconds in (50, 150, 300):
+        code, said = interrupted([*COMMAND, command, *ARGUMENTS.get(command, [])], own, milliseconds)
+        assert "Traceback (" not in said, (milliseconds, said)
+        ended = said.strip()
+        if code in (-signal.SIGINT, 130):
+            assert len(ended.splitlines()) <= 1, (milliseconds, said)
+        else:  # it had done all it had to, or was stopped as it is meant to be
+            assert code in (0, 1, 2), (milliseconds, code, said)
+
+
+def interrupted(argv: list[str], env: Mapping[str, str], milliseconds: int) -> tuple[int, str]:
+    """Interrupt a command so long after it was started; not while Python itself starts, which is not ours."""
+    for _ in range(5):
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        if not ("Traceback (" in said and "millpond" not in said.replace("import sys, millpond", "")):
+            break
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _end(module_store: Store) -> Iterator[None]:
+    yield
+    module_store.client.flushdb()
