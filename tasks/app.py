@@ -1,6 +1,6 @@
-"""Make the Celery application: its settings, and nothing that runs.
+"""The Celery application: its settings, without any task.
 
-The worker adds the bodies (`worker/app.py`); Flower and `celery inspect` need no more than this.
+The worker adds the handlers (`worker/app.py`); Flower and `celery inspect` need only the settings.
 """
 
 from typing import Any
@@ -19,17 +19,17 @@ SENTINEL_TRANSPORT = "millpond.broker.transport:SentinelTransport"
 
 
 class NamedAMQP(AMQP):
-    """Celery's own, with connections that name themselves by their URL."""
+    """Celery's AMQP with connections of `kombu_connection.py`."""
 
     Connection = Connection
 
 
 def celery_app(settings: Settings) -> Celery:
-    """Return a Celery application that speaks to the configured broker through Millpond's transport."""
+    """Return a Celery application of the configured broker, with Millpond's transport."""
     url = BrokerURL.parse(settings.broker_url) if settings.broker_url else None
     app = Celery(
         "millpond",
-        # Without the login, which would be shown: connections take it from the transport option `url`.
+        # Without the login, which Celery shows in logs: connections use the transport option `url`.
         broker=url.plain if url else None,
         amqp="millpond.tasks.app:NamedAMQP",
         set_as_current=False,
@@ -43,7 +43,7 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
-    """Return what the transport is told: kombu's own options, and the queues' leases and limits."""
+    """Return the options of the transport: those of kombu, and the leases and limits of the queues."""
     leases = [queue.lease_seconds for queue in settings.table.queues.values()]
     return {
         "global_keyprefix": settings.key_prefix,
@@ -58,7 +58,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
 
 def _configuration(table: Table) -> dict[str, Any]:
     return {
-        # What is sent: JSON and nothing else, on queues that are in the table or made on demand.
+        # Messages are JSON, on queues of the table or created on demand.
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
@@ -66,19 +66,19 @@ def _configuration(table: Table) -> dict[str, Any]:
         "task_queues": [Queue(name, routing_key=name) for name in table.queues],
         "task_default_queue": "default",
         "task_create_missing_queues": True,
-        # How it is delivered: acknowledged when it is done, handed out again when its worker is lost.
+        # Messages are settled after the run, and delivered again if the worker is lost.
         "task_acks_late": True,
         "task_acks_on_failure_or_timeout": True,
         "task_reject_on_worker_lost": True,
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
-        # A fixed number of slots; the transport adds the pool's prefetch to it.
+        # The number of slots is fixed; the transport adds the pool's prefetch.
         "worker_prefetch_multiplier": 1,
         "worker_enable_prefetch_count_reduction": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # What Flower and `celery inspect` see.
+        # Events for Flower and `celery inspect`.
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "worker_hijack_root_logger": False,

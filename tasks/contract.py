@@ -1,4 +1,4 @@
-"""Describe what may be sent: the base class of every contract, and the list of kinds.
+"""Contracts: the base class of the models of tasks' arguments, and the registry of kinds.
 
 A contract is a frozen pydantic model; its fields are the task's keyword arguments, so a stock Celery client
 sends the same task with `send_task(kind, kwargs={...}, queue=...)`. A field declared with `repr=False` is
@@ -28,7 +28,7 @@ _kinds: dict[str, type["Contract"]] = {}
 class Contract(BaseModel):
     """Base of every contract: `class Greet(Contract, kind="greet", queue="default")`.
 
-    `kind` is the task's name on the wire, `queue` where it goes unless the sender says otherwise.
+    `kind` is the name of the type of task on the wire, `queue` its queue unless a send names another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,12 +49,12 @@ class Contract(BaseModel):
         _kinds[kind] = cls
 
     def redacted(self) -> dict[str, Any]:
-        """Return the fields as they may be shown: secrets and bodies replaced by their length."""
+        """Return the fields with the values of hidden fields replaced by their length."""
         return redact(type(self), self.model_dump(mode="json"))
 
 
 def without_kind(contract: type[Contract]) -> UnknownKind:
-    """Return the error that says how a contract gets its kind."""
+    """Return the error for a contract that is declared without a kind."""
     name = contract.__qualname__
     return UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
 
@@ -70,18 +70,18 @@ def contract_of(kind: str) -> type[Contract]:
 
 
 def load_shipped() -> None:
-    """Import Millpond's own contracts, which then register themselves."""
+    """Import Millpond's own contracts, which register themselves."""
     for module in SHIPPED:
         importlib.import_module(module)
 
 
 def kinds() -> dict[str, type[Contract]]:
-    """Return every kind declared so far, by name."""
+    """Return the contracts declared so far, by kind."""
     return dict(_kinds)
 
 
 def explain(error: ValidationError, *, what: str) -> BadContract:
-    """Turn pydantic's report into one line that names each field at fault."""
+    """Return pydantic's report as an error of one line that names each field at fault."""
     faults = "; ".join(f"{_place(fault['loc'])}: {in_words(fault)}" for fault in error.errors())
     return BadContract(f"{what} does not fit its contract: {faults}")
 

@@ -17,7 +17,7 @@ DURATION = "a duration, as in 500ms, 30s, 2m30s, 1.5h or 1d"
 RATE = "a rate, as in 50/s, 3000/m or 5/h"
 BOUND = "messages, as in 5000, or a time, as in 30s or 5m"
 
-#: Longer than anything that is waited for, and short enough for every clock.
+#: Longer than any wait, and short enough for every clock.
 LONGEST_SECONDS = 100 * 365 * 86_400.0
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}

@@ -1,6 +1,7 @@
-"""The extras of Millpond: which packages they lack here, and the command that installs them.
+"""The extras of Millpond: their missing packages, and the command that installs them.
 
-What belongs to an extra stands in pyproject.toml alone; it is read from the installed package's metadata.
+The packages of an extra are listed in pyproject.toml only, and read from the metadata of the installed
+package.
 """
 
 import json
@@ -14,18 +15,18 @@ from urllib.parse import unquote, urlsplit
 
 from millpond.tasks.errors import StartError
 
-#: The extras that hold what the bodies of a queue need.
+#: The extras with the packages that the handlers of a queue need.
 OF_QUEUES = frozenset({"email", "files"})
 
 
 def require(purpose: str, *extras: str) -> None:
-    """Raise `StartError`, with everything that is missing of these extras, unless all of it is installed."""
+    """Raise `StartError`, with all missing packages, unless these extras are installed."""
     if lacking := missing(*extras):
         raise StartError(f"{purpose} needs {listed(lacking)}. Install with: {install_command(lacking)}")
 
 
 def missing(*extras: str) -> dict[str, list[str]]:
-    """Return the packages that are not installed, by extra; an extra that is whole is left out."""
+    """Return the packages that are not installed, by extra; complete extras are left out."""
     packages = {extra: [name for name in _packages(extra) if not _is_installed(name)] for extra in extras}
     return {extra: names for extra, names in packages.items() if names}
 
@@ -36,7 +37,7 @@ def of_queues(queues: Iterable[str]) -> list[str]:
 
 
 def of_module(module: str) -> str | None:
-    """Name the extra that brings a module; None: no extra does."""
+    """Return the extra that installs a module; None if no extra does."""
     top = module.partition(".")[0]
     for extra in sorted({*_lines("Provides-Extra")} - {"all"}):
         if any(name == top or name.startswith(f"{top}-") for name in _packages(extra)):
@@ -45,7 +46,7 @@ def of_module(module: str) -> str | None:
 
 
 def listed(lacking: dict[str, list[str]]) -> str:
-    """Return what is missing as words: the packages, and the extra that each is of."""
+    """Return the missing packages as text, by extra."""
     return "; ".join(f"{', '.join(names)} (extra {extra!r})" for extra, names in lacking.items())
 
 

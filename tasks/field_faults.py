@@ -1,4 +1,4 @@
-"""Translate pydantic's report of one field into plain words, without the value that was written."""
+"""Translate pydantic's report of one field into plain words, without its value."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ _WORDS = {
 
 
 def in_words(fault: Mapping[str, Any]) -> str:
-    """Return what is wrong with a field, one of `ValidationError.errors()`."""
+    """Return the fault of a field, one of `ValidationError.errors()`, in plain words."""
     kind, context = str(fault.get("type")), fault.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
         return str(context.get("error") or fault["msg"].partition(", ")[2])

@@ -1,4 +1,4 @@
-"""The types of settings that are written by people, each with the words for what it may be."""
+"""The types of settings, each with a description of its valid values."""
 
 import json
 import tomllib
@@ -14,20 +14,20 @@ from millpond.tasks.errors import BadQuantity
 
 @dataclass(frozen=True)
 class MayBe:
-    """What a setting may be, in words that follow "write"."""
+    """The valid values of a setting, as words after "write"."""
 
     words: str
 
 
 def whole(value: Any) -> Any:
-    """Refuse true and false where a whole number stands: pydantic would take them for 1 and 0."""
+    """Refuse true and false for a whole number, which pydantic would read as 1 and 0."""
     if isinstance(value, bool):
-        raise BadQuantity(f"{value!r} is no number")
+        raise BadQuantity(f"{value!r} is not a number")
     return value
 
 
 def entries(value: Any) -> Any:
-    """Return the entries of a list as a person writes it in a variable, `a,b`, or as JSON or TOML."""
+    """Return the entries of a list, written as `a,b` in a variable, or as JSON or TOML."""
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -58,7 +58,7 @@ Logins = Annotated[
 
 Url = Annotated[str, MayBe("a URL, as in redis://host:6379/0")]
 
-#: A name that becomes part of keys, metrics and lines.
+#: A name that is used in keys, metrics and lines.
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), MayBe("a name of 1 to 60 letters, digits, . _ -")
 ]
@@ -77,7 +77,7 @@ def _period(value: Any) -> timedelta:
     return timedelta(seconds=durations.seconds(value))
 
 
-#: The time between two firings of a schedule; written back as a person would.
+#: The time between two periods of a schedule; written back in units.
 Period = Annotated[
     timedelta,
     BeforeValidator(_period),

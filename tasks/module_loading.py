@@ -1,4 +1,4 @@
-"""Import the modules that a person names in the settings: they declare kinds as they are imported."""
+"""Import the modules named in the settings; they declare kinds when they are imported."""
 
 import importlib
 import importlib.util
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from millpond.tasks.errors import SettingsError
 
-#: The name that Millpond has for itself.
+#: The top-level names of Millpond.
 OWN = ("millpond",)
 
 
 def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:
-    """Import the modules, also from the folder where the command was given.
+    """Import the modules, also from the working directory.
 
-    Raises `SettingsError` where one is not there, or cannot be imported: what it raised is the cause.
+    Raises `SettingsError` if one does not exist or fails to import, which then is the cause.
     """
     for module in modules:
         find(module, setting=setting)
@@ -28,7 +28,7 @@ def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:
 
 
 def find(module: str, *, setting: str = "kinds") -> None:
-    """See that there is such a module, or a package that may have it, and import nothing of it."""
+    """Raise `SettingsError` unless the module, or the package it names, exists; import nothing."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(_behind_the_standard_library(), here)
@@ -48,10 +48,10 @@ def find(module: str, *, setting: str = "kinds") -> None:
 
 
 def _behind_the_standard_library() -> int:
-    """Return the position on the path where a module of the user's is found before an installed one.
+    """Return the position in `sys.path` after the standard library and before installed packages.
 
-    An application's own `broker.py` comes before PyPI's `broker`; its `calendar.py` must not hide
-    Python's from a library.
+    An application's own `broker.py` comes before PyPI's `broker`; its `calendar.py` must not hide Python's
+    from a library.
     """
     for position, entry in enumerate(sys.path):
         if entry.rstrip("/").endswith(("site-packages", "dist-packages")):
@@ -60,7 +60,7 @@ def _behind_the_standard_library() -> int:
 
 
 def _hidden_by_name(top: str) -> Path | None:
-    """Return the file of the user's, in the folder of the command, that a name of ours or Python's hides."""
+    """Return the file in the working directory that a module of Millpond or Python hides; None: no file."""
     if top not in (*OWN, *sys.stdlib_module_names):
         return None
     for file in (Path.cwd() / f"{top}.py", Path.cwd() / top / "__init__.py"):

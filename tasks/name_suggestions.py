@@ -1,13 +1,13 @@
-"""Answer a name that is not known: the names there are, and the one that was meant."""
+"""Error texts for unknown names: the known names, and the one that was probably meant."""
 
 from collections.abc import Iterable
 
-#: How alike two names must be, from 0 to 1, to be taken for a slip.
+#: The similarity, from 0 to 1, from which a name is taken for a typing error.
 ALIKE = 0.7
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like another, or the only one that goes on from it."""
+    """Return the most similar known name, or the only one that begins with `name`."""
     from difflib import get_close_matches
 
     by_lower = {each.lower().replace("-", "_"): each for each in known}
@@ -18,7 +18,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def there_are(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: what there is, and what was meant."""
+    """Return the end of a sentence about an unknown name: the known names, and a suggestion."""
     names = sorted(known)
     meant = closest(name, names)
     listed = f"there are: {', '.join(names)}." if names else "there are none."
@@ -26,5 +26,5 @@ def there_are(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the line about a pool, queue, kind … of a name that there is not."""
+    """Return the error text for an unknown pool, queue, kind …; `what` is that word."""
     return f"no {what} is named {name!r}; {there_are(name, known)}"

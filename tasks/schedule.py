@@ -1,4 +1,4 @@
-"""Describe periodic tasks: what to send, and when each period is due.
+"""Schedules: the task to send, and the times at which its periods are due.
 
     [schedule.nightly]
     kind = "files.compress"
@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from millpond.tasks.durations import in_units
 from millpond.tasks.field_types import Period
 
-#: Periods that were missed are counted up to this many.
+#: The most missed periods that are counted.
 MOST_MISSED = 10_000
 
 
 class Periodic(BaseModel):
-    """Say that a task is sent again and again: `every` period, or when `cron` says in `timezone`."""
+    """One schedule: a task that is sent `every` period, or at the times of `cron` in `timezone`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,27 +66,27 @@ class Periodic(BaseModel):
 
     @property
     def timing(self) -> str:
-        """Return when it is due, as a person reads it."""
+        """The timing as text for people."""
         if self.every is not None:
             return f"every {in_units(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
 
     def due_after(self, at_ms: int) -> int:
-        """Return the first due time after another, both ms since the epoch."""
+        """Return the first due time after `at_ms`; both are ms since the epoch."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return (at_ms // period + 1) * period
         return next(self._times(at_ms))
 
     def due_until(self, at_ms: int) -> int:
-        """Return the last due time that is not after another."""
+        """Return the last due time at or before `at_ms`."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return at_ms // period * period
         return next(self._times(at_ms + 1_000, backwards=True))
 
     def missed_between(self, last_ms: int, due_ms: int) -> int:
-        """Count the due times between two, both left out."""
+        """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
         if self.every is not None:
             return max(0, (due_ms - last_ms - 1) // self._period_ms(self.every))
         times = takewhile(lambda at: at < due_ms, self._times(last_ms))

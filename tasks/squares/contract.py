@@ -1,10 +1,10 @@
-"""Describe the smallest kind there is: the one of the essay that Millpond grew from."""
+"""The smallest kind: the example of the README."""
 
 from millpond.tasks.contract import Contract
 
 
 class Square(Contract, kind="squares.square", queue="default"):
-    """Square an integer, after holding its slot for a while, as real work would."""
+    """Square an integer, after occupying its slot for `hold_seconds`."""
 
     n: int
     hold_seconds: float = 0.0
