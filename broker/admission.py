@@ -55,7 +55,7 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
 
 
 def _blpop(pool: Any, key: str, seconds: float) -> int:
-    """Block longer than the client's socket timeout, on a connection that nobody else uses meanwhile."""
+    """Block longer than the client's socket timeout, on a connection of its own."""
     connection = pool.get_connection()
     try:
         connection.send_command("BLPOP", key, seconds)

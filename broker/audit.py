@@ -18,24 +18,24 @@ KEPT = 1_000
 
 @dataclass(frozen=True)
 class Change:
-    """One change: the user (`who`), the change (`what`), and its time in ms by the server's clock."""
+    """One change by a person; its time is ms by the server's clock."""
 
     at_ms: int
-    who: str
-    what: str
+    user: str
+    action: str
 
 
-def record(store: Store, who: str, what: str) -> None:
+def record(store: Store, user: str, action: str) -> None:
     """Record a change in Redis and in the log of this process, always as one line."""
-    who, what = _one_line(who), _one_line(what)
-    logger.info("%s: %s", who, what)
+    user, action = _one_line(user), _one_line(action)
+    logger.info("%s: %s", user, action)
     with translate_errors("recording a change"):
-        script("record_change").run(store.client, (audit_key(store.prefix),), (who, what, KEPT))
+        script("record_change").run(store.client, (audit_key(store.prefix),), (user, action, KEPT))
 
 
-def record_command(store: Store, what: str) -> None:
+def record_command(store: Store, action: str) -> None:
     """Record a change made by a command on this host."""
-    record(store, f"{getpass.getuser()}@{gethostname()} by command", what)
+    record(store, f"{getpass.getuser()}@{gethostname()} by command", action)
 
 
 def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:

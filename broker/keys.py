@@ -56,7 +56,7 @@ class QueueKeys:
 
     @cached_property
     def aside(self) -> str:
-        """Name the sorted set of kinds whose messages were put aside, for want of a process that has them."""
+        """The sorted set of kinds whose messages were put aside because no process has these kinds."""
         return f"{self.delayed}:aside"
 
     @cached_property

@@ -1,8 +1,8 @@
-"""Carry Celery's messages: kombu's Redis transport, with another way of filling and emptying a queue.
+"""The transport for Celery: kombu's Redis transport with other ways to publish to and consume a queue.
 
-Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue
-of tasks is published to by `publish.lua` and consumed in turns (intake.py); where its ready messages lie
-is unchanged, so that stock clients, Flower and KEDA find what they expect. Chosen by `broker_transport =
+Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. Task queues
+are published to by `publish.lua` and fetched from by consume/fetcher.py. Their ready messages are where stock
+clients, Flower and KEDA expect them. Celery's setting is `broker_transport =
 "millpond.broker.transport:Transport"`.
 """
 
@@ -38,12 +38,12 @@ from millpond.broker.outcomes import REDELIVER, REJECTED, RELEASE, SUCCEEDED, Ou
 
 logger = logging.getLogger(__name__)
 
-#: How long a lease lasts when nobody says.
+#: The default length of a lease.
 LEASE_SECONDS = 15.0
 
 
 class Message(virtual.Message):
-    """kombu's message, with the delivery that it stands for; None for one of remote control."""
+    """kombu's message with its delivery; None for a message of remote control."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
         super().__init__(payload, channel, **kwargs)
@@ -51,17 +51,17 @@ class Message(virtual.Message):
 
 
 class QoS(virtual.QoS):
-    """Turn acknowledgements into settlements; the holder counts what is held."""
+    """kombu's QoS: acknowledgements become outcomes, and the in-flight messages are in the holder."""
 
     def can_consume(self) -> bool:
-        """Say whether there is room for one more message."""
+        """True if there is room for one more message."""
         return self.channel.intake is None or self.channel.holder.room > 0
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Do nothing: the holder knew the message before it was delivered."""
+        """Do nothing: the holder has the message since it was fetched."""
 
     def get(self, delivery_tag: str) -> Any:
-        """Refuse: a settled message is not kept."""
+        """Raise `KeyError`: settled messages are not kept."""
         raise KeyError(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -69,20 +69,21 @@ class QoS(virtual.QoS):
         self.channel.settle_tag(delivery_tag, SUCCEEDED)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Hand a message out again, its delivery counted, or bury it."""
+        """Redeliver a message, or make it a dead letter."""
         self.channel.settle_tag(delivery_tag, REDELIVER if requeue else REJECTED)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Restore nothing: what is held outlives its channel; its lease sees to it if the process does not.
+        """Restore nothing: messages in flight outlive the channel, under their lease.
 
-        Called as the channel is closed. Until kombu's finalizer is called off it keeps the channel, for good.
+        Called when the channel is closed. kombu's finalizer would keep the channel for ever, so it is
+        cancelled.
         """
         del stderr
         self._on_collect.cancel()
 
 
 class Channel(Connecting):
-    """A channel to one server: kombu's, with queues of tasks filled and emptied Millpond's way."""
+    """kombu's channel to one server, with Millpond's publishing and consuming of task queues."""
 
     QoS = QoS
     Message = Message
@@ -92,10 +93,10 @@ class Channel(Connecting):
         "lease_seconds",
         "queues",
     )
-    #: The process's holder; a channel without one keeps its own.
+    #: The holder of the process; a channel without one creates its own.
     holder: Holder
     lease_seconds = LEASE_SECONDS
-    #: Queue -> its limits by the pools table.
+    #: Queue -> its limits in the pools table.
     queues: dict[str, dict[str, Any]] = {}
     handlers: dict[str, Any]
 
@@ -109,7 +110,7 @@ class Channel(Connecting):
     # Consuming
 
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
-        """Consume a queue; one of tasks in turns, one of remote control as kombu does."""
+        """Consume a queue: a task queue by fetch calls, a queue of remote control as kombu does."""
         answer = super().basic_consume(queue, *args, **kwargs)
         if self._holds_tasks(queue):
             if self.intake is None:
@@ -119,20 +120,20 @@ class Channel(Connecting):
         return answer
 
     def _begin(self, intake: Intake, queue: str) -> None:
-        """Declare a queue and start to take from it; a fault is a lost connection, and so tried again."""
+        """Declare a queue and start fetching; an error counts as a lost connection, so Celery retries."""
         try:
             limits.declare(self.store, queue, self.queues.get(queue, {}), authoritative=True)
         except BrokerAway as error:
             raise RedisConnectionError(str(error)) from error
         except BrokerError as error:
-            logger.warning("%s. The limits stay as they were.", error)
+            logger.warning("%s. The limits of the queue are unchanged.", error)
         try:
             intake.start(self.queue_keys(queue))
         except ResponseError as error:
-            raise RedisConnectionError(f"the lease on {queue!r} cannot be taken up: {error}") from error
+            raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        """Bind a queue; a full server refuses even what it has, and a worker must still come to empty it."""
+        """Bind a queue; a full server refuses it, and a worker must still start to empty the queue."""
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)
         except OutOfMemoryError as error:
@@ -145,16 +146,13 @@ class Channel(Connecting):
         return super()._basic_cancel(consumer_tag)
 
     def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Set the number of slots; the holder adds its prefetch.
-
-        Zero, kombu's 'no limit', is a hundred here.
-        """
+        """Set the number of slots; the holder adds its prefetch. Zero, kombu's 'no limit', means 100 here."""
         super().basic_qos(prefetch_size, prefetch_count, apply_global)
         self.holder.slots = prefetch_count or 100
 
     @property
     def active_queues(self) -> list[str]:
-        """Name the queues that kombu's own blocking pop is for: those of remote control."""
+        """The queues for kombu's own blocking pop: those of remote control."""
         return [queue for queue in super().active_queues if not self._holds_tasks(queue)]
 
     def _holds_tasks(self, queue: str) -> bool:
@@ -191,7 +189,9 @@ class Channel(Connecting):
         try:
             reply = fetch_call.call(self.store, turn, lease_ms=self._lease_ms)
         except BaseException:
-            self.holder.lost(hold)  # what the lost reply brought comes back with this lease
+            self.holder.lost(
+                hold
+            )  # the messages of the lost reply become ready again when this lease expires
             raise
         fetch_call.accept(hold, reply, lambda message, _queue: fetched.append(message))
         if not fetched:
@@ -205,18 +205,18 @@ class Channel(Connecting):
     # Settling
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Queue the outcome of a delivery; the next turn carries it."""
+        """Queue the outcome of a delivery; the next fetch call sends it."""
         self.holder.settle(delivery, outcome)
         self._plan_turn()
 
     def settle_tag(self, tag: str, outcome: Outcome) -> None:
-        """Queue the outcome of a delivery that kombu knows by its tag."""
+        """Queue the outcome of a delivery, given by kombu's tag."""
         delivery = self.holder.find(tag)
         if delivery is not None:
             self.settle(delivery, outcome)
 
     def settle_finished(self) -> None:
-        """Queue the settlements of all that has ended meanwhile."""
+        """Queue the outcomes of all finished deliveries."""
         self.holder.settle_finished()
         self._plan_turn()
 
@@ -226,9 +226,9 @@ class Channel(Connecting):
             cycle.wake_up_in(GATHERED_SECONDS)
 
     def settle_now(self) -> None:
-        """Settle what has finished, without the event loop; from any thread.
+        """Settle all finished deliveries without the event loop; for any thread.
 
-        While the broker is away it waits; leaving tries again.
+        If the broker is away, they stay queued and `leave` tries again.
         """
         with self.holder.lock:
             self.holder.settle_finished()
@@ -237,20 +237,20 @@ class Channel(Connecting):
                 with translate_errors("settling"):
                     fetch_call.settle_pending(self.store, self.holder, lease_ms=self._lease_ms)
             except BrokerError as error:
-                logger.warning("%s Trying again before this process ends.", error)
+                logger.warning("%s Settling again before this process ends.", error)
 
     def finish_turn(self) -> None:
-        """Wait for the reply of a turn that is under way, and take in what it brings."""
+        """Wait for the reply of a pending fetch call and accept its messages."""
         with self.holder.lock:
             if self.intake is not None:
                 self.intake.finish()
 
     def acknowledge_all_future(self) -> None:
-        """Let nobody wait until this process hears of a cancellation: it starts nothing any more."""
+        """Acknowledge all future cancellations, so that `cancel()` does not wait for a stopping process."""
         state.acknowledge(self.store, self.holder.name, state.ALL_FUTURE)
 
     def leave(self) -> None:
-        """Settle what is finished, give back what is not, and end the leases."""
+        """Settle the finished deliveries, release the others, and end the leases."""
         with self.holder.lock:
             self._abandon_turn()
             leave(self.store, self.holder)
@@ -266,7 +266,7 @@ class Channel(Connecting):
             super()._put(queue, message, **kwargs)
             return
         headers = message.get("headers") or {}
-        # What the pool sends itself, a retry or the next link of a chain, must never wait for room.
+        # A retry or the next link of a chain comes from the pool itself, so it must never wait for room.
         own = bool(headers.get("retries")) or headers.get("parent_id") is not None
         outgoing = Outgoing(
             queue,
@@ -282,16 +282,16 @@ class Channel(Connecting):
     def _policy(self, queue: str) -> publish.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
-    # The rest
+    # Connections
 
     @cached_property
     def store(self) -> Store:
-        """Hold one client for all that is not asynchronous; kombu would make a new one for every command."""
+        """The one client for synchronous commands; kombu would create a new one for each command."""
         return Store(stock.redis.Redis(connection_pool=self.pool), self.global_keyprefix)
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Lend the one client."""
+        """Yield the one client."""
         yield client or self._shared_client
 
     @cached_property
@@ -299,7 +299,7 @@ class Channel(Connecting):
         return self._create_client()
 
     def queue_keys(self, queue: str) -> QueueKeys:
-        """Name the keys of a queue."""
+        """Return the keys of a queue."""
         return QueueKeys(queue, self.global_keyprefix)
 
     def _purge(self, queue: str) -> int:
@@ -309,7 +309,7 @@ class Channel(Connecting):
 
 
 def is_remote_control(queue: str) -> bool:
-    """Say whether a queue is kombu's mailbox or a reply queue, whose messages are not tasks."""
+    """True for kombu's mailbox and reply queues, whose messages are not tasks."""
     return queue.endswith(".pidbox") or queue.startswith("celeryev.")
 
 
@@ -335,18 +335,15 @@ class Transport(TransportByUrl):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Let the poller set timers for what is due later.
-
-        And watch each socket once instead of in every turn.
-        """
-        # The loop outlives its connections, and would go on calling for each that was lost.
+        """Give the poller the loop's timers, and register each socket once instead of in every turn."""
+        # The loop outlives its connections: callbacks of lost ones are removed.
         known = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
         super().register_with_event_loop(connection, loop)
         self.cycle.hub = loop
         loop.on_tick = {*known, Tick(self, loop)}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
-        """Give back what was fetched for a consumer that has been cancelled meanwhile."""
+        """Release messages that were fetched for a consumer that has been cancelled meanwhile."""
         for channel in self.channels:
             if channel is not None and channel.intake is not None:
                 channel.settle(raw_message["delivery"], RELEASE)

@@ -10,7 +10,7 @@
 -- DELAYED .. ':aside:why'          hash, kind -> detail of its dead letters
 -- CONSUMERS .. ':kinds'            hash, consumer -> the kinds that it has, each between newlines
 
--- Of more kinds than this, nothing is put aside: who publishes counts them all.
+-- Messages of more kinds than this are not put aside, because each publish counts all of them.
 local LOOK_AGAIN_MS, MOST_ENDED, MOST_KINDS = 60000, 100, 500
 
 local function aside_key() return KEYS[DELAYED] .. ':aside' end
@@ -23,7 +23,7 @@ local function kinds_key() return KEYS[CONSUMERS] .. ':kinds' end
 
 local function kinds_aside() return redis.call('ZRANGE', aside_key(), 0, -1) end
 
--- What waits for a slot: on the ready lists, and put aside.
+-- The messages that wait for a slot: those on the ready lists and those put aside.
 local function waiting()
   local n = depth()
   for _, kind in ipairs(kinds_aside()) do n = n + redis.call('ZCARD', aside_kind_key(kind)) end

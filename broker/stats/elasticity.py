@@ -248,7 +248,7 @@ def holds(found: Elasticity, service_seconds: float) -> bool:
 
 
 def keep(store: Store, pool: str, found: Elasticity) -> None:
-    """Keep a result for whoever asks why the pool is slow."""
+    """Store a result, for the diagnosis of the pool."""
     with translate_errors("keeping what was measured"):
         store.client.set(elasticity_key(pool, store.prefix), json.dumps(asdict(found)), px=KEPT_MS)
 
@@ -270,7 +270,7 @@ def _parsed(raw: bytes) -> Elasticity | None:
 
 
 def _hold(store: Store, queue: str, most: int, until_ms: int) -> None:
-    """Let at most so many tasks of a queue run until a time; a time that has passed ends it."""
+    """Limit the in-flight tasks of a queue until a time; a time in the past ends the limit."""
     value: Any = f"{most}@{until_ms}" if until_ms else ""
     keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
     with translate_errors(f"probing queue {queue!r}"):

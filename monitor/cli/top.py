@@ -94,7 +94,7 @@ def screen(store: Any, table: Any, width: int) -> Any:
 
     seen = read(store, table)
     changes = [
-        Text(broken(plain(f"{moment(change.at_ms)}  {change.who}: {change.what}"), width), style="dim")
+        Text(broken(plain(f"{moment(change.at_ms)}  {change.user}: {change.action}"), width), style="dim")
         for change in audit.recent(store, limit=5)
     ]
     head = Text(f"millpond top  {moment(seen.now_ms)}  q ends", style="bold")

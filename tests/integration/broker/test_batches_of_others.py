@@ -116,8 +116,11 @@ def test_a_batch_is_cancelled_from_the_command_line(
     code, [line] = millpond("batch", batch.id, "--cancel")
     assert (code, line["summary"]["cancelled"], line["summary"]["complete"]) == (0, 3, True)
     changes = list(audit.recent(client.store, limit=2))
-    assert [each.what for each in changes] == [f"cancelled batch {batch.id}", f"cancelled task {sent[0].id}"]
-    assert {each.who for each in changes} == {f"{getpass.getuser()}@{gethostname()} by command"}
+    assert [each.action for each in changes] == [
+        f"cancelled batch {batch.id}",
+        f"cancelled task {sent[0].id}",
+    ]
+    assert {each.user for each in changes} == {f"{getpass.getuser()}@{gethostname()} by command"}
 
 
 def test_a_retried_task_counts_once(client: Client, store: Store) -> None:

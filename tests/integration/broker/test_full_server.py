@@ -51,4 +51,4 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     limits.resume(client.store, "default")
     assert not limits.read(client.store, "default").paused
     audit.record(client.store, "ann", "resumed queue default")
-    assert [change.what for change in audit.recent(client.store)] == ["resumed queue default"]
+    assert [change.action for change in audit.recent(client.store)] == ["resumed queue default"]

@@ -87,14 +87,14 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
     known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
     assert main(command.format(**known).split()) == 0
     [change] = audit.recent(store)
-    assert change.what == COMMANDS[command].format(**known)
-    assert change.who == f"{getpass.getuser()}@{gethostname()} by command"
+    assert change.action == COMMANDS[command].format(**known)
+    assert change.user == f"{getpass.getuser()}@{gethostname()} by command"
 
 
 def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store) -> None:
     """Resuming is noted once: what was not drained is not resumed."""
     assert [main(["drain", "default"]), main(["resume", "default"]), main(["resume", "default"])] == [0] * 3
-    assert [change.what for change in audit.recent(store)] == [
+    assert [change.action for change in audit.recent(store)] == [
         "resumed pool default",
         "drained pool default",
     ]
@@ -103,7 +103,7 @@ def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store)
 def test_what_was_done_before_a_refusal_is_noted(names: Names, store: Store) -> None:
     """Of an id that is there and one that is not, the first is purged, and that is written down."""
     assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
-    assert [change.what for change in audit.recent(store)] == ["purged 1 dead letter of default"]
+    assert [change.action for change in audit.recent(store)] == ["purged 1 dead letter of default"]
 
 
 def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:

@@ -82,8 +82,8 @@ def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
     assert "stopped is resumed." in ann.post("/queues/stopped/resume", [("back", "list")]).text
     assert not limits.read(watched, "stopped").paused
     last, before = list(audit.recent(watched, limit=2))
-    assert (last.what, before.what) == ("resumed queue stopped", "paused queue stopped")
-    assert last.who == "ann by Flower from 127.0.0.1"
+    assert (last.action, before.action) == ("resumed queue stopped", "paused queue stopped")
+    assert last.user == "ann by Flower from 127.0.0.1"
     assert "paused queue stopped" in ann.get("/queues").text
 
 
@@ -105,7 +105,7 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "1 dead letter requeued." in done.text
     assert (depth.depth(watched, "post").dead, depth.depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
-    assert next(audit.recent(watched)).what == f"requeued 1 dead letter: post {id_}"
+    assert next(audit.recent(watched)).action == f"requeued 1 dead letter: post {id_}"
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
