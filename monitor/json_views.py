@@ -8,6 +8,7 @@ from typing import Any
 from millpond.broker.batches.record import Summary
 from millpond.broker.inspect.dead_letters import DeadLetter
 from millpond.broker.stats.histogram import Histogram
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.snapshot import PoolView, QueueView
 from millpond.tasks.contract import contract_of, redact
 from millpond.tasks.errors import UnknownKind
@@ -27,8 +28,8 @@ def queue_json(view: QueueView) -> dict[str, Any]:
     }
 
 
-def pool_json(view: PoolView) -> dict[str, Any]:
-    """Return a pool: its entry in the pools table, its processes, and its figures of the last minute."""
+def pool_json(view: PoolView, diagnosis: Diagnosis | None = None) -> dict[str, Any]:
+    """Return a pool: its entry in the table, its processes, its last minute's figures, its diagnosis."""
     table = {} if view.pool is None else view.pool.model_dump(mode="json")
     return {
         "type": "pool",
@@ -47,6 +48,7 @@ def pool_json(view: PoolView) -> dict[str, Any]:
         "service_seconds": quantiles(view.service),
         "events": {"shown": view.shown, "left_out": view.left_out},
         "running": [asdict(report) for report in view.running],
+        **({} if diagnosis is None else {"diagnosis": asdict(diagnosis)}),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from millpond.broker.errors import BrokerError
 from millpond.broker.stats.histogram import Histogram
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 from millpond.tasks.process import prometheus_text
 from millpond.tasks.process.prometheus_text import Labels, Metric
@@ -63,9 +64,9 @@ QUEUE_COUNTERS = {
 }
 
 
-def exposition(seen: Snapshot | BrokerError) -> bytes:
+def exposition(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
     """Return the metrics as text; for an error, only that the broker is away."""
-    return prometheus_text.exposition(_metrics(seen))
+    return prometheus_text.exposition([*_metrics(seen), *_of_diagnoses(diagnoses)])
 
 
 def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
@@ -82,6 +83,25 @@ def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
     yield from _each("counter", "pool", POOL_COUNTERS, pools)
     yield from _of_tasks(seen.pools)
     yield from _of_schedules(seen)
+
+
+def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
+    """Yield the state of each pool with the name that it is about, and what was measured of it."""
+    if not diagnoses:
+        return
+    states: list[tuple[Labels, float]] = [
+        ({"pool": each.pool, "state": each.state, "name": each.name}, 1) for each in diagnoses
+    ]
+    yield Metric(
+        "millpond_pool_state", "gauge", "1 for the state of the pool that `millpond why` shows", states
+    )
+    for name, help_ in (
+        ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
+        ("slots_wanted", "Slots that would suffice"),
+    ):
+        values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]
+        known: list[tuple[Labels, float]] = [(labels, value) for labels, value in values if value is not None]
+        yield Metric(f"millpond_pool_{name}", "gauge", help_, known)
 
 
 def _of_schedules(seen: Snapshot) -> Iterator[Metric]:

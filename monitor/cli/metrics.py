@@ -10,12 +10,14 @@ def metrics() -> None:
     """Print the metrics of queues, pools and tasks in Prometheus' text format, where Flower does not run."""
     from millpond.broker.errors import BrokerError
     from millpond.monitor.cli.store import open_store
+    from millpond.monitor.diagnosis import diagnose_all
     from millpond.monitor.metrics import exposition
     from millpond.monitor.snapshot import read
     from millpond.tasks.settings import settings
 
     with open_store() as store:
         try:
-            print(exposition(read(store, settings().table)).decode(), end="")
+            seen = read(store, settings().table)
+            print(exposition(seen, diagnose_all(store, seen)).decode(), end="")
         except BrokerError as error:
             print(exposition(error).decode(), end="")

@@ -25,12 +25,14 @@ def status(
 
     with open_store() as store:
         seen = read(store, settings().table)
-    if as_json:
-        from millpond.monitor.json_views import pool_json, queue_json
+        if as_json:
+            from millpond.monitor.diagnosis import diagnose_all
+            from millpond.monitor.json_views import pool_json, queue_json
 
-        for line in [*map(pool_json, seen.pools), *map(queue_json, seen.queues)]:
-            print(json.dumps(line))
-        return
+            pools = map(pool_json, seen.pools, diagnose_all(store, seen))
+            for line in [*pools, *map(queue_json, seen.queues)]:
+                print(json.dumps(line))
+            return
 
     from millpond.monitor.tables import console, pools_table, queues_table
 

@@ -52,3 +52,12 @@ class Diagnosis:
     clear_seconds: float | None = None
     elasticity: float | None = None
     elasticity_error: float | None = None
+    #: Where a slot's time goes: labels and shares of all of it, the largest first, adding up to 1.
+    slot_time: tuple[tuple[str, float], ...] = ()
+    #: Throughput at numbers of slots, as it was measured.
+    measured: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def is_calm(self) -> bool:
+        """True if nothing is wrong."""
+        return self.state in CALM

@@ -1,5 +1,6 @@
 """Write what is said of a pool: the parts of sentences that the rules share."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from millpond.broker.stats.elasticity import Elasticity
@@ -18,10 +19,44 @@ def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: objec
         advice=advice,
         slots=facts.view.slots,
         trend=trend(facts),
+        slot_time=tuple(slot_time(facts)),
+        measured=()
+        if measured is None
+        else ((measured.part, measured.part_rate), (measured.slots, measured.rate)),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),
         **more,  # type: ignore[arg-type]
     )
+
+
+#: What the categories of places are called.
+CATEGORIES = {
+    "processor": "on a processor",
+    "runnable": "waiting for a processor",
+    "interpreter": "waiting for the interpreter",
+    "sleep": "asleep",
+    "child": "a program that handlers started",
+    "file": "files",
+    "lock": "a lock",
+    "peer": "a peer",
+    "unknown": "unknown",
+    "others": "others",
+}
+
+
+def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
+    """Yield where a slot's time goes, the largest share first; the shares add up to 1."""
+    places, use = facts.places, facts.use
+    total = sum(places.values())
+    if not total or not facts.view.running:
+        return
+    spent: Counter[str] = Counter()
+    for place, micros in places.items():
+        named = CATEGORIES.get(place.category, place.category)
+        waits = place.category in ("peer", "lock") and place.name
+        spent[f"{place.category} {place.name}" if waits else named] += micros
+    found = [(label, use * micros / total) for label, micros in spent.items()]
+    yield from sorted([*found, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
 
 
 def trend(facts: PoolFacts) -> str:

@@ -11,6 +11,7 @@ from millpond.broker import server
 from millpond.broker.batches import record
 from millpond.broker.errors import BrokerError
 from millpond.monitor import json_views, metrics, snapshot
+from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.pages.handler import Handler
 from millpond.monitor.scaling import demand
 
@@ -51,7 +52,8 @@ class Pools(JsonHandler):
     async def get(self) -> None:
         """Answer with a list of pools."""
         seen = await self.ask(snapshot.read, self.store, self.table)
-        self.answer([json_views.pool_json(view) for view in seen.pools])
+        found = await self.ask(diagnose_all, self.store, seen)
+        self.answer([json_views.pool_json(view, each) for view, each in zip(seen.pools, found, strict=True)])
 
 
 class Queues(JsonHandler):
@@ -107,6 +109,7 @@ class Metrics(Handler):
 
     def _exposition(self) -> bytes:
         try:
-            return metrics.exposition(snapshot.read(self.store, self.table))
+            seen = snapshot.read(self.store, self.table)
+            return metrics.exposition(seen, diagnose_all(self.store, seen))
         except BrokerError as error:
             return metrics.exposition(error)

@@ -3,7 +3,7 @@
 from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
-from millpond.monitor.diagnosis import Diagnosis, diagnose_all
+from millpond.monitor.diagnosis import Diagnosis, diagnose_all, pictures
 from millpond.monitor.pages.handler import Handler
 from millpond.monitor.snapshot import Snapshot
 from millpond.tasks.pools import Table
@@ -18,7 +18,14 @@ class Pools(Handler):
     async def get(self) -> None:
         """Render a snapshot of the pools."""
         seen, sparklines, diagnoses = await self.ask(_read, self.store, self.table, self.history)
-        self.show("pools.html", tab="pools", seen=seen, sparklines=sparklines, diagnoses=diagnoses)
+        self.show(
+            "pools.html",
+            tab="pools",
+            seen=seen,
+            sparklines=sparklines,
+            diagnoses=diagnoses,
+            pictures=pictures,
+        )
 
 
 def _read(
