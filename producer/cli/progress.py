@@ -7,11 +7,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from millpond.producer.cli.counters import Counters
+from millpond.producer.cli.failures import Failures
 
 REFRESH_SECONDS = 0.2
-
-#: Failures that are printed one by one; --json prints every one.
-PRINTED_FAILURES = 20
 
 #: Returns the expected number of inputs while they are still read; None: unknown.
 TotalEstimate = Callable[[Counters], int | None]
@@ -24,7 +22,7 @@ class Progress:
         self._counters = counters
         self._title = title
         self._estimate_total = estimate_total
-        self._failures = 0
+        self._failures = Failures()
         self._ended = threading.Event()
         self._bar: Any = None
         self._task: Any = None
@@ -47,6 +45,8 @@ class Progress:
             self._thread.join()
             self._update()
             self._bar.stop()
+        for line in self._failures.summary():
+            print(line, file=sys.stderr, flush=True)
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
@@ -56,12 +56,9 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def print_failure(self, label: str, reason: str) -> None:
-        """Print a failure, and after `PRINTED_FAILURES` no further one."""
-        self._failures += 1
-        if self._failures <= PRINTED_FAILURES:
-            self.print(f"{label}: {reason}")
-        elif self._failures == PRINTED_FAILURES + 1:
-            self.print("… further failures are counted and not printed: --json prints every one")
+        """Print a failure, unless enough of its kind were printed; those are counted by kind at the end."""
+        if line := self._failures.line(label, reason):
+            self.print(line)
 
     def _redraw(self) -> None:
         while not self._ended.wait(REFRESH_SECONDS):
