@@ -1,0 +1,140 @@
+"""What an error of a file operation asks for can be said on the command line, with real workers."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.pdfgen.canvas import Canvas
+
+from millpond.tasks.files.endings import ARCHIVES, IMAGES, TABLES
+from millpond.tasks.settings import Files, Settings, environment
+from millpond.worker.local.embedded import embedded
+
+CASES = Path(__file__).parents[2] / "cases"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, module_url: str) -> Iterator[tuple[Settings, Path]]:
+    """Run file workers on a configured broker; gives the settings and their root."""
+    root = tmp_path_factory.mktemp("root")
+    settings = Settings(broker_url=module_url, key_prefix="clifiles:", files=Files(roots=(str(root),)))
+    with embedded(settings, pools=["files"]) as running:
+        yield running.settings, root
+
+
+def files(fleet: tuple[Settings, Path], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "millpond", "files", *arguments],
+        env=environment(fleet[0]),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(fleet: tuple[Settings, Path], request: pytest.FixtureRequest) -> Path:
+    """Return a folder of this test's own below the root."""
+    made = fleet[1] / request.node.name.replace("[", "-").rstrip("]")
+    made.mkdir()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "asked", "options"),
+    [
+        ("parquet", b"a;b\n1;2\n", "--delimiter ';'", ["--delimiter", ";"]),
+        ("parquet", b"a\tb\n1\t2\n", r"--delimiter '\t'", ["--delimiter", r"\t"]),
+        ("parquet", b"a,b\n1,\xe9\n", "--encoding cp1252", ["--encoding", "cp1252"]),
+        ("parquet", "a,b\n1,é\n".encode("utf-16"), "--encoding utf-16", ["--encoding", "utf-16"]),
+    ],
+)
+def test_what_a_table_needs_is_asked_for_and_given(
+    fleet: tuple[Settings, Path], folder: Path, command: str, content: bytes, asked: str, options: list[str]
+) -> None:
+    """The option stands in the message as it is typed, and helps."""
+    (folder / "in.csv").write_bytes(content)
+    failed = files(fleet, command, str(folder), "--out", str(folder / "out"))
+    assert failed.returncode == 1
+    assert asked in failed.stderr
+    done = files(fleet, command, str(folder), "--out", str(folder / "out"), *options)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(folder / "out" / "in.parquet").num_columns == 2
+
+
+def test_the_format_and_the_types_of_a_table(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """A name that shows no format, and a column that is not what it looks like."""
+    (folder / "in.data").write_bytes(b"id,n\n1,2\n")
+    source = str(folder / "in.data")
+    failed = files(fleet, "parquet", source, "--out", str(folder / "out"))
+    assert "--format csv" in failed.stderr
+    options = ["--format", "csv", "--type", "id=string", "--type", "n=float64"]
+    done = files(fleet, "parquet", source, "--out", str(folder / "out"), *options)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(folder / "out" / "in.parquet").to_pylist() == [{"id": "1", "n": 2.0}]
+    wrong = files(fleet, "parquet", source, "--out", str(folder / "out"), "--type", "id")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert "COLUMN=TYPE" in wrong.stderr
+
+
+def test_the_encoding_of_names(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """The umlaut of a zip from DOS."""
+    shutil.copy(CASES / "arc" / "cp437_name.zip", folder)
+    failed = files(fleet, "unpack", str(folder), "--out", str(folder / "out"))
+    assert "--encoding cp437" in failed.stderr
+    done = files(fleet, "unpack", str(folder), "--out", str(folder / "out"), "--encoding", "cp437")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (folder / "out" / "cp437_name").iterdir()] == ["Übung.txt"]
+
+
+def test_the_password_of_a_pdf(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """It comes from a file, for arguments are seen by all."""
+    canvas = Canvas(str(folder / "in.pdf"), encrypt=StandardEncryption("sesame", strength=128))
+    canvas.drawString(72, 700, "Hello")
+    canvas.save()
+    failed = files(fleet, "pdf-text", str(folder), "--out", str(folder / "out"))
+    assert "--password-file" in failed.stderr
+    (folder / "password").write_text("sesame\n")
+    option = ["--password-file", str(folder / "password")]
+    done = files(fleet, "pdf-text", str(folder), "--out", str(folder / "out"), *option)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "out" / "in.txt").read_text() == "Hello"
+
+
+def test_a_folder_is_searched_for_what_the_bodies_read(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """Every ending of the one list is found in a folder and understood by the operation."""
+    for ending in TABLES:
+        delimiter = TABLES[ending][1]
+        lines = f"a{delimiter}b\n1{delimiter}2\n" if delimiter else '{"a": 1, "b": 2}\n'
+        (folder / f"{ending[1:]}{ending}").write_text(lines)
+    (folder / "other.txt").write_text("x")
+    done = files(fleet, "parquet", str(folder), "--out", str(folder / "out"))
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.stem for path in (folder / "out").iterdir()) == sorted(each[1:] for each in TABLES)
+    for ending in IMAGES:
+        shutil.copy(CASES / "img" / "photo.heic", folder / f"image{ending[1:]}{ending.upper()}")
+    done = files(fleet, "thumbnail", str(folder), "--out", str(folder / "small"), "--format", "jpeg")
+    assert done.returncode == 0, done.stderr
+    assert len(list((folder / "small").iterdir())) == len(IMAGES)
+    for ending in ARCHIVES:
+        shutil.copy(CASES / "arc" / "sfx.zip", folder / f"archive{ending}")
+    done = files(fleet, "unpack", str(folder), "--out", str(folder / "unpacked"), "--json")
+    assert done.stdout.count('"input"') == len(ARCHIVES)
+
+
+def test_a_folder_of_wrong_files_is_a_summary(fleet: tuple[Settings, Path], folder: Path) -> None:
+    """A few by name, the others as a number, and the reason once."""
+    for at in range(300):
+        (folder / f"{at}.csv").write_text(f'a,b\n{at},"x\n')
+    done = files(fleet, "parquet", str(folder), "--out", str(folder / "out"))
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) < 12
+    assert any(line.startswith("… 295 more failed like this: ") for line in lines)
+    assert "300 failed" in lines[-1]
