@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import BrokerAway
-from millpond.broker.keys import QueueKeys, batch_key
+from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 from millpond.broker.task_id import new_id
 
@@ -51,7 +51,7 @@ def leave_line(store: Store, queue: str, ticket: str) -> None:
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
-        script("publish").run(store.client, (*keys.all, batch_key(None)), words)
+        script("publish").run(store.client, (*keys.all, keys.all[0]), words)
 
 
 def _blpop(pool: Any, key: str, seconds: float) -> int:

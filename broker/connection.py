@@ -25,7 +25,14 @@ from redis.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import AuthenticationError, MaxConnectionsError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterCrossSlotError,
+    MaxConnectionsError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -35,6 +42,12 @@ from millpond.broker.errors import BrokerAway, BrokerError, NoConnectionFree
 from millpond.broker.url import BrokerURL
 
 importlib.metadata.version("redis")
+
+#: What to do about a server in cluster mode.
+CLUSTER = (
+    "the broker runs in cluster mode, where all keys must lie in one slot: set MILLPOND_KEY_PREFIX to a hash "
+    "tag, as in {millpond}:, and name the node of its slot in the broker URL"
+)
 
 #: The most connections of one client; more threads than that take turns.
 MAX_CONNECTIONS = 100
@@ -187,4 +200,7 @@ def _refusal(error: ResponseError) -> str:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
     if isinstance(error, redis.ReadOnlyError) or text.startswith("READONLY"):
         return "the broker is a read-only replica. Send to the master, or through Sentinel"
+    if isinstance(error, AskError | ClusterCrossSlotError):
+        place = f" (slot {error.slot_id}: {error.host}:{error.port})" if isinstance(error, AskError) else ""
+        return CLUSTER + place
     return f"the broker answered {text}"

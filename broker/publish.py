@@ -177,7 +177,7 @@ def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -
     args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
     for m in chunk:
         args += (m.payload, m.id, _or_none(m.due_ms), m.claim or "", m.claim_ms, _or_none(m.deadline_ms))
-    return script("publish").command((*keys, batch_key(first.batch, store.prefix)), args)
+    return script("publish").command((*keys, batch_key(first.batch, store.prefix) or keys[0]), args)
 
 
 @lru_cache(maxsize=256)

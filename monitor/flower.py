@@ -14,6 +14,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from millpond.broker.cluster import check_at_start
 from millpond.broker.connection import connect
 from millpond.broker.stats.history import HistoryCache
 from millpond.broker.url import BrokerURL
@@ -47,6 +48,9 @@ def serve(
     if not configured.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
     prefix = (configured.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
+    check_at_start(
+        configured.broker_url, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
+    )
     from millpond.monitor.pages.guard import path_prefix
 
     page = _application(configured, address, port, logins, prefix)

@@ -11,11 +11,13 @@ import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 
+from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import declare
 from millpond.tasks.process.logs import log_to_stderr
+from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
 
 
@@ -33,6 +35,11 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    check_at_start(
+        configured_broker(configured),
+        prefix=configured.key_prefix,
+        timeout_seconds=configured.broker_timeout_seconds,
+    )
     with Client(settings=configured) as client:
         Scheduler(client, configured.schedule, on_ready).run(stop)
 

@@ -1,12 +1,15 @@
-"""Check once, when a worker is ready, how its broker may lose messages, and log it."""
+"""What is looked at when a worker starts: whether its broker can be used, and how it may lose messages."""
 
 import logging
+import os
+import sys
 from typing import Any
 
 from celery import Celery, signals
 
+from millpond.broker import cluster
 from millpond.broker.connection import connect
-from millpond.broker.errors import MillpondError
+from millpond.broker.errors import BadBrokerUrl, MillpondError
 from millpond.broker.server import durability_risks
 from millpond.tasks.settings import Settings
 
@@ -14,7 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Check the broker when a worker of this application is ready."""
+    """Check the broker as a worker of this application starts, and again once it is ready."""
+
+    def must_be_usable(**_: Any) -> None:
+        try:
+            said = cluster.check_at_start(
+                settings.broker_url or "",
+                prefix=settings.key_prefix,
+                timeout_seconds=settings.broker_timeout_seconds,
+            )
+        except BadBrokerUrl as error:
+            print(f"millpond: {error}", file=sys.stderr)
+            sys.exit(os.EX_CONFIG)
+        if said:
+            logger.info("%s", said)
 
     def check(**_: Any) -> None:
         try:
@@ -25,5 +41,6 @@ def install(app: Celery, settings: Settings) -> None:
         except MillpondError as error:
             logger.warning("%s", error)
 
-    app.check_broker = check  # signals keep weak references
+    app.check_broker = must_be_usable, check  # signals keep weak references
+    signals.celeryd_after_setup.connect(must_be_usable)
     signals.worker_ready.connect(check)

@@ -107,6 +107,30 @@ class Connecting(stock.Channel):
         self._process_credential_provider(connection.credential_provider, found)
         return {**found, "connection_class": self._watched(kind) if asynchronous else kind}
 
+    def _subscribe(self) -> None:
+        """Subscribe by name where a topic is one: an ACL lets a pattern pass only to the letter."""
+        topics = [topic for q in self.active_fanout_queues for topic in self._get_subscribe_topics(q)]
+        client = self.subclient
+        if topics and client.connection._sock is None:
+            client.connection.connect()
+        if topics:
+            self._in_listen = client.connection
+        names, patterns = _split(topics)
+        if names:
+            client.subscribe(*names)
+        if patterns:
+            client.psubscribe(*patterns)
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        """Take back what `_subscribe` has subscribed to."""
+        names, patterns = _split(self._get_subscribe_topics(queue))
+        client = self.subclient
+        if client.connection and client.connection._sock:
+            if names:
+                client.unsubscribe(*names)
+            if patterns:
+                client.punsubscribe(*patterns)
+
     def _watched(self, kind: Any) -> Any:
         """Return a class of connections that leave the poller as they are closed."""
         channel = self
@@ -118,6 +142,12 @@ class Connecting(stock.Channel):
                     channel._on_connection_disconnect(self)
 
         return Watched
+
+
+def _split(topics: list[str]) -> tuple[list[str], list[str]]:
+    """Return the topics that are names, and those that are patterns."""
+    names = [topic for topic in topics if not set(topic) & set("*?[")]
+    return names, [topic for topic in topics if topic not in names]
 
 
 class ConnectingToMaster(Connecting, stock.SentinelChannel):

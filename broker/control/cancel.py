@@ -81,5 +81,6 @@ def cancelled(store: Store) -> tuple[int, frozenset[str]]:
 
 def _mark(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
     prefix = store.prefix
-    keys = (cancelled_key(prefix), epoch_key(prefix), name if batch else "", terminated_key(prefix))
+    marked = cancelled_key(prefix)
+    keys = (marked, epoch_key(prefix), name if batch else marked, terminated_key(prefix))
     return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate))))

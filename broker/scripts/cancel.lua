@@ -1,12 +1,12 @@
 -- Cancel a task or a batch.
 --
 -- KEYS  1 sorted set of cancelled tasks and batches, name -> when it is forgotten (ms)   2 control epoch
---       3 batch hash, or '' for a task   4 sorted set like 1, of those whose running tasks are terminated
+--       3 batch hash, or KEYS[1] for a task   4 sorted set like 1, of those whose running tasks are terminated
 -- ARGV  1 name: the task's id or the batch's key   2 ms it is kept   3 '1' to terminate running tasks
 -- Returns the new epoch, or 0 if there is no such batch.
 
 local now = now_ms()
-if KEYS[3] ~= '' then
+if KEYS[3] ~= KEYS[1] then
   if redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
   redis.call('HDEL', KEYS[3], '')  -- cancelling frees memory: it begins with a write that cannot grow
   redis.call('HSETNX', KEYS[3], 'closed_at', now)

@@ -1,6 +1,6 @@
 -- Publish messages to one queue, in order, as many as its bound leaves room for.
 --
--- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash or ''
+-- KEYS  the queue's fifteen (see _queue.lua), 16 batch hash, or KEYS[1] for no batch (a cluster looks at the slot of each key)
 -- ARGV  1 policy: 'block' and 'reject' refuse messages that do not fit, 'shed' makes the oldest a dead letter,
 --         'caller_runs' delivers the first one that does not fit to the caller, 'exempt' ignores the bound
 --       2 priority index   3 key prefix
@@ -20,7 +20,7 @@ local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], AR
 local now, ready = now_ms(), waiting()
 local limits = limit_texts('bound', 'delayed_bound')
 local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 0)
-local batch, taken, delayed, given, full, earliest = KEYS[16], 0, 0, 0, 0, nil
+local batch, taken, delayed, given, full, earliest = KEYS[16] == KEYS[1] and '' or KEYS[16], 0, 0, 0, 0, nil
 local answers = {now, 0, bound, ''}
 local pushed = {}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
@@ -30,10 +31,14 @@ _BACKLOG = 2048
 def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` is called with the URL. Port 0 is any free port.
 
-    Raises `SettingsError` or `StartError`.
+    Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """
     check_address(host, configured.gateway.tokens)
-    configured_broker(configured)
+    check_at_start(
+        configured_broker(configured),
+        prefix=configured.key_prefix,
+        timeout_seconds=configured.broker_timeout_seconds,
+    )
     load_contracts(configured.gateway.contracts)
     with _listen(host, port) as listening:
         asyncio.run(_serve(configured, listening, lambda: on_ready(_url(listening))))

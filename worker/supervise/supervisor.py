@@ -20,7 +20,8 @@ from functools import partial
 from itertools import islice
 from time import monotonic
 
-from millpond.tasks.errors import SettingsError
+from millpond.broker.cluster import check_at_start
+from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import find
 from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
@@ -45,11 +46,15 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
 
     0: every process ended by itself after a signal. 1: a process had to be killed, or one reported that it
     cannot start with these settings before any was ready. `ready_fd` receives one line: `ready` once all
-    processes take messages, or the reason why one ended before. Raises `SettingsError` for an unknown pool.
+    processes take messages, or the reason why one ended before. Raises `SettingsError` for an unknown pool,
+    and `BadBrokerUrl`.
     """
     configured = settings()
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
+    check_at_start(
+        configured.broker_url, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
+    )
     for module in configured.kinds:
         find(module)
     with (
@@ -239,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     log_to_stderr(settings().log_format)
     try:
         sys.exit(supervise(asked.pools, ready_fd=asked.ready_fd))
-    except SettingsError as error:
+    except (SettingsError, BadBrokerUrl) as error:
         sys.exit(str(error))
 
 

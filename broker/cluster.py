@@ -1,0 +1,72 @@
+"""A server in cluster mode: used where every key lies in one slot, and refused in one line where it is not.
+
+A prefix that is a hash tag, `{millpond}:`, puts every key into one slot; the node that serves it is used as
+any server is. Only the keys of that slot count: what else the cluster holds does not matter.
+"""
+
+from redis.crc import key_slot
+from redis.exceptions import ClusterDownError, MovedError, ResponseError
+
+from millpond.broker.connection import CLUSTER, Store, connect, translate_errors
+from millpond.broker.errors import BadBrokerUrl, BrokerError
+from millpond.broker.keys import writing_key
+
+_SLOTS = 16_384
+
+
+def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
+    """Return what `check` does; None too while the broker is away, which is no reason not to start.
+
+    Raises `BadBrokerUrl`.
+    """
+    store = connect(url, prefix=prefix, timeout_seconds=timeout_seconds)
+    try:
+        return check(store)
+    except BrokerError:
+        return None
+    finally:
+        store.close()
+
+
+def check(store: Store) -> str | None:
+    """Return a line that says how a cluster is used; None where the server is none, or does not say.
+
+    Raises `BadBrokerUrl` where it cannot be used, with what to set, and `BrokerAway`.
+    """
+    with translate_errors("asking the broker whether it is a cluster"):
+        try:
+            is_cluster = bool(store.client.info("cluster").get("cluster_enabled"))
+        except ResponseError:
+            return None
+    if not is_cluster:
+        return None
+    if not is_hash_tag(store.prefix):
+        raise BadBrokerUrl(CLUSTER + _node(store, "{millpond}:"))
+    where = _node(store, store.prefix)
+    slot = key_slot(writing_key(store.prefix).encode(), _SLOTS)
+    if where:
+        raise BadBrokerUrl(
+            "the broker runs in cluster mode, and this node does not serve the slot of the key prefix "
+            f"{store.prefix}: name the one that does in the broker URL{where}"
+        )
+    return f"the broker runs in cluster mode: every key lies in slot {slot}, which this node serves"
+
+
+def is_hash_tag(prefix: str) -> bool:
+    """True if a prefix decides by itself in which slot a key lies."""
+    _, brace, rest = prefix.partition("{")
+    return bool(brace) and rest.find("}") > 0
+
+
+def _node(store: Store, prefix: str) -> str:
+    """Return in brackets which other node serves the slot of a prefix; nothing if this one does."""
+    with translate_errors("asking the broker for the node of a slot"):
+        try:
+            store.client.exists(writing_key(prefix))
+        except MovedError as moved:
+            return f" (slot {moved.slot_id}: {moved.host}:{moved.port})"
+        except ClusterDownError:
+            return " (no node serves it now)"
+        except ResponseError:
+            pass
+    return ""
