@@ -94,6 +94,9 @@ def _usage(error: TyperException) -> str:
     elif name:
         known = [each for option in context.command.params for each in option.opts] if context else []
         said = f"no option is named {name!r}." if said.startswith("No such option") else said
+    said = (
+        re.sub(r", unable to parse .*", "", said.replace("Input should be", "it must be")).rstrip(".") + "."
+    )
     meant = closest(name, known) if known else None
     path = getattr(context, "command_path", "millpond")
     return f"{said}{f' Did you mean {meant!r}?' if meant else ''} See: {path} --help"

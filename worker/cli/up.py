@@ -108,7 +108,13 @@ def must_have_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> N
 
 def with_roots(chosen: "Settings", named: list[str]) -> "Settings":
     """Return the settings with further file roots; by default the current folder, unless it is `/`."""
-    roots = (*(os.path.realpath(each) for each in named), *chosen.files.roots)
+    from millpond.tasks.errors import BadInput
+
+    for each in named:
+        if "://" not in each and not Path(each).is_dir():
+            raise BadInput(f"--root {each} is not a folder: create it, or name another")
+    own = (each if "://" in each else os.path.realpath(each) for each in named)
+    roots = (*own, *chosen.files.roots)
     if not roots and not chosen.broker_url and Path.cwd() != Path("/"):
         roots = (str(Path.cwd()),)
     return chosen.model_copy(update={"files": chosen.files.model_copy(update={"roots": roots})})

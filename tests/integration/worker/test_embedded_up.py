@@ -225,3 +225,22 @@ def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], event
     assert code == 1
     assert f"another millpond up (process {winner.process.pid}) runs in" in said.splitlines()[-1]
     winner.read_until("Ctrl-C stops")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "99999"], "Invalid value for '--port': it must be less than or equal to 65535."),
+        (["--flower-port", "x"], "Invalid value for '--flower-port': it must be a valid integer."),
+        (["--password", ""], "--password must have at least one character"),
+        (["--root", "/nowhere"], "--root /nowhere is not a folder: create it, or name another"),
+        (["--pool", "emial"], "no pool is named 'emial'"),
+        (["extra"], "Got unexpected extra argument(s) (extra)."),
+    ],
+)
+def test_a_wrong_option_is_one_line(up: Callable[..., Up], arguments: list[str], said: str) -> None:
+    """It names the option and what it may be, in no library's words."""
+    code, written = up("data", *arguments).rest()
+    [line] = [line for line in written.splitlines() if not line.startswith("Starting")]
+    assert code == 2
+    assert line.startswith(f"millpond: {said}")
