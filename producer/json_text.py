@@ -1,6 +1,6 @@
-"""Read and write JSON as RFC 8259 has it: Python's own takes and gives NaN and infinities, which are none.
+"""Read and write JSON by RFC 8259, without NaN and infinities, which Python's own module reads and writes.
 
-One that comes in is refused; one that a body returned goes out as null.
+They are refused in input, and written as null in results.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Offer `millpond config`: every setting in force, where it comes from and what it may be."""
+"""`millpond config`: show every setting in force, its origin and its valid values."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,7 @@ def config(
         bool, typer.Option("--markdown", help="Write the page of all settings and their defaults.")
     ] = False,
 ) -> None:
-    """Show every setting in force, where it comes from and what it may be; secrets are hidden.
+    """Show every setting in force, its origin and its valid values; secrets are hidden.
 
     What is written is a millpond.toml. A setting comes from a variable, from a line of the file, from the
     `millpond up` that runs here, or is the default.

@@ -1,4 +1,4 @@
-"""Name what an operation writes: below --out, as the input lies below the folder that was named."""
+"""The paths of outputs: below --out, at the same relative path as the input."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -7,14 +7,14 @@ from pathlib import Path, PurePosixPath
 from millpond.tasks.files.contract import file_url
 from millpond.tasks.files.endings import ARCHIVES, ending_of
 
-#: Makes an output's name of an input's: "a.csv" -> "a.parquet".
+#: Returns the name of an output from the name of its input: "a.csv" -> "a.parquet".
 Naming = Callable[[str], str]
 
 
 class Targets:
-    """Give each input a target, and never two the same one.
+    """The targets of inputs, a different one for each.
 
-    What was given is remembered by a hash of 8 bytes: about 70 bytes of memory an input.
+    A target is remembered as a hash of 8 bytes, which takes about 70 bytes of memory.
     """
 
     def __init__(self, out: str, naming: Naming) -> None:
@@ -23,10 +23,7 @@ class Targets:
         self._taken: set[int] = set()
 
     def target(self, below: PurePosixPath) -> str:
-        """Return the storage URL or path to write.
-
-        Raises `ValueError` when another input writes it already.
-        """
+        """Return the storage URL of an output. Raises `ValueError` if another input has it already."""
         path = below.with_name(self._naming(below.name))
         mark = int.from_bytes(blake2b(str(path).encode(errors="surrogateescape"), digest_size=8).digest())
         if mark in self._taken:
@@ -38,22 +35,22 @@ class Targets:
 
 
 def with_extension(extension: str) -> Naming:
-    """Name an output as its input, with another extension."""
+    """Return a naming that replaces the extension."""
     return lambda name: PurePosixPath(name).stem + extension
 
 
 def with_added(extension: str) -> Naming:
-    """Name an output as its input, with one more extension."""
+    """Return a naming that adds an extension."""
     return lambda name: name + extension
 
 
 def unchanged(name: str) -> str:
-    """Name an output as its input."""
+    """Return the name of the input."""
     return name
 
 
 def folder_of_archive(name: str) -> str:
-    """Name the folder that an archive is unpacked into: the archive without its extensions."""
+    """Return the name of the folder for an archive's content: the archive's name without its extensions."""
     ending = ending_of(name, ARCHIVES)
     if ending and len(name) > len(ending):
         return name[: -len(ending)]
