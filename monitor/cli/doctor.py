@@ -1,4 +1,4 @@
-"""Offer `millpond doctor`: whether broker, workers, kinds, extras, mail and storage work, and what to do."""
+"""`millpond doctor`: check broker, workers, kinds, extras, mail and storage, with a remedy for each fault."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,9 +17,9 @@ app = typer.Typer()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
 ) -> None:
-    """Examine settings, broker, workers, kinds, extras, mail server and storage, and say what to do.
+    """Check settings, broker, workers, kinds, extras, mail server and storage, and print the remedies.
 
-    Nothing is changed. Exits with 1 when something fails; what is only a warning leaves it at 0.
+    Nothing is changed. Exits with 1 if a check fails, and with 0 if there are only warnings.
     """
     import json
     from dataclasses import asdict
@@ -29,12 +29,12 @@ def doctor(
         counts[finding.status] += 1
         print(json.dumps(asdict(finding)) if as_json else "\n".join(_lines(finding)), flush=True)
     if not as_json:
-        print(f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} failed")
+        print(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
     raise typer.Exit(1 if counts["fail"] else 0)
 
 
 def findings() -> "Iterator[Finding]":
-    """Yield every finding, as it is found; settings that cannot be read end it."""
+    """Yield the findings one by one; settings that cannot be read end the checks."""
     from millpond.monitor.doctor import machine
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
@@ -44,14 +44,16 @@ def findings() -> "Iterator[Finding]":
     try:
         chosen, written = settings(), sources.read(Settings, shipped())
     except MillpondError as error:
-        yield fail("settings", str(error), "mend it; tasks/SETTINGS.md has every setting")
+        yield fail("settings", str(error), "correct it; tasks/SETTINGS.md has every setting")
         return
     variables = len(set(written.names.values()))
     file = f"read from {written.file.path}" if written.file else "no millpond.toml here"
     yield ok("settings", f"{file}, {variables} set by variables")
     for name in written.unused:
         yield warn(
-            "settings", f"{name} is set, and is no setting of Millpond", "unset it, unless it is another's"
+            "settings",
+            f"{name} is set, and is not a setting of Millpond",
+            "unset it, unless another program uses it",
         )
     for examine in (_broker_and_fleet, machine.installed, machine.templates, machine.storage):
         try:
@@ -92,7 +94,7 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
 
 
 def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
-    """Return every kind that is declared, and what keeps modules of them from being imported."""
+    """Return the declared kinds, and a finding for each module that cannot be imported."""
     from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import kinds, load_shipped
     from millpond.tasks.errors import SettingsError
@@ -105,12 +107,12 @@ def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
             try:
                 declare([module], setting=setting)
             except SettingsError as error:
-                faults.append(fail("kinds", str(error), f"mend {setting}, or the module"))
+                faults.append(fail("kinds", str(error), f"correct {setting}, or the module"))
     return dict(kinds()), faults
 
 
 def _lines(finding: "Finding") -> "Iterator[str]":
-    """Yield a finding as lines of the terminal's width, what to do below what was found."""
+    """Yield a finding as lines of the terminal's width, with the remedy below."""
     import shutil
     import textwrap
 

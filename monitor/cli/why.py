@@ -15,16 +15,16 @@ def why(
     probe: Annotated[
         bool,
         typer.Option(
-            help="Measure first whether throughput grows with slots: for half a minute at most, half of the "
-            "pool's slots stand idle in turns."
+            help="Measure first whether throughput grows with slots: for up to half a minute, half of the "
+            "pool's slots are idle now and then."
         ),
     ] = False,
-    watch: Annotated[bool, typer.Option(help="Look again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option(help="Repeat every two seconds until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
 ) -> None:
-    """Show why pools are slow: too few slots, a dependency, a lock, failures, a limit, or tasks too short.
+    """Diagnose slow pools: too few slots, a dependency, a lock, failures, a limit, or too short tasks.
 
-    From the last ten seconds and the last minute, beside what is usual for the same kinds.
+    From the last ten seconds and the last minute, compared with the usual times of the same kinds.
     """
     import json
     from dataclasses import asdict
@@ -46,7 +46,7 @@ def why(
         if pool is not None and pool not in names:
             raise BadInput(unknown("pool", pool, names))
         if probe and pool is not None and (candidate := probing.candidate(store, pool)) is not None:
-            typer.echo(f"Measuring pool {pool} for half a minute at most …", err=True)
+            typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
             probing.probe(store, candidate)
         while True:
             for found in diagnose_all(store, read(store, settings().table)):

@@ -1,7 +1,8 @@
 """Why a pool is slow: a state with its evidence, a name and a number, from what was measured of the pool.
 
-`facts.py` gathers what Redis knows, `rules.py` and `causes.py` decide in a fixed order, `numbers.py` says how
-many slots, and what they would bring. `workers` is said only where an elasticity was measured that proves it.
+`facts.py` gathers the facts from Redis, `rules.py` and `causes.py` decide in a fixed order, `numbers.py`
+computes the number of slots and their effect. `workers` is the answer only if a measured elasticity proves
+it.
 """
 
 from millpond.broker.connection import Store
@@ -14,5 +15,5 @@ __all__ = ["Diagnosis", "PoolFacts", "State", "collect", "diagnose", "diagnose_a
 
 
 def diagnose_all(store: Store, snapshot: Snapshot) -> list[Diagnosis]:
-    """Return the verdict on each pool, in the order of the snapshot."""
+    """Return the diagnosis of each pool, in the order of the snapshot."""
     return [diagnose(facts) for facts in collect(store, snapshot)]

@@ -1,4 +1,4 @@
-"""The rules for causes: why a pool with a backlog is slow, by where slots spend time and what was probed."""
+"""The rules for causes of a backlog: from the time that slots spend, and from the measured elasticity."""
 
 import math
 
@@ -7,13 +7,13 @@ from millpond.monitor.diagnosis import numbers, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
 
-#: Tasks shorter than this on average are dearer to hand out than to run, seconds.
+#: Below this mean service time, fetching a task costs more than running it; seconds.
 SHORT_SECONDS = 0.002
-#: Shares: of runs, as failing; of slot time, as the cause; of slots, as all in use.
+#: Shares of runs that count as failing, of slot time as the cause, of slots as all in use.
 FAILING, MOST, FULL = 0.5, 0.5, 0.7
-#: The shares of slot time, and of their hosts' processors, at which a pool computes.
-COMPUTING, CROWDED = 0.6, 0.9
-#: Runs are slow when they take so many times what is usual.
+#: The shares of slot time, and of the hosts' processors, from which a pool counts as computing.
+COMPUTING, FULL_HOST = 0.6, 0.9
+#: Runs are slow at this multiple of their usual time.
 SLOWER = 2.0
 
 
@@ -29,11 +29,11 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
     named = f", most with {error[0][0]}" if error else ""
     how = "are retried" if figures.retried > figures.failed else "fail"
     share = bad[kind] / max(1, figures.ended)
-    return words.said(
+    return words.diagnosis(
         facts,
         "failing",
-        f"{share:.0%} of the runs of {kind} {how}{named}; {words.waiting(facts)}",
-        "find out why they fail: more slots would fail faster",
+        f"{share:.0%} of the runs of {kind} {how}{named}; {words.ready(facts)}",
+        "find out why they fail; more slots would only fail faster",
         name=kind,
         confidence=0.95,
         command="millpond dead",
@@ -41,35 +41,37 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
 
 
 def batching(facts: PoolFacts) -> Diagnosis | None:
-    """Tasks are so short that handing them out costs more than running them."""
+    """Tasks are so short that fetching them costs more than running them."""
     mean = facts.mean
     if mean is None or mean >= SHORT_SECONDS:
         return None
-    why = f"a task takes {words.duration(mean)} and {words.rate(facts)}: handing it out costs more"
-    return words.said(facts, "batching", why, "put many items into one task", confidence=0.9)
+    why = (
+        f"a task takes {words.duration(mean)} and {words.rate(facts)}: fetching it costs more than running it"
+    )
+    return words.diagnosis(facts, "batching", why, "put many items into one task", confidence=0.9)
 
 
 def processor(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
     view = facts.view
     computing = facts.share("processor", "runnable", "interpreter")
-    crowded = bool(view.running) and min(report.host_busy for report in view.running) >= CROWDED
+    full = bool(view.running) and min(report.host_busy for report in view.running) >= FULL_HOST
     child = facts.share("child")
-    if computing < COMPUTING and not (crowded and computing + child >= MOST):
+    if computing < COMPUTING and not (full and computing + child >= MOST):
         return None
     threads = any(report.executor == "threads" for report in view.running)
     shared = facts.share("interpreter")
-    evidence = [f"{computing:.0%} of the slots' time is computing or waiting to"]
+    evidence = [f"{computing:.0%} of the slots' time is spent computing or waiting for a processor"]
     busy = max((report.host_busy for report in view.running), default=0.0)
     if busy:
-        evidence.append(f"their hosts' processors are {busy:.0%} busy")
+        evidence.append(f"the processors of their hosts are {busy:.0%} busy")
     cores = sum({report.host: report.cores for report in view.running}.values())
-    if threads and shared >= 0.2 and busy < CROWDED and cores > len(view.running):
-        advice = 'threads share one interpreter: executor = "prefork", or more processes'
-        evidence.append(f"{shared:.0%} is waiting for the interpreter")
+    if threads and shared >= 0.2 and busy < FULL_HOST and cores > len(view.running):
+        advice = 'threads share one interpreter: set executor = "prefork", or add processes'
+        evidence.append(f"{shared:.0%} is spent waiting for the interpreter")
     else:
-        advice = "add processors: workers on another host; more slots on these would only wait longer"
-    return words.said(
+        advice = "add workers on another host; more slots on these hosts would only wait longer"
+    return words.diagnosis(
         facts,
         "processor",
         f"{'; '.join(evidence)}; {words.use(facts)}",
@@ -87,60 +89,58 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
     place, share = found
     name = place.name or "a lock of the process"
     by = f", by {place.library}" if place.library else ""
-    return words.said(
+    return words.diagnosis(
         facts,
         "lock",
-        f"{share:.0%} of the slots' time is waiting for {name}{by} at {place.line}; {words.use(facts)}",
-        "hold the lock for less, or split it: more slots would wait longer",
+        f"{share:.0%} of the slots' time is spent waiting for {name}{by} at {place.line}; {words.use(facts)}",
+        "hold the lock for a shorter time, or split it; more slots would only wait longer",
         name=name,
         confidence=min(0.95, share + 0.2),
-        evidence=(f"{share:.0%} of the slots' time is waiting for {name}",),
+        evidence=(f"{share:.0%} of the slots' time is spent waiting for {name}",),
     )
 
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
-    """Runs take much longer than those of their kinds did, and wait for a peer."""
+    """Runs take much longer than usual for their kinds, and wait for a peer."""
     slower, found = facts.slower, facts.most("peer", "child", "file")
     if slower is None or slower < SLOWER or found is None or found[1] < MOST:
         return None
-    measured = facts.believed
+    measured = facts.current_elasticity
     if measured is not None and measured.high <= SATURATED:
-        return None  # the elasticity says more: it is saturated
+        return None  # the rule for the elasticity is more precise: the dependency is saturated
     place, share = found
     name = words.named(facts, share)
     against: tuple[str, ...] = ()
-    more = "; more slots would hide it, not mend it"
+    more = "; more slots would hide the cause, not remove it"
     if measured is not None and measured.low >= GROWS:
         against = (f"throughput still grows with slots ({words.elasticity(measured)})",)
-    return words.said(
+    return words.diagnosis(
         facts,
         "dependency",
-        f"runs take {slower:.1f} times what they took, {share:.0%} of it waiting for {name}",
-        f"look at {name}{more}",
+        f"runs take {slower:.1f} times their usual time, {share:.0%} of it waiting for {name}",
+        f"check {name}{more}",
         name=place.name or place.library or place.line,
         confidence=0.85,
-        evidence=(f"{slower:.1f} times slower than runs of the same kinds before",),
+        evidence=(f"{slower:.1f} times the usual time of the same kinds",),
         against=against,
     )
 
 
 def elastic(facts: PoolFacts) -> Diagnosis | None:
-    """Throughput was measured: it grows with slots, or does not."""
-    measured = facts.believed
+    """The measured throughput grows with slots, or it does not."""
+    measured = facts.current_elasticity
     if measured is None or facts.use < FULL:
         return None
     if measured.low >= GROWS:
         return _workers(facts, measured)
     if measured.high <= SATURATED:
         return _saturated(facts, measured)
-    why = (
-        f"{words.use(facts)}; not sure yet whether throughput grows with slots: {words.elasticity(measured)}"
-    )
-    return words.said(
+    why = f"{words.use(facts)}; not yet certain that throughput grows: {words.elasticity(measured)}"
+    return words.diagnosis(
         facts,
         "unclear",
         why,
-        "measure again",
+        "measure it again",
         confidence=0.4,
         command=f"millpond why {facts.view.name} --probe",
     )
@@ -152,14 +152,14 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     rate = numbers.foretold_rate(measured, wanted)
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
     gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {measured.rate:,.1f})"
-    gain += f" and clear what waits in {words.duration(clear)}" if clear is not None else ""
+    gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
     each = math.ceil(wanted / max(1, len(facts.view.running)))
     grown = f"throughput grows with slots ({words.elasticity(measured)})"
-    return words.said(
+    return words.diagnosis(
         facts,
         "workers",
-        f"{grown}; {words.use(facts)}; {words.waiting(facts)}",
-        f"{gain}: concurrency = {each} under [pools.{facts.view.name}] in millpond.toml",
+        f"{grown}; {words.use(facts)}; {words.ready(facts)}",
+        f"{gain}: set concurrency = {each} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
         evidence=(_compared(measured),),
         slots_wanted=wanted,
@@ -179,19 +179,19 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     found = facts.most("peer", "child", "file", "lock")
     share = found[1] if found else 0.0
     known = found is not None and share >= 0.3
-    name = words.named(facts, share) if known else "what the tasks wait for"
+    name = words.named(facts, share) if known else "the dependency"
     queue = facts.waiting[0].name if facts.waiting else ""
-    return words.said(
+    return words.diagnosis(
         facts,
         "dependency",
         f"{name} is saturated: throughput does not grow with slots ({words.elasticity(measured)}); "
         f"{words.use(facts)}",
-        f"{enough} slots suffice: more would only wait; make {name} quicker, or ask it less often",
+        f"{enough} slots suffice, more would only wait; make {name} faster, or call it less often",
         name=(found[0].name or found[0].library or found[0].line) if found and known else "",
         confidence=0.9 if known else 0.7,
         evidence=(
             _compared(measured),
-            *([f"{share:.0%} of the slots' time is waiting for {name}"] if known else []),
+            *([f"{share:.0%} of the slots' time is spent waiting for {name}"] if known else []),
         ),
         slots_wanted=enough,
         foretold_rate=measured.rate,
@@ -200,28 +200,28 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
 
 
 def free_slots(facts: PoolFacts) -> Diagnosis | None:
-    """Slots are free, and yet messages wait."""
+    """Slots are free although tasks are ready."""
     if facts.use >= FULL:
         return None
-    why = f"{words.waiting(facts)} although {words.use(facts)}: slots wait for messages"
-    return words.said(
+    why = f"{words.ready(facts)} although only {words.use(facts)}: slots wait for messages"
+    return words.diagnosis(
         facts,
         "unclear",
         why,
-        "look at the broker's answer time and at the pool's health",
+        "check the latency of the broker and the health of the pool",
         confidence=0.4,
         command=f"millpond health {facts.view.name}",
     )
 
 
 def unclear(facts: PoolFacts) -> Diagnosis:
-    """What holds the pool up is not known, and how to find out."""
+    """The cause is not known; the command measures it."""
     found = facts.most("peer", "child", "file", "sleep")
     waits = f", {found[1]:.0%} of their time waiting for {words.named(facts, found[1])}" if found else ""
-    return words.said(
+    return words.diagnosis(
         facts,
         "unclear",
-        f"{words.use(facts)}{waits}; {words.waiting(facts)}; whether more slots would help was not measured",
+        f"{words.use(facts)}{waits}; {words.ready(facts)}; it is not known whether more slots would help",
         "measure it",
         name=(found[0].name or found[0].library) if found else "",
         confidence=0.3,
@@ -230,7 +230,7 @@ def unclear(facts: PoolFacts) -> Diagnosis:
 
 
 def _usual_mean(facts: PoolFacts) -> float | None:
-    """Return what a run of today's mixture usually takes, seconds."""
+    """Return the usual mean service time of the present mixture of kinds, seconds."""
     seen = facts.minute
     known = [
         (figures.ended, facts.usual[kind]) for kind, figures in seen.kinds.items() if kind in facts.usual

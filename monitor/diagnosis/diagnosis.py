@@ -1,4 +1,4 @@
-"""What is said of a pool."""
+"""The diagnosis of a pool."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,10 +30,10 @@ CALM = ("idle", "keeps up", "catching up")
 class Diagnosis:
     """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
 
-    `name` is the peer, lock, kind or queue that it is about; `confidence` is between 0 and 1. `slots` run,
-    `slots_wanted` would suffice; `foretold_rate` (ends a second) is what they would bring, `clear_seconds`
-    how long the backlog would then take. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with
-    slots when it was measured last.
+    `name` is the peer, lock, kind or queue concerned; `confidence` is between 0 and 1. The pool has `slots`;
+    `slots_wanted` would suffice, with `foretold_rate` ends a second, and clear the backlog in
+    `clear_seconds`. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with slots when it was
+    measured last.
     """
 
     pool: str
@@ -52,9 +52,9 @@ class Diagnosis:
     clear_seconds: float | None = None
     elasticity: float | None = None
     elasticity_error: float | None = None
-    #: Where a slot's time goes: labels and shares of all of it, the largest first, adding up to 1.
+    #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.
     slot_time: tuple[tuple[str, float], ...] = ()
-    #: Throughput at numbers of slots, as it was measured.
+    #: Measured throughput by number of slots.
     measured: tuple[tuple[int, float], ...] = ()
 
     @property

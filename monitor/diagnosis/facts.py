@@ -1,4 +1,4 @@
-"""Gather what is known of each pool: windows of ten seconds and a minute, the usual, what was probed."""
+"""The facts of each pool: windows of ten seconds and a minute, usual service times, measured elasticity."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,37 +11,37 @@ from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import KindFigures, Place, Window
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 
-#: The stretches that are looked at, seconds: the newest, and the one that smooths.
+#: The lengths of the newest window and of the smoothing one, seconds.
 RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
 
-#: What is usual is learnt from windows older than this, of at least so many ends each.
+#: Usual service times come from windows older than this, with at least so many ends each.
 SETTLED_SECONDS, ENOUGH = 20.0, 20
 
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """All that the rules look at."""
+    """The input of the rules."""
 
     view: PoolView
     recent: Window = field(default_factory=Window)
     minute: Window = field(default_factory=Window)
-    #: Mean service time by kind as it was before, seconds.
+    #: The usual mean service time by kind, seconds.
     usual: Mapping[str, float] = field(default_factory=dict)
     elasticity: Elasticity | None = None
 
     @property
     def waiting(self) -> list[QueueView]:
-        """The queues that hold something."""
+        """The queues with ready messages."""
         return [queue for queue in self.view.queues if queue.depth.ready]
 
     @property
     def ready(self) -> int:
-        """The number of messages that wait."""
-        return sum(queue.depth.ready for queue in self.view.queues)
+        """The number of ready messages."""
+        return self.view.ready
 
     @property
     def rate(self) -> float:
-        """Ends a second, of the newest stretch that has some."""
+        """Ends a second, of the newest window with ends."""
         for seen in (self.recent, self.minute):
             if seen.ended and seen.seconds:
                 return seen.ended / seen.seconds
@@ -62,7 +62,7 @@ class PoolFacts:
 
     @property
     def mean(self) -> float | None:
-        """The mean service time of the newest stretch with enough ends, seconds."""
+        """The mean service time of the newest window with enough ends, seconds."""
         for seen in (self.recent, self.minute):
             if seen.ended >= ENOUGH:
                 return seen.service_seconds / seen.ended
@@ -70,7 +70,7 @@ class PoolFacts:
 
     @property
     def slower(self) -> float | None:
-        """How many times longer runs take than those of the same kinds did before; None: not known."""
+        """The service time as a multiple of the usual one for the same kinds; None if not known."""
         seen = self.recent if self.recent.ended >= ENOUGH else self.minute
         known = [
             (kind, figures) for kind, figures in seen.kinds.items() if figures.ended and kind in self.usual
@@ -82,17 +82,17 @@ class PoolFacts:
 
     @property
     def places(self) -> Counter[Place]:
-        """Where slots spent the time of runs, microseconds, newest first choice."""
+        """The microseconds of runs by place, of the newest window with any."""
         return self.recent.places if sum(self.recent.places.values()) else self.minute.places
 
     def share(self, *categories: str) -> float:
-        """Return the share of the slots' running time that was spent in some categories, 0 to 1."""
+        """Return the share of the running time that was spent in these categories, 0 to 1."""
         places = self.places
         total = sum(places.values())
         return sum(n for place, n in places.items() if place.category in categories) / total if total else 0.0
 
     def most(self, *categories: str) -> tuple[Place, float] | None:
-        """Return the place of these categories that took most, kinds and lines added up, and its share."""
+        """Return the place of these categories with the largest share of time, and the share."""
         places = self.places
         named: Counter[tuple[str, str]] = Counter()
         for place, micros in places.items():
@@ -108,8 +108,8 @@ class PoolFacts:
         return best, micros / sum(places.values())
 
     @property
-    def believed(self) -> Elasticity | None:
-        """The measured elasticity, where it is of as many slots and of runs that take as long."""
+    def current_elasticity(self) -> Elasticity | None:
+        """The measured elasticity, if it was measured with as many slots and as long runs as now."""
         found = self.elasticity
         if found is None or found.slots != self.view.slots:
             return None
@@ -134,7 +134,7 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
 
 
 def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures]]) -> dict[str, float]:
-    """Return what runs of each kind usually take: the median of earlier windows and of the day's entries."""
+    """Return the usual service time of each kind: the median of earlier windows and of the day's entries."""
     means: dict[str, list[float]] = {}
     for kinds in (*(seen.kinds for seen in past), *day):
         for kind, figures in kinds.items():

@@ -1,24 +1,24 @@
-"""How many slots a pool wants and what they would bring: foretold, to be compared with what came."""
+"""The slots that a pool needs, and the predicted throughput with them."""
 
 import math
 
 from millpond.broker.stats.elasticity import Elasticity
 
-#: Slots are planned to be in use for this share of their time (Little's law with room for bursts).
+#: The planned use of slots (Little's law, with room for bursts).
 PLANNED_USE = 0.8
 
-#: At most so many times as many slots at a step: what was measured below says little about far above.
+#: The largest step in slots: a measurement says little about far more slots.
 MOST_AT_ONCE = 1.5
 
 
 def foretold_rate(measured: Elasticity, slots: int) -> float:
-    """Return the ends a second that so many slots would bring, by the measured elasticity."""
+    """Return the predicted ends a second with so many slots, by the measured elasticity."""
     grown = max(0.0, min(1.0, measured.value))
     return float(measured.rate * (slots / measured.slots) ** grown)
 
 
 def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:
-    """Return the slots that what arrives needs, at least one more and at most half as many again."""
+    """Return the slots needed for the arriving tasks: at least one more, at most half as many again."""
     needed = math.ceil(in_rate * service_seconds / PLANNED_USE)
     return max(slots + 1, min(math.ceil(slots * MOST_AT_ONCE), needed or math.ceil(slots * MOST_AT_ONCE)))
 
@@ -26,8 +26,8 @@ def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:
 def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> int:
     """Return the fewest slots that keep a saturated dependency busy.
 
-    Where the time of a task without queueing is known, it is the rate times that (Little's law); else the
-    part of the slots at which the throughput was the same.
+    If the service time without queueing is known, this is the rate times that time (Little's law); else the
+    part of the slots that gave the same throughput.
     """
     if usual_seconds:
         return max(1, min(measured.slots, math.ceil(measured.rate * usual_seconds)))
@@ -35,5 +35,5 @@ def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> 
 
 
 def clear_seconds(ready: int, *, rate: float, in_rate: float) -> float | None:
-    """Return how long what waits takes to clear; None where more arrives than ends."""
+    """Return the seconds to clear the ready tasks; None if more tasks arrive than end."""
     return ready / (rate - in_rate) if rate > in_rate else None

@@ -1,4 +1,4 @@
-"""Write what is said of a pool: the parts of sentences that the rules share."""
+"""The phrases that the rules share, and a diagnosis as text."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 
 
-def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
-    """Return a verdict with what every verdict has."""
-    measured = facts.believed
+def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: object) -> Diagnosis:
+    """Return a diagnosis with the fields that all have in common."""
+    measured = facts.current_elasticity
     return Diagnosis(
         pool=facts.view.name,
         state=state,  # type: ignore[arg-type]
@@ -29,13 +29,13 @@ def said(facts: PoolFacts, state: str, why: str, advice: str = "", **more: objec
     )
 
 
-#: What the categories of places are called.
+#: The labels of the categories of places.
 CATEGORIES = {
     "processor": "on a processor",
     "runnable": "waiting for a processor",
     "interpreter": "waiting for the interpreter",
     "sleep": "asleep",
-    "child": "a program that handlers started",
+    "child": "a child process of handlers",
     "file": "files",
     "lock": "a lock",
     "peer": "a peer",
@@ -45,7 +45,7 @@ CATEGORIES = {
 
 
 def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
-    """Yield where a slot's time goes, the largest share first; the shares add up to 1."""
+    """Yield how a slot spends its time, the largest share first; the shares add up to 1."""
     places, use = facts.places, facts.use
     total = sum(places.values())
     if not total or not facts.view.running:
@@ -60,22 +60,22 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
 
 
 def trend(facts: PoolFacts) -> str:
-    """Return the backlog's way: when it is clear, or how fast it grows; empty where nothing waits."""
+    """Return when the backlog is cleared, or how fast it grows; empty without a backlog."""
     if not facts.ready:
         return ""
     clear = numbers.clear_seconds(facts.ready, rate=facts.rate, in_rate=facts.in_rate)
     if clear is not None:
-        return f"clear in {duration(clear)}"
+        return f"cleared in {duration(clear)}"
     return f"grows by {facts.in_rate - facts.rate:,.1f} a second" if facts.in_rate > facts.rate else ""
 
 
 def named(facts: PoolFacts, share: float) -> str:
-    """Return the name of the place that took most, with the library and the line that waits."""
+    """Return the name of the place with the largest share, with the library and the line that wait."""
     found = facts.most("peer", "child", "file", "sleep", "lock")
     if found is None or not share:
-        return "what the tasks wait for"
+        return "the dependency"
     place = found[0]
-    what = {"child": "a program that they started", "file": "a file", "sleep": "a sleep of their own"}
+    what = {"child": "a child process", "file": "a file", "sleep": "a sleep in the handler"}
     name = place.name or what.get(place.category, place.category)
     by = (
         f" (by {place.library}, at {place.line})"
@@ -88,18 +88,18 @@ def named(facts: PoolFacts, share: float) -> str:
 
 
 def use(facts: PoolFacts) -> str:
-    """Return how many slots are in use."""
+    """Return the share of slots in use."""
     return f"{facts.use:.0%} of {facts.view.slots} slots are in use"
 
 
 def rate(facts: PoolFacts) -> str:
-    """Return how many tasks end a second."""
-    return f"{facts.rate:,.1f} tasks a second end"
+    """Return the rate at which tasks end."""
+    return f"{facts.rate:,.1f} tasks end a second"
 
 
-def waiting(facts: PoolFacts) -> str:
-    """Return how many messages wait."""
-    return f"{facts.ready:,} wait"
+def ready(facts: PoolFacts) -> str:
+    """Return the number of ready tasks."""
+    return "1 task is ready" if facts.ready == 1 else f"{facts.ready:,} tasks are ready"
 
 
 def elasticity(measured: Elasticity) -> str:
@@ -108,19 +108,19 @@ def elasticity(measured: Elasticity) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time, short."""
+    """Return a duration as a short text."""
     if seconds >= 120:
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
-def lines(verdict: Diagnosis) -> Iterator[str]:
-    """Yield the verdict as a person reads it, a line each."""
-    trend = f" ({verdict.trend})" if verdict.trend else ""
-    yield f"{verdict.pool}: {verdict.state}{trend}. {verdict.why}"
-    if verdict.advice:
-        yield f"  {verdict.advice}"
-    for each in verdict.against:
+def lines(found: Diagnosis) -> Iterator[str]:
+    """Yield the lines of a diagnosis for a person."""
+    trend = f" ({found.trend})" if found.trend else ""
+    yield f"{found.pool}: {found.state}{trend}. {found.why}"
+    if found.advice:
+        yield f"  {found.advice}"
+    for each in found.against:
         yield f"  against it: {each}"
-    if verdict.command:
-        yield f"  {verdict.command}"
+    if found.command:
+        yield f"  {found.command}"

@@ -1,1 +1,1 @@
-"""Examine a set-up: broker, workers, kinds, extras, mail server and storage roots, and say what to do."""
+"""Checks of a set-up: broker, workers, kinds, extras, mail server and storage roots, each with a remedy."""

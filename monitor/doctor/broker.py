@@ -1,4 +1,4 @@
-"""Examine the broker: there, of a version that works, keeping what it takes, its clock like ours."""
+"""Checks of the broker: its version, writes, durability and clock."""
 
 import time
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from millpond.monitor.doctor.finding import Finding, fail, ok, warn
 #: The oldest versions that the tests run on.
 OLDEST = {"Redis": (6, 2), "Valkey": (7, 2)}
 
-#: A difference of the clocks below this is not worth a word.
+#: A smaller difference of the clocks is accepted.
 CLOCK_SECONDS = 1.0
 
 
 def examine(store: Store) -> Iterator[Finding]:
-    """Yield what is found of a broker that answers. Raises `BrokerAway`."""
+    """Yield the findings on a broker that answers. Raises `BrokerAway`."""
     yield _version(store)
     if refusal := server.write_refusal(store):
         yield fail(
@@ -28,14 +28,14 @@ def examine(store: Store) -> Iterator[Finding]:
         found, _, remedy = risk.partition(": ")
         yield warn("persistence", found, f"{remedy} in the server's configuration")
     if not risks:
-        yield ok("persistence", "the broker evicts nothing, and writes what it takes to disk")
+        yield ok("persistence", "the broker evicts nothing, and writes messages to disk")
     yield _clock(store)
 
 
 def _version(store: Store) -> Finding:
     found = server.version(store)
     if found is None:
-        return warn("version", "the broker does not say its version", "let its user run INFO")
+        return warn("version", "the broker's version is unknown", "allow INFO to its user")
     name, version = found
     oldest = OLDEST.get(name, OLDEST["Redis"])
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
@@ -46,7 +46,7 @@ def _version(store: Store) -> Finding:
 
 
 def _clock(store: Store) -> Finding:
-    """Compare the clocks at the middle of one question and its answer."""
+    """Compare the clocks in the middle of one round trip."""
     asked = time.time()
     theirs = server.now_ms(store) / 1000
     answered = time.time()
@@ -57,5 +57,5 @@ def _clock(store: Store) -> Finding:
     return warn(
         "clock",
         f"the broker's clock is {abs(ahead):.1f} s {which} this host's",
-        "set both by NTP: times in logs and of `at=` mean something else on each",
+        "synchronise both by NTP: times in logs and `at=` differ between them",
     )

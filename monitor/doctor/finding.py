@@ -1,4 +1,4 @@
-"""One line of the examination."""
+"""One finding of a check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was examined, how it is, and what to do where it is not well."""
+    """A check, its status, what was found, and the remedy if there is a fault."""
 
     check: str
     status: Status
@@ -17,15 +17,15 @@ class Finding:
 
 
 def ok(check: str, found: str) -> Finding:
-    """Return a finding that needs nothing."""
+    """Return a finding without a fault."""
     return Finding(check, "ok", found)
 
 
 def warn(check: str, found: str, do: str) -> Finding:
-    """Return a finding that works now and may not later, or that not everybody needs."""
+    """Return a finding that may become a fault, or is one only for some users."""
     return Finding(check, "warn", found, do)
 
 
 def fail(check: str, found: str, do: str) -> Finding:
-    """Return a finding that keeps something from working."""
+    """Return a finding that prevents something from working."""
     return Finding(check, "fail", found, do)

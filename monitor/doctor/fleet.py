@@ -1,4 +1,4 @@
-"""Examine the fleet: whether pools have their processes, and whether each kind of their queues can run."""
+"""Checks of the fleet: the processes of the pools, and a worker for each kind of the queues."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,7 +12,7 @@ from millpond.tasks.pools import Table
 
 
 def examine(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
-    """Yield what is found of the workers and of the kinds of each queue. Raises `BrokerAway`."""
+    """Yield the findings on workers and on the kinds of each queue. Raises `BrokerAway`."""
     seen = read(store, table)
     for pool in seen.pools:
         yield _pool(pool)
@@ -22,22 +22,21 @@ def examine(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> 
         if contract.queue not in table.queues:
             yield fail(
                 "kinds",
-                f"{kind} goes to the queue {contract.queue!r}, which is in no table",
+                f"{kind} goes to the queue {contract.queue!r}, which has no table",
                 f"add [queues.{contract.queue}] to millpond.toml, and the queue to a pool",
             )
 
 
 def _pool(view: PoolView) -> Finding:
     wanted = view.pool.processes if view.pool else len(view.running)
-    waiting = sum(queue.depth.ready for queue in view.queues)
-    found = f"{view.name}: {len(view.running)} of {wanted} processes, {waiting:,} tasks waiting"
+    found = f"{view.name}: {len(view.running)} of {wanted} processes, {view.ready:,} tasks ready"
     start = f"start it: millpond worker {view.name}"
     if view.drained_at_ms is not None:
-        return warn("workers", f"{found}, drained", f"let it go on: millpond resume {view.name}")
+        return warn("workers", f"{found}, drained", f"resume it: millpond resume {view.name}")
     if not view.running:
-        return fail("workers", found, start) if waiting else warn("workers", found, start)
+        return fail("workers", found, start) if view.ready else warn("workers", found, start)
     if view.processes_missing:
-        return warn("workers", found, f"look into the log of millpond worker {view.name}")
+        return warn("workers", found, f"read the log of millpond worker {view.name}")
     return ok("workers", found)
 
 
@@ -45,10 +44,10 @@ def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> It
     view = next(each for each in seen.queues if each.name == queue)
     if not view.pools:
         yield warn(
-            "queues", f"no pool takes from {queue}", f'add "{queue}" to the queues of a pool in millpond.toml'
+            "queues", f"no pool serves {queue}", f'add "{queue}" to the queues of a pool in millpond.toml'
         )
     if view.limits.paused:
-        yield warn("queues", f"{queue} is paused", f"let it go on: millpond queue resume {queue}")
+        yield warn("queues", f"{queue} is paused", f"resume it: millpond queue resume {queue}")
     announced = announced_kinds(store, queue, now_ms=seen.now_ms)
     if not announced:
         return
@@ -57,11 +56,11 @@ def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> It
     if can := sorted(set(kinds) & known):
         yield ok("kinds", f"{queue}: its workers run {', '.join(can)}")
     if cannot and known:
-        yield fail("kinds", f"{queue}: no process of it has {', '.join(cannot)}", _remedy(queue, cannot))
+        yield fail("kinds", f"{queue}: none of its processes has {', '.join(cannot)}", _remedy(queue, cannot))
 
 
 def _remedy(queue: str, kinds: list[str]) -> str:
-    """Return what gives the workers of a queue its kinds."""
+    """Return how the workers of a queue get its kinds."""
     needed = extras.of_queues([queue])
     if needed and all(kind.startswith(f"{queue}.") for kind in kinds):
         return f"where its workers run: {extras.install_command(needed)}"

@@ -1,4 +1,4 @@
-"""Examine this machine: the extras that are used, the mail server, the storage roots."""
+"""Checks of this machine: the extras in use, the mail server, the storage roots."""
 
 import os
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from millpond.tasks import extras
 from millpond.tasks.errors import MillpondError
 from millpond.tasks.settings import Settings, Smtp
 
-#: A mail server has no more time than this to answer.
+#: The time-out of the mail server.
 MAIL_SECONDS = 5.0
 
 
 def installed(settings: Settings) -> Iterator[Finding]:
-    """Yield the extras that the settings use, and those that parts of Millpond need, with what they lack."""
+    """Yield the extras that the settings and the services need, with their missing packages."""
     remote = {urlsplit(root).scheme for root in settings.files.roots}
     used = {
-        **dict.fromkeys(extras.of_queues(settings.table.queues), "the bodies of its queue"),
+        **dict.fromkeys(extras.of_queues(settings.table.queues), "the handlers of its queue"),
         "flower": "millpond flower",
         "gateway": "millpond gateway",
         **({"embedded": "millpond up"} if settings.broker_url is None else {}),
@@ -35,7 +35,7 @@ def installed(settings: Settings) -> Iterator[Finding]:
 
 
 def mail(settings: Settings) -> Finding:
-    """Return whether the mail server answers, with the encryption and the login of the settings."""
+    """Return whether the mail server answers, with the security and the login of the settings."""
     from millpond.tasks.email.smtp_session import connect
 
     smtp = settings.smtp
@@ -52,10 +52,12 @@ def mail(settings: Settings) -> Finding:
 
 
 def templates(settings: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with the folder of templates."""
+    """Yield a finding if the folder of templates is missing."""
     folder = settings.smtp.templates
     if folder is not None and not folder.is_dir():
-        yield fail("mail", f"smtp.templates names {folder}, which is no folder", "create it, or unset it")
+        yield fail(
+            "mail", f"smtp.templates names {folder}, which is not a folder", "create it, or unset the setting"
+        )
 
 
 def storage(settings: Settings) -> Iterator[Finding]:
@@ -70,7 +72,9 @@ def _local(root: str) -> Finding:
     path = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
     if not path.is_dir():
         return fail(
-            "storage", f"{root} is no folder here", "create it where the workers run, or mend files.roots"
+            "storage",
+            f"{root} is not a folder here",
+            "create it where the workers run, or correct files.roots",
         )
     lacks = [
         name
@@ -81,7 +85,7 @@ def _local(root: str) -> Finding:
         return fail(
             "storage",
             f"{root} cannot be {' or '.join(lacks)} here",
-            "give the user of the workers the rights",
+            "give the rights to the user of the workers",
         )
     return ok("storage", f"{root} can be read and written here")
 
@@ -93,9 +97,9 @@ def _remote(root: str) -> Finding:
         system, path = fsspec.core.url_to_fs(root)
         system.ls(path)
     except FileNotFoundError:
-        return ok("storage", f"{root} answers; nothing is there yet")
+        return ok("storage", f"{root} answers, and is empty")
     except Exception as error:  # of any library of a storage service
         return fail(
-            "storage", f"{root} cannot be listed: {error}", "look at its name and the credentials of fsspec"
+            "storage", f"{root} cannot be listed: {error}", "check its name and the credentials of fsspec"
         )
     return ok("storage", f"{root} can be listed")

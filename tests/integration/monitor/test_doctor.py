@@ -78,7 +78,7 @@ def test_a_set_up_that_works_is_well(
     assert status(findings, "Valkey ") == "ok"
     assert status(findings, "the broker takes writes") == "ok"
     assert status(findings, "clock and this host's differ by") == "ok"
-    assert status(findings, "default: 1 of 1 processes, 0 tasks waiting") == "ok"
+    assert status(findings, "default: 1 of 1 processes, 0 tasks ready") == "ok"
     assert status(findings, "default: its workers run squares.square") == "ok"
     assert status(findings, "email: 0 of 1 processes") == "warn"
     assert status(findings, "installed here: email, files") == "ok"
@@ -104,12 +104,12 @@ def test_what_is_broken_fails_and_says_what_to_do(
         monkeypatch.setenv(f"MILLPOND_{name}", value)
     code, findings = doctor()
     assert code == 1
-    assert status(findings, "default: 0 of 1 processes, 1 tasks waiting") == "fail"
-    assert status(findings, "nowhere is no folder here") == "fail"
+    assert status(findings, "default: 0 of 1 processes, 1 tasks ready") == "fail"
+    assert status(findings, "nowhere is not a folder here") == "fail"
     assert status(findings, "smtp.templates names") == "fail"
     assert status(findings, "the SMTP server 127.0.0.1:1 cannot be reached") == "fail"
-    assert status(findings, "MILLPOND_IMAGE is set, and is no setting") == "warn"
-    assert status(findings, "no pool takes from lonely") == "warn"
+    assert status(findings, "MILLPOND_IMAGE is set, and is not a setting") == "warn"
+    assert status(findings, "no pool serves lonely") == "warn"
     assert next(each["do"] for each in findings if "default: 0 of" in each["found"]).endswith(
         "worker default"
     )
@@ -126,7 +126,7 @@ def test_a_kind_that_no_process_has_is_named(
     monkeypatch.setenv("MILLPOND_BROKER_URL", small.url)
     code, findings = doctor()
     assert code == 1
-    assert status(findings, "default: no process of it has doctor.only") == "fail"
+    assert status(findings, "default: none of its processes has doctor.only") == "fail"
     assert "MILLPOND_KINDS=MODULE" in next(each["do"] for each in findings if "doctor.only" in each["found"])
 
 

@@ -76,8 +76,8 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (with_queue(ready=900, in_flight=3, in_rate=1) , "unclear", "10.0.0.7:5432", ""),
         (replace(BUSY, view=replace(BUSY.view, queues=(queue(),))), "keeps up", "", "100%"),
         (with_queue(ready=5), "keeps up", "", ""),
-        (with_queue(ready=100, in_rate=1.0), "catching up", "", "clear in"),
-        (replace(BUSY, minute=window(5)), "unclear", "", "too little is known"),
+        (with_queue(ready=100, in_rate=1.0), "catching up", "", "cleared in"),
+        (replace(BUSY, minute=window(5)), "unclear", "", "too little data"),
         (facts((PEER, 0.9), recent=window(12, **FAILS)), "failing", "order", "OSError"),
         (
             facts((COMPUTES, 0.9), mean=0.001, view=replace(BUSY.view, queues=(queue(ready=100_000),))),
@@ -91,8 +91,8 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (replace(BUSY, usual={"order": 0.1}), "dependency", "10.0.0.7:5432", "4.0 times"),
         (replace(BUSY, elasticity=elastic(0.95)), "workers", "", "elasticity 0.95 ± 0.10"),
         (replace(BUSY, elasticity=elastic(0.05)), "dependency", "10.0.0.7:5432", "saturated"),
-        (replace(BUSY, elasticity=elastic(0.6, 0.3)), "unclear", "", "not sure yet"),
-        (BUSY, "unclear", "10.0.0.7:5432", "was not measured"),
+        (replace(BUSY, elasticity=elastic(0.6, 0.3)), "unclear", "", "not yet certain"),
+        (BUSY, "unclear", "10.0.0.7:5432", "it is not known whether"),
     ],
 )  # fmt: skip
 def test_each_cause_is_told_from_the_others(seen: PoolFacts, state: str, name: str, words: str) -> None:
