@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -220,15 +220,25 @@ def _body(message: Message) -> Any:
     encoding = message.properties.get("body_encoding")
     body = b64decode(body) if encoding == "base64" else body.encode()
     compression, content_type = message.headers.get("compression"), envelope.get("content-type")
-    if content_type == "application/json" and compression is None and _OWN_TYPE not in body:
+    plain = content_type == "application/json" and content_type in _accepted
+    if plain and compression is None and _OWN_TYPE not in body:
         return parse(body)
     from kombu.compression import decompress
     from kombu.serialization import loads
 
     if compression is not None:
         body = decompress(body, compression)
-    accept = {"application/json"}
-    return loads(body, content_type, envelope.get("content-encoding"), accept=accept)
+    return loads(body, content_type, envelope.get("content-encoding"), accept=_accepted)
+
+
+#: The content types that handlers of this process take.
+_accepted: frozenset[str] = frozenset({"application/json"})
+
+
+def accept(content_types: Iterable[str]) -> None:
+    """Take these content types from now on, and refuse all others."""
+    global _accepted
+    _accepted = frozenset(content_types)
 
 
 @dataclass(frozen=True, slots=True)

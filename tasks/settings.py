@@ -242,6 +242,11 @@ class Settings(BaseModel):
     )
     health_address: str = Field("127.0.0.1", min_length=1, description="The address of `health_port`.")
     kinds: Words = Field((), description="Modules whose kinds the workers run, beside Millpond's own.")
+    app: str | None = Field(
+        None,
+        description="The Celery application whose tasks the workers run, as `celery -A` names it. Not set: "
+        "Millpond's own, with the kinds and the Celery tasks of `kinds`.",
+    )
     middleware: Words = Field(
         (),
         description="Middleware as `module:Class`, the outermost first: code around sending and executing.",

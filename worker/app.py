@@ -4,6 +4,7 @@ Made when it is first asked for, so that importing this module reads no environm
 """
 
 import importlib
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import declare
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import middleware, startup_checks, unknown_kinds
+from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
 from millpond.worker.celery import child_watch, slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
+
+logger = logging.getLogger(__name__)
 
 #: The modules of the bodies that ship with Millpond; one whose extra is not installed is left out.
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
@@ -31,11 +34,19 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
 
     Its workers are of these pools; without any, of those that take from their queues.
     """
-    app = celery_app(configured)
+    app = celery_app(configured) if configured.app is None else _users_app(configured.app, configured)
     prepare(app, configured, Holder(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
     for handler in handlers().values():
         register(app, handler, configured.table)
+    return app
+
+
+def _users_app(name: str, configured: Settings) -> Celery:
+    """Return the user's own application, with what Millpond needs; the log names each change."""
+    app = user_app.load(name)
+    if told := user_app.table(user_app.adopt(app, configured)):
+        logger.warning("%s", told)
     return app
 
 

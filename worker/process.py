@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
         # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
+    from celery.exceptions import SecurityError
+
     from millpond.worker.app import make_app
 
     log_to_stderr(configured.log_format)  # until Celery configures logging
@@ -84,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(os.EX_CONFIG)
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
-    worker = app.Worker(**options(asked.pool, asked.number, pool))
+    try:
+        worker = app.Worker(**options(asked.pool, asked.number, pool))
+    except SecurityError as error:
+        print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(os.EX_CONFIG)
     worker.start()
     sys.exit(worker.exitcode)
 

@@ -20,7 +20,8 @@ def register(app: Celery, handler: Handler, table: Table) -> Task:
     queue = table.queues.get(handler.contract.queue)
 
     routes = app.conf.task_routes or {}
-    app.conf.task_routes = {**routes, handler.kind: {"queue": handler.contract.queue}}
+    if isinstance(routes, dict):  # an application of somebody's own may have a list of routers
+        app.conf.task_routes = {**routes, handler.kind: {"queue": handler.contract.queue}}
 
     def run(self: Task, *args: Any, **kwargs: Any) -> Any:
         return perform(self, handler, args, kwargs)

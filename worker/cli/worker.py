@@ -14,15 +14,50 @@ app = typer.Typer(
 @app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond worker email files")
 def worker(
     pools: Annotated[list[str], typer.Argument(metavar="POOL", help="Pools of the table, by name.")],
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app", "-A", metavar="APP", help="Your own Celery application, as `celery -A` names it."
+        ),
+    ] = None,
 ) -> None:
     """Run the processes of pools, and restart those that die.
 
     SIGTERM or Ctrl-C: finish the running tasks, release the others at the drain deadline, exit with 0; a
     second signal does not wait. SIGHUP: replace every process; each finishes its running tasks.
     """
+    import os
+
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import adopt_local
     from millpond.worker.supervise.supervisor import supervise
 
+    if app is not None:
+        os.environ["MILLPOND_APP"] = app
+        _use_its_broker(app)
     log_to_stderr(adopt_local(lambda line: typer.echo(line, err=True)).log_format)
     raise typer.Exit(supervise(pools))
+
+
+def _use_its_broker(app: str) -> None:
+    """Use the broker of the application's own settings where Millpond's name none.
+
+    A process of its own imports the application: the supervisor stays small, and a fault is one line before
+    any worker starts. Raises `SettingsError`.
+    """
+    import os
+    import subprocess
+    import sys
+
+    from millpond.tasks.errors import SettingsError
+    from millpond.tasks.settings import settings
+
+    asked = [sys.executable, "-P", "-m", "millpond.worker.user_app", app]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SettingsError(done.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
+    url = done.stdout.strip().rpartition("\n")[2].removeprefix("broker").strip()
+    if url and not settings().broker_url:
+        os.environ["MILLPOND_BROKER_URL"] = url
+        settings.cache_clear()
+        typer.echo(f"using the broker of {app}'s own settings", err=True)

@@ -1,0 +1,149 @@
+"""A Celery application of the user's own: its tasks, settings and signals, under Millpond's consumer.
+
+`millpond worker --app proj POOL` imports the application as `celery -A proj` does. Millpond changes only the
+settings that its promises need, and names each change as a worker starts; everything else stays the
+application's own. Kinds of Millpond's own run beside its tasks.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.app.utils import find_app
+from kombu.serialization import prepare_accept_content
+
+from millpond.broker import message
+from millpond.broker.url import BrokerURL
+from millpond.tasks.app import SENTINEL_TRANSPORT, TRANSPORT, transport_options
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.module_loading import find
+from millpond.tasks.settings import Settings
+
+#: Settings that Millpond's promises need, and why.
+NEEDED: dict[str, tuple[Any, str]] = {
+    "task_acks_late": (True, "a task is settled after its run, so that a killed worker loses none"),
+    "task_acks_on_failure_or_timeout": (True, "a failed task becomes a dead letter"),
+    "task_reject_on_worker_lost": (True, "a task whose process was killed runs again"),
+    "worker_prefetch_multiplier": (1, "the pool's `prefetch` says how many messages a process fetches ahead"),
+    "worker_enable_prefetch_count_reduction": (False, "leases bound what a process has in flight"),
+    "worker_cancel_long_running_tasks_on_connection_loss": (False, "a lease outlives a lost connection"),
+    "broker_connection_max_retries": (None, "a worker waits for its broker for as long as it takes"),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting of the application that Millpond replaces or cannot honour."""
+
+    setting: str
+    theirs: Any
+    ours: Any
+    why: str
+
+
+def load(name: str) -> Celery:
+    """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
+    find(name.partition(":")[0].partition(".")[0], setting="app")
+    try:
+        return find_app(name)
+    except Exception as error:
+        raise SettingsError(
+            f"app names {name!r}, which is no Celery application: {type(error).__name__}: {error}"
+        ) from error
+
+
+def broker_url(app: Celery) -> str | None:
+    """Return the application's own broker, where Millpond's settings name none."""
+    url = app.conf.broker_write_url or app.conf.broker_url
+    if isinstance(url, list | tuple):
+        url = ";".join(url)
+    return str(url) if url and not str(url).startswith("amqp") else None
+
+
+def adopt(app: Celery, configured: Settings) -> list[Change]:
+    """Give an application what Millpond needs; return what was changed and what cannot be honoured."""
+    url = BrokerURL.parse(str(configured.broker_url))
+    changes = []
+    for name, (ours, why) in NEEDED.items():
+        theirs = app.conf[name]
+        if theirs != ours:
+            changes.append(Change(name, theirs, ours, why))
+            app.conf[name] = ours
+    app.amqp_cls = "millpond.tasks.app:NamedAMQP"
+    app.__dict__.pop("amqp", None)
+    app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
+    app.conf.broker_transport = SENTINEL_TRANSPORT if url.is_sentinel else TRANSPORT
+    theirs = app.conf.broker_transport_options or {}
+    ours = {**theirs, **transport_options(configured), "url": url}
+    changes += [
+        Change(f"broker_transport_options[{name!r}]", theirs[name], "-", "leases take its place")
+        for name in ("visibility_timeout",)
+        if name in theirs
+    ]
+    app.conf.broker_transport_options = ours
+    accepted = prepare_accept_content(app.conf.accept_content)
+    message.accept(accepted)
+    changes += _not_honoured(app, configured)
+    return changes
+
+
+def _not_honoured(app: Celery, configured: Settings) -> Iterator[Change]:
+    """Yield the settings that have no effect here."""
+    conf = app.conf
+    threads = all(pool.executor == "threads" for pool in configured.table.pools.values())
+    for name in ("task_time_limit", "task_soft_time_limit"):
+        if conf[name] and threads:
+            yield Change(
+                name, conf[name], "-", 'a thread cannot be killed: give the pool executor = "prefork"'
+            )
+    for name, instead in (
+        ("worker_concurrency", "`concurrency` of the pool"),
+        ("worker_autoscaler", "a fixed number of slots; scale processes or containers"),
+        ("worker_pool", "`executor` of the pool"),
+    ):
+        default = app.conf.defaults[-1].get(name) if app.conf.defaults else None
+        if conf[name] and conf[name] != default:
+            yield Change(name, conf[name], "-", f"the pools table says it: {instead}")
+    if conf.task_default_rate_limit:
+        yield Change(
+            "task_default_rate_limit",
+            conf.task_default_rate_limit,
+            "-",
+            "it holds for each process: `rate` of the queue holds for the whole fleet",
+        )
+
+
+def table(changes: list[Change]) -> str:
+    """Return the changes as lines for the log of a worker that starts; empty where there are none."""
+    if not changes:
+        return ""
+    rows = [(each.setting, _short(each.theirs), _short(each.ours), each.why) for each in changes]
+    widths = [max(len(row[n]) for row in rows) for n in range(3)]
+    lines = [
+        f"  {row[0]:{widths[0]}}  {row[1]:>{widths[1]}} -> {row[2]:{widths[2]}}  {row[3]}" for row in rows
+    ]
+    return "\n".join(["Settings of the application that Millpond replaces or cannot honour:", *lines])
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def main() -> None:
+    """Print the broker of the application named.
+
+    Run by the supervisor, which imports no application itself.
+    """
+    try:
+        sys.stdout.write(f"broker {broker_url(load(sys.argv[1])) or ''}\n")
+    except SettingsError as error:
+        sys.exit(f"millpond: {error}")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path.cwd()))
+    main()
