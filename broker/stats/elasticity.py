@@ -23,7 +23,7 @@ from millpond.broker.scripts import script
 #: The shares of the slots that are compared with all of them, the clearer one first.
 SHARES = (0.5, 0.75)
 
-#: A window counts ends for at least so long, for so many times the mean service time, and at most so long.
+#: The shortest window, its length in mean service times, and the longest window; seconds.
 LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
 
 #: The interval is of 90 %; a decision needs it above or below these.
@@ -104,7 +104,7 @@ class Probe:
         self._sleep = sleep
 
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
-        """Return the elasticity after at most about so many seconds; None where too little waits to tell."""
+        """Return the elasticity after at most about `most_seconds`; None if too few tasks are ready."""
         begun = time.monotonic()
         found: Elasticity | None = None
         try:
@@ -146,7 +146,7 @@ class Probe:
                 return measured
 
     def _window(self, limit: int) -> _Window | None:
-        """Count what ends while at most so many tasks run; None where the queues ran empty."""
+        """Count the ends under an in-flight limit; None if the queues ran empty."""
         until_ms = int((self._window_seconds + 3 * self._settling_seconds) * 1000) + 2_000
         now_ms = _now_ms(self._store)
         for queue, most in zip(self._queues, self._shares(limit), strict=True):
@@ -163,7 +163,7 @@ class Probe:
         return _Window(last - first, (ended - began) / 1000)
 
     def _shares(self, limit: int) -> list[int]:
-        """Divide what may run among the queues by what waits on each."""
+        """Divide the in-flight limit among the queues in proportion to their ready tasks."""
         waiting = [max(0, count) for count in self._lengths()]
         total = sum(waiting) or 1
         shares = [max(1 if count else 0, round(limit * count / total)) for count in waiting]
@@ -254,7 +254,7 @@ def keep(store: Store, pool: str, found: Elasticity) -> None:
 
 
 def kept(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
-    """Return the last result of each pool, where there is one."""
+    """Return the last result of each pool, or None."""
     if not pools:
         return []
     with translate_errors("reading what was measured"):

@@ -20,10 +20,10 @@ from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
 
-#: A pool is probed where so many runs ended in at least so many seconds, its slots are in use to this share,
-#: runs take longer than this on average, and fewer than this share fail.
+#: A pool is probed if so many runs ended in at least so many seconds, this share of its slots is in use, runs
+#: take longer than this on average, and a smaller share than this fails.
 ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.7, 0.002, 0.5
-#: What waits must last for so many seconds at the present rate, or the queue runs empty while it is probed.
+#: The ready tasks must last for so many seconds at the present rate, or a probe would empty the queue.
 BACKLOG_SECONDS = 15.0
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.
 EXPLAINED = 0.6
@@ -34,7 +34,7 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pool that may be probed: its slots, the queues that hold something, and the last minute."""
+    """A pool that may be probed: its slots, its queues with ready tasks, and its last minute."""
 
     pool: str
     slots: int
@@ -77,7 +77,7 @@ def _may_be(minute: Window) -> bool:
 
 
 def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
-    """Probe a pool and keep the result; None where another process probes it, or too little waits."""
+    """Probe a pool and store the result; None if another process probes it, or too few tasks are ready."""
     lock = probe_lock_key(found.pool, store.prefix)
     with translate_errors("taking the lock of a probe"):
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
@@ -129,7 +129,7 @@ def _is_known(store: Store, found: Candidate) -> bool:
 
 
 def _spend(store: Store, pool: str, measured: Elasticity) -> None:
-    """Count what a probe cost, in seconds of the pool's throughput."""
+    """Record the cost of a probe, in seconds of the pool's throughput."""
     cost = measured.lost / measured.rate if measured.rate else measured.seconds
     key = probe_cost_key(pool, store.prefix)
     with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:

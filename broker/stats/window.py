@@ -43,7 +43,7 @@ class KindFigures:
 
     @property
     def mean(self) -> float | None:
-        """The mean service time, seconds; None where nothing ended."""
+        """The mean service time in seconds; None if no run ended."""
         return self.service_seconds / self.ended if self.ended else None
 
 
@@ -75,7 +75,7 @@ class Window:
 
     @property
     def use(self) -> float | None:
-        """The share of the slots' time in which they ran tasks; None where no process reported."""
+        """The share of slot time that was used; None if no process reported."""
         return min(1.0, self.busy_seconds / self.slot_seconds) if self.slot_seconds > 0 else None
 
     @property
@@ -124,7 +124,7 @@ def add(store: Store, pool: str, added: Mapping[str, int]) -> None:
 def read(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float = 0
 ) -> list[Window]:
-    """Return the last so many seconds of each pool, whole windows and the present one, in one round trip.
+    """Return the last `seconds` of each pool, whole windows and the present one, in one round trip.
 
     `before_seconds` leaves out the newest ones, so that what was before something can be read.
     """

@@ -1,4 +1,4 @@
-"""Offer `millpond top`: pools and queues as they are now, in the terminal, until `q`."""
+"""`millpond top`: watch the pools and queues in the terminal until `q` is pressed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
 
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str]]:
-    """Yield what waits so many seconds for a key and returns it; without a terminal it only waits."""
+    """Yield a function that waits some seconds for a key and returns it; without a terminal it only waits."""
     import os
     import select
     import sys

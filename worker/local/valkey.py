@@ -38,7 +38,7 @@ class Server:
     process: "subprocess.Popen[bytes]" = field(repr=False)
 
     def stop(self) -> None:
-        """Let the server write its data and end; kill it after a time-out."""
+        """Terminate the server, which writes its data first; kill it after a time-out."""
         terminate(self.process, within_seconds=_STOP_SECONDS)
 
 

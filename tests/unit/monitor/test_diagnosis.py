@@ -71,7 +71,7 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
     [
         (replace(BUSY, view=replace(BUSY.view, running=())), "no worker", "", "no process"),
         (with_queue(ready=5, paused=True), "paused", "q", "is paused"),
-        (replace(BUSY, view=replace(BUSY.view, drained_at_ms=1)), "drained", "", "was drained"),
+        (replace(BUSY, view=replace(BUSY.view, drained_at_ms=1)), "drained", "", "is drained"),
         (with_queue(ready=900, rate=10.0, out_rate=9.5), "limit", "q", "10 tasks a second"),
         (with_queue(ready=900, in_flight=3, in_rate=1) , "unclear", "10.0.0.7:5432", ""),
         (replace(BUSY, view=replace(BUSY.view, queues=(queue(),))), "keeps up", "", "100%"),
