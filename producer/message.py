@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from millpond.broker.message import Outgoing, compose
-from millpond.tasks.contract import Contract, contract_of, explain, redact, without_kind
+from millpond.tasks.contract import Contract, contract_of, explain, missing_kind, redact
 from millpond.tasks.errors import BadContract
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
@@ -92,7 +92,7 @@ def contract_from(item: Sendable) -> Contract:
     """
     if isinstance(item, Contract):
         if not item.kind:
-            raise without_kind(type(item))
+            raise missing_kind(type(item))
         return item
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise TypeError(f"{item!r:.80} cannot be sent: give a contract, or the name of a kind and its fields")

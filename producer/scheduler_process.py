@@ -15,7 +15,7 @@ from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
 from millpond.producer.scheduler import Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
-from millpond.tasks.module_loading import declare
+from millpond.tasks.module_loading import import_modules
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
@@ -30,8 +30,8 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
         raise SettingsError(
             "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml"
         )
-    declare(configured.gateway.contracts, setting="gateway.contracts")
-    declare(configured.kinds)
+    import_modules(configured.gateway.contracts, setting="gateway.contracts")
+    import_modules(configured.kinds)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -53,7 +53,7 @@ class Contract(BaseModel):
         return redact(type(self), self.model_dump(mode="json"))
 
 
-def without_kind(contract: type[Contract]) -> UnknownKind:
+def missing_kind(contract: type[Contract]) -> UnknownKind:
     """Return the error for a contract that is declared without a kind."""
     name = contract.__qualname__
     return UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
@@ -97,6 +97,6 @@ __all__ = [
     "explain",
     "kinds",
     "load_shipped",
+    "missing_kind",
     "redact",
-    "without_kind",
 ]

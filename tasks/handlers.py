@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from millpond.broker.message import Message
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, explain, without_kind
+from millpond.tasks.contract import Contract, explain, missing_kind
 from millpond.tasks.errors import BadContract, BodyMissing, UnknownKind
 from millpond.tasks.redaction import hides
 
@@ -87,7 +87,7 @@ def handler(
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @body(Greet) above the body of Greet")
     if not contract.kind:
-        raise without_kind(contract)
+        raise missing_kind(contract)
 
     def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
         _check(contract.kind, function)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.module_loading import declare
+from millpond.tasks.module_loading import import_modules
 
 if TYPE_CHECKING:
     from millpond.broker.delivery import Delivery
@@ -105,7 +105,7 @@ def _named(name: str, setting: str = "middleware") -> Middleware:
         raise SettingsError(
             f"{setting} names {name!r}: write the module and the class, as in shop.tenants:Tenants"
         )
-    declare([module], setting=setting)
+    import_modules([module], setting=setting)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except AttributeError:

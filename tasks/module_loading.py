@@ -12,13 +12,13 @@ from millpond.tasks.errors import SettingsError
 OWN = ("millpond",)
 
 
-def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:
+def import_modules(modules: Iterable[str], *, setting: str = "kinds") -> None:
     """Import the modules, also from the working directory.
 
     Raises `SettingsError` if one does not exist or fails to import, which then is the cause.
     """
     for module in modules:
-        find(module, setting=setting)
+        check_module(module, setting=setting)
         try:
             importlib.import_module(module)
         except Exception as error:
@@ -27,7 +27,7 @@ def declare(modules: Iterable[str], *, setting: str = "kinds") -> None:
             ) from error
 
 
-def find(module: str, *, setting: str = "kinds") -> None:
+def check_module(module: str, *, setting: str = "kinds") -> None:
     """Raise `SettingsError` unless the module, or the package it names, exists; import nothing."""
     here = str(Path.cwd())
     if here not in sys.path:

@@ -15,7 +15,7 @@ from millpond.broker.consume.in_flight import Holder
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, note_lacking
-from millpond.tasks.module_loading import declare
+from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
 from millpond.worker.celery import child_watch, slot
@@ -77,7 +77,7 @@ def load_bodies(configured: Settings) -> None:
             if (missing.name or "").split(".")[0] == "millpond":
                 raise
             note_lacking(module, missing.name or "")
-    declare(configured.kinds)
+    import_modules(configured.kinds)
 
 
 def __getattr__(name: str) -> Any:

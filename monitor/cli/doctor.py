@@ -98,14 +98,14 @@ def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
     from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import kinds, load_shipped
     from millpond.tasks.errors import SettingsError
-    from millpond.tasks.module_loading import declare
+    from millpond.tasks.module_loading import import_modules
 
     load_shipped()
     faults = []
     for setting, modules in (("kinds", chosen.kinds), ("gateway.contracts", chosen.gateway.contracts)):
         for module in modules:
             try:
-                declare([module], setting=setting)
+                import_modules([module], setting=setting)
             except SettingsError as error:
                 faults.append(fail("kinds", str(error), f"correct {setting}, or the module"))
     return dict(kinds()), faults

@@ -19,11 +19,11 @@ def kinds(as_json: Json = False) -> None:
 
     from millpond.tasks.contract import kinds as known
     from millpond.tasks.contract import load_shipped
-    from millpond.tasks.module_loading import declare
+    from millpond.tasks.module_loading import import_modules
     from millpond.tasks.settings import settings
 
     load_shipped()
-    declare(settings().kinds)
+    import_modules(settings().kinds)
     for name, contract in sorted(known().items()):
         if as_json:
             print(json.dumps(as_object(name, contract)))

@@ -15,7 +15,7 @@ from millpond.producer.gateway.schemas import KindView
 from millpond.producer.gateway.state import State
 from millpond.tasks.contract import kinds, load_shipped
 from millpond.tasks.errors import MillpondError
-from millpond.tasks.module_loading import declare
+from millpond.tasks.module_loading import import_modules
 
 _ABOUT = """Send tasks to bounded queues, follow batches, cancel. A full queue is 429 with `Retry-After`; a \
 duplicate is 200 with the first id; every error is `{"error": {"code", "message", …}}`."""
@@ -40,7 +40,7 @@ def application(state: State) -> FastAPI:
 def load_contracts(modules: tuple[str, ...]) -> None:
     """Import Millpond's contracts and those of the named modules. Raises `SettingsError`."""
     load_shipped()
-    declare(modules, setting="gateway.contracts")
+    import_modules(modules, setting="gateway.contracts")
 
 
 def _descriptions(app: FastAPI) -> APIRouter:

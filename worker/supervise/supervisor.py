@@ -22,7 +22,7 @@ from time import monotonic
 
 from millpond.broker.cluster import check_at_start
 from millpond.tasks.errors import BadBrokerUrl, SettingsError
-from millpond.tasks.module_loading import find
+from millpond.tasks.module_loading import check_module
 from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
 from millpond.tasks.process.logs import log_to_stderr
@@ -56,7 +56,7 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
         configured.broker_url, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
     )
     for module in configured.kinds:
-        find(module)
+        check_module(module)
     with (
         ProcessNumbers(configured.broker_url, configured.key_prefix) as numbers,
         serve_health(configured.health_address, configured.health_port, services=pools),
