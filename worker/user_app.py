@@ -19,7 +19,7 @@ from millpond.broker import message
 from millpond.broker.url import BrokerURL
 from millpond.tasks.app import SENTINEL_TRANSPORT, TRANSPORT, transport_options
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.module_loading import find
+from millpond.tasks.module_loading import check_module
 from millpond.tasks.settings import Settings
 
 #: Settings that Millpond's promises need, and why.
@@ -46,7 +46,7 @@ class Change:
 
 def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
-    find(name.partition(":")[0].partition(".")[0], setting="app")
+    check_module(name.partition(":")[0].partition(".")[0], setting="app")
     try:
         return find_app(name)
     except Exception as error:
