@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 #: A pool is probed if so many runs ended in at least so many seconds, this share of its slots is in use, runs
 #: take longer than this on average, and a smaller share than this fails.
-ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.7, 0.002, 0.5
+ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.5, 0.002, 0.5
 #: The ready tasks must last for so many seconds at the present rate, or a probe would empty the queue.
 BACKLOG_SECONDS = 15.0
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.

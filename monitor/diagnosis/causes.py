@@ -10,7 +10,7 @@ from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
 #: Below this mean service time, fetching a task costs more than running it; seconds.
 SHORT_SECONDS = 0.002
 #: Shares of runs that count as failing, of slot time as the cause, of slots as all in use.
-FAILING, MOST, FULL = 0.5, 0.5, 0.7
+FAILING, MOST, FULL = 0.5, 0.5, 0.5
 #: The shares of slot time, and of the hosts' processors, from which a pool counts as computing.
 COMPUTING, FULL_HOST = 0.6, 0.9
 #: Runs are slow at this multiple of their usual time.
