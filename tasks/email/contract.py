@@ -1,8 +1,8 @@
 """The contracts of mail: one message, or one message for each row of a CSV.
 
-With a `context`, the fields `subject`, `text` and `html` are Jinja2 templates with its variables; without one
-they are sent unchanged. A field that becomes a header is refused if it could end the header's line. On the
-wire, `from` is an alias of `sender`.
+With a `context`, the fields `subject`, `text` and `html` are templates with its variables, in the syntax of
+Jinja (`README.md`); without one they are sent unchanged. A field that becomes a header is refused if it could
+end the header's line. On the wire, `from` is an alias of `sender`.
 """
 
 import json

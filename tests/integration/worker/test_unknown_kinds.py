@@ -245,13 +245,13 @@ def test_a_worker_names_at_its_start_what_it_cannot_run(
     """A kind of its queue whose extra is missing is named in one line, with what installs it."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
-    (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['jinja2'] = None\n")
+    (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['minijinja'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(blocked), prepend=":")
     settings = settings_for(url, pool={"queues": ["default", "email"]}, kinds=())
     with workers(settings, tmp_path) as (worker,):
         pass
     [line] = [line for line in worker.log.splitlines() if "cannot run" in line]
-    assert "cannot run email.campaign, email.send: jinja2 is not installed: install '.[email]'" in line
+    assert "cannot run email.campaign, email.send: minijinja is not installed: install '.[email]'" in line
 
 
 def test_a_message_of_the_oldest_protocol_waits_too(

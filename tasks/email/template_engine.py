@@ -1,0 +1,140 @@
+"""Render templates in a process of its own: a request a line on stdin, an answer a line on stdout, both JSON.
+
+MiniJinja meters its work: a rendering has fuel for so many operations and characters. Work that is not
+metered, such as the width of a format, ends by the limits of the process for memory and time. The file is run
+as a script (`template_process.py`), so it imports nothing of Millpond.
+"""
+
+import json
+import re
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minijinja import Environment, TemplateError, escape, safe
+
+FUEL = 2_000_000
+MEMORY_BYTES = 256 * 1024**2
+CPU_SECONDS = 1.5
+MAX_RENDERED_CHARACTERS = 1_000_000
+MAX_FILE_BYTES = 4_000_000
+
+#: A whole number of over 128 bits, which MiniJinja would round, is passed as text.
+_MAX_WHOLE_NUMBER = 2**127 - 1
+_CAUSE = re.compile(r"^caused by: (.*) \(in (.*):(\d+)\)$", re.MULTILINE)
+_LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
+
+
+def answer(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
+    """Return the answer to one request.
+
+    `text`, the rendered text, null if there is no such file; or `error`, the reason in one line, and where it
+    is known `line` and `file`.
+    """
+    try:
+        text = _rendered(request, fuel)
+    except TemplateError as error:
+        return _fault(error)
+    except (ValueError, OSError) as error:
+        return {"error": str(error), "kind": type(error).__name__}
+    if text is not None and len(text) > MAX_RENDERED_CHARACTERS:
+        return {"error": f"it makes more than {MAX_RENDERED_CHARACTERS} characters", "kind": "TooLong"}
+    return {"text": text}
+
+
+def _fault(error: TemplateError) -> dict[str, Any]:
+    """Return the reason and place of an error; of one in an included file, those inside that file."""
+    causes = _CAUSE.findall(str(error))
+    reason, file, line = causes[-1] if causes else (error.detail or error.message, error.name, error.line)
+    kind = "OutOfFuel" if "engine ran out of fuel" in reason else error.kind
+    return {"error": " ".join(reason.split()), "kind": kind, "line": line, "file": file}
+
+
+def _rendered(request: dict[str, Any], fuel: int | None) -> str | None:
+    folder, name, is_html = request["folder"], request["name"], request["html"]
+    source = request["source"]
+    load = _loader(Path(folder)) if folder is not None else _no_folder
+    if source is None and (source := load(name)) is None:
+        return None
+    environment = Environment(
+        loader=load,
+        filters={"truncate": _truncate, "urlize": _urlize, "wordcount": _wordcount},
+        fuel=fuel,
+        undefined_behavior="strict",
+        auto_escape_callback=lambda _name: is_html,
+        keep_trailing_newline=True,
+    )
+    environment.remove_global("debug")
+    return environment.render_str(
+        source, name, **{key: _passed(value) for key, value in request["values"] if key != "self"}
+    )
+
+
+def _loader(folder: Path) -> Callable[[str], str | None]:
+    """Return a function that reads a template from the folder, and follows no link out of it."""
+    folder = folder.resolve()
+
+    def load(name: str) -> str | None:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder) or not path.is_file():
+            return None
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"the file {name} is over {MAX_FILE_BYTES} bytes: split it")
+        return path.read_text("utf-8")
+
+    return load
+
+
+def _no_folder(name: str) -> str | None:
+    raise ValueError(f"it includes {name}, and MILLPOND_SMTP__TEMPLATES names no folder")
+
+
+def _passed(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _passed(each) for key, each in value.items()}
+        case list():
+            return [_passed(each) for each in value]
+        case int() if abs(value) > _MAX_WHOLE_NUMBER:
+            return str(value)
+    return value
+
+
+def _truncate(
+    text: str, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5
+) -> str:
+    """Shorten a text as Jinja's filter, whose arguments may be given by position."""
+    if len(text) <= length + leeway:
+        return text
+    cut = text[: length - len(end)]
+    return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
+
+
+def _urlize(text: str) -> str:
+    """Make links of the addresses in a text that begin with http:// or https://; escape the rest."""
+    return safe(_LINK.sub(r'<a href="\g<0>" rel="noopener">\g<0></a>', str(escape(text))))
+
+
+def _wordcount(text: str) -> int:
+    return len(text.split())
+
+
+def main() -> None:
+    """Answer requests until stdin ends, as it does when the worker ends."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for line in sys.stdin.buffer:
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        written = json.dumps(answer(json.loads(line))).encode()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        sys.stdout.buffer.write(written + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

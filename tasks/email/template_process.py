@@ -1,0 +1,109 @@
+"""The process that renders templates (`template_engine.py`), one for each worker process."""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from millpond.tasks.email import template_engine
+from millpond.tasks.errors import BadInput, FinalError, RetryLater
+
+#: Signals by which a rendering cannot have ended its process: someone else did, so another try may succeed.
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+
+
+class TemplateProcess:
+    """Renders one template at a time; starts the process at need, also after a rendering that broke it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def render(
+        self, name: str, source: str | None, values: dict[str, Any], *, html: bool, folder: Path | None
+    ) -> str | None:
+        """Return the rendered text; None if `source` is None and there is no file of that name.
+
+        Raises `BadInput` with the reason, and `RetryLater` if the process was killed from outside.
+        """
+        request = {"name": name, "source": source, "values": list(values.items()), "html": html}
+        line = json.dumps(request | {"folder": folder and str(folder)}).encode() + b"\n"
+        with self._lock:
+            answer = json.loads(self._exchange(line))
+        if "error" in answer:
+            raise BadInput(_reason(name, answer))
+        return None if answer["text"] is None else str(answer["text"])
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+    def _exchange(self, request: bytes) -> bytes:
+        child = self._running()
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(request)
+            child.stdin.flush()
+            line = child.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        except (
+            BaseException
+        ):  # a time limit: the answer that is still to come must not be read as the next one
+            self.stop()
+            raise
+        if not line.endswith(b"\n"):
+            raise self._ended(child)
+        return line
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._child is None or self._child.poll() is not None:
+            self.stop()
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", template_engine.__file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._child
+
+    def _ended(self, child: "subprocess.Popen[bytes]") -> FinalError | RetryLater:
+        code = child.wait()
+        self.stop()
+        if code in _FROM_OUTSIDE:
+            return RetryLater("the process that renders templates was killed")
+        if code == -signal.SIGPROF:
+            return BadInput(f"its rendering takes over {template_engine.CPU_SECONDS:g} s")
+        memory = template_engine.MEMORY_BYTES // 1024**2
+        return BadInput(f"its rendering takes over {memory} MiB, or breaks the template engine")
+
+
+def _reason(name: str, answer: dict[str, Any]) -> str:
+    if answer["kind"] == "OutOfFuel":
+        return "its rendering takes too many operations or makes too much text: loop over less"
+    file = answer.get("file")
+    place = [f"of {file}"] if file not in (None, name) else []
+    place += [f"line {answer['line']}"] if answer.get("line") else []
+    return f"{' '.join(place)}: {answer['error']}" if place else str(answer["error"])
+
+
+def template_process() -> TemplateProcess:
+    """Return the process of this worker process; a forked child has its own."""
+    return _of_process(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _of_process(_pid: int) -> TemplateProcess:
+    process = TemplateProcess()
+    atexit.register(process.stop)
+    return process
