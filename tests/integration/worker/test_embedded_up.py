@@ -75,7 +75,7 @@ def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive
     """It says what runs where; after Ctrl-C nothing of it runs, and the exit code is 0."""
     running = up("data", "--pool", "default", "--pool", "files")
     said = running.read_until("Ctrl-C stops")
-    assert re.search(r"broker  redis://:\*\*\*@127\.0\.0\.1:\d+/0, private", said)
+    assert re.search(r"broker  redis://:\*\*@127\.0\.0\.1:\d+/0, private", said)
     assert re.search(r"pool    default: 5 slots \(1 x 5 threads\), queues default", said)
     assert re.search(r"flower  http://127\.0\.0\.1:\d+/", said)
     family = running.family()
