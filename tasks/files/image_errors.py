@@ -23,7 +23,7 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 @contextmanager
 def reader_errors(url: str, *, target: str = "") -> Iterator[None]:
-    """Raise what an error of libvips in the block means for the image `url`.
+    """Translate an error of libvips in the block into that of the task for the image `url`.
 
     A pipeline decodes while it encodes; with `target` the block writes that format, and an error without a
     line of the reader's is the writer's.

@@ -69,7 +69,7 @@ def opened(url: str, path: str) -> Picture:
 
 
 def _simple(url: str, path: str, found: str) -> Picture:
-    """Open what libvips shows as it is."""
+    """Open a file of a format that libvips shows as it is."""
     # The loader is named: of AVIF with several pictures libvips does not know the beginning.
     loader = getattr(libvips().Image, _LOADERS[found])
     header = loader(path, access="sequential")

@@ -22,7 +22,7 @@ _ZSTD_HEAD_BYTES = 8
 
 
 class Readable(Protocol):
-    """Be read from the beginning to the end."""
+    """A stream of bytes that is read from its beginning to its end."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none only at the end."""
@@ -77,7 +77,7 @@ class Decompressed:
 
 
 class _Inflate:
-    """Fit zlib to the ways of bz2 and lzma."""
+    """zlib with the interface of bz2 and lzma."""
 
     def __init__(self, window_bits: int) -> None:
         self._inner = zlib.decompressobj(window_bits)
@@ -98,7 +98,7 @@ class _Inflate:
 
 
 class _Zstd:
-    """Fit python-zstandard to the ways of bz2 and lzma, and bound what one call makes.
+    """python-zstandard with the interface of bz2 and lzma, and a bound on the output of one call.
 
     A skippable frame is a stream of its own that makes nothing: RFC 8878, section 3.1.2.
     """

@@ -1,4 +1,4 @@
-"""Walk through a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
+"""Read a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
 
 import tarfile
 from collections.abc import Iterator
