@@ -1,7 +1,6 @@
-"""Make random ids (UUID version 4, RFC 9562), many out of one question to the system's source of randomness.
+"""Random ids (UUID version 4, RFC 9562), many from one read of the system's source of randomness.
 
-A question an id would be a fifth of what composing a message costs; and each gives the interpreter's lock to
-whichever other thread wants it.
+One read an id would be a fifth of the cost of a message, and hands the interpreter's lock to another thread.
 """
 
 import os
@@ -11,7 +10,7 @@ _LOT = 128
 
 
 def new_id() -> str:
-    """Return an id that nobody else has, in whatever process or thread."""
+    """Return an id that no other process or thread has."""
     lot = _lot(os.getpid())
     try:
         return lot.pop()  # one step for the interpreter, so no two threads get the same

@@ -55,10 +55,9 @@ class Middleware:
     """Base of every middleware; each method does nothing of its own."""
 
     def on_sending(self, job: "Contract", headers: dict[str, Any]) -> None:
-        """Look at a task before it is sent; what is put into `headers` (JSON) travels with its message.
+        """Called before a task is sent; entries added to `headers` (JSON) travel with its message.
 
-        Called in the process that sends, for each task of a stream. What it raises keeps the task from being
-        sent.
+        Runs in the process that sends, for each task of a stream. If it raises, the task is not sent.
         """
 
     def on_sent(self, id: str, error: Exception | None) -> None:
@@ -67,7 +66,7 @@ class Middleware:
     def around_executing(
         self, job: Any, context: "Context", call_next: Callable[[Any, "Context"], Any]
     ) -> Any:
-        """Run one task; return what `call_next` returns, and let pass what it raises.
+        """Run one task; return the result of `call_next`, and let its errors pass.
 
         `context.message` has the headers. Called in the slot: in its thread, or in its prefork child.
         """

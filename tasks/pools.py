@@ -1,7 +1,7 @@
-"""Lay out the pools and the queues: one table, overridable from millpond.toml.
+"""The pools and the queues: one table, overridable from millpond.toml.
 
 A pool is processes x concurrency slots of one executor that take from its queues; a queue is bounded and
-says what happens when it is full. Every deployment (embedded, compose, Kubernetes, systemd) reads this table.
+has an overflow policy. Every deployment (embedded, compose, Kubernetes, systemd) reads this table.
 """
 
 import os
@@ -141,7 +141,7 @@ def default_pools() -> dict[str, Pool]:
 
 
 class Table(BaseModel):
-    """Hold all pools and queues, and know which pool serves a queue."""
+    """All pools and queues; finds the pool that serves a queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -151,7 +151,7 @@ class Table(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _merge_with_defaults(cls, data: Any) -> Any:
-        """Let an override name only what it changes: `[pools.email] concurrency = 20`."""
+        """Merge an override, which names only fields that it changes: `[pools.email] concurrency = 20`."""
         if not isinstance(data, dict):
             return data
         return {

@@ -1,8 +1,8 @@
 """Put aside the messages of kinds that this worker cannot run, and name these kinds when it starts.
 
 Another process may have the kind: one of a newer release, or one that was given its module. It takes such a
-message before what is ready (scripts/_aside.lua). What nobody has taken after `unknown_kind_seconds` of its
-queue becomes a dead letter, whose error names what to start.
+message before what is ready (scripts/_aside.lua). A message that no process has taken after
+`unknown_kind_seconds` of its queue becomes a dead letter, whose error names the worker to start.
 """
 
 import logging
@@ -26,7 +26,7 @@ LOGGED_SECONDS = 60.0
 
 
 class UnknownKinds:
-    """Decide what becomes of messages whose kind this process does not have."""
+    """Outcomes of messages whose kind this process does not have."""
 
     def __init__(self, settings: Settings) -> None:
         self._queues = settings.table.queues
@@ -60,7 +60,7 @@ class UnknownKinds:
 
 
 def remedy(kind: str) -> str:
-    """Return what gives workers a kind."""
+    """Return the instruction that gives workers a kind."""
     extra = _extra(kind)
     if extra:
         return f"install '.[{extra}]' where its workers run"
@@ -74,13 +74,13 @@ def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
     for kind, contract in sorted(kinds().items()):
         if kind not in known and contract.queue in queues:
             module = lacking().get(_beside(contract.__module__))
-            why = f"{module} is not installed" if module else "no module has declared its body"
+            why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Make the workers of this application put messages aside, and name at their start what they lack."""
+    """Put unknown kinds aside in this application's workers; log the missing kinds at their start."""
     app.unknown_kinds = UnknownKinds(settings)
 
     def tell(instance: Any, **_: Any) -> None:
@@ -97,7 +97,7 @@ def _beside(contract_module: str) -> str:
 
 
 def _extra(kind: str) -> str:
-    """Return the extra that brings what a kind of Millpond's own needs; empty where it is another's."""
+    """Return the extra that a kind of Millpond's own needs; empty for any other kind."""
     contract = kinds().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""
     return folder if folder in ("email", "files") else ""

@@ -1,4 +1,4 @@
-"""Read which kinds the consumers of a queue have: each announces them with its lease (_aside.lua)."""
+"""The kinds that the consumers of a queue have: each announces them with its lease (_aside.lua)."""
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys

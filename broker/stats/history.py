@@ -48,8 +48,8 @@ def write_samples(store: Store) -> None:
     for name, totals in zip(names, heartbeats.totals(store, names), strict=True):
         entries[f"pool:{name}"] = _pool_values([r for r in running if r.pool == name], totals)
     with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
-        for what, values in entries.items():
-            key = samples_key(what, store.prefix)
+        for name, values in entries.items():
+            key = samples_key(name, store.prefix)
             pipe.xadd(key, {"values": json.dumps(values)}, maxlen=KEPT, approximate=False)
             pipe.pexpire(key, FORGOTTEN_MS)
         pipe.execute()
@@ -85,23 +85,23 @@ def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[st
     }
 
 
-def history(store: Store, what: list[str]) -> list[list[Sample]]:
+def history(store: Store, names: list[str]) -> list[list[Sample]]:
     """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
-        for name in what:
+        for name in names:
             pipe.xrange(samples_key(name, store.prefix))
         found = pipe.execute()
     return [[sample(entry, fields) for entry, fields in entries] for entries in found]
 
 
-def before(store: Store, what: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
+def before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
     """Return for each the last sample that is at least `seconds` old, to compare the present with.
 
     None if there is none within three times `seconds`, or within half a minute if that is longer.
     """
     oldest = now_ms - int(max(3 * seconds, 30) * 1000)
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
-        for name in what:
+        for name in names:
             key, newest = samples_key(name, store.prefix), now_ms - int(seconds * 1000)
             pipe.xrevrange(key, max=newest, min=oldest, count=1)
             pipe.xrange(key, min=newest, max=now_ms, count=1)
@@ -153,25 +153,25 @@ class HistoryCache:
         self._store = store
         self._known: dict[str, _Known] = {}
 
-    def samples(self, what: Sequence[str]) -> list[tuple[Sample, ...]]:
+    def samples(self, names: Sequence[str]) -> list[tuple[Sample, ...]]:
         """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
-        known = [self._known.get(name) for name in what]
-        found = self._read(what, [each.last.decode() if each else "-" for each in known])
+        known = [self._known.get(name) for name in names]
+        found = self._read(names, [each.last.decode() if each else "-" for each in known])
         # A stream without the entry that was read last is a new one: the old one expired or was deleted.
         again = [
             n
             for n, (each, new) in enumerate(zip(known, found, strict=True))
             if each and not _follows(each, new)
         ]
-        for n, whole in zip(again, self._read([what[n] for n in again], ["-"] * len(again)), strict=True):
+        for n, whole in zip(again, self._read([names[n] for n in again], ["-"] * len(again)), strict=True):
             known[n], found[n] = None, whole
-        return [self._stored(name, each, new) for name, each, new in zip(what, known, found, strict=True)]
+        return [self._stored(name, each, new) for name, each, new in zip(names, known, found, strict=True)]
 
-    def _read(self, what: Sequence[str], since: Sequence[str]) -> list[Entries]:
-        if not what:
+    def _read(self, names: Sequence[str], since: Sequence[str]) -> list[Entries]:
+        if not names:
             return []
         with translate_errors("reading the samples"), self._store.client.pipeline(transaction=False) as pipe:
-            for name, first in zip(what, since, strict=True):
+            for name, first in zip(names, since, strict=True):
                 pipe.xrange(samples_key(name, self._store.prefix), min=first)
             found: list[Entries] = pipe.execute()
         return found

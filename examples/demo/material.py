@@ -1,4 +1,4 @@
-"""Say what material the demo works on, and which of it has to be made first; what is there is kept.
+"""The material that the demo works on: files that are there are kept, missing ones are made.
 
 photographs/   rendered, or the folder of photographs that was named
 tables/        CSVs of a few hundred thousand rows
@@ -28,7 +28,7 @@ _TOWNS = ("Upper Weir", "Millbrook", "Oxbow", "Sluice End", "Tailrace")
 
 @dataclass(frozen=True)
 class Amounts:
-    """Say how much of everything there is."""
+    """The number of files and people of each sort."""
 
     photographs: int = 240
     tables: int = 4
@@ -36,7 +36,7 @@ class Amounts:
     people: int = 400
 
 
-#: A tenth, for whoever has ten seconds.
+#: A tenth, for a run of ten seconds.
 QUICK = Amounts(photographs=24, tables=1, documents=2, people=40)
 
 
@@ -86,7 +86,7 @@ class Material:
 
     @property
     def are_own_photographs(self) -> bool:
-        """Say whether the photographs are the demo's own."""
+        """True if the photographs are the demo's own."""
         return self.photographs.parent == self.folder
 
     def _recipes(self) -> Iterator[Make]:
@@ -106,7 +106,7 @@ class Material:
 
 
 def prepared(out: Path, photographs: Path | None, amounts: Amounts) -> Material:
-    """Make the folders below `out` and return what they will hold."""
+    """Make the folders below `out` and return the material that they will hold."""
     folder = out / "material"
     for name in ("photographs", "tables", "documents"):
         (folder / name).mkdir(parents=True, exist_ok=True)

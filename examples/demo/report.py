@@ -1,4 +1,4 @@
-"""Say what was done at which rate, look at what came out, and lay the thumbnails out on a page."""
+"""The report of a run: the work with its rates, a check of the outputs, and a page of the thumbnails."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -52,7 +52,7 @@ class Run:
             self.batch.close()
 
     def follow(self) -> None:
-        """Read results until all are there; an error is kept for who waits."""
+        """Read results until all are there; an error is kept for the thread that waits."""
         try:
             for result in self.batch.results():
                 if result.state == "succeeded":

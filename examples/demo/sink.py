@@ -1,4 +1,4 @@
-"""Take mail on loopback and count what arrived: a mail server for the length of a `with` block."""
+"""A mail server on loopback for the length of a `with` block; it counts the mails that arrive."""
 
 import socket
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Say what the demo does with its material: a list of jobs, each a batch of tasks of one kind."""
+"""The work of the demo on its material: a list of jobs, each a batch of tasks of one kind."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Task = tuple[Path, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Job:
-    """Hold the tasks of a batch; `bytes` is the length of what they read.
+    """The tasks of a batch; `bytes` is the length of their inputs.
 
     `meant_to_fail` is a word in the error of each task that should fail, for the demo shows that too.
     """
@@ -72,7 +72,7 @@ def _over(name: str, kind: type[Contract], tasks: Sequence[Task], meant_to_fail:
 
 
 def _places(sources: Sequence[Path], folder: Path, extension: str, **fields: Any) -> list[Task]:
-    """Give each source a target of its own in one folder, though sources of several may share a name."""
+    """Return a task for each source, with a target of its own in one folder; equal names get a number."""
     folder.mkdir(parents=True, exist_ok=True)
     taken: Counter[str] = Counter()
     tasks = []

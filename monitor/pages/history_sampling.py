@@ -15,7 +15,7 @@ LOOK_MS = 1_000
 
 
 def install(application: Any) -> None:
-    """Look once a second, in a thread, whether samples are due; looks do not overlap."""
+    """Check once a second, in a thread, whether samples are due; checks do not overlap."""
 
     async def look() -> None:
         await application.io_loop.run_in_executor(None, _write_if_due, application.store)

@@ -133,7 +133,7 @@ def plain(value: Any) -> Any:
 
 
 def toml(value: Any) -> str:
-    """Return a value as TOML; what is not set has none, and gives an empty text."""
+    """Return a value as TOML; None, which TOML cannot express, gives an empty text."""
     import json
 
     found = plain(value)

@@ -1,4 +1,4 @@
-"""Make one line of what does not fit the settings: where it was written, what it is, and what it may be."""
+"""One line for each value that does not fit the settings: its place, the value, and the valid values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Put the variables above the file, and know where each value was written."""
+"""Settings as they were written: the variables above the file, and the place of each value."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from millpond.tasks.errors import SettingsError
 
 @dataclass(frozen=True)
 class Sources:
-    """What was written, by whom: variables and one file."""
+    """The settings that were written, with their places: variables and one file."""
 
     values: dict[str, Any]
     names: dict[tuple[str, ...], str]
@@ -91,7 +91,7 @@ def as_written(path: Keys) -> Keys:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one nested table over another; what is no table is replaced."""
+    """Merge one nested table over another; any other value is replaced."""
     both = dict(below)
     for name, value in above.items():
         under = both.get(name)

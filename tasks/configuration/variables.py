@@ -112,7 +112,7 @@ def _structure(text: str, *, secret: bool, example: str) -> Any:
 
 
 def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Put a value at its path; a table is laid over what is there."""
+    """Set the value at its path; a table is merged into the one that is there."""
     *tables, last = path
     for part in tables:
         below = values.get(part)

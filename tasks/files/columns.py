@@ -45,7 +45,7 @@ EXACT = 2**53
 
 @dataclass
 class Column:
-    """Learn the type of one column from its batches, in order; `declared` fixes it."""
+    """Infer the type of one column from its batches, in order; `declared` fixes it."""
 
     name: str
     declared: ColumnType | None = None

@@ -56,7 +56,7 @@ def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
 
 
 def path_of(file: BinaryIO) -> str:
-    """Return a path that leads to this very open file, whatever has happened to its name."""
+    """Return a path to this open file, which stays valid when the file is renamed or removed."""
     return f"/proc/self/fd/{file.fileno()}" if sys.platform == "linux" else f"/dev/fd/{file.fileno()}"
 
 

@@ -47,7 +47,7 @@ class WholeWords(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Write what was begun of a line, too."""
+        """Write an unfinished line, too."""
         if not self.closed and self._begun:
             super().write(self._take())
         super().flush()
@@ -58,7 +58,7 @@ class WholeWords(io.TextIOWrapper):
 
 
 def broken(line: str, width: int) -> str:
-    """Return a line in lines of at most `width`, what is behind the first one indented.
+    """Return a line in lines of at most `width`, all but the first one indented.
 
     Broken between two spaces, which separate fields, where there are any; then at spaces. A word or value
     that is longer than the terminal is wide is left whole.

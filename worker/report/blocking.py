@@ -44,7 +44,7 @@ _POLLFD = struct.Struct("ihh")
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """What a thread is doing: its category, and the name of the peer, lock or file, where there is one."""
+    """The activity of a thread: its category, and the name of the peer, lock or file, where there is one."""
 
     category: Category
     name: str = ""
@@ -67,7 +67,7 @@ def thread_clock(tid: int) -> Clock | None:
 
 
 def blocked_on(tid: int) -> Blocked:
-    """Return what a thread is doing now, by its kernel id."""
+    """Return the present activity of a thread, by its kernel id."""
     try:
         words = Path(f"/proc/self/task/{tid}/syscall").read_text().split()
     except OSError:

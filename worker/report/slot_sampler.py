@@ -143,7 +143,7 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
 
 
 def _handler_stack(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames of the handler and what it called, innermost first."""
+    """Return the frames of the handler and of its calls, innermost first."""
     stack = []
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))

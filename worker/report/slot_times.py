@@ -1,6 +1,6 @@
-"""What a process adds to its pool's windows with each heartbeat: figures by kind, and where slots spent time.
+"""The share of one process in its pool's windows, sent by heartbeat: figures by kind, the time of slots.
 
-The slots of threads are sampled in this process. A prefork child samples itself and writes what it has seen
+The slots of threads are sampled in this process. A prefork child samples itself and writes its samples
 beside the other metrics of this host, where its parent reads it: a killed child loses a second of it at most.
 """
 
@@ -31,7 +31,7 @@ class SlotTimes:
             self._sampler.start()
 
     def add(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
-        """Add what the task metrics counted and the errors they saw, and what was sampled meanwhile."""
+        """Add the counts and the errors of the task metrics, and the samples taken meanwhile."""
         self._unsent.update(window.fields_of(added))
         while errors:
             self._unsent[window.error_field(*errors.popleft())] += 1

@@ -1,7 +1,7 @@
 """Logs the output of handlers, one record for each `print`.
 
-Celery logs each write, and `print` writes once for every argument and every space. The stream that logs has
-what code expects of standard output: a descriptor, bytes, an encoding.
+Celery logs each write, and `print` writes once for every argument and every space. The stream that logs
+has the parts that code expects of standard output: a descriptor, bytes, an encoding.
 """
 
 import codecs
@@ -26,7 +26,7 @@ class StdoutLogging(Logging):
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: Any = None, stdout: bool = True, stderr: bool = True
     ) -> LoggingProxy:
-        """Put streams that log in the place of the standard ones; return that of standard output."""
+        """Replace the standard streams by streams that log; return that of standard output."""
         prints = PrintedLines(logger, loglevel, standard=sys.__stdout__)
         if stdout:
             sys.stdout = prints

@@ -1,6 +1,6 @@
-"""Measure what a worker process does: how its tasks ended, how long they had waited and how long they took.
+"""Metrics of a worker process: how its tasks ended, how long they waited and how long they ran.
 
-A task costs one append where it ends; the thread that reports counts once a second what was appended.
+A task costs one append where it ends; the heartbeat's thread counts the appended entries once a second.
 """
 
 import time
@@ -21,12 +21,12 @@ _MICROS = 1_000_000
 
 
 class Meter:
-    """Gather what ended, and count it by the fields of `millpond.broker.stats.heartbeats.Totals`."""
+    """The tasks that ended, counted by the fields of `millpond.broker.stats.heartbeats.Totals`."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         #: Kind, how it ended, seconds it waited (None: not known), seconds it ran. Appended by any thread.
         self.ended: deque[tuple[str, State, float | None, float]] = deque(maxlen=KEPT)
-        #: Seconds of a processor that each run took, where it lived to tell.
+        #: Seconds of a processor that each run took, where its process survived it.
         self.used: deque[float] = deque(maxlen=KEPT)
         #: Kind and reason of each dead letter.
         self.errors: deque[tuple[str, str]] = deque(maxlen=KEPT)
@@ -35,9 +35,9 @@ class Meter:
         self._running_seconds = 0.0
 
     def count(self, *, slots: int) -> Counter[str]:
-        """Return what is new since the last call; `slots` is how many tasks the process can run at once.
+        """Return the counts since the last call; `slots` is the number of tasks the process can run at once.
 
-        A task that still runs counts as busy with what it has run so far, so a long one shows at once.
+        A task that still runs counts as busy for its time so far, so a long one shows at once.
         """
         counted: Counter[tuple[str, str, str]] = Counter()
         service_seconds = 0.0
@@ -67,15 +67,15 @@ def busy() -> int:
     return len(_starts())
 
 
-def _add(counted: Counter[tuple[str, str, str]], what: str, kind: str, seconds: float) -> None:
-    counted[what, NAMES[bucket(seconds)], kind] += 1
-    counted[what, "us", kind] += int(seconds * _MICROS)
+def _add(counted: Counter[tuple[str, str, str]], field: str, kind: str, seconds: float) -> None:
+    counted[field, NAMES[bucket(seconds)], kind] += 1
+    counted[field, "us", kind] += int(seconds * _MICROS)
 
 
 def _starts() -> list[float]:
-    """Return when each task began that runs now.
+    """Return the start time of each running task.
 
-    The set changes under other threads' hands: a copy of what it holds is made in one step.
+    Other threads change the set meanwhile: its elements are copied in one step.
     """
     alive: list[Any] = [reference() for reference in list(active_requests.data)]
     return [request.time_start for request in alive if request is not None and request.time_start]
