@@ -15,7 +15,6 @@ from functools import cached_property
 from queue import Empty, LifoQueue
 from typing import Any
 
-import redis
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import (
@@ -30,6 +29,7 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterCrossSlotError,
     MaxConnectionsError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -54,6 +54,9 @@ MAX_CONNECTIONS = 100
 
 _OF_EVERY_CONNECTION = ("socket_timeout", "socket_connect_timeout", "health_check_interval")
 
+#: The part of its time-out that a command spends waiting for replicas.
+COPY_SHARE = 0.8
+
 #: The most threads of one client that sleep until there is room in a queue, each on a connection.
 MAX_SLEEPERS = 10_000
 
@@ -67,6 +70,9 @@ class Store:
 
     client: Any
     prefix: str = ""
+    #: Replicas that must have a message before a send returns, and how long it waits for them.
+    copies: int = 0
+    copy_seconds: float = 4.0
 
     @cached_property
     def sleepers(self) -> Any:
@@ -81,7 +87,9 @@ class Store:
         self.client.close()
 
 
-def connect(url: str | BrokerURL, *, prefix: str = "", timeout_seconds: float = 5.0) -> Store:
+def connect(
+    url: str | BrokerURL, *, prefix: str = "", timeout_seconds: float = 5.0, copies: int = 0
+) -> Store:
     """Make a store for a broker.
 
     Nothing is sent yet. Every command is bounded by `timeout_seconds`, and so is the wait for a free
@@ -104,7 +112,7 @@ def connect(url: str | BrokerURL, *, prefix: str = "", timeout_seconds: float = 
         pool: ConnectionPool = sentinel_pool(url, _BlockingSentinelPool, **options, **url.login)
     else:
         pool = BlockingConnectionPool(**options, **server_options(url))  # type: ignore[no-untyped-call]
-    return Store(Redis.from_pool(pool), prefix)
+    return Store(Redis.from_pool(pool), prefix, copies, COPY_SHARE * options["socket_timeout"])
 
 
 def server_options(url: BrokerURL) -> dict[str, Any]:
@@ -183,6 +191,10 @@ def translate_errors(what: str) -> Iterator[None]:
         raise BrokerAway(
             f"{what}: the broker cannot be reached ({_cause(error)}). Is it running, and is its URL right?"
         ) from None
+    except ReadOnlyError:  # until it is a master again, or another is found
+        raise BrokerAway(
+            f"{what}: the broker is a read-only replica. Send to the master, or through Sentinel"
+        ) from None
     except ResponseError as error:
         raise BrokerError(f"{what}: {_refusal(error)}") from None
     except RedisError as error:
@@ -198,8 +210,6 @@ def _refusal(error: ResponseError) -> str:
     text = str(error)
     if text.startswith("OOM") or "maxmemory" in text:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"
-    if isinstance(error, redis.ReadOnlyError) or text.startswith("READONLY"):
-        return "the broker is a read-only replica. Send to the master, or through Sentinel"
     if isinstance(error, AskError | ClusterCrossSlotError):
         place = f" (slot {error.slot_id}: {error.host}:{error.port})" if isinstance(error, AskError) else ""
         return CLUSTER + place

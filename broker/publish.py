@@ -12,6 +12,7 @@ from typing import Any, Literal
 from redis.exceptions import NoScriptError
 
 from millpond.broker.connection import Store, translate_errors
+from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import QueueKeys, batch_key, step_of
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
@@ -106,9 +107,10 @@ def publish(
 ) -> list[Outcome]:
     """Publish messages and return an outcome for each, in their order.
 
-    `block` and `reject` both refuse here what does not fit: who blocks waits outside the server and
-    calls again. Raises `BrokerAway` when it is not known whether the last call was carried out,
-    `BrokerError` when it was refused.
+    `block` and `reject` both refuse messages that do not fit; a producer that blocks waits outside the server
+    and calls again. Where the store asks for copies, this returns only once so many replicas have what was
+    taken. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
+    `BrokerError` if it was refused.
     """
     chunks = list(_chunks(messages))
     with translate_errors("sending"):
@@ -139,7 +141,7 @@ def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
 def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     """Return the reply of each call; what the server refused is its error."""
-    if len(calls) == 1:
+    if len(calls) == 1 and not store.copies:
         try:
             return [store.client.execute_command(*calls[0])]
         except NoScriptError as error:
@@ -147,8 +149,29 @@ def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     with store.client.pipeline(transaction=False) as pipe:
         for call in calls:
             pipe.execute_command(*call)
+        if store.copies:
+            pipe.execute_command("WAIT", store.copies, int(store.copy_seconds * 1000))
         replies: list[Any] = pipe.execute(raise_on_error=False)
+    if store.copies:
+        _must_be_copied(store, replies, replies.pop())
     return replies
+
+
+def _must_be_copied(store: Store, replies: list[Any], copies: Any) -> None:
+    """Raise `BrokerAway` where something was taken that not enough replicas have."""
+    if isinstance(copies, Exception):
+        raise copies
+    taken = (
+        answer == b"taken" or answer.startswith(b"run:")
+        for reply in replies
+        if not isinstance(reply, Exception)
+        for answer in reply[4:]
+    )
+    if copies < store.copies and any(taken):
+        raise BrokerAway(
+            f"sending: {copies} of {store.copies} replicas have it after {store.copy_seconds:.1f} s, so a "
+            "fail-over may lose it. Are they there? Send it again, with `once` if it must not run twice"
+        )
 
 
 def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:

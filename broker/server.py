@@ -73,6 +73,7 @@ def durability_risks(store: Store) -> list[str]:
     with translate_errors("asking the broker how it keeps messages"):
         try:
             memory, persistence = store.client.info("memory"), store.client.info("persistence")
+            replicas = int(store.client.info("replication").get("connected_slaves", 0))
         except ResponseError:
             return []
         save = _snapshot_schedule(store.client)
@@ -89,6 +90,16 @@ def durability_risks(store: Store) -> list[str]:
             if save == ""
             else "the broker writes no append-only file, so a crash of it loses what is newer than its last "
             "snapshot: set appendonly yes"
+        )
+    if replicas and not store.copies:
+        found.append(
+            "the broker has replicas, and a send does not wait until one has its message, so a fail-over may "
+            "lose the last ones: set MILLPOND_SEND_COPIES=1"
+        )
+    if store.copies > replicas:
+        found.append(
+            f"a send waits for {store.copies} replicas, and the broker has {replicas}, so every send fails: "
+            "start them, or set MILLPOND_SEND_COPIES to what there is"
         )
     return found
 

@@ -20,9 +20,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits, publish
-from millpond.broker.connection import Store, translate_errors
+from millpond.broker.connection import COPY_SHARE, Store, translate_errors
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.fetcher import NEWS, TURN, WAIT, Intake
+from millpond.broker.consume.fetcher import NEWS, PATIENCE_SECONDS, TURN, WAIT, Intake
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, Holder
 from millpond.broker.consume.kombu_connection import Connecting, ConnectingToMaster, TransportByUrl
 from millpond.broker.consume.kombu_poller import Poller, Tick
@@ -92,10 +92,13 @@ class Channel(Connecting):
         "holder",
         "lease_seconds",
         "queues",
+        "send_copies",
     )
     #: The holder of the process; a channel without one creates its own.
     holder: Holder
     lease_seconds = LEASE_SECONDS
+    #: Replicas that must have a message before a send returns.
+    send_copies = 0
     #: Queue -> its limits in the pools table.
     queues: dict[str, dict[str, Any]] = {}
     handlers: dict[str, Any]
@@ -287,7 +290,9 @@ class Channel(Connecting):
     @cached_property
     def store(self) -> Store:
         """The one client for synchronous commands; kombu would create a new one for each command."""
-        return Store(stock.redis.Redis(connection_pool=self.pool), self.global_keyprefix)
+        client = stock.redis.Redis(connection_pool=self.pool)
+        seconds = COPY_SHARE * (self.socket_timeout or PATIENCE_SECONDS)
+        return Store(client, self.global_keyprefix, self.send_copies, seconds)
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:

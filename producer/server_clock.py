@@ -1,13 +1,18 @@
 """The server's time without a round trip for each message.
 
 A sample of the server's clock, taken once a minute, is extended by this machine's monotonic clock, so that a
-step of the local wall clock moves no due time.
+step of the local wall clock moves no due time. A step of the server's is noticed within a second, by one
+question as often, while somebody asks for the time.
 """
 
 from millpond.broker.connection import Store
 from millpond.broker.server import elapsed_seconds, now_ms
 
 SAMPLE_SECONDS = 60.0
+CHECK_SECONDS = 1.0
+
+#: A check that is off by this much beyond its own length is a step of the server's clock.
+STEP_MS = 5
 
 #: A sample that took at most this long is used; otherwise the quickest of so many samples.
 QUICK_SECONDS = 0.001
@@ -20,6 +25,7 @@ class ServerClock:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sample: tuple[float, int] | None = None
+        self._checked_at = 0.0
 
     def now_ms(self) -> int:
         """Return the server's time in ms since the epoch, late by at most a round trip and never early.
@@ -28,10 +34,20 @@ class ServerClock:
         """
         elapsed = elapsed_seconds()
         sample = self._sample
-        if sample is None or elapsed - sample[0] > SAMPLE_SECONDS:
+        if sample is None or elapsed - sample[0] > SAMPLE_SECONDS or self._has_stepped(sample, elapsed):
             sample = self._sample = self._take_sample()
-            elapsed = elapsed_seconds()
-        return sample[1] + int((elapsed - sample[0]) * 1000)
+            self._checked_at = elapsed_seconds()
+        return sample[1] + int((elapsed_seconds() - sample[0]) * 1000)
+
+    def _has_stepped(self, sample: tuple[float, int], elapsed: float) -> bool:
+        """True if the server's clock is no longer where the sample has it; asked once a second."""
+        if elapsed - self._checked_at <= CHECK_SECONDS:
+            return False
+        self._checked_at = elapsed
+        server_ms = now_ms(self._store)
+        expected = sample[1] + (elapsed - sample[0]) * 1000
+        took_ms = (elapsed_seconds() - elapsed) * 1000
+        return not -STEP_MS <= server_ms - expected <= took_ms + STEP_MS
 
     def _take_sample(self) -> tuple[float, int]:
         """Return the local time of the quickest of a few requests, and the server's answer to it."""

@@ -51,6 +51,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_connect_timeout": settings.broker_timeout_seconds,
         "socket_keepalive": True,
         "health_check_interval": 25,
+        "send_copies": settings.send_copies,
         "lease_seconds": min(leases),
         "queues": {name: queue.broker_limits() for name, queue in settings.table.queues.items()},
     }

@@ -70,10 +70,6 @@ class Smtp(BaseModel):
     message_id_domain: str = Field(
         "millpond.local", min_length=1, description="The right-hand side of the Message-ID."
     )
-    intranet_domains: Words = Field(
-        (),
-        description="Domains of your own network, with those below them, that addresses may have.",
-    )
     templates: Path | None = Field(None, description="The folder of templates that mails may name.")
     ledger_days: Count = Field(7, description="Days for which the ledger remembers that a message was sent.")
     max_attachment_bytes: Count = Field(
@@ -193,6 +189,11 @@ class Settings(BaseModel):
     )
     broker_timeout_seconds: Seconds = Field(
         5.0, description="How long a producer waits for the broker before `BrokerAway`."
+    )
+    send_copies: CountOrNone = Field(
+        0,
+        description="How many replicas of the broker must have a message before a send returns; 1 or more "
+        "where a replica may take over. 0: a send waits for none, and a fail-over may lose the last ones.",
     )
     drain_seconds: Seconds = Field(
         DRAIN_SECONDS,

@@ -34,7 +34,11 @@ def install(app: Celery, settings: Settings) -> None:
 
     def check(**_: Any) -> None:
         try:
-            store = connect(settings.broker_url or "", timeout_seconds=settings.broker_timeout_seconds)
+            store = connect(
+                settings.broker_url or "",
+                timeout_seconds=settings.broker_timeout_seconds,
+                copies=settings.send_copies,
+            )
             for risk in durability_risks(store):
                 logger.warning("%s", risk)
             store.close()

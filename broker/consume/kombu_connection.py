@@ -10,9 +10,12 @@ from typing import Any
 from kombu import Connection as KombuConnection
 from kombu.transport import redis as stock
 from redis import UnixDomainSocketConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.sentinel import SentinelConnectionPool
 
 from millpond.broker.connection import sentinel_pool, server_options
+from millpond.broker.keys import writing_key
 from millpond.broker.url import BrokerURL
 
 
@@ -58,6 +61,7 @@ class TransportByUrl(stock.Transport):
     """A transport that has its URL parsed here: kombu leaves it whole for one that can."""
 
     can_parse_url = True
+    connection_errors = (*stock.Transport.connection_errors, ReadOnlyError)
 
     def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
         adopt(client)
@@ -73,6 +77,19 @@ class TransportByUrl(stock.Transport):
 
 class Connecting(stock.Channel):
     """A channel that connects as its connection's `BrokerURL` says."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._must_take_writes()
+
+    def _must_take_writes(self) -> None:
+        """Raise a connection error while the server is a read-only replica: it is waited for as one away."""
+        try:
+            self.store.client.setrange(writing_key(self.global_keyprefix), 0, b"")
+        except ReadOnlyError:
+            raise RedisConnectionError("the broker is a read-only replica") from None
+        except ResponseError:
+            pass  # not allowed to ask, or refuses for another reason, which the first write will say
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Return how redis-py connects to the server. Raises `BadBrokerUrl`."""

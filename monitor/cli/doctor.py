@@ -79,7 +79,10 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
         )
         return
     store = connect(
-        chosen.broker_url, prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
+        chosen.broker_url,
+        prefix=chosen.key_prefix,
+        timeout_seconds=chosen.broker_timeout_seconds,
+        copies=chosen.send_copies,
     )
     try:
         now_ms(store)

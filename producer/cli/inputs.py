@@ -19,14 +19,17 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to work on: its place, and its path below the folder that was named (or its name alone)."""
+    """A file to work on.
+
+    Where it is, and its path below the folder that was named (its name alone for a file).
+    """
 
     place: str
     below: PurePosixPath
 
     @property
     def is_url(self) -> bool:
-        """True if it lies in a storage and not on this machine."""
+        """Say whether it lies in a storage and not on this machine."""
         return "://" in self.place
 
 
@@ -40,7 +43,10 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of a command, the name patterns that fit (none: every name), and a folder to skip."""
+    """The arguments of a command, the name patterns that fit (none.
+
+    Every name), and a folder to keep out of.
+    """
 
     arguments: Sequence[str]
     patterns: Sequence[str] = ()
@@ -67,7 +73,7 @@ class Inputs:
                 yield _named(argument)
 
     def count(self) -> int:
-        """Return how many items iterating yields. Not for stdin, which can be read only once."""
+        """Count what iterating yields. Not for stdin, which can be read only once."""
         return sum(1 for _ in self)
 
     def roots(self, *others: Path) -> list[str]:

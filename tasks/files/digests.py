@@ -1,4 +1,4 @@
-"""Compute the checksum of a file in constant memory."""
+"""Take the checksum of a file in constant memory."""
 
 import hashlib
 
