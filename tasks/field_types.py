@@ -58,6 +58,13 @@ Logins = Annotated[
 
 Url = Annotated[str, MayBe("a URL, as in redis://host:6379/0")]
 
+#: A host name, an IPv4 address or an IPv6 address without brackets.
+Host = Annotated[
+    str,
+    Field(pattern=r"^([^\s/:@,;\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$"),
+    MayBe("the name or the address of a host, without a port"),
+]
+
 #: A name that is used in keys, metrics and lines.
 Name = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), MayBe("a name of 1 to 60 letters, digits, . _ -")

@@ -31,6 +31,7 @@ from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.field_types import (
     Count,
     CountOrNone,
+    Host,
     Logins,
     MayBe,
     Name,
@@ -52,7 +53,7 @@ class Smtp(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("localhost", min_length=1, description="The submission server.")
+    host: Host = Field("localhost", description="The submission server.")
     port: Port = Field(25, ge=1, description="Its port; 587 is usual with `starttls`, 465 with `tls`.")
     security: Literal["none", "starttls", "tls"] = Field(
         "none", description="How the connection is encrypted."
@@ -236,7 +237,14 @@ class Settings(BaseModel):
     log_format: Literal["plain", "json"] = Field(
         "plain", description="How log lines are written: as text, or one JSON object a line."
     )
-    traces_endpoint: Annotated[str, MayBe("a URL, as in http://localhost:4318/v1/traces")] | None = Field(
+    traces_endpoint: (
+        Annotated[
+            str,
+            Field(pattern=r"^https?://[^\s/]"),
+            MayBe("a URL, as in http://localhost:4318/v1/traces"),
+        ]
+        | None
+    ) = Field(
         None,
         description="Where spans are sent, by OTLP, as in http://localhost:4318/v1/traces. Not set: nothing "
         "is traced.",
@@ -245,7 +253,7 @@ class Settings(BaseModel):
         None,
         description="Where `millpond worker` answers health checks by HTTP. Not set: `millpond health` does.",
     )
-    health_address: str = Field("127.0.0.1", min_length=1, description="The address of `health_port`.")
+    health_address: Host = Field("127.0.0.1", description="The address of `health_port`.")
     kinds: Words = Field((), description="Modules whose kinds the workers run, beside Millpond's own.")
     app: str | None = Field(
         None,

@@ -39,6 +39,7 @@ def findings() -> "Iterator[Finding]":
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
     from millpond.tasks.errors import MillpondError
+    from millpond.tasks.process.running_up import local_instance
     from millpond.tasks.settings import Settings, settings, shipped
 
     try:
@@ -55,6 +56,8 @@ def findings() -> "Iterator[Finding]":
             f"{name} is set, and is not a setting of Millpond",
             "unset it, unless another program uses it",
         )
+    if chosen.broker_url is None and (local := local_instance()):
+        chosen = local.applied_to(chosen)
     for examine in (_broker_and_fleet, machine.installed, machine.templates, machine.storage):
         try:
             yield from examine(chosen)
@@ -69,10 +72,8 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
     from millpond.monitor.doctor.finding import fail, ok
-    from millpond.tasks.process.running_up import local_instance
+    from millpond.tasks.settings import settings
 
-    local = local_instance() if chosen.broker_url is None else None
-    chosen = local.applied_to(chosen) if local else chosen
     if chosen.broker_url is None:
         yield fail(
             "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
@@ -86,7 +87,7 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     )
     try:
         now_ms(store)
-        whose = ", of the millpond up that runs here" if local else ""
+        whose = "" if settings().broker_url else ", of the millpond up that runs here"
         yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
         yield from broker.examine(store)
         kinds, faults = _kinds(chosen)

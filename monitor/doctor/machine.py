@@ -63,7 +63,8 @@ def templates(settings: Settings) -> Iterator[Finding]:
 def storage(settings: Settings) -> Iterator[Finding]:
     """Yield whether each storage root can be read and written here."""
     if not settings.files.roots:
-        yield warn("storage", "no root is set: file tasks are refused", "set files.roots, as in /srv/files")
+        found = "no root is set here: workers with these settings refuse file tasks"
+        yield warn("storage", found, "set files.roots, as in /srv/files")
     for root in settings.files.roots:
         yield _remote(root) if "://" in root and not root.startswith("file://") else _local(root)
 

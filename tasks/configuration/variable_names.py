@@ -65,6 +65,8 @@ def meant(name: str, path: Path | None, model: type[BaseModel], known: Mapping[s
     if path is not None:
         return f"is written in capitals: write {variable(path)}"
     rest = name[len("MILLPOND_") :].upper().removeprefix("TABLE__").removeprefix("TABLE_")
+    if not rest.strip("_"):
+        return _answer(None)
     if rest in _SYNONYMS:
         return _answer(_SYNONYMS[rest])
     every = list(_every(model, (), known))

@@ -76,6 +76,10 @@ def _parsed(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
         if is_list(kind) or field.default == "":
             return () if is_list(kind) else ""
         raise ValueError(f"is empty: write {may_be(field)}, or unset it")
+    if bare(kind) is not SecretStr and re.fullmatch(r"\s*(\"[^\"]*\"|'[^']*')\s*", text):
+        raise ValueError(
+            "is written in quotes, which a shell takes off and nothing else does: leave them out"
+        )
     if is_table(kind):
         return _table(text, variable(path), secret=secret)
     if is_list(kind) and text.lstrip().startswith(("[", "{")):

@@ -59,9 +59,12 @@ def test_config_names_it_as_the_origin(up: LocalInstance, capsys: pytest.Capture
 
 
 def test_the_doctor_examines_it(up: LocalInstance, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line about the broker says whose it is."""
+    """The line about the broker says whose it is, and its file roots are examined."""
+    Path(up.roots[0]).mkdir()
     millpond.main(["doctor"])
-    assert "answers, of the millpond up that runs here" in " ".join(capsys.readouterr().out.split())
+    shown = "".join(capsys.readouterr().out.split())
+    assert "answers,ofthemillpondupthatrunshere" in shown
+    assert f"{up.roots[0]}canbereadandwrittenhere" in shown
 
 
 def test_a_configured_broker_goes_before_it(

@@ -59,7 +59,44 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ),
     *(
         ({name: "x"}, f"{name} is set, and no setting is called so: see millpond config, or unset it")
-        for name in ("MILLPOND_SMTP__COLOUR", "MILLPOND_ZEBRA__STRIPES")
+        for name in (
+            "MILLPOND_SMTP__COLOUR",
+            "MILLPOND_ZEBRA__STRIPES",
+            "MILLPOND_SMTP__",
+            "MILLPOND_POOLS__EMAIL__",
+            "MILLPOND_GATEWAY__TOKENS__0__NAME",
+            "MILLPOND__",
+            "MILLPOND_",
+        )
+    ),
+    # forms of a shell, of other systems and of another nesting
+    *(
+        ({name: "x"}, f"{name} is set, and no setting is called so: did you mean {meant}?")
+        for name, meant in {
+            "MILLPOND_SMTP___HOST": "MILLPOND_SMTP__HOST",
+            "MILLPOND__SMTP__HOST": "MILLPOND_SMTP__HOST",
+            "MILLPOND_SMTP__HOST__": "MILLPOND_SMTP__HOST",
+            "MILLPOND_SMTP.HOST": "MILLPOND_SMTP__HOST",
+            "MILLPOND_SMTP-HOST": "MILLPOND_SMTP__HOST",
+            "MILLPOND_SMTP:HOST": "MILLPOND_SMTP__HOST",
+            "MILLPOND_PREFETCH__X": "MILLPOND_PREFETCH",
+            "MILLPOND_POOLS____CONCURRENCY": "MILLPOND_POOLS__NAME__CONCURRENCY",
+        }.items()
+    ),
+    # the quotes of a line of .env, which docker run --env-file and systemd's PassEnvironment keep
+    *(
+        ({name: value}, f"{name} is written in quotes, which a shell takes off and nothing else does: leave")
+        for name, value in (
+            ("MILLPOND_BROKER_URL", "'redis://localhost:6379/0'"),
+            ("MILLPOND_BROKER_URL", '"redis://localhost:6379/0"'),
+            ("MILLPOND_SMTP__HOST", '"mail.example.org"'),
+            ("MILLPOND_SMTP__PORT", "'587'"),
+            ("MILLPOND_KEY_PREFIX", '"shop:"'),
+            ("MILLPOND_KINDS", "'greetings'"),
+            ("MILLPOND_LOG_FORMAT", '"json"'),
+            ("MILLPOND_FLOWER_READ_ONLY", ' "true" '),
+            ("MILLPOND_SMTP", "'host=mail,port=587'"),
+        )
     ),
     # the wrong case
     ({"millpond_broker_url": "x"}, "millpond_broker_url is written in capitals: write MILLPOND_BROKER_URL"),
@@ -85,7 +122,7 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
             ("MILLPOND_LOG_FORMAT", "", "plain or json"),
             ("MILLPOND_FLOWER_READ_ONLY", "", "true or false"),
             ("MILLPOND_SMTP", "", "a table of names and values"),
-            ("MILLPOND_SMTP__HOST", "", "text"),
+            ("MILLPOND_SMTP__HOST", "", "the name or the address of a host, without a port"),
             ("MILLPOND_SMTP__PASSWORD", "", "text, which is kept secret"),
             ("MILLPOND_POOLS__EMAIL__CONCURRENCY", "", "a whole number from 1 on"),
             ("MILLPOND_QUEUES__EMAIL__RATE", "", "a rate, as in 50/s"),
@@ -115,6 +152,19 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
             ("MILLPOND_TASK_EVENTS_PER_SECOND", "10/s", "a whole number from 0 on"),
             ("MILLPOND_SMTP__PORT", "0", "the number of a port"),
             ("MILLPOND_SMTP__PORT", "smtp", "the number of a port"),
+            ("MILLPOND_SMTP__HOST", "mail:587", "the name or the address of a host, without a port"),
+            ("MILLPOND_SMTP__HOST", "smtp://mail", "the name or the address of a host, without a port"),
+            ("MILLPOND_SMTP__HOST", "[::1]:25", "the name or the address of a host, without a port"),
+            ("MILLPOND_SMTP__HOST", "mail example", "the name or the address of a host, without a port"),
+            ("MILLPOND_HEALTH_ADDRESS", "0.0.0.0:80", "the name or the address of a host, without a port"),
+            ("MILLPOND_TRACES_ENDPOINT", "localhost:4318", "a URL, as in http://localhost:4318/v1/traces"),
+            ("MILLPOND_SMTP__PORT", "25;", "the number of a port"),
+            ("MILLPOND_SMTP__PORT", "0x19", "the number of a port"),
+            ("MILLPOND_DRAIN_SECONDS", "1,5", "a duration"),
+            ("MILLPOND_DRAIN_SECONDS", "99999d", "a duration"),
+            ("MILLPOND_QUEUES__EMAIL__RATE", "-1", "a rate"),
+            ("MILLPOND_QUEUES__EMAIL__BOUND", "1e3", "messages, as in 5000, or a time"),
+            ("MILLPOND_SMTP__SECURITY", "TLS", "none, starttls or tls"),
             ("MILLPOND_SMTP__SECURITY", "ssl", "none, starttls or tls"),
             ("MILLPOND_SMTP__LEDGER_DAYS", "7d", "a whole number from 1 on"),
             ("MILLPOND_FILES__MAX_PIXELS", "1GB", "a whole number from 1 on"),
