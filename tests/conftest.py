@@ -1,4 +1,4 @@
-"""Give tests real servers, a namespace each, and a way to wait.
+"""Fixtures for all tests: real servers, a namespace each, and a way to wait.
 
 `server` is a Valkey; a test that takes `each_server` runs on every server that Millpond supports. `url` and
 `store` are a fresh database of `server` under a fresh key prefix, so nothing is ever flushed; `each_url` and
@@ -51,7 +51,7 @@ def program() -> Callable[[str], str]:
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C mean what it does in a terminal: the children of a background job would ignore it."""
+    """Handle Ctrl-C as in a terminal: the children of a background job would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -158,7 +158,7 @@ def each_store(each_url: str, prefix: str) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def kinds_path() -> Iterator[None]:
-    """Let this process and the workers that it starts import the kinds of tests/kinds."""
+    """Make the kinds of tests/kinds importable here and in the workers that this process starts."""
     folder = str(Path(__file__).parent / "kinds")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)

@@ -22,7 +22,7 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True)
 class Answer:
-    """Hold an answer."""
+    """An answer of the gateway."""
 
     status: int
     headers: Mapping[str, str]
@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Running:
-    """Hold a gateway that runs."""
+    """A running gateway."""
 
     url: str
     process: "subprocess.Popen[str]"

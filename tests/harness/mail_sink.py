@@ -14,7 +14,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 @dataclass
 class Taken:
-    """Hold one message as the server took it."""
+    """One message as the server received it."""
 
     sender: str
     recipients: list[str]

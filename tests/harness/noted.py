@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Note:
-    """Hold one line of the file: `end` is noted by a body that came to its end, `start` by every run."""
+    """One line of the file: `end` is noted by a body that came to its end, `start` by every run."""
 
     when: str
     name: str

@@ -42,7 +42,7 @@ class OneWorker:
             each.suspend()
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the stopped process."""
         for each in self._family():
             each.resume()
 

@@ -16,7 +16,7 @@ READY_SECONDS = 30
 
 @dataclass
 class OwnServer:
-    """Be one server; `lines` are of its configuration, `scheme` and `options` how a client reaches it."""
+    """One server; `lines` are of its configuration, `scheme` and `options` how a client reaches it."""
 
     binary: str
     folder: Path

@@ -1,4 +1,4 @@
-"""Stand between a client and a server, and be the network that fails."""
+"""A proxy between a client and a server: a network that fails on demand."""
 
 import selectors
 import socket
@@ -38,7 +38,7 @@ class Proxy:
                 self._drop(each)
 
     def swallow(self) -> None:
-        """Let nothing through and say nothing; connections can still be opened."""
+        """Pass nothing on, without an error; connections can still be opened."""
         with self._lock:
             self._swallowing = True
             for each in self._pairs:
@@ -46,7 +46,7 @@ class Proxy:
                     self._selector.unregister(each)
 
     def heal(self) -> None:
-        """Let new connections through."""
+        """Pass new connections on."""
         with self._lock:
             self._swallowing = False
 
@@ -102,7 +102,7 @@ class Proxy:
 
 @contextmanager
 def proxy(port: int) -> Iterator[Proxy]:
-    """Stand before a port of loopback for the length of a block."""
+    """Run a proxy before a port of loopback for the length of a block."""
     made = Proxy(port)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""Give the broker's tests a store for a module, and a file in which bodies note their runs."""
+"""Fixtures: a store for each module, and a file in which handlers note their runs."""
 
 from collections.abc import Iterator
 from pathlib import Path

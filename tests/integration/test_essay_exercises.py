@@ -27,14 +27,14 @@ PATIENCE = timedelta(seconds=30)
 
 @pytest.fixture
 def client(pond: Embedded) -> Iterator[Client]:
-    """Give a client of a broker that the pool `default` serves, as it ships: five slots."""
+    """A client of a broker that the pool `default` serves, as it ships: five slots."""
     assert pond.settings.table.pools["default"].slots == WORKERS
     with Client(settings=pond.settings) as opened:
         yield opened
 
 
 def test_five_workers_square_integers(client: Client) -> None:
-    """Every integer is squared once, whatever the order."""
+    """Every integer is squared once, in any order."""
     with client.batch() as batch:
         batch.send_many(Square(n=n) for n in range(300))
     assert sorted(result.value for result in batch.results()) == [n * n for n in range(300)]

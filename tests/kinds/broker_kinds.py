@@ -48,7 +48,7 @@ class Act(Contract, kind="broker.act"):
 
 
 class Base(BaseException):
-    """Be nothing that `except Exception` catches."""
+    """An error that `except Exception` does not catch."""
 
 
 class Unspeakable(Exception):
@@ -107,14 +107,14 @@ def act(job: Act, context: Context) -> str:
 
 
 def _burn(seconds: float) -> None:
-    """Hold the interpreter as pure Python does, giving it up at every switch interval."""
+    """Occupy the interpreter as pure Python does, yielding at every switch interval."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(1_000))
 
 
 def _wait_to_be_let_go(job: Act) -> None:
-    """Hold the slot until there is a file `<file>.go`; a minute at most, or `seconds` if that is longer."""
+    """Occupy the slot until there is a file `<file>.go`; a minute at most, or `seconds` if that is longer."""
     until = time.monotonic() + max(60, job.seconds)
     while not Path(f"{job.file}.go").exists() and time.monotonic() < until:
         time.sleep(0.02)

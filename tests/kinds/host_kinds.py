@@ -17,7 +17,7 @@ EVENTS = "events"
 
 
 class Work(Contract, kind="hosts.work"):
-    """Hold a slot for so long."""
+    """Occupy a slot for so long."""
 
     hold_seconds: float = 0.0
 
@@ -34,7 +34,7 @@ def _note(event: str, id: str) -> None:
 
 @body(Work)
 def do_work(job: Work, context: Context) -> None:
-    """Say that it starts, hold the slot, say that it ended."""
+    """Note the start, occupy the slot, note the end."""
     _note("started", context.id)
     time.sleep(job.hold_seconds)
     _note("ended", context.id)

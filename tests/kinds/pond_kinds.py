@@ -25,7 +25,7 @@ class Hold(Gate, kind="test.hold"):
 
 
 class Whisper(Contract, kind="test.whisper"):
-    """Carry a word for everybody and one for nobody."""
+    """A task with one public word and one hidden word."""
 
     aloud: str
     secret: str = Field(repr=False)
@@ -62,5 +62,5 @@ def gate(job: Gate, context: Context) -> str:
 
 @body(Whisper)
 def whisper(job: Whisper, context: Context) -> int:
-    """Keep the secret."""
+    """Do nothing with the secret."""
     return len(job.secret)

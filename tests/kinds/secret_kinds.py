@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Blurt(Contract, kind="test.blurt"):
-    """Carry a secret, in a list and under an alias too, and say how it is blurted out."""
+    """A task with a secret, in a list and under an alias too, and the way in which it leaks."""
 
     how: Literal["return", "raise", "wrap", "log", "print", "retry", "hold"]
     secret: str = Field(repr=False)

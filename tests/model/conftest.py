@@ -1,4 +1,4 @@
-"""Let a test move the clock that the scripts read."""
+"""A clock for the scripts that a test can move."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from millpond.broker.scripts import script
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the scripts read the time from a key of the test; production's scripts are untouched."""
+    """Make the scripts read the time from a key of the test; production's scripts are untouched."""
     now = re.compile(r"local function now_ms\(\).*?\nend\n", re.DOTALL)
     ours = f"local function now_ms() return tonumber(redis.call('GET', '{CLOCK}')) end\n"
     for source in Path(scripts.__file__).parent.glob("*.lua"):

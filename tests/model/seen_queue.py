@@ -9,7 +9,7 @@ from millpond.broker.keys import QueueKeys
 
 @dataclass(frozen=True)
 class Seen:
-    """Hold what is on the server."""
+    """The contents of a queue on the server."""
 
     ready: list[list[str]]
     delayed: dict[tuple[int, str], int]

@@ -1,4 +1,4 @@
-"""Be a stock Celery client in a process of its own, which imports nothing of Millpond's.
+"""A stock Celery client in a process of its own, which imports nothing of Millpond's.
 
 Started as `python stock_client.py URL`. Each line of stdin is JSON, [protocol, call…]. A call is the
 name of a task, its arguments by name and options of `apply_async`; or a chain or a group of

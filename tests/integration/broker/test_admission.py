@@ -1,4 +1,4 @@
-"""The line for room on a real server: served in turn, without asking; who is killed in it blocks nobody."""
+"""Admission on a real server: producers are served in turn, without polling; a killed one blocks no other."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def in_line(client: Client) -> int:
 
 
 def blocked(client: Client, names: list[int], eventually: Eventually, done: list[int]) -> list[Any]:
-    """Let a thread each wait for room, one behind the other."""
+    """Start threads that wait for room, one behind the other."""
     threads = []
     for place, name in enumerate(names, start=in_line(client) + 1):
         thread = threading.Thread(target=lambda n=name: (client.send(Square(n=n)), done.append(n)))
@@ -50,7 +50,7 @@ def blocked(client: Client, names: list[int], eventually: Eventually, done: list
 
 
 def test_producers_that_wait_are_served_in_turn(client: Client, eventually: Eventually) -> None:
-    """Room goes to who waits longest, one by one, and nobody who comes later passes those who wait."""
+    """Room goes to the producer that waits longest, one by one; no later one overtakes it."""
     done: list[int] = []
     threads, hand = blocked(client, [0, 1, 2], eventually, done), Hand(client.store, "default")
     for served in range(3):
@@ -170,7 +170,7 @@ def commands(client: Client) -> int:
 
 
 def test_a_broker_that_restarts_empty_is_survived(tmp_path: Path, eventually: Eventually) -> None:
-    """The line is lost with the server; who waited in it is back within seconds, and asks again."""
+    """When the server loses the line, its producers are back in it within seconds."""
     with running(OwnServer(embedded_binary(), tmp_path)) as server, Client(server.url) as client:
         limits.change(client.store, "default", bound=1)
         client.send(Square(n=-1))

@@ -1,4 +1,4 @@
-"""A user of the server who may touch one key prefix, and no more than the README says, is enough."""
+"""A user of the server with the rights named in the README, to one key prefix, is enough."""
 
 import re
 import shutil

@@ -20,7 +20,7 @@ PATIENCE = timedelta(minutes=1)
 
 @pytest.fixture(scope="module")
 def client(module_url: str, kinds_path: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Give a client of two worker processes of four slots each."""
+    """A client of two worker processes of four slots each."""
     settings = settings_for(module_url)
     with workers(settings, tmp_path_factory.mktemp("fleet"), count=2), Client(settings=settings) as opened:
         yield opened

@@ -17,7 +17,7 @@ from millpond.worker.local.valkey import embedded_binary, serving
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    """Give a client of a server of its own."""
+    """A client of a server of its own."""
     with (
         serving(tmp_path, binary=embedded_binary()) as server,
         Client(server.url, settings=Settings()) as made,
@@ -26,7 +26,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 
 def fill(store: Store) -> None:
-    """Let the server have no memory left."""
+    """Leave the server no free memory."""
     store.client.config_set("maxmemory", 1)
 
 

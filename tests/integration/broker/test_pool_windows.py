@@ -63,7 +63,7 @@ def test_a_window_is_bounded(store: Store) -> None:
 
 
 def test_the_day_has_an_entry_each_five_minutes(store: Store) -> None:
-    """Windows are folded into the day's history once in five minutes, whoever asks."""
+    """Windows are folded into the day's history once in five minutes, however many processes ask."""
     window.add(store, "p", {"ended:mail": 4, "service:mail": 2_000_000, "failed:mail": 1})
     for _ in range(3):
         window.fold_day_if_due(store, ["p"])

@@ -97,7 +97,7 @@ def test_a_name_is_free_once_its_task_has_ended(client: Client, hand: Hand, how:
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "purged"])
 def test_a_name_that_was_taken_for_a_time_stays(client: Client, hand: Hand, how: str) -> None:
-    """With `for_` the name is taken for that long, whatever became of the task."""
+    """With `for_` the unique key is taken for that long, however the task ended."""
     client.send(Square(n=1), once=NAME, for_=timedelta(hours=1), id="first")
     ENDS[how](client, hand)
     assert send(client) == "first"

@@ -1,4 +1,4 @@
-"""Give a gateway without workers, one for all modules that want no other; a test has its own queue."""
+"""Fixtures: one gateway without workers, shared by most modules; each test has its own queue."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Tell schemathesis how lines of JSON are written and read; loaded by its command line."""
+"""Hooks of schemathesis that write and read lines of JSON; loaded by its command line."""
 
 import json
 from typing import Any

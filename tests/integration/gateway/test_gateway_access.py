@@ -1,4 +1,4 @@
-"""Who may use the gateway: holders of tokens, each for its kinds, or this machine alone."""
+"""Access to the gateway: by a token, for the token's kinds; without tokens, from this machine alone."""
 
 import json
 from collections.abc import Iterator

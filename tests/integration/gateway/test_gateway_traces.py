@@ -1,4 +1,4 @@
-"""A task that is sent over HTTP belongs to the trace of whoever asked."""
+"""A task that is sent over HTTP belongs to the trace of the request."""
 
 import json
 

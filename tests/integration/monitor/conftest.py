@@ -32,5 +32,5 @@ def flower_url(pages_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def ann(flower_url: str) -> Visitor:
-    """Visit Flower as somebody who may log in."""
+    """Visit Flower with a login."""
     return Visitor(flower_url)

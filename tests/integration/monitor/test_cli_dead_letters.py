@@ -44,7 +44,7 @@ FILTERS = {
 
 @pytest.fixture(autouse=True)
 def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put the letters there, and point the commands at them."""
+    """Make the dead letters, and point the commands at them."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()

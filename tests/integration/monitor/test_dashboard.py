@@ -59,7 +59,7 @@ def asked(
 
 
 def filled_in(expression: str) -> str:
-    """Put in the place of its variables what Grafana puts there, with all queues and pools chosen."""
+    """Replace the variables as Grafana does, with all queues and pools chosen."""
     variables = {each["name"]: each.get("allValue") for each in DASHBOARD["templating"]["list"]}
     text = expression.replace("$__rate_interval", RATE_INTERVAL)
     return re.sub(r"\$(\w+)", lambda found: variables[found[1]], text)

@@ -23,7 +23,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def died(watched: Store) -> dict[str, str]:
-    """Let a task die of each text, which is its kind as well; return the ids by text."""
+    """Make a dead letter for each text, which is its kind as well; return the ids by text."""
     return {
         text: bury(watched, "searched", f"reason {n}", f"Error: {text}!", kind=f"kind {text}", kwargs={})
         for n, text in enumerate(TEXTS)

@@ -54,7 +54,7 @@ def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
 
 
 def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visitor, watched: Store) -> None:
-    """Whoever changes one field sends the others along as they stand there: nothing of them is refused."""
+    """A form with one changed field carries all others as they were, and none of them is refused."""
     send(watched, "as-set", 1)
     before = limits.change(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
     page = ann.get("/queues/as-set").text

@@ -65,7 +65,7 @@ def test_with_a_login_nothing_is_shown_without_it(flower: Start) -> None:
 
 
 def test_without_a_login_it_changes_nothing(flower: Start) -> None:
-    """The part of Flower that stops workers and revokes tasks is closed to those who did not log in."""
+    """The part of Flower that stops workers and revokes tasks is closed without a login."""
     page = _address(flower("--port", "0"))
     status, said = _get(page + "api/worker/shutdown/default.1@here", method="POST")
     assert (status, "without authentication" in said) == (401, True)

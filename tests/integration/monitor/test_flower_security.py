@@ -22,7 +22,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_route_answers_without_the_login(path: str, flower_url: str) -> None:
-    """Whoever is not logged in gets nothing of any page, file, metric or figure, and changes nothing."""
+    """Without a login, no page, file, metric or figure is served, and nothing can be changed."""
     for login in (None, "ann:wrong"):
         visitor = Visitor(flower_url, login=login)
         assert visitor.get(path).status == 401

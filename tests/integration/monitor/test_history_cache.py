@@ -1,4 +1,4 @@
-"""The last hour is read once: who asks again reads what is new, and notices a past that began anew."""
+"""The last hour is read once; a later call reads new samples alone, and notices a reset history."""
 
 from typing import Any
 

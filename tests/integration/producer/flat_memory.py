@@ -28,7 +28,7 @@ MILLPOND = [sys.executable, "-m", "millpond"]
 
 @dataclass(frozen=True)
 class Memory:
-    """Hold what a command took: MB resident at a tenth and at the end, the peak, and how it went."""
+    """The memory of a command: MB resident at a tenth and at the end, the peak, and how it went."""
 
     results: int
     failed: int

@@ -19,7 +19,7 @@ from millpond.worker.local.data_folder import locked_folder
 
 @pytest.fixture
 def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalInstance]:
-    """Stand for a `millpond up` with file workers that may touch one folder; no broker is configured."""
+    """A `millpond up` with file workers that may touch one folder; no broker is configured."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
     monkeypatch.chdir(tmp_path)

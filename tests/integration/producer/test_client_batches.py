@@ -23,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(root: Path, server: Server) -> Iterator[Client]:
-    """Give a client of workers for squares and files."""
+    """A client of workers for squares and files."""
     url = f"{server.url.rpartition('/')[0]}/1999"
     settings = Settings(broker_url=url, key_prefix="batches:", files=Files(roots=(str(root),)))
     with embedded(settings, pools=["default", "files"]), Client(settings=settings) as opened:

@@ -1,4 +1,4 @@
-"""Periodic tasks: a period is sent once, whoever leads, and what was missed is said."""
+"""Periodic tasks: a period is sent once under any leader, and missed periods are reported."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def client(url: str) -> Iterator[Client]:
 
 
 def yesterday(store: Store, days: int = 1) -> None:
-    """Let the schedule have been there, and sent last, some days ago."""
+    """Make a schedule that last sent some days ago."""
     then = server.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
     store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 

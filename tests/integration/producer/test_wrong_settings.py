@@ -77,7 +77,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("number", range(0, len(VARIABLES), 17))
 def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
-    """A process of its own says the same, whichever command it is."""
+    """Every command prints the same line in a process of its own."""
     variables, said = VARIABLES[number]
     env = {**os.environ, **variables}
     command = (["kinds"], ["worker", "default"], ["gateway"], ["scheduler"], ["status"])[number % 5]

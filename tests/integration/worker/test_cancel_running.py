@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=30)
 
 @pytest.fixture
 def client(pond: Embedded) -> Iterator[Client]:
-    """Give a client of a prefork pool with two slots."""
+    """A client of a prefork pool with two slots."""
     with Client(settings=pond.settings) as opened:
         yield opened
 

@@ -79,7 +79,7 @@ def runs(folder: Path) -> Counter[str]:
 
 
 def teach(client: Client, tasks: list[Contract]) -> None:
-    """Let the worker see that a kind is short."""
+    """Run short tasks until the worker knows that their kind is short."""
     with client.batch() as batch:
         batch.send_many(tasks)
     assert batch.wait(PATIENCE).succeeded == len(tasks)

@@ -121,7 +121,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
 def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A task that does not end is cut off, no delivery counted; whoever is started anew does not take it."""
+    """A task that does not end is killed, no delivery counted; a process started anew does not take it."""
     store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client:
         client.send(gate(tmp_path, "stuck"))

@@ -1,4 +1,4 @@
-"""Let a prefork child die in steps: its pipes close, and only later can it be waited for.
+"""A prefork child that dies in steps: its pipes close, and only later can it be waited for.
 
 That is the order of the kernel. A tracer holds a dead process in between for as long as a test needs it.
 """

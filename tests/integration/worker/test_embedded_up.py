@@ -133,7 +133,7 @@ def test_a_killed_one_leaves_nothing_behind(
 def test_the_next_start_has_the_same_addresses(
     up: Callable[..., Up], eventually: Eventually, alive: Alive
 ) -> None:
-    """Ports and password are kept, however it ended; whoever exported its URL need not look again."""
+    """Ports and password are kept, however it ended; an exported URL stays valid."""
     said = []
     for kill in (False, True, False):
         running = up("data", "--pool", "default")

@@ -114,7 +114,7 @@ def test_a_killed_process_is_replaced(supervised: Callable[..., Supervised], eve
 def test_two_on_one_host_have_processes_of_different_names(
     supervised: Callable[..., Supervised], eventually: Eventually
 ) -> None:
-    """Every process is seen, whichever supervisor it belongs to; numbers are free again as theirs ends."""
+    """The processes of every supervisor are seen; numbers are free again as theirs ends."""
     first = supervised(processes=2)
     supervised()
     store = connect(first.url)

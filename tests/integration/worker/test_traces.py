@@ -40,7 +40,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Take)
     server.daemon_threads = True
@@ -52,7 +52,7 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 
 @pytest.fixture
 def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the tests that follow trace nothing."""
+    """Switch tracing off for the tests that follow."""
     monkeypatch.setattr(tracing, "_chosen", {})
     yield
     if tracing._own_provider.cache_info().currsize:

@@ -232,7 +232,7 @@ def test_it_is_cancelled_and_expires_as_what_waits(
 def test_of_many_kinds_not_all_are_put_aside(
     old_worker: OneWorker, own_store: Store, eventually: Eventually
 ) -> None:
-    """Whoever sends tasks of ever new names cannot make every publisher count them all."""
+    """A sender of ever new kinds cannot make every publisher count them all."""
     messages = [compose(f"kind.{n}", {}, queue="default", sent_at_ms=0) for n in range(600)]
     publish(own_store, messages)
     eventually(lambda: len(list(dead_letters.letters(own_store, "default"))) == 100)

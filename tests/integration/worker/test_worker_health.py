@@ -114,7 +114,7 @@ def test_a_broker_that_is_away_makes_a_worker_not_ready_and_not_dead(
 
 
 def test_the_command_is_quick_and_its_exit_code_is_the_answer(worker: OneWorker, settings: Settings) -> None:
-    """`millpond health` takes little more processor time than an interpreter does, and says who is well."""
+    """`millpond health` takes little more processor time than an interpreter, and its answer is right."""
     before = os.times()
     done = command(settings, "health", "default", "--json")
     after = os.times()

@@ -10,7 +10,7 @@ BODY = b'{"n": 7}'
 
 @dataclass(frozen=True)
 class Load:
-    """Tell what a server did under load."""
+    """The measured figures of a server under load."""
 
     answered: int
     per_second: float

@@ -42,7 +42,7 @@ THREADS = Executor("2 x 4 threads", "threads", 2, 4)
 
 @dataclass(frozen=True)
 class Drained:
-    """Tell of one drain: tasks a second, and what each task cost."""
+    """The figures of one drain: tasks a second, and the cost of each task."""
 
     per_second: float
     commands_per_task: float
@@ -117,9 +117,9 @@ def drain(
     hold_ms: float = 0,
     more: Mapping[str, str] = {},
 ) -> Drained:
-    """Let workers that are ready empty a full queue, and measure its middle eight tenths.
+    """Measure the middle eight tenths of a full queue that ready workers empty.
 
-    What waits is put aside until then: else one works while another still starts.
+    The queue is kept aside until then: else one works while another still starts.
     `hold_ms` is how long a task sleeps, `more` is of the workers' environment.
     """
     client = redis.Redis.from_url(url)

@@ -1,4 +1,4 @@
-"""Bring real pools into known bottlenecks and print what is said of each, and the confusion matrix.
+"""Put real pools under known bottlenecks and print the diagnosis of each, and the confusion matrix.
 
 `python -m tests.scenarios.bottlenecks [--only TEXT] [--no-truth]`. The exit code is 1 where fewer than 95 %
 are right or `workers` is said falsely.

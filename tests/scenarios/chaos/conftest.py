@@ -1,4 +1,4 @@
-"""Give the tests of windows a bench: a database, and processes that die on cue."""
+"""Fixtures for the tests of windows: a database, and processes that die on cue."""
 
 import os
 import signal

@@ -31,7 +31,7 @@ _STEADY_SECONDS = 3.0
 
 @dataclass
 class Fault:
-    """Tell what was done to which processes, from when to when; no pids: to all that spoke to the broker."""
+    """One fault: its sort, processes, start and end; no pids: all processes that spoke to the broker."""
 
     kind: str
     begins: float
@@ -71,7 +71,7 @@ class Faults:
 
     @property
     def under_way(self) -> bool:
-        """Say whether a fault still lasts."""
+        """True if a fault still lasts."""
         return bool(self._later)
 
     def _kill_child(self, kind: str) -> Fault | None:

@@ -18,7 +18,7 @@ Condition = Callable[..., bool]
 
 
 def always(*_: Any, **__: Any) -> bool:
-    """Hold for every call."""
+    """True for every call."""
     return True
 
 
@@ -57,7 +57,7 @@ def after(owner: Any, name: str, condition: Condition = always) -> None:
 
 
 def open_window(transport: str) -> None:
-    """Put the fault point of the window that the environment names in place."""
+    """Install the fault point of the window that the environment names."""
     window = os.environ.get(WINDOW_VARIABLE)
     if window:
         from tests.scenarios.chaos.windows import WINDOWS

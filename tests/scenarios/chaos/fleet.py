@@ -46,7 +46,7 @@ def environment_for(
 
 
 class Fleet:
-    """Hold the supervisor of the workers."""
+    """The supervisor of the workers."""
 
     def __init__(self, transport: str, env: dict[str, str], log: Path) -> None:
         own = ["-P", "-m", "millpond.worker.supervise.supervisor", *POOLS]
@@ -99,7 +99,7 @@ class Fleet:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Say whether it still runs; it may end, and its parent may notice, at any time."""
+    """True if it still runs; it may end, and its parent may notice, at any time."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -11,7 +11,7 @@ QUEUES = ("chaos", "calm")
 
 
 class Work(Contract, kind="chaos.work", queue="chaos"):
-    """Hold a slot, be retried some times, then end well or not."""
+    """Occupy a slot, retry some times, then succeed or fail."""
 
     n: int
     hold_seconds: float = 0.0

@@ -36,12 +36,12 @@ def write(*events: dict[str, Any]) -> None:
 
 
 def started(id: str, *, attempt: int, deliveries: int) -> None:
-    """Say that a body begins; `attempt` counts the retries before it."""
+    """Record that a handler begins; `attempt` counts the retries before it."""
     write({"event": "started", "id": id, "attempt": attempt, "deliveries": deliveries})
 
 
 def ended(id: str, how: str, *, attempt: int, after: float = 0.0) -> None:
-    """Say how a body ended: `ok`, `fail`, or `retry`, to be run again in `after` seconds."""
+    """Record how a handler ended: `ok`, `fail`, or `retry`, to be run again in `after` seconds."""
     write({"event": "ended", "id": id, "how": how, "attempt": attempt, "after": after})
 
 
@@ -55,7 +55,7 @@ def read(url: str) -> Iterator[dict[str, Any]]:
 
 
 def advance(tasks: int) -> None:
-    """Say that so many more tasks were offered to the broker."""
+    """Record that so many more tasks were offered to the broker."""
     _store().client.incrby("offered", tasks)
 
 

@@ -30,7 +30,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Hold tasks that are sent together, in a batch or not."""
+    """Tasks that are sent together, in a batch or not."""
 
     tasks: list[Planned]
     batch: bool

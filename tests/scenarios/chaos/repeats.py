@@ -22,7 +22,7 @@ UNSETTLED = 16
 
 @dataclass(frozen=True)
 class Repeats:
-    """Say how many finished runs one fault cost one process, a worker's main process, of which pool."""
+    """The number of finished runs that one fault cost one main process of a worker, with its pool."""
 
     kind: str
     begins: float
@@ -32,7 +32,7 @@ class Repeats:
 
     @property
     def killed(self) -> bool:
-        """Say whether the process, or a child of it, was killed, rather than frozen."""
+        """True if the process, or a child of it, was killed, rather than frozen."""
         return self.kind.startswith("kill")
 
     @property

@@ -36,7 +36,7 @@ _QUIET_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what is to be run: so many tasks under so many faults, one every so many seconds.
+    """The plan of a run: so many tasks under so many faults, one every so many seconds.
 
     After `within_seconds` nothing more is sent, harmed or waited for. `only` is the one kind of fault.
     """

@@ -72,7 +72,7 @@ def _end(task: Task, event: dict[str, Any]) -> None:
 
 
 def early(task: Task, tolerance_seconds: float) -> bool:
-    """Say whether a run of it began before it was due, at first or after a retry."""
+    """True if a run of it began before it was due, at first or after a retry."""
     due: dict[int, float] = {} if task.due is None else {0: task.due}
     for run in task.runs:
         if run.how == "retry" and run.ended is not None:

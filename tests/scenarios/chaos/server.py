@@ -15,7 +15,7 @@ _READY_SECONDS = 60.0
 
 
 class Broker:
-    """Be a Valkey with an append-only file that is written to disk before each answer."""
+    """A Valkey with an append-only file that is written to disk before each answer."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)

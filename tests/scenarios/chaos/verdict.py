@@ -20,7 +20,7 @@ EARLY_SECONDS = 0.005
 
 @dataclass
 class Verdict:
-    """Hold the counts of a run, and in `wrong` a line for everything that must not be."""
+    """The counts of a run, and in `wrong` a line for each violated promise."""
 
     counts: dict[str, int]
     duplicated: duplicates.Duplicates

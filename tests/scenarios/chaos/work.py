@@ -20,7 +20,7 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """Say which run of which task this is: `attempt` counts retries, `deliveries` starts at 1."""
+    """One run of one task: `attempt` counts retries, `deliveries` starts at 1."""
 
     id: str
     attempt: int

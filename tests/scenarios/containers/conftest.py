@@ -1,4 +1,4 @@
-"""Give the tests with containers an image of this checkout, and docker-compose.yml running with it."""
+"""Fixtures: an image of this checkout, and docker-compose.yml running with it."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Build the project's image with whichever engine and base image there are.
+"""Build the project's image with the engine and base image that this machine has.
 
 `MILLPOND_TEST_BASE` names the base image, as `engine` beside this file prints it; without it, one that is
 already here is taken.

@@ -25,7 +25,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Fault:
-    """Tell what was done to which hosts, from when to when; no hosts: to the broker, so to all."""
+    """One fault: its sort, its hosts, its start and end; no hosts: the broker, and so all of them."""
 
     kind: str
     begins: float
@@ -33,7 +33,7 @@ class Fault:
     hosts: Collection[str] = ()
 
     def hit(self, run: Run) -> bool:
-        """Say whether it fell into the time in which the run's host held its message."""
+        """True if it fell into the time in which the run's host had its message in flight."""
         ends = inf if run.ended is None else run.ended + HELD_SECONDS
         near = self.begins <= ends and self.ends >= run.started - HELD_SECONDS
         return near and (not self.hosts or run.host in self.hosts)

@@ -41,7 +41,7 @@ class Load:
         self._thread.join()
 
     def is_done(self) -> bool:
-        """Say whether nothing waits and nothing is held; False while the broker does not answer."""
+        """True if nothing is ready or in flight; False while the broker does not answer."""
         try:
             depths = [inspect_depth.depth(self._client.store, queue) for queue in self._queues]
         except BrokerAway:

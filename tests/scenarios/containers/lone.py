@@ -64,7 +64,7 @@ class Lone:
 
 @contextmanager
 def lone(stack: Stack) -> Iterator[Lone]:
-    """Give a test containers of its own, for as long as the block lasts."""
+    """Run containers of one test's own for the length of the block."""
     mine = Lone(stack)
     try:
         yield mine

@@ -12,7 +12,7 @@ from tests.scenarios.containers.images import IMAGE, TOP, run
 
 
 class Stack:
-    """Be one project of docker-compose, from `up` to `remove`; `folder` becomes its checkout."""
+    """One project of docker-compose, from `up` to `remove`; `folder` becomes its checkout."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,7 +73,7 @@ class Stack:
         return id
 
     def is_healthy(self, service: str) -> bool:
-        """Say whether every container of a service says that it works."""
+        """True if every container of a service is healthy."""
         found = self.containers(service)
         health = [inspect(id, "{{.State.Health.Status}}") for id in found]
         return bool(health) and set(health) == {"healthy"}

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.timeout(300)]
 
 
 class Valkey(RedisContainer):
-    """Be the broker: Valkey of the project's image, for no other can be pulled everywhere."""
+    """The broker: Valkey of the project's image, for no other can be pulled everywhere."""
 
     @classmethod
     def command(cls, *args: str, **_: object) -> list[str]:
@@ -34,13 +34,13 @@ class Valkey(RedisContainer):
 
     @property
     def host_url(self) -> str:
-        """Return the URL for this machine, by whichever address it reaches a container."""
+        """Return the URL for this machine, by the address at which it reaches a container."""
         host, port = self.get_addr("6379/tcp")
         return f"redis://{host}:{port}/0"
 
 
 class PoolWorker(CeleryWorkerContainer):
-    """Be a worker: the pool `default`, started as docker-compose.yml does."""
+    """A worker: the pool `default`, started as docker-compose.yml does."""
 
     @property
     def ready_prompt(self) -> str:

@@ -1,4 +1,4 @@
-"""Let hosts fail under load: nothing that the broker took is lost, and every repeat is explained.
+"""Hosts that fail under load: no accepted task is lost, and every repeat is explained.
 
 Two containers a pool, one of threads and one of prefork children; the first of each pool is the one that
 suffers. The ledger lies on a network that no fault touches.
@@ -87,7 +87,7 @@ def signal_all(container: str, number: signal.Signals) -> None:
 
 
 def wait(seconds: float) -> None:
-    """Let a fault last."""
+    """Wait until a fault has lasted its time."""
     sleep(seconds)
 
 

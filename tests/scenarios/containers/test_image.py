@@ -1,4 +1,4 @@
-"""Hold the image to what it promises: whom it runs as, what it needs, how it ends, what is in it."""
+"""The image's promises: its user, its needs, its end, its contents."""
 
 import json
 import secrets
@@ -37,14 +37,14 @@ LAYERS_OF_CODE = 7
 
 @pytest.fixture
 def mine(stack: Stack) -> Iterator[Lone]:
-    """Give the test containers of its own."""
+    """Containers of the test's own."""
     with lone(stack) as own:
         yield own
 
 
 @pytest.fixture
 def store(mine: Lone) -> Iterator[Store]:
-    """Look at what the test's containers share."""
+    """A store on the broker of the test's containers."""
     opened = connect(mine.stack.broker_url, prefix=mine.prefix)
     yield opened
     opened.close()
@@ -62,7 +62,7 @@ def runs(mine: Lone, ids: list[str]) -> dict[str, list[ledger.Run]]:
 
 
 def ended(mine: Lone, ids: list[str]) -> bool:
-    """Say whether all of these tasks have been run."""
+    """True if all of these tasks have been run."""
     return not ledger.lost(ids, runs(mine, ids))
 
 

@@ -20,7 +20,7 @@ RATE, BURST, IN_FLIGHT = 60, 10, 8
 
 @pytest.fixture
 def store(stack: Stack) -> Iterator[Store]:
-    """Look at the stack's broker; back to one container and no limits in the end."""
+    """The stack's broker; back to one container and no limits in the end."""
     opened = connect(stack.broker_url)
     yield opened
     limits.change(opened, "default", rate=None, burst=None, in_flight=None)

@@ -39,7 +39,7 @@ def before(image: str, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def mine(stack: Stack) -> Iterator[Lone]:
-    """Give the test containers of its own."""
+    """Containers of the test's own."""
     with lone(stack) as own:
         yield own
 

@@ -1,4 +1,4 @@
-"""Give a server a small disk of its own that can be filled: a tmpfs in a mount namespace that outlives it."""
+"""A small disk for a server that can be filled: a tmpfs in a mount namespace that outlives it."""
 
 import subprocess
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from tests.scenarios.drills.world import BOUND, SLOTS, World
 
 @dataclass(frozen=True)
 class Broken:
-    """Say what names the questions that health answers with no, and a text that leaves the page."""
+    """The signs of a drill: the questions that health answers with no, and a text that leaves the page."""
 
     health: Callable[[], dict[str, list[str]]]
     gone: str | None = None

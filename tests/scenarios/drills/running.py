@@ -19,7 +19,7 @@ LONGEST_MINUTES = 16
 
 @dataclass
 class Seen:
-    """Hold when each thing was first seen, seconds after the fault, and when all was well again."""
+    """The times at which each symptom was first seen, seconds after the fault, and of recovery."""
 
     drill: Drill
     alerts: dict[str, float] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def run(drill: Drill, world: World) -> Seen:
 
 
 def is_well(world: World, drill: Drill | None) -> bool:
-    """Say whether health says yes to everything, and no alert fires that a drill is to bring about."""
+    """True if health answers yes to everything, and no alert of any drill fires."""
     told = firing(world.prometheus)
     if drill is not None and told & drill.alerts:
         return False
@@ -101,7 +101,7 @@ def _timed(found: dict[str, float], order: Any = ()) -> str:
 
 
 def _until(look: Callable[[], bool], seconds: float, world: World) -> bool:
-    """Look until it is so, for as long as alerts and health may take; return whether it came to be."""
+    """Poll until it is so, for as long as alerts and health may take; True if it came to be."""
     deadline = monotonic() + PATIENCE * seconds + LONGEST_MINUTES * 60 / world.scale
     while not look():
         if monotonic() > deadline:

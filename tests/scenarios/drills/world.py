@@ -52,7 +52,7 @@ TICK = {"kind": "squares.square", "fields": {"n": 2}, "every": "2s", "queue": "t
 
 @dataclass
 class World:
-    """Hold what runs, and ask it as an operator would."""
+    """The running processes of a drill, and an operator's questions to them."""
 
     settings: Settings
     folder: Path

@@ -1,4 +1,4 @@
-"""Let a million delayed tasks wait in Redis beside an idle worker, and look at what they cost it.
+"""Measure the cost of a million delayed tasks in Redis to an idle worker beside them.
 
 The worker is measured before they are sent and while they wait; then a task that is due soon has to start in
 time, as if there were no others.

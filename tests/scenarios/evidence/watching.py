@@ -1,4 +1,4 @@
-"""Let Flower watch 200 tasks a second for ten minutes, with 200,000 tasks seen, then start it again.
+"""Flower watches 200 tasks a second for ten minutes, with 200,000 tasks seen; then it is started again.
 
 The first 80,000 tasks go as fast as Flower hears of them, so that it is soon at the limit of what it keeps
 in memory. A page and the metrics are asked for every two seconds, as by somebody who looks all the time.
@@ -35,7 +35,7 @@ LOOK_SECONDS = 2.0
 
 @dataclass
 class Watch:
-    """Hold what is seen of one Flower: its memory in MB by how many tasks it has heard of."""
+    """The measurements of one Flower: its memory in MB by how many tasks it has heard of."""
 
     visitor: Visitor
     process: psutil.Process

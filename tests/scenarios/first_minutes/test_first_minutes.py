@@ -17,7 +17,7 @@ SILENT_SECONDS = 3.0 * 2
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Reader:
-    """A newcomer with an empty home and the Python of these tests, who stands in a folder without a clone."""
+    """A newcomer with an empty home and the Python of these tests, in a folder without a clone."""
     (tmp_path / "home").mkdir()
     (tmp_path / "clone").mkdir()
     python = Path(sys.base_prefix, "bin", "python3")

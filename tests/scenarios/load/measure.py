@@ -26,7 +26,7 @@ QUEUE = "default"
 
 @dataclass(frozen=True)
 class Pressed:
-    """Tell how a load went. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken.
+    """The figures of a load. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken.
 
     `calls` are the line's, by the server's clock: when each sender that stood in it began to send, and when
     the server called it to send. What `waits` has beyond it is the sender's own time on this machine.
@@ -111,7 +111,7 @@ def producers(
 def press(
     running: Embedded, folder: Path, policies: Sequence[str], *, threads: int, seconds: float
 ) -> Pressed:
-    """Let producers press on the queue for so many seconds, wait until all is done, and count."""
+    """Run producers against the queue for so many seconds, wait until all is done, and count."""
     store = connect(running.url)
     before = commands(store)
     with producers(running.url, folder, policies, threads=threads, seconds=seconds):

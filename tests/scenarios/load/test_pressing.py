@@ -29,7 +29,7 @@ def test_all_policies_at_once_keep_the_bound_and_lose_nothing(tmp_path: Path) ->
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", get_args(Overflow))
 def test_eight_processes_press_for_a_minute(policy: str, tmp_path: Path) -> None:
-    """A hundred producers in eight processes: the bound holds, nothing is lost, who waits waits its turn.
+    """A hundred producers in eight processes: the bound holds, nothing is lost, each waits its turn.
 
     All of them are called within twice the fair wait, and nobody sees others called twice. What a sender
     waits beyond that is until its thread runs again: 99 of 100 do in time on a busy machine too.

@@ -45,7 +45,7 @@ def _waits(folder: Path) -> list[tuple[float, float]]:
 
 
 def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
-    """Tell when the last wait outside of 30% of the bound was accepted, and what was waited after it."""
+    """The time of the last wait outside of 30% of the bound, and the waits after it."""
     # What starts only after the speed has changed again is not of this phase.
     here = [(at, wait) for at, wait in waits if start <= at < end - 1.3 * BOUND_SECONDS]
     out = [at for at, wait in here if abs(wait - BOUND_SECONDS) > 0.3 * BOUND_SECONDS]

@@ -68,7 +68,7 @@ class _Scaling(_Exact):
 
 
 class ScaledObject(_Exact):
-    """Be an object of this kind."""
+    """A deployment that KEDA scales."""
 
     apiVersion: Literal["keda.sh/v1alpha1"]
     kind: Literal["ScaledObject"]
@@ -86,7 +86,7 @@ class _Authentication(_Exact):
 
 
 class TriggerAuthentication(_Exact):
-    """Be an object of this kind."""
+    """The login of a trigger."""
 
     apiVersion: Literal["keda.sh/v1alpha1"]
     kind: Literal["TriggerAuthentication"]

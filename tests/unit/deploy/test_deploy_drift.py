@@ -1,4 +1,4 @@
-"""Hold docker-compose.yml and the Dockerfile against the pools table and the one deadline."""
+"""docker-compose.yml and the Dockerfile agree with the pools table and the one deadline."""
 
 import os
 import re
@@ -109,5 +109,5 @@ def test_the_image_locks_what_the_developers_have() -> None:
 
 
 def test_the_runbook_is_short() -> None:
-    """Who is called at night reads a page or two; that its commands work is tested with containers."""
+    """The runbook is a page or two; that its commands work is tested with containers."""
     assert len((TOP / "deploy" / "README.md").read_text().splitlines()) <= 100

@@ -1,4 +1,4 @@
-"""Hold what deploy/kubernetes/ renders against the schemas of its objects and against the pools table."""
+"""The objects of deploy/kubernetes/ agree with their schemas and with the pools table."""
 
 import re
 from pathlib import Path

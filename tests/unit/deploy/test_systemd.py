@@ -1,4 +1,4 @@
-"""Hold the units of deploy/systemd/ against systemd's own checks and against the pools table."""
+"""The units of deploy/systemd/ pass systemd's own checks and agree with the pools table."""
 
 import configparser
 import re

@@ -104,7 +104,7 @@ def test_byte_order_mark_and_other_column():
 
 
 class _Endless(RawIOBase):
-    """Be a CSV of `count` rows that is never in memory."""
+    """A CSV of `count` rows that is never in memory."""
 
     def __init__(self, count: int) -> None:
         self.lines = (f"person{n}@example.org,{'x' * 2000}\n".encode() for n in range(count))

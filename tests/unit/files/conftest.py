@@ -1,4 +1,4 @@
-"""Give file tests a root of their own, and photographs of every awkward sort."""
+"""Fixtures for file tests: a root of their own, and photographs of every awkward sort."""
 
 import shutil
 import subprocess

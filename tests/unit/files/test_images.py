@@ -35,7 +35,7 @@ def is_near(found: list[float], wanted: tuple[int, int, int], within: float = 45
 
 
 def looks_upright(image: Image.Image) -> bool:
-    """Say whether red is above and blue below, as in the scene."""
+    """True if red is above and blue below, as in the scene."""
     width, height = image.size
     above = colour(image, (width // 4, 0, width // 2, height // 3))
     below = colour(image, (width // 4, height * 2 // 3, width // 2, height))

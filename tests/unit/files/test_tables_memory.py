@@ -1,4 +1,4 @@
-"""Hold the conversion of tables to constant memory, measured in processes of their own."""
+"""Tables are converted in constant memory, measured in processes of their own."""
 
 import subprocess
 import sys

@@ -16,7 +16,7 @@ TYPES = ("task-received", "task-started", "task-succeeded")
 
 
 class Loop:
-    """Keep what is to be called."""
+    """Keep the functions that are to be called."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []

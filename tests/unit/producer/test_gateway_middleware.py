@@ -62,7 +62,7 @@ async def _never() -> Message:
 
 
 def _in_pieces(*pauses: float) -> Receive:
-    """Give a piece of a body after each of these pauses."""
+    """Yield a piece of a body after each of these pauses."""
     left = list(pauses)
 
     async def receive() -> Message:

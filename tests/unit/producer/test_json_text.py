@@ -11,7 +11,7 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 class Job(BaseModel):
-    """Hold numbers."""
+    """A contract of numbers."""
 
     x: float | str = 0.0
     many: list[dict[str, float]] = []

@@ -15,7 +15,7 @@ STORE: Any = Store(client=None)  # type: ignore[arg-type]
 
 
 class Queue:
-    """Stand for a bounded queue that is emptied while a producer waits: `drained` messages a wait."""
+    """A bounded queue that is emptied while a producer waits: `drained` messages a wait."""
 
     def __init__(self, bound: int, drained: int = 0) -> None:
         self.bound, self.drained, self.held = bound, drained, list[str]()

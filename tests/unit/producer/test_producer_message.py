@@ -18,7 +18,7 @@ NOW = 1_800_000_000_000
 
 
 class Loose(Contract, kind="test.message.loose"):
-    """Hold anything."""
+    """A contract of any value."""
 
     value: Any
 

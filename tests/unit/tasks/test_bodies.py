@@ -49,7 +49,7 @@ def test_a_kind_has_one_body() -> None:
     """A second function of a kind is refused: which of them ran would depend on what is imported last."""
 
     class Once(Contract, kind="test.bodies.once"):
-        """Be done by one function."""
+        """A kind with one handler."""
 
     @body(Once)
     def first(job: Once, context: Context) -> None:

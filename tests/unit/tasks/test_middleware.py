@@ -33,7 +33,7 @@ number = 7
 
 @pytest.fixture(autouse=True)
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put a module of middleware where the command is given."""
+    """Write a module of middleware into the folder of the command."""
     (tmp_path / "shop_middleware.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

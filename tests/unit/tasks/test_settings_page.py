@@ -22,7 +22,7 @@ def test_the_page_is_not_stale() -> None:
 
 
 def test_the_readme_links_to_it() -> None:
-    """Somebody who reads the README finds it."""
+    """The README links to it."""
     assert "(tasks/SETTINGS.md)" in (ROOT / "README.md").read_text()
 
 

@@ -1,4 +1,4 @@
-"""Processes of one pool on one host have names of their own, whichever supervisor they belong to."""
+"""Processes of one pool on one host have different names, under any number of supervisors."""
 
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ BROKER = "redis://here/0"
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the numbers of this test apart from those of others."""
+    """Separate the process numbers of this test from those of others."""
     monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
     return tmp_path
 

@@ -10,7 +10,7 @@ from millpond.worker.supervise.child_process import ChildProcess, describe_exit
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Hold the clock of the module: `now[0]` seconds."""
+    """The clock of the module, stopped at `now[0]` seconds."""
     clock = [1_000.0]
     monkeypatch.setattr(child_process, "monotonic", lambda: clock[0])
     return clock

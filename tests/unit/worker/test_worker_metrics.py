@@ -31,7 +31,7 @@ SAID = {
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the files of this test to itself."""
+    """Use a folder of metrics for this test alone."""
     monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
 
 
