@@ -17,7 +17,7 @@ endef
 SAME_PYTHON = test '$(origin PYTHON)' = file || test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-unit test-slow test-evidence test-browser test-containers check coverage chaos bench bench-watching clean
+.PHONY: help install lock demo test test-unit test-slow test-evidence test-browser test-containers test-newest check coverage chaos bench bench-watching clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,12 @@ test-browser: install ## Drive Flower in a real browser
 test-containers: install ## Build the image and run it (starts a container engine where root may and none runs)
 	MILLPOND_TEST_BASE=$${MILLPOND_TEST_BASE-$$(tests/scenarios/containers/engine)} $(PYTEST) $(AGAIN) -m containers
 
+test-newest: install ## Hold what broker/celery assumes against the newest releases of Celery, kombu and billiard
+	@test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	@printf '%s\n' celery kombu billiard > .venv-newest/newest.txt
+	@$(UV) pip install --quiet --upgrade --python .venv-newest/bin/python --overrides .venv-newest/newest.txt --editable . pytest pytest-timeout pytest-xdist psutil
+	.venv-newest/bin/python -m pytest -q -p no:cacheprovider tests/unit/broker/test_celery_insides.py
+
 check: install ## Lint, check types and the arrows between the folders
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -81,4 +87,4 @@ bench-watching: install ## Measure what Flower, metrics and tracing cost, interl
 	$(BIN)/python -m tests.scenarios.bench.watching
 
 clean: ## Remove the environment and what the tools left behind
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov demo-out
+	rm -rf $(VENV) .venv-newest .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage* htmlcov demo-out

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.control import state
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys, batch_key
@@ -28,39 +28,40 @@ from millpond.broker.scripts import script
 LEASE_MS = 15_000
 
 
-class CallersHold:
-    """Hold one message at a time of one queue."""
+class CallerLease:
+    """The lease of a caller on one queue, for one message at a time."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self._store = store
         self._process = f"caller@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._hold = Hold(QueueKeys(queue, store.prefix), f"{self._process}.0", registered=True)
-        self.caller = Caller(consumer=self._hold.consumer, lease_ms=LEASE_MS)
+        self._lease = QueueLease(QueueKeys(queue, store.prefix), f"{self._process}.0", registered=True)
+        self.caller = Caller(consumer=self._lease.consumer, lease_ms=LEASE_MS)
 
     @contextmanager
     def holding(self, delivery: Delivery) -> Iterator[bool]:
         """Keep the lease for as long as the block runs; yield True if the task was cancelled before."""
-        self._hold.take(delivery)
+        self._lease.add(delivery)
         done = threading.Event()
-        keeper = threading.Thread(target=self._renew, args=(done,), name="millpond-caller", daemon=True)
-        keeper.start()
+        renewer = threading.Thread(target=self._renew, args=(done,), name="millpond-caller", daemon=True)
+        renewer.start()
         try:
             yield self._is_cancelled(delivery.message)
         finally:
             done.set()
-            keeper.join()
+            renewer.join()
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Settle the message and let it go; it is settled once, whoever else may have it by now."""
-        hold = self._hold
-        hold.settle(delivery, outcome)
+        lease = self._lease
+        lease.settle(delivery, outcome)
         with translate_errors("settling"):
-            fetch_call.call(self._store, Turn(hold, 0, 0, hold.settlements(1)), lease_ms=LEASE_MS)
-            script("end_lease").run(self._store.client, hold.keys.all, (hold.consumer,))
+            request = FetchRequest(lease, 0, 0, lease.take_outcomes())
+            fetch_call.call(self._store, request, lease_ms=LEASE_MS)
+            script("end_lease").run(self._store.client, lease.keys.all, (lease.consumer,))
         state.forget(self._store, self._process)
 
     def _is_cancelled(self, message: Message) -> bool:
-        # What a caller holds is as good as started, so nobody has to wait until it has heard of more.
+        # What a caller runs is as good as started, so nobody has to wait until it has heard of more.
         state.acknowledge(self._store, self._process, state.ALL_FUTURE)
         known = state.read(self._store)
         return (
@@ -70,5 +71,5 @@ class CallersHold:
     def _renew(self, done: threading.Event) -> None:
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
-                words = (self._hold.consumer, LEASE_MS)
-                script("renew_lease").run(self._store.client, self._hold.keys.all, words)
+                words = (self._lease.consumer, LEASE_MS)
+                script("renew_lease").run(self._store.client, self._lease.keys.all, words)

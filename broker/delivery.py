@@ -2,51 +2,30 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from millpond.broker.message import Message
 
 
+@dataclass(slots=True, eq=False)
 class Delivery:
     """A message, the token by which this handing-out of it is settled, and the deliveries before it.
 
-    `clock_ms` leads from this host's clock to the server's.
+    `clock_ms` leads from this host's clock to the server's. `lease` is the one under which its process has it
+    (broker/consume/queue_lease.py); None where it only runs. Once that lease expired the delivery is `lost`:
+    another consumer may have the message. `on_settled` is called once the broker has confirmed its outcome.
     """
 
-    __slots__ = (
-        "clock_ms",
-        "deliveries",
-        "due_ms",
-        "lease",
-        "lost",
-        "message",
-        "on_settled",
-        "queue",
-        "token",
-    )
-
-    def __init__(
-        self,
-        message: Message,
-        *,
-        queue: str = "",
-        token: str = "",
-        deliveries: int = 0,
-        clock_ms: int = 0,
-        due_ms: int | None = None,
-    ) -> None:
-        self.message = message
-        self.queue = queue
-        self.token = token
-        self.deliveries = deliveries
-        self.clock_ms = clock_ms
-        self.due_ms = due_ms
-        #: The lease under which its process has it (broker/consume/queue_lease.py); None where it only runs.
-        self.lease: Any = None
-        #: The lease on it ran out: another consumer may have the message by now.
-        self.lost = False
-        #: Called once the broker has confirmed how it ended.
-        self.on_settled: Callable[[], None] | None = None
+    message: Message
+    queue: str = ""
+    token: str = ""
+    deliveries: int = 0
+    clock_ms: int = 0
+    due_ms: int | None = None
+    lease: Any = None
+    lost: bool = False
+    on_settled: Callable[[], None] | None = None
 
     @property
     def tag(self) -> str:
@@ -72,12 +51,4 @@ class Delivery:
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary, to be run there and settled here."""
         facts = (self.message, self.queue, self.token, self.deliveries, self.clock_ms, self.due_ms)
-        return _arrived, facts
-
-
-def _arrived(
-    message: Message, queue: str, token: str, deliveries: int, clock_ms: int, due_ms: int | None
-) -> Delivery:
-    return Delivery(
-        message, queue=queue, token=token, deliveries=deliveries, clock_ms=clock_ms, due_ms=due_ms
-    )
+        return Delivery, facts

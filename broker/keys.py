@@ -5,7 +5,7 @@ further priority step. All other keys of a queue begin with `millpond:{queue}:`.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 #: kombu's priority steps, and its separator between a queue's name and the step. Step 0 is fetched first.
 PRIORITY_STEPS = (0, 3, 6, 9)
@@ -108,6 +108,7 @@ class QueueKeys:
         return self._own("pace")
 
 
+@lru_cache(maxsize=1_024)
 def batch_key(batch: str | None, prefix: str = "") -> str:
     """The record of a batch; `…:results` is the stream of its results. Empty for no batch."""
     return f"{prefix}millpond:batch:{{{batch}}}" if batch else ""

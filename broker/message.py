@@ -13,12 +13,10 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Self
 
 from pydantic_core import from_json
-
-from millpond.broker.task_id import new_id
 
 #: What is shown of arguments in events, logs and dead letters is cut to this many characters.
 SHOWN_LENGTH = 1024
@@ -49,20 +47,6 @@ class Message:
     there. Times are ms since the epoch, by the server's clock.
     """
 
-    __slots__ = (
-        "_arguments",
-        "batch",
-        "envelope",
-        "headers",
-        "id",
-        "kind",
-        "own",
-        "properties",
-        "sent_ms",
-        "text",
-        "unique_key",
-    )
-
     def __init__(self, envelope: dict[str, Any], text: bytes | str) -> None:
         headers, properties = envelope["headers"], envelope["properties"]
         if not isinstance(headers, dict) or not isinstance(properties, dict):
@@ -76,29 +60,38 @@ class Message:
         self.batch = batch if isinstance(batch, str) else None
         self.unique_key = unique_key if isinstance(unique_key, str) else ""
         self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
-        self._arguments: Arguments | None = None
+        shadow = headers.get("shadow")
+        #: The task's name as people see it: Celery's `shadow`, or its kind.
+        self.name = shadow if shadow and isinstance(shadow, str) else self.kind
 
     @classmethod
     def decode(cls, text: bytes | str) -> Self:
         """Read a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` for what is none."""
-        return cls(parse(text), text)
+        try:
+            return cls(from_json(text), text)
+        except (ValueError, TypeError):
+            return cls(parse(text), text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary as text: it is read as quickly as pickle would read its parts."""
         return Message.decode, (self.text,)
 
-    @property
+    @cached_property
     def arguments(self) -> Arguments:
         """Return the arguments of the task. Raises `BadMessage`."""
-        if self._arguments is None:
-            self._arguments = _arguments(self)
-        return self._arguments
-
-    @property
-    def name(self) -> str:
-        """Return the task's name as people see it: Celery's `shadow`, or its kind."""
-        shadow = self.headers.get("shadow")
-        return shadow if shadow and isinstance(shadow, str) else self.kind
+        try:
+            body = self.envelope["body"]
+            body = b64decode(body) if self.properties.get("body_encoding") == "base64" else body.encode()
+            is_json = self.envelope.get("content-type") == _JSON and _JSON in _accepted
+            is_plain = is_json and _OWN_TYPE not in body and not self.headers.get("compression")
+            decoded = from_json(body) if is_plain else None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            decoded = None  # what is unusual is read with more patience, or refused with a reason
+        if type(decoded) is list and len(decoded) == 3:
+            args, kwargs, embed = decoded
+            if type(args) is list and type(kwargs) is dict and type(embed) is dict:
+                return args, kwargs, embed
+        return _arguments(self)
 
     @property
     def retries(self) -> int:
@@ -194,6 +187,10 @@ def iso(ms: int | None) -> str | None:
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
+#: What kombu marks a date, a UUID and the like with.
+_OWN_TYPE = b"__type__"
+
+
 def _arguments(message: Message) -> Arguments:
     try:
         decoded = _body(message)
@@ -210,29 +207,22 @@ def _arguments(message: Message) -> Arguments:
     return args, kwargs, embed if isinstance(embed, dict) else {}
 
 
-#: What kombu marks a date, a UUID and the like with.
-_OWN_TYPE = b"__type__"
-
-
 def _body(message: Message) -> Any:
     """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
-    envelope, body = message.envelope, message.envelope["body"]
-    encoding = message.properties.get("body_encoding")
-    body = b64decode(body) if encoding == "base64" else body.encode()
-    compression, content_type = message.headers.get("compression"), envelope.get("content-type")
-    plain = content_type == "application/json" and content_type in _accepted
-    if plain and compression is None and _OWN_TYPE not in body:
-        return parse(body)
     from kombu.compression import decompress
     from kombu.serialization import loads
 
-    if compression is not None:
-        body = decompress(body, compression)
-    return loads(body, content_type, envelope.get("content-encoding"), accept=_accepted)
+    envelope, body = message.envelope, message.envelope["body"]
+    body = b64decode(body) if message.properties.get("body_encoding") == "base64" else body.encode()
+    if message.headers.get("compression"):
+        body = decompress(body, message.headers["compression"])
+    content_type, encoding = envelope.get("content-type"), envelope.get("content-encoding")
+    return loads(body, content_type, encoding, accept=_accepted)
 
 
 #: The content types that handlers of this process take.
-_accepted: frozenset[str] = frozenset({"application/json"})
+_JSON = "application/json"
+_accepted: frozenset[str] = frozenset({_JSON})
 
 
 def accept(content_types: Iterable[str]) -> None:
@@ -344,6 +334,29 @@ def compose(
         }
     )
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
+
+
+#: Ids in stock of this process. To ask the system's source of randomness for each would be a fifth of what
+#: composing a message costs; and each question gives the interpreter's lock to another thread.
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)  # a child has none of its parent's
+_LOT = 128
+
+
+def new_id() -> str:
+    """Return a random id (UUID version 4, RFC 9562)."""
+    try:
+        return _ids.pop()  # one step for the interpreter, so no two threads get the same
+    except IndexError:
+        drawn = os.urandom(16 * _LOT).hex()
+        lots = [drawn[at : at + 32] for at in range(0, len(drawn), 32)]
+        # The digits for version and variant are fixed, in four bits and in two.
+        made = [f"{d[:8]}-{d[8:12]}-4{d[13:16]}-{_VARIANT[d[16]]}{d[17:20]}-{d[20:]}" for d in lots]
+        _ids.extend(made[1:])
+        return made[0]
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @cache

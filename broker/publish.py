@@ -199,7 +199,9 @@ def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -
     args: list[Any] = [policy, step_of(first.priority), store.prefix]
     args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
     for m in chunk:
-        args += (m.payload, m.id, _or_none(m.due_ms), m.claim or "", m.claim_ms, _or_none(m.deadline_ms))
+        due = "" if m.due_ms is None else m.due_ms
+        deadline = "" if m.deadline_ms is None else m.deadline_ms
+        args += (m.payload, m.id, due, m.claim or "", m.claim_ms, deadline)
     return script("publish").command((*keys, batch_key(first.batch, store.prefix) or keys[0]), args)
 
 
@@ -208,26 +210,26 @@ def _keys(queue: str, prefix: str) -> tuple[str, ...]:
     return QueueKeys(queue, prefix).all
 
 
-def _or_none(ms: int | None) -> int | str:
-    return "" if ms is None else ms
-
-
-def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> Iterator[Outcome]:
+def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> list[Outcome]:
     _now, depth, bound, rate, *answers = reply
-    for message, answer in zip(chunk, answers, strict=True):
-        word, _, more = bytes(answer).decode().partition(":")
-        match word:
-            case "taken":
-                yield Taken(message.id)
-            case "full":
-                paused = rate == b"paused"
-                per_second = float(rate) if rate and not paused else None
-                yield Full(message.id, message.queue, bound, depth, per_second, bool(more), paused)
-            case "closed":
-                yield Closed(message.id, message.batch or "")
-            case "late":
-                yield Late(message.id, message.queue, int(more))
-            case "run":
-                yield Given(message.id, more)
-            case _:
-                yield Duplicate(message.id, more)
+    full = depth, bound, rate
+    return [
+        Taken(message.id) if answer == b"taken" else _refusal(message, bytes(answer), *full)
+        for message, answer in zip(chunk, answers, strict=True)
+    ]
+
+
+def _refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Outcome:
+    word, _, more = answer.decode().partition(":")
+    match word:
+        case "full":
+            paused = rate == b"paused"
+            per_second = float(rate) if rate and not paused else None
+            return Full(message.id, message.queue, bound, depth, per_second, bool(more), paused)
+        case "closed":
+            return Closed(message.id, message.batch or "")
+        case "late":
+            return Late(message.id, message.queue, int(more))
+        case "run":
+            return Given(message.id, more)
+    return Duplicate(message.id, more)

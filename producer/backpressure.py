@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
@@ -123,11 +124,17 @@ class AdmissionLine:
 def offer(
     messages: Sequence[Outgoing], *, line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[Outcome]:
-    """Yield the outcome of each message under `block`, in order.
+    """Return the outcomes of the messages, as they come under `block`, in order.
 
     Waits for room until no message was accepted for `timeout_seconds` (None: for ever); the outcome of every
     message that is left then is `Full`.
     """
+    return chain.from_iterable(_offered(messages, line, timeout_seconds, flow))
+
+
+def _offered(
+    messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
+) -> Iterator[list[Outcome]]:
     timeout, known, yielded = Timeout(timeout_seconds), dict[int, Outcome](), 0
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]
@@ -142,6 +149,8 @@ def offer(
         known.update(decided)
         if decided:
             timeout.restart()
+        in_order = []
         while yielded in known:
-            yield known.pop(yielded)
+            in_order.append(known.pop(yielded))
             yielded += 1
+        yield in_order

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from millpond.broker.caller_lease import CallersHold
+from millpond.broker.caller_lease import CallerLease
 from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message, Outgoing
@@ -22,7 +22,7 @@ from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
-from millpond.tasks.execute import execute
+from millpond.tasks.execute import execute, validated
 from millpond.tasks.handlers import Handler, load_handler
 from millpond.tasks.middleware import Middleware
 
@@ -60,7 +60,7 @@ class CallerRuns:
     def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         if flow.queue_full:
             self._work(some[0])  # what cannot run here is refused before anything is taken
-            held = CallersHold(self.store, some[0].queue)
+            held = CallerLease(self.store, some[0].queue)
             answers = publish(self.store, some, policy="caller_runs", caller=held.caller)
         else:
             answers = publish(self.store, some, policy="reject")
@@ -76,10 +76,11 @@ class CallerRuns:
             clock_ms=self.clock.now_ms() - int(time.time() * 1000),
         )
         handler = load_handler(contract_of(delivery.message.kind), self.kinds)
-        handler.job(delivery.message)
+        args, kwargs, _embed = delivery.message.arguments
+        validated(handler, args, kwargs)
         return handler, delivery
 
-    def _run(self, held: CallersHold, message: Outgoing, given: Given) -> Ran:
+    def _run(self, held: CallerLease, message: Outgoing, given: Given) -> Ran:
         handler, delivery = self._work(message)
         delivery.token = given.token
         about = delivery.message

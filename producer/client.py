@@ -207,8 +207,10 @@ class Client:
     ) -> Iterator[Message]:
         if isinstance(items, Contract | Message | str):  # a contract is iterable: over its fields
             raise TypeError(f"{items!r:.80} is one item: put it into a list, or call send for one task")
-        for item in items:
-            yield (item if isinstance(item, Message) else Message(item, queue=queue, priority=priority))
+        return (
+            item if isinstance(item, Message) else Message(item, queue=queue, priority=priority)
+            for item in items
+        )
 
 
 class _SendArguments(TypedDict):

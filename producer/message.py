@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from millpond.broker.message import Outgoing, compose
 from millpond.tasks.contract import Contract, contract_of, explain, missing_kind, redact
 from millpond.tasks.errors import BadContract
+from millpond.tasks.redaction import hides
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200
@@ -121,17 +122,18 @@ def outgoing(
     Fields that have their default stay at home, so that an older worker takes what it knows.
     """
     kwargs = _fields(contract)
-    deadline_ms = _moment(message.deadline, now_ms)
+    deadline_ms = None if message.deadline is None else _moment(message.deadline, now_ms)
+    due = message.delay if message.at is None else message.at
     return compose(
         contract.kind,
         kwargs,
         queue=queue,
         sent_at_ms=now_ms,
         id=message.id,
-        shown=redact(type(contract), kwargs),
+        shown=redact(type(contract), kwargs) if hides(type(contract)) else None,
         priority=message.priority,
-        due_ms=_moment(message.delay if message.at is None else message.at, now_ms),
-        expires_ms=_moment(message.expires, now_ms) if deadline_ms is None else deadline_ms,
+        due_ms=None if due is None else _moment(due, now_ms),
+        expires_ms=deadline_ms if message.expires is None else _moment(message.expires, now_ms),
         deadline_ms=deadline_ms,
         batch=batch,
         after=after,

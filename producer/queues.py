@@ -22,11 +22,14 @@ class QueueCache:
     def __init__(self, store: Store, table: Table) -> None:
         self._store = store
         self._table = table
-        self._known: dict[str, tuple[float, Overflow, int]] = {}
+        #: Queue -> until when the entry is fresh, the overflow policy, and the length of the longest message.
+        self.known: dict[str, tuple[float, Overflow, int]] = {}
+        #: No message of this length or less is too long for any of these queues.
+        self.least_length = 0
 
     def overflow(self, queue: str) -> Overflow:
         """Return the overflow policy of a queue, as it is in Redis. Raises `UnknownQueue`."""
-        known = self._known.get(queue)
+        known = self.known.get(queue)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         if known is None:
@@ -34,12 +37,13 @@ class QueueCache:
         found = limits.read(self._store, queue)
         is_known = found.overflow in get_args(Overflow)
         overflow: Overflow = found.overflow if is_known else "block"  # type: ignore[assignment]
-        self._known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, found.message_bytes)
+        self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, found.message_bytes)
+        self.least_length = min(length for _until, _overflow, length in tuple(self.known.values()))
         return overflow
 
     def check_length(self, message: Outgoing) -> None:
         """Raise `BadContract` for a message that is too long for its queue; call `overflow` first."""
-        longest = self._known[message.queue][2]
+        longest = self.known[message.queue][2]
         if len(message.payload) > longest:
             raise BadContract(
                 f"a message of {len(message.payload):,} bytes is too long: queue {message.queue!r} takes "

@@ -5,6 +5,7 @@ memory of one chunk. A chunk is sent when it is full, or when a message arrives 
 after the last chunk.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -64,12 +65,14 @@ class Sender:
         """Yield the outcome of each message, in order. Each message is validated before its chunk is sent."""
         flow = FlowControl()
         for chunk in _chunks((self._compose(message, batch) for message in messages), flow):
-            for policy, run in groupby(chunk, key=lambda m: overflow or self.queues.overflow(m.queue)):
+            policies = {queue: overflow or self.queues.overflow(queue) for queue in {m.queue for m in chunk}}
+            for policy, run in groupby(chunk, key=lambda m: policies[m.queue]):
                 same_policy = list(run)
                 answers = self._offer(same_policy, policy, timeout_seconds, flow)
                 age = cache(self._oldest_seconds)  # read at most once a chunk, and only if a queue is full
                 for message, answer in zip(same_policy, answers, strict=True):
-                    yield self._outcome(message, answer, age)
+                    is_plain = type(answer) is Taken and not (self.spans or self._on_sent)
+                    yield Sent(message.id, message.queue) if is_plain else self._outcome(message, answer, age)
 
     def one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
@@ -104,14 +107,18 @@ class Sender:
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
-        self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
-        now_ms, span = self.clock.now_ms(), tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
+        if queue not in self.queues.known:
+            self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
+        span, now_ms = None, self.clock.now_ms()
+        if tracing.SDK in sys.modules:
+            span = tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
         trace = message.traceparent if span is None else tracing.traceparent(span)
         headers = note_sending(self._on_sending, contract) if self._on_sending else None
         made = outgoing(
             message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace, headers=headers
         )
-        self.queues.check_length(made)
+        if len(made.payload) > self.queues.least_length:
+            self.queues.check_length(made)
         if span is None:
             return made
         span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))

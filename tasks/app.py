@@ -9,7 +9,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Queue
 
-from millpond.broker.consume.kombu_connection import Connection
+from millpond.broker.celery.connection import Connection
 from millpond.broker.url import BrokerURL
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage
@@ -32,6 +32,7 @@ from millpond.broker.outcomes import (
     Succeeded,
 )
 from millpond.tasks.context import Context
+from millpond.tasks.contract import Contract, explain
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware
@@ -59,9 +60,8 @@ _write = json.JSONEncoder(separators=(",", ":")).encode
 _running: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
 
 
-def running() -> Context | None:
-    """Return the context of the task that this thread runs now; None where it runs none."""
-    return _running.get()
+#: Return the context of the task that this thread runs now; None where it runs none.
+running = _running.get
 
 
 def execute(
@@ -79,7 +79,9 @@ def execute(
     """
     began, before = time.time(), _running.set(context)
     try:
-        job = handler.job(delivery.message)
+        message = delivery.message
+        args, kwargs, _embed = message.arguments
+        job = message if handler.takes_message else validated(handler, args, kwargs)
         call = handler.function
         for each in reversed(middleware):
             call = partial(each.around_executing, call_next=call)
@@ -93,11 +95,23 @@ def execute(
         return failed(handler, delivery, context, error, began=began)
     finally:
         _running.reset(before)
-    if logger.isEnabledFor(logging.INFO) and not handler.logs_itself:
-        seconds, message = time.time() - began, delivery.message
+    if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
+        seconds = time.time() - began
+        about = {"data": {"id": message.id, "name": message.name}}
         told = (message.name, message.id, seconds, outcome.shown)
-        logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=_about(delivery))
+        logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=about)
     return outcome
+
+
+def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
+    """Return the contract with these fields. Raises `BadContract`."""
+    assert handler.contract is not None
+    if args:
+        raise BadContract(f"{handler.kind} takes its fields by name, and {len(args)} came by position")
+    try:
+        return handler.contract.model_validate(kwargs)
+    except ValidationError as error:
+        raise explain(error, what=handler.kind) from None
 
 
 def failed(
@@ -166,7 +180,8 @@ def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) 
             )
     if value is None:
         return Succeeded(result)
-    return Succeeded(result, _clean(handler, delivery, _shown(value)))
+    shown = repr(value) if type(value) in _PLAIN else _shown(value)
+    return Succeeded(result, shown if handler.secretive is None else _clean(handler, delivery, shown))
 
 
 def _retry(handler: Handler, delivery: Delivery, error: RetryLater, line: str) -> Retry:
@@ -220,16 +235,15 @@ _short.maxset, _short.maxfrozenset, _short.maxdeque, _short.maxarray = 100, 100,
 _short.maxstring = _short.maxother = _short.maxlong = SHOWN_LENGTH
 
 
+_PLAIN = frozenset((int, float, bool))
+
+
 def _shown(value: Any) -> str:
     """Return what logs and events show of a value, however long it is."""
     try:
         return _short.repr(value)[:SHOWN_LENGTH]
     except Exception as unsaid:
         return f"<{type(value).__name__}, whose __repr__ raised {type(unsaid).__name__}>"
-
-
-def _about(delivery: Delivery) -> dict[str, Any]:
-    return {"data": {"id": delivery.message.id, "name": delivery.message.name}}
 
 
 def _log(
@@ -241,10 +255,11 @@ def _log(
     error: BaseException | None = None,
     trace: str = "",
 ) -> None:
-    if handler.logs_itself or not logger.isEnabledFor(level):
+    if handler.takes_message or not logger.isEnabledFor(level):
         return
     message = delivery.message
     text, more = f"{description}: {line}", error if level >= logging.ERROR else None
     if more is not None and handler.secretive is not None:  # a formatter would print them in the traceback
         text, more = f"{text}\n{trace}", None
-    logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=more, extra=_about(delivery))
+    about = {"data": {"id": message.id, "name": message.name}}
+    logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=more, extra=about)

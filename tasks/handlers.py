@@ -11,18 +11,15 @@ What it returns must be JSON, or a pydantic model. `@body` is the older name of 
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import ValidationError
-
-from millpond.broker.message import Message
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, explain, missing_kind
-from millpond.tasks.errors import BadContract, BodyMissing, UnknownKind
+from millpond.tasks.contract import Contract, missing_kind
+from millpond.tasks.errors import BodyMissing, UnknownKind
 from millpond.tasks.redaction import hides
 
 C = TypeVar("C", bound=Contract)
@@ -44,8 +41,8 @@ class Handler:
     backoff_seconds: float = 1.0
     backoff_limit_seconds: float = 600.0
 
-    #: True where the function itself logs how it ended, as Celery's tracer does.
-    logs_itself: ClassVar[bool] = False
+    #: True for a function that takes the message itself, and logs how it ended: Celery's tracer.
+    takes_message: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
@@ -56,21 +53,6 @@ class Handler:
     def secretive(self) -> type[Contract] | None:
         """Return the contract, where it hides fields."""
         return self.contract if self.contract is not None and hides(self.contract) else None
-
-    def job(self, message: Message) -> Any:
-        """Return what a message asks for. Raises `BadMessage`, `BadContract`."""
-        args, kwargs, _embed = message.arguments
-        return self.validate(args, kwargs)
-
-    def validate(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
-        """Return the contract with these fields. Raises `BadContract`."""
-        assert self.contract is not None
-        if args:
-            raise BadContract(f"{self.kind} takes its fields by name, and {len(args)} came by position")
-        try:
-            return self.contract.model_validate(kwargs)
-        except ValidationError as error:
-            raise explain(error, what=self.kind) from None
 
 
 _handlers: dict[str, Handler] = {}

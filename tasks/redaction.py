@@ -23,6 +23,7 @@ _SHORTEST_LINE = 12
 _MOST_LINES = 200
 
 
+@lru_cache(maxsize=1_000)
 def hides(contract: "type[BaseModel]") -> bool:
     """Say whether a contract has hidden fields."""
     return any(not field.repr for field in contract.model_fields.values())

@@ -11,14 +11,15 @@ from typing import Any
 
 from celery import Celery
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.celery import child_watch
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
-from millpond.worker.celery import child_watch, slot
+from millpond.worker.celery import slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
@@ -35,7 +36,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
     Its workers are of these pools; without any, of those that take from their queues.
     """
     app = celery_app(configured) if configured.app is None else _users_app(configured.app, configured)
-    prepare(app, configured, Holder(prefetch=configured.prefetch, pools=pools))
+    prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
     for handler in handlers().values():
         register(app, handler, configured.table)
@@ -50,21 +51,21 @@ def _users_app(name: str, configured: Settings) -> Celery:
     return app
 
 
-def prepare(app: Celery, configured: Settings, holder: Holder) -> None:
+def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
     """Make workers of this application consume, hold and drain Millpond's way."""
     middleware.install(app, configured)
     slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "holder": holder}
-    install(app, configured, holder)
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "in_flight": in_flight}
+    install(app, configured, in_flight)
     child_watch.install(app)
     startup_checks.install(app, configured)
     logs.install(app, configured)
     tracing.install(app, configured)
     unknown_kinds.install(app, configured)
     event_sampling.install(app, configured)
-    heartbeat.install(app, configured, holder)
-    health.install(app, configured, holder)
+    heartbeat.install(app, configured, in_flight)
+    health.install(app, configured, in_flight)
     slot_times.install(app, samples=configured.sample_slots)
 
 

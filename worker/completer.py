@@ -1,13 +1,12 @@
-"""Have the event loop settle what slots have finished, several deliveries at a time."""
+"""Hand what slots have finished to the event loop, which sends several outcomes in one call."""
 
 from collections.abc import Callable
 from threading import main_thread
 from typing import Any
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.outcomes import Outcome
-from millpond.worker.report.tracing import settling
 
 #: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
 #: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
@@ -17,19 +16,17 @@ AHEAD = 16
 LOOK_SECONDS = 0.05
 
 
-class Settler:
-    """Pass on what slots finish to the thread that settles it.
+class Completer:
+    """Passes finished deliveries on, from any thread.
 
-    `hub` is the event loop; without one, as with greenlets, each delivery is settled where it ends.
+    `hub` is the event loop; without one, as with greenlets, the next call sends what has finished.
+    `settle_now` sends at once: while the pool drains there is no loop.
     """
 
-    def __init__(
-        self, holder: Holder, settle: Callable[[], None], hub: Any, settle_now: Callable[[], None]
-    ) -> None:
-        self._holder = holder
-        self._settle = settle
-        self._settle_now = settle_now
+    def __init__(self, in_flight: InFlightMessages, hub: Any, settle_now: Callable[[], None]) -> None:
         self.hub = hub
+        self._in_flight = in_flight
+        self._settle_now = settle_now
         self._asked = False
 
     def begin_anew(self) -> None:
@@ -37,18 +34,14 @@ class Settler:
         self._asked = False
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle a delivery soon; from any thread. While the pool drains there is no loop: settle it here."""
-        span = settling(delivery)
-        if span is not None:
-            delivery.on_settled = span.end
-        self._holder.finish(delivery, outcome)
-        if self._holder.draining:
+        """Settle a delivery soon."""
+        in_flight = self._in_flight
+        in_flight.finished.append((delivery, outcome))
+        if in_flight.draining:
             self._settle_now()
-        elif self.hub is None:
-            self._settle()
-        elif not self._asked:
+        elif self.hub is not None and not self._asked:
             self._asked = True
-            self.hub.call_soon(self._settle_all)
+            self.hub.call_soon(self._wake)
 
     def let_catch_up(self) -> None:
         """Wait while much is finished that the event loop has not sent to the broker.
@@ -56,20 +49,22 @@ class Settler:
         Threads with short tasks would keep the interpreter from it until nothing is left to run; and while
         the broker is away they would finish all that was fetched.
         """
-        caught_up = self._holder.caught_up
-        while self._is_far_ahead:
-            caught_up.clear()
-            if self._is_far_ahead:
-                caught_up.wait(LOOK_SECONDS)
+        in_flight = self._in_flight
+        unsent = len(in_flight.finished) + sum([len(each.outcomes) for each in in_flight.leases.values()])
+        if unsent < AHEAD or self.hub is None:
+            return
+        while in_flight.unsettled_count >= AHEAD and self._goes_on:
+            in_flight.caught_up.clear()
+            if in_flight.unsettled_count >= AHEAD:
+                in_flight.caught_up.wait(LOOK_SECONDS)
 
     @property
-    def _is_far_ahead(self) -> bool:
-        if self.hub is None or self._holder.unsettled_count < AHEAD:
-            return False
-        return not self._holder.draining and main_thread().is_alive()
+    def _goes_on(self) -> bool:
+        return not self._in_flight.draining and main_thread().is_alive()
 
-    def _settle_all(self) -> None:
+    def _wake(self) -> None:
+        """Let the event loop send what has finished, a moment later; runs in the loop."""
         self._asked = False
-        self._settle()
-        if self._holder.unsettled_count < AHEAD:
-            self._holder.caught_up.set()
+        fetcher = self._in_flight.fetcher
+        if fetcher is not None:  # else the next one does it first of all
+            fetcher.wake()

@@ -17,7 +17,7 @@ import billiard
 from celery import Celery, signals
 
 from millpond.broker.connection import connect, translate_errors
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import leave
 from millpond.broker.errors import MillpondError
 from millpond.tasks.settings import Settings
@@ -30,20 +30,20 @@ _LOCK_SECONDS = 1.0
 class Drain:
     """Watch over the end of what runs in this process, before it stops or while its pool is drained."""
 
-    def __init__(self, settings: Settings, holder: Holder) -> None:
+    def __init__(self, settings: Settings, in_flight: InFlightMessages) -> None:
         self._settings = settings
-        self._holder = holder
+        self._in_flight = in_flight
         self._timer: threading.Timer | None = None
         self._drained = False
 
     def on_signal(self, **_: Any) -> None:
         """Begin to drain; when already draining, end now."""
-        again, self._holder.draining = self._holder.draining, True
+        again, self._in_flight.draining = self._in_flight.draining, True
         self._end_after(0.0 if again else self._settings.drain_seconds)
 
     def on_drained(self, drained: bool) -> None:
         """Begin to finish what runs, or go on, as somebody drained the pool or resumed it."""
-        if drained == self._drained or self._holder.draining:
+        if drained == self._drained or self._in_flight.draining:
             return
         self._drained = drained
         logger.info("the pool is drained: nothing more is started" if drained else "the pool goes on")
@@ -57,10 +57,10 @@ class Drain:
 
     def name_pools(self, instance: Any, **_: Any) -> None:
         """Learn of which pools this process is by the queues that it takes from, unless it was told."""
-        if not self._holder.pools:
+        if not self._in_flight.pools:
             taken = set(instance.app.amqp.queues.consume_from)
             pools = self._settings.table.pools
-            self._holder.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
+            self._in_flight.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
 
     def _call_off(self) -> None:
         if self._timer is not None:
@@ -75,12 +75,12 @@ class Drain:
 
     def _end(self, unless_idle: bool) -> None:
         """Kill what still runs, give back what is held, and leave with 0: nothing is lost."""
-        if unless_idle and not self._holder.count:
+        if unless_idle and not self._in_flight.count:
             return
         logger.warning("the drain deadline has passed; what still runs is cut off and goes back to its queue")
         # Whoever else settles waits from here on: what is cut off must not count as a lost child. One
         # that waits for a broker which does not answer is not waited for.
-        self._holder.lock.acquire(timeout=_LOCK_SECONDS)
+        self._in_flight.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             for child in billiard.active_children():
                 with suppress(ProcessLookupError):  # the pool has reaped it meanwhile
@@ -92,21 +92,21 @@ class Drain:
         os._exit(0)
 
     def _give_back(self) -> None:
-        if self._holder.intake is not None:
-            self._holder.intake.abandon()  # what it was to settle is settled here, and once
+        if self._in_flight.fetcher is not None:
+            self._in_flight.fetcher.abandon()  # what it was to settle is settled here, and once
         try:
             store = connect(
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2
             )
             with translate_errors("giving back what is held"):
-                leave(store, self._holder)
+                leave(store, self._in_flight)
         except MillpondError as error:
             logger.warning("%s What is held comes back when its lease runs out.", error)
 
 
-def install(app: Celery, settings: Settings, holder: Holder) -> None:
+def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Make a drain of every shutdown of this application's workers."""
-    app.drain = drain = Drain(settings, holder)  # signals keep weak references
+    app.drain = drain = Drain(settings, in_flight)  # signals keep weak references
     signals.celeryd_after_setup.connect(drain.name_pools)
     signals.worker_shutting_down.connect(drain.on_signal)
     signals.worker_shutdown.connect(drain.on_stopped)

@@ -4,7 +4,7 @@ import threading
 from contextlib import suppress
 
 from millpond.broker.connection import Store
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 
@@ -15,13 +15,13 @@ LOOK_SECONDS = 0.5
 class ShutdownListener:
     """Reads the control state in its own thread, so that a broker that hangs blocks nothing."""
 
-    def __init__(self, store: Store, holder: Holder) -> None:
+    def __init__(self, store: Store, in_flight: InFlightMessages) -> None:
         self._store = store
-        self._holder = holder
+        self._in_flight = in_flight
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Start reading into the holder."""
+        """Start reading into the in_flight."""
         threading.Thread(target=self._listen, name="millpond-shutdown", daemon=True).start()
 
     def stop(self) -> None:
@@ -31,4 +31,4 @@ class ShutdownListener:
     def _listen(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             with suppress(BrokerError):  # the drain goes on without a broker too
-                self._holder.news = state.read(self._store)
+                self._in_flight.control = state.read(self._store)

@@ -1,10 +1,9 @@
-"""Fetch for one channel: one connection takes turns, another waits for a wake token, neither blocks the
-event loop.
+"""The fetch loop of one channel: one connection calls settle_and_fetch.lua, another waits for a wake token.
 
-A turn settles and fetches in one script. When a turn finds nothing, the waiting connection sleeps on the
-wake lists: it takes only a token, so no message is ever in the hands of a blocking pop. It looks again
-after a second by itself, for a stock producer wakes nobody. A turn that fetches is sent along behind the wait
-where it can be: the server carries it out as soon as the wait is over, and a round trip is saved.
+Neither blocks the event loop. When a call finds nothing, the waiting connection sleeps on the wake lists: it
+takes only a token, so no message is ever in the hands of a blocking pop. It looks again after a second by
+itself, because a stock producer pushes no token. A call that fetches is sent along behind the wait where it
+can be: the server carries it out as soon as the wait is over, and a round trip is saved.
 """
 
 import logging
@@ -17,8 +16,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import GATHERED_SECONDS, Holder
-from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import QueueKeys, epoch_key
@@ -38,58 +37,55 @@ PATIENCE_SECONDS = 5.0
 #: How long the loop of an idle process leaves the interpreter to the thread of what came.
 START_SECONDS = 0.0002
 
-TURN, WAIT, NEWS = "TURN", "WAIT", "NEWS"
+FETCH, WAIT, CONTROL = "FETCH", "WAIT", "CONTROL"
 
 
-class Intake:
-    """Drive the turns of one channel.
+class Fetcher:
+    """The calls of one channel; the poller calls `on_tick` before each poll, `on_…` when a reply is there."""
 
-    The poller calls `on_tick` before each poll and `on_…` when a reply is there.
-    """
-
-    def __init__(self, channel: Any, holder: Holder, *, lease_ms: int) -> None:
+    def __init__(self, channel: Any, in_flight: InFlightMessages, *, lease_ms: int) -> None:
         self.channel = channel
-        self.holder = holder
+        self.in_flight = in_flight
         self.lease_ms = lease_ms
         self.active: set[str] = set()
-        self.turn_client = channel._create_client(asynchronous=True)
-        self.wait_client = channel._create_client(asynchronous=True)
-        self.news_client = channel._create_client(asynchronous=True)
+        self.fetch_client = channel.new_client()
+        self.wait_client = channel.new_client()
+        self.control_client = channel.new_client()
         self._listening = False
         self._learned_at = 0.0
-        self._turn: Turn | None = None
-        self._turn_since = 0.0
+        self._request: FetchRequest | None = None
+        self._request_since = 0.0
         self._waiting: list[str] | None = None
-        self._behind: Turn | None = None
+        self._behind: FetchRequest | None = None
         self._waiting_since = 0.0
         self._taken_up: set[str] = set()
-        # A turn of a lost connection is answered no more; what it was to settle is settled on this one.
-        if holder.intake is not None:
-            holder.intake.abandon()
-        holder.settle_finished()
-        holder.intake = self
+        # A call of a lost connection is answered no more; its outcomes are sent again on this one.
+        if in_flight.fetcher is not None:
+            in_flight.fetcher.abandon()
+        in_flight.settle_finished()
+        in_flight.fetcher = self
 
     def start(self, keys: QueueKeys) -> None:
         """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
-        hold = self.holder.hold(keys)
+        lease = self.in_flight.lease(keys)
         if keys.queue not in self._taken_up:
-            self._take_up(hold)
+            self._take_up(lease)
             self._taken_up.add(keys.queue)
-        hold.hungry = True
+        lease.fetchable = True
         self.active.add(keys.queue)
 
-    def _take_up(self, hold: Hold) -> None:
-        known = [*hold.held, *(delivery.token for delivery, _ in hold.pending)]
-        # Asked even when no turn was ever answered: the server may have carried out the first one.
-        client, successor = self.channel.store.client, self.holder.new_consumer()
-        words = (hold.consumer, self.lease_ms, successor, *known)
-        held, returned = script("resume_lease").run(client, hold.keys.all, words)
+    def _take_up(self, lease: QueueLease) -> None:
+        known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
+        # Asked even when no call was ever answered: the server may have carried out the first one.
+        client, successor = self.channel.store.client, self.in_flight.new_consumer()
+        words = (lease.consumer, self.lease_ms, successor, *known)
+        held, returned = script("resume_lease").run(client, lease.keys.all, words)
         if held:
-            self.holder.go_on_as(hold, successor)
-        elif hold.registered:
-            self.holder.lost(hold)
+            self.in_flight.resume_as(lease, successor)
+        elif lease.registered:
+            self.in_flight.lose(lease)
         if returned:
-            logger.info("queue %s: %d messages of a lost reply went back", hold.queue, returned)
+            logger.info("queue %s: %d messages of a lost reply went back", lease.queue, returned)
 
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; what is held of it is settled as before."""
@@ -98,78 +94,85 @@ class Intake:
     # Sending
 
     def on_tick(self) -> None:
-        """Send the next turn if it is time for one; else make sure that something will wake this process.
+        """Send the next call if it is time for one; else make sure that something will wake this process.
 
         Raises redis-py's `TimeoutError` where the server owes an answer for too long, which no socket tells.
         """
-        self._check_patience()
+        now = time.monotonic()
+        self._check_patience(now)
         if not self._listening:
             self._listen()
-        elif self.holder.drained and time.monotonic() - self._learned_at > DRAINED_LOOK_SECONDS:
-            self._learn()  # no turn would notice that the connection which brings news is dead
-        if self._turn is None:
-            # What the turn behind a wait may fetch is fetched by it alone: credit is given once.
+        elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
+            self._learn()  # no call would notice that the connection which brings changes is dead
+        if self._request is None:
+            # What the call behind a wait may fetch is fetched by it alone: credit is given once.
             fetching = self.active if self._behind is None else set()
-            turn = self.holder.next_turn(fetching, time.monotonic())
-            if turn is not None:
-                self._send_turn(turn)
-        if self._turn is None and self._waiting is None and self.holder.room and self._has_to_be_woken():
+            request = self.in_flight.take(fetching, now)
+            if request is not None:
+                self._send(request)
+        if self._request is None and self._waiting is None and self._has_to_be_woken():
             self._send_wait()
 
     def _has_to_be_woken(self) -> bool:
-        """Say whether some queue had nothing more; from the others the next turn fetches."""
-        return any(not self.holder.holds[queue].hungry for queue in self.active)
+        """True if there is room, and some queue had nothing more; the next call fetches from the others."""
+        fetchable = [self.in_flight.leases[queue].fetchable for queue in self.active]
+        return not all(fetchable) and self.in_flight.room > 0
 
-    def _check_patience(self) -> None:
-        patience, now = self.channel.socket_timeout or PATIENCE_SECONDS, time.monotonic()
-        if self._turn is not None and now - self._turn_since > patience:
-            self._drop_turn()
-            raise RedisTimeoutError(f"no answer to a turn for {patience} s")
+    def _check_patience(self, now: float) -> None:
+        patience = self.channel.socket_timeout or PATIENCE_SECONDS
+        if self._request is not None and now - self._request_since > patience:
+            self._drop()
+            raise RedisTimeoutError(f"no answer to a fetch for {patience} s")
         if self._waiting is not None and now - self._waiting_since > LOOK_SECONDS + patience:
             self._waiting = self._behind = None
             raise RedisTimeoutError(f"no answer to a wait for {patience} s")
 
-    def seconds_to_next(self) -> float | None:
-        """Say after how long `on_tick` has something to do although nothing arrives; None: not before."""
-        now = time.monotonic()
-        times = [
-            hold.look_at for hold in self.holder.holds.values() if hold.look_at and hold.queue in self.active
-        ]
-        times += [
-            hold.pending_since + GATHERED_SECONDS for hold in self.holder.holds.values() if hold.pending
-        ]
-        if self.holder.drained:
-            times.append(self._learned_at + DRAINED_LOOK_SECONDS)
-        return max(0.0, min(times) - now) if times and self._turn is None else None
+    def wake(self) -> None:
+        """Wake the event loop in time for the next call."""
+        cycle = getattr(self.channel.connection, "cycle", None)  # a closed channel has no connection
+        if cycle is not None:
+            cycle.wake_up_in(GATHERED_SECONDS)
 
-    def _send_turn(self, turn: Turn) -> None:
-        self._turn = turn
-        self.holder.turns += 1
+    def seconds_to_next(self) -> float | None:
+        """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
+        if self._request is not None:
+            return None
+        times = [self._learned_at + DRAINED_LOOK_SECONDS] if self.in_flight.drained else []
+        for lease in self.in_flight.leases.values():
+            if lease.look_at and lease.keys.queue in self.active:
+                times.append(lease.look_at)
+            if lease.outcomes:
+                times.append(lease.outcomes_since + GATHERED_SECONDS)
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _send(self, request: FetchRequest) -> None:
+        self._request = request
+        self.in_flight.fetch_calls += 1
         try:
-            connection = self.channel.connection.cycle.connected(self.channel, self.turn_client, TURN)
+            connection = self.channel.connection.cycle.connected(self.channel, self.fetch_client, FETCH)
             connection.send_command(
-                *fetch_call.command(turn, lease_ms=self.lease_ms, epoch=self.holder.epoch)
+                *fetch_call.command(request, lease_ms=self.lease_ms, epoch=self.in_flight.control.epoch)
             )
-            self._turn_since = time.monotonic()
+            self._request_since = time.monotonic()
         except BaseException:
-            self._drop_turn()
+            self._drop()
             raise
 
     def _send_wait(self) -> None:
         queues, now = sorted(self.active), time.monotonic()
         connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
-        words = ("BLPOP", *(self.holder.holds[q].keys.wake for q in queues), LOOK_SECONDS)
-        turn = self.holder.turn_behind_a_wait(self.active, now + LOOK_SECONDS)
-        if turn is None:
+        words = ("BLPOP", *(self.in_flight.leases[q].keys.wake for q in queues), LOOK_SECONDS)
+        request = self.in_flight.request_behind_wait(self.active, now + LOOK_SECONDS)
+        if request is None:
             connection.send_command(*words)
         else:
-            then = fetch_call.command(turn, lease_ms=self.lease_ms, epoch=self.holder.epoch)
+            then = fetch_call.command(request, lease_ms=self.lease_ms, epoch=self.in_flight.control.epoch)
             connection.send_packed_command(connection.pack_commands([words, then]))
-        self._waiting, self._behind, self._waiting_since = queues, turn, now
+        self._waiting, self._behind, self._waiting_since = queues, request, now
 
     def _listen(self) -> None:
         """Listen for news, and learn of what there was before."""
-        connection = self.channel.connection.cycle.connected(self.channel, self.news_client, NEWS)
+        connection = self.channel.connection.cycle.connected(self.channel, self.control_client, CONTROL)
         connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
         self._listening = True
         self._learn()
@@ -180,64 +183,66 @@ class Intake:
             known = state.read(self.channel.store)
         except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
             raise RedisConnectionError(str(error)) from error
-        if known == self.holder.news and known.epoch:
+        if known == self.in_flight.control and known.epoch:
             return
-        self.holder.news = known
-        for hold in self.holder.holds.values():
-            hold.hungry = True  # a pool that was drained may go on
-        self.holder.on_news(self._confirm)
+        self.in_flight.control = known
+        for lease in self.in_flight.leases.values():
+            lease.fetchable = True  # a pool that was drained may go on
+        self.in_flight.on_control(self._confirm)
 
     def _confirm(self) -> None:
         try:
-            state.acknowledge(self.channel.store, self.holder.name, self.holder.epoch)
+            state.acknowledge(self.channel.store, self.in_flight.name, self.in_flight.control.epoch)
         except BrokerError as error:
-            logger.warning("%s Who waits for this process to hear of it waits for nothing.", error)
+            logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
 
     # Receiving
 
-    def on_turn(self) -> None:
-        """Read the reply of a turn and deliver what it fetched."""
-        turn = self._turn
-        if turn is None:
-            self.turn_client.connection.disconnect()  # the server closed an idle connection
+    def on_reply(self) -> None:
+        """Read the reply of a call and deliver what it fetched."""
+        request = self._request
+        if request is None:
+            self.fetch_client.connection.disconnect()  # the server closed an idle connection
             return
         try:
-            raw = self.turn_client.connection.read_response()
+            raw = self.fetch_client.connection.read_response()
         except NoScriptError:
-            self._turn = None
-            turn.hold.unsent(turn.settlements)
+            self._request = None
+            request.lease.put_back(request.outcomes)
             self._load_script()
             return
         except ResponseError as error:
-            self._drop_turn()
-            raise RedisConnectionError(f"the broker refused a turn: {error}") from error
+            self._drop()
+            raise RedisConnectionError(f"the broker refused to fetch: {error}") from error
         except BaseException:
-            self._drop_turn()
+            self._drop()
             raise
-        self._turn = None
-        self._take_in(turn, fetch_call.read(raw))
+        self._request = None
+        self._take_in(request, fetch_call.read(raw))
 
     def _load_script(self) -> None:
-        """Send the source of the turn to a server that has lost it."""
+        """Send the source of the script to a server that has lost it."""
         try:
-            self.channel.store.client.script_load(script("turn").source)
+            self.channel.store.client.script_load(script("settle_and_fetch").source)
         except ResponseError as error:
             raise RedisConnectionError(f"the broker refused a script: {error}") from error
 
-    def _take_in(self, turn: Turn, reply: fetch_call.Reply) -> None:
+    def _take_in(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
         if not reply.lease:
             logger.warning(
-                "queue %s: the lease was lost; what was held has been handed to others", turn.hold.queue
+                "queue %s: the lease expired; its messages in flight go to other consumers",
+                request.lease.queue,
             )
-            turn.hold.late += reply.late
-            self.holder.lost(turn.hold)
+            request.lease.late += reply.late
+            self.in_flight.lose(request.lease)
             return
-        fetch_call.note(turn, reply)
-        if reply.epoch > self.holder.epoch:
+        fetch_call.note(request, reply)
+        if reply.epoch > self.in_flight.control.epoch:
             self._learn()
-        was_idle = not self.holder.count
-        fetch_call.accept(turn.hold, reply, self.channel.connection._deliver)
-        if was_idle and self.holder.count and not turn.hold.hungry:
+        was_idle = not self.in_flight.count
+        receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
+        fetch_call.accept(request.lease, reply, receive or self.channel.deliver)
+        if was_idle and not request.lease.fetchable and self.in_flight.count:
             # Nothing else is there to be fetched or settled. A thread that wakes while this one holds the
             # interpreter goes to sleep once more.
             sleep(START_SECONDS)
@@ -245,7 +250,7 @@ class Intake:
     def on_wait(self) -> None:
         """Read what woke this process: a token, or the end of a second."""
         waiting, self._waiting = self._waiting, None
-        turn, self._behind = self._behind, None
+        request, self._behind = self._behind, None
         if waiting is None:
             self.wait_client.connection.disconnect()
             return
@@ -253,48 +258,48 @@ class Intake:
             woken = self.wait_client.connection.read_response()
         except ResponseError as error:
             raise RedisConnectionError(f"the broker refused to wait: {error}") from error
-        if turn is not None:
-            self._on_turn_behind(turn)
+        if request is not None:
+            self._on_request_behind(request)
             return
         for queue in waiting:
-            hold = self.holder.holds[queue]
-            if not woken or hold.keys.wake == woken[0].decode():
-                hold.hungry = True
+            lease = self.in_flight.leases[queue]
+            if not woken or lease.keys.wake == woken[0].decode():
+                lease.fetchable = True
 
-    def _on_turn_behind(self, turn: Turn) -> None:
+    def _on_request_behind(self, request: FetchRequest) -> None:
         """Read the reply that follows the end of a wait."""
         try:
             raw = self.wait_client.connection.read_response()
         except NoScriptError:
-            turn.hold.hungry = True
+            request.lease.fetchable = True
             self._load_script()
             return
         except ResponseError as error:
-            raise RedisConnectionError(f"the broker refused a turn: {error}") from error
-        # Under another name by now, this process has lost what the turn was for.
-        if turn.consumer == turn.hold.consumer:
-            self._take_in(turn, fetch_call.read(raw))
+            raise RedisConnectionError(f"the broker refused to fetch: {error}") from error
+        # Under another name by now, this process has lost what the call was for.
+        if request.consumer == request.lease.consumer:
+            self._take_in(request, fetch_call.read(raw))
 
-    def on_news(self) -> None:
+    def on_control_change(self) -> None:
         """Read that something was cancelled, or a pool drained."""
-        kind, *_rest = self.news_client.connection.read_response(push_request=True)
+        kind, *_rest = self.control_client.connection.read_response(push_request=True)
         if kind == b"message":
             self._learn()
 
     def finish(self) -> None:
-        """Wait for the reply of the turn that is under way, at most as long as the socket lets it."""
-        while self._turn is not None:
-            self.on_turn()
+        """Wait for the reply of the call that is under way, at most as long as the socket lets it."""
+        while self._request is not None:
+            self.on_reply()
         if self._behind is not None:
             self.wait_client.connection.disconnect()
-            hold, self._behind, self._waiting = self._behind.hold, None, None
-            self._take_up(hold)  # what the turn behind the wait fetched meanwhile goes back
+            lease, self._behind, self._waiting = self._behind.lease, None, None
+            self._take_up(lease)  # what the call behind the wait fetched meanwhile goes back
 
     def abandon(self) -> None:
-        """Forget the turn that is under way; its settlements are sent again, and carried out once."""
-        self._drop_turn()
+        """Forget the call that is under way; its outcomes are sent again, and carried out once."""
+        self._drop()
 
-    def _drop_turn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.hold.unsent(turn.settlements)
+    def _drop(self) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.lease.put_back(request.outcomes)

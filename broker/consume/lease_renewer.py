@@ -1,7 +1,7 @@
 """Renew leases from a thread, so that neither a busy event loop nor a long call outside the interpreter
 lets them run out.
 
-A body that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
+A handler that holds the interpreter itself for longer than a lease belongs on `prefork`: there the leases
 are kept by a process that runs no body.
 """
 
@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import settle_pending
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Hold
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.control import state
 from millpond.broker.scripts import script
 from millpond.broker.server import elapsed_seconds
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 LEAVING_MS = 5_000
 
 
-class Keeper:
-    """Renew every lease of a holder, three times in the life of each."""
+class LeaseRenewer:
+    """Renews every lease of a process, three times in the life of each."""
 
-    def __init__(self, holder: Holder, *, lease_ms: int, store: Store) -> None:
-        self.holder = holder
+    def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store) -> None:
+        self.in_flight = in_flight
         self.lease_ms = lease_ms
         self.store = store
         #: How often a lease was renewed, and found to have run out.
@@ -49,46 +49,46 @@ class Keeper:
     def _run(self) -> None:
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
-            holds = [hold for hold in tuple(self.holder.holds.values()) if hold.registered]
-            answered = [self._renew(hold) for hold in holds]
+            leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]
+            answered = [self._renew(lease) for lease in leases]
             # A server that comes back within a lease must hear of it before the lease is over.
             wait_ms = self.lease_ms / (3 if all(answered) else 30)
 
-    def _renew(self, hold: Hold) -> bool:
+    def _renew(self, lease: QueueLease) -> bool:
         """Renew one lease; False when the server did not answer."""
-        consumer, asked = hold.consumer, elapsed_seconds()
+        consumer, asked = lease.consumer, elapsed_seconds()
         try:
-            held = script("renew_lease").run(self.store.client, hold.keys.all, (consumer, self.lease_ms))
+            held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, self.lease_ms))
         except (RedisError, OSError) as error:
-            logger.debug("queue %s: the lease could not be renewed: %s", hold.queue, error)
+            logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
         # The event loop may have begun anew meanwhile; only the lease that was asked about is lost.
-        with self.holder.lock:
-            if hold.consumer != consumer:
+        with self.in_flight.lock:
+            if lease.consumer != consumer:
                 return True
             self.renewals += bool(held)
-            self.losses += not held and not hold.lease_lost
+            self.losses += not held and not lease.lease_lost
             if held:
-                hold.leased_until = asked + self.lease_ms / 1000
+                lease.leased_until = asked + self.lease_ms / 1000
             else:
-                hold.lease_lost = True
+                lease.lease_lost = True
         return True
 
 
-def leave(store: Store, holder: Holder) -> int:
+def leave(store: Store, in_flight: InFlightMessages) -> int:
     """Settle what is finished, give back all else that is held, no delivery counted, and end the leases.
 
     Return how many went back.
     """
-    holder.settle_finished()
-    settle_pending(store, holder, lease_ms=LEAVING_MS)
+    in_flight.settle_finished()
+    settle_pending(store, in_flight, lease_ms=LEAVING_MS)
     returned = 0
-    for hold in holder.holds.values():
-        if hold.registered:
-            returned += int(script("end_lease").run(store.client, hold.keys.all, (hold.consumer,)))
-        hold.held.clear()
-        hold.registered = False
-    state.forget(store, holder.name)
+    for lease in in_flight.leases.values():
+        if lease.registered:
+            returned += int(script("end_lease").run(store.client, lease.keys.all, (lease.consumer,)))
+        lease.in_flight.clear()
+        lease.registered = False
+    state.forget(store, in_flight.name)
     if returned:
         logger.info("%d messages that were held went back to their queues", returned)
     return returned

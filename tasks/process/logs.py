@@ -26,7 +26,9 @@ def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
 
 def formatter(log_format: str, plain: logging.Formatter | None = None) -> logging.Formatter:
     """Return the formatter for a format; plain lines are written by `plain`."""
-    return JsonLines() if log_format == "json" else Scrubbing(plain or logging.Formatter(PLAIN))
+    if log_format == "json":
+        return JsonLines()
+    return plain if isinstance(plain, Scrubbing) else Scrubbing(plain or logging.Formatter(PLAIN))
 
 
 class Scrubbing(logging.Formatter):
@@ -38,7 +40,8 @@ class Scrubbing(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        return _without_secrets(self._inner.format(record))
+        text = self._inner.format(record)
+        return text if running() is None else _without_secrets(text)
 
 
 class JsonLines(logging.Formatter):

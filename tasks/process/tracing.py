@@ -20,6 +20,9 @@ _GATHERED_MS = 1_000
 
 _chosen: dict[str, str] = {}
 
+#: Nothing is traced in a process that has not imported this.
+SDK = "opentelemetry.sdk.trace"
+
 
 def configure(endpoint: str | None, *, service: str) -> None:
     """Send this process's spans to a collector by OTLP over HTTP, as `service`; None changes nothing.

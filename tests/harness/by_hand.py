@@ -2,8 +2,8 @@
 
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Message
@@ -17,29 +17,29 @@ class Hand:
 
     def __init__(self, store: Store, queue: str) -> None:
         self.store = store
-        self.holder = Holder()
-        self.hold = self.holder.hold(QueueKeys(queue, store.prefix))
+        self.in_flight = InFlightMessages()
+        self.lease = self.in_flight.lease(QueueKeys(queue, store.prefix))
 
     def turn(self, credit: int = 0) -> None:
         """Settle what was finished and fetch at most `credit` messages."""
-        turn = Turn(self.hold, credit, credit, self.hold.settlements(100))
+        turn = FetchRequest(self.lease, credit, credit, self.lease.take_outcomes())
         reply = fetch_call.call(self.store, turn, lease_ms=LEASE_MS)
-        fetch_call.accept(self.hold, reply, lambda *_: None)
+        fetch_call.accept(self.lease, reply, lambda *_: None)
 
     def take(self, count: int = 1) -> list[str]:
         """Fetch messages and return the tokens of all that is held."""
         self.turn(count)
-        return list(self.hold.held)
+        return list(self.lease.in_flight)
 
     def end(self, outcome: Outcome, count: int = 100) -> None:
         """Settle so many of the messages held."""
-        for delivery in list(self.hold.held.values())[:count]:
-            self.hold.settle(delivery, outcome)
+        for delivery in list(self.lease.in_flight.values())[:count]:
+            self.lease.settle(delivery, outcome)
         self.turn()
 
     def lose_lease(self) -> None:
         """Let the lease run out, as a frozen process does."""
-        self.store.client.zadd(self.hold.keys.consumers, {self.hold.consumer: 1})
+        self.store.client.zadd(self.lease.keys.consumers, {self.lease.consumer: 1})
 
 
 def delivery_of(token: str, id: str = "", *, batch: str | None = None, unique_key: str = "") -> Delivery:

@@ -14,8 +14,8 @@ from urllib.parse import urlencode, urlsplit
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
@@ -116,11 +116,11 @@ def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs
     limits.declare(store, queue, {}, authoritative=False)
     message = compose(kind, kwargs, queue=queue, sent_at_ms=now_ms(store))
     publish(store, [message], policy="exempt")
-    holder = Holder()
-    hold = holder.hold(QueueKeys(queue, store.prefix))
-    reply = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
-    fetch_call.accept(hold, reply, lambda *_: None)
-    [delivery] = hold.held.values()
-    hold.settle(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
-    fetch_call.settle_pending(store, holder, lease_ms=10_000)
+    in_flight = InFlightMessages()
+    lease = in_flight.lease(QueueKeys(queue, store.prefix))
+    reply = fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
+    fetch_call.accept(lease, reply, lambda *_: None)
+    [delivery] = lease.in_flight.values()
+    lease.settle(delivery, DeadLetter(reason, error, {"traceback": f"Traceback\n  {error}"}))
+    fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
     return message.id

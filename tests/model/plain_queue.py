@@ -60,7 +60,7 @@ class New:
 
 @dataclass(frozen=True)
 class Settled:
-    """Say how a delivery ended, as turn.lua is told."""
+    """Say how a delivery ended, as settle_and_fetch.lua is told."""
 
     token: str
     action: str

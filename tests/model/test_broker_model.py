@@ -24,7 +24,7 @@ from millpond.broker import publish as broker_publish
 from millpond.broker.batches import batch_callback, record
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters, purge
@@ -71,7 +71,7 @@ class Mill(RuleBasedStateMachine):
         self.keys = QueueKeys(QUEUE, self.store.prefix)
         # A whole second of the real time, for the server dates dead letters by its own clock.
         self.plain, self.now = PlainQueue(), server.client.time()[0] * 1000
-        self.holds = {name: Hold(self.keys, name) for name in CONSUMERS}
+        self.holds = {name: QueueLease(self.keys, name) for name in CONSUMERS}
         self.batches: list[str] = []
         self.wait(0)
 
@@ -199,14 +199,14 @@ class Mill(RuleBasedStateMachine):
         reply_arrives=st.sampled_from([True, True, True, False]),
     )
     def turn(self, name: str, credit: int, slots: int, chosen: list[Any], reply_arrives: bool) -> None:
-        hold = self.holds[name]
-        was_new = not hold.registered
+        lease = self.leases[name]
+        was_new = not lease.registered
         for index, outcome, due in chosen:
-            if hold.held:
-                delivery = list(hold.held.values())[index % len(hold.held)]
-                hold.settle(delivery, self._dated(outcome, self.now + due, delivery))
-        taken = hold.settlements(100)
-        call = Turn(hold, credit, min(slots, credit), taken)
+            if lease.in_flight:
+                delivery = list(lease.in_flight.values())[index % len(lease.in_flight)]
+                lease.settle(delivery, self._dated(outcome, self.now + due, delivery))
+        taken = lease.take_outcomes()
+        call = FetchRequest(lease, credit, min(slots, credit), taken)
         reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
@@ -214,17 +214,17 @@ class Mill(RuleBasedStateMachine):
         assert (reply.lease, reply.late) == (lease, late)
         assert [(f.token, f.deliveries, f.payload.decode()) for f in reply.messages] == fetched
         if not reply_arrives:
-            hold.registered = True
-            hold.unsent(taken)
+            lease.registered = True
+            lease.put_back(taken)
         elif not lease:
-            hold.held.clear()
-            hold.lose(name)
+            lease.in_flight.clear()
+            lease.lose(name)
         else:
             fetch_call.note(call, reply)
             for token, _, message in fetched:
                 plain = self.plain
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
-                hold.take(delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim))
+                lease.add(delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim))
             self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
 
     def _dated(self, outcome: Outcome, due: int, delivery: Delivery) -> Outcome:
@@ -245,7 +245,9 @@ class Mill(RuleBasedStateMachine):
             assert next_ms == 0, "messages wait, and nobody is told"
 
     def _run(self, words: tuple[Any, ...]) -> Any:
-        return script("turn").run(self.store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
+        return script("settle_and_fetch").run(
+            self.store.client, words[3 : 3 + words[2]], words[3 + words[2] :]
+        )
 
     @rule(name=st.sampled_from(CONSUMERS))
     def renew(self, name: str) -> None:
@@ -255,19 +257,19 @@ class Mill(RuleBasedStateMachine):
     @precondition(lambda self: self.plain.consumers)
     @rule(name=st.sampled_from(CONSUMERS))
     def resume(self, name: str) -> None:
-        hold = self.holds[name]
-        known = [*hold.held, *(token for token, _, _ in hold.pending)]
+        lease = self.leases[name]
+        known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
         reply = script("resume_lease").run(self.store.client, self.keys.all, (name, LEASE_MS, name, *known))
         assert tuple(reply) == self.plain.resume(name, LEASE_MS, set(known), self.now)
-        if not reply[0] and hold.registered:
-            hold.held.clear()
-            hold.lose(name)
+        if not reply[0] and lease.registered:
+            lease.in_flight.clear()
+            lease.lose(name)
 
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:
         returned = script("end_lease").run(self.store.client, self.keys.all, (name,))
         assert returned == self.plain.leave(name)
-        self.holds[name] = Hold(self.keys, name)
+        self.leases[name] = QueueLease(self.keys, name)
 
     # People and time ----------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from moved_clock import CLOCK
 
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.queue_lease import Hold, Turn
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
@@ -15,23 +15,25 @@ from tests.harness.by_hand import delivery_of
 LEASE_MS = 15_000
 
 
-def turn(store: Store, hold: Hold, credit: int) -> list[str]:
+def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
     """Settle all that is held and fetch; return the messages."""
-    for delivery in list(hold.held.values()):
-        hold.settle(delivery, SUCCEEDED)
-    call = Turn(hold, credit, credit, hold.settlements(100))
+    for delivery in list(lease.in_flight.values()):
+        lease.settle(delivery, SUCCEEDED)
+    call = FetchRequest(lease, credit, credit, lease.take_outcomes())
     words = fetch_call.command(call, lease_ms=LEASE_MS)
-    reply = fetch_call.read(script("turn").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :]))
+    reply = fetch_call.read(
+        script("settle_and_fetch").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
+    )
     fetch_call.note(call, reply)
     for fetched in reply.messages:
-        hold.take(delivery_of(fetched.token))
+        lease.add(delivery_of(fetched.token))
     return [fetched.payload.decode() for fetched in reply.messages]
 
 
 def test_a_pool_of_long_tasks_takes_back_what_a_dead_worker_held(store: Store, clock: None) -> None:
     """One slot with tasks of six seconds speaks seldom; what another held is back although more waits."""
     keys, now = QueueKeys("mill", store.prefix), store.client.time()[0] * 1000
-    dead, living = Hold(keys, "dead"), Hold(keys, "living")
+    dead, living = QueueLease(keys, "dead"), QueueLease(keys, "living")
     store.client.set(CLOCK, now)
     publish(store, [compose("any", {"n": n}, queue="mill", sent_at_ms=now) for n in range(20)])
     [held] = turn(store, dead, 1)

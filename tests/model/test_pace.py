@@ -11,8 +11,8 @@ from moved_clock import CLOCK
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
@@ -26,7 +26,7 @@ class Pool:
 
     def __init__(self, store: Store, *, slots: int = 5, prefetch: int = 5) -> None:
         self.store, self.now = store, float(store.client.time()[0])
-        self.hold = Holder().hold(QueueKeys(QUEUE, store.prefix))
+        self.lease = InFlightMessages().lease(QueueKeys(QUEUE, store.prefix))
         self.slots, self.prefetch = slots, prefetch
         self.accepted: dict[str, float] = {}
         self.waiting: deque[Any] = deque()
@@ -64,16 +64,19 @@ class Pool:
     def turn(self, finished: int = 0) -> None:
         """Settle the oldest tasks that run and fetch for the room there is."""
         for _ in range(min(finished, len(self.running))):
-            self.hold.settle(self.running.popleft(), SUCCEEDED)
+            self.lease.settle(self.running.popleft(), SUCCEEDED)
         self._start()
-        held = len(self.hold.held)
-        turn = Turn(
-            self.hold, self.slots + self.prefetch - held, max(0, self.slots - held), self.hold.settlements(9)
+        held = len(self.lease.in_flight)
+        turn = FetchRequest(
+            self.lease,
+            self.slots + self.prefetch - held,
+            max(0, self.slots - held),
+            self.lease.take_outcomes(9),
         )
         reply = fetch_call.call(self.store, turn, lease_ms=10**9)
-        fetch_call.accept(self.hold, reply, lambda *_: None)
+        fetch_call.accept(self.lease, reply, lambda *_: None)
         known = {*self.running, *self.waiting}
-        self.waiting.extend(each for each in self.hold.held.values() if each not in known)
+        self.waiting.extend(each for each in self.lease.in_flight.values() if each not in known)
         self._start()
 
     def _start(self) -> None:

@@ -5,29 +5,34 @@ import re
 import warnings
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from celery.concurrency.thread import TaskPool as ThreadPool
-from celery.exceptions import InvalidTaskError
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from celery.worker.state import requests, reserved_requests
-from kombu.exceptions import ContentDisallowed, DecodeError
 
+from millpond.broker.celery.prefork_pool import (
+    finish_writing,
+    keep_reading,
+    put_first_in_line,
+    read_results_as_they_come,
+    take_back,
+)
+from millpond.broker.celery.transport import for_kombu
 from millpond.broker.connection import translate_errors
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
-from millpond.broker.message import BadMessage
 from millpond.broker.outcomes import DeadLetter
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
-from millpond.worker.celery.handover import finish_writing, keep_reading, read_results_as_they_come, take_back
 from millpond.worker.celery.reconnect import connected
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.celery.stock_tasks import adopt
-from millpond.worker.completer import Settler
-from millpond.worker.dispatch.chunks import Grouper
-from millpond.worker.dispatch.thread_pool import Pull
+from millpond.worker.celery.strategy import receiver
+from millpond.worker.completer import Completer
+from millpond.worker.dispatch.chunks import Chunks
+from millpond.worker.dispatch.thread_pool import ThreadSlots
 from millpond.worker.report.task_metrics import Meter
 from millpond.worker.shutdown_listener import ShutdownListener
 
@@ -42,11 +47,11 @@ class PondConsumer(Consumer):
     """Celery's consumer over Millpond's transport."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.grouper = Grouper(kwargs["pool"])
+        self.chunks = Chunks(kwargs["pool"])
         self.meter = Meter()
         #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
-        self.settler: Settler | None = None
-        self.pull: Pull | None = None
+        self.completer: Completer | None = None
+        self.threads: ThreadSlots | None = None
         #: Hears for the children of a process that stops.
         self.listening: ShutdownListener | None = None
         super().__init__(*args, **kwargs)
@@ -71,27 +76,30 @@ class PondConsumer(Consumer):
         keep_reading(self.pool, hub)
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = EVENTS_GATHERED
-            hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
-        self.task_consumer.channel.holder.on_news = self._on_news
+            self.event_dispatcher.on_send_buffered = None
+            hub.call_repeatedly(EVENTS_SECONDS, self.send_events)
+        self.in_flight.on_control = self._on_control
         hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.turn)
-        self.grouper.watch(hub.call_later, self._start_again)
+        self.chunks.watch(hub.call_later, self._start_again)
 
-    def on_send_event_buffered(self) -> None:
-        """Do nothing: the timer sends what is gathered."""
+    def send_events(self) -> None:
+        """Send the events that were gathered."""
+        if self.event_dispatcher:
+            self.event_dispatcher.flush()
 
-    def _on_news(self, confirm: Callable[[], None]) -> None:
+    def _on_control(self, confirm: Callable[[], None]) -> None:
         """Let go of what must not start any more, a child's included, and confirm.
 
         What was cancelled and shall not go on is ended, in a child. In a drained pool what runs has its
         deadline.
         """
-        holder = self.task_consumer.channel.holder
-        taken = self.grouper.take_back(lambda each: holder.drained or holder.is_cancelled(each.delivery))
+        in_flight = self.in_flight
+        taken = self.chunks.take_back(lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery))
         self._end_terminated()
         for request in self._requests():
-            if not request.started and (holder.drained or holder.is_cancelled(request.delivery)):
+            if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
                 request.give_back()
-        self.app.drain.on_drained(holder.drained)
+        self.app.drain.on_drained(in_flight.drained)
         self._start_again(taken)
         confirm()
 
@@ -100,7 +108,7 @@ class PondConsumer(Consumer):
         for request in self._requests():
             # What ended before it in its child may still have to be answered for; it is not to be ended.
             alone = request.piece is None or request.piece.running is request
-            if request.in_child and alone and self.holder.is_terminated(request.delivery):
+            if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
     def _start_again(self, taken: list[PondRequest]) -> None:
@@ -108,10 +116,10 @@ class PondConsumer(Consumer):
         waiting = deque(each for each in taken if not each.let_go)
         if not waiting:
             return
-        slots, start = self.controller.semaphore, self.controller._process_task
+        slots = self.controller.semaphore
         while waiting and slots.value > 0:
             self.on_task_request(waiting.popleft())
-        slots._waiting.extendleft((start, (each,), {}) for each in reversed(waiting))
+        put_first_in_line(self.controller, waiting)
 
     # Messages
 
@@ -122,45 +130,29 @@ class PondConsumer(Consumer):
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
-        """Return what receives a message: Celery's, less the promises that it makes of each."""
-        unusual, strategies, callbacks = super().create_task_handler(), self.strategies, self.on_task_message
+        """Return Celery's function that receives a message, and receive deliveries without it."""
+        unusual, channel = super().create_task_handler(), self.task_consumer.channel
 
-        def receive(message: Any) -> None:
-            headers = message.headers
-            strategy = strategies.get(headers.get("task")) if isinstance(headers, dict) else None
-            if strategy is None:
-                unusual(message)
-                return
-            reject = partial(self.call_soon_ack, message.reject_log_error)
-            try:
-                strategy(message, None, message.ack_log_error, reject, callbacks)
-            except BadMessage as error:
-                self._bury(message, error.reason, error)
-            except (InvalidTaskError, ContentDisallowed) as error:
-                self.on_invalid_task(None, message, error)
-            except DecodeError as error:
-                self.on_decode_error(message, error)
+        def receive_unusual(delivery: Delivery) -> None:
+            unusual(channel.Message(for_kombu(delivery), channel=channel))
 
-        return receive
+        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._bury)
+        self.in_flight.receive = receive
+        return lambda message: receive(message.delivery)
 
     @property
-    def holder(self) -> Holder:
+    def in_flight(self) -> InFlightMessages:
         """Return what this process has in flight."""
-        holder: Holder = self.app.conf.broker_transport_options["holder"]
-        return holder
+        found: InFlightMessages = self.app.conf.broker_transport_options["in_flight"]
+        return found
 
     def _make_way(self) -> None:
-        self.holder.announce(self.app.tasks)
-        if self.settler is None:
-            self.settler = Settler(self.holder, self._settle_finished, self.hub, self._settle_now)
-        self.settler.begin_anew()
-        if self.pull is None and isinstance(self.pool, ThreadPool):
-            self.pull = Pull(self.pool.executor, self.pool.limit)
-
-    def _settle_finished(self) -> None:
-        channel = getattr(self.task_consumer, "channel", None)
-        if channel is not None:  # else the next one does it first of all
-            channel.settle_finished()
+        self.in_flight.announce(self.app.tasks)
+        if self.completer is None:
+            self.completer = Completer(self.in_flight, self.hub, self._settle_now)
+        self.completer.begin_anew()
+        if self.threads is None and isinstance(self.pool, ThreadPool):
+            self.threads = ThreadSlots(self.pool.executor, self.pool.limit)
 
     def _settle_now(self) -> None:
         channel = getattr(self.task_consumer, "channel", None)
@@ -171,26 +163,24 @@ class PondConsumer(Consumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a message whose body cannot be decoded."""
-        self._bury(message, "cannot be decoded", exc)
+        self._bury(message.delivery, "cannot be decoded", exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Bury a message that is no task."""
-        self._bury(message, "not a task", "its headers name no task")
+        self._bury(message.delivery, "not a task", "its headers name no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside a task of a kind that this worker does not have, for one that does."""
         outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
-        message.channel.settle(message.delivery, outcome)
+        self.in_flight.settle(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Bury a task whose message cannot be used."""
-        self._bury(message, "invalid message", exc)
+        self._bury(message.delivery, "invalid message", exc)
 
-    def _bury(self, message: Any, reason: str, error: object) -> None:
-        logger.error(
-            "Message %s buried: %s: %s", message.headers.get("id") if message.headers else "?", reason, error
-        )
-        message.channel.settle(message.delivery, DeadLetter(reason, str(error)))
+    def _bury(self, delivery: Delivery, reason: str, error: object) -> None:
+        logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
+        self.in_flight.settle(delivery, DeadLetter(reason, str(error)))
 
     # Stopping
 
@@ -206,12 +196,12 @@ class PondConsumer(Consumer):
         """Stop fetching and give back what has not started; what runs goes on."""
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
-            channel.holder.draining = True
-            self._ignoring_a_lost_broker(channel.finish_turn)
+            self.in_flight.draining = True
+            self._ignoring_a_lost_broker(channel.finish_call)
         super().stop()
         finish_writing(self.pool)
         never_given = take_back(self.pool)
-        self.grouper.stop()
+        self.chunks.stop()
         read_results_as_they_come(self.pool, meanwhile=self._end_terminated)
         for request in self._requests():
             if not request.started or request.id in never_given:
@@ -220,7 +210,7 @@ class PondConsumer(Consumer):
             # From now on nothing starts here: whoever cancels something need not wait for this process.
             self._ignoring_a_lost_broker(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
-                self.listening = ShutdownListener(channel.store, channel.holder)
+                self.listening = ShutdownListener(channel.store, self.in_flight)
                 self.listening.start()
 
     def shutdown(self) -> None:

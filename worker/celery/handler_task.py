@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
-from millpond.tasks.execute import running
+from millpond.tasks.execute import running, validated
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import Table
 from millpond.worker.celery.request_stack import PondTask
@@ -49,7 +49,7 @@ def perform(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[st
     context, retries = running(), task.request.retries or 0
     if context is None or context.id != task.request.id:
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
-    job = handler.validate(args, kwargs)
+    job = validated(handler, args, kwargs)
     try:
         answer = handler.function(job, context)
     except RetryLater as later:

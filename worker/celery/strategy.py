@@ -1,4 +1,4 @@
-"""Receive a message: make a request of it, tell the event listeners, pass it to the pool.
+"""Receive a delivery: make a request of it, tell the event listeners, pass it to the pool.
 
 Celery's default strategy without what the broker does now: a task with an ETA arrives when it is due,
 and rate limits hold for the whole fleet in the fetch.
@@ -10,64 +10,87 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
 from celery.worker.strategy import proto1_to_proto2
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from millpond.broker.consume.fetch_call import DUE_SOON_MS
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import Message
+from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import kinds
-from millpond.tasks.middleware import overriding
 from millpond.tasks.redaction import hides
 from millpond.worker.celery.request import PondRequest, Process
 
 logger = get_logger("celery.worker.strategy")
 
 
-def pond(task: Task, app: Celery, consumer: Any) -> Callable[..., None]:
-    """Return the function that receives the messages of one kind."""
+def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
+    """Return Celery's function that receives messages of one kind; its `start` receives a delivery."""
     contract = kinds().get(task.name)
-    task.secretive = contract if contract is not None and hides(contract) else None
-    eventer, revoked = consumer.event_dispatcher, consumer.controller.state.revoked
-    process = Process(
-        app=app,
-        hostname=consumer.hostname,
-        eventer=eventer,
-        in_flight=consumer.holder,
-        completer=consumer.settler,
-        chunks=consumer.grouper,
-        meter=consumer.meter,
-        sample=app.sample,
-        threads=consumer.pull,
-        sends_events=bool(eventer and eventer.enabled and task.send_events),
-        remembers_successes=app.conf.worker_deduplicate_successful_tasks,
-        connection_errors=consumer.connection_errors,
-        on_outcome=overriding(app.middleware, "on_outcome"),
+    secretive = contract if contract is not None and hides(contract) else None
+    revoked = consumer.controller.state.revoked
+    process = Process.of(consumer, sends_events=bool(task.send_events))
+    received, callbacks, on_request = (
+        signals.task_received,
+        consumer.on_task_message,
+        consumer.on_task_request,
     )
+    debugs = logger.isEnabledFor(10)
 
-    def receive(kombu_message: Any, body: Any, _ack: Any, _reject: Any, callbacks: Any) -> None:
-        delivery: Delivery = kombu_message.delivery
-        if body is not None and _is_later(kombu_message, delivery, body):
+    def start(delivery: Delivery) -> None:
+        request = PondRequest(delivery, task, process)
+        if secretive is not None:
+            request.hide(secretive)
+        if debugs:
+            logger.debug("Task %s[%s] received", request.name, request.id)
+        if (request.can_expire or request.id in revoked) and request.revoked():
             return
-        request = PondRequest(delivery, kombu_message, task, process)
-        logger.debug("Task %s[%s] received", request.name, request.id)
-        if (request._expires or request.id in revoked) and request.revoked():
-            return
-        if signals.task_received.receivers:
-            signals.task_received.send(sender=consumer, request=request)
+        if received.receivers:
+            received.send(sender=consumer, request=request)
         if process.sends_events:
             request.announce()
+        else:
+            request.is_quiet = True
         task_reserved(request)
         for callback in callbacks:
             callback(request)
-        consumer.on_task_request(request)
+        on_request(request)
+
+    def receive(kombu_message: Any, body: Any, *_: Any) -> None:
+        delivery = kombu_message.delivery
+        if body is None or _is_due(kombu_message, delivery, body):
+            start(delivery)
+
+    receive.start = start  # type: ignore[attr-defined]
+    return receive
+
+
+def receiver(
+    strategies: dict[str, Any],
+    *,
+    otherwise: Callable[[Delivery], None],
+    dead_letter: Callable[[Delivery, str, object], None],
+) -> Callable[[Delivery], None]:
+    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones."""
+    starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
+
+    def receive(delivery: Delivery) -> None:
+        try:
+            (starts.get(delivery.message.kind) or otherwise)(delivery)
+        except BadMessage as error:
+            dead_letter(delivery, error.reason, error)
+        except (InvalidTaskError, ContentDisallowed) as error:
+            dead_letter(delivery, "invalid message", error)
+        except DecodeError as error:
+            dead_letter(delivery, "cannot be decoded", error)
 
     return receive
 
 
-def _is_later(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
+def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
     """Read a message of Celery's protocol 1, which the broker cannot; if it is not due, it waits in Redis."""
     arguments, headers, _decoded, _utc = proto1_to_proto2(kombu_message, body)
     written = json.dumps(arguments, default=str).encode()
@@ -79,10 +102,9 @@ def _is_later(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
         "headers": {**(headers.get("headers") or {}), **{name: headers[name] for name in names}},
         "properties": {**kombu_message.properties, "body_encoding": "base64"},
     }
-    text = json.dumps(envelope, default=str)
-    delivery.message = Message.decode(text)
+    delivery.message = Message.decode(json.dumps(envelope, default=str))
     delivery.due_ms = due_ms = delivery.message.due_ms
     if due_ms is None or due_ms <= delivery.now_ms() + DUE_SOON_MS:
-        return False
+        return True
     kombu_message.channel.settle(delivery, Delay(due_ms))
-    return True
+    return False

@@ -1,4 +1,4 @@
-"""Let a worker and its prefork child agree on who starts which task of a piece, and on what came of it.
+"""Let a worker and its prefork child agree on who starts which task of a chunk, and on what came of it.
 
 It is made before the child is forked, and both see it. The child claims a task before it starts it, from the
 front; the worker takes tasks back, from the end. A claim is had once, whoever asks, and neither waits for
@@ -12,14 +12,14 @@ from typing import Any
 
 from billiard import get_start_method
 
-#: The answers of a piece are kept here up to this many bytes; what does not fit is answered when it ends.
+#: The answers of a chunk are kept here up to this many bytes; what does not fit is answered when it ends.
 KEPT_BYTES = 65_536
 
 _LENGTH_BYTES = 4
 
 
 class Claims:
-    """Count the tasks of one piece that nobody has started, and keep the answers of those that ended."""
+    """Count the tasks of one chunk that nobody has started, and keep the answers of those that ended."""
 
     def __init__(self, number: int) -> None:
         context = get_context("fork")
@@ -33,7 +33,7 @@ class Claims:
     # The worker's side
 
     def offer(self, count: int) -> None:
-        """Begin with a piece of so many tasks; no child may still have to do with the one before."""
+        """Begin with a chunk of so many tasks; no child may still have to do with the one before."""
         self.take_back()
         while self._ended.acquire(False):
             pass
@@ -42,7 +42,7 @@ class Claims:
             self._unstarted.release()
 
     def take_back(self) -> int:
-        """Take every task back that is not started, and return how many: the last ones of the piece."""
+        """Take every task back that is not started, and return how many: the last ones of the chunk."""
         count = 0
         while self._unstarted.acquire(False):
             count += 1
@@ -73,7 +73,7 @@ class Claims:
             return
         try:
             text = pickle.dumps(answer)
-        except Exception:  # whatever it is, whoever sends the answer when the piece ends meets it
+        except Exception:  # whatever it is, whoever sends the answer when the chunk ends meets it
             self._written = KEPT_BYTES + 1
             return
         start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from billiard.exceptions import Terminated
-from celery.worker.state import active_requests, all_total_count, total_count
 
 from millpond.broker.delivery import Delivery
 from millpond.worker.celery.slot import Answer, run
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from millpond.worker.celery.request import PondRequest
 
 
-class Piece:
+class ChunkJob:
     """Know which of its tasks are in the child, and which of these are settled."""
 
     def __init__(
-        self, members: "list[PondRequest]", shared: Claims, on_end: "Callable[[Piece, bool], None]"
+        self, members: "list[PondRequest]", shared: Claims, on_end: "Callable[[ChunkJob, bool], None]"
     ) -> None:
         #: Those that were not taken back, in order.
         self.members = members
@@ -34,12 +33,12 @@ class Piece:
         self._on_end = on_end
 
     def send(self, pool: Any) -> Any:
-        """Hand the piece to the pool.
+        """Hand the chunk to the pool.
 
         It is killed at the first limit of any member, and each then goes alone.
         """
         for request in self.members:
-            request.in_child, request.piece = True, self
+            request.in_child, request.chunk = True, self
         self.claims.offer(len(self.members))
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
@@ -66,7 +65,8 @@ class Piece:
         first = len(self.members) - self.claims.take_back()
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
-            _unaccept(request)
+            request.in_child, request.chunk = False, None
+            request.unaccept()
         self.settle_ended()
         return taken
 
@@ -109,16 +109,6 @@ class Piece:
             else:  # it ended and its answer could not be kept
                 request.give_back()
         self._on_end(self, False)
-
-
-def _unaccept(request: "PondRequest") -> None:
-    """Undo what was noted of a task when a child got it."""
-    request.in_child, request.piece = False, None
-    if request.time_start is not None:
-        active_requests.discard(request)
-        total_count[request.name] -= 1
-        all_total_count[0] -= 1
-    request.time_start = request.worker_pid = None
 
 
 def run_all(number: int, tasks: list[Delivery]) -> list[Answer]:

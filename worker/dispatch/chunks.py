@@ -2,7 +2,7 @@
 
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
-piece is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
+chunk is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
 that kills its child takes others with it again. What is behind a task that turned out long is taken back, and
 waits for a slot again.
 """
@@ -12,15 +12,16 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from millpond.broker.celery.prefork_pool import waiting_for_slots
 from millpond.worker.dispatch.chunk_claims import shared_by
-from millpond.worker.dispatch.chunk_job import Piece
+from millpond.worker.dispatch.chunk_job import ChunkJob
 
 if TYPE_CHECKING:
     from millpond.worker.celery.request import PondRequest
 
-#: A kind is short while its tasks take less than this on average, and no piece has more tasks than this.
+#: A kind is short while its tasks take less than this on average, and no chunk has more tasks than this.
 SHORT_SECONDS = 0.005
-LONGEST_PIECE = 8
+LONGEST_CHUNK = 8
 
 #: What takes longer has turned out long.
 LONG_SECONDS = 0.05
@@ -32,13 +33,13 @@ _GONE_SECONDS = 60.0
 _WEIGHT = 0.2
 
 
-class Grouper:
-    """Know which kinds are short, and which pieces are under way in this process."""
+class Chunks:
+    """Know which kinds are short, and which chunks are under way in this process."""
 
     def __init__(self, pool: Any) -> None:
         self._seconds: dict[str, float] = {}
         #: Those whose children may have tasks that they have not started.
-        self._under_way: set[Piece] = set()
+        self._under_way: set[ChunkJob] = set()
         self._free = deque((0.0, each) for each in shared_by(pool))
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
         self._start: Callable[[list[PondRequest]], None]
@@ -54,7 +55,7 @@ class Grouper:
         call_after: Callable[[float, Callable[[], None]], Any],
         start: "Callable[[list[PondRequest]], None]",
     ) -> None:
-        """Look after the pieces under way by these timers, and let what was taken back `start` again."""
+        """Look after the chunks under way by these timers, and let what was taken back `start` again."""
         self._call_after, self._start = call_after, start
         self._will_look = False
         self._look_later()
@@ -64,42 +65,43 @@ class Grouper:
         self._call_after = None
         self._take_back(list(self._under_way))
 
-    def piece_for(self, request: "PondRequest", semaphore: Any) -> Piece | None:
+    def job_for(self, request: "PondRequest", pool: Any) -> ChunkJob | None:
         """Take company for a task out of those that wait for a slot; None when it goes alone."""
         if not self._fits(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():
             return None
-        share = -(-len(semaphore._waiting) // max(1, semaphore.initial_value))
+        slots, waiting = waiting_for_slots(pool)
+        share = -(-len(waiting) // max(1, slots))
         members = [request]
-        while semaphore._waiting and len(members) <= min(share, LONGEST_PIECE - 1):
-            _callback, (other, *_), _kwargs = semaphore._waiting[0]
+        while waiting and len(members) <= min(share, LONGEST_CHUNK - 1):
+            _callback, (other, *_), _kwargs = waiting[0]
             if not (self._fits(other) and other.may_start() and not other.revoked()):
                 break
-            semaphore._waiting.popleft()
+            waiting.popleft()
             members.append(other)
         if len(members) == 1:
             return None
-        piece = Piece(members, self._free.popleft()[1], self._end)
-        self._under_way.add(piece)
+        chunk = ChunkJob(members, self._free.popleft()[1], self._end)
+        self._under_way.add(chunk)
         self._look_later()
-        return piece
+        return chunk
 
     def take_back(self, concerns: "Callable[[PondRequest], bool]") -> "list[PondRequest]":
-        """Take back what is not started of the pieces that have a task which this concerns; return it."""
-        return self._take_back([piece for piece in self._under_way if any(map(concerns, piece.members))])
+        """Take back what is not started of the chunks that have a task which this concerns; return it."""
+        return self._take_back([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
 
     def has_its_child(self, request: "PondRequest") -> bool:
         """Say whether a task's child is with it now, once what the child has not started is taken back."""
-        piece = request.piece
-        if piece is None:
+        chunk = request.chunk
+        if chunk is None:
             return True
-        self._start(self._take_back([piece]))
-        return piece.running is request
+        self._start(self._take_back([chunk]))
+        return chunk.running is request
 
-    def _take_back(self, pieces: list[Piece]) -> "list[PondRequest]":
-        self._under_way.difference_update(pieces)
-        return [request for piece in pieces for request in piece.take_back()]
+    def _take_back(self, chunks: list[ChunkJob]) -> "list[PondRequest]":
+        self._under_way.difference_update(chunks)
+        return [request for chunk in chunks for request in chunk.take_back()]
 
     def _look_later(self) -> None:
         if self._under_way and not self._will_look and self._call_after is not None:
@@ -110,20 +112,20 @@ class Grouper:
         self._will_look = False
         if self._call_after is None:
             return
-        for piece in tuple(self._under_way):
-            piece.settle_ended()
+        for chunk in tuple(self._under_way):
+            chunk.settle_ended()
         begun = monotonic() - LONG_SECONDS
-        taken = self._take_back([piece for piece in self._under_way if piece.running_since <= begun])
+        taken = self._take_back([chunk for chunk in self._under_way if chunk.running_since <= begun])
         self._look_later()
         self._start(taken)
 
-    def _end(self, piece: Piece, in_good_order: bool) -> None:
-        self._under_way.discard(piece)
+    def _end(self, chunk: ChunkJob, in_good_order: bool) -> None:
+        self._under_way.discard(chunk)
         if in_good_order:
-            self._free.appendleft((0.0, piece.claims))
+            self._free.appendleft((0.0, chunk.claims))
         else:
-            self._free.append((monotonic() + _GONE_SECONDS, piece.claims))
+            self._free.append((monotonic() + _GONE_SECONDS, chunk.claims))
 
     def _fits(self, request: "PondRequest") -> bool:
-        short = self._seconds.get(request.type, SHORT_SECONDS) < SHORT_SECONDS
+        short = self._seconds.get(request.kind, SHORT_SECONDS) < SHORT_SECONDS
         return short and request.delivery.deliveries == 0 and " " not in request.id

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 LINGER_SECONDS = 0.05
 
 
-class Pull:
+class ThreadSlots:
     """Keep the requests that wait for a thread; at most `slots` threads of the executor work on them."""
 
     def __init__(self, executor: Executor, slots: int) -> None:

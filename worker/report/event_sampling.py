@@ -5,9 +5,8 @@ worker over the task. So a task is chosen as it is received, and its later event
 always told, and then what came before it as well. Pages and metrics count in Redis, whatever is chosen.
 """
 
-import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 from celery import Celery
@@ -29,11 +28,12 @@ class Sample:
         self._most = self._tokens = per_second * BURST_SECONDS
         self._clock = clock
         self._at = clock()
-        self._counted: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        #: An entry for each task that was shown or left out since it was last counted; any thread appends.
+        self.shown: deque[None] = deque()
+        self.left_out: deque[None] = deque()
 
     def admits(self) -> bool:
-        """Say whether the next task is chosen; called by the event loop alone."""
+        """True if the next task is chosen; called by the event loop alone."""
         if not self._per_second:
             return True
         now = self._clock()
@@ -44,15 +44,13 @@ class Sample:
         self._tokens -= 1
         return True
 
-    def note(self, what: str) -> None:
-        """Count a task as `shown` or as `left_out`; called by any thread."""
-        with self._lock:
-            self._counted[what] += 1
-
     def count(self) -> Counter[str]:
         """Return what was counted since the last call, by fields of `heartbeats.Totals`."""
-        with self._lock:
-            counted, self._counted = self._counted, Counter()
+        counted = Counter({"shown": len(self.shown), "left_out": len(self.left_out)})
+        for _ in range(counted["shown"]):
+            self.shown.popleft()
+        for _ in range(counted["left_out"]):
+            self.left_out.popleft()
         return counted
 
 

@@ -13,8 +13,8 @@ from typing import Any
 from celery import Celery, signals
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Hold
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.errors import MillpondError
 from millpond.broker.inspect.depth import fetchable
 from millpond.broker.server import elapsed_seconds
@@ -34,9 +34,9 @@ PATIENCE_SECONDS = 60.0
 class HealthReporter:
     """Writes the heartbeat file of one worker process, from its set-up to its end."""
 
-    def __init__(self, settings: Settings, holder: Holder) -> None:
+    def __init__(self, settings: Settings, in_flight: InFlightMessages) -> None:
         self._settings = settings
-        self._holder = holder
+        self._in_flight = in_flight
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._queues: list[str] = []
@@ -83,7 +83,7 @@ class HealthReporter:
             file.write(
                 loop_at=self._turned_at,
                 has_lease=self._has_leases(),
-                draining=self._holder.draining,
+                draining=self._in_flight.draining,
                 **self._facts,
             )
         file.close()
@@ -97,9 +97,9 @@ class HealthReporter:
             self._facts["broker_answered_at"] = None
             return
         self._facts["broker_answered_at"] = now()
-        seen, before = self._holder.moves, self._seen
+        seen, before = self._in_flight.moves, self._seen
         self._seen = seen
-        if not found or seen != before or self._holder.drained:
+        if not found or seen != before or self._in_flight.drained:
             self._facts["stalled_since"] = None
         elif self._facts["stalled_since"] is None:
             self._facts["stalled_since"] = now()
@@ -108,7 +108,7 @@ class HealthReporter:
 
     def _patience(self) -> float:
         """Return the time that messages may wait; with busy slots, a task's longest run time is added."""
-        if self._holder.room:
+        if self._in_flight.room:
             return PATIENCE_SECONDS
         queues = self._settings.table.queues
         limits = [queues[name].hard_limit_seconds for name in self._queues if name in queues]
@@ -116,17 +116,19 @@ class HealthReporter:
 
     def _has_leases(self) -> bool:
         """True if every lease is valid; a lease that was never renewed is valid for its first term."""
-        holds, at = tuple(self._holder.holds.values()), elapsed_seconds()
-        self._first_seen = {hold.consumer: self._first_seen.get(hold.consumer, at) for hold in holds}
-        return bool(holds) and all(
-            hold.registered
-            and not hold.lease_lost
-            and min(hold.leased_until, self._first_seen[hold.consumer] + self._lease_seconds(hold)) > at
-            for hold in holds
+        leases, at = tuple(self._in_flight.leases.values()), elapsed_seconds()
+        self._first_seen = {lease.consumer: self._first_seen.get(lease.consumer, at) for lease in leases}
+        return bool(leases) and all(
+            lease.registered
+            and not lease.lease_lost
+            and min(lease.leased_until, self._first_seen[lease.consumer] + self._lease_seconds(lease)) > at
+            for lease in leases
         )
 
-    def _lease_seconds(self, hold: Hold) -> float:
-        return math.inf if math.isfinite(hold.leased_until) else self._holder.keeper.lease_ms / 1000
+    def _lease_seconds(self, lease: QueueLease) -> float:
+        return (
+            math.inf if math.isfinite(lease.leased_until) else self._in_flight.lease_renewer.lease_ms / 1000
+        )
 
 
 def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
@@ -138,8 +140,8 @@ def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, i
     return "+".join(pools) or "other", 1
 
 
-def install(app: Celery, settings: Settings, holder: Holder) -> None:
+def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Write the heartbeat file of every worker of this application."""
-    app.health = health = HealthReporter(settings, holder)  # signals keep weak references
+    app.health = health = HealthReporter(settings, in_flight)  # signals keep weak references
     signals.celeryd_after_setup.connect(health.on_set_up)
     signals.worker_shutdown.connect(health.on_stopped)

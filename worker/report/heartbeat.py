@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery, signals
 
 from millpond.broker.connection import Store
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
 from millpond.broker.stats import heartbeats, history, probing, window
 from millpond.broker.stats.heartbeats import Heartbeat
@@ -38,10 +38,15 @@ class HeartbeatReporter:
     """Sends the heartbeats of one worker process, from when it takes messages to its end."""
 
     def __init__(
-        self, table: Table, holder: Holder, *, samples_slots: bool = True, probe_share: float = 0.0
+        self,
+        table: Table,
+        in_flight: InFlightMessages,
+        *,
+        samples_slots: bool = True,
+        probe_share: float = 0.0,
     ) -> None:
         self._table = table
-        self._holder = holder
+        self._in_flight = in_flight
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._unsent: Counter[str] = Counter()
@@ -99,7 +104,7 @@ class HeartbeatReporter:
             logger.debug("%s", error)
 
     def _beat(self) -> None:
-        slots, turns = self._holder.slots, self._holder.turns
+        slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
         added = self._meter.count(slots=slots)
         added["turns"] += turns - self._turns
         added.update(self._sample.count())
@@ -138,7 +143,7 @@ class HeartbeatReporter:
     def _write_metrics(self, state: Heartbeat, added: Counter[str]) -> None:
         """Write the metrics file for the supervisor."""
         self._all.update(added)
-        keeper = self._holder.keeper
+        keeper = self._in_flight.lease_renewer
         leases = {"lease_renewals": keeper.renewals, "leases_lost": keeper.losses}
         if self._file is not None:
             self._file.write({**asdict(state), **leases, "totals": self._all})
@@ -148,16 +153,16 @@ class HeartbeatReporter:
             **self._about,
             slots=slots,
             busy=min(busy(), slots),
-            in_flight=self._holder.count,
-            prefetch=self._holder.prefetch,
-            draining=self._holder.starts_nothing,
+            in_flight=self._in_flight.count,
+            prefetch=self._in_flight.prefetch,
+            draining=self._in_flight.starts_nothing,
             host_busy=self._host_cpu.busy(),
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )
 
     @property
     def _store(self) -> Store:
-        store: Store = self._holder.keeper.store
+        store: Store = self._in_flight.lease_renewer.store
         return store
 
 
@@ -177,10 +182,10 @@ def pool_of(hostname: str, queues: tuple[str, ...], table: Table) -> str:
     return next(same, "other")
 
 
-def install(app: Celery, settings: Settings, holder: Holder) -> None:
+def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
     """Send the heartbeats of every worker of this application."""
     app.reporter = reporter = HeartbeatReporter(
-        settings.table, holder, samples_slots=settings.sample_slots, probe_share=settings.probe_share
+        settings.table, in_flight, samples_slots=settings.sample_slots, probe_share=settings.probe_share
     )  # signals keep weak references
     signals.worker_ready.connect(reporter.on_ready)
     signals.worker_shutdown.connect(reporter.on_stopped)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from sys import modules as modules
 from typing import Any
 
 from celery import Celery, signals
@@ -13,6 +14,8 @@ from millpond.tasks.process import tracing
 from millpond.tasks.settings import Settings
 
 _NS = 1_000_000
+
+SDK = tracing.SDK
 
 
 class Run:
@@ -59,13 +62,14 @@ def _traced(delivery: Delivery) -> Iterator[Run]:
         yield Run(span)
 
 
-def settling(delivery: Delivery) -> Any:
-    """Begin the span of a settlement, which ends when the broker has confirmed it; None: not traced."""
+def trace_settling(delivery: Delivery) -> None:
+    """Begin the span of a settlement, which ends when the broker has confirmed it, if anything is traced."""
     if tracing.tracer() is None:
-        return None
+        return
     message, queue = delivery.message, delivery.queue
     told = tracing.attributes(message.kind, id=message.id, queue=queue)
-    return tracing.begin(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
+    span = tracing.begin(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
+    delivery.on_settled = span.end
 
 
 def install(app: Celery, settings: Settings) -> None:

@@ -37,7 +37,7 @@ def filled(client: Client, count: int) -> Batch:
 def followers(store: Store) -> list[Summary]:
     """Return what the tasks on the queue `email` were told of their batches."""
     hand = Hand(store, "email")
-    raw = store.client.lrange(hand.hold.keys.ready[1], 0, -1)
+    raw = store.client.lrange(hand.lease.keys.ready[1], 0, -1)
     told = [json.loads(message)["headers"]["millpond"] for message in raw]
     assert all(own["at"] > 1_600_000_000_000 for own in told), "a message tells when it was sent"
     return [summary for own in told if (summary := completed_batch(own["after"]))]

@@ -85,7 +85,7 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     hand.end(SUCCEEDED, 1)
     held = client.find(failed.id)
     assert held is not None
-    assert (held.state, held.process) == ("running", hand.holder.name)
+    assert (held.state, held.process) == ("running", hand.in_flight.name)
     hand.end(DeadLetter("FinalError", "it failed"))
     for id in (done.id, "never-was"):
         answer = client.cancel(id)
@@ -117,7 +117,7 @@ def test_what_ran_and_wants_to_run_later_is_over(
         task = batch.send(Square(n=1), once="one")
     hand = Hand(store, "default")
     hand.take()
-    state.acknowledge(store, hand.holder.name, state.ALL_FUTURE)
+    state.acknowledge(store, hand.in_flight.name, state.ALL_FUTURE)
     if what == "task":
         assert client.cancel(task.id).settled == 0
     else:
@@ -135,8 +135,8 @@ def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> 
     hand = Hand(store, "default")
     hand.take(1)
     deaf = cancel.cancel_task(store, "another", timeout_seconds=0.05)
-    assert deaf.unacknowledged == (hand.holder.name,)
-    state.acknowledge(store, hand.holder.name, state.ALL_FUTURE)
+    assert deaf.unacknowledged == (hand.in_flight.name,)
+    state.acknowledge(store, hand.in_flight.name, state.ALL_FUTURE)
     assert cancel.cancel_task(store, "a-third", timeout_seconds=0.05).unacknowledged == ()
-    state.forget(store, hand.holder.name)
+    state.forget(store, hand.in_flight.name)
     assert cancel.cancel_task(store, "a-fourth", timeout_seconds=0.05).unacknowledged == deaf.unacknowledged

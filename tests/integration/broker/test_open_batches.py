@@ -161,10 +161,10 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         hand, read = Hand(store, "default"), list[int]()
         hand.take(300)
         detail = [Succeeded(json.dumps({"value": n})) for n in range(300)]
-        deliveries = list(hand.hold.held.values())
+        deliveries = list(hand.lease.in_flight.values())
         for delivery, outcome in zip(deliveries[:150], detail, strict=False):
-            hand.hold.settle(delivery, outcome)
-        while hand.hold.pending:
+            hand.lease.settle(delivery, outcome)
+        while hand.lease.outcomes:
             hand.turn()
         results = batch.results()
         reader = threading.Thread(target=lambda: read.extend(result.value for result in results))
@@ -173,8 +173,8 @@ def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
         server.kill()
         server.start()
         for delivery, outcome in zip(deliveries[150:], detail[150:], strict=True):
-            hand.hold.settle(delivery, outcome)
-        while hand.hold.pending:
+            hand.lease.settle(delivery, outcome)
+        while hand.lease.outcomes:
             hand.turn()
         reader.join(30)
         assert read == list(range(300))

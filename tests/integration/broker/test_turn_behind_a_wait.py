@@ -10,8 +10,8 @@ from redis import Redis
 
 from millpond.broker import publish
 from millpond.broker.connection import Store
-from millpond.broker.consume.fetcher import START_SECONDS, Intake
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.fetcher import START_SECONDS, Fetcher
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
@@ -22,42 +22,40 @@ QUEUE = "behind"
 
 
 class Process:
-    """Play a worker process of two slots: its intake on real connections, its loop turned by hand."""
+    """Play a worker process of two slots: its fetcher on real connections, its loop turned by hand."""
 
     def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
         self.delivered: list[Any] = []
-        self.holder = Holder(prefetch=prefetch)
-        self.holder.slots = 2
+        self.in_flight = InFlightMessages(prefetch=prefetch)
+        self.in_flight.slots = 2
         self._clients: list[Any] = []
         self.cycle = SimpleNamespace(connected=_connected)
         channel = SimpleNamespace(
             store=store,
-            _create_client=lambda **_: self._client(url),
-            connection=SimpleNamespace(cycle=self.cycle, _deliver=self._deliver),
+            new_client=lambda: self._client(url),
+            deliver=self.delivered.append,
+            connection=SimpleNamespace(cycle=self.cycle),
             global_keyprefix=store.prefix,
             socket_timeout=5,
         )
-        self.intake = Intake(channel, self.holder, lease_ms=LEASE_MS)
-        self.intake.start(QueueKeys(QUEUE, store.prefix))
+        self.fetcher = Fetcher(channel, self.in_flight, lease_ms=LEASE_MS)
+        self.fetcher.start(QueueKeys(QUEUE, store.prefix))
 
     def _client(self, url: str) -> Any:
         self._clients.append(Redis.from_url(url, single_connection_client=True))
         return self._clients[-1]
 
-    def _deliver(self, message: dict[str, Any], _queue: str) -> None:
-        self.delivered.append(message["delivery"])
-
     def settle_first(self) -> None:
         """Settle what was delivered first."""
-        self.holder.settle(self.delivered[0], SUCCEEDED)
+        self.in_flight.settle(self.delivered[0], SUCCEEDED)
 
     def become_idle(self) -> None:
         """Take a turn that finds nothing, then wait."""
-        self.intake.on_tick()
-        while self.intake._waiting is None:  # a new server does not know the script at first
-            self.read(self.intake.turn_client)
-            self.intake.on_turn()
-            self.intake.on_tick()
+        self.fetcher.on_tick()
+        while self.fetcher._waiting is None:  # a new server does not know the script at first
+            self.read(self.fetcher.fetch_client)
+            self.fetcher.on_reply()
+            self.fetcher.on_tick()
 
     def read(self, client: Any) -> None:
         """Wait until a connection has something to read."""
@@ -97,26 +95,26 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
     send(store)
     eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 1)
     assert not process.delivered
-    process.read(process.intake.wait_client)
-    process.intake.on_wait()
+    process.read(process.fetcher.wait_client)
+    process.fetcher.on_wait()
     assert len(process.delivered) == 1
-    assert process.holder.count == 1
+    assert process.in_flight.count == 1
 
 
 def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Process) -> None:
     """What the waiting turn may fetch is not fetched a second time by the turn that settles meanwhile."""
     send(store)
-    process.read(process.intake.wait_client)
-    process.intake.on_wait()
-    process.intake.on_tick()  # it waits again, with a turn behind
+    process.read(process.fetcher.wait_client)
+    process.fetcher.on_wait()
+    process.fetcher.on_tick()  # it waits again, with a turn behind
     process.settle_first()
-    process.holder.holds[QUEUE].hungry = True  # as news makes it
-    process.intake.on_tick()
-    turn = process.intake._turn
+    process.in_flight.leases[QUEUE].fetchable = True  # as news makes it
+    process.fetcher.on_tick()
+    turn = process.fetcher._request
     assert turn is not None
-    assert (turn.credit, len(turn.settlements)) == (0, 1)
-    process.read(process.intake.turn_client)
-    process.intake.on_turn()
+    assert (turn.credit, len(turn.outcomes)) == (0, 1)
+    process.read(process.fetcher.fetch_client)
+    process.fetcher.on_reply()
     assert inspect_depth.depth(store, QUEUE).counters["settled"] == 1
 
 
@@ -126,8 +124,8 @@ def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
     """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
     send(store, 2)
     eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 2)
-    process.holder.draining = True
-    process.intake.finish()
+    process.in_flight.draining = True
+    process.fetcher.finish()
     depth = inspect_depth.depth(store, QUEUE)
     assert (depth.ready, depth.in_flight, process.delivered) == (2, 0, [])
     send(store)
@@ -138,12 +136,12 @@ def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: 
     """A turn that waited is not lost to SCRIPT FLUSH: the message is fetched by the next."""
     store.client.script_flush()
     send(store)
-    process.read(process.intake.wait_client)
-    process.intake.on_wait()
+    process.read(process.fetcher.wait_client)
+    process.fetcher.on_wait()
     assert not process.delivered
-    process.intake.on_tick()
-    process.read(process.intake.turn_client)
-    process.intake.on_turn()
+    process.fetcher.on_tick()
+    process.read(process.fetcher.fetch_client)
+    process.fetcher.on_reply()
     assert len(process.delivered) == 1
 
 
@@ -161,9 +159,9 @@ def test_an_idle_process_steps_back_for_what_it_was_sent(
     """The thread that wakes for it finds the interpreter free; a process at work does not wait."""
     for _ in range(2):
         send(store)
-        process.read(process.intake.wait_client)
-        process.intake.on_wait()
-        process.intake.on_tick()
+        process.read(process.fetcher.wait_client)
+        process.fetcher.on_wait()
+        process.fetcher.on_tick()
     assert (len(process.delivered), naps) == (2, [START_SECONDS])
 
 
@@ -171,9 +169,9 @@ def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
     store: Store, process: Process, naps: list[float], eventually: Callable[..., None]
 ) -> None:
     """There is more to fetch at once."""
-    send(store, process.holder.room + 1)
+    send(store, process.in_flight.room + 1)
     eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight > 0)
-    process.read(process.intake.wait_client)
-    process.intake.on_wait()
+    process.read(process.fetcher.wait_client)
+    process.fetcher.on_wait()
     assert process.delivered
     assert not naps

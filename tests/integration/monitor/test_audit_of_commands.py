@@ -12,8 +12,8 @@ from millpond import main
 from millpond.broker import audit, limits
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import dead_letters
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
@@ -55,13 +55,13 @@ def _bury(store: Store) -> None:
     publish(
         store, [compose(Square.kind, {"n": 1}, queue="default", sent_at_ms=now_ms(store))], policy="exempt"
     )
-    holder = Holder()
-    hold = holder.hold(QueueKeys("default", store.prefix))
-    reply = fetch_call.call(store, Turn(hold, 1, 1, []), lease_ms=10_000)
-    fetch_call.accept(hold, reply, lambda *_: None)
-    [delivery] = hold.held.values()
-    hold.settle(delivery, DeadLetter("test", "it was told to"))
-    fetch_call.settle_pending(store, holder, lease_ms=10_000)
+    in_flight = InFlightMessages()
+    lease = in_flight.lease(QueueKeys("default", store.prefix))
+    reply = fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=10_000)
+    fetch_call.accept(lease, reply, lambda *_: None)
+    [delivery] = lease.in_flight.values()
+    lease.settle(delivery, DeadLetter("test", "it was told to"))
+    fetch_call.settle_pending(store, in_flight, lease_ms=10_000)
 
 
 COMMANDS = {

@@ -4,8 +4,8 @@ from millpond.broker import limits, publish
 from millpond.broker.batches import progress, record
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from tests.harness.flower_process import Visitor
@@ -20,8 +20,8 @@ def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Stor
     ]
     limits.declare(watched, "running", {}, authoritative=False)
     publish.publish(watched, messages)
-    hold = Holder(pools=("files",)).hold(QueueKeys("running", watched.prefix))
-    fetch_call.call(watched, Turn(hold, 3, 3, []), lease_ms=60_000)
+    lease = InFlightMessages(pools=("files",)).lease(QueueKeys("running", watched.prefix))
+    fetch_call.call(watched, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
     progress.report(watched, "task-1", 3_000, 12_000)
     page = ann.get(f"/batches/{mine}").text
     assert "3,000 of 12,000" in page

@@ -9,7 +9,7 @@ import pytest
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import sampling_key
 from millpond.broker.stats import heartbeats, history
@@ -83,8 +83,8 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
 
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(history, "write_samples", fail)
-    holder, meter = Holder(), Meter()
-    holder.keeper = SimpleNamespace(store=store, renewals=0, losses=0)
+    in_flight, meter = InFlightMessages(), Meter()
+    in_flight.lease_renewer = SimpleNamespace(store=store, renewals=0, losses=0)
     consumer = SimpleNamespace(
         task_consumer=SimpleNamespace(queues=[SimpleNamespace(name="default")]),
         pool=None,
@@ -93,7 +93,7 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         hostname="default.1@here",
     )
     meter.ended.append(("a", "succeeded", None, 0.1))
-    reporting = heartbeat.HeartbeatReporter(Table(), holder)
+    reporting = heartbeat.HeartbeatReporter(Table(), in_flight)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()

@@ -12,8 +12,8 @@ import pytest
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
@@ -145,9 +145,9 @@ def test_a_killed_caller_loses_nothing(
     keys = QueueKeys("default", client.store.prefix)
     [caller] = client.store.client.zrange(keys.consumers, 0, -1)
     client.store.client.zadd(keys.consumers, {caller: 1})  # its lease runs out
-    hold = Holder().hold(keys)
+    lease = InFlightMessages().lease(keys)
     for _ in range(2):
-        reply = fetch_call.call(client.store, Turn(hold, 3, 3, []), lease_ms=60_000)
+        reply = fetch_call.call(client.store, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
         if reply.messages:
             break
     assert len(reply.messages) == 3

@@ -14,8 +14,8 @@ from kombu import Connection
 from millpond.broker import limits
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.producer.client import Client
@@ -146,9 +146,9 @@ def test_block_goes_on_when_there_is_room(client: Client) -> None:
     done: list[Tally] = []
     sender = threading.Thread(target=lambda: done.append(client.send_many(Square(n=n) for n in range(5))))
     sender.start()
-    hold = Holder().hold(QueueKeys("default", client.store.prefix))
+    lease = InFlightMessages().lease(QueueKeys("default", client.store.prefix))
     for _ in range(200):
-        fetch_call.call(client.store, Turn(hold, 1, 1, []), lease_ms=60_000)
+        fetch_call.call(client.store, FetchRequest(lease, 1, 1, []), lease_ms=60_000)
         sender.join(0.02)
         if not sender.is_alive():
             break
@@ -251,9 +251,8 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
 
 def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
     """Its pool was fast; paused, nobody is told to send again in 0.1 s, but how the queue goes on."""
-    holder = Holder()
-    hold = holder.hold(QueueKeys("default", client.store.prefix))
-    fetch_call.call(client.store, Turn(hold, 1, 1, []), lease_ms=30_000)  # a pool is there
+    lease = InFlightMessages().lease(QueueKeys("default", client.store.prefix))
+    fetch_call.call(client.store, FetchRequest(lease, 1, 1, []), lease_ms=30_000)  # a pool is there
     bound(client, 1)
     client.store.client.hset(QueueKeys("default", client.store.prefix).drain_rate, "rate", "1000")
     client.send(Square(n=1))

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.app import celery_app
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
@@ -83,7 +83,7 @@ def make_pond(url: str) -> Celery:
     """Return Millpond's application with the one kind."""
     settings = Settings(broker_url=url)
     app = celery_app(settings)
-    prepare(app, settings, Holder(prefetch=POND_PREFETCH))
+    prepare(app, settings, InFlightMessages(prefetch=POND_PREFETCH))
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
     from millpond.tasks.handlers import handlers
 

@@ -10,8 +10,8 @@ import pytest
 from millpond import Client
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 
@@ -69,8 +69,8 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
 def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     """A worker that dies as it takes over what a dead one held loses nothing, and keeps nobody from it."""
     pond.send("one")
-    dead = Holder().hold(QueueKeys("chaos"))
-    assert fetch_call.call(pond.store, Turn(dead, 1, 1, []), lease_ms=1).messages
+    dead = InFlightMessages().lease(QueueKeys("chaos"))
+    assert fetch_call.call(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages
     pond.dying("sweep to requeue")
     pond.worker()
     eventually(lambda: settled(pond.store), 60)

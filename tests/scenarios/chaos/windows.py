@@ -9,7 +9,7 @@ from tests.scenarios.chaos.faulty import after, before
 def _carried_retry(_intake: Any, turn: Any, _reply: Any) -> bool:
     from millpond.broker.outcomes import Retry
 
-    return any(isinstance(outcome, Retry) for _, outcome in turn.settlements)
+    return any(isinstance(outcome, Retry) for _, outcome in turn.outcomes)
 
 
 def _brings_messages(_intake: Any, _turn: Any, reply: Any) -> bool:
@@ -27,9 +27,9 @@ def _stock_pop() -> None:
 
 
 def _pond_pop() -> None:
-    from millpond.broker.consume.fetcher import Intake
+    from millpond.broker.consume.fetcher import Fetcher
 
-    before(Intake, "_take_in", _brings_messages)
+    before(Fetcher, "_take_in", _brings_messages)
 
 
 def _stock_publish() -> None:
@@ -63,9 +63,9 @@ def _stock_sweep() -> None:
 
 
 def _pond_sweep() -> None:
-    from millpond.broker.consume.fetcher import Intake
+    from millpond.broker.consume.fetcher import Fetcher
 
-    before(Intake, "_take_in", _brings_swept)
+    before(Fetcher, "_take_in", _brings_swept)
 
 
 def _stock_retry() -> None:
@@ -75,9 +75,9 @@ def _stock_retry() -> None:
 
 
 def _pond_retry() -> None:
-    from millpond.broker.consume.fetcher import Intake
+    from millpond.broker.consume.fetcher import Fetcher
 
-    before(Intake, "_take_in", _carried_retry)
+    before(Fetcher, "_take_in", _carried_retry)
 
 
 WINDOWS: dict[tuple[str, str], Callable[[], None]] = {

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from millpond import Client
 from millpond.tasks.settings import Settings, environment
-from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import serving
+from tests.scenarios.life.kinds import Nothing
 from tests.scenarios.life.traced_worker import trace_into
 
 #: Tasks of the batch that is counted; one of as many goes before it.
@@ -63,7 +63,7 @@ def count(executor: str, folder: Path) -> Life:
                 _until_quiet(trace)
                 start = trace.stat().st_size
                 with client.batch() as batch, trace_into(sent):
-                    batch.send_many(Square(n=3) for _ in range(TASKS))
+                    batch.send_many(Nothing(n=3) for _ in range(TASKS))
                 assert batch.wait(timedelta(seconds=60)).succeeded == TASKS
                 _until_quiet(trace)
         return _life([*_lines(sent, 0), *_lines(trace, start)])
@@ -71,10 +71,10 @@ def count(executor: str, folder: Path) -> Life:
 
 @contextmanager
 def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, Path]]:
-    pool = {"processes": 1, "concurrency": 1, "prefetch": 8, "executor": executor}
+    pool = {"processes": 1, "executor": executor}  # with as many slots, and as much prefetch, as by default
     settings = Settings(
         broker_url=url,
-        task_events_per_second=1,
+        kinds=("tests.scenarios.life.kinds",),
         table={"pools": {"default": pool}, "queues": {"default": {}}},
     )
     trace, (here, there) = folder / f"{executor}.calls", os.pipe()

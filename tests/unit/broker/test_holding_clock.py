@@ -4,8 +4,8 @@ import time
 
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.fetch_call import Reply
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.queue_lease import Turn
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 
 AHEAD_MS = 50_000
@@ -13,18 +13,18 @@ AHEAD_MS = 50_000
 
 def test_a_reply_that_is_read_late_makes_no_retry_early() -> None:
     """The server's clock is taken from when a turn was asked, however late its reply is read."""
-    hold = Holder().hold(QueueKeys("slow"))
+    lease = InFlightMessages().lease(QueueKeys("slow"))
     asked_ms = int(time.time() * 1000) - 700  # the process was busy for so long
-    turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
+    turn = FetchRequest(lease, 1, 1, [], asked_ms=asked_ms)
     fetch_call.note(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
-    assert hold.clock_ms == AHEAD_MS
+    assert lease.clock_ms == AHEAD_MS
 
 
 def test_the_quickest_turn_tells_the_clock() -> None:
     """Of several turns, the one that the server answered soonest is right, and a slow one changes nothing."""
-    hold = Holder().hold(QueueKeys("slow"))
+    lease = InFlightMessages().lease(QueueKeys("slow"))
     asked_ms = int(time.time() * 1000)
     for taken_ms in (400, 1, 90):
-        turn = Turn(hold, 1, 1, [], asked_ms=asked_ms)
+        turn = FetchRequest(lease, 1, 1, [], asked_ms=asked_ms)
         fetch_call.note(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
-    assert hold.clock_ms == AHEAD_MS + 1
+    assert lease.clock_ms == AHEAD_MS + 1

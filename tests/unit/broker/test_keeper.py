@@ -7,8 +7,8 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from millpond.broker.connection import Store
-from millpond.broker.consume.in_flight import Holder
-from millpond.broker.consume.lease_renewer import Keeper
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.lease_renewer import LeaseRenewer
 from millpond.broker.keys import QueueKeys
 
 LEASE_MS = 3_000
@@ -35,9 +35,9 @@ class AwayAtFirst:
 def test_a_lease_is_renewed_soon_after_the_server_is_back() -> None:
     """A server that misses some renewals hears of the lease before it is over."""
     client = AwayAtFirst(times=4)
-    holder = Holder()
-    holder.hold(QueueKeys("kept")).registered = True
-    keeper = Keeper(holder, lease_ms=LEASE_MS, store=Store(client))
+    in_flight = InFlightMessages()
+    in_flight.lease(QueueKeys("kept")).registered = True
+    keeper = LeaseRenewer(in_flight, lease_ms=LEASE_MS, store=Store(client))
     begun = time.monotonic()
     keeper.start()
     assert client.renewed.wait(10)

@@ -1,30 +1,30 @@
-"""Hold when a turn that fetches may be sent along behind a wait."""
+"""Hold when a fetch that fetches may be sent along behind a wait."""
 
 import time
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.keys import QueueKeys
 from tests.harness.by_hand import delivery_of
 
 
-def waiting(*, slots: int, busy: int) -> Holder:
-    """Return a holder with so many busy slots, which has just read the server's clock."""
-    holder = Holder(prefetch=16)
-    holder.slots = slots
-    hold = holder.hold(QueueKeys("one"))
-    hold.registered, hold.clocked_at = True, time.monotonic()
+def waiting(*, slots: int, busy: int) -> InFlightMessages:
+    """Return a in_flight with so many busy slots, which has just read the server's clock."""
+    in_flight = InFlightMessages(prefetch=16)
+    in_flight.slots = slots
+    lease = in_flight.lease(QueueKeys("one"))
+    lease.registered, lease.clocked_at = True, time.monotonic()
     for number in range(busy):
-        hold.take(delivery_of(f"{number}/0", f"task {number}"))
-    return holder
+        lease.add(delivery_of(f"{number}/0", f"task {number}"))
+    return in_flight
 
 
 def test_it_tells_of_the_slots_that_are_free() -> None:
     """While a slot is free, the turn says how many: so many may be fetched under a limit."""
-    turn = waiting(slots=5, busy=3).turn_behind_a_wait({"one"}, time.monotonic() + 1)
+    turn = waiting(slots=5, busy=3).request_behind_wait({"one"}, time.monotonic() + 1)
     assert turn is not None
     assert turn.free_slots == 2
 
 
 def test_none_is_sent_while_every_slot_is_busy() -> None:
     """It would fetch nothing under a limit, and use up the token that tells of a free slot."""
-    assert waiting(slots=5, busy=5).turn_behind_a_wait({"one"}, time.monotonic() + 1) is None
+    assert waiting(slots=5, busy=5).request_behind_wait({"one"}, time.monotonic() + 1) is None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from millpond.worker.celery.child_watch import LATEST_SECONDS, Children
+from millpond.broker.celery.child_watch import LATEST_SECONDS, Children
 
 
 class Hub:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import billiard
 import pytest
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.settings import Settings
 from millpond.worker.shutdown import Drain
 
@@ -25,7 +25,7 @@ def test_the_process_ends_at_its_deadline_whatever_goes_wrong_there(
     monkeypatch.setattr(billiard, "active_children", lambda: children)
     monkeypatch.setattr(os, "kill", kill)
     monkeypatch.setattr(os, "_exit", ended.append)
-    drain = Drain(Settings(broker_url="redis://127.0.0.1:1/0"), Holder())
+    drain = Drain(Settings(broker_url="redis://127.0.0.1:1/0"), InFlightMessages())
     drain.on_signal()
     drain.on_signal()
     assert drain._timer is not None

@@ -10,8 +10,8 @@ import pytest
 
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker.dispatch.chunk_claims import claims
-from millpond.worker.dispatch.chunk_job import Piece
-from millpond.worker.dispatch.chunks import LONGEST_PIECE, SHORT_SECONDS, Grouper
+from millpond.worker.dispatch.chunk_job import ChunkJob
+from millpond.worker.dispatch.chunks import LONGEST_CHUNK, SHORT_SECONDS, Chunks
 from tests.harness.by_hand import delivery_of
 
 ANSWER = (SUCCEEDED, 0.5, 0.5)
@@ -23,11 +23,12 @@ class Request(SimpleNamespace):
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
-        tell = {name: self._teller(told, name) for name in ("give_back", "hand_out_again", "on_success")}
+        names = ("give_back", "hand_out_again", "on_success", "unaccept")
+        tell = {name: self._teller(told, name) for name in names}
         super().__init__(
             id=id,
             name="short",
-            type="short",
+            kind="short",
             delivery=delivery_of("1/0", id),
             limits=(None, None),
             told=told,
@@ -35,7 +36,7 @@ class Request(SimpleNamespace):
         self.__dict__.update(
             {
                 "time_start": None,
-                "piece": None,
+                "chunk": None,
                 "may_start": lambda: True,
                 "revoked": lambda: False,
                 **tell,
@@ -78,25 +79,27 @@ def timers() -> Timers:
 
 
 @pytest.fixture
-def grouper(timers: Timers) -> Grouper:
+def grouper(timers: Timers) -> Chunks:
     """Return a grouper that knows a short kind."""
-    made = Grouper(POOL)
+    made = Chunks(POOL)
     made.learn("short", SHORT_SECONDS / 2)
     made.watch(timers.call_after, timers.start)
     return made
 
 
-def piece_of(grouper: Grouper, *ids: str) -> Piece | None:
+def piece_of(grouper: Chunks, *ids: str) -> ChunkJob | None:
     """Have the first start while the others wait for the one slot; send the piece to a pool."""
     first, *others = [Request(id) for id in ids]
     waiting = deque((None, (other,), {}) for other in others)
-    piece = grouper.piece_for(first, SimpleNamespace(_waiting=waiting, initial_value=1))  # type: ignore[arg-type]
+    semaphore = SimpleNamespace(_waiting=waiting, initial_value=1)
+    pool = SimpleNamespace(_pool=SimpleNamespace(_putlock=semaphore))
+    piece = grouper.job_for(first, pool)  # type: ignore[arg-type]
     if piece is not None:
         piece.send(SimpleNamespace(apply_async=lambda *_, **__: None))
     return piece
 
 
-def ids(piece: Piece | None) -> list[str]:
+def ids(piece: ChunkJob | None) -> list[str]:
     """Name the members that are still in it."""
     return [] if piece is None else [member.id for member in piece.members]
 
@@ -106,16 +109,16 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 1.0)
 
 
-def test_short_tasks_that_wait_go_along(grouper: Grouper) -> None:
+def test_short_tasks_that_wait_go_along(grouper: Chunks) -> None:
     """As many as wait, up to eight; a kind that is not known to be short goes alone."""
     assert ids(piece_of(grouper, "a", "b", "c")) == ["a", "b", "c"]
-    assert len(ids(piece_of(grouper, *"abcdefghijkl"))) == LONGEST_PIECE
+    assert len(ids(piece_of(grouper, *"abcdefghijkl"))) == LONGEST_CHUNK
     grouper.learn("short", 1.0)
     assert piece_of(grouper, "a", "b") is None
 
 
 def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
-    grouper: Grouper, timers: Timers, monkeypatch: pytest.MonkeyPatch
+    grouper: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What had ended is settled, what runs goes on, the rest waits for a slot."""
     piece = piece_of(grouper, "a", "b", "c", "d")
@@ -130,7 +133,7 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     timers.fire()
     assert (ended.told, running.told) == ([("on_success", ANSWER)], [])
     assert timers.started == ["c", "d"]
-    assert all((other.in_child, other.piece) == (False, None) for other in others)
+    assert all((other.in_child, other.chunk) == (False, None) for other in others)
     assert piece.running is running
     assert not child.claim()
     assert timers.due == [], "nothing more is to be taken back"
@@ -139,7 +142,7 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
 
 
 def test_a_piece_that_gets_on_is_left_alone(
-    grouper: Grouper, timers: Timers, monkeypatch: pytest.MonkeyPatch
+    grouper: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked at again later, however long all of it takes; nobody looks when there is none."""
     piece = piece_of(grouper, "a", "b")
@@ -158,7 +161,7 @@ def test_a_piece_that_gets_on_is_left_alone(
     assert timers.due == []
 
 
-def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Grouper) -> None:
+def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) -> None:
     """What had ended counts, and what had not started goes back."""
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
@@ -173,11 +176,11 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Grouper)
     assert [each.told for each in members] == [
         [("on_success", ANSWER)],
         [("hand_out_again", lost)],
-        [("give_back",)],
+        [("unaccept",), ("give_back",)],
     ]
 
 
-def test_only_pieces_that_something_concerns_are_taken_back(grouper: Grouper) -> None:
+def test_only_pieces_that_something_concerns_are_taken_back(grouper: Chunks) -> None:
     """Of these everything that is not started is, whether it concerns it or not."""
     piece_of(grouper, "a", "b")
     piece = piece_of(grouper, "c", "d")
@@ -186,7 +189,7 @@ def test_only_pieces_that_something_concerns_are_taken_back(grouper: Grouper) ->
     assert [each.id for each in grouper.take_back(lambda request: request.id == "b")] == ["a", "b"]
 
 
-def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Grouper, timers: Timers) -> None:
+def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Chunks, timers: Timers) -> None:
     """Nothing is looked after any more: whoever stops it gives back what was not started."""
     piece = piece_of(grouper, "a", "b")
     grouper.stop()
@@ -197,7 +200,7 @@ def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Grouper, timer
 
 
 def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
-    grouper: Grouper, monkeypatch: pytest.MonkeyPatch
+    grouper: Chunks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A child that is being killed may still look at them: tasks go alone when there are no others."""
     lost = SimpleNamespace(exception=RuntimeError("killed"))
@@ -216,7 +219,7 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
     piece.on_success([ANSWER, ANSWER])
 
 
-def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Grouper, timers: Timers) -> None:
+def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks, timers: Timers) -> None:
     """What waits in a child is taken back and starts again, if it may; what runs there has its child."""
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None

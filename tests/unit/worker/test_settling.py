@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.consume.in_flight import Holder
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.worker import completer
-from millpond.worker.completer import AHEAD, Settler
+from millpond.worker.completer import AHEAD, Completer
 from tests.conftest import Eventually
 from tests.harness.by_hand import delivery_of
 
@@ -30,8 +30,8 @@ class Loop:
 
 
 @pytest.fixture
-def holder() -> Holder:
-    return Holder()
+def in_flight() -> InFlightMessages:
+    return InFlightMessages()
 
 
 @pytest.fixture
@@ -40,58 +40,65 @@ def loop() -> Loop:
 
 
 @pytest.fixture
-def settler(holder: Holder, loop: Loop) -> Settler:
-    return Settler(holder, holder.settle_finished, loop, holder.settle_finished)
+def settler(in_flight: InFlightMessages, loop: Loop) -> Completer:
+    return Completer(in_flight, loop, in_flight.settle_finished)
 
 
-def finish(settler: Settler, n: int) -> None:
+def finish(settler: Completer, n: int) -> None:
     """Finish a delivery that nobody has in flight any more."""
     settler.finish(delivery_of(f"{n}/0"), SUCCEEDED)
 
 
-def test_asks_once_for_any_number(settler: Settler, loop: Loop, holder: Holder) -> None:
+def test_asks_once_for_any_number(settler: Completer, loop: Loop, in_flight: InFlightMessages) -> None:
     """And again for what ends after the loop has settled."""
     for n in range(5):
         finish(settler, n)
-    assert (len(loop.asked), holder.unsettled_count) == (1, 5)
+    assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
     loop.turn()
-    assert holder.unsettled_count == 0
+    assert in_flight.take(set(), now=0.0) is None, "nobody has them in flight any more"
+    assert in_flight.unsettled_count == 0
     finish(settler, 5)
     assert len(loop.asked) == 1
 
 
-def test_asks_again_once_the_loop_has_begun_anew(settler: Settler, loop: Loop, holder: Holder) -> None:
+def test_asks_again_once_the_loop_has_begun_anew(
+    settler: Completer, loop: Loop, in_flight: InFlightMessages
+) -> None:
     """What the loop was asked may be lost with its connection; tasks from before it end after it."""
     finish(settler, 1)
     loop.asked.clear()
     settler.begin_anew()
     finish(settler, 2)
-    loop.turn()
-    assert holder.unsettled_count == 0
+    assert len(loop.asked) == 1
 
 
 def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
-    settler: Settler, loop: Loop, holder: Holder, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+    settler: Completer,
+    loop: Loop,
+    in_flight: InFlightMessages,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
 ) -> None:
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
     monkeypatch.setattr(completer, "LOOK_SECONDS", 60)
-    hold = holder.hold(QueueKeys("queue"))
+    lease = in_flight.lease(QueueKeys("queue"))
     for n in range(AHEAD):
         delivery = delivery_of(str(n), f"task {n}")
-        hold.take(delivery)
+        lease.add(delivery)
         settler.finish(delivery, SUCCEEDED)
     thread = threading.Thread(target=settler.let_catch_up)
     thread.start()
     loop.turn()
-    assert (len(hold.pending), holder.unsettled_count) == (AHEAD, AHEAD)
+    in_flight.settle_finished()
+    assert (len(lease.outcomes), in_flight.unsettled_count) == (AHEAD, AHEAD)
     thread.join(0.2)
     assert thread.is_alive()
-    assert holder.next_turn(set(), now=0.0) is not None
+    assert in_flight.take(set(), now=0.0) is not None
     eventually(lambda: not thread.is_alive())
 
 
 def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
-    settler: Settler, holder: Holder, eventually: Eventually
+    settler: Completer, in_flight: InFlightMessages, eventually: Eventually
 ) -> None:
     """Nothing is sent by turns any more; what is left is settled on the way out."""
     for n in range(AHEAD):
@@ -99,20 +106,22 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
     thread = threading.Thread(target=settler.let_catch_up)
     thread.start()
     assert thread.is_alive()
-    holder.draining = True
+    in_flight.draining = True
     eventually(lambda: not thread.is_alive())
 
 
-def test_a_thread_that_is_not_ahead_does_not_wait(settler: Settler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_is_not_ahead_does_not_wait(
+    settler: Completer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However long it would."""
     monkeypatch.setattr(completer, "LOOK_SECONDS", 3600)
     finish(settler, 1)
     settler.let_catch_up()
 
 
-def test_nothing_waits_where_there_is_no_loop(holder: Holder) -> None:
-    """With greenlets each delivery is settled where it ends."""
-    settler = Settler(holder, holder.settle_finished, None, holder.settle_finished)
-    finish(settler, 1)
-    assert holder.unsettled_count == 0
+def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages) -> None:
+    """With greenlets the next call sends what has finished, however much it is."""
+    settler = Completer(in_flight, None, in_flight.settle_finished)
+    for n in range(AHEAD):
+        finish(settler, n)
     settler.let_catch_up()

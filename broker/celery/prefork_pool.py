@@ -1,4 +1,4 @@
-"""See to the tasks that are on their way to a prefork child, or back, when the event loop stops turning.
+"""The prefork pool's pipes and its line for slots: tasks on their way to a child, or back.
 
 The loop writes a task into a child's pipe when the child is free. What it has begun to write must be
 written whole, or the child reads nonsense; what it has not begun never reaches a child once the loop has
@@ -7,7 +7,8 @@ ended, and the pool would wait for it.
 
 import os
 import signal
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -106,6 +107,18 @@ def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> No
         return None
 
     handler._flush_outqueue = flush_or_wait
+
+
+def waiting_for_slots(pool: Any) -> tuple[int, deque[Any]]:
+    """Return the number of slots, and what waits for one: callback, arguments, keyword arguments each."""
+    semaphore = pool._pool._putlock
+    return semaphore.initial_value, semaphore._waiting
+
+
+def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
+    """Let requests wait for a slot before those that wait now."""
+    start = controller._process_task
+    controller.semaphore._waiting.extendleft((start, (each,), {}) for each in reversed(requests))
 
 
 def _children_of(pool: Any) -> Any:

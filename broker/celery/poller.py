@@ -5,11 +5,11 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from millpond.broker.consume.fetcher import NEWS, TURN, WAIT
+from millpond.broker.consume.fetcher import CONTROL, FETCH, WAIT
 
 
 class Poller(stock.MultiChannelPoller):
-    """kombu's poller, which also gives each intake its tick before every poll."""
+    """kombu's poller, which also gives each fetcher its tick before every poll."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,18 +18,21 @@ class Poller(stock.MultiChannelPoller):
         self._wakes_at = 0.0
 
     def on_poll_start(self) -> None:
-        """Prepare kombu's connections, then let the intakes send what it is time for."""
-        super().on_poll_start()
+        """Prepare the connections of kombu's own queues, then let each fetcher send what it is time for."""
         for channel in tuple(self._channels):
-            if channel.intake is not None:
-                channel.intake.on_tick()
-                self.wake_up_in(channel.intake.seconds_to_next())
+            if channel.polls_kombu and channel.qos.can_consume():
+                self._register_BRPOP(channel)
+            if channel.active_fanout_queues:
+                self._register_LISTEN(channel)
+            if channel.fetcher is not None:
+                channel.fetcher.on_tick()
+                self.wake_up_in(channel.fetcher.seconds_to_next())
 
     def wake_up_in(self, seconds: float | None) -> None:
-        """Make the event loop turn when something is due; without one, `get` looks every second.
+        """Wake the event loop when something is due; without a loop, `get` looks every second.
 
         The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from its
-        next. So whoever learns of something due outside the tick plans it there and then.
+        next. So what becomes due outside the tick is planned there and then.
         """
         if seconds is None or self.hub is None:
             return
@@ -50,20 +53,20 @@ class Poller(stock.MultiChannelPoller):
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on; that of a turn also when there is no more room.
+        """Pass a reply on; that of a fetch also when there is no more room.
 
         It may bring what was asked for when there was.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
-        if kind in (TURN, WAIT, NEWS):
+        if kind in (FETCH, WAIT, CONTROL):
             channel.handlers[kind]()
-            if channel.intake is not None:
-                self.wake_up_in(channel.intake.seconds_to_next())
+            if channel.fetcher is not None:
+                self.wake_up_in(channel.fetcher.seconds_to_next())
         else:
             super().on_readable(fileno)
 
     def maybe_restore_messages(self) -> None:
-        """Do nothing: leases see to what was not settled."""
+        """Do nothing: messages that were not settled become ready again when their lease expires."""
 
     def on_poll_init(self, poller: Any) -> None:
         """Take the event loop's poller."""
@@ -71,7 +74,7 @@ class Poller(stock.MultiChannelPoller):
 
 
 class Tick:
-    """Be called in every turn of the event loop, for the connections of one transport."""
+    """A callback of every iteration of the event loop, for the connections of one transport."""
 
     def __init__(self, transport: Any, loop: Any) -> None:
         self._transport = transport
@@ -80,11 +83,11 @@ class Tick:
 
     @property
     def is_over(self) -> bool:
-        """Say whether every channel of the transport was closed, as after a lost connection."""
+        """True if every channel of the transport was closed, as after a lost connection."""
         return not self._cycle._channels
 
     def __call__(self) -> None:
-        """Let the intakes send what it is time for, and watch what they opened."""
+        """Let the fetchers send what it is time for, and watch what they opened."""
         cycle, loop = self._cycle, self._loop
         cycle.on_poll_start()
         for fd in cycle.fds.keys() - loop.readers.keys():

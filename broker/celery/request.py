@@ -1,0 +1,177 @@
+"""Celery's request, made of a delivery: what of it only Celery asks for is made when it does.
+
+Celery's own reads every header and keeps copies; a worker asks for a few of them.
+"""
+
+from datetime import UTC, datetime
+from functools import cached_property
+from time import monotonic, time
+from typing import Any
+
+from celery.app.task import Context
+from celery.exceptions import InvalidTaskError
+from celery.worker.request import Request
+from celery.worker.state import (
+    active_requests,
+    all_total_count,
+    revoked,
+    revoked_stamps,
+    task_accepted,
+    total_count,
+)
+
+from millpond.broker.delivery import Delivery
+
+#: What of a message's headers Celery does not count among a task's own.
+_CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
+
+
+class DeliveryRequest(Request):
+    """A request for the execution of one delivery, by a task, in a process (`app`, `hostname`, `eventer`).
+
+    Its subclass says what `acknowledge` and `reject` do, and how a delivery is settled whose task Celery
+    revoked (`settle_revoked`).
+    """
+
+    acknowledged: bool
+    #: True where the message says by when the task must have started.
+    can_expire = False
+    #: True where nobody is told of its start.
+    is_quiet = False
+
+    def __init__(self, delivery: Delivery, task: Any, process: Any) -> None:
+        message = delivery.message
+        headers = message.headers
+        if not isinstance(headers.get("id"), str):
+            raise InvalidTaskError("its id must be a text")
+        self.delivery, self.process = delivery, process
+        self.id, self.name, self.kind = message.id, message.name, message.kind
+        self._task, self._app, self._eventer = task, process.app, process.eventer
+        self._hostname = process.hostname
+        self._eta = self._expires = self._message = None
+        limits = headers.get("timelimit")
+        if limits and limits != [None, None]:
+            self.time_limits = message.time_limits
+        if headers.get("expires") is not None:
+            self.can_expire = True
+            self._expires = datetime.fromtimestamp((message.expires_ms or 0) / 1000, UTC)
+        self._argsrepr, self._kwargsrepr = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
+
+    def show(self, args: str, kwargs: str) -> None:
+        """Replace what is shown of the arguments."""
+        self._argsrepr, self._kwargsrepr = args, kwargs
+
+    # What Celery's methods ask for
+
+    @cached_property
+    def _request_dict(self) -> dict[str, Any]:
+        args, kwargs, _embed = self._payload
+        shown = {"argsrepr": self._argsrepr, "kwargsrepr": self._kwargsrepr}
+        return {**request_dict(self.delivery, self._hostname), **shown, "args": args, "kwargs": kwargs}
+
+    @property
+    def _payload(self) -> Any:
+        return self.delivery.message.arguments
+
+    @property
+    def _args(self) -> Any:
+        return self._payload[0]
+
+    @property
+    def _kwargs(self) -> Any:
+        return self._payload[1]
+
+    @property
+    def _type(self) -> str:
+        return self.kind
+
+    @property
+    def _delivery_info(self) -> Any:
+        return self._request_dict["delivery_info"]
+
+    @property
+    def _ignore_result(self) -> Any:
+        return self.delivery.message.headers.get("ignore_result", self._task.ignore_result)
+
+    @property
+    def _root_id(self) -> Any:
+        return self.delivery.message.headers.get("root_id")
+
+    @property
+    def _parent_id(self) -> Any:
+        return self.delivery.message.headers.get("parent_id")
+
+    def maybe_expire(self) -> bool:
+        """Mark an expired task as revoked, as Celery has it; by the server's clock."""
+        if self.delivery.has_expired:
+            revoked.add(self.id)
+            return True
+        return False
+
+    def revoked(self) -> bool:
+        """True if the task must not start: it has expired, or somebody revoked it by remote control."""
+        if not self.can_expire and not revoked_stamps and self.id not in revoked:
+            return bool(self._already_revoked)
+        return bool(super().revoked())
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """Describe the request for remote control, arguments always as they may be shown."""
+        del safe
+        return dict(super().info(safe=True))
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Note that a slot has the task: its process, and since when (monotonic seconds)."""
+        self.worker_pid, self.time_start = pid, time() - (monotonic() - time_accepted)
+        task_accepted(self)
+        if not self.is_quiet:
+            self.send_event("task-started")
+        if self._terminate_on_ack is not None:
+            self.terminate(*self._terminate_on_ack)
+
+    def unaccept(self) -> None:
+        """Undo what was noted when a child got the task: it was taken back."""
+        if self.time_start is not None:
+            active_requests.discard(self)
+            total_count[self.name] -= 1
+            all_total_count[0] -= 1
+        self.time_start = self.worker_pid = None  # type: ignore[assignment]
+
+    def terminate_when_accepted(self, pool: Any, number: int) -> None:
+        """End the task as soon as a child has it."""
+        self._terminate_on_ack = pool, number
+
+    def settle_revoked(self, *, expired: bool) -> None:
+        """Decide how a delivery ends whose task Celery revoked before it started."""
+        raise NotImplementedError
+
+    def announce_terminated(self, signal: str) -> None:
+        """Tell Celery's listeners that the task was ended while it ran; acknowledges it."""
+        if not self._already_cancelled and not self._already_revoked:
+            self._announce_revoked("terminated", True, signal, False)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        if not terminated:
+            self.settle_revoked(expired=expired)
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+
+def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
+    """Return what Celery's tracer is told of a delivery."""
+    message = delivery.message
+    own = {**message.own, "deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
+    headers = {**message.headers, "eta": None, "millpond": own}
+    properties = message.properties
+    return {
+        **headers,
+        "hostname": hostname,
+        "properties": properties,
+        "reply_to": properties.get("reply_to"),
+        "correlation_id": properties.get("correlation_id"),
+        "delivery_info": {
+            "exchange": "",
+            "routing_key": delivery.queue,
+            "priority": properties.get("priority"),
+            "redelivered": delivery.deliveries > 0,
+        },
+        "headers": {name: headers[name] for name in headers.keys() - _CELERYS_HEADERS} or None,
+    }

@@ -1,0 +1,64 @@
+"""Celery's tracer, which runs its tasks: when it is needed, how it is called, and what stands in for it.
+
+A handler of a kind needs it only where the difference would show: worker/celery/slot.py.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery import Task
+from celery._state import _task_stack
+from celery.app import trace
+from celery.app.task import Context
+from celery.backends.base import DisabledBackend
+
+from millpond.broker.celery.request import request_dict
+from millpond.broker.delivery import Delivery
+
+#: What `current_task` is, the last of it; its tasks' own stacks have the requests.
+task_stack = _task_stack
+
+
+#: Of this worker process or child: its tasks, what it accepts, and its name.
+of_this_process: list[Any] = trace._localized
+
+
+@cache
+def is_bare(task: Task) -> bool:
+    """True if no result backend hears of the task, and its tracer is Celery's own."""
+    own_tracer = task.__trace__.__code__.co_filename == trace.__file__
+    return own_tracer and isinstance(task.backend, DisabledBackend)
+
+
+def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
+    """Run a task by Celery's tracer; return its value or raise what it raised."""
+    args, kwargs, embed = delivery.message.arguments
+    request = request_dict(delivery, hostname)
+    request.update({"args": args, "kwargs": kwargs, "is_eager": False}, **embed)
+    returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
+    # What went wrong outside the task's function has no info: arguments that are none, a signal's receiver.
+    if info is not None:
+        raise info.retval
+    if isinstance(returned, ExceptionInfo):
+        raise getattr(returned.exception, "exc", returned.exception)
+    return returned
+
+
+@dataclass(eq=False)
+class RunningRequest:
+    """What `current_task.request` is while a handler runs; Celery's own is made if somebody asks for more."""
+
+    id: str
+    delivery: Delivery
+    hostname: str
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        args, kwargs, embed = self.delivery.message.arguments
+        request = request_dict(self.delivery, self.hostname)
+        celerys = Context(request, args=args, kwargs=kwargs, called_directly=False, **embed)
+        self.__dict__.update(vars(celerys))
+        return getattr(celerys, name)
