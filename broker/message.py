@@ -10,13 +10,17 @@ import json
 import os
 import socket
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any, Self
 
 from pydantic_core import from_json
+
+from millpond.broker import message_body
+from millpond.broker.message_body import Arguments as Arguments
+from millpond.broker.message_body import BadMessage as BadMessage
 
 #: What is shown of arguments in events, logs and dead letters is cut to this many characters.
 SHOWN_LENGTH = 1024
@@ -27,17 +31,6 @@ OWN = "millpond"
 _write = json.JSONEncoder(separators=(",", ":")).encode
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-#: Positional arguments, keyword arguments, and what Celery embeds: callbacks, errbacks, chain and chord.
-Arguments = tuple[Any, Any, dict[str, Any]]
-
-
-class BadMessage(ValueError):
-    """A message that no worker can run; `reason` is that of its dead letter."""
-
-    def __init__(self, reason: str, error: object) -> None:
-        super().__init__(str(error) or reason)
-        self.reason = reason
 
 
 class Message:
@@ -82,8 +75,9 @@ class Message:
         try:
             body = self.envelope["body"]
             body = b64decode(body) if self.properties.get("body_encoding") == "base64" else body.encode()
-            is_json = self.envelope.get("content-type") == _JSON and _JSON in _accepted
-            is_plain = is_json and _OWN_TYPE not in body and not self.headers.get("compression")
+            is_json = self.envelope.get("content-type") == "application/json"
+            is_json = is_json and "application/json" in message_body.accepted
+            is_plain = is_json and message_body.OWN_TYPE not in body and not self.headers.get("compression")
             decoded = from_json(body) if is_plain else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             decoded = None  # what is unusual is read with more patience, or refused with a reason
@@ -91,7 +85,7 @@ class Message:
             args, kwargs, embed = decoded
             if type(args) is list and type(kwargs) is dict and type(embed) is dict:
                 return args, kwargs, embed
-        return _arguments(self)
+        return message_body.decode(self.envelope, self.headers, self.properties)
 
     @property
     def retries(self) -> int:
@@ -185,50 +179,6 @@ def moment_ms(written: Any) -> int | None:
 def iso(ms: int | None) -> str | None:
     """Return a time as Celery's headers have it."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
-
-
-#: What kombu marks a date, a UUID and the like with.
-_OWN_TYPE = b"__type__"
-
-
-def _arguments(message: Message) -> Arguments:
-    try:
-        decoded = _body(message)
-    except Exception as error:  # kombu's codecs and serializers each raise errors of their own
-        raise BadMessage("cannot be decoded", f"{type(error).__name__}: {error}") from error
-    if isinstance(decoded, dict) and "args" in decoded:  # protocol 1 and 2 in one, of Celery 3.1 and 4
-        embed = {name: decoded.get(name) for name in ("callbacks", "errbacks", "chord")} | {"chain": None}
-        decoded = (decoded["args"], decoded.get("kwargs", {}), embed)
-    if not isinstance(decoded, list | tuple) or len(decoded) != 3:
-        raise BadMessage("invalid message", "its body is no list of three: arguments, fields, embedded")
-    args, kwargs, embed = decoded
-    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
-        raise BadMessage("invalid message", "its arguments must be a list and an object")
-    return args, kwargs, embed if isinstance(embed, dict) else {}
-
-
-def _body(message: Message) -> Any:
-    """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
-    from kombu.compression import decompress
-    from kombu.serialization import loads
-
-    envelope, body = message.envelope, message.envelope["body"]
-    body = b64decode(body) if message.properties.get("body_encoding") == "base64" else body.encode()
-    if message.headers.get("compression"):
-        body = decompress(body, message.headers["compression"])
-    content_type, encoding = envelope.get("content-type"), envelope.get("content-encoding")
-    return loads(body, content_type, encoding, accept=_accepted)
-
-
-#: The content types that handlers of this process take.
-_JSON = "application/json"
-_accepted: frozenset[str] = frozenset({_JSON})
-
-
-def accept(content_types: Iterable[str]) -> None:
-    """Take these content types from now on, and refuse all others."""
-    global _accepted
-    _accepted = frozenset(content_types)
 
 
 @dataclass(frozen=True, slots=True)

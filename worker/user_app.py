@@ -15,7 +15,7 @@ from celery import Celery
 from celery.app.utils import find_app
 from kombu.serialization import prepare_accept_content
 
-from millpond.broker import message
+from millpond.broker import message_body
 from millpond.broker.url import BrokerURL
 from millpond.tasks.app import SENTINEL_TRANSPORT, TRANSPORT, transport_options
 from millpond.tasks.errors import SettingsError
@@ -85,7 +85,7 @@ def adopt(app: Celery, configured: Settings) -> list[Change]:
     ]
     app.conf.broker_transport_options = ours
     accepted = prepare_accept_content(app.conf.accept_content)
-    message.accept(accepted)
+    message_body.accept(accepted)
     changes += _not_honoured(app, configured)
     return changes
 

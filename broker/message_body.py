@@ -1,0 +1,60 @@
+"""Bodies that are not plain JSON: other protocols, content types, compression, types of kombu's own."""
+
+from base64 import b64decode
+from collections.abc import Iterable
+from typing import Any
+
+#: Positional arguments, keyword arguments, and what Celery embeds: callbacks, errbacks, chain and chord.
+Arguments = tuple[Any, Any, dict[str, Any]]
+
+
+class BadMessage(ValueError):
+    """A message that no worker can run; `reason` is that of its dead letter."""
+
+    def __init__(self, reason: str, error: object) -> None:
+        super().__init__(str(error) or reason)
+        self.reason = reason
+
+
+#: What kombu marks a date, a UUID and the like with.
+OWN_TYPE = b"__type__"
+
+
+def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Arguments:
+    """Return the arguments that a body holds. Raises `BadMessage`."""
+    try:
+        decoded = _body(envelope, headers, properties)
+    except Exception as error:  # kombu's codecs and serializers each raise errors of their own
+        raise BadMessage("cannot be decoded", f"{type(error).__name__}: {error}") from error
+    if isinstance(decoded, dict) and "args" in decoded:  # protocol 1 and 2 in one, of Celery 3.1 and 4
+        embed = {name: decoded.get(name) for name in ("callbacks", "errbacks", "chord")} | {"chain": None}
+        decoded = (decoded["args"], decoded.get("kwargs", {}), embed)
+    if not isinstance(decoded, list | tuple) or len(decoded) != 3:
+        raise BadMessage("invalid message", "its body is no list of three: arguments, fields, embedded")
+    args, kwargs, embed = decoded
+    if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
+        raise BadMessage("invalid message", "its arguments must be a list and an object")
+    return args, kwargs, embed if isinstance(embed, dict) else {}
+
+
+def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
+    """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
+    from kombu.compression import decompress
+    from kombu.serialization import loads
+
+    body = envelope["body"]
+    body = b64decode(body) if properties.get("body_encoding") == "base64" else body.encode()
+    if headers.get("compression"):
+        body = decompress(body, headers["compression"])
+    content_type, encoding = envelope.get("content-type"), envelope.get("content-encoding")
+    return loads(body, content_type, encoding, accept=accepted)
+
+
+#: The content types that handlers of this process take.
+accepted: frozenset[str] = frozenset({"application/json"})
+
+
+def accept(content_types: Iterable[str]) -> None:
+    """Take these content types from now on, and refuse all others."""
+    global accepted
+    accepted = frozenset(content_types)
