@@ -71,7 +71,7 @@ class Mill(RuleBasedStateMachine):
         self.keys = QueueKeys(QUEUE, self.store.prefix)
         # A whole second of the real time, for the server dates dead letters by its own clock.
         self.plain, self.now = PlainQueue(), server.client.time()[0] * 1000
-        self.holds = {name: QueueLease(self.keys, name) for name in CONSUMERS}
+        self.leases = {name: QueueLease(self.keys, name) for name in CONSUMERS}
         self.batches: list[str] = []
         self.wait(0)
 
@@ -210,13 +210,13 @@ class Mill(RuleBasedStateMachine):
         reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
-        lease, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
-        assert (reply.lease, reply.late) == (lease, late)
+        leased, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
+        assert (reply.lease, reply.late) == (leased, late)
         assert [(f.token, f.deliveries, f.payload.decode()) for f in reply.messages] == fetched
         if not reply_arrives:
             lease.registered = True
             lease.put_back(taken)
-        elif not lease:
+        elif not leased:
             lease.in_flight.clear()
             lease.lose(name)
         else:

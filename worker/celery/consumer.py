@@ -107,7 +107,7 @@ class PondConsumer(Consumer):
         """End what runs in a child and shall not go on."""
         for request in self._requests():
             # What ended before it in its child may still have to be answered for; it is not to be ended.
-            alone = request.piece is None or request.piece.running is request
+            alone = request.chunk is None or request.chunk.running is request
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
