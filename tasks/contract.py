@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from millpond.tasks.carried_types import uncarried
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.field_faults import in_words
 from millpond.tasks.name_suggestions import unknown
@@ -47,6 +48,14 @@ class Contract(BaseModel):
         cls.kind = kind
         cls.queue = queue or cls.queue
         _kinds[kind] = cls
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
+        super().__pydantic_init_subclass__(**config)
+        fault = next(uncarried(cls), None) if kind else None
+        if fault is not None:
+            del _kinds[kind]
+            raise BadContract(f"the contract {kind} cannot be carried: {fault}")
 
     def redacted(self) -> dict[str, Any]:
         """Return the fields with the values of hidden fields replaced by their length."""

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
@@ -21,7 +21,7 @@ class Blurt(Contract, kind="test.blurt"):
     how: Literal["return", "raise", "wrap", "log", "print", "retry", "hold"]
     secret: str = Field(repr=False)
     more: list[dict[str, str]] = Field(default_factory=list, repr=False)
-    token: str = Field(default="", repr=False, validation_alias="pass")
+    token: str = Field(default="", repr=False, validation_alias=AliasChoices("token", "pass"))
     gate: str = ""
 
 

@@ -1,0 +1,139 @@
+"""The types that a contract may have: those whose values come out of JSON as they went in."""
+
+from collections.abc import Iterator
+from enum import Enum
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, EncodedBytes, PlainSerializer, SecretBytes, SecretStr, WrapSerializer
+from pydantic.fields import FieldInfo
+from pydantic.types import Json, Secret
+
+#: How JSON writes a type; types that are not here are written as text.
+_JSON_FORMS: dict[type, str] = {
+    **dict.fromkeys((int, float), "number"),
+    bool: "boolean",
+    type(None): "null",
+    **dict.fromkeys((list, tuple, set, frozenset), "array"),
+    dict: "object",
+}
+
+
+#: Pydantic's marker, which type checkers are told is something else.
+_JSON_MARKER: Any = Json
+
+
+def uncarried(model: type[BaseModel]) -> Iterator[str]:
+    """Yield what of a model would change or get lost on its way, a line each that names the field."""
+    yield from _faults(model, "", set())
+
+
+def _faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str]:
+    if model in seen:
+        return
+    seen.add(model)
+    for name in model.__private_attributes__:
+        yield f"{place}{name} is private and is not sent: make it a field, or a property"
+    for name in model.model_computed_fields:
+        yield f"{place}{name} is a computed field, which the worker would refuse: make it a property"
+    serializers = model.__pydantic_decorators__
+    if serializers.model_serializers or serializers.field_serializers:
+        yield f"{place or model.__name__} has a serializer of its own: send what JSON can write as it is"
+    for name, field in model.model_fields.items():
+        yield from _field_faults(model, f"{place}{name}", name, field)
+        encoded = any(isinstance(each, EncodedBytes) for each in field.metadata) or _bytes_as_text(model)
+        metadata = [each for each in field.metadata if not (encoded and isinstance(each, EncodedBytes))]
+        tagged = field.discriminator is not None
+        for each in metadata:
+            yield from _metadata_faults(each, f"{place}{name}")
+        yield from _type_faults(field.annotation, f"{place}{name}", seen, encoded=encoded, tagged=tagged)
+
+
+def _field_faults(model: type[BaseModel], place: str, name: str, field: FieldInfo) -> Iterator[str]:
+    if field.exclude:
+        yield f"{place} is excluded and is not sent: leave out exclude=True"
+    config = model.model_config
+    accepted = {name} if config.get("populate_by_name") or config.get("validate_by_name") else set[str]()
+    alias = field.validation_alias
+    accepted |= {name} if alias is None else {alias} if isinstance(alias, str) else set()
+    accepted |= {each for each in getattr(alias, "choices", ()) if isinstance(each, str)}
+    sent = (field.serialization_alias or name) if config.get("serialize_by_alias") else name
+    if sent not in accepted:
+        yield (
+            f"{place} is sent as {sent!r} and accepted as {', '.join(sorted(accepted)) or 'something else'}: "
+            f"write validation_alias=AliasChoices({sent!r}, …)"
+        )
+
+
+def _metadata_faults(each: Any, place: str) -> Iterator[str]:
+    if isinstance(each, PlainSerializer | WrapSerializer):
+        yield f"{place} has a serializer of its own: send a type that JSON can write as it is"
+    if each is _JSON_MARKER or isinstance(each, _JSON_MARKER):
+        yield f"{place} is Json, which is read twice: write the type that is in it"
+
+
+def _type_faults(
+    annotation: Any, place: str, seen: set[type], *, encoded: bool, tagged: bool
+) -> Iterator[str]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is _JSON_MARKER:
+        yield from _metadata_faults(annotation, place)
+        return
+    if origin is Annotated:
+        for each in arguments[1:]:
+            yield from _metadata_faults(each, place)
+        encoded = encoded or any(isinstance(each, EncodedBytes) for each in arguments[1:])
+        tagged = tagged or any(getattr(each, "discriminator", None) for each in arguments[1:])
+        arguments = arguments[:1]
+    elif origin in (Union, UnionType) and not tagged and (pair := _confusable(arguments)):
+        yield f"{place} may come out as another type, {pair}: choose one, or give models a discriminator"
+    elif origin is Literal:
+        return
+    if isinstance(annotation, type) and origin is None:
+        if issubclass(annotation, SecretStr | SecretBytes) or _is_secret(annotation):
+            yield f"{place} is {annotation.__name__}, which is sent as stars: write str and Field(repr=False)"
+        elif issubclass(annotation, bytes | bytearray) and not encoded:
+            yield f"{place} is bytes, which JSON has not: write Base64Bytes"
+        elif issubclass(annotation, BaseModel):
+            yield from _faults(annotation, f"{place}.", seen)
+    elif _is_secret(origin):
+        yield f"{place} is Secret, which is sent as stars: write the type in it and Field(repr=False)"
+        return
+    for each in arguments:
+        yield from _type_faults(each, place, seen, encoded=encoded, tagged=False)
+
+
+def _is_secret(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Secret)
+
+
+def _bytes_as_text(model: type[BaseModel]) -> bool:
+    writes, reads = model.model_config.get("ser_json_bytes"), model.model_config.get("val_json_bytes")
+    return writes == reads and writes in ("base64", "hex")
+
+
+def _confusable(members: tuple[Any, ...]) -> str:
+    """Return two members of a union that JSON writes alike, as words; empty if there are none."""
+    first: dict[str, type] = {}
+    for each in members:
+        for form, kind in _forms(each):
+            known = first.setdefault(form, kind)
+            if known is not kind and {known, kind} != {int, float}:
+                return f"{known.__name__} or {kind.__name__}"
+    return ""
+
+
+def _forms(member: Any) -> Iterator[tuple[str, type]]:
+    """Yield how JSON writes the values of a member, each with its type in Python."""
+    origin, arguments = get_origin(member), get_args(member)
+    if origin is Annotated:
+        yield from _forms(arguments[0])
+    elif origin in (Union, UnionType):
+        for each in arguments:
+            yield from _forms(each)
+    elif origin is Literal:
+        for each in arguments:
+            yield ("text" if isinstance(each, Enum) else _JSON_FORMS.get(type(each), "text")), type(each)
+    elif isinstance(origin or member, type):
+        kind = origin or member
+        yield ("object" if issubclass(kind, BaseModel) else _JSON_FORMS.get(kind, "text")), kind
