@@ -13,8 +13,15 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     by_lower = {each.lower().replace("-", "_"): each for each in known}
     plain = name.lower().replace("-", "_")
     longer = [each for each in by_lower if each.startswith(f"{plain}_")]
-    found = longer if len(longer) == 1 else get_close_matches(plain, by_lower, 1, ALIKE)
+    slips = [each for each in by_lower if _is_one_slip(plain, each)]
+    found = longer if len(longer) == 1 else get_close_matches(plain, by_lower, 1, ALIKE) or slips
     return by_lower[found[0]] if found else None
+
+
+def _is_one_slip(name: str, meant: str) -> bool:
+    """True if two letters are exchanged, or one is another: in a short name either is much of it."""
+    differ = sum(ours != theirs for ours, theirs in zip(name, meant, strict=False))
+    return len(name) == len(meant) > 1 and (differ == 1 or (differ == 2 and sorted(name) == sorted(meant)))
 
 
 def there_are(name: str, known: Iterable[str]) -> str:

@@ -71,6 +71,10 @@ class Smtp(BaseModel):
     message_id_domain: str = Field(
         "millpond.local", min_length=1, description="The right-hand side of the Message-ID."
     )
+    intranet_domains: Words = Field(
+        (),
+        description="Domains of your own network, with those below them, that addresses may have.",
+    )
     templates: Path | None = Field(None, description="The folder of templates that mails may name.")
     ledger_days: Count = Field(7, description="Days for which the ledger remembers that a message was sent.")
     max_attachment_bytes: Count = Field(

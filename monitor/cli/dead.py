@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="A queue, as `millpond status` lists it.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `millpond dead list` shows it.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="As `millpond dead list` shows it.")]
 Kind = Annotated[str | None, typer.Option(help="Only tasks of this kind.")]
 Reason = Annotated[str | None, typer.Option(help="Only those with this text in the reason or the error.")]
 Task = Annotated[str | None, typer.Option(help="Only the task with this id.")]

@@ -9,9 +9,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: millpond why email --probe")
 def why(
-    pool: Annotated[
-        str | None, typer.Argument(metavar="[POOL]", help="As `millpond status` lists it.")
-    ] = None,
+    pool: Annotated[str | None, typer.Argument(metavar="POOL", help="As `millpond status` lists it.")] = None,
     probe: Annotated[
         bool,
         typer.Option(

@@ -16,7 +16,7 @@ app = typer.Typer()
 def config(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Only these settings or tables, as in smtp or pools.email."),
+        typer.Argument(metavar="NAME", help="Only these settings or tables, as in smtp or pools.email."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
     markdown: Annotated[

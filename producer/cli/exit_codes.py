@@ -83,10 +83,11 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
 
 def _usage(error: TyperException) -> str:
     """Return the line about a command line that does not fit: an unknown name with the one that was meant."""
+    from millpond.producer.cli.param_words import refusal
     from millpond.tasks.name_suggestions import closest
 
     context = getattr(error, "ctx", None)
-    said, name = error.format_message(), getattr(error, "option_name", "")
+    said, name = refusal(error) or error.format_message(), getattr(error, "option_name", "")
     known: list[str] = []
     if command := re.match(r"No such command '(.*?)'", said):
         name, known = command[1], context.command.list_commands(context) if context else []
@@ -94,12 +95,9 @@ def _usage(error: TyperException) -> str:
     elif name:
         known = [each for option in context.command.params for each in option.opts] if context else []
         said = f"no option is named {name!r}." if said.startswith("No such option") else said
-    said = (
-        re.sub(r", unable to parse .*", "", said.replace("Input should be", "it must be")).rstrip(".") + "."
-    )
     meant = closest(name, known) if known else None
-    path = getattr(context, "command_path", "millpond")
-    return f"{said}{f' Did you mean {meant!r}?' if meant else ''} See: {path} --help"
+    line = f"{said}{'' if said.endswith('.') else '.'}{f' Did you mean {meant!r}?' if meant else ''}"
+    return f"{line} See: {context.command_path} --help" if context else line
 
 
 def _install_command(module: str) -> str | None:

@@ -23,7 +23,7 @@ class Failures:
         self._printed: Counter[str] = Counter()
 
     def line(self, label: str, reason: str) -> str | None:
-        """Count a failure; return its line, or None where it is counted alone."""
+        """Add a failure; return its line, or None where it is only counted."""
         kind = _kind(label, reason)
         if kind not in self._counts and len(self._counts) >= _REMEMBERED:
             kind = reason = "other reasons"

@@ -19,17 +19,14 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to work on.
-
-    Where it is, and its path below the folder that was named (its name alone for a file).
-    """
+    """A file to work on: its place, and its path below the folder that was named (or its name alone)."""
 
     place: str
     below: PurePosixPath
 
     @property
     def is_url(self) -> bool:
-        """Say whether it lies in a storage and not on this machine."""
+        """True if it lies in a storage and not on this machine."""
         return "://" in self.place
 
 
@@ -43,10 +40,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The arguments of a command, the name patterns that fit (none.
-
-    Every name), and a folder to keep out of.
-    """
+    """The arguments of a command, the name patterns that fit (none: every name), and a folder to skip."""
 
     arguments: Sequence[str]
     patterns: Sequence[str] = ()
@@ -73,7 +67,7 @@ class Inputs:
                 yield _named(argument)
 
     def count(self) -> int:
-        """Count what iterating yields. Not for stdin, which can be read only once."""
+        """Return how many items iterating yields. Not for stdin, which can be read only once."""
         return sum(1 for _ in self)
 
     def roots(self, *others: Path) -> list[str]:

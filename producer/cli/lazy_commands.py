@@ -9,8 +9,14 @@ from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from millpond.producer.cli.param_words import describe
+
 #: Name of a command -> where its typer application is ("module:attribute"), and what it does in one line.
 Table = Mapping[str, tuple[str, str]]
+
+
+#: Letters of a first sentence: more than any has.
+_WHOLE = 1_000
 
 
 class Group(TyperGroup):
@@ -22,6 +28,12 @@ class Group(TyperGroup):
             return super().parse_args(ctx, args)
         ctx._protected_args, ctx.args = args[:1], args[1:]
         return args[1:]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands with their whole first sentence; typer would cut it."""
+        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in named if each])
 
 
 def group(table: Table, *, help: str, epilog: str) -> Any:
@@ -48,6 +60,7 @@ def _load(name: str, target: str) -> Any:
     module, _, attribute = target.partition(":")
     command = _command(getattr(importlib.import_module(module), attribute), Group)
     command.name = name
+    describe(command)
     return command
 
 

@@ -5,6 +5,8 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -102,6 +104,10 @@ def _require_server(opened: Session) -> None:
             ) from None
 
 
+#: The rows that are checked before any mail is sent.
+CHECKED_MAILS = 3
+
+
 class _Mails:
     """The mails of a campaign; the position in the file is used to estimate their number."""
 
@@ -114,10 +120,17 @@ class _Mails:
         self._rows = self._read_bytes = 0
 
     def check(self) -> None:
-        """Raise `BadInput` for a file without a row, before a worker is started."""
-        first = next(self._read(), None)
-        if first is None:
+        """Raise `BadInput` for a file without a row, or a template that fails, before a worker is started."""
+        first = list(islice(self._read(), CHECKED_MAILS))
+        if not first:
             raise BadInput(f"{self._campaign.source} has no row after its header: add at least one recipient")
+        with suppress(ModuleNotFoundError):  # a host that only sends may have no template engine
+            from millpond.tasks.email.templates import check_templates
+
+            folder = settings().smtp.templates
+            if folder is not None or self._campaign.template is None:
+                mails = [each.job for each in first if isinstance(each, CampaignMail)]
+                check_templates(mails, folder=folder)
         self._stream.seek(0)
 
     def __iter__(self) -> Iterator[LabelledMessage | Skipped]:

@@ -96,7 +96,7 @@ def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Sk
 
 
 def _counting(inputs: Inputs) -> TotalEstimate:
-    """Count the inputs beside their use; a second walk is cheap beside the tasks, and keeps nothing."""
+    """Return a count of the inputs by a second walk beside their use: it is cheap, and keeps nothing."""
     counted: list[int] = []
     threading.Thread(target=lambda: counted.append(inputs.count()), name="counting", daemon=True).start()
     return lambda _count: counted[0] if counted else None

@@ -16,6 +16,10 @@ from millpond.tasks.email.control_characters import one_line
 
 MAX_NAME_CHARACTERS = 200
 
+#: A domain name by its letters, digits and hyphens (RFC 1123, 2.1), of one label or more.
+_DOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.I | re.A
+)
 _UNQUOTED_NAME = re.compile(r'[^<>"\\@]*')
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _NEEDS_QUOTES = re.compile(r"[^\w !#$%&'*+/=?^`{|}~-]|=\?")
@@ -47,8 +51,23 @@ def mailbox(text: str) -> Mailbox:
     try:
         checked = validate_email(bare, check_deliverability=False)
     except EmailNotValidError as error:
-        raise ValueError(f"{bare!r} is not a mail address: {error}") from None
+        local, _, domain = bare.rpartition("@")
+        if not _DOMAIN.fullmatch(domain):
+            raise ValueError(f"{bare!r} is not a mail address: {error}") from None
+        if not _is_of_intranet(domain):
+            raise ValueError(
+                f"{bare!r} is not a mail address of the Internet: {error} If it is one of your own network, "
+                "name its domain in MILLPOND_SMTP__INTRANET_DOMAINS"
+            ) from None
+        return Mailbox(name, f"{mailbox(f'{local}@example.org').address.rpartition('@')[0]}@{domain.lower()}")
     return Mailbox(name, f"{checked.local_part}@{checked.ascii_domain}")
+
+
+def _is_of_intranet(domain: str) -> bool:
+    from millpond.tasks.settings import settings  # here, for it imports TLS
+
+    own = (each.lower().strip(".") for each in settings().smtp.intranet_domains)
+    return any(domain.lower() == each or domain.lower().endswith(f".{each}") for each in own)
 
 
 def _split(text: str) -> tuple[str, str]:

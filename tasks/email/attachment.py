@@ -1,5 +1,6 @@
 """The attachments of a mail: their storage URLs, and their names and types for the receiver."""
 
+from mimetypes import MimeTypes
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,10 @@ from millpond.tasks.email.control_characters import one_line
 
 MAX_ATTACHMENTS = 20
 
+#: The table of the standard library without the host's files: every worker finds the same type.
+_TYPES = MimeTypes(filenames=())
+_BYTES = "application/octet-stream"
+
 
 def _file_name(name: str) -> str:
     if "/" in name or "\\" in name or "=?" in name or name in (".", ".."):
@@ -27,9 +32,18 @@ def _file_name(name: str) -> str:
     return one_line(name)
 
 
+def guessed_type(name: str) -> str:
+    """Return the content type that follows from the extension of a name, if an attachment may have it."""
+    guessed = _TYPES.guess_type(name)[0]
+    try:
+        return _leaf(guessed or _BYTES)
+    except ValueError:
+        return _BYTES
+
+
 def _leaf(content_type: str) -> str:
     if content_type.startswith(("multipart/", "message/")):
-        raise ValueError(f"{content_type} contains other parts: attach it as application/octet-stream")
+        raise ValueError(f"{content_type} contains other parts: attach it as {_BYTES}")
     return content_type
 
 

@@ -7,6 +7,7 @@ sent once, even if its worker died between sending the continuation and settling
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
@@ -18,11 +19,14 @@ from millpond.tasks.email.delivery import OpenInput
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import Outbox
 from millpond.tasks.email.receipt import CampaignStep
+from millpond.tasks.email.templates import check_templates
 from millpond.tasks.errors import BadInput, BrokerError, RetryLater
 
 FULL_PAUSE_SECONDS = 2.0
 CLAIM_SECONDS = 120.0
 MAX_REASONS = 20
+#: The mails of a chunk that are rendered before any is sent.
+CHECKED_MAILS = 3
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,18 @@ class _Chunk:
 
 
 def send_chunk(
-    job: SendCampaign, context: Context, *, outbox: Outbox, ledger: MailLedger, open_input: OpenInput
+    job: SendCampaign,
+    context: Context,
+    *,
+    outbox: Outbox,
+    ledger: MailLedger,
+    open_input: OpenInput,
+    templates: Path | None,
 ) -> CampaignStep:
-    """Send the mails of at most `job.chunk` rows and, unless these were the last, a continuation."""
+    """Send the mails of at most `job.chunk` rows and, unless these were the last, a continuation.
+
+    `templates` is the folder of templates. Raises `BadInput` if they fail for each of the first rows.
+    """
     campaign_id = job.campaign or context.id
     key, owner = f"{campaign_id}/{job.row}", uuid4().hex
     try:
@@ -60,7 +73,7 @@ def send_chunk(
     if claim.state == "sent":
         return CampaignStep(campaign=campaign_id, first_row=job.row, sent=0, duplicate=True)
     try:
-        step = _send(job, campaign_id, outbox, open_input)
+        step = _send(job, campaign_id, outbox, open_input, templates)
     except BaseException:
         with suppress(BrokerError):
             ledger.forget(key, owner)
@@ -74,9 +87,12 @@ def send_chunk(
     return step
 
 
-def _send(job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput) -> CampaignStep:
+def _send(
+    job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput, templates: Path | None
+) -> CampaignStep:
     with open_input(job.source) as stream:
         chunk = _read(job, stream, campaign_id)
+    check_templates([mail.job for mail in chunk.mails[:CHECKED_MAILS]], folder=templates)
     accepted = outbox.send_many((mail.id, mail.job) for mail in chunk.mails)
     done = chunk.before(accepted)
     bad = [entry for entry in done if isinstance(entry, BadRow)]

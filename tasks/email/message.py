@@ -11,9 +11,9 @@ from datetime import datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
-from mimetypes import MimeTypes
 
 from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.attachment import guessed_type
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.control_characters import body_text
 from millpond.tasks.email.headers import address_line, plain_line, text_line
@@ -21,9 +21,6 @@ from millpond.tasks.errors import BadInput
 
 #: 7bit, so that the server needs no 8BITMIME and no relay recodes a part.
 _POLICY = SMTP.clone(cte_type="7bit")
-
-#: The table of the standard library without the host's files: every worker finds the same type.
-_TYPES = MimeTypes(filenames=())
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def _parts(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMe
     else:
         body.set_content(_mailable(content.html or ""), subtype="html")
     for each in attachments:
-        content_type = each.content_type or _TYPES.guess_type(each.name)[0] or "application/octet-stream"
+        content_type = each.content_type or guessed_type(each.name)
         main, _, sub = content_type.partition("/")
         body.add_attachment(each.data, maintype=main, subtype=sub, filename=each.name)
     return body

@@ -11,10 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from millpond.tasks.email.message import Envelope
+from millpond.tasks.email.smtp_login import Utf8Login, Utf8LoginTls
 from millpond.tasks.errors import FinalError, RetryLater, SettingsError
 from millpond.tasks.settings import Smtp
 
 MAX_ANSWER_CHARACTERS = 200
+#: The answer to a recipient too many; servers before RFC 5321 (4.5.3.1.10) gave it in place of 452.
+_TOO_MANY_RECIPIENTS = 552
 
 
 class ConnectionBroken(RetryLater):
@@ -76,10 +79,10 @@ def connect(settings: Smtp) -> smtplib.SMTP:
 
 def _greeted(settings: Smtp) -> smtplib.SMTP:
     if settings.security == "tls":
-        return smtplib.SMTP_SSL(
+        return Utf8LoginTls(
             settings.host, settings.port, timeout=settings.timeout_seconds, context=_tls(settings)
         )
-    return smtplib.SMTP(settings.host, settings.port, timeout=settings.timeout_seconds)
+    return Utf8Login(settings.host, settings.port, timeout=settings.timeout_seconds)
 
 
 def _secure(client: smtplib.SMTP, settings: Smtp) -> None:
@@ -150,9 +153,9 @@ def _name_recipients(
         code, text = client.rcpt(address)
         if 200 <= code < 300:
             accepted.append(address)
-        elif 500 <= code < 600:
+        elif 500 <= code < 600 and code != _TOO_MANY_RECIPIENTS:
             refused[address] = _answer(code, text)
-        elif 400 <= code < 500 and code != 421:
+        elif 400 <= code < 600 and code != 421:
             deferred[address] = _answer(code, text)
         else:
             raise ConnectionBroken(f"the SMTP server ended the session: {_answer(code, text)}")

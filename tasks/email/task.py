@@ -33,8 +33,14 @@ def send_email(job: SendEmail, context: Context) -> Receipt:
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     """Send a chunk of a campaign to its queue, one message a row, and a continuation."""
     context.checkpoint()
+    mailer = _mailer(os.getpid())
     return send_chunk(
-        job, context, outbox=outbox_of(context), ledger=_mailer(os.getpid()).ledger, open_input=_open_input
+        job,
+        context,
+        outbox=outbox_of(context),
+        ledger=mailer.ledger,
+        open_input=_open_input,
+        templates=mailer.settings.templates,
     )
 
 

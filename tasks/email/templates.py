@@ -4,6 +4,7 @@ A template is in the contract itself, or a file in the configured folder; no nam
 that folder. A template that fails is `BadInput`, since a retry would fail too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,19 @@ def content_of(job: SendEmail, *, folder: Path | None) -> Content:
         for what, source in (("text", job.text), ("html", job.html))
     )
     return Content(subject, text, html)
+
+
+def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
+    """Raise `BadInput` if no mail of these can be rendered: then the template is at fault, not a row."""
+    fault = None
+    for job in jobs:
+        try:
+            content_of(job, folder=folder)
+            return
+        except BadInput as error:
+            fault = fault or error
+    if fault is not None:
+        raise BadInput(f"no mail of this campaign was sent: {fault}")
 
 
 def _from_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:

@@ -36,9 +36,9 @@ class Entry:
 
 
 class Quota:
-    """Count what comes out of an archive of `packed_bytes`; raise `TooLarge` over a limit.
+    """Counters of the output of an archive of `packed_bytes`; `TooLarge` is raised over a limit.
 
-    What an archive's own headers claim is never believed.
+    The claims of an archive's own headers are never believed.
     """
 
     def __init__(self, limits: Files, packed_bytes: int, url: str) -> None:
@@ -47,13 +47,13 @@ class Quota:
         self.entries = self.folders = self.files = self.bytes = self._skipped = 0
 
     def entry(self) -> int:
-        """Count one more entry and return its number, from 1."""
+        """Add an entry; return its number, from 1."""
         self.entries += 1
         self._check_entries()
         return self.entries
 
     def folder(self) -> None:
-        """Count a folder that is made although no entry is of it."""
+        """Add a folder that is made without an entry of its own."""
         self.folders += 1
         self._check_entries()
 
@@ -62,7 +62,7 @@ class Quota:
             raise TooLarge(f"{self._url} has over {self.limits.max_entries} entries (max_entries)")
 
     def take(self, count: int) -> None:
-        """Count bytes that came out."""
+        """Add bytes that came out."""
         self.bytes += count
         if self.bytes > self.limits.max_unpacked_bytes:
             limit = f"{self.limits.max_unpacked_bytes} bytes (max_unpacked_bytes)"
@@ -73,7 +73,7 @@ class Quota:
         raise TooLarge(f"{self._url} unpacks to over {limit}: a decompression bomb, or raise the limit")
 
     def skip(self, count: int) -> None:
-        """Count bytes of headers and padding that came out and are not kept; entries may have some each."""
+        """Add bytes of headers and padding, which are not kept; each entry may have some."""
         self._skipped += count
         allowance = self.limits.max_unpacked_bytes + self.limits.max_entries * SKIPPED_BYTES_PER_ENTRY
         if self._skipped > allowance:
@@ -81,9 +81,9 @@ class Quota:
 
 
 class Names:
-    """Accept each entry's name once, as a relative path below the target; raise `BadInput` for any other.
+    """The names seen so far: each is accepted once, as a relative path below the target, or is `BadInput`.
 
-    A folder that no entry is of, only names lead through, counts as an entry too.
+    A folder without an entry of its own counts as one too.
     """
 
     def __init__(self, url: str, quota: Quota) -> None:
@@ -112,7 +112,7 @@ class Names:
 
 
 def decoded(raw: bytes, encoding: str | None, number: int, url: str) -> str:
-    """Return an entry's name; raise `BadInput`, with what to do, where its encoding is not known."""
+    """Return an entry's name; raise `BadInput`, with the option to give, where it is in no known encoding."""
     try:
         return raw.decode(encoding or "utf-8")
     except LookupError as error:

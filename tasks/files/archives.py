@@ -1,7 +1,7 @@
 """Unpack an archive into a folder that appears at once, or not at all.
 
 Only regular files and folders are made, without the archive's owners, modes and times. Links, devices,
-entries that come twice and names that lead out are refused, and the archive with them: what was left out
+entries that come twice and names that lead out are refused, and the archive with them: an entry left out
 silently would be missed later. An archive in an archive stays packed.
 """
 
@@ -41,7 +41,7 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
 
 
 def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
-    """Return the entries of what the file's first bytes say it is."""
+    """Return the entries, by the format that the file's first bytes show."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     kind = detected(head)
@@ -58,7 +58,7 @@ def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
 
 
 def _made(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:
-    """Make what an entry holds, and yield after each chunk."""
+    """Write an entry below the folder, and yield after each chunk."""
     if entry.chunks is None:
         if path:
             folder.mkdir(path)

@@ -1,9 +1,9 @@
-"""Name, claim and sweep partials: what outputs are written to before they take their target's name.
+"""Name, lock and sweep partial files: outputs are written to them before they take their target's name.
 
-A partial is `.<name>.<n>.millpond-part` beside its target and locked (flock) by who writes it. The kernel
-drops the lock of a process that dies, so whoever finds a partial that it can lock has found a leftover and
-removes it. Writers of one target at the same time take different n. A partial is only ever made new, never
-reopened: what lies at its name is not trusted.
+A partial is `.<name>.<n>.millpond-part` beside its target and locked (flock) by its writer. The kernel
+drops the lock of a process that dies, so a partial that can be locked is a leftover and is
+removed. Writers of one target at the same time take different n. A partial is only ever made new, never
+reopened: a file at its name is not trusted.
 """
 
 import errno
@@ -91,11 +91,11 @@ def _sweep(folder: int, partial: str) -> None:
 
 
 def _locked(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
-    """Lock what the descriptor is of, and say whether that worked and the name still leads to it.
+    """Lock the open file; return True if that worked and the name still leads to it.
 
     On a file system without such locks a partial just made counts as locked, and none counts as left over.
 
-    Only who holds the lock of an entry may rename or remove it, so a yes stays true until the descriptor is
+    Only the holder of the lock may rename or remove the file, so True stays true until the descriptor is
     closed.
     """
     try:

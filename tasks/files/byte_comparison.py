@@ -1,4 +1,4 @@
-"""Tell whether two files or folders are the same, byte for byte."""
+"""Compare two files or folders, byte for byte."""
 
 import os
 import stat
@@ -8,10 +8,10 @@ _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def same(one: int, one_name: str, other: int, other_name: str) -> bool:
-    """Say whether `one_name` in the folder `one` is like `other_name` in the folder `other`.
+    """Return True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
 
-    Both folders are descriptors. Alike are regular files of the same bytes, and folders of the same
-    names that are alike; nothing else is.
+    Both folders are descriptors. Regular files of the same bytes are equal, and folders of the same names
+    that are equal; nothing else is.
     """
     first = os.stat(one_name, dir_fd=one, follow_symlinks=False)
     second = os.stat(other_name, dir_fd=other, follow_symlinks=False)

@@ -53,7 +53,7 @@ class Column:
     _wide: bool = False
 
     def learn(self, texts: Any) -> bool:
-        """Take one batch into account; return False where it does not fit the declared type."""
+        """Learn from one batch; return False where it does not fit the declared type."""
         if texts.null_count == len(texts) or self.type == pa.string():
             return True
         if self.declared:

@@ -1,4 +1,4 @@
-"""Read a file piece by piece, telling how far it got and stopping where the task was cancelled."""
+"""Read a file in chunks: progress is reported, and a cancelled task stops between two of them."""
 
 from collections.abc import Iterator
 from typing import BinaryIO

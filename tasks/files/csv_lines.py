@@ -1,4 +1,4 @@
-"""Find lines in a CSV file: the header, what it shows of the delimiter, and the one that an error is about.
+"""Find lines in a CSV file: the header, what it shows of the delimiter, and the line of an error.
 
 pyarrow counts rows, people count lines; blank lines and line breaks in quotes make the difference. Only the
 header is read on a good file, so this may be slow, but never large.

@@ -27,7 +27,7 @@ class QuoteFault(Exception):
 
 
 class QuoteCheck:
-    """Take a file's chunks in order, the last one empty; raise `QuoteFault` for the first quote at fault.
+    """A check that takes a file's chunks in order, the last one empty, and raises the first `QuoteFault`.
 
     Nothing is held but the field that the last chunk left open.
     """
@@ -39,11 +39,11 @@ class QuoteCheck:
             % (ends, ends, ends, _PIECES)
         )
         self._quoted = re.compile(rb'"[^"]*+(?:""[^"]*+)*+')
-        # What stands before the first field ends a line, so to speak.
+        # A line end stands before the first field, for the pattern.
         self._held, self._held_at = b"\n", -1
 
     def take(self, chunk: bytes) -> None:
-        """Check what the chunk completes."""
+        """Check the fields that the chunk completes."""
         if not chunk:
             if len(self._held) > 1:
                 raise QuoteFault(self._held_at + 1, closes=False)

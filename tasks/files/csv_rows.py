@@ -29,7 +29,7 @@ class _RowOverBlock(Exception):
 
 
 class CsvRows:
-    """Give the rows of a CSV file as record batches of one schema.
+    """The rows of a CSV file as record batches of one schema.
 
     The first row names the columns. An empty field is no value, `""` in a column of text is an empty text.
     """
@@ -54,7 +54,7 @@ class CsvRows:
         raise self._row_too_long()
 
     def batches(self, schema: Any) -> Iterator[Any]:
-        """Read the file again, converted; raise `BadInput` if it is no longer what `schema` was made of."""
+        """Read the file again, converted; raise `BadInput` if the file changed since `schema` was called."""
         for batch in self._text_batches():
             columns = [convert(batch.column(at), field.type) for at, field in enumerate(schema)]
             if any(column is None for column in columns):

@@ -1,4 +1,4 @@
-"""Take the checksum of a file in constant memory."""
+"""Compute the checksum of a file in constant memory."""
 
 import hashlib
 

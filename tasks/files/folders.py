@@ -19,7 +19,7 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Folder:
-    """Make files and folders below one that is not there yet; nothing can be made outside it.
+    """A new folder, not visible under its name yet: files and folders are made below it, and nowhere else.
 
     Names are relative, with `/` between their parts. A file is new each time: an entry that comes twice is
     `BadInput`.
@@ -30,7 +30,7 @@ class Folder:
 
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
-        """Give a new file called `name` to write, seekable; missing folders above it are made."""
+        """Yield a new file called `name` to write, seekable; missing folders above it are made."""
         *above, last = self._parts(name)
         url = f"{self.url.rstrip('/')}/{shown(name)}"
         with explained(url, "write"):
@@ -65,7 +65,7 @@ def shown(name: str) -> str:
 
 @contextmanager
 def output_folder(location: LocalLocation) -> Iterator[Folder]:
-    """Give a folder that appears at the location when the block ends without an error."""
+    """Yield a folder that appears at the location when the block ends without an error."""
     name = location.parts[-1]
     with ExitStack() as stack:
         stack.enter_context(room_explained(location.url))

@@ -23,7 +23,7 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 @contextmanager
 def reader_errors(url: str, *, target: str = "") -> Iterator[None]:
-    """Raise what an error of libvips in the block means for the image `url`.
+    """Translate an error of libvips in the block into that of the task for the image `url`.
 
     A pipeline decodes while it encodes; with `target` the block writes that format, and an error without a
     line of the reader's is the writer's.
@@ -45,7 +45,7 @@ def unsupported(url: str, reason: str) -> BadInput:
 def _meaning(url: str, target: str, error: Exception) -> FinalError | RetryLater:
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
     readers = [line for line in lines if not _NOT_THE_READER.match(line)]
-    reason = shown((readers or lines or [str(error)])[0])
+    reason = shown((readers or lines or ["its reader gives no reason"])[0])
     if _NO_MEMORY.search(str(error)):
         return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
     if lines and not readers and target:

@@ -69,7 +69,7 @@ def opened(url: str, path: str) -> Picture:
 
 
 def _simple(url: str, path: str, found: str) -> Picture:
-    """Open what libvips shows as it is."""
+    """Open a file of a format that libvips shows as it is."""
     # The loader is named: of AVIF with several pictures libvips does not know the beginning.
     loader = getattr(libvips().Image, _LOADERS[found])
     header = loader(path, access="sequential")
@@ -89,13 +89,15 @@ def _tiff(url: str, path: str) -> Picture:
     with Path(path).open("rb") as file:
         try:
             page = tiff_tags.picture(file)
-        except ValueError as error:
+        except tiff_tags.Unsupported as error:
             raise unsupported(url, str(error)) from error
     loader = partial(libvips().Image.tiffload, path, page=page.number)
 
+    # Below "warning" a tile that cannot be decoded is black, and no error; of strips any odd tag is one.
+    fail_on = "warning" if page.is_tiled else "error"
+
     def load(access: str) -> Any:
-        # Below "warning" a tile that cannot be decoded is black, and no error.
-        image = loader(access=access, memory=access == "random", fail_on="warning")
+        image = loader(access=access, memory=access == "random", fail_on=fail_on)
         kept = page.colours + page.has_alpha
         image = image if image.bands <= kept else image.extract_band(0, n=kept)
         return image if page.ycbcr is None else _rgb(image, page.ycbcr)

@@ -1,6 +1,6 @@
 """Make thumbnails and convert images: upright, in 8-bit sRGB, the first frame only, and without metadata.
 
-What a file is, its content says, whatever its name. Its size is read from the header and checked before a
+The content decides the format, whatever the name. Its size is read from the header and checked before a
 pixel is decoded; a file that is cut short is refused, where libvips would by default fill the rest with
 grey.
 """
@@ -81,7 +81,7 @@ def _rewrite(
 
 
 def _refuse_too_many_pixels(url: str, picture: Picture, most: int) -> None:
-    """Raise `TooLarge` by what the header says, before a pixel is decoded."""
+    """Raise `TooLarge` by the header, before a pixel is decoded."""
     if picture.width * picture.height > most:
         raise TooLarge(f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({most})")
 

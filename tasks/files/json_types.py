@@ -1,4 +1,4 @@
-"""Find one Arrow type for every name of a JSONL file, from its parts in order."""
+"""Find one Arrow type for each name of a JSONL file, from its parts in order."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ class Types:
 
     @property
     def leaves(self) -> int:
-        """Count the values that one object takes, absent ones included."""
+        """Return how many values one object takes, absent ones included."""
         return sum(_leaves(type_) for type_ in self.types.values()) or 1
 
     def schema(self) -> Any:
@@ -45,7 +45,7 @@ class Types:
         return pa.schema(list(self.types.items()))
 
     def learn(self, part: Any) -> None:
-        """Take a part into account: a table as pyarrow inferred it, or objects as Python parsed them."""
+        """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them."""
         columns = (
             _of_objects(part)
             if isinstance(part, list)
@@ -62,7 +62,7 @@ class Types:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
     def finish(self, declared: Mapping[str, str]) -> None:
-        """Settle the types: what no Parquet file or no double can hold is text."""
+        """Fix the types: values that no Parquet file or no double can hold are text."""
         if not self.types:
             raise BadInput(f"{self._url} names no value: there is no column to write")
         if unknown := sorted(set(declared) - set(self.types)):

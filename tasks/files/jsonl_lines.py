@@ -28,7 +28,7 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 
 @dataclass(frozen=True)
 class Block:
-    """Hold whole lines as they are in the file, the number of the first, and how many are not blank."""
+    """Whole lines as they are in the file, the number of the first, and how many are not blank."""
 
     url: str
     first_line: int

@@ -24,7 +24,7 @@ from millpond.tasks.files.text import Utf8Reader
 
 
 class JsonlRows:
-    """Give the objects of a JSONL file as record batches of one schema; a name that one lacks is null."""
+    """The objects of a JSONL file as record batches of one schema; a name that one lacks is null."""
 
     def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
         self._job, self._open, self._most_values = job, opener, most_values
@@ -87,7 +87,7 @@ class JsonlRows:
 
 
 def _table(piece: Block, schema: Any = None) -> Any | None:
-    """Return a piece as pyarrow reads it, or None where Python must tell what is in it, or what is wrong."""
+    """Return a piece as pyarrow reads it, or None where Python has to read it, or to find the fault."""
     if schema is None and has_inexact_fraction(piece.data):
         return None
     try:

@@ -33,7 +33,7 @@ def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
-    """Give a file that appears at the location when the block ends without an error."""
+    """Yield a file that appears at the location when the block ends without an error."""
     name = location.parts[-1]
     with ExitStack() as stack:
         stack.enter_context(room_explained(location.url))

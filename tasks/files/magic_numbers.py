@@ -84,6 +84,6 @@ def _by_brand(head: bytes) -> str | None:
 
 
 def instead(head: bytes) -> str:
-    """Return a clause for a message on a file that is not of the expected format: what it looks like."""
+    """Return a clause for a message on a file that is not of the expected format: which one it looks like."""
     what = detected(head)
     return f"it looks like {what}" if what else "its first bytes show no format that is known here"

@@ -1,4 +1,4 @@
-"""Turn what an operating system or a storage service reports into a task's error, one line each."""
+"""Translate the errors of operating systems and storage services into those of tasks, one line each."""
 
 import errno
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _FINAL = {
 
 @contextmanager
 def explained(url: str, doing: Doing) -> Iterator[None]:
-    """Raise what an `OSError` of the block means for the task that reads or writes `url`."""
+    """Translate an `OSError` of the block into that of the task that reads or writes `url`."""
     try:
         yield
     except OSError as error:
@@ -34,10 +34,9 @@ def explained(url: str, doing: Doing) -> Iterator[None]:
 
 @contextmanager
 def room_explained(url: str) -> Iterator[None]:
-    """Raise what a full disk in the block means, and leave every other `OSError` as it is.
+    """Translate a full disk in the block, and leave every other `OSError` as it is.
 
-    For the block that a caller runs while it writes: what goes wrong there with its own input is not of
-    this file.
+    For the block that a caller runs while it writes: faults of its own input there are not of this file.
     """
     try:
         yield

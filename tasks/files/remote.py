@@ -44,7 +44,7 @@ def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
 
 
 class _Reader(io.RawIOBase):
-    """Read an object, and raise what a service that fails meanwhile means."""
+    """A reader of an object that translates the errors of its service."""
 
     def __init__(self, file: Any, url: str) -> None:
         self._file = file
@@ -84,7 +84,7 @@ def fetched(file: BinaryIO) -> Iterator[str]:
 
 @contextmanager
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
-    """Give a local file that is sent to the location when the block ends without an error."""
+    """Yield a local file that is sent to the location when the block ends without an error."""
     with (
         room_explained(str(scratch())),
         _private_folder() as folder,
@@ -97,7 +97,7 @@ def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
 
 @contextmanager
 def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
-    """Give a local folder whose files are sent below the location when the block ends without an error."""
+    """Yield a local folder whose files are sent below the location when the block ends without an error."""
     with _private_folder() as private, tempfile.TemporaryDirectory(dir=private) as collected:
         gathered = Path(collected, "folder")
         with folders.output_folder(LocalLocation(location.url, collected, (gathered.name,))) as folder:
@@ -123,7 +123,7 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
 
 @contextmanager
 def _private_folder() -> Iterator[str]:
-    """Give a path to this user's own folder for what is collected, whatever another puts in its place."""
+    """Yield a path to this user's own scratch folder that holds even if another user replaces its name."""
     try:
         descriptor = opened_private_scratch()
     except PermissionError as error:
@@ -207,7 +207,7 @@ def _system(location: RemoteLocation) -> Any:
 
 @contextmanager
 def _service_explained(url: str, doing: Any) -> Iterator[None]:
-    """Raise what a service's error means; one that fsspec does not map to an `OSError` is taken to pass."""
+    """Translate the errors of a service; one that fsspec does not map to an `OSError` is taken to pass."""
     with explained(url, doing):
         try:
             yield

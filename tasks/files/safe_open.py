@@ -1,4 +1,4 @@
-"""Walk down from a root by descriptors, following no link: what is swapped in meanwhile leads nowhere."""
+"""Open folders below a root part by part, following no link: one that is swapped in leads nowhere."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ _TRIES = 5
 
 @contextmanager
 def opened_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Give a descriptor of the folder that `parts` name below the resolved `root`."""
+    """Yield a descriptor of the folder that `parts` name below the resolved `root`."""
     descriptor = descend(os.open(root, _FOLDER), parts, made=None)
     try:
         yield descriptor
@@ -20,7 +20,7 @@ def opened_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 @contextmanager
 def made_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Do as `opened_folder`, making folders that are missing; those are removed again if the block fails."""
+    """Yield the same, with missing folders made; those are removed again if the block fails."""
     made: list[int] = []
     descriptor = _made(root, parts, made)
     try:
@@ -35,7 +35,7 @@ def made_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
-    """Step from `folder`, which is closed, to what `parts` name below it.
+    """Return a descriptor of the folder that `parts` name below `folder`, which is closed.
 
     With `made`, folders that are missing are made, and their depths noted there.
     """

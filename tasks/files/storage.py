@@ -1,6 +1,6 @@
-"""Give file bodies their input and take their output: confined to the roots, written whole or not at all.
+"""Open the inputs and outputs of file operations: confined to the roots, written whole or not at all.
 
-What is written goes to a temporary name beside its target, is made durable and renamed there on success; on
+An output goes to a temporary name beside its target, is made durable and renamed there on success; on
 any error, a cancellation included, it is removed. Local disks are reached through descriptors (`local.py`,
 `folders.py`), everything else through fsspec (`remote.py`), whose own interface to local disks could not be
 held inside a root.
@@ -22,7 +22,7 @@ from millpond.tasks.settings import Files, settings
 class Storage:
     """Open what lies below `roots`; `limits` bounds what is read here and what bodies make of it.
 
-    Every method takes a URL or path as the contracts do, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
+    Every method takes a URL or a path as in the contracts, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
     `FinalError` (no access) or `RetryLater` (a full disk, a service that is away).
     """
 
@@ -48,7 +48,7 @@ class Storage:
 
     @contextmanager
     def local_input(self, url: str, *, empty_allowed: bool = True) -> Iterator[str]:
-        """Give a local path to read by, for a library that takes no file object; fetched if remote."""
+        """Yield a local path to read by, for a library that takes no file object; fetched if remote."""
         location = locate(url, self.roots)
         with self.open_input(url, empty_allowed=empty_allowed) as file:
             if isinstance(location, LocalLocation):
@@ -58,7 +58,7 @@ class Storage:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
-        """Give a new file, seekable; it appears as `url`, whole, when the block ends without an error."""
+        """Return a context with a new file; it appears as `url`, whole, if the block raises no error."""
         location = locate(url, self.roots, to_write=True)
         return (
             local.open_output(location)
@@ -68,7 +68,7 @@ class Storage:
 
     @contextmanager
     def local_output(self, url: str) -> Iterator[str]:
-        """Give a local path to write to, for a library that takes no file object; otherwise as `open_output`.
+        """Yield a local path to write to, for a library that takes no file; otherwise as `open_output`.
 
         The path is that of an open file, so its name says nothing of the format, and it must be written in
         place.
@@ -77,7 +77,7 @@ class Storage:
             yield local.path_of(file)
 
     def output_folder(self, url: str) -> AbstractContextManager["folders.Folder"]:
-        """Give a new folder to fill that appears as `url`, at once, when the block ends without an error.
+        """Return a context with a new folder; it appears as `url`, at once, if the block raises no error.
 
         A target that already holds exactly this is left as it is (a second run of the same task); any other
         content is `BadInput`, for a folder is never replaced or mixed.

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import zstandard
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD
+from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD, detected
 
 _CHUNK = 64 * 1024
+#: So much shows whether another stream begins.
+_BEGINNING_BYTES = 8
 #: The largest dictionary accepted: more than `xz -9` and `zstd --long=27` need.
 MAX_WINDOW_BYTES = 128 * 1024 * 1024
 #: zstd makes up to 128 KiB of 4 bytes, and python-zstandard returns all that a call's input makes.
@@ -20,7 +22,7 @@ _ZSTD_HEAD_BYTES = 8
 
 
 class Readable(Protocol):
-    """Be read from the beginning to the end."""
+    """A stream of bytes that is read from its beginning to its end."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, none only at the end."""
@@ -30,14 +32,15 @@ class Readable(Protocol):
 class Decompressed:
     """Read what a compressed stream holds, and nothing after its end.
 
-    With `many`, several streams one after the other are one, as the formats have it for files. Raises
-    `BadInput` for a stream that is damaged or ends too early; `what` names it in the message.
+    With `many`, several streams one after the other are one, as the formats have it for files; what follows
+    that is no stream is left alone, as gzip and tar do. Raises `BadInput` for a stream that is damaged or
+    ends too early; `what` names it in the message.
     """
 
     def __init__(
         self, packed: Readable, codec: str | Callable[[], Any], what: str, *, many: bool = True
     ) -> None:
-        self._packed, self._what, self._many = packed, what, many
+        self._packed, self._codec, self._what, self._many = packed, codec, what, many
         self._make = _CODECS[codec] if isinstance(codec, str) else codec
         self._decompressor = self._make()
         self._input = b""
@@ -60,19 +63,21 @@ class Decompressed:
 
     def _begin_next(self) -> bool:
         """Go on with a stream that follows the one that ended; zero bytes at the end are padding."""
-        rest = self._decompressor.unused_data
-        while not rest.lstrip(b"\0"):
-            rest = self._packed.read(_CHUNK)
-            if not rest:
-                return False
+        rest = self._decompressor.unused_data.lstrip(b"\0")
+        while len(rest) < _BEGINNING_BYTES and (more := self._packed.read(_CHUNK)):
+            rest = (rest + more).lstrip(b"\0")
+        if not rest:
+            return False
         if not self._many:
             raise BadInput(f"{self._what} is damaged: it goes on after its end")
-        self._decompressor, self._input = self._make(), rest.lstrip(b"\0")
+        if detected(rest[:_BEGINNING_BYTES]) != self._codec:
+            return False
+        self._decompressor, self._input = self._make(), rest
         return True
 
 
 class _Inflate:
-    """Fit zlib to the ways of bz2 and lzma."""
+    """zlib with the interface of bz2 and lzma."""
 
     def __init__(self, window_bits: int) -> None:
         self._inner = zlib.decompressobj(window_bits)
@@ -93,7 +98,7 @@ class _Inflate:
 
 
 class _Zstd:
-    """Fit python-zstandard to the ways of bz2 and lzma, and bound what one call makes.
+    """python-zstandard with the interface of bz2 and lzma, and a bound on the output of one call.
 
     A skippable frame is a stream of its own that makes nothing: RFC 8878, section 3.1.2.
     """

@@ -1,4 +1,4 @@
-"""Walk through a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
+"""Read a tar, front to back, in bounded memory; `tarfile` reads the headers, nothing else."""
 
 import tarfile
 from collections.abc import Iterator
@@ -13,8 +13,10 @@ from millpond.tasks.files.streams import Readable
 MAX_HEADER_BYTES = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
-#: Of GNU tar: the label of an archive, and a folder with the names that it held when a backup was made.
-_LABEL, _DUMPED_FOLDER = b"V", b"D"
+#: The label of an archive, of GNU tar, and the access rights of the next entry, of Solaris: neither is kept.
+_NOT_KEPT = (b"V", b"A")
+#: Of GNU tar: a folder with the names that it held when a backup was made.
+_DUMPED_FOLDER = b"D"
 _KINDS = {
     tarfile.LNKTYPE: "a hard link",
     tarfile.SYMTYPE: "a symbolic link",
@@ -39,9 +41,7 @@ def entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> I
     """Yield what the tar holds; raise `BadInput` where it is damaged, ends early or holds more than files."""
     forward = _Forward(stream, url, quota)
     if not begins(forward.peek(_BLOCK)):
-        raise BadInput(
-            f"{url} holds no tar, or one whose first header is damaged: only archives are unpacked"
-        )
+        raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
     return _entries(forward, url, encoding)
 
 
@@ -49,7 +49,7 @@ def _entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[En
     number = 0
     while True:
         for member in _members(forward, url, number):
-            if member.type == _LABEL:
+            if member.type in _NOT_KEPT:
                 continue
             number += 1
             name = _name(member, encoding, number, url)

@@ -14,7 +14,7 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Utf8Reader(io.RawIOBase):
-    """Give a text file as UTF-8, without byte order mark and with its last line ended, in chunks.
+    """A text file as UTF-8, without byte order mark and with its last line ended, in chunks.
 
     `advance` is called with the bytes consumed so far, once a chunk. Reading raises `BadInput` with the line
     of the first byte that the encoding does not allow, or of a zero byte. Closing it leaves the file open.
@@ -29,11 +29,11 @@ class Utf8Reader(io.RawIOBase):
         self._line, self._consumed, self._ended, self._broken = 1, 0, False, False
 
     def readable(self) -> bool:
-        """Say that this can be read."""
+        """Return True: this can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as what is decoded reaches; 0 only at the end of the file."""
+        """Fill the buffer with decoded text; 0 only at the end of the file."""
         while not self._ready and not self._ended:
             self._take()
         taken = min(len(buffer), len(self._ready))

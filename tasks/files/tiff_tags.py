@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 _SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 258, 259, 262
 _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET, _EXTRA, _SAMPLE_FORMAT = 277, 284, 330, 332, 338, 339
-_COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION = 529, 530, 532, 50706
+_TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION = 322, 529, 530, 532, 50706
 _USED = {
     *(_SUBFILE, _OLD_SUBFILE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SUB_IFDS, _INK_SET),
-    *(_EXTRA, _SAMPLE_FORMAT, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION),
+    *(_EXTRA, _SAMPLE_FORMAT, _TILE_WIDTH, _COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _DNG_VERSION),
 }
 #: Formats of values, by type: bytes, shorts, longs, rationals, and BigTIFF's longs.
 _FORMATS = {1: "B", 3: "H", 4: "I", 5: "II", 13: "I", 16: "Q", 18: "Q"}
@@ -36,6 +36,10 @@ _NAMES = {
 }
 
 
+class Unsupported(Exception):
+    """A TIFF that may be sound and would not come out right; the message says why."""
+
+
 @dataclass(frozen=True)
 class Page:
     """One page of a TIFF: its number from 0, and the values of its tags."""
@@ -53,6 +57,11 @@ class Page:
         return not self.first(_SUBFILE, 0) & (_REDUCED | _MASK) and self.first(_OLD_SUBFILE, 1) != 2
 
     @property
+    def is_tiled(self) -> bool:
+        """True if the samples lie in tiles and not in strips."""
+        return _TILE_WIDTH in self.tags
+
+    @property
     def colours(self) -> int:
         """Return how many samples of a pixel are colours; palettes count as they are read, as three."""
         photometric = self.first(_PHOTOMETRIC, 1)
@@ -60,8 +69,8 @@ class Page:
 
     @property
     def has_alpha(self) -> bool:
-        """True if the sample after the colours is said to be transparency; otherwise it says nothing."""
-        return self.first(_EXTRA, 0) in (1, 2)
+        """True if the sample after the colours is transparency, as it is where nothing is said of it."""
+        return self.first(_EXTRA, 2) in (1, 2)
 
     @property
     def ycbcr(self) -> "YCbCr | None":
@@ -103,16 +112,16 @@ class YCbCr:
 
 
 def picture(file: BinaryIO) -> Page:
-    """Return the page that is the picture; raise `ValueError` with the reason where none can be read right.
+    """Return the page that is the picture; raise `Unsupported` where none can be read right.
 
     Raises `EOFError` for a file that is damaged or cut short.
     """
     pages = _pages(file)
     page = next((each for each in pages if each.is_whole_picture), pages[0])
     if _DNG_VERSION in pages[0].tags or (not page.is_whole_picture and _SUB_IFDS in page.tags):
-        raise ValueError("its picture is a camera's raw one, beside a preview")
+        raise Unsupported("its picture is a camera's raw one, beside a preview")
     if reason := _unsupported(page):
-        raise ValueError(reason)
+        raise Unsupported(reason)
     return page
 
 
@@ -161,7 +170,7 @@ def _pages(file: BinaryIO) -> list[Page]:
             seen.add(offset)
             tags, offset = reader.directory(offset)
             found.append(Page(len(found), tags))
-    except (struct.error, OverflowError, OSError, ZeroDivisionError) as error:
+    except (struct.error, ArithmeticError, ValueError, OSError) as error:
         raise EOFError("a TIFF directory lies outside the file") from error
     if not found:
         raise EOFError("it has no TIFF directory")

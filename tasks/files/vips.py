@@ -1,4 +1,4 @@
-"""Load libvips for input that nobody vouches for: few loaders, one thread, no cache, never before a fork.
+"""Load libvips for untrusted input: few loaders, one thread, no cache, never before a fork.
 
 libvips starts threads, and a process forked from one that used it waits for them for ever. So it is loaded
 by the first image body that a child process runs, and refuses to work in a process forked after that.

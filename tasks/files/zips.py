@@ -1,4 +1,4 @@
-"""Walk through a zip in bounded memory: `zipfile` reads the directory, the entries are decompressed here.
+"""Read a zip in bounded memory: `zipfile` reads the directory, the entries are decompressed here.
 
 zipfile itself lets a bzip2 or LZMA entry decide how large one read gets, and before Python 3.11.8 let
 entries share bytes ("A better zip bomb", Fifield 2019).
@@ -52,7 +52,7 @@ _DAMAGE = (
 
 
 def entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
-    """Return what the zip holds, in the order of its bytes; raise `BadInput` for what its directory tells."""
+    """Return the entries in the order of their bytes; raise `BadInput` for a directory that is refused."""
     try:
         directory = zipfile.ZipFile(cast(Any, _Directory(file, url, limits)))
     except _DAMAGE as error:
@@ -94,7 +94,7 @@ def _mode(info: zipfile.ZipInfo) -> int:
 
 
 def _found(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _Found:
-    """Judge an entry by what the directory says of it."""
+    """Return an entry of the directory; raise `BadInput` for one that is not unpacked here."""
     in_utf8 = bool(info.flag_bits & _NAMED_IN_UTF8)
     raw = info.orig_filename.encode("utf-8" if in_utf8 else "cp437")
     name = _unicode_path(info.extra, raw) or decoded(raw, None if in_utf8 else encoding, number, url)

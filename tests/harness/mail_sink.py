@@ -111,7 +111,7 @@ def mail_sink(*, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | N
         ssl_context=tls,
         tls_context=starttls,
         require_starttls=starttls is not None,
-        authenticator=_login,
+        authenticator=options.pop("authenticator", _login),
         **{"auth_require_tls": False, "enable_SMTPUTF8": True, **options},
     )
     controller.start()

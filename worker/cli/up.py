@@ -29,7 +29,9 @@ app = typer.Typer(
 
 @app.command(epilog="Example: millpond up --pool email --no-flower")
 def up(
-    pool: Annotated[list[str] | None, typer.Option(help="Run this pool only; may be repeated.")] = None,
+    pool: Annotated[
+        list[str] | None, typer.Option(metavar="POOL", help="Run this pool only; may be repeated.")
+    ] = None,
     flower: Annotated[bool, typer.Option(help="Run Flower on loopback.")] = True,
     root: Annotated[
         list[str] | None,

@@ -17,6 +17,8 @@ from millpond.worker.local.embedded import embedded
         ("stat", "no command is named 'stat'. Did you mean 'status'? See: millpond --help"),
         ("queue shwo email", "no command is named 'shwo'. Did you mean 'show'? See: millpond queue --help"),
         ("files thumnail x", "no command is named 'thumnail'. Did you mean 'thumbnail'? See: millpond files"),
+        ("tpo", "no command is named 'tpo'. Did you mean 'top'? See: millpond --help"),
+        ("uo", "no command is named 'uo'. Did you mean 'up'? See: millpond --help"),
         ("zebra", "no command is named 'zebra'. See: millpond --help"),
         ("status --jsn", "no option is named '--jsn'. Did you mean '--json'? See: millpond status --help"),
         ("queue set email --buond 3", "no option is named '--buond'. Did you mean '--bound'?"),

@@ -1,5 +1,6 @@
 """Check the SMTP conversation against a real server: encryption, login, answers, connections."""
 
+import hmac
 import os
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from threading import Barrier
 
 import pytest
 import trustme
+from aiosmtpd.smtp import AuthResult
 from pydantic import SecretStr
 
 from millpond.tasks.email.message import Envelope
@@ -16,6 +18,7 @@ from millpond.tasks.email.smtp_connections import (
     SmtpConnections,
     connections_for,
 )
+from millpond.tasks.email.smtp_login import Utf8, Utf8Login
 from millpond.tasks.email.smtp_session import ConnectionBroken, ServerRefused
 from millpond.tasks.errors import FinalError, RetryLater
 from millpond.tasks.settings import Smtp
@@ -199,6 +202,14 @@ def test_recipients_are_answered_one_by_one(sink, connections):
     assert sink.taken[0].recipients == ["bob@example.org"]
 
 
+def test_too_many_recipients_are_deferred(sink, connections):
+    """552 to a recipient means too many of them, as 452 (RFC 5321, 4.5.3.1.10): the rest is sent later."""
+    sink.answers["carl@example.org"] = ["552 too many recipients"]
+    delivery = send(connections, "bob@example.org", "carl@example.org")
+    assert delivery.accepted == ("bob@example.org",)
+    assert (delivery.refused, delivery.deferred) == ({}, {"carl@example.org": "552 too many recipients"})
+
+
 def test_nothing_is_sent_when_nobody_is_accepted(sink, connections):
     """A message that no recipient is accepted for is not transmitted, and the connection serves the next."""
     sink.answers["bob@example.org"] = ["550 no such user"]
@@ -260,6 +271,34 @@ def test_login(server_tls, ca_file):
         send(connections)
         connections.close()
         assert len(sink.taken) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH")
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+def test_login_outside_ascii(server_tls, ca_file, mechanism):
+    """A name and password of any letters are sent as UTF-8 (RFC 4616)."""
+    login = {"username": "jörg", "password": SecretStr("pässwörd€")}
+    seen = []
+
+    def authenticate(_server, _session, _envelope, _mechanism, data):
+        seen.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=True)
+
+    other = [each for each in ("PLAIN", "LOGIN") if each != mechanism]
+    options = {"authenticator": authenticate, "auth_exclude_mechanism": other}
+    with mail_sink(starttls=server_tls, auth_required=True, **options) as sink:
+        connections = SmtpConnections(smtp(sink.port, security="starttls", ca_file=ca_file, **login))
+        send(connections)
+        connections.close()
+    assert seen == [("jörg", "pässwörd€")]
+
+
+def test_login_outside_ascii_answers_a_challenge():
+    """CRAM-MD5 takes the digest by the UTF-8 of the password (RFC 2195)."""
+    client = Utf8Login()
+    client.user, client.password = Utf8("jörg"), Utf8("pässwörd€")
+    expected = hmac.new("pässwörd€".encode(), b"<1@x>", "md5").hexdigest()
+    assert client.auth_cram_md5(b"<1@x>").encode("ascii") == f"jörg {expected}".encode()
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH")

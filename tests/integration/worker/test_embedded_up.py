@@ -230,8 +230,8 @@ def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], event
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--port", "99999"], "Invalid value for '--port': it must be less than or equal to 65535."),
-        (["--flower-port", "x"], "Invalid value for '--flower-port': it must be a valid integer."),
+        (["--port", "99999"], "--port: '99999' cannot be used: write a whole number from 0 to 65535."),
+        (["--flower-port", "x"], "--flower-port: 'x' cannot be used: write a whole number from 0 to 65535."),
         (["--password", ""], "--password must have at least one character"),
         (["--root", "/nowhere"], "--root /nowhere is not a folder: create it, or name another"),
         (["--pool", "emial"], "no pool is named 'emial'"),

@@ -164,7 +164,7 @@ def ledger(store) -> MailLedger:
     return MailLedger(store, 60)
 
 
-PEOPLE = b"email\n" + b"".join(b"p%d@example.org\n" % n for n in range(10))
+PEOPLE = b"email,name\n" + b"".join(b"p%d@example.org,P\n" % n for n in range(10))
 
 
 def piece(job, box, ledger, csv=PEOPLE, task_id="c"):
@@ -172,7 +172,9 @@ def piece(job, box, ledger, csv=PEOPLE, task_id="c"):
     def open_input(url):
         yield BytesIO(csv)
 
-    return send_chunk(job, Context(id=task_id), outbox=box, ledger=ledger, open_input=open_input)
+    return send_chunk(
+        job, Context(id=task_id), outbox=box, ledger=ledger, open_input=open_input, templates=None
+    )
 
 
 def run_to_the_end(job, box, ledger, csv=PEOPLE):
@@ -236,7 +238,7 @@ def test_bad_rows_are_left_out_and_named(ledger):
     """Bad addresses do not stop a campaign: the other rows are sent, the bad ones named, once each."""
     csv = b"email\na@example.org\nbad\nb@example.org\nworse\nc@example.org\nworst\n"
     box = Box()
-    steps = run_to_the_end(campaign(chunk=2), box, ledger, csv)
+    steps = run_to_the_end(campaign(chunk=2, subject="", text="x"), box, ledger, csv)
     assert (len(box.mails), sum(step.skipped for step in steps)) == (3, 3)
     reasons = [reason.split(":")[0] for step in steps for reason in step.reasons]
     assert reasons == ["line 3", "line 5", "line 7"]
@@ -246,11 +248,27 @@ def test_bad_rows_are_named_once_when_the_queue_is_full(ledger):
     """A run that the queue cut short reports the bad rows before the cut, the next run those behind it."""
     csv = b"email\nfirst\na@example.org\nbad\nb@example.org\nworse\nc@example.org\n"
     box = Box(room=1)
-    first = piece(campaign(), box, ledger, csv)
+    first = piece(campaign(subject="", text="x"), box, ledger, csv)
     box.room = 100
     [second] = run_to_the_end(box.rest.pop()[0], box, ledger, csv)
     assert [reason[:6] for reason in first.reasons + second.reasons] == ["line 2", "line 4", "line 6"]
     assert len(set(box.mails)) == len(box.mails) == 3
+
+
+def test_template_is_checked_before_any_mail_is_sent(ledger):
+    """A template that fails for each of the first rows stops the campaign before any mail is sent."""
+    box = Box()
+    with pytest.raises(BadInput, match=r"no mail of this campaign was sent: .* `nobody` is undefined"):
+        piece(campaign(text="{{ nobody }}"), box, ledger)
+    assert box.mails == []
+
+
+def test_template_that_fails_for_one_row_stops_no_campaign(ledger):
+    """A row with a value that its template cannot use is the fault of that row."""
+    box = Box()
+    csv = b"email,n\na@example.org,x\nb@example.org,2\nc@example.org,3\n"
+    job = campaign(subject="", text="{{ n|int + 1 }}{% if n == 'x' %}{{ nobody }}{% endif %}")
+    assert piece(job, box, ledger, csv).sent == 3
 
 
 def test_file_that_changed_between_pieces_stops_the_campaign(ledger):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from millpond.tasks.contract import contract_of
 from millpond.tasks.email.address import mailbox
 from millpond.tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmail
+from millpond.tasks.settings import settings
 
 
 def mail(**changes) -> SendEmail:
@@ -227,3 +228,19 @@ def _already_by_the_vocabulary() -> list[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
+
+
+@pytest.mark.parametrize("address", ["ann@intranet", "ann@mail.local", "Ann <ann@a.corp.test>"])
+def test_address_of_an_intranet_needs_the_setting(address, monkeypatch):
+    """A domain that is none of the Internet's needs to be named in the setting."""
+    with pytest.raises(ValidationError, match="MILLPOND_SMTP__INTRANET_DOMAINS"):
+        SendEmail(sender="a@example.org", to=address, text="x")
+    monkeypatch.setenv("MILLPOND_SMTP__INTRANET_DOMAINS", "intranet,local,corp.test")
+    settings.cache_clear()
+    try:
+        assert SendEmail(sender="a@example.org", to=address, text="x").to == (address,)
+        for wrong in ("ann@intranet2", "a b@intranet", "ann@-x.local", "ann@x..local", "ann@\r\n.local"):
+            with pytest.raises(ValidationError):
+                SendEmail(sender="a@example.org", to=wrong, text="x")
+    finally:
+        settings.cache_clear()

@@ -203,6 +203,16 @@ def test_attachments_keep_name_type_and_bytes():
     assert message.get_body(("html",)).get_content().strip() == "<p>x</p>"
 
 
+@pytest.mark.parametrize("name", ["m.eml", "M.EML", "page.mht", "page.mhtml", "x.nws"])
+def test_attached_message_keeps_its_bytes(name):
+    """A file whose ending means a message of its own is attached as its bytes, not as a message."""
+    data = b"Subject: x\n\nbody\n"
+    payload = made(mail(), LoadedAttachment(name, None, data)).payload
+    [part] = message_from_bytes(payload, policy=default).iter_attachments()
+    assert (part.get_content_type(), part.get_content()) == ("application/octet-stream", data)
+    assert b"\n" not in payload.replace(b"\r\n", b"")
+
+
 def test_smtputf8_is_asked_for_only_where_needed():
     """A domain or name outside ASCII needs nothing; a local part does."""
     assert not made(mail(to="Jörg <joerg@müller.de>")).needs_smtputf8

@@ -347,3 +347,30 @@ def test_a_name_that_is_no_utf8_in_a_tar(unpacked: Unpacked, refusal: Refusal) -
     content = tar(("Übung", b"x"), form=tarfile.GNU_FORMAT, encoding="latin-1")
     assert "--encoding" in refusal(content)
     assert unpacked(content, encoding="latin-1") == {"Übung": b"x"}
+
+
+@pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
+@pytest.mark.parametrize("behind", [b"a signature, or whatever", bytes(3_000), bytes(70_000) + b"x", b"\x1f"])
+def test_what_lies_behind_a_whole_stream_is_no_damage(
+    unpacked: Unpacked, tmp_path: Path, packer: str, behind: bytes
+) -> None:
+    """Programs ignore it, and the tar's own end shows that it is whole."""
+    packed = run(packer, "-c", folder=tmp_path, given=tar(("a", b"hello")))
+    assert unpacked(packed + behind) == {"a": b"hello"}
+
+
+def test_a_second_stream_that_is_damaged_is_noticed(refusal: Refusal) -> None:
+    """What begins as a stream must be one."""
+    content = tar(("a", os.urandom(9_000)), ("b", b"x"))
+    packed = gzip.compress(content[:4_000]) + gzip.compress(content[4_000:])
+    assert "is damaged" in refusal(packed[:-300] + b"\xff" * 100 + packed[-200:])
+    assert "cut off" in refusal(packed[:-300])
+    assert "cut off" in refusal(gzip.compress(content[:4_000]) + b"no stream at all")
+
+
+def test_access_rights_of_solaris_are_left_out(unpacked: Unpacked) -> None:
+    """Its tar has them as an entry before the file that they are of."""
+    rights = tarfile.TarInfo("rights")
+    rights.type = b"A"
+    content = tar((rights, b"user::rw-" * 100), ("a", b"hello"))
+    assert unpacked(content) == {"a": b"hello"}

@@ -195,9 +195,9 @@ def test_a_tiled_file_cut_short_is_refused(
     assert all("damaged or cut short" in said for said in error_of(store, context))
 
 
-@pytest.mark.parametrize(("extra", "alpha"), [(0, False), (1, True), (2, True)])
+@pytest.mark.parametrize(("extra", "alpha"), [(0, False), (1, True), (2, True), ([], True)])
 def test_a_fourth_sample_is_transparency_only_where_the_file_says_so(
-    store: Storage, root: Path, context: Context, chart: Image.Image, extra: int, alpha: bool
+    store: Storage, root: Path, context: Context, chart: Image.Image, extra: int | list[int], alpha: bool
 ) -> None:
     """A sample of no stated meaning is left out; multiplied colours are divided again."""
     half = Image.new("L", SIZE, 128)
