@@ -1,15 +1,15 @@
 """Keep secrets out of what is shown: the hidden fields of a contract, and any text that came to hold one.
 
-A field declared with `repr=False` is hidden: its value is replaced wherever arguments are shown, and cut out
-of errors, tracebacks, results and log lines of its task. What is found is the value as it was sent, whole, or
-a line of it, in plain or as Python's `repr` and JSON escape it; a body that shows half of a secret, or
-encodes it, is not stopped.
+A field declared with `repr=False` is hidden, in a nested model too: its value is replaced wherever arguments
+are shown, and cut out of errors, tracebacks, results and log lines of its task. The value is found as it was
+sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a body that shows half of a
+secret, or encodes it, is not stopped.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -25,28 +25,70 @@ _MOST_LINES = 200
 
 @lru_cache(maxsize=1_000)
 def hides(contract: "type[BaseModel]") -> bool:
-    """Say whether a contract has hidden fields."""
-    return any(not field.repr for field in contract.model_fields.values())
+    """Return True if a contract has hidden fields, in a nested model too."""
+    return any(not field.repr for model in _models(contract) for field in model.model_fields.values())
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the values of hidden fields by a note of their length.
+    """Replace the values of hidden fields, also of nested models, by a note of their length.
 
     Where a contract hides anything, so is a name that it does not have: it may be a hidden one, misspelt.
     """
-    open_ = _open_names(contract)
-    if open_ is None:
-        return dict(kwargs)
-    return {name: value if value is None or name in open_ else _note(value) for name, value in kwargs.items()}
+    return _shown_fields([contract], kwargs) if hides(contract) else dict(kwargs)
+
+
+def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be shown of the fields of one of these models; any of them may hide a field."""
+    fields: dict[str, list[FieldInfo]] = {}
+    for model in models:
+        for own, field in model.model_fields.items():
+            for name in _names(own, field):
+                fields.setdefault(name, []).append(field)
+    shown = {}
+    for name, each in value.items():
+        known = fields.get(name, [])
+        is_open = bool(known) and all(field.repr for field in known)
+        shown[name] = _shown(_direct_models(known), each) if is_open or each is None else _note(each)
+    return shown
+
+
+def _shown(models: "list[type[BaseModel]]", value: Any) -> Any:
+    """Return what may be shown of an open field's value, in which these models may stand."""
+    if value is None or not any(map(hides, models)):
+        return value
+    if isinstance(value, list | tuple):
+        return [_shown(models, each) for each in value]
+    if not isinstance(value, dict):
+        return _note(value)
+    names = {
+        name for model in models for own, field in model.model_fields.items() for name in _names(own, field)
+    }
+    if names & value.keys():
+        return _shown_fields(models, value)
+    return {key: _shown(models, each) for key, each in value.items()}  # a table of models
+
+
+def _direct_models(fields: "Iterable[FieldInfo]") -> "list[type[BaseModel]]":
+    return [model for field in fields for model in _models_in(field.annotation)]
+
+
+def _models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _models_in(each)
 
 
 @lru_cache(maxsize=1_000)
-def _open_names(contract: "type[BaseModel]") -> frozenset[str] | None:
-    """Return the names whose values may be shown; None: any."""
-    if not hides(contract):
-        return None
-    fields = contract.model_fields.items()
-    return frozenset(name for own, field in fields if field.repr for name in _names(own, field))
+def _models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
+    """Return a contract and all models nested in it."""
+    found, left = set["type[BaseModel]"](), [contract]
+    while left:
+        model = left.pop()
+        if model not in found:
+            found.add(model)
+            left.extend(_direct_models(model.model_fields.values()))
+    return frozenset(found)
 
 
 def redact_args(contract: "type[BaseModel]", args: Any) -> str:
@@ -64,14 +106,24 @@ def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str
     """
     hidden, open_ = set(_texts(args)), set[str]()
     if isinstance(kwargs, dict):
-        shown = redact(contract, kwargs)
-        for name, value in kwargs.items():
-            (open_ if shown[name] is value else hidden).update(_texts(value))
+        _split(kwargs, redact(contract, kwargs), hidden, open_)
     else:
         hidden.update(_texts(kwargs))
     shown_anyway = "\n".join(open_)
     secrets = (text for text in hidden if len(text) >= SHORTEST and text not in shown_anyway)
     return tuple(sorted(secrets, key=len, reverse=True))
+
+
+def _split(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
+    """Sort the texts of a value by whether they are in what is shown of it."""
+    if isinstance(value, dict) and isinstance(shown, dict):
+        for name, each in value.items():
+            _split(each, shown[name], hidden, open_)
+    elif isinstance(value, list | tuple) and isinstance(shown, list | tuple):
+        for each, beside in zip(value, shown, strict=True):
+            _split(each, beside, hidden, open_)
+    else:
+        (open_ if shown is value else hidden).update(_texts(value))
 
 
 def scrubbed(text: str, secrets: Iterable[str]) -> str:

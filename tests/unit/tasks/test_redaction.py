@@ -1,9 +1,13 @@
 """What is a secret of a task, and what of a text is cut out."""
 
-from pydantic import Field
+import json
+from typing import Any
+
+import pytest
+from pydantic import AliasChoices, BaseModel, Field
 
 from millpond.tasks.contract import Contract
-from millpond.tasks.redaction import scrubbed, secrets_in
+from millpond.tasks.redaction import hides, redact, redact_args, scrubbed, secrets_in
 
 
 class Letter(Contract, kind="test.redaction.letter"):
@@ -31,3 +35,56 @@ def test_what_an_open_field_says_too_is_no_secret() -> None:
 def test_a_name_that_the_contract_does_not_have_opens_nothing() -> None:
     """It may be a hidden one, misspelt: what it holds stays a secret."""
     assert cut("s3cret!", wrods={"key": "s3cret!"}, words={"key": "s3cret!"}) == "[redacted]"
+
+
+class Login(BaseModel):
+    user: str
+    password: str = Field(repr=False, validation_alias=AliasChoices("password", "pass"))
+
+
+class Site(BaseModel):
+    name: str
+    login: Login | None = None
+    mirrors: "list[Site]" = []
+
+
+class Fetch(Contract, kind="test.redaction.nested"):
+    url: str
+    site: Site
+    sites: dict[str, list[Site]] = {}
+    either: Login | str = ""
+
+
+LOGIN = {"user": "ann", "password": "s3cret!"}
+NESTED: list[dict[str, Any]] = [
+    {"site": {"name": "a", "login": LOGIN}},
+    {"site": {"name": "a", "login": {"user": "ann", "pass": "s3cret!"}}},
+    {"site": {"name": "a", "mirrors": [{"name": "b", "mirrors": [{"name": "c", "login": LOGIN}]}]}},
+    {"site": {"name": "a"}, "sites": {"x": [{"name": "b", "login": LOGIN}]}},
+    {"site": {"name": "a"}, "either": LOGIN},
+    {"site": {"name": "a", "login": {"user": "ann", "passwrod": "s3cret!"}}},
+    {"site": {"name": "a", "login": "s3cret!"}},
+    {"site": "s3cret!"},
+]
+
+
+@pytest.mark.parametrize("fields", NESTED, ids=range(len(NESTED)))
+def test_hidden_fields_of_nested_models_are_hidden(fields: dict[str, Any]) -> None:
+    """At any depth, in lists, tables and unions, by an alias and misspelt; open fields are shown."""
+    kwargs = {"url": "http://x", **fields}
+    shown = redact(Fetch, kwargs)
+    assert hides(Fetch)
+    assert "s3cret!" not in json.dumps(shown) + redact_args(Fetch, [kwargs])
+    assert shown["url"] == "http://x"
+    assert scrubbed("cannot log in with s3cret! at http://x", secrets_in(Fetch, (), kwargs)) == (
+        "cannot log in with [redacted] at http://x"
+    )
+
+
+def test_open_fields_of_nested_models_are_shown() -> None:
+    """A nested model that hides one field hides no other."""
+    fields = {"name": "a", "login": LOGIN, "mirrors": [{"name": "b"}]}
+    shown = redact(Fetch, {"url": "u", "site": fields, "sites": {"x": [{"name": "b"}]}})
+    assert shown["sites"] == {"x": [{"name": "b"}]}
+    login = {"user": "ann", "password": "[redacted, 7 long]"}
+    assert shown["site"] == {"name": "a", "login": login, "mirrors": [{"name": "b"}]}
