@@ -24,6 +24,7 @@ from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.gateway_process import running as running_gateway
 from tests.harness.own_server import OwnServer, free_port, running
 
 #: Percent-encoded in a URL, and as it is.
@@ -173,7 +174,7 @@ def test_the_command_line_speaks_to_every_url(each: str, tmp_path: Path) -> None
 def test_whole_programs_run_by_a_url(
     way: str, places: dict[str, Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Worker, scheduler, Flower and client meet: what the scheduler sent is done, and Flower shows it all."""
+    """Worker, scheduler, gateway, Flower and client meet, and Flower shows it all."""
     url, name = URLS[way].format(**places), f"s{uuid4().hex[:8]}"
     every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(
@@ -185,11 +186,16 @@ def test_whole_programs_run_by_a_url(
     )
     with (
         embedded(settings, pools=["default"], flower=True, scheduler=True) as pond,
+        running_gateway(settings) as gateway,
         Client(settings=settings) as client,
     ):
         with client.batch() as batch:
-            batch.submit_many(Square(n=n) for n in range(5))
+            batch.send_many(Square(n=n) for n in range(5))
         assert batch.wait(timedelta(seconds=30)).succeeded == 5
+
+        assert gateway.ask("GET", "/health/ready").status == 200
+        assert gateway.send(query="?track=true").status == 202
+        assert ENCODED not in gateway.log.read_text()
 
         def all_is_shown() -> bool:
             pages = {page: _page(f"{pond.flower_url}{page}") for page in PAGES}
@@ -259,4 +265,19 @@ def test_every_program_refuses_alike(program: list[str], url: str, tmp_path: Pat
     assert done.returncode == 2, line
     assert line.startswith("millpond: the broker URL ")
     assert "cannot be used: " in line
+    assert "Geheim" not in done.stderr + done.stdout
+
+
+def test_celerys_own_command_refuses_without_the_password(tmp_path: Path) -> None:
+    """`celery -A millpond.worker.app` says what is wrong with the URL, and nothing of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker"],
+        env=environment(Settings(broker_url="redis://:Geheim/x@127.0.0.1/0")),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode
+    assert "the broker URL redis://… cannot be used: its port" in done.stderr
     assert "Geheim" not in done.stderr + done.stdout
