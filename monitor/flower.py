@@ -72,7 +72,10 @@ def must_be_safe(address: str, logins: Sequence[str]) -> None:
     for login in logins:
         user, _, password = login.partition(":")
         if not user or not password:
-            raise SettingsError("a login of Flower is not of the form user:password")
+            raise SettingsError(
+                "a login of Flower is not of the form user:password: correct --basic-auth or the setting "
+                "flower_basic_auth (MILLPOND_FLOWER_BASIC_AUTH)"
+            )
     if not logins and not is_loopback(address):
         raise SettingsError(
             f"Flower does not listen on {address or 'every address'} without a login: "

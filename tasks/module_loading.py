@@ -33,6 +33,10 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
     if here not in sys.path:
         sys.path.insert(_behind_the_standard_library(), here)
     top, _, rest = module.partition(".")
+    if ":" in module:
+        raise SettingsError(
+            f"{setting} names {module!r}: name the module alone, {module.partition(':')[0]!r}"
+        )
     if rest == "py":
         raise SettingsError(f"{setting} names {module!r}, a file: name the module, {top!r}")
     if top not in sys.modules and importlib.util.find_spec(top) is None:

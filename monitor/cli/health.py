@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     asked = "live" if given.live else "ready" if given.ready else "working"
-    found = judge(heartbeats(given.pool, pid=given.pid), within_seconds=given.within)
+    found = judge(heartbeats(given.pool, pid=given.pid), within_seconds=given.within, service=given.pool)
     faults = found.faults(asked)
     if given.json:
         answers = {question: not found.faults(question) for question in QUESTIONS}

@@ -34,10 +34,12 @@ class Health:
         return tuple(fault for each in asked for fault in getattr(self, each))
 
 
-def judge(heartbeats: Sequence[Heartbeat], *, within_seconds: float | None = None) -> Health:
-    """Return the health of the processes of a service; `within_seconds` replaces every time limit."""
+def judge(
+    heartbeats: Sequence[Heartbeat], *, within_seconds: float | None = None, service: str | None = None
+) -> Health:
+    """Return the health of processes; `within_seconds` replaces every time limit, `service` names theirs."""
     if not heartbeats:
-        return Health(("no process of it runs here",), (), ())
+        return Health((f"no process of {service or 'it'} runs here",), (), ())
     at = now()
     live = (_not_live(each, at, within_seconds or LIVE_SECONDS) for each in heartbeats)
     ready = [_not_ready(each, at, within_seconds or READY_SECONDS) for each in heartbeats]

@@ -209,8 +209,9 @@ def test_kinds_that_are_nowhere_are_named(
         ),
         ("calendar", "{folder}/calendar/__init__.py is not found, for Python or Millpond has a module of"),
         ("jobs.py", "kinds names 'jobs.py', a file: name the module, 'jobs'"),
+        ("jobs:charge", "kinds names 'jobs:charge': name the module alone, 'jobs'"),
     ],
-    ids=["ours", "of Python", "a file"],
+    ids=["ours", "of Python", "a file", "an object"],
 )
 def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     arguments: list[str],

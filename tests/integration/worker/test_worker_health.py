@@ -123,7 +123,7 @@ def test_the_command_is_quick_and_its_exit_code_is_the_answer(worker: OneWorker,
     assert str(worker.pid) in answer["processes"][0]
     assert (after.children_user - before.children_user) + (after.children_system - before.children_system) < 1
     nobody = command(settings, "health", "email", "--live")
-    assert (nobody.returncode, nobody.stdout) == (1, "no process of it runs here\n")
+    assert (nobody.returncode, nobody.stdout) == (1, "no process of email runs here\n")
 
 
 def command(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -28,7 +28,9 @@ def test_loopback_needs_none(address: str) -> None:
 @pytest.mark.parametrize("login", ["ann", "ann:", ":secret", ""])
 def test_half_a_login_is_none(login: str) -> None:
     """A login without a user or a password is refused, and the password is not repeated."""
-    with pytest.raises(SettingsError, match="user:password") as refused:
+    with pytest.raises(
+        SettingsError, match=r"user:password: correct .*MILLPOND_FLOWER_BASIC_AUTH"
+    ) as refused:
         must_be_safe("0.0.0.0", [login])
     assert "secret" not in str(refused.value)
 
