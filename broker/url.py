@@ -4,12 +4,12 @@
     unix:///run/redis.sock?db=0                  redis+socket:///… and socket:///… are the same
     sentinel://a:26379;sentinel://b:26379/orders/0    the master `orders`; without a name, `mymaster`
 
-Logins and host names are percent-decoded. Options follow a `?`; `TYPED` and `TLS` name them all. An `ssl_…`
+Logins and host names are percent-decoded. Options follow a `?`; `url_options.py` names them all. An `ssl_…`
 option encrypts whatever the scheme. A refusal never quotes the URL: any part of it may be a password.
 """
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from millpond.broker.errors import BadBrokerUrl
+from millpond.broker.url_options import TLS, TYPED, whole
 
 #: The name of a master where a sentinel:// URL gives none.
 DEFAULT_MASTER: Final = "mymaster"
@@ -31,88 +32,6 @@ _SCHEMES: Final = {
     "sentinel": "sentinel",
 }
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "unix": 0}
-_CERT_REQS: Final = {
-    f"{before}{name}": value
-    for before in ("cert_", "")
-    for name, value in (
-        ("required", ssl.CERT_REQUIRED),
-        ("optional", ssl.CERT_OPTIONAL),
-        ("none", ssl.CERT_NONE),
-    )
-}
-_TRUTHS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-
-def _whole(value: str) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError("is a whole number")
-    return int(value)
-
-
-def _seconds(value: str) -> float:
-    number = float(value) if value.replace(".", "", 1).isdecimal() and value.isascii() else 0.0
-    if not 0 < number < 1e9:
-        raise ValueError("is a number of seconds above 0")
-    return number
-
-
-def _truth(value: str) -> bool:
-    if value.lower() not in _TRUTHS:
-        raise ValueError("is true or false")
-    return _TRUTHS[value.lower()]
-
-
-def _cert_reqs(value: str) -> ssl.VerifyMode:
-    if value.lower() not in _CERT_REQS:
-        raise ValueError("is CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE (or required, optional, none)")
-    return _CERT_REQS[value.lower()]
-
-
-def _tls_version(value: str) -> ssl.TLSVersion:
-    name = value.upper().replace(".", "_")
-    if name not in ssl.TLSVersion.__members__:
-        raise ValueError("is TLSv1.2 or TLSv1.3")
-    return ssl.TLSVersion[name]
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise ValueError("is empty: leave it out")
-    return value
-
-
-#: Options of the connection, as redis-py and Celery name them, and how each is read.
-TYPED: Final[Mapping[str, Callable[[str], Any]]] = {
-    "db": _whole,
-    "virtual_host": lambda value: _whole(value.strip("/") or "0"),
-    "username": _text,
-    "password": _text,
-    "master_name": _text,
-    "sentinel_username": _text,
-    "sentinel_password": _text,
-    "sentinel_ssl": _truth,
-    "ssl": _truth,
-    "timeout": _seconds,
-    "max_connections": _whole,
-    "socket_timeout": _seconds,
-    "socket_connect_timeout": _seconds,
-    "socket_keepalive": _truth,
-    "health_check_interval": _whole,
-    "client_name": _text,
-}
-#: Options of the encryption.
-TLS: Final[Mapping[str, Callable[[str], Any]]] = {
-    "ssl_cert_reqs": _cert_reqs,
-    "ssl_check_hostname": _truth,
-    "ssl_ca_certs": _text,
-    "ssl_ca_path": _text,
-    "ssl_ca_data": _text,
-    "ssl_certfile": _text,
-    "ssl_keyfile": _text,
-    "ssl_password": _text,
-    "ssl_min_version": _tls_version,
-    "ssl_ciphers": _text,
-}
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 #: Options that are passed on to redis-py under their own names.
 _PASSED_ON: Final = (
@@ -378,7 +297,7 @@ def _db(query: dict[str, Any], of_path: str) -> int:
     said = {query[name] for name in ("db", "virtual_host") if name in query}
     if of_path:
         try:
-            said.add(_whole(of_path))
+            said.add(whole(of_path))
         except ValueError:
             said.add(None)
     if None in said:
