@@ -130,6 +130,10 @@ class GatewayToken(BaseModel):
         Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
     )
     kinds: Words = Field(("*",), description="The kinds that it may send, or patterns such as `email.*`.")
+    queues: Words = Field(
+        (), description="Queues, or patterns, that it may name beside the own queues of its kinds; `*`: all."
+    )
+    rights: Words = Field((), description="`shed`: it may throw out the oldest tasks of a full queue.")
 
     @model_validator(mode="before")
     @classmethod

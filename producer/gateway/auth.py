@@ -12,9 +12,11 @@ from starlette.datastructures import Headers
 
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.producer.gateway.options import SendOptions
 from millpond.producer.gateway.problems import api_error, translate
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.producer.gateway.tokens import ANONYMOUS, Principal, find_principal
+from millpond.tasks.contract import Contract
 from millpond.tasks.errors import BrokerError, SettingsError
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import GatewayToken
@@ -64,6 +66,21 @@ def require_kind(principal: Principal, kind: str) -> None:
     """Raise `ApiError` 403 if the principal may not use a kind."""
     if not principal.may_use(kind):
         raise api_error(403, "forbidden_kind", f"the token {principal.name} may not send {kind}")
+
+
+def require_options(
+    principal: Principal, contract: type[Contract], options: SendOptions, overflow: str | None
+) -> None:
+    """Raise `ApiError` 403 for a queue, an id or an overflow policy that the principal may not choose."""
+    queue, name = options.queue, principal.name
+    if queue not in (None, contract.queue) and not principal.may_name(queue or ""):
+        text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
+        raise api_error(403, "forbidden_queue", text)
+    if overflow == "shed" and not principal.has("shed"):
+        text = f"the token {name} may not throw out tasks (overflow=shed): add `shed` to its `rights`"
+        raise api_error(403, "forbidden_overflow", text)
+    if options.id is not None and not principal.is_unrestricted and not options.id.startswith(f"{name}:"):
+        raise api_error(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
 
 
 class BatchOwners:

@@ -18,6 +18,7 @@ from pydantic import (
 from starlette.datastructures import QueryParams
 
 from millpond.producer.gateway.problems import invalid_fields
+from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message, Sendable
 from millpond.tasks import durations
 from millpond.tasks.errors import BadQuantity
@@ -92,8 +93,8 @@ class SendOptions(BaseModel):
             raise ValueError("at must be a moment between the years 2000 and 2200")
         return self
 
-    def message(self, contract: Sendable, traceparent: str | None) -> Message:
-        """Return the message for the client; it continues the trace of the request."""
+    def message(self, contract: Sendable, traceparent: str | None, principal: Principal) -> Message:
+        """Return the message for the client, with the principal's unique key; it continues the trace."""
         return Message(
             contract,
             queue=self.queue,
@@ -103,7 +104,7 @@ class SendOptions(BaseModel):
             at=self.at,
             expires=_duration(self.expires_seconds),
             deadline=_duration(self.deadline_seconds),
-            once=self.once,
+            once=principal.own(self.once),
             for_=_duration(self.for_seconds),
             traceparent=traceparent,
         )

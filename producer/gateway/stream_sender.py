@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from millpond.producer import json_text
 from millpond.producer.client import Client
-from millpond.producer.gateway.auth import require_kind
+from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.ndjson import Line
 from millpond.producer.gateway.options import StreamTask
 from millpond.producer.gateway.problems import ApiError, api_error, invalid_fields, translate
@@ -112,6 +112,7 @@ class StreamSender:
         try:
             task = StreamTask.model_validate(json_text.read(line.text))
             require_kind(self._principal, task.kind)
+            require_options(self._principal, contract_of(task.kind), task, self._overflow)
             contract = contract_of(task.kind).model_validate(task.task)
             json_text.must_be_finite(contract, line.text)
         except ValidationError as error:
@@ -120,7 +121,7 @@ class StreamSender:
         except (ValueError, RecursionError) as error:
             fault = {"loc": (), "msg": json_text.fault("the line", error)}
             raise invalid_fields([fault], subject=f"line {line.number}") from None
-        return task.message(contract, self._traceparent)
+        return task.message(contract, self._traceparent, self._principal)
 
     def _outcome(self, number: int, result: SendResult) -> bytes:
         if isinstance(result, Sent):

@@ -19,10 +19,24 @@ class Principal:
 
     name: str
     kinds: tuple[str, ...]
+    queues: tuple[str, ...] = ()
+    rights: tuple[str, ...] = ()
 
     def may_use(self, kind: str) -> bool:
         """Return True if this principal may send a kind, and see and cancel tasks of it."""
         return self.is_unrestricted or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
+
+    def may_name(self, queue: str) -> bool:
+        """Return True if this principal may name a queue that is not its kind's own."""
+        return self.is_unrestricted or any(fnmatchcase(queue, pattern) for pattern in self.queues)
+
+    def has(self, right: str) -> bool:
+        """Return True if this principal has a right beyond sending."""
+        return self.is_unrestricted or right in self.rights
+
+    def own(self, name: str | None) -> str | None:
+        """Return a unique key in the name space of this principal."""
+        return name if name is None or self.is_unrestricted else f"{self.name}/{name}"
 
     @property
     def is_unrestricted(self) -> bool:
@@ -50,5 +64,5 @@ def find_principal(tokens: Sequence[GatewayToken], presented: str) -> Principal 
     given = hash_token(presented)
     for token in tokens:
         if hmac.compare_digest(token.hash, given):
-            found = Principal(token.name, token.kinds)
+            found = Principal(token.name, token.kinds, token.queues, token.rights)
     return found

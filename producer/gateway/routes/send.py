@@ -21,12 +21,14 @@ from starlette.types import Receive, Scope
 from millpond.broker.batches import task_result
 from millpond.producer import json_text
 from millpond.producer.examples import example
-from millpond.producer.gateway.auth import require_kind
+from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.openapi import problems, query_parameters
 from millpond.producer.gateway.options import RequestOptions, read_query, traceparent
 from millpond.producer.gateway.problems import api_error, invalid_fields, translate
 from millpond.producer.gateway.schemas import Accepted, accepted
 from millpond.producer.gateway.state import State
+from millpond.producer.gateway.tokens import Principal
+from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.contract import Contract, contract_of, kinds
 from millpond.tasks.errors import MillpondError
@@ -36,6 +38,8 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     **problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
 }
 _DEFAULTS = RequestOptions()
+
+Compose = Callable[[RequestOptions], Message]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -54,11 +58,13 @@ class SendEndpoint:
         job = self._validate(await _body(scope, receive))
         query = scope["query_string"]
         options = read_query(RequestOptions, query) if query else _DEFAULTS
+        require_options(principal, self.contract, options, options.overflow)
         if options.batch is not None:
             await self._state.owners.require(principal, options.batch)
         try:
             send = _send_tracked if options.track else _send
-            sent = await send(self._state, job, options, traceparent(scope["headers"]))
+            compose = partial(_message, job, traceparent(scope["headers"]), principal)
+            sent = await send(self._state, compose, options)
         except (MillpondError, ValueError) as error:
             raise translate(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
@@ -139,17 +145,21 @@ async def _body(scope: Scope, receive: Receive) -> bytearray:
             return body
 
 
-async def _send(state: State, job: Contract, options: RequestOptions, trace: str | None) -> Sent:
-    message = options.message(job, trace)
-    return await state.batcher.send(message, overflow=options.overflow, batch=options.batch)
+def _message(job: Contract, trace: str | None, principal: Principal, options: RequestOptions) -> Message:
+    return options.message(job, trace, principal)
 
 
-async def _send_tracked(state: State, job: Contract, options: RequestOptions, trace: str | None) -> Sent:
+async def _send(state: State, compose: Compose, options: RequestOptions) -> Sent:
+    return await state.batcher.send(compose(options), overflow=options.overflow, batch=options.batch)
+
+
+async def _send_tracked(state: State, compose: Compose, options: RequestOptions) -> Sent:
     """Send a task whose result is kept: its record exists before it is sent, and goes if it was refused."""
     store, id = state.client.store, options.id or str(uuid4())
-    if not await state.threads.lookup(lambda: task_result.open_record(store, id, job.kind)):
+    message = compose(options.model_copy(update={"id": id}))
+    kind = message.contract.kind if isinstance(message.contract, Contract) else ""
+    if not await state.threads.lookup(lambda: task_result.open_record(store, id, kind)):
         raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
-    message = options.model_copy(update={"id": id}).message(job, trace)
     try:
         sent = await state.batcher.send(message, overflow=options.overflow, batch=task_result.record_id(id))
     except MillpondError:

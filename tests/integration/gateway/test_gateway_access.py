@@ -16,10 +16,11 @@ from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import Answer, Running, running, stream
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
-SHOP, ALL = "millpond_shop", "millpond_all"
+SHOP, ALL, WIDE = "millpond_shop", "millpond_all", "millpond_wide"
 TOKENS = (
     GatewayToken(name="shop", hash=hash_token(SHOP), kinds=("email.*",)),
     GatewayToken(name="all", hash=hash_token(ALL)),
+    GatewayToken(name="wide", hash=hash_token(WIDE), kinds=("email.*",), queues=("def*",), rights=("shed",)),
 )
 
 
@@ -59,6 +60,46 @@ def test_a_token_opens_its_kinds(gateway: Running) -> None:
     body = stream({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
     many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
     assert many.lines[-1]["summary"] == {"accepted": 1, "duplicates": 0, "refused": 1, "aborted": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("queue=files", "forbidden_queue"),
+        ("overflow=shed", "forbidden_overflow"),
+        ("id=task-of-another", "forbidden_id"),
+        ("id=shopper:1", "forbidden_id"),
+    ],
+)
+def test_each_right_is_missed_where_it_is_asked(gateway: Running, query: str, code: str) -> None:
+    """Without the right a narrow token is refused, by one task and by a stream; a token for all has each."""
+    refused = ask(gateway, SHOP, "POST", f"/send/email.send?{query}", MAIL)
+    assert (refused.status, refused.json["error"]["code"]) == (403, code)
+    assert ask(gateway, ALL, "POST", f"/send/email.send?{query}", MAIL).status == 202
+    name, value = query.split("=")
+    line = {"kind": "email.send", "task": MAIL} | ({} if name == "overflow" else {name: value})
+    path = f"/send?{query}" if name == "overflow" else "/send"
+    many = gateway.ask(
+        "POST", path, stream(line), media="application/x-ndjson", authorization=f"Bearer {SHOP}"
+    )
+    assert many.lines[0]["error"]["code"] == code
+
+
+def test_rights_open_what_they_name(gateway: Running) -> None:
+    """The own queue, an id of the own name space, and what `queues` and `rights` name are open."""
+    for query in ("queue=email", "id=shop:1"):
+        assert ask(gateway, SHOP, "POST", f"/send/email.send?{query}", MAIL).status == 202
+    for query in ("queue=default", "overflow=shed", "id=wide:1"):
+        assert ask(gateway, WIDE, "POST", f"/send/email.send?{query}", MAIL).status == 202
+
+
+def test_a_unique_key_is_of_its_owner(gateway: Running) -> None:
+    """A key that one token used hides no task of another."""
+    answers = [
+        ask(gateway, token, "POST", "/send/email.send?once=one&for_seconds=60", MAIL)
+        for token in (SHOP, WIDE, ALL, SHOP)
+    ]
+    assert [answer.json["duplicate"] for answer in answers] == [False, False, False, True]
 
 
 def test_a_token_sees_and_cancels_only_what_it_may_send(gateway: Running) -> None:
