@@ -11,7 +11,8 @@ from PIL import Image
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.contract import TableResult, ToParquet
+from millpond.tasks.files.archives import unpack
+from millpond.tasks.files.contract import TableResult, ToParquet, Unpack
 from millpond.tasks.files.storage import Storage
 
 
@@ -92,3 +93,37 @@ def refused_table(to_table: Callable[..., tuple[TableResult, Any]], root: Path) 
         return message
 
     return refuse
+
+
+@pytest.fixture
+def unpacked(store: Storage, root: Path, context: Context) -> Callable[..., dict[str, bytes | None]]:
+    """Return a function that unpacks an archive; gives its files with their content, and empty folders."""
+
+    def run(content: bytes, **options: str) -> dict[str, bytes | None]:
+        (root / "in").write_bytes(content)
+        shutil.rmtree(root / "out", ignore_errors=True)
+        result = unpack(Unpack(source="in", target="out", **options), store, context)
+        found = {
+            str(path.relative_to(root / "out")): path.read_bytes() if path.is_file() else None
+            for path in (root / "out").rglob("*")
+            if path.is_file() or not any(path.iterdir())
+        }
+        assert result.files == sum(content is not None for content in found.values())
+        return found
+
+    return run
+
+
+@pytest.fixture
+def refusal(store: Storage, root: Path, context: Context) -> Callable[..., str]:
+    """Return a function that unpacks what cannot be, and gives the message; nothing may be left."""
+
+    def run(content: bytes, **options: str) -> str:
+        (root / "in").write_bytes(content)
+        shutil.rmtree(root / "out", ignore_errors=True)
+        with pytest.raises(BadInput) as caught:
+            unpack(Unpack(source="in", target="out", **options), store, context)
+        assert [path.name for path in root.iterdir()] == ["in"]
+        return str(caught.value)
+
+    return run

@@ -1,9 +1,14 @@
 """Make archives for tests, good and bad ones."""
 
 import io
+import shutil
+import subprocess
 import tarfile
 import zipfile
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 #: What a good archive holds; None is a folder.
 FILES: dict[str, bytes | None] = {
@@ -63,3 +68,11 @@ def quoted_overlap(kernel: bytes) -> bytes:
     end[8:12] = (2).to_bytes(2, "little") * 2
     end[12:16] = len(records).to_bytes(4, "little")
     return outer[:directory_at] + records + bytes(end)
+
+
+def output_of(program: str, *arguments: str, folder: Path, given: bytes = b"") -> bytes:
+    """Run a program of the system in a folder, and return what it writes; skip where it is not installed."""
+    if not shutil.which(program):
+        pytest.skip(f"{program} is not installed")
+    done = subprocess.run([program, *arguments], cwd=folder, input=given, capture_output=True, check=True)
+    return done.stdout

@@ -190,7 +190,7 @@ def test_a_tar_that_is_cut_off_anywhere_is_refused(refused: Refuse, pack: Callab
     for cut in cuts:
         refused(packed[:cut])
         if pack is not bytes:
-            refused(packed[:cut] + bytes(3) + b"?")
+            refused(packed[:cut] + b"????")
 
 
 def test_a_zip_that_is_cut_off_is_refused(refused: Refuse) -> None:

@@ -160,7 +160,9 @@ def test_a_long_row_is_read_and_an_endless_one_refused(
     """A row beyond one block is read in larger ones; one beyond these is named, as an open quote."""
     monkeypatch.setattr(csv_rows, "BLOCK_BYTES", (4096, 65536))
     assert to_table(b"a,b\n1," + b"x" * 50_000 + b"\n")[1]["b"].to_pylist() == ["x" * 50_000]
-    assert "begins at line 3 is longer than 65536 bytes" in refused_table(b'a,b\n1,2\n1,"' + b"x\n" * 100_000)
+    assert "begins at line 3 is longer than 65536 bytes" in refused_table(
+        b'a,b\n1,2\n1,"' + b"x\n" * 100_000 + b'"\n'
+    )
 
 
 def test_two_runs_give_the_same_bytes(store: Storage, root: Path, context: Context) -> None:

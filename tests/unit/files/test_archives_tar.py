@@ -1,0 +1,182 @@
+"""Tars as real programs write them are read, or refused for what they are and not as damaged."""
+
+import gzip
+import os
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+from packed import output_of, tar
+
+from millpond.tasks.context import Context
+from millpond.tasks.errors import TooLarge
+from millpond.tasks.files.archives import unpack
+from millpond.tasks.files.contract import Unpack
+from millpond.tasks.files.storage import Storage
+from millpond.tasks.settings import Files
+
+Unpacked = Callable[..., dict[str, bytes | None]]
+Refusal = Callable[..., str]
+zstd = zstandard.ZstdCompressor().compress
+
+
+def skippable(content: bytes, number: int = 0) -> bytes:
+    """Return a frame that decoders of zstd skip."""
+    return struct.pack("<II", 0x184D2A50 + number, len(content)) + content
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda content: skippable(b"first") + zstd(content),
+        lambda content: skippable(b"") + skippable(bytes(100_000), 15) + zstd(content),
+        lambda content: zstd(content) + skippable(b"last"),
+        lambda content: b"".join(
+            skippable(struct.pack("<I", len(frame)), 0) + frame
+            for frame in (zstd(content[at : at + 700]) for at in range(0, len(content), 700))
+        ),
+        lambda content: zstd(content[:1_000]) + skippable(bytes(3)) + zstd(b"") + zstd(content[1_000:]),
+    ],
+    ids=["first", "two first", "last", "as pzstd", "between"],
+)
+def test_frames_of_zstd_that_are_skipped(unpacked: Unpacked, pack: Callable[[bytes], bytes]) -> None:
+    """pzstd writes one before each frame, with its length."""
+    assert unpacked(pack(tar(("a", b"hello" * 1_000)))) == {"a": b"hello" * 1_000}
+
+
+@pytest.mark.parametrize("cut", [4, 7, 9, 50, 104, 112])
+def test_a_skipped_frame_that_is_cut_is_noticed(refusal: Refusal, cut: int) -> None:
+    """The file ends where the frame's length says that more comes."""
+    assert "ends too early" in refusal((skippable(bytes(100)) + zstd(tar(("a", b"x"))))[:cut])
+
+
+@pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
+def test_streams_one_after_the_other_are_one(unpacked: Unpacked, tmp_path: Path, packer: str) -> None:
+    """`cat`, and programs that compress on several cores, join streams."""
+    content = tar(("a", os.urandom(9_000)), ("b", b"x"))
+    packed = b"".join(
+        output_of(packer, "-c", folder=tmp_path, given=content[at : at + 4_000])
+        for at in range(0, len(content), 4_000)
+    )
+    assert unpacked(packed)["b"] == b"x"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_archives_one_after_the_other_are_one(
+    unpacked: Unpacked, refusal: Refusal, pack: Callable[[bytes], bytes]
+) -> None:
+    """What stood behind the first end mark was left out without a word."""
+    one, two = tar(("a", b"1")), tar(("b", b"2"), ("c/d", b"3"))
+    assert unpacked(pack(one) + pack(two)) == {"a": b"1", "b": b"2", "c/d": b"3"}
+    assert "entry 2 (a) comes twice" in refusal(pack(one) + pack(one))
+    assert "it was cut off" in refusal(pack(one + two[:512]))
+
+
+SPARSE = [
+    ("--format=gnu",),
+    ("--format=posix", "--sparse-version=0.0"),
+    ("--format=posix", "--sparse-version=0.1"),
+]
+
+
+@pytest.mark.parametrize("form", [*SPARSE, ("--format=posix", "--sparse-version=1.0")], ids=" ".join)
+def test_sparse_files_are_read(unpacked: Unpacked, tmp_path: Path, form: tuple[str, ...]) -> None:
+    """In the four ways in which GNU tar writes them, with more holes than one header lists."""
+    name = "ein langer Name mit ü " + "x" * 120
+    with (tmp_path / name).open("wb") as file:
+        for at in range(40):
+            file.seek(at * 200_000)
+            file.write(b"data %d" % at)
+        file.truncate(40 * 200_000)
+    (tmp_path / "behind").write_bytes(b"x" * 700)
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(500_000)
+    content = output_of("tar", "--sparse", *form, "-cf", "-", name, "behind", "hole", folder=tmp_path)
+    assert len(content) < 1_000_000
+    found = unpacked(content)
+    assert found == {each: (tmp_path / each).read_bytes() for each in (name, "behind", "hole")}
+
+
+def test_a_sparse_bomb_is_one(root: Path, context: Context, tmp_path: Path) -> None:
+    """A hole counts as what it makes."""
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(10**12)
+    (root / "in").write_bytes(output_of("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path))
+    tight = Storage(roots=(str(root),), limits=Files(max_unpacked_bytes=50_000_000))
+    with pytest.raises(TooLarge, match="bomb"):
+        unpack(Unpack(source="in", target="out"), tight, context)
+    assert [path.name for path in root.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("form", ["v7", "oldgnu", "gnu", "ustar", "posix"])
+def test_what_gnu_tar_writes(unpacked: Unpacked, tmp_path: Path, form: str) -> None:
+    """Every format, with a label, names as long as each can hold, and a folder of its own."""
+    short = form in ("v7", "ustar")
+    name = "d/" + ("n" * 90 if short else "ü" * 120)
+    (tmp_path / "d").mkdir()
+    (tmp_path / name).write_bytes(b"content")
+    (tmp_path / "empty").mkdir()
+    label = [] if form in ("v7", "ustar") else ["--label=My backup"]
+    content = output_of("tar", f"--format={form}", *label, "-cf", "-", "d", "empty", folder=tmp_path)
+    assert unpacked(content) == {name: b"content", "empty": None}
+
+
+def test_an_incremental_backup_is_read(unpacked: Unpacked, tmp_path: Path) -> None:
+    """Its folders list what they held, in place of content."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(b"content")
+    content = output_of("tar", "--listed-incremental=snapshot", "-cf", "-", "d", folder=tmp_path)
+    assert unpacked(content) == {"d/a": b"content"}
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"LZIP\1", "lzip"),
+        (b"\x1f\x9d\x90", "compress"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"7z\xbc\xaf\x27\x1c", "7z"),
+    ],
+)
+def test_what_is_not_unpacked_is_called_by_its_name(refusal: Refusal, head: bytes, what: str) -> None:
+    """A sound archive of another kind is not damaged."""
+    message = refusal(head + bytes(1_000))
+    assert f"it looks like {what}" in message
+    assert "damaged" not in message
+
+
+def test_a_name_that_is_no_utf8_in_a_tar(unpacked: Unpacked, refusal: Refusal) -> None:
+    """The message names the option that helps."""
+    content = tar(("Übung", b"x"), form=tarfile.GNU_FORMAT, encoding="latin-1")
+    assert "--encoding" in refusal(content)
+    assert unpacked(content, encoding="latin-1") == {"Übung": b"x"}
+
+
+@pytest.mark.parametrize("packer", ["gzip", "bzip2", "xz", "zstd"])
+@pytest.mark.parametrize("behind", [b"a signature, or whatever", bytes(3_000), bytes(70_000) + b"x", b"\x1f"])
+def test_what_lies_behind_a_whole_stream_is_no_damage(
+    unpacked: Unpacked, tmp_path: Path, packer: str, behind: bytes
+) -> None:
+    """Programs ignore it, and the tar's own end shows that it is whole."""
+    packed = output_of(packer, "-c", folder=tmp_path, given=tar(("a", b"hello")))
+    assert unpacked(packed + behind) == {"a": b"hello"}
+
+
+def test_a_second_stream_that_is_damaged_is_noticed(refusal: Refusal) -> None:
+    """What begins as a stream must be one."""
+    content = tar(("a", os.urandom(9_000)), ("b", b"x"))
+    packed = gzip.compress(content[:4_000]) + gzip.compress(content[4_000:])
+    assert "is damaged" in refusal(packed[:-300] + b"\xff" * 100 + packed[-200:])
+    assert "cut off" in refusal(packed[:-300])
+    assert "cut off" in refusal(gzip.compress(content[:4_000]) + b"no stream at all")
+
+
+def test_access_rights_of_solaris_are_left_out(unpacked: Unpacked) -> None:
+    """Its tar has them as an entry before the file that they are of."""
+    rights = tarfile.TarInfo("rights")
+    rights.type = b"A"
+    content = tar((rights, b"user::rw-" * 100), ("a", b"hello"))
+    assert unpacked(content) == {"a": b"hello"}
