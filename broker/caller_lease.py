@@ -39,7 +39,7 @@ class CallerLease:
 
     @contextmanager
     def holding(self, delivery: Delivery) -> Iterator[bool]:
-        """Keep the lease for as long as the block runs; yield True if the task was cancelled before."""
+        """Renew the lease for as long as the block runs; yield True if the task was cancelled before."""
         self._lease.add(delivery)
         done = threading.Event()
         renewer = threading.Thread(target=self._renew, args=(done,), name="millpond-caller", daemon=True)
@@ -51,7 +51,7 @@ class CallerLease:
             renewer.join()
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Settle the message and let it go; it is settled once, whoever else may have it by now."""
+        """Settle the message and end the lease; an outcome after an expired lease changes nothing."""
         lease = self._lease
         lease.settle(delivery, outcome)
         with translate_errors("settling"):
@@ -61,7 +61,7 @@ class CallerLease:
         state.forget(self._store, self._process)
 
     def _is_cancelled(self, message: Message) -> bool:
-        # What a caller runs is as good as started, so nobody has to wait until it has heard of more.
+        # The caller's task counts as started, so no cancellation waits for this process to acknowledge it.
         state.acknowledge(self._store, self._process, state.ALL_FUTURE)
         known = state.read(self._store)
         return (

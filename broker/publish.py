@@ -1,4 +1,4 @@
-"""Put messages on their queues: the one write path, for one message as for a million.
+"""Publish messages to their queues: the one write path, for one message as for a million.
 
 Each chunk is one call of `publish.lua`, which takes the claims, looks at the bound and wakes a consumer,
 atomically; chunks of different queues go out in one pipeline.
@@ -45,7 +45,7 @@ class Full:
     """The queue is at its bound; this message was not taken.
 
     The pool clears `per_second` messages (None: not measured, or no pool is there); none while the queue is
-    `paused`. `delayed`: what is full is what waits for its time.
+    `paused`. `delayed`: the bound of delayed messages is reached.
     """
 
     id: str
@@ -87,10 +87,10 @@ Outcome = Taken | Duplicate | Full | Closed | Late | Given
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Say who publishes, where that matters.
+    """The sender of a call, where a policy needs it.
 
-    `ticket` is a producer's place in the line for room, `stays` whether it waits on when not everything
-    fits. `consumer` is who runs under `caller_runs` what does not fit, with a lease of `lease_ms`.
+    `ticket` is a producer's place in the line for room; `stays` is True if it waits on when not everything
+    fits. Under `caller_runs`, `consumer` runs a message that does not fit, with a lease of `lease_ms`.
     """
 
     ticket: str = ""
@@ -140,7 +140,7 @@ def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    """Return the reply of each call; what the server refused is its error."""
+    """Return the reply of each call; the reply of a refused call is its error."""
     if len(calls) == 1 and not store.copies:
         try:
             return [store.client.execute_command(*calls[0])]

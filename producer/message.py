@@ -1,4 +1,4 @@
-"""Say what is to be sent and how, and compose it for the broker once it is known to be right."""
+"""Messages as a producer states them: checked, then composed for the broker."""
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -26,13 +26,13 @@ Sendable = Contract | tuple[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold a contract and how this one is to be sent, for `send_many`; `Message(Square(n=3), once="three")`.
+    """A contract and its options of sending, for `send_many`; `Message(Square(n=3), once="three")`.
 
     `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
     when it may no longer start; with `deadline`, which says the same, the task is refused at once where its
     queue cannot meet that. `traceparent` names the trace that it continues, instead of the current one.
-    `once` names a claim: whoever sends the same name while the task is not
-    done, or for as long as `for_` says, gets a duplicate.
+    `once` is a unique key: a task with the same key is a duplicate until the first
+    has ended, or for as long as `for_` says.
     """
 
     contract: Sendable

@@ -1,8 +1,8 @@
-"""Keep secrets out of what is shown: the hidden fields of a contract, and any text that came to hold one.
+"""Redaction of secrets: the hidden fields of a contract, and their values in any text that is shown.
 
 A field declared with `repr=False` is hidden, in a nested model too: its value is replaced wherever arguments
 are shown, and cut out of errors, tracebacks, results and log lines of its task. The value is found as it was
-sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a body that shows half of a
+sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a handler that shows half of a
 secret, or encodes it, is not stopped.
 """
 
@@ -25,14 +25,14 @@ _MOST_LINES = 200
 
 @lru_cache(maxsize=1_000)
 def hides(contract: "type[BaseModel]") -> bool:
-    """Return True if a contract has hidden fields, in a nested model too."""
+    """True if a contract has hidden fields, in a nested model too."""
     return any(not field.repr for model in _models(contract) for field in model.model_fields.values())
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Replace the values of hidden fields, also of nested models, by a note of their length.
 
-    Where a contract hides anything, so is a name that it does not have: it may be a hidden one, misspelt.
+    If a contract hides any field, unknown names are hidden too: one may be a hidden name, misspelt.
     """
     return _shown_fields([contract], kwargs) if hides(contract) else dict(kwargs)
 
@@ -92,7 +92,7 @@ def _models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
 
 
 def redact_args(contract: "type[BaseModel]", args: Any) -> str:
-    """Return what may be shown of positional arguments, which no contract names."""
+    """Return the text to show for positional arguments, which no contract names."""
     if not args:
         return "()"
     count = f"{len(args)} of them" if isinstance(args, list | tuple) else "of no usable form"
@@ -102,7 +102,7 @@ def redact_args(contract: "type[BaseModel]", args: Any) -> str:
 def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str, ...]:
     """Return the texts that must not be shown of a task, the longest first.
 
-    What stands in an open field as well is shown there, and is none: an address in a template's context.
+    A text that also stands in an open field is no secret: an address in a template's context.
     """
     hidden, open_ = set(_texts(args)), set[str]()
     if isinstance(kwargs, dict):

@@ -52,7 +52,7 @@ def _users_app(name: str, configured: Settings) -> Celery:
 
 
 def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
-    """Make workers of this application consume, hold and drain Millpond's way."""
+    """Make this application's workers consume, settle and drain as Millpond does."""
     middleware.install(app, configured)
     slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"

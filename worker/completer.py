@@ -1,4 +1,4 @@
-"""Hand what slots have finished to the event loop, which sends several outcomes in one call."""
+"""Pass finished deliveries to the event loop, which sends several outcomes in one call."""
 
 from collections.abc import Callable
 from threading import main_thread
@@ -63,7 +63,7 @@ class Completer:
         return not self._in_flight.draining and main_thread().is_alive()
 
     def _wake(self) -> None:
-        """Let the event loop send what has finished, a moment later; runs in the loop."""
+        """Plan a send of the finished deliveries a moment later; runs in the loop."""
         self._asked = False
         fetcher = self._in_flight.fetcher
         if fetcher is not None:  # else the next one does it first of all

@@ -1,9 +1,8 @@
-"""End a worker process in three steps: stop fetching, finish what runs, give back what is left at the
-deadline.
+"""End a worker process in three steps: stop fetching, finish running tasks, release the rest at the deadline.
 
 Celery's warm shutdown does the first two without a deadline; this watches over it. A second signal is a
-deadline of now. In a pool that somebody drained what runs has the same deadline; only then, if something
-still runs, the process ends, and whoever keeps it running starts one that waits until the pool resumes.
+deadline of now. In a drained pool running tasks have the same deadline; if one still runs then, the process
+ends, and its supervisor starts another, which waits until the pool resumes.
 """
 
 import logging
@@ -28,7 +27,7 @@ _LOCK_SECONDS = 1.0
 
 
 class Drain:
-    """Watch over the end of what runs in this process, before it stops or while its pool is drained."""
+    """The deadline of the tasks that run in this process, before it stops or while its pool is drained."""
 
     def __init__(self, settings: Settings, in_flight: InFlightMessages) -> None:
         self._settings = settings
@@ -42,7 +41,7 @@ class Drain:
         self._end_after(0.0 if again else self._settings.drain_seconds)
 
     def on_drained(self, drained: bool) -> None:
-        """Begin to finish what runs, or go on, as somebody drained the pool or resumed it."""
+        """Begin the drain of a pool that was drained; end it if the pool was resumed."""
         if drained == self._drained or self._in_flight.draining:
             return
         self._drained = drained
@@ -52,11 +51,11 @@ class Drain:
             self._end_after(self._settings.drain_seconds, unless_idle=True)
 
     def on_stopped(self, **_: Any) -> None:
-        """Call the watch off: the pool is empty."""
+        """Cancel the deadline: the pool is empty."""
         self._call_off()
 
     def name_pools(self, instance: Any, **_: Any) -> None:
-        """Learn of which pools this process is by the queues that it takes from, unless it was told."""
+        """Set the pools of this process by the queues that it consumes, unless they are set."""
         if not self._in_flight.pools:
             taken = set(instance.app.amqp.queues.consume_from)
             pools = self._settings.table.pools
@@ -74,7 +73,7 @@ class Drain:
         self._timer.start()
 
     def _end(self, unless_idle: bool) -> None:
-        """Kill what still runs, give back what is held, and leave with 0: nothing is lost."""
+        """Kill the children, release the messages in flight, and exit with 0: no task is lost."""
         if unless_idle and not self._in_flight.count:
             return
         logger.warning("the drain deadline has passed; what still runs is cut off and goes back to its queue")
@@ -105,7 +104,7 @@ class Drain:
 
 
 def install(app: Celery, settings: Settings, in_flight: InFlightMessages) -> None:
-    """Make a drain of every shutdown of this application's workers."""
+    """Drain this application's workers at every shutdown."""
     app.drain = drain = Drain(settings, in_flight)  # signals keep weak references
     signals.celeryd_after_setup.connect(drain.name_pools)
     signals.worker_shutting_down.connect(drain.on_signal)

@@ -1,4 +1,4 @@
-"""Give a running body its context: whether to stop, where to report progress, how to send further tasks.
+"""The context of a running handler: whether to stop, where to report progress, how to send further tasks.
 
 The body may run in a prefork child, which shares nothing with the process that holds its message, so all
 of it goes through a store of its own; each answer is kept for a moment, so that a body may ask as often
@@ -49,7 +49,7 @@ def _store(_process: int) -> Store:
 
 
 class Cancellations:
-    """Know what is cancelled, no older than a moment."""
+    """The cancelled tasks and batches, no older than a moment."""
 
     def __init__(
         self, read: Callable[[], frozenset[str]], clock: Callable[[], float] = time.monotonic

@@ -20,7 +20,7 @@ class Children(AsynPool):
     """Celery's children, none of which is forgotten between the end of its pipes and its own."""
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
-        """Take note of a child whose pipes were closed: from now on it is looked at, not listened to."""
+        """Note a child whose pipes were closed: from now on only its process is checked."""
         super()._event_process_exit(hub, proc)
         self._look_again(hub, proc, SOON_SECONDS)
 
@@ -39,7 +39,7 @@ class Children(AsynPool):
 
 
 class Watch(bootsteps.Step):
-    """Give a prefork pool such children before it starts any."""
+    """Make a prefork pool start such children; called before it starts any."""
 
     requires = ("celery.worker.components:Pool",)
 

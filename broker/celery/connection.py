@@ -139,7 +139,7 @@ class Connecting(stock.Channel):
             client.psubscribe(*patterns)
 
     def _unsubscribe_from(self, queue: str) -> None:
-        """Take back what `_subscribe` has subscribed to."""
+        """Undo the subscriptions of `_subscribe`."""
         names, patterns = _split(self._get_subscribe_topics(queue))
         client = self.subclient
         if client.connection and client.connection._sock:

@@ -18,7 +18,7 @@ class Poller(stock.MultiChannelPoller):
         self._wakes_at = 0.0
 
     def on_poll_start(self) -> None:
-        """Prepare the connections of kombu's own queues, then let each fetcher send what it is time for."""
+        """Prepare the connections of kombu's own queues, then send the calls that are due."""
         for channel in tuple(self._channels):
             if channel.polls_kombu and channel.qos.can_consume():
                 self._register_BRPOP(channel)
@@ -87,7 +87,7 @@ class Tick:
         return not self._cycle._channels
 
     def __call__(self) -> None:
-        """Let the fetchers send what it is time for, and watch what they opened."""
+        """Send the fetchers' calls that are due, and watch the connections that they opened."""
         cycle, loop = self._cycle, self._loop
         cycle.on_poll_start()
         for fd in cycle.fds.keys() - loop.readers.keys():

@@ -42,10 +42,10 @@ def finish_writing(pool: Any) -> None:
 
 
 def keep_reading(pool: Any, hub: Any) -> None:
-    """Let the event loop read what a child has begun to answer before it begins anew, on a new connection.
+    """Read unfinished answers of children before the event loop starts again on a new connection.
 
-    Celery forgets how far it has read. The rest of an answer would be taken for the beginning of one: the
-    worker ends of it, or waits for ever for what no child will write.
+    Celery forgets how far it has read. The rest of an answer would be read as the beginning of another: the
+    worker would end, or wait for ever for bytes that no child will write.
     """
 
     def reset() -> None:
@@ -67,7 +67,7 @@ def finish_reading(pool: Any) -> None:
 
 
 def take_back(pool: Any) -> set[str]:
-    """Take the tasks out of the pool that no child has been given; return their ids."""
+    """Remove from the pool the tasks that no child has been given; return their ids."""
     children = _children_of(pool)
     if children is None:
         return set()
@@ -79,12 +79,12 @@ def take_back(pool: Any) -> set[str]:
 
 
 def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> None:
-    """Let the drain of the pool read each result when it is there, and see to something `meanwhile`.
+    """Make a drain of the pool read each result as soon as it is there.
 
-    That is called several times a second while children run.
+    `meanwhile` is called several times a second while children run.
 
-    Celery looks at one child after the other then, and sleeps half a second for each that says nothing: with
-    one that does not end, what others have finished would be read after the deadline, and run again.
+    Celery's own drain polls one child after the other, and sleeps half a second for each without a result:
+    beside a task that does not end, the results of others would be read after the deadline, and run again.
     """
     children = _children_of(pool)
     if children is None:
@@ -110,13 +110,13 @@ def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> No
 
 
 def waiting_for_slots(pool: Any) -> tuple[int, deque[Any]]:
-    """Return the number of slots, and what waits for one: callback, arguments, keyword arguments each."""
+    """Return the number of slots, and the calls that wait for one: callback, arguments, keyword arguments."""
     semaphore = pool._pool._putlock
     return semaphore.initial_value, semaphore._waiting
 
 
 def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
-    """Let requests wait for a slot before those that wait now."""
+    """Queue requests for a slot, before those that wait now."""
     start = controller._process_task
     controller.semaphore._waiting.extendleft((start, (each,), {}) for each in reversed(requests))
 

@@ -145,7 +145,7 @@ class DeliveryRequest(Request):
         raise NotImplementedError
 
     def announce_terminated(self, signal: str) -> None:
-        """Tell Celery's listeners that the task was ended while it ran; acknowledges it."""
+        """Send Celery's signal and event of a task that was ended while it ran; acknowledges it."""
         if not self._already_cancelled and not self._already_revoked:
             self._announce_revoked("terminated", True, signal, False)
 

@@ -365,7 +365,7 @@ class Transport(TransportByUrl):
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Give the poller the loop's timers, and register each socket once instead of in every iteration."""
+        """Set the poller's event loop, and register each socket once instead of in every iteration."""
         # The loop outlives its connections, and would go on calling for each that was lost.
         known = {each for each in loop.on_tick if not (isinstance(each, Tick) and each.is_over)}
         super().register_with_event_loop(connection, loop)

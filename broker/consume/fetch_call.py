@@ -31,7 +31,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a call brought; `lease` is False when it had expired, and then nothing was done."""
+    """The reply of a call; `lease` is False when it had expired, and then nothing was done."""
 
     now_ms: int
     lease: bool
@@ -91,7 +91,7 @@ def settle_pending(store: Store, in_flight: InFlightMessages, *, lease_ms: int) 
 
 
 def note(request: FetchRequest, reply: Reply) -> None:
-    """Note what the reply says of the queue: whether to fetch again, and when."""
+    """Note the state of the queue in the reply: whether to fetch again, and when."""
     lease = request.lease
     lease.registered, lease.announced = True, lease.consumer
     lease.late += reply.late
@@ -107,7 +107,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
 
 
 def accept(lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None]) -> None:
-    """Note what was fetched as in flight and deliver each message.
+    """Note the fetched messages as in flight and deliver each.
 
     A message that cannot be delivered is dead-lettered with the reason, whatever is wrong with it, and the
     next one follows.

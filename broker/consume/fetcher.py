@@ -88,7 +88,7 @@ class Fetcher:
             logger.info("queue %s: %d messages of a lost reply went back", lease.queue, returned)
 
     def stop(self, queue: str) -> None:
-        """Fetch nothing more from a queue; what is held of it is settled as before."""
+        """Fetch nothing more from a queue; its messages in flight are settled as before."""
         self.active.discard(queue)
 
     # Sending
@@ -171,7 +171,7 @@ class Fetcher:
         self._waiting, self._behind, self._waiting_since = queues, request, now
 
     def _listen(self) -> None:
-        """Listen for news, and learn of what there was before."""
+        """Subscribe to the control state, and read its present value."""
         connection = self.channel.connection.cycle.connected(self.channel, self.control_client, CONTROL)
         connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
         self._listening = True
@@ -248,7 +248,7 @@ class Fetcher:
             sleep(START_SECONDS)
 
     def on_wait(self) -> None:
-        """Read what woke this process: a token, or the end of a second."""
+        """Read the reply of a wait: a token, or the end of a second."""
         waiting, self._waiting = self._waiting, None
         request, self._behind = self._behind, None
         if waiting is None:

@@ -78,7 +78,7 @@ class InFlightMessages:
     # What holds for this process
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Decide anew whether anything is started when what that depends on changes."""
+        """Set an attribute; one that a drain depends on decides anew whether tasks are started."""
         super().__setattr__(name, value)
         if name in ("draining", "control", "pools"):
             self.drained = bool(self.pools) and self.control.drained.issuperset(self.pools)
@@ -128,7 +128,7 @@ class InFlightMessages:
         return self.leases[keys.queue]
 
     def resume_as(self, lease: QueueLease, consumer: str) -> None:
-        """Have what is in flight under another name, as the server does."""
+        """Rename the consumer of a lease and its messages, as the server did."""
         with self.lock:
             lease.consumer, lease.registered, lease.lease_lost = consumer, True, False
             lease.leased_until = math.inf
@@ -163,7 +163,7 @@ class InFlightMessages:
     # Settling
 
     def settle_finished(self) -> None:
-        """Queue the outcomes of what has finished, each for its queue."""
+        """Queue the outcomes of finished deliveries, each for its queue."""
         now = monotonic()
         with suppress(IndexError):  # threads do this too, while the pool drains
             while True:
@@ -182,11 +182,11 @@ class InFlightMessages:
 
     @property
     def unsettled_count(self) -> int:
-        """Count what has ended and was not sent to the broker: a kill now, and it runs again."""
+        """Count the outcomes that were not sent to the broker: after a kill now, their tasks run again."""
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
     def take(self, active: set[str], now: float) -> FetchRequest | None:
-        """Return the next call to send: outcomes of what has finished, and room for more; None: not yet.
+        """Return the next call to send: outcomes of finished deliveries, and room for more; None: not yet.
 
         Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free.
         """

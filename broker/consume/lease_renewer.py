@@ -76,9 +76,9 @@ class LeaseRenewer:
 
 
 def leave(store: Store, in_flight: InFlightMessages) -> int:
-    """Settle what is finished, give back all else that is held, no delivery counted, and end the leases.
+    """Settle the finished deliveries, release all others in flight, and end the leases.
 
-    Return how many went back.
+    Return the number of released messages.
     """
     in_flight.settle_finished()
     settle_pending(store, in_flight, lease_ms=LEAVING_MS)

@@ -12,7 +12,7 @@ from millpond.broker.outcomes import Outcome
 
 @dataclass
 class QueueLease:
-    """What one process has in flight of one queue, and what it knows of the queue."""
+    """The messages that one process has in flight of one queue, and the known state of the queue."""
 
     keys: QueueKeys
     consumer: str
@@ -43,7 +43,7 @@ class QueueLease:
 
     @property
     def clock_ms(self) -> int:
-        """Return what to add to this host's clock to have the server's, or a little more, never less.
+        """Return the ms to add to this host's clock for the server's time, or a little more, never less.
 
         A busy process reads a reply late, so the time at which it asked counts; the quickest tells best.
         """
@@ -71,7 +71,7 @@ class QueueLease:
     def lose(self, successor: str) -> None:
         """Start anew after the lease expired.
 
-        What was in flight belongs to others, and its outcomes will be late.
+        The messages that were in flight belong to other consumers, and their outcomes here change nothing.
         """
         for delivery in self.in_flight.values():
             delivery.lost = True

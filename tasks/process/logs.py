@@ -1,7 +1,7 @@
 """Write log lines: plain ones, or a JSON object each with the task, its kind, batch and trace.
 
-Either way the secrets of the task that runs in this thread are cut out of what is logged meanwhile, whoever
-logs it.
+Either way the secrets of the task that runs in this thread are cut out of every line that is logged
+meanwhile, by any logger.
 """
 
 import json
@@ -32,7 +32,7 @@ def formatter(log_format: str, plain: logging.Formatter | None = None) -> loggin
 
 
 class Scrubbing(logging.Formatter):
-    """Write what another formatter does, without the secrets of the task that runs."""
+    """Write the lines of another formatter, without the secrets of the task that runs."""
 
     def __init__(self, inner: logging.Formatter) -> None:
         super().__init__()

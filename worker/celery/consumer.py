@@ -1,4 +1,4 @@
-"""Consume as Celery does, but bury what cannot be read and give back what was not started."""
+"""Celery's consumer: unreadable messages are dead-lettered, tasks that were not started are released."""
 
 import logging
 import re
@@ -64,7 +64,7 @@ class PondConsumer(Consumer):
         return connected(conn, self.app.health.turn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Begin anew, without the advice to end what runs: it is held under a lease, and goes on."""
+        """Connect again, without Celery's advice to end running tasks: they are under a lease, and go on."""
         warnings.filterwarnings("ignore", message=re.escape(CANCEL_TASKS_BY_DEFAULT))
         super().on_connection_error_after_connected(exc)
 
@@ -88,10 +88,10 @@ class PondConsumer(Consumer):
             self.event_dispatcher.flush()
 
     def _on_control(self, confirm: Callable[[], None]) -> None:
-        """Let go of what must not start any more, a child's included, and confirm.
+        """Drop the tasks that must not start any more, also those sent to a child, and confirm.
 
-        What was cancelled and shall not go on is ended, in a child. In a drained pool what runs has its
-        deadline.
+        A running task that was cancelled with `terminate` is ended, in a child. In a drained pool running
+        tasks have the drain deadline.
         """
         in_flight = self.in_flight
         taken = self.chunks.take_back(lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery))
@@ -104,7 +104,7 @@ class PondConsumer(Consumer):
         confirm()
 
     def _end_terminated(self) -> None:
-        """End what runs in a child and shall not go on."""
+        """End the tasks in children that were cancelled with `terminate`."""
         for request in self._requests():
             # What ended before it in its child may still have to be answered for; it is not to be ended.
             alone = request.chunk is None or request.chunk.running is request
@@ -112,7 +112,7 @@ class PondConsumer(Consumer):
                 request.terminate(self.pool)
 
     def _start_again(self, taken: list[PondRequest]) -> None:
-        """Let tasks that were taken back from a child wait for a slot, before those that came later."""
+        """Queue tasks that were taken back from a child for a slot, before those that came later."""
         waiting = deque(each for each in taken if not each.let_go)
         if not waiting:
             return
@@ -142,7 +142,7 @@ class PondConsumer(Consumer):
 
     @property
     def in_flight(self) -> InFlightMessages:
-        """Return what this process has in flight."""
+        """Return the messages that this process has in flight."""
         found: InFlightMessages = self.app.conf.broker_transport_options["in_flight"]
         return found
 
@@ -162,20 +162,20 @@ class PondConsumer(Consumer):
     # Messages that cannot be run
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Bury a message whose body cannot be decoded."""
+        """Dead-letter a message whose body cannot be decoded."""
         self._bury(message.delivery, "cannot be decoded", exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Bury a message that is no task."""
+        """Dead-letter a message that is no task."""
         self._bury(message.delivery, "not a task", "its headers name no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Put aside a task of a kind that this worker does not have, for one that does."""
+        """Put aside a task of a kind that this worker does not have, for a worker that has it."""
         outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
         self.in_flight.settle(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Bury a task whose message cannot be used."""
+        """Dead-letter a task whose message cannot be used."""
         self._bury(message.delivery, "invalid message", exc)
 
     def _bury(self, delivery: Delivery, reason: str, error: object) -> None:
@@ -185,15 +185,14 @@ class PondConsumer(Consumer):
     # Stopping
 
     def on_close(self) -> None:
-        """Keep everything after a lost connection: it is held under a lease, and settled on the next
-        connection.
+        """Keep every task after a lost connection: its lease goes on, and the next connection settles it.
 
         Celery would forget here what had not started, for its brokers deliver it again.
         """
         finish_writing(self.pool)
 
     def stop(self) -> None:
-        """Stop fetching and give back what has not started; what runs goes on."""
+        """Stop fetching and release tasks that have not started; running tasks go on."""
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self.in_flight.draining = True
@@ -214,7 +213,7 @@ class PondConsumer(Consumer):
                 self.listening.start()
 
     def shutdown(self) -> None:
-        """Settle what finished, give back the rest, and leave the queues."""
+        """Settle the finished tasks, release the rest, and leave the queues."""
         if self.listening is not None:
             self.listening.stop()
         channel = getattr(self.task_consumer, "channel", None)

@@ -1,4 +1,4 @@
-"""Make a Celery task of each handler: what `celery inspect`, Flower and the pool know a kind by."""
+"""A Celery task for each handler, by which `celery inspect`, Flower and the pool know a kind."""
 
 from typing import Any
 

@@ -259,7 +259,7 @@ class PondRequest(DeliveryRequest):
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
     def hand_out_again(self, exc_info: Any) -> None:
-        """Let the message be delivered again, the delivery counted: its slot was lost before it answered."""
+        """Redeliver the message: its slot was lost before it answered."""
         if self.acknowledged:
             return
         task_ready(self)
@@ -332,7 +332,7 @@ class PondRequest(DeliveryRequest):
                 self.send_event("task-rejected", requeue=outcome is not REJECTED)
 
     def announce(self) -> None:
-        """Tell that it was received, if it is chosen for the sample of events."""
+        """Send the event that it was received, if it is chosen for the sample of events."""
         if self.process.sample.admits():
             self._tell_received()
         else:

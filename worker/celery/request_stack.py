@@ -1,4 +1,4 @@
-"""Keep the requests that a thread runs, a stack for each thread.
+"""The requests that a thread runs, a stack for each thread.
 
 Celery's own stack finds that of the calling thread or greenlet by Python code, several times a task; a
 `threading.local` does it in C, and is a greenlet's own where Python was patched for these.
@@ -38,7 +38,7 @@ class RequestStack(threading.local):
 
 
 class PondTask(Task):
-    """Be Celery's task, with a quicker stack of requests."""
+    """Celery's task, with a quicker stack of requests."""
 
     abstract = True
 

@@ -1,4 +1,4 @@
-"""Let tasks that were written for Celery itself run as bodies do, where they ask for nothing else.
+"""Plain Celery tasks are run as handlers are, where they use nothing else of Celery.
 
 A module of `kinds` may hold plain Celery tasks. Received Celery's own way, one that failed for good would
 leave no dead letter, what has not started would not be given back, and no figure would count it.

@@ -1,4 +1,4 @@
-"""Let a worker and its prefork child agree on who starts which task of a chunk, and on what came of it.
+"""Claims of a worker and its prefork child on the tasks of a chunk, and the answers of those that ended.
 
 It is made before the child is forked, and both see it. The child claims a task before it starts it, from the
 front; the worker takes tasks back, from the end. A claim is had once, whoever asks, and neither waits for
@@ -42,7 +42,7 @@ class Claims:
             self._unstarted.release()
 
     def take_back(self) -> int:
-        """Take every task back that is not started, and return how many: the last ones of the chunk."""
+        """Take back every task that is not started, the last ones of the chunk; return their number."""
         count = 0
         while self._unstarted.acquire(False):
             count += 1

@@ -1,6 +1,6 @@
-"""Carry several tasks through one prefork child, as one job of its pool.
+"""Run several tasks in one prefork child, as one job of its pool.
 
-A task that turns out long keeps nobody waiting: the worker takes back what is behind it, and settles what
+A task that turns out long delays no other: the worker takes back the tasks behind it, and settles those that
 ended before it. When the child dies, only the task that ran in it counts as delivered.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ChunkJob:
-    """Know which of its tasks are in the child, and which of these are settled."""
+    """The tasks of a chunk that are in the child, and the number of these that are settled."""
 
     def __init__(
         self, members: "list[PondRequest]", shared: Claims, on_end: "Callable[[ChunkJob, bool], None]"
@@ -33,7 +33,7 @@ class ChunkJob:
         self._on_end = on_end
 
     def send(self, pool: Any) -> Any:
-        """Hand the chunk to the pool.
+        """Send the chunk to the pool.
 
         It is killed at the first limit of any member, and each then goes alone.
         """
@@ -57,11 +57,11 @@ class ChunkJob:
         return self.members[-1] if len(self.members) > self._settled else None
 
     def settle_ended(self) -> None:
-        """Settle what the child has ended so far."""
+        """Settle the tasks that the child has ended so far."""
         self._settle(self.claims.answers())
 
     def take_back(self) -> "list[PondRequest]":
-        """Take back what the child has not started, and settle what it has ended."""
+        """Take back the tasks that the child has not started, and settle those that it has ended."""
         first = len(self.members) - self.claims.take_back()
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
@@ -78,7 +78,7 @@ class ChunkJob:
             request.on_success(answer)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Tell each member that it runs, or is about to."""
+        """Mark each member as running, or about to."""
         self.running_since = time_accepted
         for request in self.members:
             request.on_accepted(pid, time_accepted)
@@ -112,7 +112,7 @@ class ChunkJob:
 
 
 def run_all(number: int, tasks: list[Delivery]) -> list[Answer]:
-    """Run tasks one after the other in a child, until what is left was taken back; answer for each."""
+    """Run tasks one after the other in a child, until the rest was taken back; return an answer for each."""
     shared, answers = claims(number), list[Answer]()
     shared.begin()
     for delivery in tasks:

@@ -1,4 +1,4 @@
-"""Hand short tasks to a prefork child several at a time.
+"""Send short tasks to a prefork child several at a time.
 
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
@@ -34,7 +34,7 @@ _WEIGHT = 0.2
 
 
 class Chunks:
-    """Know which kinds are short, and which chunks are under way in this process."""
+    """The kinds that are short, and the chunks that are under way in this process."""
 
     def __init__(self, pool: Any) -> None:
         self._seconds: dict[str, float] = {}
@@ -46,7 +46,7 @@ class Chunks:
         self._will_look = False
 
     def learn(self, kind: str, seconds: float) -> None:
-        """Take note of how long a task took."""
+        """Record the run time of a task."""
         before = self._seconds.get(kind, SHORT_SECONDS)  # a kind must show that it is short
         self._seconds[kind] = before + _WEIGHT * (seconds - before)
 
@@ -55,18 +55,18 @@ class Chunks:
         call_after: Callable[[float, Callable[[], None]], Any],
         start: "Callable[[list[PondRequest]], None]",
     ) -> None:
-        """Look after the chunks under way by these timers, and let what was taken back `start` again."""
+        """Check the chunks under way by these timers; `start` runs the tasks that were taken back."""
         self._call_after, self._start = call_after, start
         self._will_look = False
         self._look_later()
 
     def stop(self) -> None:
-        """Take back all that no child has started, and look after nothing more."""
+        """Take back all tasks that no child has started, and check no chunk any more."""
         self._call_after = None
         self._take_back(list(self._under_way))
 
     def job_for(self, request: "PondRequest", pool: Any) -> ChunkJob | None:
-        """Take company for a task out of those that wait for a slot; None when it goes alone."""
+        """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
         if not self._fits(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():
@@ -88,11 +88,11 @@ class Chunks:
         return chunk
 
     def take_back(self, concerns: "Callable[[PondRequest], bool]") -> "list[PondRequest]":
-        """Take back what is not started of the chunks that have a task which this concerns; return it."""
+        """Take back the tasks not started of every chunk with a task that this concerns; return them."""
         return self._take_back([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
 
     def has_its_child(self, request: "PondRequest") -> bool:
-        """Say whether a task's child is with it now, once what the child has not started is taken back."""
+        """True if its child is with this task now; takes back the tasks that the child has not started."""
         chunk = request.chunk
         if chunk is None:
             return True

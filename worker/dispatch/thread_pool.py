@@ -1,4 +1,4 @@
-"""Let the threads of a pool take their tasks themselves from those that wait.
+"""A thread pool whose threads take their tasks themselves from those that wait.
 
 Celery's pool of threads makes a future of each task and hands it over. Here a thread that is done takes the
 next task that waits, and goes back to the pool when there was none for a moment.
@@ -23,7 +23,7 @@ LINGER_SECONDS = 0.05
 
 
 class ThreadSlots:
-    """Keep the requests that wait for a thread; at most `slots` threads of the executor work on them."""
+    """The requests that wait for a thread; at most `slots` threads of the executor work on them."""
 
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor = executor
@@ -33,7 +33,7 @@ class ThreadSlots:
         self._lock = threading.Lock()
 
     def put(self, request: "PondRequest") -> None:
-        """Let a thread run a request, as soon as one is free."""
+        """Run a request in a thread, as soon as one is free."""
         self._waiting.put(request)
         with self._lock:
             if self._at_work >= self._slots:

@@ -1,8 +1,8 @@
 """Choose the tasks whose Celery events are sent: all of them up to a rate, beyond it a sample of whole tasks.
 
-A person reads a few tasks a second, and whoever listens takes longer over the events of a short task than its
-worker over the task. So a task is chosen as it is received, and its later events follow. What goes wrong is
-always told, and then what came before it as well. Pages and metrics count in Redis, whatever is chosen.
+A person reads a few tasks a second, and a listener spends longer on the events of a short task than its
+worker on the task. So a task is chosen as it is received, and its later events follow. A failure is always
+sent, with the events before it. Pages and metrics count every task, in Redis.
 """
 
 import time
@@ -45,7 +45,7 @@ class Sample:
         return True
 
     def count(self) -> Counter[str]:
-        """Return what was counted since the last call, by fields of `heartbeats.Totals`."""
+        """Return the counts since the last call, by fields of `heartbeats.Totals`."""
         counted = Counter({"shown": len(self.shown), "left_out": len(self.left_out)})
         for _ in range(counted["shown"]):
             self.shown.popleft()
@@ -55,5 +55,5 @@ class Sample:
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Let each worker of this application choose at the configured rate."""
+    """Sample events in this application's workers at the configured rate."""
     app.sample = Sample(settings.task_events_per_second)

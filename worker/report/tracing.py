@@ -1,4 +1,4 @@
-"""Trace a task in its slot: how long it waited, and the run itself, under the span of whoever sent it."""
+"""Trace a task in its slot: its wait and its run, under the span of its sender."""
 
 import time
 from collections.abc import Iterator
