@@ -13,7 +13,7 @@ LEASE_MS = 60_000
 
 
 class Hand:
-    """Be one consumer of a queue."""
+    """One consumer of a queue."""
 
     def __init__(self, store: Store, queue: str) -> None:
         self.store = store
@@ -38,7 +38,7 @@ class Hand:
         self.turn()
 
     def lose_lease(self) -> None:
-        """Let the lease run out, as a frozen process does."""
+        """Expire the lease, as for a frozen process."""
         self.store.client.zadd(self.lease.keys.consumers, {self.lease.consumer: 1})
 
 

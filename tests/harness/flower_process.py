@@ -30,7 +30,7 @@ PREFIX = "pages:"
 
 @dataclass
 class Answer:
-    """Hold what Flower answered."""
+    """An answer of Flower."""
 
     status: int
     headers: Mapping[str, str]

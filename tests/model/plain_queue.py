@@ -16,7 +16,7 @@ CALL_MS, PICK_UP_MS, LATE_MS, LOTS = 2_000, 250, 60_000, 16
 
 @dataclass
 class Consumer:
-    """Hold messages under a lease; `held` is token -> message, oldest first.
+    """Messages under a lease; `held` is token -> message, oldest first.
 
     A lease that was lengthened because nobody had spoken ends half a millisecond past a whole one.
     """
@@ -27,7 +27,7 @@ class Consumer:
 
 @dataclass(frozen=True)
 class Dead:
-    """Be a dead letter."""
+    """A dead letter."""
 
     message: str
     reason: str
@@ -48,7 +48,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class New:
-    """Be a message to publish."""
+    """A message to publish."""
 
     message: str
     id: str
@@ -60,7 +60,7 @@ class New:
 
 @dataclass(frozen=True)
 class Settled:
-    """Say how a delivery ended, as settle_and_fetch.lua is told."""
+    """The outcome of a delivery, as settle_and_fetch.lua is given it."""
 
     token: str
     action: str
@@ -70,7 +70,7 @@ class Settled:
 
 
 class PlainQueue:
-    """Be the queue; every method is one script, at the time `now`."""
+    """The queue; every method is one script, at the time `now`."""
 
     def __init__(self) -> None:
         self.ready: list[deque[str]] = [deque() for _ in range(STEPS)]
@@ -353,7 +353,7 @@ class PlainQueue:
             self.ready[step].append(message)
 
     def allowance(self, credit: int, slots: int, now: int) -> int:
-        """Say how many messages the limits allow."""
+        """Return the number of messages that the limits allow."""
         if self.limit("paused", 0):
             return 0
         rate, in_flight = self.limit("rate", 0), int(self.limit("in_flight", 0))
@@ -409,7 +409,7 @@ class PlainQueue:
         return 1, returned
 
     def leave(self, name: str) -> int:
-        """Let a consumer go."""
+        """Remove a consumer."""
         gone = self.consumers.pop(name, Consumer(0))
         returned = self._release(gone, self._put_back)
         self.counters["returned"] += returned

@@ -22,7 +22,7 @@ QUEUE = "mill"
 
 
 class Pool:
-    """Be producers that press on a queue, and a pool that clears so many messages a second."""
+    """Producers that press on a queue, and a pool that clears so many messages a second."""
 
     def __init__(self, store: Store, *, slots: int = 5, prefetch: int = 5) -> None:
         self.store, self.now = store, float(store.client.time()[0])

@@ -69,7 +69,7 @@ def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
 
 
 def once(file: Path, *wanted: str) -> bool:
-    """Say whether each ran to its end, and none was started twice."""
+    """True if each ran to its end, and none was started twice."""
     assert not [name for name, times in Counter(names(file)).items() if times > 1]
     return set(wanted) <= set(names(file, "end"))
 

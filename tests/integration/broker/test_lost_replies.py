@@ -24,7 +24,7 @@ def send(store: Store, count: int) -> None:
 
 
 def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:
-    """Let the server carry out a turn whose reply does not arrive."""
+    """Make the server carry out a call whose reply does not arrive."""
     turn = FetchRequest(in_flight.lease(QueueKeys("lost", store.prefix)), 5, 5, [])
     words = fetch_call.command(turn, lease_ms=LEASE_MS)
     keys = words[3 : 3 + words[2]]

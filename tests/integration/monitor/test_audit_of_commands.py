@@ -1,4 +1,4 @@
-"""Every command that changes something leaves one line: who, what, and the same words as by a page."""
+"""Every command with an effect leaves one line: its user, the change, in the same words as by a page."""
 
 import getpass
 from collections.abc import Iterator
@@ -83,7 +83,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> None:
-    """One line, of who ran the command on which host, with what was changed."""
+    """One line with the user and host of the command, and the change."""
     known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
     assert main(command.format(**known).split()) == 0
     [change] = audit.recent(store)

@@ -30,7 +30,7 @@ Eventually = Callable[..., Any]
 
 
 class Bodyless(Contract, kind="caller.bodyless"):
-    """Have no body."""
+    """A kind without a handler."""
 
 
 class Do(Contract, kind="caller.do"):

@@ -28,7 +28,7 @@ from millpond.tasks.squares.contract import Square
 
 
 class Long(Contract, kind="test.long"):
-    """Carry what should lie in a file."""
+    """A task with an argument that belongs in a file."""
 
     text: str
 
@@ -90,7 +90,7 @@ def test_an_endless_iterable_is_sent_as_it_comes(client: Client) -> None:
 
 
 def test_a_duplicate_is_a_value(client: Client) -> None:
-    """Who sends under a name that is claimed gets the first task's id, and nothing is sent."""
+    """A send with a unique key that is taken returns the first task's id, and nothing is sent."""
     first = client.send(Square(n=1), once="order-42", for_=timedelta(minutes=1))
     again = client.send(Square(n=1), once="order-42", for_=timedelta(minutes=1))
     assert first.duplicate_of is None

@@ -26,7 +26,7 @@ from tests.harness.mail_sink import mail_sink
 
 
 class Clock:
-    """Be a clock that a test moves."""
+    """A clock that a test moves."""
 
     now = 0.0
 

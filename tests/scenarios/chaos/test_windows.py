@@ -25,7 +25,7 @@ def pond(bench: Callable) -> object:
 
 
 def settled(store: Store) -> bool:
-    """Say whether nothing of the queue is left to do."""
+    """True if nothing of the queue is left to do."""
     depth = inspect_depth.depth(store, "chaos")
     return not (depth.ready or depth.delayed or depth.in_flight)
 

@@ -13,7 +13,7 @@ LEASE_MS = 3_000
 
 
 class Renewing:
-    """Be a client that renews every lease."""
+    """A client that renews every lease."""
 
     def execute_command(self, *_: object) -> int:
         """Renew."""

@@ -1,4 +1,4 @@
-"""Hold the worker's idea of the server's clock to never running behind it."""
+"""The worker's estimate of the server's clock never runs behind it."""
 
 import time
 

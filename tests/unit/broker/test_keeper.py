@@ -1,4 +1,4 @@
-"""Hold the thread that renews leases to its hurry, without a server."""
+"""The thread that renews leases, without a server: it keeps trying until just before the lease expires."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ LEASE_MS = 3_000
 
 
 class AwayAtFirst:
-    """Be a client whose server is away for the first calls."""
+    """A client whose server is away for the first calls."""
 
     def __init__(self, times: int) -> None:
         self.times = times

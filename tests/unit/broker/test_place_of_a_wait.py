@@ -1,4 +1,4 @@
-"""Hold when a fetch that fetches may be sent along behind a wait."""
+"""The conditions under which a fetch may be sent along behind a wait."""
 
 import time
 

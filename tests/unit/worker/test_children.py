@@ -1,4 +1,4 @@
-"""Look again for a child that is dying, and not for one that is dead."""
+"""A dying child is checked again, a dead one is not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from millpond.broker.celery.child_watch import LATEST_SECONDS, Children
 
 
 class Hub:
-    """Be an event loop whose timers fire when a test says so."""
+    """An event loop whose timers a test fires."""
 
     def __init__(self) -> None:
         self.waits: list[float] = []
@@ -29,7 +29,7 @@ class Hub:
 
 
 class Child:
-    """Be a child whose pipes are closed."""
+    """A child whose pipes are closed."""
 
     _sentinel_poll = None
 

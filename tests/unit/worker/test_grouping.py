@@ -19,7 +19,7 @@ POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
 
 
 class Request(SimpleNamespace):
-    """Stand for a request, and note what it was told."""
+    """A stand-in for a request, which notes the calls it gets."""
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []

@@ -10,7 +10,7 @@ from millpond.worker.report.event_sampling import BURST_SECONDS, Sample
 
 
 class Clock:
-    """Be a clock that is set by hand."""
+    """A clock that is set by hand."""
 
     now = 1_000.0
 
