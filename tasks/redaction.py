@@ -2,8 +2,8 @@
 
 A field declared with `repr=False` is hidden, in a nested model too: its value is replaced wherever arguments
 are shown, and cut out of errors, tracebacks, results and log lines of its task. The value is found as it was
-sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a handler that shows half of a
-secret, or encodes it, is not stopped.
+sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a handler that shows half of
+a secret, or encodes it, is not stopped.
 """
 
 import json
