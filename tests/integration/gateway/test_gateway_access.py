@@ -16,10 +16,11 @@ from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import Answer, Running, running, stream
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
-SHOP, ALL, WIDE = "millpond_shop", "millpond_all", "millpond_wide"
+SHOP, ALL, WIDE, NONE = "millpond_shop", "millpond_all", "millpond_wide", "millpond_none"
 TOKENS = (
     GatewayToken(name="shop", hash=hash_token(SHOP), kinds=("email.*",)),
     GatewayToken(name="all", hash=hash_token(ALL)),
+    GatewayToken(name="none", hash=hash_token(NONE), kinds=("nothing.*",)),
     GatewayToken(name="wide", hash=hash_token(WIDE), kinds=("email.*",), queues=("def*",), rights=("shed",)),
 )
 
@@ -83,6 +84,38 @@ def test_each_right_is_missed_where_it_is_asked(gateway: Running, query: str, co
         "POST", path, stream(line), media="application/x-ndjson", authorization=f"Bearer {SHOP}"
     )
     assert many.lines[0]["error"]["code"] == code
+
+
+#: The routes that touch nothing of anybody else: what they answer is by the kinds of the token.
+OPEN_TO_ALL = {
+    "GET /kinds",
+    "GET /metrics",
+    "GET /health/live",
+    "GET /health/ready",
+    "POST /batches",
+    "POST /send",
+}
+
+
+def test_every_other_route_is_closed_to_a_token_without_rights(gateway: Running) -> None:
+    """Each route of the schema, also a later one, refuses tasks, batches and kinds of others."""
+    task = ask(gateway, ALL, "POST", "/send/squares.square?track=true", {"n": 1}).headers["Location"]
+    batch = ask(gateway, ALL, "POST", "/batches").headers["Location"]
+    paths = ask(gateway, ALL, "GET", "/openapi.json").json["paths"]
+    tried = 0
+    for path, methods in paths.items():
+        real = path.replace("/tasks/{id}", task).replace("/batches/{id}", batch)
+        for method in (each.upper() for each in methods):
+            if f"{method} {path}" in OPEN_TO_ALL:
+                continue
+            answer = ask(gateway, NONE, method, real, {} if method == "POST" else None)
+            assert answer.status == 403, (method, path, answer.status)
+            tried += 1
+    assert tried >= 10
+    line = stream({"kind": "email.send", "task": MAIL})
+    many = gateway.ask("POST", "/send", line, media="application/x-ndjson", authorization=f"Bearer {NONE}")
+    assert many.lines[0]["error"]["code"] == "forbidden_kind"
+    assert ask(gateway, NONE, "GET", "/kinds").json == []
 
 
 def test_rights_open_what_they_name(gateway: Running) -> None:
