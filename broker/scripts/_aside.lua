@@ -64,7 +64,9 @@ local function put_aside(priority, message, kind, till, ending, detail)
   if redis.call('ZCARD', aside_key()) >= MOST_KINDS and not redis.call('ZSCORE', aside_key(), kind) then return false end
   local entry = priority .. message
   redis.call('ZADD', KEYS[DELAYED], till, entry)
-  redis.call('ZADD', aside_kind_key(kind), till, ending .. entry)
+  -- Of messages whose time ends in the same millisecond the order is kept: each stands behind the last.
+  local last = ending == 'd' and redis.call('ZRANGE', aside_kind_key(kind), -1, -1, 'WITHSCORES')[2]
+  redis.call('ZADD', aside_kind_key(kind), last and math.max(till, last + 0.001) or till, ending .. entry)
   redis.call('HSET', aside_why_key(), kind, detail)
   note_aside(kind)
   return true
