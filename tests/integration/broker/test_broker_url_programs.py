@@ -160,7 +160,7 @@ def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
     with app.connection_for_read() as connection:
         with pytest.raises(connection.connection_errors):
             connection._ensure_connection(max_retries=2, interval_start=0, reraise_as_library_errors=False)
-        assert type(connection.transport).__module__ == "millpond.broker.transport"
+        assert type(connection.transport).__module__ == "millpond.broker.celery.transport"
 
 
 def test_the_command_line_speaks_to_every_url(each: str, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_every_program_refuses_alike(program: list[str], url: str, tmp_path: Pat
     done = _millpond(program, Settings(broker_url=url), tmp_path)
     [line] = done.stderr.splitlines()
     assert done.returncode == 2, line
-    assert line.startswith("millpond: the broker URL ")
+    assert line.startswith("millpond: MILLPOND_BROKER_URL: the broker URL ")
     assert "cannot be used: " in line
     assert "Geheim" not in done.stderr + done.stdout
 
