@@ -7,7 +7,6 @@ its last task; a closed batch is complete once every task in it is settled.
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -21,6 +20,7 @@ from millpond.broker.task_state import TaskState
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
 from millpond.producer.send_outcomes import Refused, Sent, Tally
+from millpond.tasks.durations import Duration, delta
 
 
 class _Client(Protocol):
@@ -89,7 +89,7 @@ class Batch:
         return record.summary(self._client.store, self.id)
 
     def results(
-        self, *, after: str = results.START, reconnect_timeout: timedelta = results.RECONNECT_TIMEOUT
+        self, *, after: str = results.START, reconnect_timeout: Duration = results.RECONNECT_TIMEOUT
     ) -> Iterator[Result]:
         """Yield results in order of completion.
 
@@ -103,7 +103,7 @@ class Batch:
             self.id,
             after=after,
             ended=_is_settled if is_still_open else _is_complete,
-            reconnect_timeout=reconnect_timeout,
+            reconnect_timeout=delta(reconnect_timeout, "reconnect_timeout"),
         )
 
     def failures(self) -> Iterator[Result]:
@@ -112,9 +112,9 @@ class Batch:
             if result.state in (TaskState.FAILED, TaskState.EXPIRED):
                 yield result
 
-    def wait(self, timeout: timedelta | None = None) -> Summary:
+    def wait(self, timeout: Duration | None = None) -> Summary:
         """Wait until the batch is complete, at most for `timeout`, and return its summary."""
-        ends_at = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        ends_at = None if timeout is None else time.monotonic() + delta(timeout, "timeout").total_seconds()
         pause = 0.01
         while not (summary := self.summary()).complete and (ends_at is None or time.monotonic() < ends_at):
             left = pause if ends_at is None else max(0.0, ends_at - time.monotonic())

@@ -5,7 +5,7 @@ caches. It imports neither Celery nor a handler.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypedDict, get_args
 from uuid import uuid4
@@ -20,12 +20,13 @@ from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
-from millpond.producer.message import Message, Sendable, following, no_time
+from millpond.producer.message import Message, Sendable, following
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
+from millpond.tasks.durations import Duration, delta
 from millpond.tasks.middleware import load as load_middleware
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
@@ -67,14 +68,14 @@ class Client:
         queue: str | None = None,
         id: str | None = None,
         priority: int = 0,
-        delay: timedelta | None = None,
+        delay: Duration | None = None,
         at: datetime | None = None,
-        expires: timedelta | datetime | None = None,
+        expires: Duration | datetime | None = None,
         once: str | None = None,
-        for_: timedelta | None = None,
-        deadline: timedelta | datetime | None = None,
+        for_: Duration | None = None,
+        deadline: Duration | datetime | None = None,
         overflow: Overflow | None = None,
-        timeout: timedelta | None = None,
+        timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Sent:
         """Send one task: a contract, or the name of a kind and its fields. `Message` explains the options.
@@ -107,7 +108,7 @@ class Client:
         queue: str | None = None,
         priority: int = 0,
         overflow: Overflow | None = None,
-        timeout: timedelta | None = None,
+        timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Tally:
         """Send every task of an iterable, in constant memory, and return their number by outcome.
@@ -132,7 +133,7 @@ class Client:
         items: Iterable[Sendable | Message],
         *,
         overflow: Overflow | None = None,
-        timeout: timedelta | None = None,
+        timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Iterator[Sent | Refused]:
         """Send while the result is iterated, and yield the outcome of each item, in order; none is raised."""
@@ -221,16 +222,12 @@ class _SendArguments(TypedDict):
     batch: str | None
 
 
-def _shared(
-    overflow: Overflow | None, timeout: timedelta | None, batch: Batch | str | None
-) -> _SendArguments:
+def _shared(overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None) -> _SendArguments:
     """Return the arguments that the messages of one call share. Raises `ValueError`, `TypeError`."""
     if overflow is not None and overflow not in _POLICIES:
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
-    if timeout is not None and not isinstance(timeout, timedelta):
-        raise no_time("timeout", timeout)
     return {
         "overflow": overflow,
-        "timeout_seconds": None if timeout is None else timeout.total_seconds(),
+        "timeout_seconds": None if timeout is None else delta(timeout, "timeout").total_seconds(),
         "batch": batch.id if isinstance(batch, Batch) else batch,
     }

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from millpond.broker.message import Outgoing, compose
+from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, explain, missing_kind, redact
+from millpond.tasks.durations import Duration
 from millpond.tasks.errors import BadContract
 from millpond.tasks.redaction import hides
 
@@ -31,8 +33,8 @@ class Message:
     `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
     when it may no longer start; with `deadline`, which says the same, the task is refused at once where its
     queue cannot meet that. `traceparent` names the trace that it continues, instead of the current one.
-    `once` is a unique key: a task with the same key is a duplicate until the first
-    has ended, or for as long as `for_` says.
+    `once` is a unique key: a task with the same key is a duplicate until the first has ended, or for as long
+    as `for_` says. A duration is a `timedelta`, a number of seconds or a text as in 1.5h.
     """
 
     contract: Sendable
@@ -40,12 +42,12 @@ class Message:
     queue: str | None = None
     id: str | None = None
     priority: int = 0
-    delay: timedelta | None = None
+    delay: Duration | None = None
     at: datetime | None = None
-    expires: timedelta | datetime | None = None
+    expires: Duration | datetime | None = None
     once: str | None = None
-    for_: timedelta | None = None
-    deadline: timedelta | datetime | None = None
+    for_: Duration | None = None
+    deadline: Duration | datetime | None = None
     traceparent: str | None = None
 
     def __post_init__(self) -> None:
@@ -57,9 +59,11 @@ class Message:
             )
         if not 0 <= self.priority <= 9:
             raise ValueError(f"priority is {self.priority}: it runs from 0, which leaves first, to 9")
-        if self.for_ is not None and not isinstance(self.for_, timedelta):
-            raise no_time("for_", self.for_)
-        if self.for_ is not None and (self.once is None or self.for_ < _MS):
+        for name in ("delay", "expires", "deadline", "for_"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, datetime | timedelta):
+                object.__setattr__(self, name, durations.delta(value, name))
+        if self.for_ is not None and (self.once is None or durations.delta(self.for_, "for_") < _MS):
             raise ValueError(
                 "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
             )
@@ -140,7 +144,7 @@ def outgoing(
         traceparent=traceparent,
         headers=headers,
         claim=message.once,
-        claim_ms=0 if message.for_ is None else message.for_ // _MS,
+        claim_ms=0 if message.for_ is None else durations.delta(message.for_, "for_") // _MS,
     )
 
 
@@ -155,21 +159,15 @@ def _fields(contract: Contract) -> dict[str, Any]:
         ) from None
 
 
-def _moment(when: timedelta | datetime | None, now_ms: int) -> int | None:
+def _moment(when: Duration | datetime | None, now_ms: int) -> int | None:
     if when is None:
         return None
-    if isinstance(when, timedelta):
+    if not isinstance(when, datetime):
+        when = durations.delta(when, "a time")
         moment = now_ms + when // _MS
         if not 0 <= moment < _LATEST_MS:
             raise ValueError(f"{when} from now is before 1970 or after the year 9999")
         return moment
-    if not isinstance(when, datetime):
-        raise no_time("a time", when)
     if when.tzinfo is None:
         raise ValueError(f"{when} has no time zone: a worker elsewhere would read it differently")
     return int(when.timestamp() * 1000)
-
-
-def no_time(name: str, given: object) -> TypeError:
-    """Return the error that says how a time is written."""
-    return TypeError(f"{name} is written as timedelta(seconds=…), not as {given!r}")

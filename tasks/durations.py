@@ -20,6 +20,9 @@ BOUND = "messages, as in 5000, or a time, as in 30s or 5m"
 #: Longer than any wait, and short enough for every clock.
 LONGEST_SECONDS = 100 * 365 * 86_400.0
 
+#: A duration in Python: a `timedelta`, a number of seconds, or a text as in 1.5h.
+Duration = timedelta | float | str
+
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 _UNITS = ("d", "h", "m", "s", "ms")
@@ -44,6 +47,16 @@ def seconds(value: object) -> float:
     if not 0 <= found <= LONGEST_SECONDS:
         raise BadQuantity(f"{_shown(value)} is no duration: write {DURATION}")
     return found
+
+
+def delta(value: Duration, name: str) -> timedelta:
+    """Return a duration of the Python interface; `name` is the argument's. Raises `BadQuantity`."""
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return timedelta(seconds=seconds(value))
+    except BadQuantity as error:
+        raise BadQuantity(f"{name}: {error}") from None
 
 
 def milliseconds(value: object) -> int:
