@@ -32,6 +32,7 @@ from millpond.worker.celery.stock_tasks import adopt
 from millpond.worker.celery.strategy import receiver
 from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunks import Chunks
+from millpond.worker.dispatch.slot_request import SlotRequest
 from millpond.worker.dispatch.thread_pool import ThreadSlots
 from millpond.worker.report.task_metrics import Meter
 from millpond.worker.shutdown_listener import ShutdownListener
@@ -111,7 +112,7 @@ class PondConsumer(Consumer):
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
-    def _start_again(self, taken: list[PondRequest]) -> None:
+    def _start_again(self, taken: list[SlotRequest]) -> None:
         """Queue tasks that were taken back from a child for a slot, before those that came later."""
         waiting = deque(each for each in taken if not each.let_go)
         if not waiting:

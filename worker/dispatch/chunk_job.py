@@ -6,23 +6,21 @@ ended before it. When the child dies, only the task that ran in it counts as del
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billiard.exceptions import Terminated
 
 from millpond.broker.delivery import Delivery
 from millpond.worker.celery.slot import Answer, run
 from millpond.worker.dispatch.chunk_claims import Claims, claims
-
-if TYPE_CHECKING:
-    from millpond.worker.celery.request import PondRequest
+from millpond.worker.dispatch.slot_request import SlotRequest
 
 
 class ChunkJob:
     """The tasks of a chunk that are in the child, and the number of these that are settled."""
 
     def __init__(
-        self, members: "list[PondRequest]", shared: Claims, on_end: "Callable[[ChunkJob, bool], None]"
+        self, members: list[SlotRequest], shared: Claims, on_end: "Callable[[ChunkJob, bool], None]"
     ) -> None:
         #: Those that were not taken back, in order.
         self.members = members
@@ -52,7 +50,7 @@ class ChunkJob:
         )
 
     @property
-    def running(self) -> "PondRequest | None":
+    def running(self) -> SlotRequest | None:
         """Return the task that runs in the child, once all behind it were taken back."""
         return self.members[-1] if len(self.members) > self._settled else None
 
@@ -60,7 +58,7 @@ class ChunkJob:
         """Settle the tasks that the child has ended so far."""
         self._settle(self.claims.answers())
 
-    def take_back(self) -> "list[PondRequest]":
+    def take_back(self) -> list[SlotRequest]:
         """Take back the tasks that the child has not started, and settle those that it has ended."""
         first = len(self.members) - self.claims.take_back()
         taken, self.members = self.members[first:], self.members[:first]

@@ -10,14 +10,12 @@ waits for a slot again.
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from millpond.broker.celery.prefork_pool import waiting_for_slots
 from millpond.worker.dispatch.chunk_claims import shared_by
 from millpond.worker.dispatch.chunk_job import ChunkJob
-
-if TYPE_CHECKING:
-    from millpond.worker.celery.request import PondRequest
+from millpond.worker.dispatch.slot_request import SlotRequest
 
 #: A kind is short while its tasks take less than this on average, and no chunk has more tasks than this.
 SHORT_SECONDS = 0.005
@@ -42,7 +40,7 @@ class Chunks:
         self._under_way: set[ChunkJob] = set()
         self._free = deque((0.0, each) for each in shared_by(pool))
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
-        self._start: Callable[[list[PondRequest]], None]
+        self._start: Callable[[list[SlotRequest]], None]
         self._will_look = False
 
     def learn(self, kind: str, seconds: float) -> None:
@@ -53,7 +51,7 @@ class Chunks:
     def watch(
         self,
         call_after: Callable[[float, Callable[[], None]], Any],
-        start: "Callable[[list[PondRequest]], None]",
+        start: Callable[[list[SlotRequest]], None],
     ) -> None:
         """Check the chunks under way by these timers; `start` runs the tasks that were taken back."""
         self._call_after, self._start = call_after, start
@@ -65,7 +63,7 @@ class Chunks:
         self._call_after = None
         self._take_back(list(self._under_way))
 
-    def job_for(self, request: "PondRequest", pool: Any) -> ChunkJob | None:
+    def job_for(self, request: SlotRequest, pool: Any) -> ChunkJob | None:
         """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
         if not self._fits(request) or self._call_after is None or not self._free:
             return None
@@ -87,11 +85,11 @@ class Chunks:
         self._look_later()
         return chunk
 
-    def take_back(self, concerns: "Callable[[PondRequest], bool]") -> "list[PondRequest]":
+    def take_back(self, concerns: Callable[[SlotRequest], bool]) -> list[SlotRequest]:
         """Take back the tasks not started of every chunk with a task that this concerns; return them."""
         return self._take_back([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
 
-    def has_its_child(self, request: "PondRequest") -> bool:
+    def has_its_child(self, request: SlotRequest) -> bool:
         """True if its child is with this task now; takes back the tasks that the child has not started."""
         chunk = request.chunk
         if chunk is None:
@@ -99,7 +97,7 @@ class Chunks:
         self._start(self._take_back([chunk]))
         return chunk.running is request
 
-    def _take_back(self, chunks: list[ChunkJob]) -> "list[PondRequest]":
+    def _take_back(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
         self._under_way.difference_update(chunks)
         return [request for chunk in chunks for request in chunk.take_back()]
 
@@ -126,6 +124,6 @@ class Chunks:
         else:
             self._free.append((monotonic() + _GONE_SECONDS, chunk.claims))
 
-    def _fits(self, request: "PondRequest") -> bool:
+    def _fits(self, request: SlotRequest) -> bool:
         short = self._seconds.get(request.kind, SHORT_SECONDS) < SHORT_SECONDS
         return short and request.delivery.deliveries == 0 and " " not in request.id

@@ -9,12 +9,10 @@ import threading
 from concurrent.futures import Executor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
 
 from billiard.einfo import ExceptionInfo
 
-if TYPE_CHECKING:
-    from millpond.worker.celery.request import PondRequest
+from millpond.worker.dispatch.slot_request import SlotRequest
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +26,11 @@ class ThreadSlots:
     def __init__(self, executor: Executor, slots: int) -> None:
         self._executor = executor
         self._slots = slots
-        self._waiting: SimpleQueue[PondRequest] = SimpleQueue()
+        self._waiting: SimpleQueue[SlotRequest] = SimpleQueue()
         self._at_work = 0
         self._lock = threading.Lock()
 
-    def put(self, request: "PondRequest") -> None:
+    def put(self, request: SlotRequest) -> None:
         """Run a request in a thread, as soon as one is free."""
         self._waiting.put(request)
         with self._lock:
@@ -50,7 +48,7 @@ class ThreadSlots:
                 with suppress(Exception):  # else it would be held as long as this process lives
                     request.hand_out_again(ExceptionInfo())
 
-    def _next(self) -> "PondRequest | None":
+    def _next(self) -> SlotRequest | None:
         while True:
             try:
                 return self._waiting.get(timeout=LINGER_SECONDS)
