@@ -112,7 +112,7 @@ def leader_killed(world: World) -> Iterator[Broken]:
     leading.kill()
     leading.wait()
     try:
-        yield Broken(lambda: world.scheduler_health(leading.pid), gone=f"by {leader}")
+        yield Broken(lambda: world.scheduler_health(leading.pid), gone=leader)
     finally:
         world.add_scheduler()
 
@@ -197,7 +197,7 @@ DRILLS = (
         frozenset({"MillpondPeriodsMissed tick"}),
         frozenset({"live", "ready", "working"}),
         "/schedules",
-        ("led by another",),
+        ("another leader",),
     ),
     Drill(
         "all schedulers killed",

@@ -56,7 +56,7 @@ def run(drill: Drill, world: World) -> Seen:
                 seen.faults.setdefault(question, faults)
             seen.page = world.page(drill.page)
             if broken.gone and broken.gone not in seen.page:
-                seen.page = seen.page.replace("led by", "led by another")
+                seen.page = seen.page.replace("leader", "another leader")
             if seen.page_seconds is None and all(word in seen.page for word in drill.words):
                 seen.page_seconds = at
             return not seen.missing
