@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from millpond import Client, Context, Contract, Middleware, body
+from millpond import Client, Context, Contract, Middleware, Sending, body
 
 #: The tenant on whose behalf this thread works.
 tenant: ContextVar[str] = ContextVar("tenant", default="")
@@ -19,10 +19,10 @@ tenant: ContextVar[str] = ContextVar("tenant", default="")
 class Tenants(Middleware):
     """Carries the tenant in a header of each message."""
 
-    def on_sending(self, job: Contract, headers: dict[str, Any]) -> None:
+    def on_sending(self, sending: Sending) -> None:
         """Write the tenant of the sender."""
         if tenant.get():
-            headers["tenant"] = tenant.get()
+            sending.headers["tenant"] = tenant.get()
 
     def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
         """Work on behalf of the tenant that the message names."""

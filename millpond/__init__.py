@@ -28,7 +28,7 @@ _NAMES = {
     "millpond.tasks.contract": ("Contract",),
     "millpond.tasks.handlers": ("body",),
     "millpond.tasks.context": ("Context",),
-    "millpond.tasks.middleware": ("Middleware",),
+    "millpond.tasks.middleware": ("Middleware", "Sending"),
     "millpond.tasks.settings": ("Settings", "settings"),
     "millpond.tasks.errors": (
         "BadContract",

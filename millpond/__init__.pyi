@@ -84,6 +84,7 @@ from millpond.tasks.files.contract import (
 )
 from millpond.tasks.handlers import body as body
 from millpond.tasks.middleware import Middleware as Middleware
+from millpond.tasks.middleware import Sending as Sending
 from millpond.tasks.settings import Settings as Settings
 from millpond.tasks.settings import settings as settings
 from millpond.tasks.squares.contract import Square as Square

@@ -114,16 +114,16 @@ def outgoing(
     *,
     queue: str,
     now_ms: int,
+    id: str | None = None,
     batch: str | None = None,
     after: Mapping[str, Any] | None = None,
     traceparent: str | None = None,
     headers: Mapping[str, Any] | None = None,
 ) -> Outgoing:
-    """Compose a message; `after` tells of the batch that it follows, `traceparent` of its trace.
+    """Compose a message for the broker.
 
-    `headers` are what middleware adds.
-
-    Fields that have their default stay at home, so that an older worker takes what it knows.
+    `after` describes the batch that it follows; `id`, `traceparent` and `headers` are those of a message that
+    middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
     kwargs = _fields(contract)
     deadline_ms = None if message.deadline is None else _moment(message.deadline, now_ms)
@@ -133,7 +133,7 @@ def outgoing(
         kwargs,
         queue=queue,
         sent_at_ms=now_ms,
-        id=message.id,
+        id=id or message.id,
         shown=redact(type(contract), kwargs) if hides(type(contract)) else None,
         priority=message.priority,
         due_ms=None if due is None else _moment(due, now_ms),

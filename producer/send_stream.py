@@ -5,11 +5,11 @@ memory of one chunk. A chunk is sent when it is full, or when a message arrives 
 after the last chunk.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +17,7 @@ from millpond.broker.batches.batch_callback import UNKNOWN, header
 from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
-from millpond.broker.message import Outgoing
+from millpond.broker.message import Outgoing, new_id
 from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
 from millpond.producer.backpressure import AdmissionLine, FlowControl, offer
 from millpond.producer.caller_runs import CallerRuns, Ran
@@ -25,9 +25,9 @@ from millpond.producer.message import Message, contract_from, outgoing
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
-from millpond.tasks.middleware import Middleware, note_sending, overriding
+from millpond.producer.tracing import traced
+from millpond.tasks.middleware import Middleware, Sending, add_headers, overriding
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process import tracing
 
 CHUNK_CHARACTERS = 4_000_000
 CHUNK_SECONDS = 0.05
@@ -43,16 +43,8 @@ class Sender:
     #: The modules with further handlers, for `caller_runs`.
     kinds: tuple[str, ...] = ()
     middleware: tuple[Middleware, ...] = ()
-    #: Open spans of messages without an outcome, by task id; empty without tracing.
-    spans: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @cached_property
-    def _on_sending(self) -> tuple[Middleware, ...]:
-        return overriding(self.middleware, "on_sending")
-
-    @cached_property
-    def _on_sent(self) -> tuple[Middleware, ...]:
-        return overriding(self.middleware, "on_sent")
+    #: Tasks that middleware has seen and the broker has not answered yet, by id.
+    unanswered: dict[str, Sending] = field(default_factory=dict, repr=False)
 
     def stream(
         self,
@@ -68,11 +60,16 @@ class Sender:
             policies = {queue: overflow or self.queues.overflow(queue) for queue in {m.queue for m in chunk}}
             for policy, run in groupby(chunk, key=lambda m: policies[m.queue]):
                 same_policy = list(run)
-                answers = self._offer(same_policy, policy, timeout_seconds, flow)
                 age = cache(self._oldest_seconds)  # read at most once a chunk, and only if a queue is full
-                for message, answer in zip(same_policy, answers, strict=True):
-                    is_plain = type(answer) is Taken and not (self.spans or self._on_sent)
-                    yield Sent(message.id, message.queue) if is_plain else self._outcome(message, answer, age)
+                with self._telling(same_policy):
+                    answers = self._offer(same_policy, policy, timeout_seconds, flow)
+                    for message, answer in zip(same_policy, answers, strict=True):
+                        is_plain = type(answer) is Taken and not self.unanswered
+                        yield (
+                            Sent(message.id, message.queue)
+                            if is_plain
+                            else self._outcome(message, answer, age)
+                        )
 
     def one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
@@ -80,8 +77,9 @@ class Sender:
         """Send one message and return its outcome."""
         composed = self._compose(message, batch)
         policy = overflow or self.queues.overflow(composed.queue)
-        (answer,) = self._offer([composed], policy, timeout_seconds, FlowControl())
-        return self._outcome(composed, answer, self._oldest_seconds)
+        with self._telling([composed]):
+            (answer,) = self._offer([composed], policy, timeout_seconds, FlowControl())
+            return self._outcome(composed, answer, self._oldest_seconds)
 
     def _offer(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
@@ -101,52 +99,85 @@ class Sender:
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
         told = header(batch, description)
-        headers = note_sending(self._on_sending, contract)
-        return outgoing(message, contract, queue=queue, now_ms=UNKNOWN, after=told, headers=headers)
+        sending = Sending(contract, message.id or new_id(), queue)
+        add_headers(_hooks(self.middleware)[0], sending)
+        return _composed(message, sending, now_ms=UNKNOWN, after=told)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         if queue not in self.queues.known:
             self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
-        span, now_ms = None, self.clock.now_ms()
-        if tracing.SDK in sys.modules:
-            span = tracing.begin(f"send {queue}", "PRODUCER", message.traceparent)
-        trace = message.traceparent if span is None else tracing.traceparent(span)
-        headers = note_sending(self._on_sending, contract) if self._on_sending else None
-        made = outgoing(
-            message, contract, queue=queue, now_ms=now_ms, batch=batch, traceparent=trace, headers=headers
-        )
-        if len(made.payload) > self.queues.least_length:
-            self.queues.check_length(made)
-        if span is None:
-            return made
-        span.set_attributes(tracing.attributes(contract.kind, id=made.id, queue=queue, own={"batch": batch}))
-        self.spans[made.id] = span
+        sending = Sending(contract, message.id or new_id(), queue, batch, message.traceparent)
+        middleware = traced(self.middleware)
+        on_sending, on_sent = _hooks(middleware) if middleware else _NO_HOOKS
+        try:
+            if on_sending:
+                add_headers(on_sending, sending)
+            made = _composed(message, sending, now_ms=self.clock.now_ms())
+            if len(made.payload) > self.queues.least_length:
+                self.queues.check_length(made)
+        except Exception as error:
+            for each in on_sent:
+                each.on_sent(sending, error)
+            raise
+        if on_sent:
+            self.unanswered[made.id] = sending
         return made
 
     def _outcome(
         self, message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]
     ) -> Sent | Refused:
         outcome = _outcome(message, answer, age)
-        if self.spans:
-            self._end_span(message, outcome)
-        for each in self._on_sent:
-            each.on_sent(message.id, outcome.error if isinstance(outcome, Refused) else None)
+        self._tell(message, outcome.error if isinstance(outcome, Refused) else None)
         return outcome
 
-    def _end_span(self, message: Outgoing, outcome: Sent | Refused) -> None:
-        span = self.spans.pop(message.id, None)
-        if span is not None:
-            if isinstance(outcome, Refused):
-                tracing.failed(span, type(outcome.error).__name__)
-            span.end()
+    @contextmanager
+    def _telling(self, messages: Iterable[Outgoing]) -> Iterator[None]:
+        """Tell middleware of the messages that have no answer when a block raises: the broker was away."""
+        try:
+            yield
+        except BaseException as error:
+            for message in messages:
+                self._tell(message, error if isinstance(error, Exception) else None)
+            raise
+
+    def _tell(self, message: Outgoing, error: Exception | None) -> None:
+        sending = self.unanswered.pop(message.id, None) if self.unanswered else None
+        if sending is not None:
+            for each in _hooks(traced(self.middleware))[1]:
+                each.on_sent(sending, error)
 
     def _oldest_seconds(self, queue: str) -> float | None:
         try:
             return depth.depth(self.store, queue).oldest_seconds
         except BrokerError:
             return None
+
+
+_NO_HOOKS: tuple[tuple[Middleware, ...], tuple[Middleware, ...]] = ((), ())
+
+
+@lru_cache(maxsize=64)
+def _hooks(middleware: tuple[Middleware, ...]) -> tuple[tuple[Middleware, ...], tuple[Middleware, ...]]:
+    """Return those that override `on_sending`, and those that override `on_sent`."""
+    return overriding(middleware, "on_sending"), overriding(middleware, "on_sent")
+
+
+def _composed(
+    message: Message, sending: Sending, *, now_ms: int, after: dict[str, Any] | None = None
+) -> Outgoing:
+    return outgoing(
+        message,
+        sending.job,
+        queue=sending.queue,
+        now_ms=now_ms,
+        id=sending.id,
+        batch=sending.batch,
+        after=after,
+        traceparent=sending.traceparent,
+        headers=sending.headers or None,
+    )
 
 
 def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]) -> Sent | Refused:

@@ -36,7 +36,6 @@ from millpond.tasks.contract import Contract, explain
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware
-from millpond.tasks.process import tracing
 from millpond.tasks.redaction import redact, scrubbed, secrets_in
 
 logger = logging.getLogger("millpond.tasks")
@@ -126,7 +125,7 @@ def failed(
     line = error_line(error, partial(_clean, handler, delivery))
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
         _log(logging.INFO, handler, delivery, "retry", line)
-        return _retry(handler, delivery, error, line)
+        return _retry(handler, delivery, context, error, line)
     if isinstance(error, Cancelled):
         _log(logging.INFO, handler, delivery, "cancelled", line)
         return CancelledOutcome(line)
@@ -184,7 +183,7 @@ def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) 
     return Succeeded(result, shown if handler.secretive is None else _clean(handler, delivery, shown))
 
 
-def _retry(handler: Handler, delivery: Delivery, error: RetryLater, line: str) -> Retry:
+def _retry(handler: Handler, delivery: Delivery, context: Context, error: RetryLater, line: str) -> Retry:
     message = delivery.message
     _args, kwargs, _embed = message.arguments
     wait = error.after_seconds
@@ -196,7 +195,7 @@ def _retry(handler: Handler, delivery: Delivery, error: RetryLater, line: str) -
         due_ms=due_ms,
         retries=message.retries + 1,
         shown=repr(fields)[:SHOWN_LENGTH],
-        link=tracing.traceparent(),
+        link=context.state.get("traceparent"),
     )
     return Retry(str(again.text), due_ms, line)
 

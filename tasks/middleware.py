@@ -7,6 +7,7 @@ installed package. The first is the outermost: it sees a job first and an outcom
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,16 +52,29 @@ RESERVED = frozenset(
 )
 
 
+@dataclass(slots=True)
+class Sending:
+    """A task that is about to be sent; entries added to `headers` (JSON) travel with its message."""
+
+    job: "Contract"
+    id: str
+    queue: str
+    batch: str | None = None
+    #: The trace that the task continues, by the W3C's Trace Context.
+    traceparent: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+
 class Middleware:
     """Base of every middleware; each method does nothing of its own."""
 
-    def on_sending(self, job: "Contract", headers: dict[str, Any]) -> None:
-        """Called before a task is sent; entries added to `headers` (JSON) travel with its message.
+    def on_sending(self, sending: Sending) -> None:
+        """Add headers to a task before it is sent; if this raises, the task is not sent.
 
-        Runs in the process that sends, for each task of a stream. If it raises, the task is not sent.
+        Called in the process that sends, for each task of a stream.
         """
 
-    def on_sent(self, id: str, error: Exception | None) -> None:
+    def on_sent(self, sending: Sending, error: Exception | None) -> None:
         """Note that a task was sent, or that it was refused with an error."""
 
     def around_executing(
@@ -133,14 +147,13 @@ def _of_packages() -> tuple[Middleware, ...]:
     )
 
 
-def note_sending(middleware: Sequence[Middleware], job: "Contract") -> dict[str, Any]:
-    """Return the headers that middleware gives a task that is about to be sent."""
-    headers: dict[str, Any] = {}
+def add_headers(middleware: Sequence[Middleware], sending: Sending) -> Sending:
+    """Return a task that is about to be sent, with the headers that middleware gives it."""
     for each in middleware:
-        each.on_sending(job, headers)
-    for name in headers:
+        each.on_sending(sending)
+    for name in sending.headers:
         if name in RESERVED:
             raise ValueError(
                 f"{name!r} is a header of Celery's or Millpond's: name it otherwise, as in 'shop_{name}'"
             )
-    return headers
+    return sending

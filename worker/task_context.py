@@ -20,11 +20,11 @@ from millpond.broker.control.cancel import cancelled
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import batch_key
-from millpond.broker.message import Outgoing, compose
+from millpond.broker.message import Outgoing, compose, new_id
 from millpond.broker.publish import Duplicate, Taken, publish
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
-from millpond.tasks.middleware import note_sending
+from millpond.tasks.middleware import Sending, add_headers
 from millpond.tasks.process.tracing import traceparent
 from millpond.tasks.settings import settings
 from millpond.worker import middleware
@@ -118,19 +118,20 @@ class Outbox:
     def _message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
+        sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
         return compose(
             job.kind,
             job.model_dump(mode="json"),
             queue=job.queue,
             sent_at_ms=self._now_ms(),
-            id=id,
+            id=sending.id,
             shown=job.redacted(),
             due_ms=due_ms,
             claim=claim,
             claim_ms=SENT_ONCE_MS,
             parent_id=self._task_id,
-            traceparent=traceparent(),
-            headers=note_sending(middleware.on_sending, job),
+            traceparent=sending.traceparent,
+            headers=add_headers(middleware.on_sending, sending).headers,
         )
 
 

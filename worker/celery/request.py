@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import getpid
+from sys import modules
 from typing import Any, Self
 
 from billiard.einfo import ExceptionWithTraceback
@@ -85,11 +86,14 @@ class Process:
     remembers_successes: bool
     #: Middleware that is told of outcomes.
     on_outcome: tuple[Middleware, ...] = ()
+    #: The same where this process has OpenTelemetry.
+    on_outcome_traced: tuple[Middleware, ...] = ()
 
     @classmethod
     def of(cls, consumer: Any, *, sends_events: bool) -> Self:
         """Return what requests of this consumer share."""
         eventer = consumer.event_dispatcher
+        on_outcome = overriding(consumer.app.middleware, "on_outcome")
         return cls(
             app=consumer.app,
             hostname=consumer.hostname,
@@ -102,7 +106,8 @@ class Process:
             threads=consumer.threads,
             sends_events=bool(eventer and eventer.enabled and sends_events),
             remembers_successes=bool(consumer.app.conf.worker_deduplicate_successful_tasks),
-            on_outcome=overriding(consumer.app.middleware, "on_outcome"),
+            on_outcome=on_outcome,
+            on_outcome_traced=(*on_outcome, tracing.TRACING),
         )
 
 
@@ -295,13 +300,12 @@ class PondRequest(DeliveryRequest):
         self.acknowledged = True
         if isinstance(outcome, DeadLetter):
             self.process.meter.errors.append((self.kind, outcome.reason))
-        for each in self.process.on_outcome:
+        process = self.process
+        for each in process.on_outcome_traced if tracing.SDK in modules else process.on_outcome:
             try:
                 each.on_outcome(self.delivery, outcome, self.seconds)
             except Exception:  # the outcome stands, whatever becomes of it here
                 logger.exception("middleware %s failed on an outcome", type(each).__name__)
-        if tracing.SDK in tracing.modules:
-            tracing.trace_settling(self.delivery)
         self.process.completer.finish(self.delivery, outcome)
 
     def _measure(self, state: State, seconds: float | None = None, used: float = 0.0) -> None:

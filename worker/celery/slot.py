@@ -7,6 +7,7 @@ a tracer that another library has wrapped.
 
 import threading
 import time
+from sys import modules
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -26,7 +27,7 @@ from millpond.tasks.contract import kinds
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.execute import error_line, execute, failed, outcomes_of_errors
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import overriding
+from millpond.tasks.middleware import Middleware, overriding
 from millpond.worker.report import tracing
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.task_context import TaskContext
@@ -59,6 +60,7 @@ class CeleryHandler(Handler):
 def prepare(app: Celery) -> None:
     """Choose what slots of this application need; after this, its middleware stays as it is."""
     app.around_executing = overriding(app.middleware, "around_executing")
+    app.around_traced = tracing.TRACING, *app.around_executing
 
 
 def run(delivery: Delivery) -> Answer:
@@ -69,26 +71,23 @@ def run(delivery: Delivery) -> Answer:
     began, used, task = time.monotonic(), clock(), tasks[kind]
     context = TaskContext(delivery, hostname)
     RUNNING[thread] = kind
-    if tracing.SDK in tracing.modules:
-        with tracing.running(delivery) as traced:
-            outcome = _run(task, delivery, context)
-            traced.end(outcome)
-    else:
-        outcome = _run(task, delivery, context)
+    app = task.app
+    # OpenTelemetry may be set up at any time, as by the application in a child that has started.
+    middleware = app.around_traced if tracing.SDK in modules else app.around_executing
+    outcome = _run(task, delivery, context, middleware)
     RUNNING.pop(thread, None)
     return outcome, time.monotonic() - began, clock() - used
 
 
-def _run(task: Task, delivery: Delivery, context: TaskContext) -> Outcome:
+def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]) -> Outcome:
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
-        handler = _traced(task, handler)
-        return _execute(handler, task, delivery, context)
+        return _execute(_traced(task, handler), delivery, context, middleware)
     requests = task.request_stack.stack
     task_stack.push(task)
     requests.append(RunningRequest(context.id, delivery, context.worker))
     try:
-        return execute(handler, delivery, context, task.app.around_executing)
+        return execute(handler, delivery, context, middleware)
     except (SystemExit, KeyboardInterrupt) as error:
         return _left(handler, delivery, context, error)
     finally:
@@ -109,9 +108,11 @@ def _needs_tracer(task: Task, delivery: Delivery) -> bool:
     return any(embed.values())
 
 
-def _execute(handler: Handler, task: Task, delivery: Delivery, context: TaskContext) -> Outcome:
+def _execute(
+    handler: Handler, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]
+) -> Outcome:
     try:
-        return execute(handler, delivery, context, task.app.around_executing)
+        return execute(handler, delivery, context, middleware)
     except (SystemExit, KeyboardInterrupt) as error:
         return _left(handler, delivery, context, error)
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +12,9 @@ from celery import Celery
 from celery.worker.request import Request
 from kombu import Connection
 
+from millpond import Middleware, Sending
 from millpond.broker import limits
-from millpond.broker.connection import Store
+from millpond.broker.connection import Store, connect
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
@@ -275,3 +277,37 @@ def test_a_full_queue_without_a_pool_gives_no_time(client: Client) -> None:
     with pytest.raises(QueueFull, match="Send later") as refused:
         client.send(Square(n=2), overflow="reject")
     assert refused.value.retry_after is None
+
+
+class Notes(Middleware):
+    """Notes how each sending ended."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, str]] = []
+
+    def on_sent(self, sending: Sending, error: Exception | None) -> None:
+        """Note the id, the queue and the error."""
+        self.noted.append((sending.id, sending.queue, type(error).__name__))
+
+
+def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
+    """A task that is sent, one that is refused and one without an answer are each told of once."""
+    notes = Notes()
+    sender = replace(client._sender, middleware=(notes,))
+    options: dict[str, Any] = {"overflow": "reject", "timeout_seconds": None, "batch": None}
+    sender.one(Message(Square(n=1), id="one"), **options)
+    bound(client, 1)
+    refused = list(sender.stream([Message(Square(n=2), id="two")], **options))
+    assert [type(each) for each in refused] == [Refused]
+    with pytest.raises(BadContract):
+        sender.one(Message(Long(text="x" * 8_000_000), id="three", queue="default"), **options)
+    away = replace(sender, store=connect("redis://127.0.0.1:1", timeout_seconds=0.1))
+    with pytest.raises(BrokerAway):
+        list(away.stream([Message(Square(n=4), id="four")], **options))
+    assert notes.noted == [
+        ("one", "default", "NoneType"),
+        ("two", "default", "QueueFull"),
+        ("three", "default", "BadContract"),
+        ("four", "default", "BrokerAway"),
+    ]
+    assert not sender.unanswered

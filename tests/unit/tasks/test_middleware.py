@@ -15,12 +15,12 @@ MODULE = """
 from millpond import Middleware
 
 class Outer(Middleware):
-    def on_sending(self, job, headers):
-        headers["seen"] = ["outer"]
+    def on_sending(self, sending):
+        sending.headers["seen"] = ["outer"]
 
 class Inner(Middleware):
-    def on_sending(self, job, headers):
-        headers["seen"].append("inner")
+    def on_sending(self, sending):
+        sending.headers["seen"].append("inner")
 
 class Broken(Middleware):
     def __init__(self):
@@ -29,6 +29,11 @@ class Broken(Middleware):
 made = Outer()
 number = 7
 """
+
+
+def about_to_send() -> middleware.Sending:
+    """Return a task that is about to be sent."""
+    return middleware.Sending(Square(n=2), "one", "default")
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +56,7 @@ def test_it_is_named_in_order_and_made_once() -> None:
     loaded = middleware.load(names)
     assert [type(each).__name__ for each in loaded] == ["Outer", "Inner"]
     assert middleware.load(names) == loaded
-    assert middleware.note_sending(loaded, Square(n=2)) == {"seen": ["outer", "inner"]}
+    assert middleware.add_headers(loaded, about_to_send()).headers == {"seen": ["outer", "inner"]}
 
 
 @pytest.mark.parametrize(
@@ -88,11 +93,11 @@ def test_a_header_of_the_protocol_is_not_middlewares_to_set(name: str) -> None:
     """A middleware that would change a task's id or time is refused before the task is sent."""
 
     class Bad(Middleware):
-        def on_sending(self, job: Any, headers: dict[str, Any]) -> None:
-            headers[name] = "x"
+        def on_sending(self, sending: middleware.Sending) -> None:
+            sending.headers[name] = "x"
 
     with pytest.raises(ValueError, match=f"'{name}' is a header of Celery's or Millpond's"):
-        middleware.note_sending([Bad()], Square(n=2))
+        middleware.add_headers([Bad()], about_to_send())
 
 
 def test_what_is_not_overridden_costs_nothing() -> None:
