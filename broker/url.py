@@ -3,11 +3,14 @@
     redis://user:password@host:6379/0            rediss://… the same, encrypted
     unix:///run/redis.sock?db=0                  redis+socket:///… and socket:///… are the same
     sentinel://a:26379;sentinel://b:26379/orders/0    the master `orders`; without a name, `mymaster`
+    millpond://… and millpond+rediss://…, millpond+unix://…, millpond+sentinel://…    the same, by which kombu
+                                                 finds Millpond's transport; broker/celery/scheme.py
 
 Logins and host names are percent-decoded. Options follow a `?`; `url_options.py` names them all. An `ssl_…`
 option encrypts whatever the scheme. A refusal never quotes the URL: any part of it may be a password.
 """
 
+import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,6 +34,9 @@ _SCHEMES: Final = {
     "redis+socket": "unix",
     "sentinel": "sentinel",
 }
+#: The scheme by which kombu finds Millpond's transport: it stands before another's, or for `redis`.
+_OURS: Final = "millpond"
+_SEVERAL: Final = re.compile(r";[a-z+]+://", re.IGNORECASE)
 _PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "unix": 0}
 _FILES: Final = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 #: Options that are passed on to redis-py under their own names.
@@ -73,16 +79,18 @@ class BrokerURL:
     def parse(cls, text: str) -> "BrokerURL":
         """Return what a URL says. Raises `BadBrokerUrl`, without any part of the URL but its scheme."""
         text = text.strip()
-        scheme = text.partition("://")[0].lower() if "://" in text else ""
+        written = text.partition("://")[0].lower() if "://" in text else ""
+        scheme = "redis" if written == _OURS else written.removeprefix(f"{_OURS}+")
         try:
             if scheme not in _SCHEMES:
                 raise ValueError(
-                    "a broker URL begins with redis://, rediss://, unix://, redis+socket:// or sentinel://"
+                    "a broker URL begins with redis://, rediss://, unix://, redis+socket:// or sentinel://, "
+                    "with or without millpond+ before it, or with millpond://"
                 )
             return _parsed(scheme, text)
         except (ValueError, UnicodeError) as error:
             reason = str(error) if type(error) is ValueError else "it is not UTF-8"
-        shown = f"{scheme}://…" if scheme in _SCHEMES else "…"
+        shown = f"{written}://…" if scheme in _SCHEMES else "…"
         raise BadBrokerUrl(f"the broker URL {shown} cannot be used: {reason}")
 
     @property
@@ -154,7 +162,7 @@ def _parsed(scheme: str, text: str) -> BrokerURL:
     if "#" in text:
         raise ValueError("it has a # in it: write %23 in a password")
     kind = _SCHEMES[scheme]
-    *others, last = _nodes(kind, scheme, text)
+    *others, last = _nodes(kind, text)
     query = _query(last.query)
     tls = _tls(kind, query)
     if any(other.path.strip("/") or other.query for other in others):
@@ -189,10 +197,10 @@ def _parsed(scheme: str, text: str) -> BrokerURL:
     )
 
 
-def _nodes(kind: str, scheme: str, text: str) -> list[SplitResult]:
+def _nodes(kind: str, text: str) -> list[SplitResult]:
     """Split the URL of several sentinels, whose scheme may be said once or for each."""
     if kind != "sentinel":
-        if f";{scheme}://" in text.lower():
+        if _SEVERAL.search(text):
             raise ValueError(
                 "it names several servers: only sentinels may be several (sentinel://a;sentinel://b)"
             )

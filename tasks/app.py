@@ -15,7 +15,6 @@ from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
 
 TRANSPORT = "millpond.broker.transport:Transport"
-SENTINEL_TRANSPORT = "millpond.broker.transport:SentinelTransport"
 
 
 class NamedAMQP(AMQP):
@@ -36,7 +35,7 @@ def celery_app(settings: Settings) -> Celery:
     )
     app.conf.update(_configuration(settings.table))
     app.conf.update(
-        broker_transport=SENTINEL_TRANSPORT if url and url.is_sentinel else TRANSPORT,
+        broker_transport=TRANSPORT,
         broker_transport_options={**transport_options(settings), **({"url": url} if url else {})},
     )
     return app

@@ -17,7 +17,7 @@ from kombu.serialization import prepare_accept_content
 
 from millpond.broker import message_body
 from millpond.broker.url import BrokerURL
-from millpond.tasks.app import SENTINEL_TRANSPORT, TRANSPORT, transport_options
+from millpond.tasks.app import TRANSPORT, transport_options
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.module_loading import check_module
 from millpond.tasks.settings import Settings
@@ -75,7 +75,7 @@ def adopt(app: Celery, configured: Settings) -> list[Change]:
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
-    app.conf.broker_transport = SENTINEL_TRANSPORT if url.is_sentinel else TRANSPORT
+    app.conf.broker_transport = TRANSPORT
     theirs = app.conf.broker_transport_options or {}
     ours = {**theirs, **transport_options(configured), "url": url}
     changes += [

@@ -54,7 +54,7 @@ def adopt(connection: Any) -> None:
         connection.transport_options = {**(connection.transport_options or {}), "url": url}
         connection.hostname, connection.userid, connection.password = "localhost", url.username, url.password
     if url_of(connection) is not None:
-        connection.alt, connection.cycle = [], None
+        connection.alt, connection.cycle, connection.uri_prefix = [], None, None
 
 
 class TransportByUrl(stock.Transport):

@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits, publish
-from millpond.broker.celery.connection import Connecting, ConnectingToMaster, TransportByUrl
+from millpond.broker.celery.connection import Connecting, ConnectingToMaster, TransportByUrl, url_of
 from millpond.broker.celery.poller import Poller, Tick
 from millpond.broker.connection import COPY_SHARE, Store, translate_errors
 from millpond.broker.consume import fetch_call
@@ -356,12 +356,15 @@ class SentinelChannel(Channel, ConnectingToMaster):
 
 
 class Transport(TransportByUrl):
-    """Millpond's transport, for every URL but sentinel://."""
+    """Millpond's transport, for every URL."""
 
     Channel = Channel
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(client, *args, **kwargs)
+        url = url_of(client)
+        if url is not None and url.is_sentinel:
+            self.Channel = SentinelChannel
         self.cycle = Poller()
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
@@ -380,7 +383,7 @@ class Transport(TransportByUrl):
 
 
 class SentinelTransport(Transport):
-    """Millpond's transport, for sentinel://."""
+    """The same, by the name that applications had to give for sentinel://."""
 
     default_port = 26379
     Channel = SentinelChannel

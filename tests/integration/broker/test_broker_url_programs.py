@@ -1,5 +1,6 @@
 """Every program understands every way of writing a broker's URL: each speaks to a real server by it."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -138,19 +139,32 @@ def test_the_client_and_celery_connect_by_every_url(each: str) -> None:
         assert ENCODED not in connection.as_uri()
 
 
-def test_a_stock_celery_application_connects_by_every_url(each: str) -> None:
-    """An application that names our transport, and nothing else of ours, has its URL parsed alike."""
-    from celery import Celery
+#: A program of somebody's own: nothing of Millpond but the scheme of its broker's URL.
+STOCK = """
+import json, sys
+from celery import Celery
 
-    kind = "SentinelTransport" if each.startswith("sentinel") else "Transport"
-    if each.startswith("redis+socket"):
-        each = each.replace("redis+socket", "unix")  # kombu takes a transport of its own for the other
-    app = Celery(broker=each, set_as_current=False)
-    app.conf.broker_transport = f"millpond.broker.transport:{kind}"
-    with app.connection_for_read() as connection:
-        assert _database(connection.default_channel.store.client) == 1
-        shown = {**connection.info(), "password": None}
-        assert not any(secret in f"{shown} {connection!r}" for secret in (ENCODED, PASSWORD, OF_SENTINEL))
+app = Celery(broker=sys.argv[1])
+with app.connection_for_write() as connection:
+    database = connection.default_channel.store.client.client_info()["db"]
+    again = connection.clone()
+    again.default_channel.store.client.ping()
+    shown = [connection.info(), repr(connection), again.as_uri(), app.conf.table(censored=True)]
+shown[0].pop("password")
+print(json.dumps([int(database), repr(shown)]))
+"""
+
+
+def test_a_stock_celery_application_connects_by_every_url(each: str) -> None:
+    """A URL that begins with `millpond` is all: it is parsed alike, and what Celery shows has no password."""
+    named = f"millpond{each.removeprefix('redis') if each.startswith('redis://') else f'+{each}'}"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STOCK, named], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    database, shown = json.loads(done.stdout)
+    assert database == 1
+    assert not any(secret in shown for secret in (ENCODED, PASSWORD, OF_SENTINEL))
 
 
 def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:

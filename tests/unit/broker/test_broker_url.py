@@ -47,6 +47,18 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
         "rediss://h?ssl_certfile=/c&ssl_keyfile=/k",
         {"tls": {**REQUIRED, "ssl_certfile": "/c", "ssl_keyfile": "/k"}},
     ),
+    ("millpond://:p%40@h:1/3", {"scheme": "redis", "nodes": (("h", 1),), "db": 3, "password": "p@"}),
+    ("millpond+redis://h", {"scheme": "redis"}),
+    ("Millpond+rediss://h", {"scheme": "rediss", "tls": REQUIRED}),
+    ("millpond+unix:///s?db=2", {"scheme": "unix", "path": "/s", "db": 2}),
+    ("millpond+redis+socket:///s", {"scheme": "unix", "path": "/s"}),
+    *(
+        (
+            f"millpond+sentinel://:pw@a;{again}sentinel://b:26380/orders/1",
+            {"scheme": "sentinel", "nodes": A_AND_B, "master": "orders", "db": 1, "password": "pw"},
+        )
+        for again in ("", "millpond+")
+    ),
     ("redis://h?ssl=true", {"scheme": "rediss", "tls": REQUIRED}),
     ("redis://h?ssl_cert_reqs=none", {"scheme": "rediss", "tls": UNCHECKED}),
     *(
@@ -104,6 +116,8 @@ REFUSED = [
     ("redis://:Geheim@h?socket_timeout=1&socket_timeout=2", "twice"),
     ("redis://:Geheim@h?sentinel_password=x", "sentinel"),
     ("redis://:Geheim@a;redis://:Geheim@b", "several"),
+    ("millpond://:Geheim@a;redis://:Geheim@b", "several"),
+    ("millpond+amqp://:Geheim@a", "millpond"),
     ("rediss://:Geheim@h?ssl_cert_reqs=Geheim", "CERT_REQUIRED"),
     ("rediss://:Geheim@h?ssl=false", "ssl"),
     ("unix://:Geheim@", "socket"),
@@ -141,6 +155,7 @@ def test_a_url_is_refused_alike_and_without_its_password(text: str, word: str) -
     "text",
     [
         "redis://u:Geheim@h/0",
+        "millpond://u:Geheim@h/0",
         "redis://h/0?password=Geheim",
         "rediss://:Geheim@h/0?ssl_password=Geheim",
         "unix://:Geheim@/s",
