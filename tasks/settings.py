@@ -120,6 +120,10 @@ class Files(BaseModel):
     max_entries: Count = Field(100_000, description="The most files in one archive.")
 
 
+#: What a token for some kinds may do beyond sending, each a right of its own.
+Right = Literal["shed", "priority"]
+
+
 class GatewayToken(BaseModel):
     """One token: its holder may send some kinds. `millpond gateway token NAME` makes one."""
 
@@ -133,7 +137,13 @@ class GatewayToken(BaseModel):
     queues: Words = Field(
         (), description="Queues, or patterns, that it may name beside the own queues of its kinds; `*`: all."
     )
-    rights: Words = Field((), description="`shed`: it may throw out the oldest tasks of a full queue.")
+    rights: Annotated[
+        tuple[Right, ...], BeforeValidator(entries), MayBe('a list of "shed" and "priority"')
+    ] = Field(
+        (),
+        description="`shed`: it may throw out the oldest tasks of a full queue. `priority`: it may choose "
+        "priorities.",
+    )
 
     @model_validator(mode="before")
     @classmethod

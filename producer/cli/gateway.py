@@ -51,6 +51,18 @@ def token(
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="A kind that it allows, or a pattern; may be repeated."),
     ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            metavar="QUEUE",
+            help="A further queue that it may name, or a pattern; may be repeated.",
+        ),
+    ] = None,
+    right: Annotated[
+        list[str] | None,
+        typer.Option("--right", metavar="RIGHT", help="shed or priority; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a token, and print it with the lines for millpond.toml, which hold its hash."""
@@ -64,8 +76,18 @@ def token(
 
     secret = new_token()
     try:
-        entry = GatewayToken(name=name, hash=hash_token(secret), kinds=tuple(kind or ("*",)))
-    except ValidationError:
+        entry = GatewayToken.model_validate(
+            {
+                "name": name,
+                "hash": hash_token(secret),
+                "kinds": kind or ("*",),
+                "queues": queue or (),
+                "rights": right or (),
+            }
+        )
+    except ValidationError as error:
+        if error.errors()[0]["loc"][0] == "rights":
+            raise BadInput(f"{', '.join(right or ())} is no right of a token: use shed or priority") from None
         raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None
     if as_json:
         print(json.dumps({"token": secret, **entry.model_dump()}))

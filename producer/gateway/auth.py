@@ -1,6 +1,7 @@
 """Authenticate requests by token, or by the local machine where no token is configured; authorize their use.
 
-A token may use its kinds, and the batches that it opened; a token for every kind may use every batch.
+A token may send its kinds, and see and cancel its own tasks and batches; a token for every kind may do all.
+The table is in producer/gateway/README.md.
 """
 
 from collections import OrderedDict
@@ -71,7 +72,7 @@ def require_kind(principal: Principal, kind: str) -> None:
 def require_options(
     principal: Principal, contract: type[Contract], options: SendOptions, overflow: str | None
 ) -> None:
-    """Raise `ApiError` 403 for a queue, an id or an overflow policy that the principal may not choose."""
+    """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose."""
     queue, name = options.queue, principal.name
     if queue not in (None, contract.queue) and not principal.may_name(queue or ""):
         text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
@@ -79,8 +80,18 @@ def require_options(
     if overflow == "shed" and not principal.has("shed"):
         text = f"the token {name} may not throw out tasks (overflow=shed): add `shed` to its `rights`"
         raise api_error(403, "forbidden_overflow", text)
-    if options.id is not None and not principal.is_unrestricted and not options.id.startswith(f"{name}:"):
+    if options.priority != 0 and not principal.has("priority"):
+        text = f"the token {name} may not choose a priority: add `priority` to its `rights`"
+        raise api_error(403, "forbidden_priority", text)
+    if options.id is not None and not principal.owns(options.id):
         raise api_error(403, "forbidden_id", f"an id that the token {name} chooses begins with {name}:")
+
+
+def require_task(principal: Principal, task: str) -> None:
+    """Raise `ApiError` 403 for an id in the name space of another token, whether there is a task or not."""
+    if not principal.owns(task):
+        text = f"the ids of the tasks of the token {principal.name} begin with {principal.name}:"
+        raise api_error(403, "forbidden_task", text)
 
 
 class BatchOwners:

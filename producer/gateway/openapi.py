@@ -15,7 +15,7 @@ _RETRY_AFTER = {
 _MEANINGS = {
     400: "The body cannot be read",
     401: "The token is missing or unknown",
-    403: "The token does not allow this kind or batch",
+    403: "The token does not allow this kind, queue, option, batch or task",
     404: "The kind, batch or task does not exist",
     408: "The body stopped coming",
     409: "The batch is closed, or the id is in use",

@@ -66,7 +66,7 @@ class SendOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     queue: Name | None = Field(None, description="The queue, instead of the kind's own.")
-    id: Id | None = Field(None, description="The task's id, instead of a new UUID.")
+    id: Id | None = Field(None, description="The task's id, instead of a new one.")
     priority: int = Field(0, ge=0, le=9, description="0 is fetched first, 9 last.")
     delay_seconds: Seconds | None = Field(None, description="Do not start before this time from now.")
     at: AwareDatetime | None = Field(None, description="Do not start before this moment.")
@@ -98,13 +98,13 @@ class SendOptions(BaseModel):
         return Message(
             contract,
             queue=self.queue,
-            id=self.id,
+            id=self.id or principal.new_task_id(),
             priority=self.priority,
             delay=_duration(self.delay_seconds),
             at=self.at,
             expires=_duration(self.expires_seconds),
             deadline=_duration(self.deadline_seconds),
-            once=principal.own(self.once),
+            once=principal.own_key(self.once),
             for_=_duration(self.for_seconds),
             traceparent=traceparent,
         )

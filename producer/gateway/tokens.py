@@ -1,5 +1,8 @@
 """Make tokens, and find the token that a request presents; only hashes of tokens are stored.
 
+The id of every task of a restricted token begins with the token's name and a colon, and its unique keys with
+the name and a slash. A token's name has neither character, so no two tokens share an id or a key.
+
 A token is 256 random bits, so one round of SHA-256 hides it as well as a slow hash would.
 """
 
@@ -10,12 +13,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
 
+from millpond.broker.task_id import new_id
 from millpond.tasks.settings import GatewayToken
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The sender of a request: the name of its token, and the kinds (names or patterns) that it may use."""
+    """The sender of a request: its token's name, kinds and queues (names or patterns), and rights."""
 
     name: str
     kinds: tuple[str, ...]
@@ -23,7 +27,7 @@ class Principal:
     rights: tuple[str, ...] = ()
 
     def may_use(self, kind: str) -> bool:
-        """Return True if this principal may send a kind, and see and cancel tasks of it."""
+        """Return True if this principal may send a kind."""
         return self.is_unrestricted or any(fnmatchcase(kind, pattern) for pattern in self.kinds)
 
     def may_name(self, queue: str) -> bool:
@@ -34,7 +38,15 @@ class Principal:
         """Return True if this principal has a right beyond sending."""
         return self.is_unrestricted or right in self.rights
 
-    def own(self, name: str | None) -> str | None:
+    def owns(self, task: str) -> bool:
+        """Return True if a task's id is in the name space of this principal."""
+        return self.is_unrestricted or task.startswith(f"{self.name}:")
+
+    def new_task_id(self) -> str:
+        """Return a new id in the name space of this principal."""
+        return new_id() if self.is_unrestricted else f"{self.name}:{new_id()}"
+
+    def own_key(self, name: str | None) -> str | None:
         """Return a unique key in the name space of this principal."""
         return name if name is None or self.is_unrestricted else f"{self.name}/{name}"
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from fastapi import APIRouter, Body, Request
 from fastapi.routing import APIRoute
@@ -27,7 +26,6 @@ from millpond.producer.gateway.options import RequestOptions, read_query, tracep
 from millpond.producer.gateway.problems import api_error, invalid_fields, translate
 from millpond.producer.gateway.schemas import Accepted, accepted
 from millpond.producer.gateway.state import State
-from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.contract import Contract, contract_of, kinds
@@ -38,8 +36,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     **problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
 }
 _DEFAULTS = RequestOptions()
-
-Compose = Callable[[RequestOptions], Message]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -63,8 +59,8 @@ class SendEndpoint:
             await self._state.owners.require(principal, options.batch)
         try:
             send = _send_tracked if options.track else _send
-            compose = partial(_message, job, traceparent(scope["headers"]), principal)
-            sent = await send(self._state, compose, options)
+            message = options.message(job, traceparent(scope["headers"]), principal)
+            sent = await send(self._state, message, options)
         except (MillpondError, ValueError) as error:
             raise translate(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
@@ -145,18 +141,13 @@ async def _body(scope: Scope, receive: Receive) -> bytearray:
             return body
 
 
-def _message(job: Contract, trace: str | None, principal: Principal, options: RequestOptions) -> Message:
-    return options.message(job, trace, principal)
+async def _send(state: State, message: Message, options: RequestOptions) -> Sent:
+    return await state.batcher.send(message, overflow=options.overflow, batch=options.batch)
 
 
-async def _send(state: State, compose: Compose, options: RequestOptions) -> Sent:
-    return await state.batcher.send(compose(options), overflow=options.overflow, batch=options.batch)
-
-
-async def _send_tracked(state: State, compose: Compose, options: RequestOptions) -> Sent:
+async def _send_tracked(state: State, message: Message, options: RequestOptions) -> Sent:
     """Send a task whose result is kept: its record exists before it is sent, and goes if it was refused."""
-    store, id = state.client.store, options.id or str(uuid4())
-    message = compose(options.model_copy(update={"id": id}))
+    store, id = state.client.store, str(message.id)
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
     if not await state.threads.lookup(lambda: task_result.open_record(store, id, kind)):
         raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")

@@ -16,12 +16,10 @@ from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import Answer, Running, running, stream
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
-SHOP, ALL, WIDE, NONE = "millpond_shop", "millpond_all", "millpond_wide", "millpond_none"
+SHOP, ALL = "millpond_shop", "millpond_all"
 TOKENS = (
     GatewayToken(name="shop", hash=hash_token(SHOP), kinds=("email.*",)),
     GatewayToken(name="all", hash=hash_token(ALL)),
-    GatewayToken(name="none", hash=hash_token(NONE), kinds=("nothing.*",)),
-    GatewayToken(name="wide", hash=hash_token(WIDE), kinds=("email.*",), queues=("def*",), rights=("shed",)),
 )
 
 
@@ -61,88 +59,6 @@ def test_a_token_opens_its_kinds(gateway: Running) -> None:
     body = stream({"kind": "squares.square", "task": {"n": 1}}, {"kind": "email.send", "task": MAIL})
     many = gateway.ask("POST", "/send", body, media="application/x-ndjson", authorization=f"Bearer {SHOP}")
     assert many.lines[-1]["summary"] == {"accepted": 1, "duplicates": 0, "refused": 1, "aborted": None}
-
-
-@pytest.mark.parametrize(
-    ("query", "code"),
-    [
-        ("queue=files", "forbidden_queue"),
-        ("overflow=shed", "forbidden_overflow"),
-        ("id=task-of-another", "forbidden_id"),
-        ("id=shopper:1", "forbidden_id"),
-    ],
-)
-def test_each_right_is_missed_where_it_is_asked(gateway: Running, query: str, code: str) -> None:
-    """Without the right a narrow token is refused, by one task and by a stream; a token for all has each."""
-    refused = ask(gateway, SHOP, "POST", f"/send/email.send?{query}", MAIL)
-    assert (refused.status, refused.json["error"]["code"]) == (403, code)
-    assert ask(gateway, ALL, "POST", f"/send/email.send?{query}", MAIL).status == 202
-    name, value = query.split("=")
-    line = {"kind": "email.send", "task": MAIL} | ({} if name == "overflow" else {name: value})
-    path = f"/send?{query}" if name == "overflow" else "/send"
-    many = gateway.ask(
-        "POST", path, stream(line), media="application/x-ndjson", authorization=f"Bearer {SHOP}"
-    )
-    assert many.lines[0]["error"]["code"] == code
-
-
-#: The routes that touch nothing of anybody else: what they answer is by the kinds of the token.
-OPEN_TO_ALL = {
-    "GET /kinds",
-    "GET /metrics",
-    "GET /health/live",
-    "GET /health/ready",
-    "POST /batches",
-    "POST /send",
-}
-
-
-def test_every_other_route_is_closed_to_a_token_without_rights(gateway: Running) -> None:
-    """Each route of the schema, also a later one, refuses tasks, batches and kinds of others."""
-    task = ask(gateway, ALL, "POST", "/send/squares.square?track=true", {"n": 1}).headers["Location"]
-    batch = ask(gateway, ALL, "POST", "/batches").headers["Location"]
-    paths = ask(gateway, ALL, "GET", "/openapi.json").json["paths"]
-    tried = 0
-    for path, methods in paths.items():
-        real = path.replace("/tasks/{id}", task).replace("/batches/{id}", batch)
-        for method in (each.upper() for each in methods):
-            if f"{method} {path}" in OPEN_TO_ALL:
-                continue
-            answer = ask(gateway, NONE, method, real, {} if method == "POST" else None)
-            assert answer.status == 403, (method, path, answer.status)
-            tried += 1
-    assert tried >= 10
-    line = stream({"kind": "email.send", "task": MAIL})
-    many = gateway.ask("POST", "/send", line, media="application/x-ndjson", authorization=f"Bearer {NONE}")
-    assert many.lines[0]["error"]["code"] == "forbidden_kind"
-    assert ask(gateway, NONE, "GET", "/kinds").json == []
-
-
-def test_rights_open_what_they_name(gateway: Running) -> None:
-    """The own queue, an id of the own name space, and what `queues` and `rights` name are open."""
-    for query in ("queue=email", "id=shop:1"):
-        assert ask(gateway, SHOP, "POST", f"/send/email.send?{query}", MAIL).status == 202
-    for query in ("queue=default", "overflow=shed", "id=wide:1"):
-        assert ask(gateway, WIDE, "POST", f"/send/email.send?{query}", MAIL).status == 202
-
-
-def test_a_unique_key_is_of_its_owner(gateway: Running) -> None:
-    """A key that one token used hides no task of another."""
-    answers = [
-        ask(gateway, token, "POST", "/send/email.send?once=one&for_seconds=60", MAIL)
-        for token in (SHOP, WIDE, ALL, SHOP)
-    ]
-    assert [answer.json["duplicate"] for answer in answers] == [False, False, False, True]
-
-
-def test_a_token_sees_and_cancels_only_what_it_may_send(gateway: Running) -> None:
-    """A tracked task of another kind, and one whose kind nobody knows, are closed to a narrow token."""
-    square = ask(gateway, ALL, "POST", "/send/squares.square?track=true", {"n": 1}).headers["Location"]
-    mail = ask(gateway, SHOP, "POST", "/send/email.send?track=true", MAIL).headers["Location"]
-    for path, expected in ((square, 403), (mail, 200), ("/tasks/some-id", 403)):
-        assert ask(gateway, SHOP, "GET", path).status == expected
-        assert ask(gateway, SHOP, "POST", f"{path}/cancel").status == expected
-    assert ask(gateway, ALL, "GET", square).status == 200
 
 
 def test_a_batch_is_closed_to_the_tokens_of_others(gateway: Running, module_url: str) -> None:
