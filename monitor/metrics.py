@@ -61,6 +61,8 @@ QUEUE_COUNTERS = {
     "requeued": ("requeued", "Dead letters requeued"),
     "renewed": ("lease_renewals", "Leases renewed"),
     "leases_lost": ("leases_lost", "Leases expired"),
+    "forgotten": ("forgotten_deliveries", "Deliveries that the broker made and forgot: an older copy of it"),
+    "orphaned": ("orphaned_messages", "Messages in flight found again after the consumers were deleted"),
 }
 
 

@@ -31,7 +31,10 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply of a call; `lease` is False when it had expired, and then nothing was done."""
+    """The reply of a call; `lease` is False when it had expired, and then nothing was done.
+
+    `unlisted`: the list of consumers had been deleted, and the lease holds again.
+    """
 
     now_ms: int
     lease: bool
@@ -39,11 +42,13 @@ class Reply:
     next_ms: int
     epoch: int
     messages: list[Fetched]
+    unlisted: bool = False
 
 
-def command(request: FetchRequest, *, lease_ms: int, epoch: int = 0) -> tuple[Any, ...]:
-    """Return the words of the call."""
+def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
+    """Return the words of the call, under a number of its own."""
     lease = request.lease
+    lease.calls += 1
     prefix = lease.keys.prefix
     keys = (*lease.keys.all, lease.keys.bucket, epoch_key(prefix))
     args: list[Any] = [
@@ -53,7 +58,7 @@ def command(request: FetchRequest, *, lease_ms: int, epoch: int = 0) -> tuple[An
         request.free_slots,
         "0" if lease.registered else "1",
         prefix,
-        epoch,
+        lease.calls,
         "" if lease.announced == lease.consumer else lease.kinds,
     ]
     for delivery, outcome in request.outcomes:
@@ -67,7 +72,7 @@ def read(raw: list[Any]) -> Reply:
     """Read the reply of a call."""
     now_ms, lease, late, next_ms, epoch, *rest = raw
     messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
-    return Reply(now_ms, lease == 1, late, next_ms, int(epoch), messages)
+    return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2)
 
 
 def call(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
@@ -95,6 +100,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
     lease = request.lease
     lease.registered, lease.announced = True, lease.consumer
     lease.late += reply.late
+    lease.orphans_sought &= not reply.unlisted
     if request.asked_ms is not None:
         lease.clocks.append(reply.now_ms - request.asked_ms)
         lease.clocked_at = time.monotonic()
@@ -113,6 +119,8 @@ def accept(lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None])
     next one follows.
     """
     clock_ms, queue = lease.clock_ms, lease.keys.queue
+    if reply.messages:
+        lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))
     for fetched in reply.messages:
         delivery = Delivery(UNREADABLE, queue, fetched.token, fetched.deliveries, clock_ms, lease=lease)
         lease.in_flight[fetched.token] = delivery

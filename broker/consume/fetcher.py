@@ -17,7 +17,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
-from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
+from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import QueueKeys, epoch_key
@@ -69,23 +70,10 @@ class Fetcher:
         """Begin to consume a queue; after a lost connection, take up the lease again where it still holds."""
         lease = self.in_flight.lease(keys)
         if keys.queue not in self._taken_up:
-            self._take_up(lease)
+            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
             self._taken_up.add(keys.queue)
         lease.fetchable = True
         self.active.add(keys.queue)
-
-    def _take_up(self, lease: QueueLease) -> None:
-        known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
-        # Asked even when no call was ever answered: the server may have carried out the first one.
-        client, successor = self.channel.store.client, self.in_flight.new_consumer()
-        words = (lease.consumer, self.lease_ms, successor, *known)
-        held, returned = script("resume_lease").run(client, lease.keys.all, words)
-        if held:
-            self.in_flight.resume_as(lease, successor)
-        elif lease.registered:
-            self.in_flight.lose(lease)
-        if returned:
-            logger.info("queue %s: %d messages of a lost reply went back", lease.queue, returned)
 
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; its messages in flight are settled as before."""
@@ -150,9 +138,7 @@ class Fetcher:
         self.in_flight.fetch_calls += 1
         try:
             connection = self.channel.connection.cycle.connected(self.channel, self.fetch_client, FETCH)
-            connection.send_command(
-                *fetch_call.command(request, lease_ms=self.lease_ms, epoch=self.in_flight.control.epoch)
-            )
+            connection.send_command(*fetch_call.command(request, lease_ms=self.lease_ms))
             self._request_since = time.monotonic()
         except BaseException:
             self._drop()
@@ -166,7 +152,7 @@ class Fetcher:
         if request is None:
             connection.send_command(*words)
         else:
-            then = fetch_call.command(request, lease_ms=self.lease_ms, epoch=self.in_flight.control.epoch)
+            then = fetch_call.command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_since = queues, request, now
 
@@ -230,14 +216,15 @@ class Fetcher:
     def _take_in(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
         if not reply.lease:
             logger.warning(
-                "queue %s: the lease expired; its messages in flight go to other consumers",
+                "queue %s: the lease expired; its %d messages in flight go to other consumers",
                 request.lease.queue,
+                len(request.lease.in_flight),
             )
             request.lease.late += reply.late
             self.in_flight.lose(request.lease)
             return
         fetch_call.note(request, reply)
-        if reply.epoch > self.in_flight.control.epoch:
+        if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
             self._learn()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
@@ -293,7 +280,8 @@ class Fetcher:
         if self._behind is not None:
             self.wait_client.connection.disconnect()
             lease, self._behind, self._waiting = self._behind.lease, None, None
-            self._take_up(lease)  # what the call behind the wait fetched meanwhile goes back
+            # What the call behind the wait fetched meanwhile goes back.
+            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
 
     def abandon(self) -> None:
         """Forget the call that is under way; its outcomes are sent again, and carried out once."""

@@ -13,12 +13,16 @@ from redis.exceptions import RedisError
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.orphans import adopt_orphans
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.control import state
 from millpond.broker.scripts import script
 from millpond.broker.server import elapsed_seconds
 
 logger = logging.getLogger(__name__)
+
+#: The answer to a renewal where the list of consumers had been deleted.
+UNLISTED = 2
 
 #: How long a lease lasts that is about to be ended.
 LEAVING_MS = 5_000
@@ -50,7 +54,7 @@ class LeaseRenewer:
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]
-            answered = [self._renew(lease) for lease in leases]
+            answered = [self._renew(lease) and self._seek_orphans(lease) for lease in leases]
             # A server that comes back within a lease must hear of it before the lease is over.
             wait_ms = self.lease_ms / (3 if all(answered) else 30)
 
@@ -67,11 +71,23 @@ class LeaseRenewer:
             if lease.consumer != consumer:
                 return True
             self.renewals += bool(held)
+            lease.orphans_sought &= held != UNLISTED
             self.losses += not held and not lease.lease_lost
             if held:
                 lease.leased_until = asked + self.lease_ms / 1000
             else:
                 lease.lease_lost = True
+        return True
+
+    def _seek_orphans(self, lease: QueueLease) -> bool:
+        """Search once for messages whose consumer is not listed; False when the server did not answer."""
+        if not lease.orphans_sought:
+            try:
+                adopt_orphans(self.store, lease.keys, lease_ms=self.lease_ms)
+            except (RedisError, OSError) as error:
+                logger.debug("queue %s: the search for orphans failed: %s", lease.queue, error)
+                return False
+            lease.orphans_sought = True
         return True
 
 

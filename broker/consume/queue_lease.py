@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from millpond.broker.delivery import Delivery
@@ -22,8 +23,13 @@ class QueueLease:
     in_flight: dict[str, Delivery] = field(default_factory=dict)
     outcomes: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
     outcomes_since: float = 0.0
+    #: The calls so far, of which each token has one; and the greatest sequence of a delivery.
+    calls: int = 0
+    seen: int = 0
     registered: bool = False
     lease_lost: bool = False
+    #: True once messages were searched for whose consumer is not listed (broker/consume/orphans.py).
+    orphans_sought: bool = False
     #: Until when the lease surely lasts, by `elapsed_seconds`; endless before its first renewal.
     leased_until: float = math.inf
     #: True if a fetch may find something; and when to fetch without being woken (monotonic seconds).
@@ -68,6 +74,13 @@ class QueueLease:
         self.outcomes.append((delivery, outcome))
         return True
 
+    def forget(self, tokens: Iterable[str]) -> int:
+        """Mark deliveries that the server does not have in flight as lost; return how many had not ended."""
+        lost = [self.in_flight[token] for token in tokens if token in self.in_flight]
+        for delivery in lost:
+            delivery.lost = True
+        return len(lost)
+
     def lose(self, successor: str) -> None:
         """Start anew after the lease expired.
 
@@ -76,7 +89,7 @@ class QueueLease:
         for delivery in self.in_flight.values():
             delivery.lost = True
         self.consumer = successor
-        self.registered = False
+        self.registered = self.orphans_sought = False
         self.lease_lost = False
         self.leased_until = math.inf
         self.fetchable = True

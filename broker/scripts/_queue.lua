@@ -16,7 +16,9 @@
 --  15 drain rate hash of the measured drain rate (_drain_rate.lua)
 --
 -- A message is in exactly one of: a ready list, delayed, an in-flight hash, dead; or it is settled.
--- A token identifies a delivery: 'sequence/priority index', unique within the queue.
+-- A token identifies a delivery, 'sequence/call/priority index': `call` is counted by the consumer and never goes back. So a
+-- consumer gets no token twice, also from a server that forgot some deliveries. One of a caller or of an older version has
+-- no call.
 
 local READY, DELAYED, DEAD, CONSUMERS, DELIVERIES = 1, 5, 6, 7, 8
 local LIMITS, COUNTERS, WAKE, IN_FLIGHT = 9, 10, 11, 12
@@ -54,6 +56,15 @@ local function limit_texts(...)
   local found, texts = redis.call('HMGET', KEYS[LIMITS], unpack(names)), {}
   for i = 1, #found, 2 do texts[#texts + 1] = found[i] or found[i + 1] end
   return texts
+end
+
+-- A consumer has its lease while it is listed (1). Where the list was deleted (2), what it has in flight shows that no other
+-- took it over: a sweep removes both in one step. 0: it has none.
+local function lease_of(consumer)
+  if redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then return 1 end
+  if redis.call('EXISTS', KEYS[IN_FLIGHT] .. consumer) == 0 then return 0 end
+  count('unlisted', 1)
+  return 2
 end
 
 local function depth()

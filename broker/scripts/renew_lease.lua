@@ -2,10 +2,12 @@
 --
 -- KEYS  the queue's fifteen (see _queue.lua)
 -- ARGV  1 consumer   2 lease ms
--- Returns 1, or 0 if the lease has expired: its messages belong to other consumers now.
+-- Returns 1, 0 if the lease has expired: its messages belong to other consumers now; or 2 if the list of consumers was
+--       deleted, and the lease holds again.
 
-if not redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return 0 end
 write_although_full()
+local lease = lease_of(ARGV[1])
+if lease == 0 then return 0 end
 redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
 count('renewed', 1)
-return 1
+return lease

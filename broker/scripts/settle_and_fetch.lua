@@ -2,7 +2,7 @@
 --
 -- KEYS  the queue's fifteen (see _queue.lua), 16 bucket of the rate limit, 17 epoch of cancellations
 -- ARGV  1 consumer   2 lease ms   3 credit: messages it has room for   4 of these, how many a free slot waits for
---       5 '1' to register, for a consumer that is new   6 key prefix   7 epoch of cancellations it has seen
+--       5 '1' to register, for a consumer that is new   6 key prefix   7 number of this call, which the consumer counts
 --       8 the kinds that the consumer has (_aside.lua), once for each of its names; else ''
 --       then for each settlement nine: token, action, batch key or '', task id, state, detail (JSON), due ms, message,
 --       name of the claim that ends with the task or ''
@@ -14,7 +14,7 @@
 --            'aside' the consumer does not have its kind, `message`: another may take it until `due ms` (_aside.lua), then it
 --            is over, expired where `state` says so, else a dead letter with `detail`
 --            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
--- Returns {now ms, lease (1 held, 0 lost), late, next ms, epoch, then three for each message: token, deliveries
+-- Returns {now ms, lease (1 held, 0 lost, 2 held although the list of consumers was deleted), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
 --       when to look again: -1 not before a wake token, 0 at once, else in so many ms.
 --
@@ -25,11 +25,12 @@ local now = now_ms()
 local held = KEYS[IN_FLIGHT] .. consumer
 local epoch = redis.call('GET', KEYS[17]) or '0'
 
-if ARGV[5] ~= '1' and not redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then
+write_although_full()
+local had = ARGV[5] == '1' and 1 or lease_of(consumer)
+if had == 0 then
   count('late', (#ARGV - 8) / 9)
   return {now, 0, (#ARGV - 8) / 9, -1, epoch}
 end
-write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 if ARGV[8] ~= '' then announce_kinds(consumer, ARGV[8]) end
 
@@ -184,7 +185,7 @@ end
 -- So many words go into one call: Lua's stack is bounded.
 local MOST = 1000
 
-local reply = {now, 1, late, 0, epoch}
+local reply = {now, had, late, 0, epoch}
 local allowed = credit > 0 and allowance() or 0
 local took = 0
 
@@ -194,7 +195,7 @@ local function hold(messages, step, longest)
     if #message > longest then
       dead_letter_undecoded(step, message, 'too long: ' .. #message .. ' bytes', 0, prefix, now)
     else
-      local token = string.format('%d/%d', last - #messages + i, step)
+      local token = string.format('%d/%s/%d', last - #messages + i, ARGV[7], step)
       kept[#kept + 1] = token
       kept[#kept + 1] = message
       local before = deliveries_count() and redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message))

@@ -93,6 +93,8 @@ class PlainQueue:
         self.dropped = 0
         self.spoken_at: int | None = None
         self.bucket: tuple[float, int] | None = None
+        #: The number of the call that fetches.
+        self.call = 0
 
     @property
     def depth(self) -> int:
@@ -319,9 +321,18 @@ class PlainQueue:
     # A consumer's turn --------------------------------------------------------------------------------------
 
     def turn(
-        self, name: str, lease: int, credit: int, slots: int, new: bool, settled: list[Settled], now: int
+        self,
+        name: str,
+        lease: int,
+        credit: int,
+        slots: int,
+        new: bool,
+        settled: list[Settled],
+        now: int,
+        call: int = 0,
     ) -> tuple[bool, int, list[tuple[str, int, str]]]:
         """Settle, sweep, promote, fetch; return (lease held, late, what was fetched)."""
+        self.call = call
         if not new and name not in self.consumers:
             self.counters["late"] += len(settled)
             return False, len(settled), []
@@ -381,7 +392,7 @@ class PlainQueue:
             if len(message) > self.limit("message_bytes", 10_000_000):
                 self._bury(step, message, f"too long: {len(message)} bytes", 0)
             else:
-                token = f"{self.counters['fetched']}/{step}"
+                token = f"{self.counters['fetched']}/{self.call}/{step}"
                 consumer.held[token] = message
                 fetched.append((token, self.deliveries.get(message, 0), message))
         return fetched
@@ -396,17 +407,17 @@ class PlainQueue:
         self.counters["renewed"] += 1
         return True
 
-    def resume(self, name: str, lease: int, known: set[str], now: int) -> tuple[int, int]:
-        """Take a lease up again; what was fetched in a lost reply goes back."""
+    def resume(self, name: str, lease: int, known: set[str], now: int) -> tuple[int, int, set[str]]:
+        """Take a lease up again; what was fetched in a lost reply goes back, and what is missing is named."""
         if name not in self.consumers:
-            return 0, 0
+            return 0, 0, known
         consumer = self.consumers[name]
         consumer.lease_until = now + lease
         unknown = Consumer(0, {t: m for t, m in consumer.held.items() if t not in known})
         consumer.held = {t: m for t, m in consumer.held.items() if t in known}
         returned = self._release(unknown, self._put_back)
         self.counters["returned"] += returned
-        return 1, returned
+        return 1, returned, known - consumer.held.keys()
 
     def leave(self, name: str) -> int:
         """Remove a consumer."""

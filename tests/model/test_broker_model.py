@@ -210,7 +210,9 @@ class Mill(RuleBasedStateMachine):
         reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
-        leased, late, fetched = self.plain.turn(name, LEASE_MS, credit, slots, was_new, settled, self.now)
+        leased, late, fetched = self.plain.turn(
+            name, LEASE_MS, credit, slots, was_new, settled, self.now, lease.calls
+        )
         assert (reply.lease, reply.late) == (leased, late)
         assert [(f.token, f.deliveries, f.payload.decode()) for f in reply.messages] == fetched
         if not reply_arrives:
@@ -259,8 +261,13 @@ class Mill(RuleBasedStateMachine):
     def resume(self, name: str) -> None:
         lease = self.leases[name]
         known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
-        reply = script("resume_lease").run(self.store.client, self.keys.all, (name, LEASE_MS, name, *known))
-        assert tuple(reply) == self.plain.resume(name, LEASE_MS, set(known), self.now)
+        reply = script("resume_lease").run(
+            self.store.client, self.keys.all, (name, LEASE_MS, name, lease.seen, *known)
+        )
+        held, returned, forgotten, _until_ms, *missing = reply
+        found = held, returned, {token.decode() for token in missing}
+        assert found == self.plain.resume(name, LEASE_MS, set(known), self.now)
+        assert forgotten == 0
         if not reply[0] and lease.registered:
             lease.in_flight.clear()
             lease.lose(name)

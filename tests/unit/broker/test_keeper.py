@@ -36,7 +36,8 @@ def test_a_lease_is_renewed_soon_after_the_server_is_back() -> None:
     """A server that misses some renewals hears of the lease before it is over."""
     client = AwayAtFirst(times=4)
     in_flight = InFlightMessages()
-    in_flight.lease(QueueKeys("kept")).registered = True
+    lease = in_flight.lease(QueueKeys("kept"))
+    lease.registered = lease.orphans_sought = True
     keeper = LeaseRenewer(in_flight, lease_ms=LEASE_MS, store=Store(client))
     begun = time.monotonic()
     keeper.start()

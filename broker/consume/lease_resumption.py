@@ -1,0 +1,55 @@
+"""Take up a lease again after a lost connection, and say what the server has forgotten meanwhile.
+
+The server may be another by then, or an older one: a replica that lagged, one that was restored from a copy.
+Its memory and this process's are brought together: what the server has in flight here and this process does
+not goes back to the queue; what this process has and the server does not is not started, and its end changes
+nothing. A token is never given out twice (scripts/_queue.lua), so the end of an old run settles no new one.
+"""
+
+import logging
+
+from millpond.broker.connection import Store
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.queue_lease import QueueLease
+from millpond.broker.message import iso
+from millpond.broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+
+def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, lease_ms: int) -> None:
+    """Take up a lease under a new name of its consumer, or lose it where it expired.
+
+    It is asked for even when no call was ever answered: the server may have carried out the first one.
+    """
+    known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
+    successor = in_flight.new_consumer()
+    words = (lease.consumer, lease_ms, successor, lease.seen, *known)
+    held, returned, forgotten, until_ms, *missing = script("resume_lease").run(
+        store.client, lease.keys.all, words
+    )
+    lost = 0
+    if held:
+        in_flight.resume_as(lease, successor)
+        lost = lease.forget(token.decode() for token in missing)
+    elif lease.registered:
+        lost = len(lease.in_flight)
+        in_flight.lose(lease)
+    if forgotten:
+        logger.warning(
+            "queue %s: the broker has forgotten what came after %s, with %d deliveries: it was restored from "
+            "a copy, or is a replica that lagged. Tasks that ended since run again; tasks sent since may be "
+            "gone",
+            lease.queue,
+            iso(until_ms),
+            forgotten,
+        )
+    if lost:
+        logger.warning(
+            "queue %s: the broker does not have %d messages in flight that this process has: they are "
+            "delivered again, and their ends here change nothing",
+            lease.queue,
+            lost,
+        )
+    if returned:
+        logger.info("queue %s: %d messages whose delivery is not known here went back", lease.queue, returned)

@@ -1,0 +1,38 @@
+"""Find messages in flight whose consumer is not listed, as after somebody deleted the list of consumers.
+
+No sweep would find them. Their hashes are searched for when a process begins to consume a queue, and when it
+finds that its own lease is gone.
+"""
+
+import logging
+import re
+
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+#: Keys that the server looks at in one step of the search.
+_PAGE = 1_000
+
+
+def adopt_orphans(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
+    """Give each unlisted consumer with messages in flight a lease; return how many messages that are.
+
+    A dead consumer's go back to the queue when the lease expires, a living one renews it.
+    """
+    found, prefix = 0, keys.in_flight("")
+    pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
+    for key in store.client.scan_iter(pattern, count=_PAGE):
+        words = (key[len(prefix.encode()) :], lease_ms)
+        found += int(script("adopt").run(store.client, keys.all, words))
+    if found:
+        logger.warning(
+            "queue %s: %d messages in flight had no listed consumer, as after %s was deleted: they go back "
+            "to the queue unless their consumer renews its lease",
+            keys.queue,
+            found,
+            keys.consumers,
+        )
+    return found

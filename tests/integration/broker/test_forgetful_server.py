@@ -1,0 +1,151 @@
+"""A server that forgets: put back to an older copy, as by a fail-over that lagged, or robbed of a key."""
+
+import logging
+
+import pytest
+
+from millpond.broker import publish
+from millpond.broker.connection import Store
+from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.orphans import adopt_orphans
+from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.inspect.depth import Depth
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.scripts import script
+from tests.harness.by_hand import LEASE_MS, Hand
+
+QUEUE = "olden"
+
+
+class Copy:
+    """A copy of what the server has under the store's prefix, to which it can be put back."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        keys = store.client.keys(f"{store.prefix}*")
+        self._dumps = {key: (store.client.dump(key), max(0, store.client.pttl(key))) for key in keys}
+
+    def put_back(self) -> None:
+        """Make the server forget everything since the copy."""
+        client = self._store.client
+        client.delete(*client.keys(f"{self._store.prefix}*"))
+        for key, (dump, ttl) in self._dumps.items():
+            client.restore(key, ttl, dump)
+
+
+def send(store: Store, *ids: str) -> None:
+    """Publish a message of each id."""
+    publish.publish(store, [compose("any.kind", {}, queue=QUEUE, sent_at_ms=0, id=id) for id in ids])
+
+
+def ids(hand: Hand) -> list[str]:
+    """Return the ids of what a consumer has in flight."""
+    return [delivery.message.id for delivery in hand.lease.in_flight.values()]
+
+
+def look(store: Store) -> Depth:
+    """Return the depth of the queue."""
+    return inspect_depth.depth(store, QUEUE)
+
+
+@pytest.fixture
+def hand(store: Store) -> Hand:
+    """Return a consumer that is registered."""
+    consumer = Hand(store, QUEUE)
+    consumer.turn()
+    return consumer
+
+
+def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, hand: Hand) -> None:
+    """After the server forgot that it delivered `old`, its end leaves `new` in flight."""
+    copy = Copy(store)
+    send(store, "old")
+    hand.take()
+    copy.put_back()
+    send(store, "new")
+    hand.take()
+    assert ids(hand) == ["old", "new"]
+    hand.end(SUCCEEDED, 1)
+    assert (look(store).in_flight, look(store).counters["late"]) == (1, 1)
+    hand.end(SUCCEEDED, 1)
+    assert (look(store).in_flight, look(store).counters["settled"]) == (0, 1)
+
+
+def test_what_the_server_forgot_is_dropped_and_said(
+    store: Store, hand: Hand, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the server does not have in flight is not started here; the log and a counter say how much."""
+    send(store, "ended", "waits")
+    hand.take(1)
+    copy = Copy(store)
+    hand.end(SUCCEEDED)
+    hand.take(1)
+    assert ids(hand) == ["waits"]
+    [waits] = hand.lease.in_flight.values()
+    copy.put_back()
+    with caplog.at_level(logging.INFO):
+        resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    assert waits.lost
+    assert not hand.in_flight.may_start(waits)
+    depth = look(store)
+    assert (depth.ready, depth.in_flight, depth.counters["forgotten"]) == (2, 0, 1)
+    said = caplog.text
+    assert "with 1 deliveries" in said
+    assert "1 messages in flight that this process has" in said
+    assert "1 messages whose delivery is not known here went back" in said
+    resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    assert look(store).counters["forgotten"] == 1, "it is counted once"
+
+
+def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) -> None:
+    """A copy from before the consumer came: what it has in flight is lost to it, and is delivered again."""
+    send(store, "one")
+    copy = Copy(store)
+    consumer = Hand(store, QUEUE)
+    consumer.take()
+    [delivery] = consumer.lease.in_flight.values()
+    copy.put_back()
+    resume(store, consumer.in_flight, consumer.lease, lease_ms=LEASE_MS)
+    assert delivery.lost
+    consumer.turn(1)
+    assert [each.lost for each in consumer.lease.in_flight.values()] == [True, False]
+    consumer.end(SUCCEEDED)
+    assert (look(store).counters["late"], look(store).counters["settled"]) == (1, 1)
+
+
+def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store, hand: Hand) -> None:
+    """Its lease holds again with its next call, renewal or return, and what it has in flight is its own."""
+    send(store, "one", "two", "three")
+    hand.take(3)
+    keys = hand.lease.keys
+    store.client.delete(keys.consumers)
+    assert script("renew_lease").run(store.client, keys.all, (hand.lease.consumer, LEASE_MS)) == 2
+    store.client.delete(keys.consumers)
+    hand.lease.orphans_sought = True
+    hand.end(SUCCEEDED, 1)
+    assert not hand.lease.orphans_sought, "it looks for what others had in flight"
+    store.client.delete(keys.consumers)
+    resume(store, hand.in_flight, hand.lease, lease_ms=LEASE_MS)
+    hand.end(SUCCEEDED)
+    depth = look(store)
+    assert (depth.in_flight, depth.counters["settled"], depth.counters.get("late", 0)) == (0, 3, 0)
+
+
+def test_what_a_dead_consumer_held_is_found_without_the_list(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Messages in flight of a consumer that is not listed come back after a lease, and the log says so."""
+    dead, living = Hand(store, QUEUE), Hand(store, QUEUE)
+    send(store, "one", "two")
+    dead.take(2)
+    store.client.delete(dead.lease.keys.consumers)
+    living.turn()
+    assert adopt_orphans(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 2
+    assert adopt_orphans(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 0
+    assert "2 messages in flight had no listed consumer" in caplog.text
+    dead.lose_lease()
+    living.take(2)
+    assert sorted(ids(living)) == ["one", "two"]
+    assert look(store).counters["orphaned"] == 2
