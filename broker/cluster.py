@@ -1,7 +1,7 @@
 """A server in cluster mode: used where every key lies in one slot, and refused in one line where it is not.
 
 A prefix that is a hash tag, `{millpond}:`, puts every key into one slot; the node that serves it is used as
-any server is. Only the keys of that slot count: what else the cluster holds does not matter.
+any server is. Only the keys of that slot count; other keys of the cluster do not matter.
 """
 
 from redis.crc import key_slot
@@ -15,7 +15,7 @@ _SLOTS = 16_384
 
 
 def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return what `check` does; None too while the broker is away, which is no reason not to start.
+    """Return the line of `check`; None too while the broker is away, which is no reason not to start.
 
     Raises `BadBrokerUrl`.
     """
@@ -31,7 +31,7 @@ def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | No
 def check(store: Store) -> str | None:
     """Return a line that says how a cluster is used; None where the server is none, or does not say.
 
-    Raises `BadBrokerUrl` where it cannot be used, with what to set, and `BrokerAway`.
+    Raises `BadBrokerUrl` where it cannot be used, with the setting that helps, and `BrokerAway`.
     """
     with translate_errors("asking the broker whether it is a cluster"):
         try:

@@ -43,7 +43,7 @@ from millpond.broker.url import BrokerURL
 
 importlib.metadata.version("redis")
 
-#: What to do about a server in cluster mode.
+#: The advice for a server in cluster mode.
 CLUSTER = (
     "the broker runs in cluster mode, where all keys must lie in one slot: set MILLPOND_KEY_PREFIX to a hash "
     "tag, as in {millpond}:, and name the node of its slot in the broker URL"
@@ -174,7 +174,7 @@ class _BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 @contextmanager
 def translate_errors(what: str) -> Iterator[None]:
-    """Raise `BrokerError` for an error of redis-py: one line with the failed action and what to check."""
+    """Raise `BrokerError` for an error of redis-py: one line with the failed action and the remedy."""
     try:
         yield
     except AuthenticationError as error:  # redis-py derives it from its connection error

@@ -1,7 +1,7 @@
 """Errors of the broker, one class a reason: the root of the one tree of errors.
 
-`tasks/errors.py` has the rest of the tree. Each message is one line, as shown on the command line: what
-happened and what to do next.
+`tasks/errors.py` has the rest of the tree. Each message is one line, as shown on the command line: the
+fault, and the next step.
 """
 
 from datetime import timedelta

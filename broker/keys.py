@@ -180,7 +180,7 @@ def probe_lock_key(pool: str, prefix: str = "") -> str:
 
 
 def probe_cost_key(pool: str, prefix: str = "") -> str:
-    """What the probes of a pool cost in this hour, in seconds of its throughput."""
+    """The cost of a pool's probes in this hour, in seconds of its throughput."""
     return f"{prefix}millpond:pool:{pool}:probed"
 
 

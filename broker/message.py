@@ -22,7 +22,7 @@ from millpond.broker import message_body
 from millpond.broker.message_body import Arguments as Arguments
 from millpond.broker.message_body import BadMessage as BadMessage
 
-#: What is shown of arguments in events, logs and dead letters is cut to this many characters.
+#: Arguments shown in events, logs and dead letters are cut to this many characters.
 SHOWN_LENGTH = 1024
 
 #: The header with Millpond's own facts.
@@ -36,7 +36,7 @@ _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 class Message:
     """The message of a task, decoded once.
 
-    `text` is what Redis has of it. Facts that a foreign client wrote in another type are as if they were not
+    `text` is its JSON in Redis. Facts that a foreign client wrote in another type are as if they were not
     there. Times are ms since the epoch, by the server's clock.
     """
 
@@ -59,7 +59,7 @@ class Message:
 
     @classmethod
     def decode(cls, text: bytes | str) -> Self:
-        """Read a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` for what is none."""
+        """Decode a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` if it is none."""
         try:
             return cls(from_json(text), text)
         except (ValueError, TypeError):
@@ -140,9 +140,9 @@ class Message:
         return priority if isinstance(priority, int) else 0
 
     def copy(self, *, due_ms: int | None, retries: int, shown: str, link: str | None = None) -> Self:
-        """Return the message of the same task's next run; `shown` is what may be shown of its arguments.
+        """Return the message of the task's next run; `shown` is the part of its arguments that may be shown.
 
-        Everything else that it says stays as it is, its body and what Celery embeds there included.
+        The rest stays as it is, its body with Celery's callbacks included.
         """
         headers = {
             **self.headers,
@@ -158,7 +158,7 @@ class Message:
 
 
 def parse(text: bytes | str) -> Any:
-    """Return what a JSON text says, quicker than json.loads, raising what it raises."""
+    """Parse a JSON text, quicker than json.loads and with its errors."""
     try:
         return from_json(text)
     except (ValueError, TypeError):  # json.loads takes half a surrogate pair, deep nesting, another encoding
@@ -168,7 +168,7 @@ def parse(text: bytes | str) -> Any:
 def moment_ms(written: Any) -> int | None:
     """Return a time of Celery's headers in ms since the epoch; one without a zone is UTC.
 
-    Raises `ValueError` or `TypeError` for what is no time.
+    Raises `ValueError` or `TypeError` for an invalid time.
     """
     if written is None:
         return None
@@ -183,11 +183,11 @@ def iso(ms: int | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message that is ready to be published, and what the publish script must know of it.
+    """A message that is ready to be published, with the facts that the publish script needs.
 
     `due_ms` is the server's time from which it may run (None: now), `deadline_ms` that by which it must
     have started. `claim` is the name under which it is sent only once: for `claim_ms`, or for as long as
-    the task lives (0). `payload` is what stock Celery would have put on the queue.
+    the task lives (0). `payload` is the JSON that stock Celery would have put on the queue.
     """
 
     queue: str
@@ -227,7 +227,7 @@ def compose(
 ) -> Outgoing:
     """Compose one message.
 
-    `kwargs` must be JSON; `shown` is what may be shown of them (default: all). Times are ms since the
+    `kwargs` must be JSON; `shown` is the part that may be shown (default: all). Times are ms since the
     epoch, by the server's clock. `time_limits` are (hard, soft) seconds. `after` tells of the batch that
     the task follows; `headers` are further ones, JSON, that the task's handler finds in its message.
     """
@@ -286,8 +286,8 @@ def compose(
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
-#: Ids in stock of this process. To ask the system's source of randomness for each would be a fifth of what
-#: composing a message costs; and each question gives the interpreter's lock to another thread.
+#: Ids in stock of this process. To ask the system's source of randomness for each would be a fifth of the
+#: time that composing a message costs; and each question gives the interpreter's lock to another thread.
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)  # a child has none of its parent's
 _LOT = 128

@@ -4,7 +4,7 @@ from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any
 
-#: Positional arguments, keyword arguments, and what Celery embeds: callbacks, errbacks, chain and chord.
+#: Positional arguments, keyword arguments, and Celery's part: callbacks, errbacks, chain and chord.
 Arguments = tuple[Any, Any, dict[str, Any]]
 
 
@@ -16,7 +16,7 @@ class BadMessage(ValueError):
         self.reason = reason
 
 
-#: What kombu marks a date, a UUID and the like with.
+#: Keys by which kombu marks a date, a UUID and the like.
 OWN_TYPE = b"__type__"
 
 
@@ -38,7 +38,7 @@ def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[s
 
 
 def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
-    """Decode a body; kombu does what is not plain JSON, or has types of its own in it."""
+    """Decode a body; kombu decodes all but plain JSON, and types of its own in it."""
     from kombu.compression import decompress
     from kombu.serialization import loads
 

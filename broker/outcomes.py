@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The task is over, and ended well; `result` is the JSON of its value, where somebody will ask for it.
+    """The task is over, and ended well; `result` is the JSON of its value, where it is kept.
 
     `shown` is the value as logs and events show it.
     """
@@ -24,7 +24,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The task is over because somebody cancelled it; `started` is False if its handler never ran."""
+    """The task is over because it was cancelled; `started` is False if its handler never ran."""
 
     error: str | None = None
     started: bool = True

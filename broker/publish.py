@@ -17,7 +17,7 @@ from millpond.broker.keys import QueueKeys, batch_key, step_of
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
 
-#: `exempt` is for what the pool sends itself: a retry must never wait for room in its own queue.
+#: `exempt` is for tasks that the pool sends itself: a retry must never wait for room in its own queue.
 Policy = Literal["block", "reject", "shed", "caller_runs", "exempt"]
 
 #: Messages a call, and bytes a call: a script must stay short, for nothing else runs on the server meanwhile.
@@ -108,7 +108,7 @@ def publish(
     """Publish messages and return an outcome for each, in their order.
 
     `block` and `reject` both refuse messages that do not fit; a producer that blocks waits outside the server
-    and calls again. Where the store asks for copies, this returns only once so many replicas have what was
+    and calls again. Where the store asks for copies, this returns only once so many replicas have the
     taken. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
     `BrokerError` if it was refused.
     """

@@ -1,4 +1,4 @@
-"""Questions to the server itself: its time, whether it answers, takes writes, and keeps what it has taken."""
+"""Questions to the server itself: its time, whether it answers, takes writes, and keeps its keys."""
 
 import time
 from functools import partial

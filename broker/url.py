@@ -7,7 +7,7 @@
                                                  finds Millpond's transport; broker/celery/scheme.py
 
 Logins and host names are percent-decoded. Options follow a `?`; `url_options.py` names them all. An `ssl_…`
-option encrypts whatever the scheme. A refusal never quotes the URL: any part of it may be a password.
+option encrypts under every scheme. A refusal never quotes the URL: any part of it may be a password.
 """
 
 import re
@@ -77,7 +77,7 @@ class BrokerURL:
 
     @classmethod
     def parse(cls, text: str) -> "BrokerURL":
-        """Return what a URL says. Raises `BadBrokerUrl`, without any part of the URL but its scheme."""
+        """Return the parts of a URL. Raises `BadBrokerUrl`, without any part of the URL but its scheme."""
         text = text.strip()
         written = text.partition("://")[0].lower() if "://" in text else ""
         scheme = "redis" if written == _OURS else written.removeprefix(f"{_OURS}+")

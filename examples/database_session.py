@@ -25,7 +25,7 @@ class DatabaseSession(Middleware):
             session.execute("create table if not exists orders (number integer primary key, total integer)")
 
     def around_executing(self, job: Any, context: Context, call_next: Callable[[Any, Context], Any]) -> Any:
-        """Commit what the handler wrote if it returns, and nothing of it if it raises."""
+        """Commit the handler's writes if it returns, and none of them if it raises."""
         with closing(connect()) as session, session:
             context.state["session"] = session
             return call_next(job, context)

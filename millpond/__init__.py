@@ -64,7 +64,7 @@ _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(_HOMES)
 
-#: The commands: where each is, and what it does.
+#: The commands: the place of each, and its help.
 COMMANDS = {
     "up": ("millpond.worker.cli.up:app", "Start a broker, every pool and Flower on this machine"),
     "files": ("millpond.producer.cli.files:app", "Run an operation over files, and wait for the results"),

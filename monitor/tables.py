@@ -135,7 +135,7 @@ def _block(
 def _stacked(
     columns: tuple[str, ...], cells: Sequence[tuple[str, ...]], styles: Sequence[str], width: int
 ) -> Iterator[Text]:
-    """Yield the lines of rows whose names leave no room beside them: the name, then what belongs to it."""
+    """Yield the lines of rows whose names leave no room beside them: the name, then its cells."""
     for row, style in zip(cells, styles, strict=True):
         yield Text(f"{columns[0]} {row[0]}", style=style, no_wrap=True, overflow="ignore")
         line = ""

@@ -1,7 +1,7 @@
 """Run a task in the process that sends it, when its queue is full and the policy is `caller_runs`.
 
-The producer is slowed down by the work itself, as in Java's `CallerRunsPolicy`. What is run here is counted,
-settled and buried as if the pool had run it; only its time limits do not hold.
+The producer is slowed down by the work itself, as in Java's `CallerRunsPolicy`. A task that is run here is
+counted, settled and buried as if the pool had run it; only its time limits do not hold.
 """
 
 import json
@@ -37,7 +37,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class CallerRuns:
-    """Send to one broker, and run here what does not fit; `kinds` are the modules of further bodies."""
+    """Send to one broker, and run here the tasks that do not fit; `kinds` are modules of more handlers."""
 
     store: Store
     clock: ServerClock
@@ -45,7 +45,7 @@ class CallerRuns:
     middleware: tuple[Middleware, ...] = ()
 
     def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
-        """Yield what became of each message, in order. Raises `BodyMissing` before the first is run."""
+        """Yield the outcome of each message, in order. Raises `BodyMissing` before the first is run."""
         known, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
@@ -69,7 +69,7 @@ class CallerRuns:
             yield self._run(held, message, answer) if isinstance(answer, Given) else answer
 
     def _work(self, message: Outgoing) -> tuple[Handler, Delivery]:
-        """Return what runs a message here. Raises `BodyMissing`, `BadContract`."""
+        """Return the handler and the delivery of a message. Raises `BodyMissing`, `BadContract`."""
         delivery = Delivery(
             Message.decode(message.payload),
             queue=message.queue,

@@ -22,7 +22,7 @@ _MS = timedelta(milliseconds=1)
 #: The end of the year 9999: a message has its times as dates.
 _LATEST_MS = 253_402_300_800_000
 
-#: What can be sent: a contract, or the name of a kind and its fields.
+#: A task that can be sent: a contract, or the name of a kind and its fields.
 Sendable = Contract | tuple[str, Mapping[str, Any]]
 
 
@@ -79,7 +79,7 @@ class Message:
 
 
 def following(what: Sendable | Message) -> Message:
-    """Return what is to follow a batch as a message; it is sent when the batch completes, and not else."""
+    """Return the callback of a batch as a message; it is sent when the batch completes, and only then."""
     message = what if isinstance(what, Message) else Message(what)
     for name in ("delay", "at", "expires", "deadline", "once"):
         if getattr(message, name) is not None:
@@ -93,7 +93,7 @@ def following(what: Sendable | Message) -> Message:
 def contract_from(item: Sendable) -> Contract:
     """Return the contract itself, or the one that a kind and its fields make.
 
-    Raises `BadContract`, `UnknownKind`; `TypeError` for what is neither.
+    Raises `BadContract`, `UnknownKind`; `TypeError` for anything else.
     """
     if isinstance(item, Contract):
         if not item.kind:

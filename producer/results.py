@@ -37,7 +37,7 @@ def read_results(
     more = False
     while True:
         try:
-            # A full page means that more results wait, whatever the summary says.
+            # A full page means that more results wait, even if the summary differs.
             over = not more and ended(record.summary(store, batch))
             wait_ms = 0 if over or more else WAIT_MS
             found = record.results(store, batch, after=after, wait_ms=wait_ms, limit=PAGE)

@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The message was not accepted and left nothing behind; `error` says why, and what to do."""
+    """The message was not accepted and left nothing behind; `error` says why, and the remedy."""
 
     id: str
     queue: str

@@ -16,12 +16,12 @@ def _never() -> bool:
 
 
 def _unheard(done: int, total: int | None) -> None:
-    """Drop a progress report that nobody asked for."""
+    """Drop a progress report; the default of a handler called by hand."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler is given beside its contract; the defaults are those of one called by hand, in a test.
+    """The facts and services that a handler gets beside its contract; the defaults suit a call in a test.
 
     `id` is the task's, the same through retries and redeliveries; `retries` counts earlier runs that
     asked to be run again, `deliveries` how often the broker handed the message out (1: the first time).
@@ -36,7 +36,7 @@ class Context:
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
     #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
     batch_summary: "Summary | None" = None
-    #: What a handler that sends further tasks sends them by; None where nothing lets it.
+    #: Sends further tasks for a handler; None outside a worker.
     outbox: Any = field(default=None, repr=False)
     #: The message itself, with its headers; None for a handler called by hand.
     message: "Message | None" = field(default=None, repr=False)
@@ -47,11 +47,11 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """True if somebody asked this task to stop."""
+        """True if this task was asked to stop."""
         return self.is_cancelled()
 
     def checkpoint(self) -> None:
-        """Stop here, with `Cancelled`, if somebody asked this task to."""
+        """Raise `Cancelled` if this task was asked to stop."""
         if self.cancelled:
             raise Cancelled(f"task {self.id} was cancelled while it ran")
 

@@ -1,7 +1,7 @@
 """Name everything that can go wrong with a task: the tree of errors that both sides share.
 
 A body raises `Retry…` to be run again later and `Final…` to fail for good; any other exception is final too,
-with its traceback kept in the dead letter. A message is one line that says what to do next.
+with its traceback kept in the dead letter. A message is one line that names the next step.
 """
 
 from millpond.broker.errors import (
@@ -26,7 +26,7 @@ class StartError(MillpondError):
 
 
 class BadContract(MillpondError):
-    """What was to be sent does not fit the contract of its kind; nothing was sent."""
+    """The fields of a task do not fit the contract of its kind; nothing was sent."""
 
 
 class UnknownKind(MillpondError):
@@ -65,7 +65,7 @@ class BadInput(FinalError):
 
 
 class BadQuantity(BadInput, ValueError):
-    """What was written is no duration, rate or bound; pydantic takes it for a fault of the field."""
+    """A text is no duration, rate or bound; pydantic takes it for a fault of the field."""
 
 
 class OutsideRoots(BadInput):
@@ -73,7 +73,7 @@ class OutsideRoots(BadInput):
 
 
 class TooLarge(BadInput):
-    """The input or what it expands to is over a configured limit."""
+    """The input, or its expansion, is over a configured limit."""
 
 
 class Cancelled(TaskError):

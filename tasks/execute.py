@@ -1,7 +1,7 @@
-"""Run one delivery: decode, validate, call the handler, classify what came of it, encode its value.
+"""Run one delivery: decode, validate, call the handler, classify its end, encode its value.
 
 A worker's slot, a producer under `caller_runs` and a test call the same `execute`; it knows neither Celery
-nor Redis. Whatever a handler raises, the answer is an outcome: one delivery, one end.
+nor Redis. Every error of a handler becomes an outcome: one delivery, one end.
 """
 
 import json
@@ -150,7 +150,7 @@ def failed(
 
 
 def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
-    """Return an error in one line, by its own name, whatever its methods raise.
+    """Return an error in one line, by its own name, even if its methods raise.
 
     `clean` cuts secrets out of the whole, for one may be longer than a line.
     """
@@ -238,7 +238,7 @@ _PLAIN = frozenset((int, float, bool))
 
 
 def _shown(value: Any) -> str:
-    """Return what logs and events show of a value, however long it is."""
+    """Return a value as logs and events show it, cut to length."""
     try:
         return _short.repr(value)[:SHOWN_LENGTH]
     except Exception as unsaid:

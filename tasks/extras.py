@@ -62,7 +62,7 @@ def install_command(extras: Iterable[str]) -> str:
 
 
 def _origin() -> tuple[str, bool]:
-    """Return what pip installed Millpond from, a folder, a wheel or its name, and whether it is editable."""
+    """Return the source of this installation, a folder, a wheel or its name, and whether it is editable."""
     try:
         text = metadata.distribution("millpond").read_text("direct_url.json")
     except metadata.PackageNotFoundError:

@@ -6,7 +6,7 @@ A handler is a function of its contract and a `Context`, nothing of Celery in it
     def greet(job: Greet, context: Context) -> str:
         return f"hello {job.name}"
 
-What it returns must be JSON, or a pydantic model. `@body` is the older name of the decorator.
+Its result must be JSON, or a pydantic model. `@body` is the older name of the decorator.
 """
 
 import importlib
@@ -61,10 +61,11 @@ _handlers: dict[str, Handler] = {}
 def handler(
     contract: type[C], *, retries: int = 5, backoff_seconds: float = 1.0, backoff_limit_seconds: float = 600.0
 ) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
-    """Declare the decorated function to be what tasks of this contract's kind do.
+    """Declare the decorated function as the handler of this contract's kind.
 
     Raises `UnknownKind` for a contract without a kind, and where another function is the body of that kind;
-    `TypeError` for what is no contract, and for a function that a slot cannot call with a job and a context.
+    `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job and a
+    context.
     """
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @body(Greet) above the body of Greet")
@@ -132,9 +133,9 @@ def lacking() -> dict[str, str]:
 
 
 def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
-    """Return the handler of a kind; import what declares it: `task` beside `contract`, or one of `modules`.
+    """Return the handler of a kind; import its module: `task` beside `contract`, or one of `modules`.
 
-    Raises `BodyMissing` where it, or what it needs, is not installed here.
+    Raises `BodyMissing` where it, or a library of its, is not installed here.
     """
     package, _, name = contract.__module__.rpartition(".")
     beside = (f"{package}.task",) if name == "contract" else ()

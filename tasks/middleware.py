@@ -1,6 +1,6 @@
 """Middleware: code that runs around sending, around executing, on an outcome, on a worker's start and stop.
 
-A middleware overrides the methods it needs; what it does not override costs nothing. It is named in the
+A middleware overrides the methods it needs; the others cost nothing. It is named in the
 setting `middleware`, as `module:Class`, or by an entry point of the group `millpond.middleware` of an
 installed package. The first is the outermost: it sees a job first and an outcome last.
 """

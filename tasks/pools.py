@@ -24,12 +24,12 @@ Overflow = Literal["block", "reject", "shed", "caller_runs"]
 #: Every deadline of the deployment is made from this one: how long a task that runs may go on after SIGTERM.
 DRAIN_SECONDS = 30.0
 
-#: What is left after the drain deadline to give back what is still held and to stop the processes.
+#: The time after the drain deadline to return what is still held and to stop the processes, seconds.
 STOP_MARGIN_SECONDS = 10.0
 
 
 class Queue(BaseModel):
-    """Describe one queue: what it holds at most, and how what it holds is delivered.
+    """The table of one queue: its bound, and the rules of delivery.
 
     Its limits hold for the whole fleet.
     """
@@ -65,7 +65,7 @@ class Queue(BaseModel):
     )
 
     def broker_limits(self) -> dict[str, Any]:
-        """Return what the broker enforces for this queue, by the names of `millpond.broker.limits.Limits`."""
+        """Return the limits that the broker enforces for this queue, by the names of `Limits`."""
         return self.model_dump(
             include={"bound", "overflow", "rate", "in_flight", "max_deliveries"}, exclude_none=True
         )

@@ -38,7 +38,7 @@ def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, 
 
 
 def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what may be shown of the fields of one of these models; any of them may hide a field."""
+    """Return the fields of one of these models as they may be shown; any model may hide a field."""
     fields: dict[str, list[FieldInfo]] = {}
     for model in models:
         for own, field in model.model_fields.items():
@@ -53,7 +53,7 @@ def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> 
 
 
 def _shown(models: "list[type[BaseModel]]", value: Any) -> Any:
-    """Return what may be shown of an open field's value, in which these models may stand."""
+    """Return an open field's value as it may be shown; these models may stand in it."""
     if value is None or not any(map(hides, models)):
         return value
     if isinstance(value, list | tuple):
@@ -115,7 +115,7 @@ def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str
 
 
 def _split(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
-    """Sort the texts of a value by whether they are in what is shown of it."""
+    """Sort the texts of a value into hidden ones and those that are shown."""
     if isinstance(value, dict) and isinstance(shown, dict):
         for name, each in value.items():
             _split(each, shown[name], hidden, open_)

@@ -7,7 +7,7 @@
     timezone = "Europe/Berlin"
 
 The times are the same wherever they are computed, so any number of schedulers agree on them: `every` counts
-from the epoch, in UTC; `cron` is what Debian's cron makes of it, daylight saving included.
+from the epoch, in UTC; `cron` is read as Debian's cron reads it, daylight saving included.
 """
 
 from collections.abc import Iterator

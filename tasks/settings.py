@@ -2,7 +2,7 @@
 
 Order, the first that has a value wins: the environment (`MILLPOND_BROKER_URL`, nested with two underscores:
 `MILLPOND_SMTP__HOST`), then the TOML file (`./millpond.toml`, or the one that `MILLPOND_CONFIG` names), then
-the defaults. What each may be and does stands in SETTINGS.md, which is made of this file.
+the defaults. SETTINGS.md, which is made of this file, has the type and the use of each.
 """
 
 import json
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 class Smtp(BaseModel):
-    """How mail leaves: the submission server, its encryption and its login."""
+    """The way of mail: the submission server, its encryption and its login."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,7 +97,7 @@ class Smtp(BaseModel):
 
 
 class Files(BaseModel):
-    """Where file tasks may read and write, and how large their inputs may be."""
+    """The folders that file tasks may read and write, and the largest inputs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -156,7 +156,7 @@ class GatewayToken(BaseModel):
 
 
 class Gateway(BaseModel):
-    """Who may use the HTTP gateway, and how much at once."""
+    """The clients of the HTTP gateway, and their bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -189,7 +189,7 @@ class Gateway(BaseModel):
 
 
 class Settings(BaseModel):
-    """Every setting in force: what is given here, then the environment, the file, the defaults.
+    """Every setting in force: the arguments here, then the environment, the file, the defaults.
 
     Raises `SettingsError`, one line that names each value at fault and where it was written.
     """
@@ -293,7 +293,7 @@ class Settings(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _over_what_is_written(cls, given: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
-        """Lay what is given over the environment and the file."""
+        """Lay the given values over the environment and the file."""
         if not isinstance(given, dict):
             return handler(given)
         written = sources.read(cls, shipped())

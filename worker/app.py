@@ -44,7 +44,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
 
 
 def _users_app(name: str, configured: Settings) -> Celery:
-    """Return the user's own application, with what Millpond needs; the log names each change."""
+    """Return the user's own application, with Millpond's changes; the log names each of them."""
     app = user_app.load(name)
     if told := user_app.table(user_app.adopt(app, configured)):
         logger.warning("%s", told)

@@ -19,7 +19,7 @@ LOOK_SECONDS = 0.05
 class Completer:
     """Passes finished deliveries on, from any thread.
 
-    `hub` is the event loop; without one, as with greenlets, the next call sends what has finished.
+    `hub` is the event loop; without one, as with greenlets, the next call sends the finished ones.
     `settle_now` sends at once: while the pool drains there is no loop.
     """
 
@@ -30,7 +30,7 @@ class Completer:
         self._asked = False
 
     def begin_anew(self) -> None:
-        """Ask the event loop again: what it was asked may have been lost with its connection."""
+        """Forget that the event loop was asked: its connection may have been lost with the request."""
         self._asked = False
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:

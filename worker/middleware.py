@@ -10,7 +10,7 @@ from celery import Celery, signals
 from millpond.tasks.middleware import Middleware, load, overriding
 from millpond.tasks.settings import Settings
 
-#: What looks at the tasks that handlers of this process send.
+#: The middleware of tasks that handlers of this process send.
 on_sending: tuple[Middleware, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""What is looked at when a worker starts: whether its broker can be used, and how it may lose messages."""
+"""The checks at the start of a worker: can its broker be used, and may it lose messages?"""
 
 import logging
 import os

@@ -29,7 +29,7 @@ from millpond.tasks.process.tracing import traceparent
 from millpond.tasks.settings import settings
 from millpond.worker import middleware
 
-#: How long what is known of cancellations is good, and how often progress is sent at most.
+#: The age at which known cancellations are read again, and the least time between progress reports.
 FRESH_SECONDS = 0.25
 PROGRESS_SECONDS = 0.5
 
@@ -63,7 +63,7 @@ class Cancellations:
     def __contains__(self, name: str) -> bool:
         with self._lock:
             if self._clock() >= self._good_until:
-                # What was known stands: a body must not fail because the broker is away.
+                # The last answer stands: a handler must not fail because the broker is away.
                 with suppress(BrokerError):
                     self._names = self._read()
                 self._good_until = self._clock() + FRESH_SECONDS
@@ -92,7 +92,7 @@ class Progress:
 
 
 class Outbox:
-    """Send tasks from inside a task; see tasks/email/outbox.py for what is promised."""
+    """Sends tasks from inside a task; tasks/email/outbox.py has its promise."""
 
     def __init__(self, task_id: str, now_ms: Callable[[], int]) -> None:
         self._task_id = task_id
@@ -111,7 +111,7 @@ class Outbox:
         return taken
 
     def again(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, whatever the bound of its queue."""
+        """Send a continuation of this task, beyond the bound of its queue if need be."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
         publish(store(), [self._message(job, due_ms=due_ms)], policy="exempt")
 
@@ -136,7 +136,7 @@ class Outbox:
 
 
 class TaskContext(Context):
-    """The context of one delivery that runs in a slot; what a handler does not ask for is never made."""
+    """The context of one delivery that runs in a slot; an attribute is made when it is first read."""
 
     def __init__(self, delivery: Delivery, worker: str) -> None:
         message = delivery.message
@@ -176,5 +176,5 @@ class TaskContext(Context):
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """Return what middleware hands to the handler."""
+        """Return the objects that middleware hands to the handler."""
         return {}

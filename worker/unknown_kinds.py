@@ -1,7 +1,7 @@
 """Put aside the messages of kinds that this worker cannot run, and name these kinds when it starts.
 
 Another process may have the kind: one of a newer release, or one that was given its module. It takes such a
-message before what is ready (scripts/_aside.lua). A message that no process has taken after
+message before the ready ones (scripts/_aside.lua). A message that no process has taken after
 `unknown_kind_seconds` of its queue becomes a dead letter, whose error names the worker to start.
 """
 

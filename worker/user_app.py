@@ -64,7 +64,7 @@ def broker_url(app: Celery) -> str | None:
 
 
 def adopt(app: Celery, configured: Settings) -> list[Change]:
-    """Give an application what Millpond needs; return what was changed and what cannot be honoured."""
+    """Make an application run as Millpond needs; return the changes and the settings not honoured."""
     url = BrokerURL.parse(str(configured.broker_url))
     changes = []
     for name, (ours, why) in NEEDED.items():

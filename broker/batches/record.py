@@ -93,7 +93,7 @@ class Summary:
 class Result:
     """The result of one task of a batch.
 
-    `value` is what its handler returned. `error` is one line. Reading goes on after `position`.
+    `value` is its handler's result. `error` is one line. Reading goes on after `position`.
     """
 
     id: str

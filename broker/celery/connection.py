@@ -45,7 +45,7 @@ def url_of(connection: Any) -> BrokerURL | None:
 
 
 def adopt(connection: Any) -> None:
-    """Parse the URL of a connection that kombu left whole, and hide it from what kombu shows of a connection.
+    """Parse the URL of a connection that kombu left whole, and hide it where kombu shows a connection.
 
     kombu's own way of trying one sentinel after the other would change to a transport of its own.
     """

@@ -31,8 +31,8 @@ class Poller(stock.MultiChannelPoller):
     def wake_up_in(self, seconds: float | None) -> None:
         """Wake the event loop when something is due; without a loop, `get` looks every second.
 
-        The loop asks its timers how long it may sleep before it ticks: what a tick plans counts from its
-        next. So what becomes due outside the tick is planned there and then.
+        The loop asks its timers how long it may sleep before it ticks: a timer that a tick sets counts from
+        its next. So a timer set outside the tick is planned at once.
         """
         if seconds is None or self.hub is None:
             return
@@ -55,7 +55,7 @@ class Poller(stock.MultiChannelPoller):
     def on_readable(self, fileno: int) -> None:
         """Pass a reply on; that of a fetch also when there is no more room.
 
-        It may bring what was asked for when there was.
+        It may bring messages that were asked for while there was room.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind in (FETCH, WAIT, CONTROL):

@@ -1,7 +1,7 @@
 """The prefork pool's pipes and its line for slots: tasks on their way to a child, or back.
 
-The loop writes a task into a child's pipe when the child is free. What it has begun to write must be
-written whole, or the child reads nonsense; what it has not begun never reaches a child once the loop has
+The loop writes a task into a child's pipe when the child is free. A task that it has begun to write must be
+written whole, or the child reads nonsense; one that it has not begun never reaches a child once the loop has
 ended, and the pool would wait for it.
 """
 

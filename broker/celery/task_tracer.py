@@ -1,4 +1,4 @@
-"""Celery's tracer, which runs its tasks: when it is needed, how it is called, and what stands in for it.
+"""Celery's tracer, which runs its tasks: when it is needed, how it is called, and its substitute.
 
 A handler of a kind needs it only where the difference would show: worker/celery/slot.py.
 """
@@ -17,11 +17,11 @@ from celery.backends.base import DisabledBackend
 from millpond.broker.celery.request import request_dict
 from millpond.broker.delivery import Delivery
 
-#: What `current_task` is, the last of it; its tasks' own stacks have the requests.
+#: The stack whose top is `current_task`; each task's own stack has its requests.
 task_stack = _task_stack
 
 
-#: Of this worker process or child: its tasks, what it accepts, and its name.
+#: Of this worker process or child: its tasks, the content types that it accepts, and its name.
 of_this_process: list[Any] = trace._localized
 
 
@@ -33,12 +33,12 @@ def is_bare(task: Task) -> bool:
 
 
 def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
-    """Run a task by Celery's tracer; return its value or raise what it raised."""
+    """Run a task by Celery's tracer; return its value or raise its error."""
     args, kwargs, embed = delivery.message.arguments
     request = request_dict(delivery, hostname)
     request.update({"args": args, "kwargs": kwargs, "is_eager": False}, **embed)
     returned, info, _seconds, _shown = task.__trace__(delivery.message.id, args, kwargs, request)
-    # What went wrong outside the task's function has no info: arguments that are none, a signal's receiver.
+    # An error outside the task's function has no info: wrong arguments, a signal's receiver.
     if info is not None:
         raise info.retval
     if isinstance(returned, ExceptionInfo):
@@ -48,7 +48,7 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
 
 @dataclass(eq=False)
 class RunningRequest:
-    """What `current_task.request` is while a handler runs; Celery's own is made if somebody asks for more."""
+    """The `current_task.request` of a running handler; Celery's is made when another attribute is read."""
 
     id: str
     delivery: Delivery

@@ -1,4 +1,4 @@
-"""The call of settle_and_fetch.lua: write it, read its reply, deliver what it fetched."""
+"""The call of settle_and_fetch.lua: write it, read its reply, deliver the fetched messages."""
 
 import time
 from collections.abc import Callable
@@ -115,7 +115,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
 def accept(lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None]) -> None:
     """Note the fetched messages as in flight and deliver each.
 
-    A message that cannot be delivered is dead-lettered with the reason, whatever is wrong with it, and the
+    A message that cannot be delivered is dead-lettered with the reason, and the
     next one follows.
     """
     clock_ms, queue = lease.clock_ms, lease.keys.queue
@@ -145,5 +145,5 @@ def accept(lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None])
             lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
 
 
-#: What stands for a message until it is read, and if it cannot be.
+#: The placeholder of a message until it is decoded, and of one that cannot be.
 UNREADABLE = Message({"headers": {}, "properties": {}}, b"")

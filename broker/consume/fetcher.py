@@ -185,7 +185,7 @@ class Fetcher:
     # Receiving
 
     def on_reply(self) -> None:
-        """Read the reply of a call and deliver what it fetched."""
+        """Read the reply of a call and deliver the fetched messages."""
         request = self._request
         if request is None:
             self.fetch_client.connection.disconnect()  # the server closed an idle connection

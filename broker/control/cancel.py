@@ -1,9 +1,9 @@
 """Cancel tasks and batches.
 
 In this order: mark the task or batch in Redis, so that nothing of it is accepted or started any more; wait
-until every process with messages in flight has acknowledged, having dropped what it had not started; settle
-the ready and delayed messages as cancelled. A running task learns of it through its context. It is terminated
-if that is asked for and its pool is `prefork`.
+until every process with messages in flight has acknowledged, having dropped the tasks that it had not
+started; settle the ready and delayed messages as cancelled. A running task learns of it through its context.
+It is terminated if that is asked for and its pool is `prefork`.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Look a task up by its id: ready, delayed, running, dead, or none of these.
+"""Find a task by its id: ready, delayed, running, dead, or none of these.
 
 There is no index of tasks, because every task would pay for it. The server searches the messages, a page at a
 time.

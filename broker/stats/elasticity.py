@@ -1,11 +1,11 @@
 """Measure whether a pool's throughput grows with its slots: e = d ln X / d ln N, with slots idle in turns.
 
-Windows alternate, at random, between all slots and a part of them. What is compared is the server's own count
-of ends, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
-e is 1 where slots lack, and 0 where all of them wait for one thing: a full dependency, a lock, a processor.
-(Gunther, "Guerrilla Capacity Planning", on the universal scalability law; Netflix's and Envoy's adaptive
-concurrency limits throttle for the same reason.) A prober that is killed leaves nothing behind: the limit
-ends at its time.
+Windows alternate, at random, between all slots and a part of them. The rates compared are the server's own
+count of ends, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the
+same. e is 1 where slots lack, and 0 where all of them wait for one thing: a full dependency, a lock, a
+processor. (Gunther, "Guerrilla Capacity Planning", on the universal scalability law; Netflix's and Envoy's
+adaptive concurrency limits throttle for the same reason.) A prober that is killed leaves nothing behind: the
+limit ends at its time.
 """
 
 import json
@@ -71,7 +71,7 @@ class Elasticity:
 
 @dataclass
 class _Window:
-    """What ended under one limit."""
+    """The ends counted under one limit."""
 
     ends: int = 0
     seconds: float = 0.0

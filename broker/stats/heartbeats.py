@@ -1,7 +1,7 @@
 """Heartbeats of worker processes, once a second each, and the totals of their pools.
 
 A heartbeat is the present state of a process and expires by itself. It also adds to the totals of its pool,
-which only grow, whichever processes come and go.
+which only grow while processes come and go.
 """
 
 import json

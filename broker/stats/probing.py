@@ -99,7 +99,7 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
 def probe_where_due(store: Store, *, share: float) -> None:
     """Probe the first pool that is behind for an unknown reason.
 
-    What probes cost stays under a share of each hour.
+    The cost of probes stays under a share of each hour.
     """
     for pool in heartbeats.pools(store) if share > 0 else ():
         try:

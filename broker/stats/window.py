@@ -1,4 +1,4 @@
-"""What a pool did in the last minutes, by kind and by place, in windows of ten seconds.
+"""The work of a pool in the last minutes, by kind and by place, in windows of ten seconds.
 
 Each worker process adds to the present window with its heartbeat: how runs of each kind ended and how long
 they took, where their slots spent the time, which errors they raised. A window has a bounded number of fields
@@ -49,7 +49,7 @@ class KindFigures:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where slots spent time: a category, the peer or lock, the library, the handler's line, and the kind."""
+    """A place where slots spent time: a category, the peer or lock, the library, the line, and the kind."""
 
     category: str
     name: str = ""
@@ -126,7 +126,7 @@ def read(
 ) -> list[Window]:
     """Return the last `seconds` of each pool, whole windows and the present one, in one round trip.
 
-    `before_seconds` leaves out the newest ones, so that what was before something can be read.
+    `before_seconds` leaves out the newest ones, so that the time before an event can be read.
     """
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
     numbers = range(newest - max(1, round(seconds * 1000 / WINDOW_MS)), newest + 1)

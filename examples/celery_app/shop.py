@@ -21,7 +21,7 @@ app.conf.update(
 
 
 class Audited(Task):
-    """Writes down what succeeded."""
+    """Writes down each success."""
 
     abstract = True
 

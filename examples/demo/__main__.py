@@ -2,7 +2,7 @@
 `make demo PHOTOS=~/Pictures`.
 
 A broker, the pools for mail and for files and a mail server are started; material that is not there yet is
-made; everything goes through both pools at once; what came out is counted, checked and left in demo-out/.
+made; everything goes through both pools at once; the outputs are counted, checked and left in demo-out/.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def demo(out: Path, photographs: Path | None, amounts: Amounts) -> list[str]:
-    """Do it all; return what was not as it should be."""
+    """Run the demo; return its faults."""
     material = prepared(out, photographs, amounts)
     if shutil.disk_usage(out).free < ROOM_BYTES:
         raise BadInput(f"{out} has less than {ROOM_BYTES / 1e9} GB of room: name another place with --out")
@@ -82,7 +82,7 @@ def demo(out: Path, photographs: Path | None, amounts: Amounts) -> list[str]:
 
 @contextmanager
 def _running(material: Material, out: Path, box: Mailbox) -> Iterator[Embedded]:
-    """Run a broker of the demo's own and the pools, whatever this machine is configured for."""
+    """Run a broker of the demo's own and the pools, apart from this machine's configuration."""
     settings = Settings(
         broker_url=None,
         kinds=("examples.demo.kinds",),
@@ -109,7 +109,7 @@ def _make(client: Client, material: Material) -> None:
 
 
 def _told(runs: list[Run], box: Mailbox, out: Path) -> list[str]:
-    """Print what was done; return what was not as it should be."""
+    """Print the report; return its faults."""
     report.show_table(runs)
     for line in report.failures(runs):
         print(line)

@@ -3,7 +3,7 @@
 photographs/   rendered, or the folder of photographs that was named
 tables/        CSVs of a few hundred thousand rows
 documents/     PDFs
-people.csv     who gets a mail
+people.csv     the addresses of the mails
 """
 
 import csv
@@ -17,7 +17,7 @@ from millpond.tasks.errors import BadInput
 
 #: Of the photographs that somebody names, at most so many are taken.
 MOST_OF_YOURS = 400
-#: An address that the demo's mail server refuses, to show what becomes of such a mail.
+#: An address that the demo's mail server refuses, to show the end of such a mail.
 REFUSED = "nobody@refused.example.org"
 CUT_SHORT = "cut-short.jpg"
 
@@ -49,7 +49,7 @@ class Material:
     amounts: Amounts
 
     def missing(self) -> list[Make]:
-        """Return the tasks that make what is not there yet."""
+        """Return the tasks that make the missing material."""
         return [job for job in self._recipes() if not Path(job.target).exists()]
 
     def photograph_files(self) -> list[Path]:

@@ -57,7 +57,7 @@ def failures(runs: Iterable[Run]) -> Iterator[str]:
 
 
 def mail_faults(run: Run, box: Mailbox) -> list[str]:
-    """Compare what was sent with what arrived; return what is wrong with it."""
+    """Compare the mails sent with those that arrived; return the faults."""
     mails = [message.contract for message in run.job.messages if isinstance(message.contract, SendEmail)]
     sent = Counter(address for mail in mails for address in mail.recipients)
     del sent[box.refused]

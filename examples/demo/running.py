@@ -18,7 +18,7 @@ PARTS = 20
 
 @dataclass
 class Run:
-    """Follow one job: what was done of it so far, and in which time."""
+    """Follow one job: the tasks that ended so far, and the time they took."""
 
     job: Job
     batch: Batch
@@ -35,7 +35,7 @@ class Run:
 
     @property
     def settled(self) -> int:
-        """Count what has ended."""
+        """Count the tasks that have ended."""
         return self.done + len(self.failures)
 
     @property

@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 @dataclass
 class Mailbox:
-    """Count what arrived: how often for each address, and how many bytes in all."""
+    """Count the mails that arrived: how often for each address, and how many bytes in all."""
 
     port: int
     refused: str

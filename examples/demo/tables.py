@@ -1,4 +1,4 @@
-"""Write tables: what a gauge at a millpond might have measured every minute, as CSV."""
+"""Write tables as CSV: measurements of a gauge at a millpond, every minute."""
 
 import random
 from datetime import datetime, timedelta

@@ -20,7 +20,7 @@ LINE_SECONDS = 2.0
 
 @contextmanager
 def patience(doing: str) -> Iterator[None]:
-    """Print what is being done, every now and then, while the block lasts."""
+    """Print the present step now and then while the block lasts."""
     over = threading.Event()
 
     def remind() -> None:
@@ -61,7 +61,7 @@ class View:
             self._line()
 
     def update(self) -> None:
-        """Show what has changed."""
+        """Show the changes."""
         if self._progress is not None:
             for task, run in zip(self._progress.task_ids, self._runs, strict=True):
                 failed = f"{len(run.failures)} failed" if run.failures else ""

@@ -51,7 +51,7 @@ def making(missing: list[Make]) -> Job:
 
 
 def the_work(material: Material, out: Path) -> list[Job]:
-    """Return what is to be done, the mails first; their queue is another, so nothing waits for anything."""
+    """Return the tasks, the mails first: their queue is another, so neither kind waits for the other."""
     photographs, tables = material.photograph_files(), material.table_files()
     small = {"width": 480, "height": 480}
     return [

@@ -36,7 +36,7 @@ def top(
 
 
 def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
-    """Show what `look` returns until `q` is pressed; Ctrl-C interrupts."""
+    """Show the result of `look` until `q` is pressed; Ctrl-C interrupts."""
     import signal
 
     from rich.live import Live

@@ -8,7 +8,7 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A check, its status, what was found, and the remedy if there is a fault."""
+    """A check, its status, its finding, and the remedy if there is a fault."""
 
     check: str
     status: Status

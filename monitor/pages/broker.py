@@ -10,7 +10,7 @@ from millpond.broker.inspect.depth import depths
 
 
 class Queues:
-    """What Flower asks of a broker, by way of a store."""
+    """The questions of Flower to a broker, answered by a store."""
 
     def __init__(self, application: Any) -> None:
         self._store: Store = application.store

@@ -89,7 +89,7 @@ def configured() -> Iterator["Client"]:
 
 
 def _missing(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
-    """Return what a running `millpond up` lacks for this command; None: nothing."""
+    """Return the part of a running `millpond up` that this command misses; None: nothing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
 

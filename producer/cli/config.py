@@ -25,7 +25,7 @@ def config(
 ) -> None:
     """Show every setting in force, its origin and its valid values; secrets are hidden.
 
-    What is written is a millpond.toml. A setting comes from a variable, from a line of the file, from the
+    The output is a millpond.toml. A setting comes from a variable, from a line of the file, from the
     `millpond up` that runs here, or is the default.
     """
     import json
@@ -92,7 +92,7 @@ def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
 
 
 def _as_toml(found: "list[InForce]") -> "Iterator[str]":
-    """Yield the lines of a millpond.toml: what is at the top first, then a table after the other."""
+    """Yield the lines of a millpond.toml: the settings at the top first, then table after table."""
     import shutil
     import textwrap
 

@@ -10,7 +10,7 @@ _PRINTED_OF_A_KIND = 5
 #: Lines in all, one by one and at the end; --json prints every failure.
 _PRINTED, _KINDS = 20, 10
 _REMEMBERED = 1_000
-#: What differs between two failures of one kind: paths, numbers and values.
+#: The parts in which two failures of one kind differ: paths, numbers and values.
 _PARTICULARS = re.compile(r"\S*/\S*|'[^']*'|\"[^\"]*\"|\d+")
 
 
@@ -48,7 +48,7 @@ class Failures:
 
 
 def _kind(label: str, reason: str) -> str:
-    """Return a reason without what is particular to one input."""
+    """Return a reason without the parts that are particular to one input."""
     for name in (label, PurePosixPath(label).name):
         reason = reason.replace(name, "") if name else reason
     return _PARTICULARS.sub("", reason)[:500]

@@ -55,7 +55,7 @@ class Inputs:
             raise BadInput("'-' reads stdin to its end: name it once")
 
     def __iter__(self) -> Iterator[Found | Unreadable]:
-        """Yield what there is to work on, as it is found."""
+        """Yield the inputs as they are found."""
         for argument in self.arguments:
             if argument == STDIN:
                 yield from map(_named, paths_from(sys.stdin.fileno()))

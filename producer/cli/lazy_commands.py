@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from millpond.producer.cli.param_words import describe
 
-#: Name of a command -> where its typer application is ("module:attribute"), and what it does in one line.
+#: Name of a command -> where its typer application is ("module:attribute"), and its help in one line.
 Table = Mapping[str, tuple[str, str]]
 
 
@@ -20,7 +20,7 @@ _WHOLE = 1_000
 
 
 class Group(TyperGroup):
-    """A command that has others under it, and no option that changes what they do."""
+    """A command that has others under it, and no option that changes them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Pass a command's name and arguments on; typer would import pydantic to find --help absent."""

@@ -1,4 +1,4 @@
-"""Run a file operation over what a command line names: inputs to contracts to tasks to a report."""
+"""Run a file operation over the inputs of a command line: inputs to contracts to tasks to a report."""
 
 import os
 import threading
@@ -31,7 +31,7 @@ from millpond.tasks.files.endings import IMAGE_TARGETS
 
 @dataclass(frozen=True)
 class Operation:
-    """What a command asked for.
+    """The request of a command.
 
     A kind, the fields that its options set, and where results go (None: nowhere).
     """

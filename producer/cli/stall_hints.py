@@ -1,4 +1,4 @@
-"""Print once what a command waits for, when none of its tasks ends."""
+"""Print once the cause that a command waits for, when none of its tasks ends."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Counters
 from millpond.tasks.settings import settings
 
-#: The time without a result after which the command prints what it waits for.
+#: The time without a result after which the command prints the cause.
 QUIET_SECONDS = 10.0
 
 

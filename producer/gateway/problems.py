@@ -30,14 +30,14 @@ LONGEST_RETRY_SECONDS = 60
 
 
 class FieldError(BaseModel):
-    """A field, as a dotted path, and what is wrong with it."""
+    """A field, as a dotted path, and its fault."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """What was refused and why; the last four fields only where they apply."""
+    """A refusal with its reason; the last four fields only where they apply."""
 
     code: str
     message: str

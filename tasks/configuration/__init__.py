@@ -1,6 +1,6 @@
-"""Where settings come from, and the words for what is wrong there.
+"""The sources of settings, and the words for faults there.
 
 `variables` and `toml_file` read, `sources` lays the first over the second and knows where each value was
-written, `faults` makes lines of what does not fit. `catalog` lists every setting with what it may be, for
+written, `faults` makes lines of values that do not fit. `catalog` lists every setting with its values, for
 `millpond config` and the page tasks/SETTINGS.md.
 """

@@ -1,4 +1,4 @@
-"""List every setting: what it may be, what it does, its default; and what is in force, from where."""
+"""List every setting: its type, its use, its default; and the value in force with its origin."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ class InForce:
     setting: Setting
 
     def as_object(self) -> dict[str, Any]:
-        """Return what `millpond config --json` writes."""
+        """Return the object that `millpond config --json` writes."""
         return {
             "name": self.name,
             "value": self.value,

@@ -22,7 +22,7 @@ from millpond.tasks.name_suggestions import closest
 
 
 def explained(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
-    """Return one line that names every value at fault and says what to write instead."""
+    """Return one line that names every value at fault and a right one."""
     return "; ".join(_line(fault, model, sources) for fault in error.errors(include_url=False))
 
 
@@ -59,7 +59,7 @@ def _words(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], sources
 
 
 def _is_quantity(fault: Mapping[str, Any]) -> bool:
-    """True for what the types of fields refuse: the line has their words already."""
+    """True for a refusal by the type of a field: the line has its words already."""
     return type(fault.get("ctx", {}).get("error")).__name__ == "BadQuantity"
 
 
@@ -68,7 +68,7 @@ def _shown(fault: Mapping[str, Any], field: Any) -> str:
 
 
 def _missing(path: Keys, model: type[BaseModel], sources: Sources) -> str:
-    """Return what a table lacks; a pool without queues is most often another that was misspelt."""
+    """Return the keys that a table lacks; a pool without queues is most often another, misspelt."""
     field, table = at(model, path), path[:-1]
     words = f"{path[-1]} is missing: write {may_be(field)}" if field else f"{path[-1]} is missing"
     if path[0] == "table" and len(path) == 4:

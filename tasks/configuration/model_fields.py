@@ -1,4 +1,4 @@
-"""Walk the models of the settings: what stands at a path, and which names there are."""
+"""Walk the models of the settings: the field at a path, and the names beside it."""
 
 import types
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ def is_list(annotation: Any) -> bool:
 
 
 def is_table(annotation: Any) -> bool:
-    """True for what a person writes as a table: a model, or tables by name."""
+    """True for a field that is written as a table: a model, or tables by name."""
     return model_of(annotation) is not None or values_of(annotation) is not None
 
 
@@ -72,7 +72,7 @@ def at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
 
 
 def may_be(field: FieldInfo) -> str:
-    """Return the words for what a field may be; they follow "write"."""
+    """Return the words for the values of a field; they follow "write"."""
     for each in _metadata(field):
         if isinstance(each, MayBe):
             return each.words
@@ -92,7 +92,7 @@ def may_be(field: FieldInfo) -> str:
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """True for what is not shown: a secret, or what a model keeps out of its own `repr`."""
+    """True for a hidden field: a secret, or one that its model keeps out of its `repr`."""
     kind = bare(field.annotation)
     if field.repr is False or kind is SecretStr or (is_list(kind) and get_args(kind)[0] is SecretStr):
         return True

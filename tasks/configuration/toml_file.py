@@ -75,7 +75,7 @@ class TomlFile:
         return found
 
     def _no_toml(self, said: str) -> str:
-        """Return the line about a file that does not parse: where, what it says, how it is written."""
+        """Return the line about a file that does not parse: the place, its text, the right form."""
         lines = self.text.splitlines() or [""]
         at = _WHERE.search(said)
         number = int(at[1]) if at and at[1] else len(lines)

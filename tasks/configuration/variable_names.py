@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, values_of
 from millpond.tasks.name_suggestions import closest
 
-#: What the field calls it -> the setting.
+#: The field's name of a setting -> our name.
 _SYNONYMS = {
     "BROKER": "broker_url",
     "REDIS": "broker_url",
@@ -61,7 +61,7 @@ def resolve(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path
 
 
 def meant(name: str, path: Path | None, model: type[BaseModel], known: Mapping[str, Any]) -> str | None:
-    """Return what to say of a variable that is no setting's; None: it may be somebody else's."""
+    """Return the warning about a variable that is no setting's; None: it may be another program's."""
     if path is not None:
         return f"is written in capitals: write {variable(path)}"
     rest = name[len("MILLPOND_") :].upper().removeprefix("TABLE__").removeprefix("TABLE_")

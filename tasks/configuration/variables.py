@@ -16,12 +16,12 @@ PREFIX = "MILLPOND_"
 #: Read elsewhere: where the file is, tracebacks, the folder for short-lived files.
 OTHERS = ("MILLPOND_CONFIG", "MILLPOND_DEBUG", "MILLPOND_SCRATCH")
 
-#: What Kubernetes puts into the environment of every container for a Service named millpond…
+#: Variables that Kubernetes sets in every container for a Service named millpond…
 _SERVICE_LINK = re.compile(r"MILLPOND(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
 class Read(NamedTuple):
-    """What the variables say: nested values, the variable of each path, what is wrong, what nothing reads."""
+    """The variables as read: nested values, the variable of each path, faults, unread names."""
 
     values: dict[str, Any]
     names: dict[tuple[str, ...], str]
@@ -68,7 +68,7 @@ def _is_of_kubernetes(name: str, value: str) -> bool:
 
 
 def _parsed(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
-    """Return the value of a variable, as far as its text goes. Raises `ValueError`: what to do."""
+    """Return the value of a variable, as far as its text goes. Raises `ValueError` with the remedy."""
     field = at(model, path)
     assert field is not None
     kind, secret = field.annotation, is_secret(field)

@@ -1,4 +1,4 @@
-"""The mail ledger: what was sent, so that a mail that the broker delivers twice is sent once.
+"""The mail ledger: the record of sent mails, so that a mail delivered twice by the broker is sent once.
 
 Two steps, each one script on one key. Before the first byte goes to the mail server, `claim` writes the state
 *sending*, with an owner that is new for each delivery and an end by the server's clock. After the mail server

@@ -1,4 +1,4 @@
-"""The limits on what an archive claims to hold: the names of its entries, and how much comes out of it."""
+"""The limits on an archive: the names of its entries, and the size of its content."""
 
 import re
 from collections.abc import Iterator

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 
 from millpond.tasks.files.contract import ColumnType
 
-#: What stands for "no value" in a column that is not text.
+#: Texts for "no value" in a column that is not text.
 NOTHING = ("", "NA", "N/A", "NULL", "null", "NaN", "nan")
 
 _MOMENT = pa.timestamp("us")
 _ZONED_MOMENT = pa.timestamp("us", tz="UTC")
 #: In the order in which they are tried.
 _CANDIDATES = (pa.bool_(), pa.int64(), pa.float64(), pa.date32(), _MOMENT, _ZONED_MOMENT)
-#: What a type may turn into when a later batch does not fit: only what also fits every earlier one.
+#: The types that a type may turn into when a later batch does not fit: those that fit every earlier one too.
 _WIDER = {pa.int64(): pa.float64(), pa.date32(): _MOMENT}
 #: The types that a declared one may become, the first one where there is no value.
 DECLARED: dict[ColumnType, tuple[Any, ...]] = {

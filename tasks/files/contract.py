@@ -1,7 +1,7 @@
 """The file tasks that may be sent: one contract an operation, and its result.
 
 `source` and `target` are storage URLs (`s3://bucket/key`, `file:///data/caf%E9.jpg`), absolute paths, or
-paths relative to the first configured root. `file_url` makes one of any local path, whatever the encoding
+paths relative to the first configured root. `file_url` makes one of any local path, in any encoding
 of its name.
 """
 
@@ -85,7 +85,7 @@ class _Image(_Conversion):
 
     format: ImageFormat | None = None
     quality: Annotated[int, Field(ge=1, le=100)] = 82
-    #: What shows through where the target's format has no transparency.
+    #: The colour behind transparent parts where the target's format has no transparency.
     background: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] = "#ffffff"
 
     @property
@@ -118,7 +118,7 @@ class ToParquet(_Conversion, kind="files.parquet", queue="files"):
     """
 
     format: TableFormat | None = None
-    #: What stands between the columns of a CSV: a tab where the source's name ends in .tsv, else a comma.
+    #: The delimiter between the columns of a CSV: a tab where the source's name ends in .tsv, else a comma.
     delimiter: Delimiter | None = None
     encoding: Encoding = "utf-8"
     compression: Codec = "zstd"

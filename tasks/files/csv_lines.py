@@ -1,4 +1,4 @@
-"""Find lines in a CSV file: the header, what it shows of the delimiter, and the line of an error.
+"""Find lines in a CSV file: the header, the delimiter that it shows, and the line of an error.
 
 pyarrow counts rows, people count lines; blank lines and line breaks in quotes make the difference. Only the
 header is read on a good file, so this may be slow, but never large.
@@ -14,7 +14,7 @@ from typing import Any, cast
 from millpond.tasks.errors import BadInput
 
 _LINE_CHARACTERS = 2 * 1024 * 1024
-#: What spreadsheets write before the header: their delimiter.
+#: The line that spreadsheets write before the header: their delimiter.
 _SAID = re.compile(r'^"?sep=([!#-~\t])"?\r?\n?$')
 #: Delimiters that are met, beside the one that a name stands for.
 _DELIMITERS = ",;\t|"

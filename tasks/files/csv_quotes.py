@@ -1,7 +1,7 @@
 """Check the quotes of a CSV file while it is read: one that never closes swallows the rows behind it.
 
 As RFC 4180 has it, a quote opens at the beginning of a field, is doubled inside, and closes at the end of the
-field. Parsers take less: what comes between a closing quote and the delimiter is added to the value, and the
+field. Parsers take less: text between a closing quote and the delimiter is added to the value, and the
 end of the file closes any quote. A quote inside a field that does not begin with one is a character.
 """
 
@@ -18,7 +18,7 @@ _PIECES = 10_000
 class QuoteFault(Exception):
     """A quote that opens a field and does not end it; `offset` is where it stands, in bytes.
 
-    `closes` is true where it is closed in the middle of its field, and `text` is what follows there.
+    `closes` is true where it is closed in the middle of its field, and `text` is the text that follows there.
     """
 
     def __init__(self, offset: int, *, closes: bool, text: bytes = b"") -> None:

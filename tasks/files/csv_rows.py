@@ -72,7 +72,7 @@ class CsvRows:
     def _text_batches(self) -> Iterator[Any]:
         """Yield the rows below the header, every column as text."""
         text = self._open(again=True)
-        # What was read once without a fault is not looked through again.
+        # A block that was read once without a fault is not checked again.
         checked = text if self._is_sound else QuotesChecked(text, self._delimiter)
         with self._explained():
             reader = pa.csv.open_csv(

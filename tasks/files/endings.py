@@ -1,4 +1,4 @@
-"""The endings of names that file operations read: one list for what searches folders and for the bodies."""
+"""The endings of names that file operations read: one list for searches of folders and for handlers."""
 
 from collections.abc import Iterable
 from typing import Literal

@@ -1,7 +1,8 @@
 """Bound the memory that an image takes, before a pixel is decoded: pixels x bytes x copies.
 
 The factors were measured with libvips 8.18 on images of 16 million pixels, of every kind to every target, and
-rounded up (`README.md`). What streams takes next to nothing; what a decoder or an encoder holds whole counts.
+rounded up (`README.md`). A stream takes next to nothing; an image that a decoder or an encoder holds whole
+counts.
 """
 
 from millpond.tasks.errors import TooLarge
@@ -12,7 +13,7 @@ from millpond.tasks.files.image_readers import Picture
 _HELD_WHOLE = {"WebP": 3, "GIF": 2, "AVIF": 6, "HEIC": 6, "BMP": 5}
 #: How many bytes an encoder takes for a pixel of the target, without transparency and with it.
 _ENCODER = {"jpeg": (1, 1), "png": (1, 1), "webp": (6, 13), "avif": (24, 33)}
-#: What any pipeline takes for a pixel: rows that are under way, and a profile's transformation.
+#: Bytes of any pipeline for a pixel: rows that are under way, and a profile's transformation.
 _STREAMED = 2
 #: The coefficients of a progressive JPEG, two bytes a sample.
 _PROGRESSIVE_SAMPLE = 2

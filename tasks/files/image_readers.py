@@ -1,7 +1,8 @@
 """Open a picture by the format that its content shows: its size first, its pixels on demand.
 
 libvips reads JPEG, PNG, WebP, GIF, TIFF and AVIF; HEIC, of telephones, and BMP have readers of their own, for
-the wheel of libvips has no HEVC decoder and no BMP. What no reader shows as other programs do is refused.
+the wheel of libvips has no HEVC decoder and no BMP. A picture that no reader shows as other programs do is
+refused.
 """
 
 from collections.abc import Callable

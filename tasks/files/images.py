@@ -1,6 +1,6 @@
 """Make thumbnails and convert images: upright, in 8-bit sRGB, the first frame only, and without metadata.
 
-The content decides the format, whatever the name. Its size is read from the header and checked before a
+The content decides the format, not the name. Its size is read from the header and checked before a
 pixel is decoded; a file that is cut short is refused, where libvips would by default fill the rest with
 grey.
 """

@@ -1,8 +1,8 @@
 """Read JSONL in two passes of constant memory: one learns the types over the whole file, one converts.
 
-pyarrow parses a block at a time; what it cannot (values of several kinds under one name, integers that a
-double would round) goes through Python's parser, slower and exact. A name with values of several kinds
-becomes a column of text that holds them as JSON; texts stay texts, for JSON has no dates.
+pyarrow parses a block at a time; a block that it cannot parse (values of several kinds under one name,
+integers that a double would round) goes through Python's parser, slower and exact. A name with values of
+several kinds becomes a column of text that holds them as JSON; texts stay texts, for JSON has no dates.
 """
 
 import io

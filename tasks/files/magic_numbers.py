@@ -1,4 +1,4 @@
-"""Detect the format of a file by its first bytes, whatever its name."""
+"""Detect the format of a file by its first bytes, not by its name."""
 
 import re
 

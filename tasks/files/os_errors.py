@@ -9,7 +9,7 @@ from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, RetryLater
 
 Doing = Literal["read", "write"]
 
-#: What a full disk or quota reports; it passes when somebody makes room.
+#: The errors of a full disk or quota; they pass when there is room again.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 _FINAL = {

@@ -20,7 +20,7 @@ from millpond.tasks.files.storage import Storage
 #: Where a PDF's first mark is looked for, as by other readers, and its last: anything may lie behind it.
 _HEAD_BYTES, _TAIL_BYTES = 1024, 1024 * 1024
 _END_MARK = b"%%EOF"
-#: What only lies before the last mark: a file with it behind the last one found was cut off.
+#: A text that lies only before the last mark: a file with it behind the last mark was cut off.
 _PARTS = re.compile(rb"\b\d+\s+\d+\s+obj\b|\bendobj\b|\bendstream\b|\bstartxref\b")
 _CHUNK = 256 * 1024
 
@@ -29,7 +29,7 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
     """Write the text of `job.source` to `job.target`, UTF-8, a form feed between pages; progress is in pages.
 
     A document without a text layer is no error: its text is empty and the result's note says so. Raises
-    `BadInput` for what is no PDF, is cut off or damaged, or is encrypted without the right password.
+    `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
         length = _whole_length(file, job.source)
@@ -54,7 +54,7 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
 
 
 def _whole_length(file: BinaryIO, url: str) -> int:
-    """Return where the PDF ends; raise `BadInput` for what is none or cut off, which PDFium would mend."""
+    """Return the offset of a PDF's end; raise `BadInput` for one cut off, which PDFium would mend."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
         raise BadInput(f"{url} is no PDF: {instead(head)}")
@@ -82,7 +82,7 @@ def _started(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
     """Start the child that reads the PDF; it does not outlive the block."""
     secret, writing = os.pipe()
     try:
-        # A password fits a pipe's buffer, so this waits for nobody; in arguments it would be seen.
+        # A password fits a pipe's buffer, so this never waits; in arguments it would be seen.
         os.write(writing, (job.password or "").encode())
         os.close(writing)
         with open(path, "rb") as file:  # noqa: PTH123 - a descriptor's path, not a name
@@ -104,13 +104,13 @@ def _started(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What the child writes, as `pdf_pages.py` describes it; where that stops, an error says why."""
+    """The output of the child, as `pdf_pages.py` describes it; where it stops, an error says why."""
 
     child: "subprocess.Popen[bytes]"
     job: PdfText
 
     def begin(self, most: int) -> tuple[int, int]:
-        """Return the number of pages, and what the document is beside them."""
+        """Return the number of pages, and the kind of the document."""
         pages, kind = pdf_pages.COUNT.unpack(self._take(pdf_pages.COUNT.size, 0))
         if pages > most:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")

@@ -1,10 +1,10 @@
 """Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds what it may use.
 
-PDFium ends its process where memory runs out, and is a large C++ program that reads what strangers send. The
-PDF is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and what the
-document is beside its pages (1), and for each page the length of its text in bytes (4), in characters (4),
-and the text: that of the page, then the filled fields and the comments on it. It ends with one of the codes
-below.
+PDFium ends its process where memory runs out, and is a large C++ program that reads strangers' files. The
+PDF is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the kind of
+the document is beside its pages (1), and for each page the length of its text in bytes (4), in characters
+(4), and the text: that of the page, then the filled fields and the comments on it. It ends with one of the
+codes below.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ from xml.etree import ElementTree
 
 COUNT = struct.Struct(">IB")
 PAGE = struct.Struct(">II")
-#: What a document is beside its pages.
+#: The kinds of a document beside its pages.
 HAS_FORM, HAS_XFA = 1, 2
 ENCRYPTED, DAMAGED, DAMAGED_PAGE, NO_PDFIUM, UNSUPPORTED_SECURITY = 3, 4, 5, 6, 7
 MEMORY_BYTES = 1024 * 1024 * 1024
-#: For a child whose parent was killed; otherwise the task's own limit is what ends it.
+#: For a child whose parent was killed; otherwise the task's own limit ends it.
 _PROCESSOR_SECONDS = 3600
 _PARENT_DEATH_SIGNAL = 1
 _PASSWORD_ERROR, _SECURITY_ERROR = 4, 5
@@ -117,7 +117,7 @@ class _Form:
 
     @property
     def kind(self) -> int:
-        """Return what `COUNT` says of the document."""
+        """Return the kind of the document for `COUNT`."""
         return (HAS_FORM if self._form else 0) | (
             HAS_XFA if self._type == self._pdfium.FORMTYPE_XFA_FULL else 0
         )
@@ -147,7 +147,7 @@ class _Form:
         return f"{self._name(annotation)}: {value}" if value else ""
 
     def _name(self, annotation: Any) -> str:
-        """Return what a field is called for people, or else by its form."""
+        """Return the name of a field for people, or else that in its form."""
         pdfium = self._pdfium
         for get in (pdfium.FPDFAnnot_GetFormFieldAlternateName, pdfium.FPDFAnnot_GetFormFieldName):
             if name := self._string(get, self._form, annotation):
@@ -155,7 +155,7 @@ class _Form:
         return "field"
 
     def _value(self, annotation: Any) -> str:
-        """Return what a field holds, as far as a person would see it; empty where that is nothing."""
+        """Return the value of a field as a person would see it; empty where that is nothing."""
         pdfium, field = self._pdfium, (self._form, annotation)
         match pdfium.FPDFAnnot_GetFormFieldType(*field):
             case pdfium.FPDF_FORMFIELD_CHECKBOX | pdfium.FPDF_FORMFIELD_RADIOBUTTON:

@@ -158,7 +158,7 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
 def _move(system: Any, temporary: str, path: str) -> None:
     """Move an object to its target; a task that writes the same bytes may have moved it already.
 
-    The name is data and no pattern: `mv` of fsspec's own expands what it is given.
+    The name is data and no pattern: fsspec's own `mv` expands names.
     """
     try:
         if type(system).mv is AbstractFileSystem.mv:
@@ -172,7 +172,7 @@ def _move(system: Any, temporary: str, path: str) -> None:
 
 
 def _check_there(system: Any, path: str, url: str, length: int) -> None:
-    """Raise `RetryLater` unless the target is there, as long as what was sent."""
+    """Raise `RetryLater` unless the target is there, with the length that was sent."""
     system.invalidate_cache()
     try:
         found = system.size(path)
@@ -188,7 +188,7 @@ def _digest(file: BinaryIO) -> str:
 
 
 def _found(system: Any, path: str) -> list[str]:
-    """List the objects below a path, without what killed runs left."""
+    """List the objects below a path, without the partials of killed runs."""
     try:
         return [
             str(found).lstrip("/") for found in system.find(path) if not str(found).endswith(PARTIAL_SUFFIX)

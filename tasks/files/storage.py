@@ -20,7 +20,7 @@ from millpond.tasks.settings import Files, settings
 
 @dataclass(frozen=True)
 class Storage:
-    """Open what lies below `roots`; `limits` bounds what is read here and what bodies make of it.
+    """Open files below `roots`; `limits` bounds their reading and the outputs of handlers.
 
     Every method takes a URL or a path as in the contracts, and raises `OutsideRoots`, `BadInput`, `TooLarge`,
     `FinalError` (no access) or `RetryLater` (a full disk, a service that is away).
@@ -41,7 +41,7 @@ class Storage:
             yield file
 
     def refuse_same(self, source: str, target: str) -> None:
-        """Raise `BadInput` if both name one location: a second run would read what the first one wrote."""
+        """Raise `BadInput` if both name one location: a second run would read the output of the first."""
         locations = locate(source, self.roots), locate(target, self.roots, to_write=True)
         if locations[0].key == locations[1].key:
             raise BadInput(f"{target} is the source itself: choose another target")

@@ -30,11 +30,11 @@ class Readable(Protocol):
 
 
 class Decompressed:
-    """Read what a compressed stream holds, and nothing after its end.
+    """Read the content of a compressed stream, and nothing after its end.
 
-    With `many`, several streams one after the other are one, as the formats have it for files; what follows
-    that is no stream is left alone, as gzip and tar do. Raises `BadInput` for a stream that is damaged or
-    ends too early; `what` names it in the message.
+    With `many`, several streams one after the other are one, as the formats have it for files; data that
+    follows that is no stream is left alone, as gzip and tar do. Raises `BadInput` for a stream that is
+    damaged or ends too early; `what` names it in the message.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Decompressed:
             raise BadInput(f"{self._what} is damaged: {error}") from error
 
     def _begin_next(self) -> bool:
-        """Go on with a stream that follows the one that ended; zero bytes at the end are padding."""
+        """Begin the stream that follows the one that ended; zero bytes at the end are padding."""
         rest = self._decompressor.unused_data.lstrip(b"\0")
         while len(rest) < _BEGINNING_BYTES and (more := self._packed.read(_CHUNK)):
             rest = (rest + more).lstrip(b"\0")
@@ -137,7 +137,7 @@ class _Zstd:
         return bytes(taken)
 
     def _begin(self) -> None:
-        """Look at the first bytes, as soon as they are there; no frame is shorter."""
+        """Begin by the first bytes, as soon as they are there; no frame is shorter."""
         if len(self._input) < _ZSTD_HEAD_BYTES:
             return
         self._is_begun = True

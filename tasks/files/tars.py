@@ -9,7 +9,7 @@ from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decod
 from millpond.tasks.files.folders import shown
 from millpond.tasks.files.streams import Readable
 
-#: What one entry's headers may hold; tarfile keeps long names and pax records whole.
+#: The bound of one entry's headers, bytes; tarfile keeps long names and pax records whole.
 MAX_HEADER_BYTES = 1024 * 1024
 _BLOCK = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
@@ -24,7 +24,7 @@ _KINDS = {
     tarfile.BLKTYPE: "a device",
     tarfile.FIFOTYPE: "a pipe",
 }
-#: What tarfile lets through for a damaged header, beside its own errors.
+#: The errors of tarfile for a damaged header, beside its own.
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError, EOFError, MemoryError)
 
 
@@ -38,7 +38,7 @@ def begins(head: bytes) -> bool:
 
 
 def entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
-    """Yield what the tar holds; raise `BadInput` where it is damaged, ends early or holds more than files."""
+    """Yield the entries of the tar; raise `BadInput` if it is damaged, cut off or has odd entries."""
     forward = _Forward(stream, url, quota)
     if not begins(forward.peek(_BLOCK)):
         raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
@@ -79,7 +79,7 @@ def _members(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.Tar
 
 
 def _mend_name(member: tarfile.TarInfo, header: bytes) -> None:
-    """Undo what tarfile adds to a name of GNU tar: the times of a backup, which stand for ustar's prefix."""
+    """Remove tarfile's addition to a name of GNU tar: the times of a backup, read as ustar's prefix."""
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
     found = member.name.encode("utf-8", "surrogateescape")
     added = found.rstrip(b"/") == prefix + b"/" + name.rstrip(b"/")
@@ -170,7 +170,7 @@ class _Forward:
         return self._position
 
     def seek(self, position: int) -> None:
-        """Skip what lies between; tarfile goes over padding so."""
+        """Skip the bytes between; tarfile goes over padding so."""
         if position < self._position:
             raise BadInput(f"{self._url} has a header that points back: the archive is damaged")
         while self._position < position:
@@ -199,7 +199,7 @@ class _Forward:
         return self._ahead[:size]
 
     def expect_header(self) -> None:
-        """Start to count anew: what is read next belongs to the next entry."""
+        """Start to count anew: the bytes read next belong to the next entry."""
         self._header_bytes = 0
 
     def chunks(self, size: int) -> Iterator[bytes]:

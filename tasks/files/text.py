@@ -1,4 +1,4 @@
-"""Read a text file as UTF-8, whatever its encoding, and name the line where that is not possible."""
+"""Read a text file of any encoding as UTF-8, and name the line where that is not possible."""
 
 import codecs
 import io
@@ -72,7 +72,7 @@ class Utf8Reader(io.RawIOBase):
     def _undecodable(self, chunk: bytes, error: UnicodeError) -> BadInput:
         start, wrong = 0, "what stands there"
         if isinstance(error, UnicodeDecodeError):
-            # What the decoder kept of the last chunk stands before this one in the error's object.
+            # The bytes that the decoder kept of the last chunk stand before this one in the error's object.
             start = max(0, error.start - (len(error.object) - len(chunk)))
             wrong = f"byte 0x{error.object[error.start]:02x}"
         line = self._line + chunk.count(b"\n", 0, start)

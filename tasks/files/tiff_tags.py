@@ -1,6 +1,6 @@
-"""Read the tags of a TIFF, to choose the page that is the picture and refuse what would come out wrong.
+"""Read the tags of a TIFF, to choose the page that is the picture and refuse one that would come out wrong.
 
-libvips takes every sample that it can unpack for RGB or grey, whatever the tags say of colours, and the first
+libvips takes every sample that it can unpack for RGB or grey, against the tags of colours, and the first
 page for the picture. TIFF 6.0 (1992) names the tags; BigTIFF and Adobe's technical notes add to them.
 """
 
@@ -92,7 +92,7 @@ class YCbCr:
 
     @property
     def scale_and_offset(self) -> tuple[list[float], list[float]]:
-        """Return what makes Y of 0 to 255, and Cb and Cr of -127 to 127, of the samples."""
+        """Return the scale and offset that bring samples to Y of 0 to 255, and Cb and Cr of -127 to 127."""
         black, white = self.reference[0::2], self.reference[1::2]
         scales = [
             whole / (high - low) for whole, low, high in zip((255, 127, 127), black, white, strict=True)

@@ -34,7 +34,7 @@ def libvips() -> Any:
 def _load() -> tuple[Any, int]:
     import pyvips
 
-    # It tells of every step of libvips, and of each damaged tile of what is refused as a whole.
+    # It tells of every step of libvips, and of each damaged tile of a picture that is refused whole.
     logging.getLogger("pyvips").setLevel(logging.ERROR)
     pyvips.concurrency_set(1)  # a slot is one core
     # Operations are cached by file name, and /proc/self/fd/7 is another image in the next task.

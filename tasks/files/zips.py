@@ -27,7 +27,7 @@ _CODECS = {
     93: "zstd",
     95: "xz",
 }
-#: What other methods are called (APPNOTE.TXT, 4.4.5).
+#: The names of other methods (APPNOTE.TXT, 4.4.5).
 _METHODS = {1: "shrink", 6: "implode", 9: "Deflate64", 98: "PPMd", 99: "AES encryption"}
 #: The systems whose entries have a Unix mode: Unix and macOS.
 _WITH_MODE = (3, 19)
@@ -38,7 +38,7 @@ _LOCAL = struct.Struct("<4s22xHH")
 _ENCRYPTED = 0x1
 _NAMED_IN_UTF8 = 0x800
 _UNICODE_PATH = 0x7075
-#: What an entry takes in the directory at most, on average; names and comments are short in practice.
+#: Bytes of an entry in the directory at most, on average; names and comments are short in practice.
 _DIRECTORY_BYTES_PER_ENTRY = 512
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -81,7 +81,7 @@ class _Found:
 
 
 def has_directory(file: BinaryIO) -> bool:
-    """Return True if the file ends as a zip does, whatever stands before: a program that unpacks itself."""
+    """True if the file ends as a zip does, after anything: a program that unpacks itself."""
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
     found = _END_MARK in file.read(_END_BYTES)
     file.seek(0)
@@ -101,7 +101,7 @@ def _found(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -
     where = f"{url}, entry {number} ({shown(name)})"
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{where} is encrypted: unpack it by hand, with its password")
-    # What was read from a pipe is labelled as one, and its content is a file's.
+    # An entry that was read from a pipe is labelled as one, and its content is a file's.
     if stat.S_ISLNK(_mode(info)):
         raise BadInput(f"{where} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: it ends without a traceback, whatever the command is about to do.
+"""Ctrl-C in a command: it ends without a traceback, at any moment.
 
 A `KeyboardInterrupt` in the middle of an import leaves by way of the imported module, which may catch it or
 print it. Nothing has been begun then, so the process ends at once.
@@ -8,7 +8,7 @@ import os
 import signal
 from types import FrameType
 
-#: The exit code of what a person interrupted.
+#: The exit code of a program that a person interrupted.
 INTERRUPTED = 130
 
 _IMPORTS = "<frozen importlib._bootstrap>"

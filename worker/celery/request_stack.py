@@ -11,7 +11,7 @@ from celery import Celery, Task
 
 
 class RequestStack(threading.local):
-    """Do what Celery asks of the stack of a task's requests.
+    """The stack of a task's requests, with the methods that Celery calls.
 
     Celery's tracer keeps `push` and `pop` of the thread that made it: they look for the caller's stack.
     """

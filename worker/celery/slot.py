@@ -58,13 +58,13 @@ class CeleryHandler(Handler):
 
 
 def prepare(app: Celery) -> None:
-    """Choose what slots of this application need; after this, its middleware stays as it is."""
+    """Choose the middleware for the slots of this application; it must not change after this."""
     app.around_executing = overriding(app.middleware, "around_executing")
     app.around_traced = tracing.TRACING, *app.around_executing
 
 
 def run(delivery: Delivery) -> Answer:
-    """Run a delivery and answer how it ended, whatever its handler raises: a slot is never lost."""
+    """Run a delivery and return its outcome, also for any error of its handler: a slot is never lost."""
     tasks, _accept, hostname = of_this_process
     thread, kind = threading.get_ident(), delivery.message.kind
     clock = time.process_time if thread == threading.main_thread().ident else time.thread_time

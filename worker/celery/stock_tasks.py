@@ -1,7 +1,7 @@
 """Plain Celery tasks are run as handlers are, where they use nothing else of Celery.
 
 A module of `kinds` may hold plain Celery tasks. Received Celery's own way, one that failed for good would
-leave no dead letter, what has not started would not be given back, and no figure would count it.
+leave no dead letter, a task that has not started would not be released, and no figure would count it.
 """
 
 from celery import Celery, Task

@@ -1,7 +1,7 @@
 """Receive a delivery: make a request of it, tell the event listeners, pass it to the pool.
 
-Celery's default strategy without what the broker does now: a task with an ETA arrives when it is due,
-and rate limits hold for the whole fleet in the fetch.
+Celery's default strategy without the parts that the broker does now: a task with an ETA arrives when it is
+due, and rate limits hold for the whole fleet in the fetch.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What dispatching asks of a request: the ways in which a delivery is started, answered and returned."""
+"""The request as dispatching sees it: the ways to start, answer and release a delivery."""
 
 from typing import Any, Protocol
 

@@ -89,7 +89,7 @@ class HealthReporter:
         file.close()
 
     def _look(self, store: Store) -> None:
-        """Ask the broker, and record whether it answers and since when fetchable messages wait untouched."""
+        """Record whether the broker answers, and since when fetchable messages wait untouched."""
         try:
             found = fetchable(store, self._queues)
         except MillpondError as error:

@@ -25,7 +25,7 @@ LOOKS_PER_SECOND = 5.0
 #: Different places told apart between two heartbeats; the time of further ones is counted as `others`.
 MOST_PLACES = 40
 
-#: Modules between the slot and the handler: the handler is what they call.
+#: Modules between the slot and the handler.
 _FRAMEWORK = (
     "millpond.worker",
     "millpond.broker",

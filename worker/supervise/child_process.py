@@ -66,7 +66,7 @@ class ChildProcess:
         return self.ready
 
     def terminate(self) -> None:
-        """Ask the process to finish its running tasks and to end."""
+        """Stop the process after its running tasks."""
         if self.process is not None:
             # Not Popen.terminate(), which may reap the process: the supervisor would not learn of its end.
             with suppress(ProcessLookupError):

@@ -27,7 +27,7 @@ def with_parent_death_signal(
 
 
 def set_parent_death_signal(on_parent_death: int = signal.SIGKILL, *, parent: int | None = None) -> None:
-    """Ask the kernel to signal this process when its parent dies; signal it now if `parent` is dead."""
+    """Arrange a signal to this process for the death of its parent; signal it now if `parent` is dead."""
     if not sys.platform.startswith("linux"):
         return
     expected = os.getppid() if parent is None else parent

@@ -3,7 +3,7 @@
     SIGTERM, SIGINT   drain: every process finishes its running tasks; a second signal does not wait
     SIGHUP            replace every process; each finishes its running tasks first
 
-Whatever the processes do, the supervisor ends `drain_seconds` + the stop margin after the first signal. It is
+In every case the supervisor ends `drain_seconds` + the stop margin after the first signal. It is
 started as `millpond worker POOL…`, and by the embedded set-up as
 `python -m millpond.worker.supervise.supervisor POOL…`.
 """
