@@ -1,0 +1,15 @@
+"""The kind of the shop and its handler: the application sends it, a worker runs it."""
+
+from millpond import Context, Contract, body
+
+
+class PackOrder(Contract, kind="shop.pack"):
+    """Pack an order."""
+
+    item: str
+
+
+@body(PackOrder)
+def pack(job: PackOrder, context: Context) -> str:
+    """Pack an order."""
+    return f"{job.item}, packed"

@@ -1,0 +1,67 @@
+"""Django's tasks framework, wherever it is installed: in Django from 6.0 on, else as `django_tasks`.
+
+It is imported by what needs it alone; Millpond itself needs no Django.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+try:
+    from django.tasks import TaskResult, TaskResultStatus, task_backends
+    from django.tasks.base import Task, TaskContext, TaskError
+    from django.tasks.exceptions import TaskResultDoesNotExist
+    from django.tasks.signals import task_enqueued, task_finished, task_started
+    from django.utils.json import normalize_json
+except ImportError:
+    from django_tasks import TaskResult, TaskResultStatus, task_backends
+    from django_tasks.base import Task, TaskContext, TaskError
+    from django_tasks.exceptions import TaskResultDoesNotExist
+    from django_tasks.signals import task_enqueued, task_finished, task_started
+    from django_tasks.utils import normalize_json
+
+from django.conf import settings as django_settings
+
+from millpond.tasks.django.contract import RunDjangoTask
+from millpond.tasks.settings import Settings
+from millpond.tasks.settings import settings as read_settings
+
+__all__ = [
+    "Task",
+    "TaskContext",
+    "TaskError",
+    "TaskResultDoesNotExist",
+    "TaskResultStatus",
+    "normalize_json",
+    "result_of",
+    "settings",
+    "task_backends",
+    "task_enqueued",
+    "task_finished",
+    "task_started",
+]
+
+
+def settings() -> Settings:
+    """Return Millpond's settings with those that Django's name in `MILLPOND`. Raises `SettingsError`."""
+    given = getattr(django_settings, "MILLPOND", None)
+    return Settings(**{name.lower(): value for name, value in given.items()}) if given else read_settings()
+
+
+def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **known: Any) -> Any:
+    """Return Django's `TaskResult` of a task; `value` is what its function returned."""
+    value = known.pop("value", None)
+    sent = job.enqueued_at_ms
+    facts: dict[str, Any] = {
+        "enqueued_at": None if sent is None else datetime.fromtimestamp(sent / 1000, UTC),
+        "started_at": None,
+        "finished_at": None,
+        "last_attempted_at": known.get("started_at"),
+        "errors": [],
+        "worker_ids": [],
+        **known,
+    }
+    result = TaskResult(
+        task=task, id=id, status=status, args=job.args, kwargs=job.kwargs, backend=job.backend, **facts
+    )
+    object.__setattr__(result, "_return_value", value)  # Django's own backends set it so
+    return result

@@ -1,0 +1,50 @@
+"""Django in a worker: set up once, with the kinds of the project and the tasks of its framework.
+
+`manage.py millpond worker POOL` names this module in `kinds`. Without it: `DJANGO_SETTINGS_MODULE`, as for
+any program of the project, and `MILLPOND_KINDS=millpond.tasks.django.task`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import django
+from django.db import close_old_connections
+from django.utils.module_loading import autodiscover_modules, import_string
+
+from millpond.tasks.context import Context
+from millpond.tasks.django.contract import RunDjangoTask
+from millpond.tasks.errors import FinalError
+from millpond.tasks.handlers import handler
+
+django.setup()
+#: An application declares kinds and handlers in its module `kinds`, as it declares models in `models`.
+autodiscover_modules("kinds")
+
+
+@handler(RunDjangoTask, retries=0)
+def run(job: RunDjangoTask, context: Context) -> Any:
+    """Run a task of Django's framework, and return its value with the times that Django's results have."""
+    from millpond.tasks.django import framework
+
+    task = import_string(job.path)
+    if not isinstance(task, framework.Task):
+        raise FinalError(f"{job.path} is no task: decorate the function with @task of Django's framework")
+    status, began = framework.TaskResultStatus, datetime.now(UTC)
+    about: dict[str, Any] = {"started_at": began, "worker_ids": [context.worker] * context.deliveries}
+    result = framework.result_of(task, context.id, job, status.RUNNING, **about)
+    backend = type(framework.task_backends[job.backend])
+    framework.task_started.send(sender=backend, task_result=result)
+    close_old_connections()
+    try:
+        before = (framework.TaskContext(task_result=result),) if task.takes_context else ()
+        value = framework.normalize_json(task.call(*before, *job.args, **job.kwargs))
+        ended = framework.result_of(task, context.id, job, status.SUCCESSFUL, value=value, **about)
+        framework.task_finished.send(sender=backend, task_result=ended)
+    except BaseException:
+        ended = framework.result_of(task, context.id, job, status.FAILED, **about)
+        framework.task_finished.send(sender=backend, task_result=ended)
+        raise
+    finally:
+        close_old_connections()
+    times = {"started_at": began.timestamp(), "finished_at": datetime.now(UTC).timestamp()}
+    return {"value": value, "worker": context.worker, **times}

@@ -1,0 +1,18 @@
+"""Try every feature against the worker that runs, and print what each gave, as JSON."""
+
+import importlib
+import json
+import sys
+
+from tests.applications.features.feature import FEATURES
+
+for declaring in ("sending", "running", "canvas", "results", "watching"):
+    importlib.import_module(f"tests.applications.features.{declaring}")
+
+wanted = sys.argv[1:]
+found = {}
+for each in FEATURES.values():
+    if not wanted or any(text in each.name for text in wanted):
+        found[each.name] = each.try_it()
+        print(each.name, found[each.name], file=sys.stderr, flush=True)
+print(json.dumps(found))

@@ -1,0 +1,50 @@
+"""A feature: a small function that uses it and returns a value, and the value that Celery promises."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+#: How long one feature may take, on a machine that does other things as well.
+SECONDS = 40
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of Celery, and what using it gives."""
+
+    section: str
+    name: str
+    promised: Any
+    use: Callable[[], Any]
+
+    def try_it(self) -> Any:
+        """Return what using it gives, or in words that it raised."""
+        previous = signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(SECONDS)
+        try:
+            return json.loads(json.dumps(self.use()))
+        except Exception as error:
+            return f"raised {type(error).__name__}: {error}"[:300]
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, previous)
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"not there after {SECONDS} s")
+
+
+FEATURES: dict[str, Feature] = {}
+
+
+def feature(section: str, name: str, promised: Any) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Declare the decorated function to be a feature, and what it must return on stock Celery."""
+
+    def declare(use: Callable[[], Any]) -> Callable[[], Any]:
+        assert name not in FEATURES, name
+        FEATURES[name] = Feature(section, name, promised, use)
+        return use
+
+    return declare

@@ -1,0 +1,432 @@
+"""Remote control, inspection, events, signals, steps, the command line and beat."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+from uuid import uuid4
+
+import featured
+from celery import signals
+from featured import add, app, noted, notes, notes_when, sleep
+
+from tests.applications.features.feature import feature
+
+Q, C, E, G, P = "Inspect", "Control", "Events and logs", "Signals and steps", "Programs"
+SECONDS = 5
+
+
+def ask(question: str, *args: Any) -> Any:
+    """Return the one worker's answer to a question."""
+    answers = getattr(app.control.inspect(timeout=SECONDS, limit=1), question)(*args)
+    [answer] = answers.values()
+    return answer
+
+
+def worker() -> str:
+    """Return the one worker's name."""
+    [name] = app.control.inspect(timeout=SECONDS, limit=1).ping()
+    return str(name)
+
+
+def place() -> str:
+    """Return a place for notes that nobody else uses."""
+    return uuid4().hex
+
+
+def until(look: Any, seconds: float = 12) -> Any:
+    """Return what is seen, once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return seen
+
+
+feature(Q, "`ping`", [{"ok": "pong"}])(
+    lambda: list(app.control.inspect(timeout=SECONDS, limit=1).ping().values())
+)
+feature(Q, "`registered`", True)(lambda: {"add", "sleep"} <= {each.split()[0] for each in ask("registered")})
+feature(Q, "`active_queues`", True)(
+    lambda: {"celery", "second"} <= {each["name"] for each in ask("active_queues")}
+)
+feature(Q, "`stats`: the pool and its totals", [True, 2, True])(
+    lambda: [
+        ask("stats")["total"].get("add", 0) > 0,
+        ask("stats")["pool"]["max-concurrency"],
+        "transport" in ask("stats")["broker"],
+    ]
+)
+feature(Q, "`conf`", "featured")(lambda: "featured" if "beat_schedule" in ask("conf") else "")
+feature(Q, "`report`", True)(lambda: "celery" in ask("report")["ok"])
+feature(Q, "`clock`", True)(lambda: ask("clock")["clock"] > 0)
+feature(Q, "`memsample`, `objgraph` answer", True)(lambda: isinstance(ask("memsample"), str))
+
+
+@feature(Q, "`active`: with arguments", ["sleep", [1.5, "here", "x"]])
+def active() -> Any:
+    result = sleep.delay(1.5, "here", "x")
+    [found] = until(lambda: [each for each in ask("active") if each["id"] == result.id])
+    result.get(20)
+    return [found["name"], list(found["args"])]
+
+
+@feature(Q, "`reserved`", True)
+def reserved() -> Any:
+    busy = [sleep.delay(1.5) for _ in range(4)]
+    seen = until(lambda: {each["id"] for each in ask("reserved")} & {each.id for each in busy}, 5)
+    for each in busy:
+        each.get(20)
+    return bool(seen)
+
+
+@feature(Q, "`scheduled`: tasks with an eta", True)
+def scheduled() -> Any:
+    result = add.apply_async((1, 1), countdown=4)
+    seen = until(lambda: [each for each in ask("scheduled") if each["request"]["id"] == result.id], 3)
+    result.get(20)
+    return bool(seen)
+
+
+@feature(Q, "`query_task` of a running task", "active")
+def query() -> Any:
+    result = sleep.delay(1.5)
+    seen = until(lambda: (ask("query_task", result.id) or {}).get(result.id), 5)
+    while seen and seen[0] != "active":
+        seen = (ask("query_task", result.id) or {}).get(result.id)
+    result.get(20)
+    return seen[0] if seen else seen
+
+
+@feature(Q, "`revoked`", True)
+def revoked() -> Any:
+    name = place()
+    app.control.revoke(name)
+    return until(lambda: name in ask("revoked"))
+
+
+@feature(Q, "a question of one's own (`@inspect_command`)", "green")
+def colour() -> Any:
+    [answer] = app.control.broadcast("colour", reply=True, timeout=SECONDS, limit=1)
+    return next(iter(answer.values()))
+
+
+@feature(C, "a command of one's own (`@control_command`)", {"ok": "HELLO"})
+def shout() -> Any:
+    [answer] = app.control.broadcast(
+        "shout", arguments={"word": "hello"}, reply=True, timeout=SECONDS, limit=1
+    )
+    return next(iter(answer.values()))
+
+
+@feature(C, "`revoke` before the start", ["REVOKED", []])
+def revoke() -> Any:
+    there = place()
+    busy = [sleep.delay(1) for _ in range(4)]
+    result = noted.delay(there, "run")
+    result.revoke()
+    for each in busy:
+        each.get(20)
+    result.get(25, propagate=False)
+    return [result.state, notes(there)]
+
+
+@feature(C, "`revoke(terminate=True)`", ["REVOKED", 1])
+def terminate() -> Any:
+    there = place()
+    result = sleep.delay(60, there)
+    notes_when(there, 1)
+    result.revoke(terminate=True)
+    result.get(25, propagate=False)
+    return [result.state, len(notes(there))]
+
+
+@feature(C, "`revoke_by_stamped_headers`", ["REVOKED", []])
+def by_stamp() -> Any:
+    there, stamp = place(), place()
+    app.control.revoke_by_stamped_headers({"order": [stamp]})
+    time.sleep(0.5)
+    signature = noted.s(there, "run")
+    signature.stamp(order=stamp)
+    result = signature.apply_async()
+    result.get(20, propagate=False)
+    return [result.state, notes(there)]
+
+
+@feature(C, "`rate_limit`", [True, True])
+def rate_limit() -> Any:
+    [answer] = app.control.rate_limit("noted", "2/s", reply=True, timeout=SECONDS, limit=1)
+    there = place()
+    try:
+        for _ in range(4):
+            noted.delay(there, time.time())
+        began = time.monotonic()
+        notes_when(there, 4, 20)
+        return ["ok" in next(iter(answer.values())), time.monotonic() - began >= 1.0]
+    finally:
+        app.control.rate_limit("noted", None, reply=True, timeout=SECONDS, limit=1)
+
+
+@feature(C, "`time_limit`", [True, "TimeLimitExceeded"])
+def time_limit() -> Any:
+    [answer] = app.control.time_limit("sleep", hard=1, reply=True, timeout=SECONDS, limit=1)
+    try:
+        error = sleep.delay(30).get(25, propagate=False)
+        return ["ok" in next(iter(answer.values())), type(error).__name__]
+    finally:
+        app.control.time_limit("sleep", hard=0, reply=True, timeout=SECONDS, limit=1)
+
+
+@feature(C, "`add_consumer`, `cancel_consumer`", [3, True])
+def consumers() -> Any:
+    app.control.add_consumer("third", reply=True, timeout=SECONDS, limit=1)
+    found = add.apply_async((1, 2), queue="third").get(20)
+    app.control.cancel_consumer("third", reply=True, timeout=SECONDS, limit=1)
+    return [found, until(lambda: "third" not in {each["name"] for each in ask("active_queues")})]
+
+
+@feature(C, "`pool_grow`, `pool_shrink`", [3, 2])
+def grow() -> Any:
+    app.control.pool_grow(1, reply=True, timeout=SECONDS, limit=1)
+    grown = until(lambda: len(ask("stats")["pool"].get("processes", ())) == 3) and 3
+    app.control.pool_shrink(1, reply=True, timeout=SECONDS, limit=1)
+    return [grown, until(lambda: len(ask("stats")["pool"].get("processes", ())) == 2) and 2]
+
+
+@feature(C, "`autoscale`", True)
+def autoscale() -> Any:
+    [answer] = app.control.autoscale(3, 1, reply=True, timeout=SECONDS, limit=1)
+    return bool(next(iter(answer.values())))
+
+
+@feature(C, "`purge`", [3, 0])
+def purge() -> Any:
+    for _ in range(3):
+        add.apply_async((1, 1), queue="unserved")
+    with app.connection_for_write() as connection:
+        channel = connection.default_channel
+        return [
+            channel.queue_purge("unserved"),
+            channel.queue_declare("unserved", passive=True).message_count,
+        ]
+
+
+@feature(C, "a queue's length by `queue_declare(passive=True)`", 2)
+def length() -> Any:
+    for _ in range(2):
+        add.apply_async((1, 1), queue="uncounted")
+    with app.connection_for_write() as connection:
+        return connection.default_channel.queue_declare("uncounted", passive=True).message_count
+
+
+@feature(C, "`LLEN` of the queue's list (Flower, KEDA)", 2)
+def llen() -> Any:
+    for _ in range(2):
+        add.apply_async((1, 1), queue="listed")
+    return featured._notes.llen("listed")
+
+
+def captured(act: Any, *wanted: str) -> list[str]:
+    """Return which of the wanted events came while something was done."""
+    seen: list[str] = []
+    done = threading.Event()
+
+    def heard(event: dict[str, Any]) -> None:
+        if event["type"] in wanted and event["type"] not in seen:
+            seen.append(event["type"])
+        if set(wanted) <= set(seen):
+            receiver.should_stop = True
+
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": heard})
+
+        def later() -> None:
+            time.sleep(0.5)
+            act()
+            done.wait(10)
+            receiver.should_stop = True
+
+        acting = threading.Thread(target=later, daemon=True)
+        acting.start()
+        with contextlib.suppress(TimeoutError, StopIteration):
+            receiver.capture(limit=None, timeout=10, wakeup=False)
+        done.set()
+        acting.join(12)
+    return sorted(seen)
+
+
+@feature(E, "events of a task (`enable_events`)", ["task-received", "task-started", "task-succeeded"])
+def events() -> Any:
+    app.control.enable_events(reply=True, timeout=SECONDS, limit=1)
+    return captured(lambda: add.delay(1, 1), "task-received", "task-started", "task-succeeded")
+
+
+@feature(E, "events of failures and retries", ["task-failed", "task-retried"])
+def failures() -> Any:
+    return captured(lambda: (featured.fail.delay(), featured.retried.delay(1)), "task-failed", "task-retried")
+
+
+feature(E, "`worker-heartbeat`", ["worker-heartbeat"])(lambda: captured(lambda: None, "worker-heartbeat"))
+feature(E, "`task-revoked`", ["task-revoked"])(
+    lambda: captured(lambda: add.apply_async((1, 1), countdown=1).revoke(), "task-revoked")
+)
+
+
+@feature(E, "`disable_events`", True)
+def disable() -> Any:
+    [answer] = app.control.disable_events(reply=True, timeout=SECONDS, limit=1)
+    return "ok" in next(iter(answer.values()))
+
+
+def log_has(*texts: str) -> bool:
+    """True once the worker's log has the texts."""
+    from pathlib import Path
+
+    return bool(until(lambda: all(text in Path("worker.log").read_text() for text in texts), 8))
+
+
+@feature(E, "`get_task_logger`, and what is printed", True)
+def logged() -> Any:
+    text = place()
+    featured.logs.delay(text).get(20)
+    return log_has(f"task says {text}", f"printed {text}")
+
+
+@feature(E, "`Task … received` and `… succeeded in …` at INFO", True)
+def lines() -> Any:
+    result = add.delay(1, 1)
+    result.get(20)
+    return log_has(f"Task add[{result.id}] received", f"Task add[{result.id}] succeeded in ")
+
+
+feature(G, "`task_prerun`, `task_postrun`, `task_success`", True)(
+    lambda: _signalled("add", "task_prerun", "task_postrun", "task_success")
+)
+
+
+def _signalled(task: str, *names: str) -> Any:
+    missing = [name for name in names if not until(lambda name=name: task in notes(f"signal {name}"), 5)]
+    return missing or True
+
+
+@feature(G, "`task_failure`, `task_retry`", True)
+def failure_signals() -> Any:
+    featured.fail.delay().get(20, propagate=False)
+    featured.retried.delay(1).get(20)
+    return [
+        each
+        for each in (_signalled("fail", "task_failure"), _signalled("retried", "task_retry"))
+        if each is not True
+    ] or True
+
+
+feature(G, "`task_received`", True)(lambda: _signalled("add", "task_received"))
+
+
+@feature(G, "`task_revoked`", True)
+def revoked_signal() -> Any:
+    result = add.apply_async((1, 1), countdown=1)
+    result.revoke()
+    result.get(20, propagate=False)
+    return _signalled("add", "task_revoked")
+
+
+@feature(G, "`task_unknown`", True)
+def unknown_signal() -> Any:
+    app.send_task("no.such.task")
+    return _signalled("no.such.task", "task_unknown")
+
+
+@feature(G, "`before_task_publish`, `after_task_publish`", ["add", "add"])
+def publish_signals() -> Any:
+    seen: list[str] = []
+
+    def hear(sender: Any = None, **_: Any) -> None:
+        seen.append(sender)
+
+    for each in (signals.before_task_publish, signals.after_task_publish):
+        each.connect(hear)
+    add.delay(1, 1).get(20)
+    for each in (signals.before_task_publish, signals.after_task_publish):
+        each.disconnect(hear)
+    return seen
+
+
+for name in (
+    "celeryd_init",
+    "celeryd_after_setup",
+    "worker_init",
+    "worker_ready",
+    "worker_process_init",
+    "heartbeat_sent",
+    "after_setup_logger",
+    "after_setup_task_logger",
+    "on_after_finalize",
+):
+    feature(G, f"`{name}`", True)(lambda name=name: bool(until(lambda: notes(f"signal {name}"), 8)))
+feature(G, "a step of the worker's", True)(lambda: "worker" in notes("steps"))
+feature(G, "a step of the consumer's", True)(lambda: "consumer" in notes("steps"))
+
+
+def celery(*arguments: str) -> str:
+    """Return what `celery -A featured …` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "featured", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=35,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+feature(P, "`celery status`", True)(lambda: "1 node online" in celery("status", "-t", str(SECONDS)))
+feature(P, "`celery inspect ping`", True)(lambda: "pong" in celery("inspect", "-t", str(SECONDS), "ping"))
+
+
+@feature(P, "`celery call`, `celery result`", True)
+def call() -> Any:
+    id = celery("call", "add", "--args", "[2, 3]").strip().splitlines()[-1]
+    assert app.AsyncResult(id).get(20) == 5
+    return celery("result", id).strip().endswith("5")
+
+
+feature(P, "`celery report`", True)(lambda: "software ->" in celery("report"))
+feature(P, "`celery amqp queue.purge`, `celery purge`", True)(
+    lambda: "urged" in celery("purge", "-f", "-Q", "unserved") or celery("purge", "-f", "-Q", "unserved")
+)
+
+
+@feature(P, "`celery beat` with `beat_schedule`", True)
+def beat() -> Any:
+    command = [sys.executable, "-m", "celery", "-A", "featured", "beat", "-s", "beat-schedule", "--pidfile="]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            return len(notes_when("beat", 2, 25)) >= 2
+        finally:
+            running.terminate()
+
+
+@feature(P, "`celery events --dump`", True)
+def dump() -> Any:
+    app.control.enable_events(reply=True, timeout=SECONDS, limit=1)
+    command = [sys.executable, "-u", "-m", "celery", "-A", "featured", "events", "--dump"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        ender = threading.Timer(20, running.terminate)
+        ender.start()
+        try:
+            time.sleep(2)
+            add.delay(1, 1)
+            return any("worker" in line or "task" in line for line in running.stdout or ())
+        finally:
+            ender.cancel()
+            running.terminate()
+
+
+feature(C, "`worker_shutting_down`, `control.shutdown`", True)(lambda: _shutdown())
+
+
+def _shutdown() -> Any:
+    app.control.shutdown()
+    return bool(until(lambda: notes("signal worker_shutting_down") and notes("signal worker_shutdown"), 25))

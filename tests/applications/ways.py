@@ -1,0 +1,125 @@
+"""Three ways to run somebody's Celery application, each in a database and a folder of its own.
+
+stock        a stock worker and a stock client, on kombu's Redis transport
+transport    the same worker and the same client, with Millpond's transport as the one setting changed
+app          `millpond worker --app`, and a stock client
+
+An application reads its broker from `APP_BROKER`, its transport from `APP_TRANSPORT` and its results from
+`APP_RESULTS`; it lies in a folder on the path.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+WAYS = ("stock", "transport", "app")
+TRANSPORT = "millpond.broker.transport:Transport"
+ROOT = Path(__file__).parents[2]
+READY = {"stock": " ready.", "transport": " ready.", "app": "takes messages"}
+STOP_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker that runs in one of the ways: its environment, for clients, and its log."""
+
+    way: str
+    env: dict[str, str]
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return (self.folder / "worker.log").read_text(errors="replace")
+
+    def run(self, *command: str, seconds: float = 240, check: bool = True) -> str:
+        """Run a program of the application's own beside the worker, and return what it prints."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, (
+            f"{self.way}: {done.stdout}\n{done.stderr}\n{self.log[-6000:]}"
+        )
+        return done.stdout
+
+
+def environment(way: str, url: str, paths: Sequence[Path], more: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return the environment of an application in one of the ways; the transport is all that differs."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLPOND_", "APP_", "DJANGO_"))}
+    path = os.pathsep.join(map(str, [*paths, ROOT]))
+    env |= {
+        "APP_BROKER": url,
+        "APP_RESULTS": url,
+        "PYTHONPATH": path,
+        "PYTHONWARNINGS": "ignore",
+        "C_FORCE_ROOT": "1",
+        **more,
+    }
+    if way == "transport":
+        env["APP_TRANSPORT"] = TRANSPORT
+    return env
+
+
+def command(way: str, name: str, pool: str, queues: Sequence[str], folder: Path) -> list[str]:
+    """Return the command of a worker of an application, with two slots; writes the pools table it needs."""
+    if way != "app":
+        stock = [sys.executable, "-m", "celery", "-A", name, "worker", "-l", "INFO", "-c", "2", "-P", pool]
+        return [*stock, "-Q", ",".join(queues), "-n", "first@%h"]
+    tables = "\n".join(f"[queues.{queue}]" for queue in queues)
+    listed = ", ".join(f'"{queue}"' for queue in queues)
+    (folder / "millpond.toml").write_text(
+        f"drain_seconds = 10\n[pools.default]\nqueues = [{listed}]\n"
+        f'executor = "{pool}"\nprocesses = 1\nconcurrency = 2\n{tables}\n'
+    )
+    return [sys.executable, "-m", "millpond", "worker", "--app", name, "default"]
+
+
+@contextmanager
+def worker(
+    way: str,
+    name: str,
+    url: str,
+    folder: Path,
+    eventually: Callable[..., object],
+    *,
+    paths: Sequence[Path],
+    pool: str = "prefork",
+    queues: Sequence[str] = ("celery",),
+    more: Mapping[str, str] = {},
+) -> Iterator[Running]:
+    """Run a worker of an application until the block is left; it must then end by itself, with 0."""
+    folder.mkdir(parents=True, exist_ok=True)
+    env = environment(way, url, paths, more)
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            command(way, name, pool, queues, folder),
+            cwd=folder,
+            env={**env, "MILLPOND_CONFIG": str(folder / "millpond.toml")} if way == "app" else env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    running = Running(way, env, folder, process)
+    try:
+        eventually(lambda: READY[way] in running.log or process.poll() is not None, 30)
+        assert process.poll() is None, running.log
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            raise
