@@ -7,11 +7,13 @@ application's own. Kinds of Millpond's own run beside its tasks.
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
 from kombu.serialization import prepare_accept_content
 
@@ -48,11 +50,29 @@ def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     check_module(name.partition(":")[0].partition(".")[0], setting="app")
     try:
-        return find_app(name)
+        with _as_defaults() as stock:
+            app = find_app(name)
+            app.conf.defaults[-1].update(stock)  # it may have taken its own copy
+            return app
     except Exception as error:
         raise SettingsError(
             f"app names {name!r}, which is no Celery application: {type(error).__name__}: {error}"
         ) from error
+
+
+@contextmanager
+def _as_defaults() -> Iterator[dict[str, Any]]:
+    """Make what Millpond needs the defaults of Celery while an application is imported.
+
+    A task that is bound as its module is imported (`app.register_task`, `app.tasks`) takes `acks_late` and
+    the like from the settings then, and keeps it; one that says `acks_late=False` itself keeps that too.
+    """
+    stock = {name: DEFAULTS[name] for name in NEEDED}
+    DEFAULTS.update({name: ours for name, (ours, _why) in NEEDED.items()})
+    try:
+        yield stock
+    finally:
+        DEFAULTS.update(stock)
 
 
 def broker_url(app: Celery) -> str | None:

@@ -135,7 +135,9 @@ class PondConsumer(Consumer):
         unusual, channel = super().create_task_handler(), self.task_consumer.channel
 
         def receive_unusual(delivery: Delivery) -> None:
-            unusual(channel.Message(for_kombu(delivery), channel=channel))
+            message = channel.Message(for_kombu(delivery), channel=channel)
+            message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
+            unusual(message)
 
         receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._bury)
         self.in_flight.receive = receive

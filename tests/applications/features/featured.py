@@ -60,6 +60,11 @@ def notes_when(place: str, number: int, seconds: float = 15) -> list[str]:
     return notes(place)
 
 
+@app.on_after_finalize.connect
+def finalized(sender: Any, **kwargs: Any) -> None:
+    note("signal on_after_finalize", "sent")
+
+
 # Tasks
 
 
@@ -451,11 +456,6 @@ for _name in (
     "worker_before_create_process",
 ):
     _note_signal(_name)
-
-
-@app.on_after_finalize.connect
-def finalized(sender: Any, **kwargs: Any) -> None:
-    note("signal on_after_finalize", "sent")
 
 
 @control_command(args=[("word", str)])

@@ -59,7 +59,7 @@ def on_message() -> Any:
         note(there, "go")
 
     featured.progress.delay(there).get(20, on_message=heard)
-    return list(dict.fromkeys(seen))
+    return sorted(set(seen))
 
 
 @feature(R, "`forget`", "PENDING")
