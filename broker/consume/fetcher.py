@@ -1,9 +1,10 @@
 """The fetch loop of one channel: one connection calls settle_and_fetch.lua, another waits for a wake token.
 
 Neither blocks the event loop. When a call finds nothing, the waiting connection sleeps on the wake lists: it
-takes only a token, so no message is ever in the hands of a blocking pop. It looks again after a second by
-itself, because a stock producer pushes no token. A call that fetches is sent along behind the wait where it
-can be: the server carries it out as soon as the wait is over, and a round trip is saved.
+takes only a token, so no message is ever in the hands of a blocking pop. Stock producers push no token: a few
+processes look out for their messages and push it (look_out.py). Where none does, each looks again after a
+second by itself; else after ten, lest a token was lost. A call that fetches is sent along behind the wait
+where it can be: the server carries it out as soon as the wait is over, and a round trip is saved.
 """
 
 import logging
@@ -18,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
 from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.look_out import LookOut
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.control import state
 from millpond.broker.errors import BrokerError
@@ -26,8 +28,10 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at a queue that nobody was woken for.
-LOOK_SECONDS = 1
+#: Seconds between looks at a queue that nobody was woken for: where nobody looks out for messages, and where
+#: some process does.
+LOOK_SECONDS = 1.0
+WATCHED_LOOK_SECONDS = 10.0
 
 #: Seconds between looks of a drained process at whether its pool goes on.
 DRAINED_LOOK_SECONDS = 5
@@ -58,7 +62,8 @@ class Fetcher:
         self._request_since = 0.0
         self._waiting: list[str] | None = None
         self._behind: FetchRequest | None = None
-        self._waiting_since = 0.0
+        self._waiting_until = 0.0
+        self.look_out = LookOut(in_flight.name, channel.store, self._control_connection)
         self._taken_up: set[str] = set()
         # A call of a lost connection is answered no more; its outcomes are sent again on this one.
         if in_flight.fetcher is not None:
@@ -78,6 +83,7 @@ class Fetcher:
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; its messages in flight are settled as before."""
         self.active.discard(queue)
+        self.look_out.leave(queue)
 
     # Sending
 
@@ -92,6 +98,7 @@ class Fetcher:
             self._listen()
         elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
             self._learn()  # no call would notice that the connection which brings changes is dead
+        self.look_out.on_tick(self.active, self._keys, now)
         if self._request is None:
             # What the call behind a wait may fetch is fetched by it alone: credit is given once.
             fetching = self.active if self._behind is None else set()
@@ -111,9 +118,11 @@ class Fetcher:
         if self._request is not None and now - self._request_since > patience:
             self._drop()
             raise RedisTimeoutError(f"no answer to a fetch for {patience} s")
-        if self._waiting is not None and now - self._waiting_since > LOOK_SECONDS + patience:
+        if self._waiting is not None and now > self._waiting_until + patience:
             self._waiting = self._behind = None
             raise RedisTimeoutError(f"no answer to a wait for {patience} s")
+        if self.look_out.is_owed(patience, now):
+            raise RedisTimeoutError(f"no answer to a look-out for {patience} s")
 
     def wake(self) -> None:
         """Wake the event loop in time for the next call."""
@@ -123,15 +132,19 @@ class Fetcher:
 
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
+        now = time.monotonic()
+        looks_out = self.look_out.seconds_to_next(self.active, now)
+        times = [] if looks_out is None else [now + looks_out]
         if self._request is not None:
-            return None
-        times = [self._learned_at + DRAINED_LOOK_SECONDS] if self.in_flight.drained else []
+            return looks_out
+        if self.in_flight.drained:
+            times.append(self._learned_at + DRAINED_LOOK_SECONDS)
         for lease in self.in_flight.leases.values():
             if lease.look_at and lease.keys.queue in self.active:
                 times.append(lease.look_at)
             if lease.outcomes:
                 times.append(lease.outcomes_since + GATHERED_SECONDS)
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        return max(0.0, min(times) - now) if times else None
 
     def _send(self, request: FetchRequest) -> None:
         self._request = request
@@ -147,20 +160,29 @@ class Fetcher:
     def _send_wait(self) -> None:
         queues, now = sorted(self.active), time.monotonic()
         connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
-        words = ("BLPOP", *(self.in_flight.leases[q].keys.wake for q in queues), LOOK_SECONDS)
-        request = self.in_flight.request_behind_wait(self.active, now + LOOK_SECONDS)
+        watched = all(map(self.look_out.looks_out, queues))
+        seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
+        words = ("BLPOP", *(self._keys(queue).wake for queue in queues), seconds)
+        request = self.in_flight.request_behind_wait(self.active, now + seconds)
         if request is None:
             connection.send_command(*words)
         else:
             then = fetch_call.command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
-        self._waiting, self._behind, self._waiting_since = queues, request, now
+        self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
+        self.look_out.on_idle(self.active)
+
+    def _keys(self, queue: str) -> QueueKeys:
+        return self.in_flight.leases[queue].keys
+
+    def _control_connection(self) -> Any:
+        return self.channel.connection.cycle.connected(self.channel, self.control_client, CONTROL)
 
     def _listen(self) -> None:
         """Subscribe to the control state, and read its present value."""
-        connection = self.channel.connection.cycle.connected(self.channel, self.control_client, CONTROL)
-        connection.send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
+        self._control_connection().send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
         self._listening = True
+        self.look_out.begin()
         self._learn()
 
     def _learn(self) -> None:
@@ -268,10 +290,25 @@ class Fetcher:
             self._take_in(request, fetch_call.read(raw))
 
     def on_control_change(self) -> None:
-        """Read that something was cancelled, or a pool drained."""
-        kind, *_rest = self.control_client.connection.read_response(push_request=True)
-        if kind == b"message":
-            self._learn()
+        """Read that something was cancelled, a pool drained, or a ready list changed."""
+        connection = self.control_client.connection
+        while True:
+            try:
+                read = connection.read_response(push_request=True)
+            except ResponseError as error:
+                read = error
+            match read:  # an answer to a question of the look-out is never a list
+                case [b"message", *_]:
+                    self._learn()
+                case [b"invalidate", keys]:
+                    self.look_out.on_notice(keys)
+                case [*_]:
+                    pass
+                case _:
+                    self.look_out.on_answer(read)
+            if not connection.can_read(timeout=0):
+                break
+        self.look_out.on_tick(self.active, self._keys, time.monotonic())
 
     def finish(self) -> None:
         """Wait for the reply of the call that is under way, at most as long as the socket lets it."""

@@ -31,7 +31,7 @@ GATHERED = 8
 GATHERED_SECONDS = 0.005
 
 #: How long a process relies on what it knows of the server's clock.
-CLOCK_GOOD_SECONDS = 10.0
+CLOCK_GOOD_SECONDS = 25.0
 
 
 class InFlightMessages:

@@ -63,9 +63,10 @@ local function grant(ticket, n, now)
   redis.call('PEXPIRE', room_key(ticket), LATE_MS)
 end
 
--- Grant room to the producers in the line, in order, as far as there is room; `ready` messages are on the queue.
+-- Grant room to the producers in the line, in order, as far as there is room; `ready` messages are on the queue. Return
+-- false if nobody waits.
 local function admit_waiters(now, ready)
-  if not has_waiters() then return end
+  if not has_waiters() then return false end
   local spare = 2 * revoke_unclaimed(now)
   local bound, kept = bound_in_messages(limit_texts('bound')[1]), reserved_room('', now)
   local room = bound == 0 and math.huge or bound - ready - kept

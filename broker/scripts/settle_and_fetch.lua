@@ -16,7 +16,8 @@
 --            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
 -- Returns {now ms, lease (1 held, 0 lost, 2 held although the list of consumers was deleted), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
---       when to look again: -1 not before a wake token, 0 at once, else in so many ms.
+--       when to look again: -1 not before a wake token, 0 at once, else in so many ms: something is due, or another
+--       consumer's lease ends.
 --
 -- Only what this consumer still holds is settled. When the lease is lost nothing is settled and nothing fetched.
 
@@ -144,6 +145,7 @@ for _, entry in ipairs(due) do
 end
 
 -- Fetch -----------------------------------------------------------------------------------------------------
+local LINE_MS = 1000  -- how often consumers look while producers wait for admission
 local next_ms = -1
 
 local function sooner(ms)
@@ -158,7 +160,10 @@ local paused, rate, in_flight = texts[1] == '1', tonumber(texts[2] or 0), tonumb
 
 -- A probe (broker/stats/elasticity.py) holds slots idle until a time, 'most@until ms': no prober has to take it back.
 local most, till = string.match(texts[5] or '', '^(%d+)@(%d+)$')
-if till and now < tonumber(till) and (in_flight == 0 or tonumber(most) < in_flight) then in_flight = tonumber(most) end
+if till and now < tonumber(till) and (in_flight == 0 or tonumber(most) < in_flight) then
+  in_flight = tonumber(most)
+  sooner(tonumber(till) - now)
+end
 
 local function allowance()
   if paused then return 0 end
@@ -236,7 +241,16 @@ elseif left > 0 and #ARGV > 8 then
 end
 if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
 if ARGV[5] == '1' or not spoken[2] or now - tonumber(spoken[2]) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
-admit_waiters(now, waiting())
+-- A grant that nobody uses is taken back by the next call.
+if admit_waiters(now, waiting()) ~= false then sooner(LINE_MS) end
+
+-- The next lease to run out: the first consumer to look then returns what was in flight under it. Many do not look at once.
+local next_leases = redis.call('ZRANGE', KEYS[CONSUMERS], 0, 1, 'WITHSCORES')
+local of_another = next_leases[1] == consumer and 3 or 1
+if next_leases[of_another] then
+  local apart = tonumber(string.sub(redis.sha1hex(consumer), 1, 4), 16) / 65536 * math.min(1000, 20 * redis.call('ZCARD', KEYS[CONSUMERS]))
+  sooner(math.max(1, tonumber(next_leases[of_another + 1]) - now + 1 + apart))
+end
 
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
 if first[2] then sooner(tonumber(first[2]) - now) end

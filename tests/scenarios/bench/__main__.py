@@ -75,6 +75,12 @@ def _latencies(
         middle, slow = latency_ms(system, url, executor, tasks=200, folder=folder)
         figures[f"{executor.name}: send to start, median ms", system].append(middle)
         figures[f"{executor.name}: send to start, p99 ms", system].append(slow)
+        if system == "stock":
+            ours = latency_ms("pond", url, executor, tasks=200, folder=folder, client_of="stock")
+            for name, theirs, own in zip(("median", "p99"), (middle, slow), ours, strict=True):
+                title = f"{executor.name}: a stock client's send to start, {name} ms"
+                figures[title, "stock"].append(theirs)
+                figures[title, "pond"].append(own)
 
 
 def _publishing(url: str, tasks: int, figures: dict[tuple[str, str], list[float]]) -> None:

@@ -79,6 +79,13 @@ def make_stock(url: str) -> Celery:
     return app
 
 
+def make_moved(url: str) -> Celery:
+    """Return the stock application on Millpond's transport."""
+    app = make_stock(url)
+    app.conf.broker_transport = "millpond.broker.transport:Transport"
+    return app
+
+
 def make_pond(url: str) -> Celery:
     """Return Millpond's application with the one kind."""
     settings = Settings(broker_url=url)
@@ -92,7 +99,7 @@ def make_pond(url: str) -> Celery:
 
 
 def __getattr__(name: str) -> Any:
-    makers = {"stock": make_stock, "pond": make_pond}
+    makers = {"stock": make_stock, "moved": make_moved, "pond": make_pond}
     if name not in makers:
         raise AttributeError(name)
     return makers[name](os.environ["BENCH_URL"])

@@ -139,8 +139,10 @@ def drain(
     return Drained(done / seconds, commands / done, moved / done, (cpu_after - cpu) / done * 1e6)
 
 
-def latency_ms(system: str, url: str, executor: Executor, *, tasks: int, folder: Path) -> tuple[float, float]:
-    """Send one task at a time to idle workers.
+def latency_ms(
+    system: str, url: str, executor: Executor, *, tasks: int, folder: Path, client_of: str | None = None
+) -> tuple[float, float]:
+    """Send one task at a time to idle workers, by their own client or by that of another system.
 
     Return the median and the 99th percentile from sending to start, in ms.
     """
@@ -148,7 +150,7 @@ def latency_ms(system: str, url: str, executor: Executor, *, tasks: int, folder:
     client.flushdb()
     starts = folder / f"starts-{system}-{time.monotonic_ns()}"
     starts.touch()
-    send = _sender(system, url)
+    send = _sender(client_of or system, url)
     with workers(system, url, executor, events=False, starts=starts):
         for n in range(-20, tasks):  # the first twenty warm the workers up
             seen = starts.stat().st_size

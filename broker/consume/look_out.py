@@ -1,0 +1,177 @@
+"""Look out for messages of stock producers, which push no wake token, on behalf of every idle process.
+
+Two processes of each queue look out: each takes one of the queue's places for a few seconds, and keeps it.
+They ask the server whether messages are ready, and it tells them of the first change to a ready list after
+that (`CLIENT TRACKING`, on the connection that control changes arrive on, by RESP3). Then they ask again:
+look_out.lua pushes a wake token where messages are ready, and one idle process takes it. The second process
+asks a moment after the first, so that one message wakes one process. While a queue is not empty they ask
+less often. Where the server, the user's rights or the client's protocol allow none of it, every process
+looks for itself, as before (`Fetcher`).
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.scripts import script
+
+logger = logging.getLogger(__name__)
+
+#: How long a place is taken, and how often a process asks for one, or asks again although nothing was told.
+PLACE_SECONDS = 4.0
+ROUND_SECONDS = 1.5
+
+#: How much later than the first the second process asks.
+APART_SECONDS = 0.01
+
+#: While messages are ready, how long a process that looks out waits before it asks again.
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
+
+
+@dataclass
+class Post:
+    """What a process knows of one queue: its place there, and how many processes look out."""
+
+    keys: QueueKeys
+    place: int = 0
+    taken: int = 0
+    answered_at: float = 0.0
+    claim_at: float = 0.0
+    asked_at: float = 0.0
+    ask_at: float = 0.0
+    pause: float = 0.0
+    #: True while the server will tell of the next change to a ready list.
+    is_tracked: bool = False
+
+
+class LookOut:
+    """The look-out of one process; its answers and notices are read by the fetcher from the connection."""
+
+    def __init__(self, name: str, store: Store, connection: Callable[[], Any]) -> None:
+        self._name = name
+        self._store = store
+        self._connection = connection
+        #: True once the server tracks for this connection.
+        self.is_able = False
+        self._posts: dict[str, Post] = {}
+        self._expected: deque[tuple[str, Post | None, float]] = deque()
+        #: Wake tokens that were asked for: questions that found messages.
+        self.passed_on = 0
+
+    def begin(self) -> None:
+        """Ask the server to track for a connection, if it speaks RESP3."""
+        connection = self._connection()
+        if getattr(connection, "protocol", 2) not in (3, "3"):
+            return
+        connection._parser.set_invalidation_push_handler(lambda notice: notice)
+        self._send(connection, [(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
+
+    def looks_out(self, queue: str) -> bool:
+        """True if some process looks out for a queue, as far as is known here."""
+        post = self._posts.get(queue)
+        return post is not None and post.taken > 0 and time.monotonic() - post.answered_at < PLACE_SECONDS
+
+    def on_tick(self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float) -> None:
+        """Ask for places and for messages where it is time to."""
+        if not self.is_able:
+            return
+        asked: list[tuple[tuple[Any, ...], str, Post | None]] = []
+        for queue in queues:
+            post = self._posts.get(queue) or self._posts.setdefault(queue, Post(keys_of(queue)))
+            if now >= post.claim_at:
+                post.claim_at = now + ROUND_SECONDS
+                asked.append((self._claim(post, PLACE_SECONDS), "claim", post))
+            if post.place and now >= post.ask_at:
+                post.is_tracked, post.asked_at, post.ask_at = True, now, now + ROUND_SECONDS
+                keys = post.keys
+                asked.append((("CLIENT", "CACHING", "YES"), "caching", None))
+                asked.append(
+                    (script("look_out").command(keys.ready, (keys.wake, keys.drain_rate)), "look", post)
+                )
+        if asked:
+            self._send(self._connection(), asked)
+
+    def on_idle(self, queues: Iterable[str]) -> None:
+        """Ask at once, for this process has found the queues empty and does not look any more."""
+        for post in map(self._posts.get, queues):
+            if post is not None and post.place and not post.is_tracked:
+                post.pause = post.ask_at = 0.0
+
+    def seconds_to_next(self, queues: Iterable[str], now: float) -> float | None:
+        """Return the seconds until `on_tick` has something to ask; None: never."""
+        if not self.is_able:
+            return None
+        posts = [post for post in map(self._posts.get, queues) if post is not None]
+        times = [min(post.claim_at, post.ask_at) if post.place else post.claim_at for post in posts]
+        return max(0.0, min(times) - now) if times else None
+
+    def is_owed(self, seconds: float, now: float) -> bool:
+        """True if the server owes an answer for longer than that, and it is not there to be read."""
+        late = bool(self._expected) and now - self._expected[0][2] > seconds
+        return late and not self._connection().can_read(timeout=0)
+
+    def leave(self, queue: str) -> None:
+        """Leave the place at a queue that this process consumes no more."""
+        post = self._posts.pop(queue, None)
+        if post is not None and post.place and self.is_able:
+            with suppress(RedisError, OSError):
+                self._send(self._connection(), [(self._claim(post, 0), "left", None)])
+
+    # What the server says
+
+    def on_notice(self, keys: Any) -> None:
+        """Ask again about the queues of which a ready list changed; None: any may have."""
+        changed = None if keys is None else {key.decode() for key in keys}
+        for post in self._posts.values():
+            if post.is_tracked and (changed is None or not changed.isdisjoint(post.keys.ready)):
+                post.is_tracked = False
+                apart = (post.place - 1) * APART_SECONDS
+                post.ask_at = max(time.monotonic() + apart, post.asked_at + post.pause)
+
+    def on_answer(self, answer: Any) -> None:
+        """Take in the answer to the oldest question."""
+        kind, post, _since = self._expected.popleft()
+        if isinstance(answer, NoScriptError):
+            for name in ("claim_look_out", "look_out"):
+                self._store.client.script_load(script(name).source)
+            if post is not None:
+                post.claim_at = post.ask_at = 0.0
+        elif isinstance(answer, ResponseError):
+            self._refused(kind, answer)
+        elif kind == "tracking":
+            self.is_able = True
+        elif kind == "claim" and post is not None:
+            before, (post.place, post.taken) = post.place, divmod(answer, 10)
+            post.answered_at = time.monotonic()
+            if post.place and not before:
+                post.is_tracked, post.ask_at = False, 0.0
+        elif kind == "look" and post is not None:
+            self.passed_on += answer > 0
+            longer = max(SHORTEST_PAUSE_SECONDS, 2 * post.pause)
+            post.pause = min(LONGEST_PAUSE_SECONDS, longer) if answer else 0.0
+
+    def _refused(self, kind: str, error: ResponseError) -> None:
+        """Look out no more: a right is missing, or the server is out of memory; the places expire."""
+        if kind in ("tracking", "caching"):
+            self.is_able = False
+        logger.debug("looking out for messages: %s refused: %s", kind, error)
+
+    # Asking
+
+    def _claim(self, post: Post, seconds: float) -> tuple[Any, ...]:
+        return script("claim_look_out").command(post.keys.look_out_places, (self._name, int(seconds * 1000)))
+
+    def _send(self, connection: Any, asked: list[tuple[tuple[Any, ...], str, Post | None]]) -> None:
+        packed = connection.pack_commands([words for words, _, _ in asked])
+        # No health check: its answer would be taken for one of these.
+        connection.send_packed_command(packed, check_health=False)
+        now = time.monotonic()
+        self._expected.extend((kind, post, now) for _, kind, post in asked)

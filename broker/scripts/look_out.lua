@@ -1,0 +1,19 @@
+-- Look whether messages are ready, and wake one idle process if there are; called by a process that looks out.
+--
+-- KEYS  the ready lists of a queue, and no other: an old server tells the caller of a change to any key that is named here
+-- ARGV  1 the wake list   2 the hash of the drain rate
+-- Returns the number of ready lists that are not empty.
+--
+-- Only EXISTS reads, so a server that tracks what the caller reads tells it of the ready lists alone.
+
+redis.call('HDEL', ARGV[2], '')  -- a server that is out of memory must not refuse this
+redis.call('HSET', ARGV[2], 'spoken_at', now_ms())
+local found = redis.call('EXISTS', unpack(KEYS))
+if found > 0 then
+  if redis.call('LPUSH', ARGV[1], 1) > 1 then
+    redis.call('LPOP', ARGV[1])
+  else
+    redis.call('PEXPIRE', ARGV[1], 60000)
+  end
+end
+return found

@@ -1,0 +1,210 @@
+"""Messages that push no wake token are taken at once: a few processes look out for them, for all that wait.
+
+The processes here are fetchers on real connections, whose loops a thread of the test's turns; nobody looks by
+itself before twelve seconds are over.
+"""
+
+import select
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from millpond.broker import publish
+from millpond.broker.connection import Store
+from millpond.broker.consume import fetcher as fetcher_module
+from millpond.broker.consume import look_out
+from millpond.broker.consume.fetcher import Fetcher
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED
+
+QUEUE = "plain"
+
+
+class Process:
+    """A worker process of one slot whose loop is turned by the test."""
+
+    def __init__(self, url: str, store: Store, **of_connections: Any) -> None:
+        self.taken: list[Any] = []
+        self.waits = 0
+        self.in_flight = InFlightMessages()
+        self._url, self._of_connections = url, of_connections
+        self._clients: list[Any] = []
+        channel = SimpleNamespace(
+            store=store,
+            new_client=self._client,
+            deliver=self._take,
+            connection=SimpleNamespace(
+                cycle=SimpleNamespace(connected=_connected, wake_up_in=lambda _: None)
+            ),
+            global_keyprefix=store.prefix,
+            socket_timeout=5,
+        )
+        self.fetcher = Fetcher(channel, self.in_flight, lease_ms=60_000)
+        self.fetcher.start(QueueKeys(QUEUE, store.prefix))
+
+    def _client(self) -> Any:
+        client = Redis.from_url(self._url, single_connection_client=True, **self._of_connections)
+        self._clients.append(client)
+        return client
+
+    def _take(self, delivery: Any) -> None:
+        self.taken.append(delivery.message.id)
+        self.in_flight.settle(delivery, SUCCEEDED)
+
+    @property
+    def handlers(self) -> dict[Any, Callable[[], None]]:
+        """What reads each connection that is open."""
+        fetcher = self.fetcher
+        found = {
+            fetcher.fetch_client: fetcher.on_reply,
+            fetcher.wait_client: self._on_wait,
+            fetcher.control_client: fetcher.on_control_change,
+        }
+        return {c.connection._sock: read for c, read in found.items() if c.connection._sock is not None}
+
+    def _on_wait(self) -> None:
+        self.waits += 1
+        self.fetcher.on_wait()
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if it waits, and knows that some process looks out."""
+        return self.fetcher._waiting is not None and self.fetcher.look_out.looks_out(QUEUE)
+
+    @property
+    def looks_out(self) -> bool:
+        """True if it looks out itself, and would be told of a message."""
+        post = self.fetcher.look_out._posts.get(QUEUE)
+        return post is not None and post.place > 0 and post.is_tracked
+
+    def close(self) -> None:
+        """End as a killed process does: its connections are closed."""
+        for client in self._clients:
+            client.close()
+
+
+def _connected(_channel: Any, client: Any, _kind: str) -> Any:
+    client.connection.connect()
+    return client.connection
+
+
+def turn(processes: list[Process], until: Callable[[], Any], seconds: float = 40.0) -> float:
+    """Turn the loops until something is true; return for how many seconds."""
+    began = monotonic()
+    while not until():
+        assert monotonic() - began < seconds
+        for process in processes:
+            process.fetcher.on_tick()
+        reads = {sock: read for process in processes for sock, read in process.handlers.items()}
+        for sock in select.select(list(reads), [], [], 0.005)[0]:
+            reads[sock]()
+    return monotonic() - began
+
+
+def push(store: Store, step: int = 0) -> str:
+    """Push a message as a stock producer does, without a token; return its id."""
+    message = compose("test.kind", {}, queue=QUEUE, sent_at_ms=0)
+    store.client.lpush(QueueKeys(QUEUE, store.prefix).ready[step], message.payload)
+    return message.id
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Process]]]:
+    """Return `start(url, store, count)`: idle processes, the first of which look out."""
+    for name in ("LOOK_SECONDS", "WATCHED_LOOK_SECONDS"):
+        monkeypatch.setattr(fetcher_module, name, 0.2)
+    with ExitStack() as stack:
+
+        def started(url: str, store: Store, count: int = 1) -> list[Process]:
+            processes = [Process(url, store) for _ in range(count)]
+            for process in processes:
+                stack.callback(process.close)
+            turn(processes, lambda: all(each.is_waiting for each in processes))
+            # A wait that began before anybody looked out ends soon.
+            monkeypatch.setattr(fetcher_module, "LOOK_SECONDS", 12.0)
+            monkeypatch.setattr(fetcher_module, "WATCHED_LOOK_SECONDS", 12.0)
+            waits = [each.waits for each in processes]
+            turn(processes, lambda: all(each.waits > n for each, n in zip(processes, waits, strict=True)))
+            turn(processes, lambda: all(each.is_waiting for each in processes))
+            turn(processes, lambda: sum(each.looks_out for each in processes) == min(count, 2))
+            return processes
+
+        yield started
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_plain_push_is_taken_at_once(each_url: str, each_store: Store, start: Any, step: int) -> None:
+    """On every server, on every priority: an idle process has it long before it would look by itself."""
+    [process] = start(each_url, each_store)
+    for _ in range(3):
+        wanted = push(each_store, step)
+        assert turn([process], lambda wanted=wanted: wanted in process.taken) < 5
+        turn([process], lambda: process.is_waiting and process.looks_out)
+
+
+def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> None:
+    """Two of eight processes look out, and each message wakes one process, hardly ever a second."""
+    processes = start(url, store, 8)
+    before = sum(each.waits for each in processes)
+    for _ in range(10):
+        wanted = push(store)
+        turn(processes, lambda wanted=wanted: any(wanted in each.taken for each in processes))
+        turn(processes, lambda: all(each.is_waiting for each in processes))
+    assert sum(each.waits for each in processes) - before <= 15
+
+
+@pytest.mark.slow
+def test_another_process_looks_out_for_one_that_died(url: str, store: Store, start: Any) -> None:
+    """When all that looked out are dead, another does so within seconds, and nobody waits for long."""
+    processes = start(url, store, 3)
+    for dead in [each for each in processes if each.looks_out]:
+        processes.remove(dead)
+        dead.close()
+    [left] = processes
+    turn(processes, lambda: left.looks_out, 4 * look_out.PLACE_SECONDS)
+    wanted = push(store)
+    assert turn(processes, lambda: wanted in left.taken) < 5
+
+
+def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, start: Any) -> None:
+    """A process that stops consuming leaves its place at once."""
+    processes = start(url, store, 3)
+    left = next(each for each in processes if not each.looks_out)
+    for each in processes:
+        if each is not left:
+            each.fetcher.stop(QUEUE)
+    assert turn([left], lambda: left.looks_out) < look_out.PLACE_SECONDS
+
+
+def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
+    """A user who may not use CLIENT TRACKING has what there was before: a look every second."""
+    rules = ("on", "nopass", "~*", "&*", "+@all", "-client|tracking")
+    store.client.execute_command("ACL", "SETUSER", "modest", *rules)
+    process = Process(url, store, username="modest")
+    try:
+        turn([process], lambda: process.fetcher._waiting is not None)
+        wanted = push(store)
+        assert turn([process], lambda: wanted in process.taken) < 10
+        assert not process.fetcher.look_out.is_able
+    finally:
+        process.close()
+        store.client.execute_command("ACL", "DELUSER", "modest")
+
+
+def test_what_millpond_publishes_wakes_one(url: str, store: Store, start: Any) -> None:
+    """A message that pushes its own token wakes hardly ever a second process."""
+    processes = start(url, store, 4)
+    before = sum(each.waits for each in processes)
+    for _ in range(10):
+        message = compose("test.kind", {}, queue=QUEUE, sent_at_ms=0)
+        publish.publish(store, [message])
+        turn(processes, lambda id=message.id: any(id in each.taken for each in processes))
+        turn(processes, lambda: all(each.is_waiting for each in processes))
+    assert sum(each.waits for each in processes) - before <= 15
