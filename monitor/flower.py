@@ -44,7 +44,7 @@ def serve(
     if not the settings'. Raises `SettingsError` or `StartError`.
     """
     logins = [*basic_auth, *(login.get_secret_value() for login in configured.flower_basic_auth)]
-    must_be_safe(address, logins)
+    require_login_beyond_loopback(address, logins)
     if not configured.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
     prefix = (configured.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
@@ -67,7 +67,7 @@ def serve(
     page.start()
 
 
-def must_be_safe(address: str, logins: Sequence[str]) -> None:
+def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
     """Raise `SettingsError` for a malformed login, and for a public address without any login."""
     for login in logins:
         user, _, password = login.partition(":")

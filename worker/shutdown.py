@@ -46,13 +46,13 @@ class Drain:
             return
         self._drained = drained
         logger.info("the pool is drained: nothing more is started" if drained else "the pool goes on")
-        self._call_off()
+        self._cancel_deadline()
         if drained:
             self._end_after(self._settings.drain_seconds, unless_idle=True)
 
     def on_stopped(self, **_: Any) -> None:
         """Cancel the deadline: the pool is empty."""
-        self._call_off()
+        self._cancel_deadline()
 
     def name_pools(self, instance: Any, **_: Any) -> None:
         """Set the pools of this process by the queues that it consumes, unless they are set."""
@@ -61,13 +61,13 @@ class Drain:
             pools = self._settings.table.pools
             self._in_flight.pools = tuple(name for name, pool in pools.items() if taken & set(pool.queues))
 
-    def _call_off(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _end_after(self, seconds: float, *, unless_idle: bool = False) -> None:
-        self._call_off()
+        self._cancel_deadline()
         self._timer = threading.Timer(seconds, self._end, (unless_idle,))
         self._timer.daemon = True
         self._timer.start()

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def install(app: Celery, settings: Settings) -> None:
     """Check the broker as a worker of this application starts, and again once it is ready."""
 
-    def must_be_usable(**_: Any) -> None:
+    def check_broker(**_: Any) -> None:
         try:
             said = cluster.check_at_start(
                 settings.broker_url or "",
@@ -45,6 +45,6 @@ def install(app: Celery, settings: Settings) -> None:
         except MillpondError as error:
             logger.warning("%s", error)
 
-    app.check_broker = must_be_usable, check  # signals keep weak references
-    signals.celeryd_after_setup.connect(must_be_usable)
+    app.check_broker = check_broker, check  # signals keep weak references
+    signals.celeryd_after_setup.connect(check_broker)
     signals.worker_ready.connect(check)

@@ -22,15 +22,15 @@ class Children(AsynPool):
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """Note a child whose pipes were closed: from now on only its process is checked."""
         super()._event_process_exit(hub, proc)
-        self._look_again(hub, proc, SOON_SECONDS)
+        self._check_later(hub, proc, SOON_SECONDS)
 
-    def _look_again(self, hub: Any, proc: Any, seconds: float) -> None:
+    def _check_later(self, hub: Any, proc: Any, seconds: float) -> None:
         if proc in self._pool:
-            hub.call_later(seconds, self._look, hub, proc, min(2 * seconds, LATEST_SECONDS))
+            hub.call_later(seconds, self._check, hub, proc, min(2 * seconds, LATEST_SECONDS))
 
-    def _look(self, hub: Any, proc: Any, seconds: float) -> None:
+    def _check(self, hub: Any, proc: Any, seconds: float) -> None:
         self.maintain_pool()
-        self._look_again(hub, proc, seconds)
+        self._check_later(hub, proc, seconds)
 
     def _track_child_process(self, proc: Any, hub: Any) -> None:
         """Listen to a child, unless its pipes are closed; Celery asks for all on every new connection."""

@@ -80,9 +80,9 @@ class Connecting(stock.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._must_take_writes()
+        self._require_writable()
 
-    def _must_take_writes(self) -> None:
+    def _require_writable(self) -> None:
         """Raise a connection error while the server is a read-only replica: it is waited for as one away."""
         try:
             self.store.client.setrange(writing_key(self.global_keyprefix), 0, b"")

@@ -51,7 +51,7 @@ class Cancel(Handler):
 
     async def post(self, id: str) -> None:
         """Render the confirmation; cancel the batch once it is confirmed."""
-        self.must_be_allowed()
+        self.require_change_right()
         summary = await self.ask(record.summary, self.store, id)
         if self.asked("confirmed") != "yes":
             self.show(

@@ -90,7 +90,7 @@ class Action(SearchHandler):
 
     async def post(self, what: str) -> None:
         """Render the confirmation; requeue or purge once it is confirmed."""
-        self.must_be_allowed()
+        self.require_change_right()
         chosen = [_pair(text) for text in self.get_body_arguments("id")]
         everything = self.asked("all") == "yes"
         if not chosen and not everything:

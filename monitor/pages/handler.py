@@ -65,7 +65,7 @@ class Handler(BaseHandler):
         allowed = self.has_logins or self.unauthenticated_api
         return bool(allowed) and not self.application.options.read_only
 
-    def must_be_allowed(self) -> None:
+    def require_change_right(self) -> None:
         """Raise 403 if this user may not make changes."""
         if not self.may_change:
             raise HTTPError(403, self.why_read_only)

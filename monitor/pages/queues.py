@@ -37,7 +37,7 @@ class Change(Handler):
 
     async def post(self, name: str, what: str) -> None:
         """Make the change; an empty field of the form unsets its limit."""
-        self.must_be_allowed()
+        self.require_change_right()
         _named(await self.ask(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
             changes = await self.ask(parsed, {limit: self.asked(limit) for limit in LIMITS})

@@ -73,7 +73,7 @@ def _command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
     return get_command(app)
 
 
-def _say_version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
@@ -84,7 +84,7 @@ def _say_version(asked: bool) -> None:
 def _front(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True),
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
     pass

@@ -98,7 +98,7 @@ def _no_such(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     if meant := closest(str(name), siblings):
         return f"{there_is}: did you mean {shown_path((*table, meant))}?"
     for home in ("pools", "queues", "smtp", "files", "gateway", "schedule"):
-        if str(name) in _inside(model, home):
+        if str(name) in _names_below(model, home):
             by_name = str(table[-1]) if len(table) > 2 else "NAME"
             inside = f"{home}.{by_name}" if home in (*LIFTED, "schedule") else home
             return f"{there_is} here: did you mean {inside}.{name}?"
@@ -113,7 +113,7 @@ def _siblings(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
     return [] if below is None else list(below.model_fields)
 
 
-def _inside(model: type[BaseModel], home: str) -> list[str]:
+def _names_below(model: type[BaseModel], home: str) -> list[str]:
     """Return the names of settings in a table, or in the tables by name that it holds."""
     field = at(model, LIFTED.get(home, (home,)))
     values = None if field is None else values_of(field.annotation)

@@ -99,11 +99,11 @@ def _reason(name: str, answer: dict[str, Any]) -> str:
 
 def template_process() -> TemplateProcess:
     """Return the process of this worker process; a forked child has its own."""
-    return _of_process(os.getpid())
+    return _process_of(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _of_process(_pid: int) -> TemplateProcess:
+def _process_of(_pid: int) -> TemplateProcess:
     process = TemplateProcess()
     atexit.register(process.stop)
     return process

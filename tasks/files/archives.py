@@ -14,7 +14,7 @@ from millpond.tasks.files import tars, zips
 from millpond.tasks.files.archive_limits import Entry, Names, Quota
 from millpond.tasks.files.contract import FolderResult, Unpack
 from millpond.tasks.files.folders import Folder
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, instead
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, looks_like
 from millpond.tasks.files.storage import Storage, length_of
 from millpond.tasks.files.streams import Decompressed, Readable
 
@@ -54,7 +54,9 @@ def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
         return tars.entries(cast(Readable, file), job.source, job.encoding, quota)
     if zips.has_directory(file):
         return zips.entries(file, job.source, job.encoding, quota.limits)
-    raise BadInput(f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {instead(head)}")
+    raise BadInput(
+        f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {looks_like(head)}"
+    )
 
 
 def _made(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:

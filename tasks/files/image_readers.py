@@ -14,7 +14,7 @@ from typing import Any
 from millpond.tasks.errors import BadInput, FinalError
 from millpond.tasks.files import tiff_tags
 from millpond.tasks.files.image_errors import reader_errors, unsupported
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, instead
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, looks_like
 from millpond.tasks.files.vips import libvips
 
 #: The loaders that read a picture from front to back and can decode a smaller one at once.
@@ -59,7 +59,8 @@ def opened(url: str, path: str) -> Picture:
         found = "AVIF" if _is_av1(path) else "HEIC"
     if found not in FORMATS:
         raise BadInput(
-            f"{url} is no image that is read here ({', '.join(FORMATS)}): {instead(head)}; convert it first"
+            f"{url} is no image that is read here ({', '.join(FORMATS)}): "
+            f"{looks_like(head)}; convert it first"
         )
     with reader_errors(url):
         if found == "HEIC":

@@ -83,7 +83,7 @@ def _by_brand(head: bytes) -> str | None:
     return "HEIF" if any(brand in (b"mif1", b"msf1", b"mif2") for brand in brands) else "MPEG-4"
 
 
-def instead(head: bytes) -> str:
+def looks_like(head: bytes) -> str:
     """Return a clause for a message on a file that is not of the expected format: which one it looks like."""
     what = detected(head)
     return f"it looks like {what}" if what else "its first bytes show no format that is known here"

@@ -14,7 +14,7 @@ from millpond.tasks.errors import BadInput, FinalError, TooLarge
 from millpond.tasks.extras import install_command
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText, TextResult
-from millpond.tasks.files.magic_numbers import instead
+from millpond.tasks.files.magic_numbers import looks_like
 from millpond.tasks.files.storage import Storage
 
 #: Where a PDF's first mark is looked for, as by other readers, and its last: anything may lie behind it.
@@ -57,7 +57,7 @@ def _whole_length(file: BinaryIO, url: str) -> int:
     """Return the offset of a PDF's end; raise `BadInput` for one cut off, which PDFium would mend."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
-        raise BadInput(f"{url} is no PDF: {instead(head)}")
+        raise BadInput(f"{url} is no PDF: {looks_like(head)}")
     begins = max(0, file.seek(0, 2) - _TAIL_BYTES)
     file.seek(begins)
     tail = file.read(_TAIL_BYTES)

@@ -68,7 +68,7 @@ def up(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     chosen, ended = with_roots(settings(), root or []), None
-    must_have_extras(chosen, pool or list(chosen.table.pools), flower=flower)
+    require_extras(chosen, pool or list(chosen.table.pools), flower=flower)
     if chosen.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
@@ -82,7 +82,7 @@ def up(
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, _hurry)
+                signal.signal(number, _stop_at_once)
             typer.echo(
                 f"\nStopping: running tasks have {chosen.drain_seconds:.0f} s to finish. "
                 "A second Ctrl-C does not wait."
@@ -94,7 +94,7 @@ def up(
     typer.echo("Stopped. The remaining tasks are kept for the next start.")
 
 
-def must_have_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
+def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:
     """Raise if a service lacks its extra; print the extras that handlers of these pools lack."""
     from millpond.tasks import extras
 
@@ -147,6 +147,6 @@ def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     )
 
 
-def _hurry(_number: int, _frame: FrameType | None) -> None:
+def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
     typer.echo("Not waiting.")
     raise KeyboardInterrupt

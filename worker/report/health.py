@@ -79,7 +79,7 @@ class HealthReporter:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             if now() - self._looked_at >= LOOK_SECONDS:
                 self._looked_at = now()
-                self._look(store)
+                self._check_broker(store)
             file.write(
                 loop_at=self._turned_at,
                 has_lease=self._has_leases(),
@@ -88,7 +88,7 @@ class HealthReporter:
             )
         file.close()
 
-    def _look(self, store: Store) -> None:
+    def _check_broker(self, store: Store) -> None:
         """Record whether the broker answers, and since when fetchable messages wait untouched."""
         try:
             found = fetchable(store, self._queues)
@@ -104,9 +104,9 @@ class HealthReporter:
         elif self._facts["stalled_since"] is None:
             self._facts["stalled_since"] = now()
         slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
-        self._facts["stall_limit_seconds"] = max(self._patience(), 2 / slowest if slowest else 0.0)
+        self._facts["stall_limit_seconds"] = max(self._allowed_seconds(), 2 / slowest if slowest else 0.0)
 
-    def _patience(self) -> float:
+    def _allowed_seconds(self) -> float:
         """Return the time that messages may wait; with busy slots, a task's longest run time is added."""
         if self._in_flight.room:
             return PATIENCE_SECONDS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from millpond.monitor.flower import must_be_safe, serve
+from millpond.monitor.flower import require_login_beyond_loopback, serve
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.process.loopback import is_loopback
 from millpond.tasks.settings import Settings
@@ -14,15 +14,15 @@ from millpond.tasks.settings import Settings
 def test_other_machines_need_a_login(address: str) -> None:
     """An address that others can reach is refused, and the error says how to go on."""
     with pytest.raises(SettingsError, match="add --basic-auth user:password"):
-        must_be_safe(address, [])
-    must_be_safe(address, ["ann:secret"])
+        require_login_beyond_loopback(address, [])
+    require_login_beyond_loopback(address, ["ann:secret"])
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
 def test_loopback_needs_none(address: str) -> None:
     """Every spelling of loopback goes without a login."""
     assert is_loopback(address)
-    must_be_safe(address, [])
+    require_login_beyond_loopback(address, [])
 
 
 @pytest.mark.parametrize("login", ["ann", "ann:", ":secret", ""])
@@ -31,7 +31,7 @@ def test_half_a_login_is_none(login: str) -> None:
     with pytest.raises(
         SettingsError, match=r"user:password: correct .*MILLPOND_FLOWER_BASIC_AUTH"
     ) as refused:
-        must_be_safe("0.0.0.0", [login])
+        require_login_beyond_loopback("0.0.0.0", [login])
     assert "secret" not in str(refused.value)
 
 
