@@ -52,7 +52,8 @@ def load(name: str) -> Celery:
     try:
         with _as_defaults() as stock:
             app = find_app(name)
-            app.conf.defaults[-1].update(stock)  # it may have taken its own copy
+            for copied in app.conf.defaults[-1:]:  # none, where its settings have not been asked for yet
+                copied.update(stock)
             return app
     except Exception as error:
         raise SettingsError(
