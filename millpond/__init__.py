@@ -78,6 +78,7 @@ COMMANDS = {
         "Stop a pool on all hosts, and report until nothing of it runs",
     ),
     "resume": ("millpond.monitor.cli.drain:resuming", "Let a drained pool go on"),
+    "adopt": ("millpond.monitor.cli.adopt:app", "Take in what stock Celery workers left"),
     "dead": ("millpond.monitor.cli.dead:app", "List, show, requeue and purge dead letters"),
     "batches": ("millpond.producer.cli.batches:app", "List the batches opened last"),
     "batch": ("millpond.producer.cli.batch:app", "Show, follow, close or cancel a batch"),

@@ -1,11 +1,11 @@
 """Three ways to run somebody's Celery application, each in a database and a folder of its own.
 
 stock        a stock worker and a stock client, on kombu's Redis transport
-transport    the same worker and the same client, with Millpond's transport as the one setting changed
+transport    the same worker and the same client; the broker's URL says `millpond://`
 app          `millpond worker --app`, and a stock client
 
-An application reads its broker from `APP_BROKER`, its transport from `APP_TRANSPORT` and its results from
-`APP_RESULTS`; it lies in a folder on the path.
+An application reads its broker from `APP_BROKER` and its results from `APP_RESULTS`, and lies in a folder on
+the path.
 """
 
 import os
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WAYS = ("stock", "transport", "app")
-TRANSPORT = "millpond.broker.transport:Transport"
 ROOT = Path(__file__).parents[2]
 READY = {"stock": " ready.", "transport": " ready.", "app": "takes messages"}
 STOP_SECONDS = 90
@@ -55,7 +54,7 @@ class Running:
 
 
 def environment(way: str, url: str, paths: Sequence[Path], more: Mapping[str, str] = {}) -> dict[str, str]:
-    """Return the environment of an application in one of the ways; the transport is all that differs."""
+    """Return the environment of an application in one of the ways: only the broker's scheme differs."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLPOND_", "APP_", "DJANGO_"))}
     path = os.pathsep.join(map(str, [*paths, ROOT]))
     env |= {
@@ -67,7 +66,7 @@ def environment(way: str, url: str, paths: Sequence[Path], more: Mapping[str, st
         **more,
     }
     if way == "transport":
-        env["APP_TRANSPORT"] = TRANSPORT
+        env["APP_BROKER"] = url.replace("redis://", "millpond://", 1)
     return env
 
 
@@ -112,11 +111,11 @@ def worker(
         )
     running = Running(way, env, folder, process)
     try:
-        eventually(lambda: READY[way] in running.log or process.poll() is not None, 30)
+        eventually(lambda: READY[way] in running.log or process.poll() is not None, 75)
         assert process.poll() is None, running.log
         yield running
     finally:
-        process.terminate()
+        process.terminate()  # does nothing where the test has ended it
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,105 @@
+"""Messages that stock workers left: those that kombu's own Redis transport has as unacknowledged.
+
+kombu keeps them in one hash for all queues of a database, and does not note which worker has which. A message
+with an `eta` lies there too, for as long as a stock worker keeps it in its memory.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.keys import SEPARATOR, QueueKeys, step_of
+from millpond.broker.message import Message
+from millpond.broker.scripts import script
+
+#: Messages moved in one call: the server runs nothing else meanwhile.
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class Unacked:
+    """A message that a stock worker has, or had, under kombu's `tag`; `since` is by that worker's clock."""
+
+    tag: str
+    queue: str
+    message: Message
+    since: float
+
+    @property
+    def step(self) -> int:
+        """The index of its ready list."""
+        return step_of(self.message.priority)
+
+
+def unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
+    """Yield the unacknowledged messages of these queues, of all where none is named.
+
+    One that cannot be read, or whose queue nobody knows, stays where it is.
+    """
+    wanted = set(queues)
+    bindings: dict[str, list[tuple[str, str, str]]] = {}
+    with translate_errors("reading what stock workers left"):
+        times: dict[str, float] = {
+            tag.decode(): at
+            for tag, at in store.client.zrange(f"{store.prefix}unacked_index", 0, -1, withscores=True)
+        }
+        for tag, text in store.client.hscan_iter(f"{store.prefix}unacked", count=PAGE):
+            try:
+                raw, exchange, key = json.loads(text)
+                message = Message.decode(json.dumps(raw))
+            except (ValueError, TypeError, KeyError):
+                continue
+            for queue in _queues(store, exchange, key, bindings):
+                if not wanted or queue in wanted:
+                    yield Unacked(tag.decode(), queue, message, times.get(tag.decode(), 0.0))
+
+
+def take_in(store: Store, found: Iterable[Unacked]) -> int:
+    """Move unacknowledged messages to the head of their queues, the oldest first; return their number.
+
+    No delivery is counted. What a worker has acknowledged meanwhile is not moved.
+    """
+    by_queue: dict[str, list[Unacked]] = {}
+    for each in sorted(found, key=lambda each: -each.since):
+        by_queue.setdefault(each.queue, []).append(each)
+    taken = 0
+    with translate_errors("taking in what stock workers left"):
+        for queue, entries in by_queue.items():
+            keys = QueueKeys(queue, store.prefix).all
+            stock = (f"{store.prefix}unacked", f"{store.prefix}unacked_index")
+            for first in range(0, len(entries), PAGE):
+                words = [(each.tag, each.step, each.message.text) for each in entries[first : first + PAGE]]
+                args: list[Any] = [word for group in words for word in group]
+                taken += int(script("take_in").run(store.client, (*keys, *stock), args))
+    return taken
+
+
+def hand_back(store: Store, queue: str) -> int:
+    """Move the delayed messages of a queue to its ready lists, for stock workers; return their number."""
+    keys, moved = QueueKeys(queue, store.prefix), 0
+    with translate_errors(f"handing back the delayed messages of {queue!r}"):
+        while page := int(script("hand_back").run(store.client, keys.all, (PAGE,))):
+            moved += page
+    return moved
+
+
+def _queues(
+    store: Store, exchange: str, key: str, bindings: dict[str, list[tuple[str, str, str]]]
+) -> list[str]:
+    """Return the queues that kombu routes to: by name without an exchange, else by its table of bindings."""
+    if not exchange:
+        return [key]
+    if exchange not in bindings:
+        members = store.client.smembers(f"{store.prefix}_kombu.binding.{exchange}")
+        rows = (member.decode().split(SEPARATOR) for member in members)
+        bindings[exchange] = [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+    return sorted(
+        {
+            queue
+            for bound, pattern, queue in bindings[exchange]
+            if bound == key or (pattern and re.match(pattern, key))
+        }
+    )

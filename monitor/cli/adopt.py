@@ -1,0 +1,124 @@
+"""`millpond adopt`: take in what stock workers left, and hand delayed messages back to them."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from millpond.broker.connection import Store
+    from millpond.broker.stock_unacked import Unacked
+
+app = typer.Typer()
+
+#: How long workers may take to say which tasks they have.
+ANSWER_SECONDS = 3.0
+
+
+@app.command(epilog="Example: millpond adopt celery")
+def adopt(
+    queues: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUEUE", help="Queues; all of the database if none is named."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Take in also what a stock worker says that it has; it runs twice.")
+    ] = False,
+    back: Annotated[
+        bool, typer.Option("--back", help="Hand the delayed messages of the queues to stock workers instead.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a queue.")] = False,
+) -> None:
+    """Take in what stock workers left unacknowledged, without counting a delivery.
+
+    Ready messages need nothing: Millpond reads the lists that stock clients fill. Taken in are messages that
+    no worker says it has; a worker that does not answer counts as gone. A message with an ETA that a stock
+    worker kept in its memory is among them, and waits in the broker from then on.
+    """
+    import json
+
+    from millpond.broker import audit
+    from millpond.monitor.cli.store import open_store
+
+    with open_store() as store:
+        rows = _hand_back(store, queues or ()) if back else _take_in(store, queues or (), everything)
+        done = "handed back to stock workers" if back else "took in from stock workers"
+        if moved := sum(row["handed_back" if back else "taken_in"] for row in rows):
+            audit.record_command(store, f"{done}: {moved} messages")
+    for row in rows:
+        print(json.dumps(row) if as_json else _line(row))
+
+
+def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
+    from millpond.broker.inspect.depth import depth
+    from millpond.broker.server import now_ms
+    from millpond.broker.stock_unacked import take_in, unacked
+
+    asked_at = now_ms(store) / 1000
+    held = set() if everything else _held()
+    found: dict[str, list[Unacked]] = {name: [] for name in queues}
+    for each in unacked(store, queues):
+        found.setdefault(each.queue, []).append(each)
+    rows = []
+    for queue, entries in sorted(found.items()):
+        ready = depth(store, queue).ready
+        # One that was fetched after the question was not in any answer.
+        free = [e for e in entries if everything or (e.message.id not in held and e.since < asked_at)]
+        rows.append(
+            {
+                "queue": queue,
+                "ready": ready,
+                "taken_in": take_in(store, free),
+                "with_eta": sum(each.message.due_ms is not None for each in free),
+                "left": len(entries) - len(free),
+            }
+        )
+    return rows
+
+
+def _held() -> set[str]:
+    """Return the ids of the tasks that workers say they have: running, waiting, or kept for their ETA."""
+    from millpond.tasks.app import celery_app
+    from millpond.tasks.process.running_up import configured_broker
+    from millpond.tasks.settings import settings
+
+    chosen = settings()
+    app = celery_app(chosen.model_copy(update={"broker_url": configured_broker(chosen)}))
+    inspect = app.control.inspect(timeout=ANSWER_SECONDS)
+    held = set()
+    for question in ("active", "reserved", "scheduled"):
+        for tasks in (getattr(inspect, question)() or {}).values():
+            held |= {each.get("request", each)["id"] for each in tasks}
+    return held
+
+
+def _hand_back(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
+    from millpond.broker.inspect import depth
+    from millpond.broker.stock_unacked import hand_back
+
+    rows = []
+    for queue in queues or depth.queues(store):
+        moved, seen = hand_back(store, queue), depth.depth(store, queue)
+        rows.append(
+            {
+                "queue": queue,
+                "handed_back": moved,
+                "ready": seen.ready,
+                "in_flight": seen.in_flight,
+                "dead": seen.dead,
+            }
+        )
+    return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "handed_back" in row:
+        return (
+            f"{row['queue']}: {row['handed_back']} delayed messages handed back, {row['ready']} ready; "
+            f"{row['in_flight']} in flight, {row['dead']} dead letters stay with Millpond"
+        )
+    return (
+        f"{row['queue']}: {row['taken_in']} taken in, {row['with_eta']} of them with an ETA; "
+        f"{row['left']} left with workers that have them; {row['ready']} were ready"
+    )
