@@ -1,4 +1,4 @@
-"""Try every feature against the worker that runs, and print what each gave, as JSON."""
+"""Try every feature against the worker that runs, and print what each gave; `--list`: what they promise."""
 
 import importlib
 import json
@@ -11,7 +11,9 @@ for declaring in ("sending", "running", "canvas", "results", "watching"):
 
 wanted = sys.argv[1:]
 found = {}
-for each in FEATURES.values():
+if wanted == ["--list"]:
+    found = {each.name: [each.section, each.promised] for each in FEATURES.values()}
+for each in FEATURES.values() if wanted != ["--list"] else ():
     if not wanted or any(text in each.name for text in wanted):
         found[each.name] = each.try_it()
         print(each.name, found[each.name], file=sys.stderr, flush=True)

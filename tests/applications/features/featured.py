@@ -34,8 +34,6 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     beat_schedule={"tick": {"task": "noted", "schedule": 1.0, "args": ("beat", "tick")}},
 )
-if "APP_TRANSPORT" in os.environ:
-    app.conf.broker_transport = os.environ["APP_TRANSPORT"]
 
 _notes = redis.Redis.from_url(os.environ["APP_RESULTS"], decode_responses=True)
 logger = get_task_logger(__name__)

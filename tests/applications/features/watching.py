@@ -17,7 +17,7 @@ from tests.applications.features.feature import feature
 Q, C, E, G, P = "Inspect", "Control", "Events and logs", "Signals and steps", "Programs"
 SECONDS = 8
 #: How long a program may take, whose imports alone take seconds on a busy machine.
-CLI_SECONDS = 80
+CLI_SECONDS = 300
 
 
 def ask(question: str, *args: Any) -> Any:

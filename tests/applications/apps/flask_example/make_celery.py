@@ -1,0 +1,6 @@
+"""What `celery -A make_celery` finds."""
+
+from task_app import create_app
+
+flask_app = create_app()
+celery_app = flask_app.extensions["celery"]

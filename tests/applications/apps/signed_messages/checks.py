@@ -1,0 +1,33 @@
+"""The application's own checks; and what must not run."""
+
+import json
+import os
+import time
+
+from celery import Celery, chain, group
+from vault import add, again, app
+
+
+def unsigned() -> bool:
+    """True if a message that nobody signed ran."""
+    stranger = Celery("stranger", broker=os.environ["APP_BROKER"], backend=os.environ["APP_RESULTS"])
+    with stranger.connection_for_write() as connection:
+        id = stranger.send_task("vault.add", (1, 1), serializer="json", connection=connection).id
+    add.delay(1, 1).get(60)
+    add.delay(1, 1).get(60)
+    time.sleep(0.5)
+    return app.AsyncResult(id).state == "SUCCESS"
+
+
+print(
+    json.dumps(
+        {
+            "a signed task": add.delay(2, 3).get(60),
+            "a signed chain": chain(add.s(1, 1), add.s(2))().get(60),
+            "a signed group": group(add.s(n, n) for n in range(3))().get(60),
+            "a retry signs again": again.delay(2).get(60),
+            "an ETA": add.apply_async((1, 2), countdown=0.5).get(60),
+            "unsigned JSON ran": unsigned(),
+        }
+    )
+)

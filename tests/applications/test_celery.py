@@ -1,0 +1,66 @@
+"""What holds of Celery, in three ways: every cell of worker/CELERY.md is what a real worker does."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.applications.application import APPLICATIONS, Application
+from tests.applications.differences import DIFFERENCES
+from tests.applications.page import PAGE, features, page
+from tests.applications.ways import ROOT, WAYS, worker
+from tests.conftest import fresh_database
+
+Eventually = Callable[..., Any]
+
+slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
+FEATURES = ROOT / "tests" / "applications" / "features"
+QUEUES = ("celery", "second", "media", "everybody")
+
+
+def test_the_page_is_what_is_tried() -> None:
+    """The page names every feature and difference: python -m tests.applications.page."""
+    assert PAGE.read_text() == page()
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=slow) for way in WAYS])
+def test_every_feature_does_what_the_page_says(
+    way: str, url: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Every feature gives what stock promises, or differs as the page says, in a value and in words."""
+    with worker(way, "featured", url, tmp_path, eventually, paths=[FEATURES], queues=QUEUES) as running:
+        said = running.run(sys.executable, "-m", "tests.applications.features", seconds=2000)
+    found = json.loads(said.splitlines()[-1])
+    expected = {
+        name: DIFFERENCES[name, way].gives if (name, way) in DIFFERENCES else promised
+        for name, (_section, promised) in features().items()
+    }
+    wrong = {
+        name: (found.get(name), expected[name]) for name in expected if found.get(name) != expected[name]
+    }
+    assert wrong == {}, running.log[-3000:]
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=slow) for way in WAYS])
+@pytest.mark.parametrize("application", APPLICATIONS, ids=lambda each: each.folder)
+def test_an_application_gives_the_same_in_all_ways(
+    application: Application, way: str, server: Any, tmp_path: Path, eventually: Eventually
+) -> None:
+    """An application's own checks give what they promise, on stock, on our transport, and under `--app`."""
+    for module in application.needs:
+        pytest.importorskip(module)
+    with worker(
+        way,
+        application.app,
+        fresh_database(server),
+        tmp_path,
+        eventually,
+        paths=[application.path],
+        queues=application.queues,
+        more=application.prepare(tmp_path),
+    ) as running:
+        said = running.run(sys.executable, str(application.path / "checks.py"))
+        assert json.loads(said.splitlines()[-1]) == application.promised, running.log[-3000:]
