@@ -3,18 +3,22 @@
 import selectors
 import socket
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 
 
 class Proxy:
-    """Pass bytes on, until told to cut the connections or to swallow everything.
+    """Pass bytes on, `delay_seconds` late, until told to cut the connections or to swallow everything.
 
     What was open while it swallowed stays dead, as after a firewall forgot it; new connections work.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, delay_seconds: float = 0.0) -> None:
         self._target = ("127.0.0.1", port)
+        self._delay_seconds = delay_seconds
+        self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -60,12 +64,16 @@ class Proxy:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            for key, _ in self._selector.select(0.05):
+            for key, _ in self._selector.select(0.001 if self._late else 0.05):
                 with self._lock:
                     if key.fileobj is self._listener:
                         self._accept()
                     elif isinstance(key.fileobj, socket.socket) and key.fileobj in self._pairs:
                         self._pass_on(key.fileobj)
+            while self._late and self._late[0][0] <= monotonic():
+                _, target, data = self._late.popleft()
+                with self._lock, suppress(OSError):
+                    target.sendall(data)
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()
@@ -84,6 +92,9 @@ class Proxy:
             return
         try:
             data = source.recv(65536)
+            if self._delay_seconds and data:
+                self._late.append((monotonic() + self._delay_seconds, self._pairs[source], data))
+                return
             self._pairs[source].sendall(data)
         except OSError:
             data = b""
@@ -101,9 +112,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy(port: int) -> Iterator[Proxy]:
+def proxy(port: int, delay_seconds: float = 0.0) -> Iterator[Proxy]:
     """Run a proxy before a port of loopback for the length of a block."""
-    made = Proxy(port)
+    made = Proxy(port, delay_seconds)
     try:
         yield made
     finally:

@@ -111,3 +111,12 @@ def fail(job: Fail, context: Context) -> None:
 def retry(job: Retry, context: Context) -> None:
     time.sleep(job.seconds)
     raise RetryLater("the service is busy")
+
+
+class SlowSleep(Contract, kind="bottleneck.slow_sleep"):
+    seconds: float
+
+
+@body(SlowSleep)
+def slow_sleep(job: SlowSleep, context: Context) -> None:
+    time.sleep(job.seconds)

@@ -1,45 +1,76 @@
 """Put real pools under known bottlenecks and print the diagnosis of each, and the confusion matrix.
 
-`python -m tests.scenarios.bottlenecks [--only TEXT] [--no-truth]`. The exit code is 1 where fewer than 95 %
-are right or `workers` is said falsely.
+`python -m tests.scenarios.bottlenecks [--only TEXT] [--part 1/2] [--results FILE] [--no-truth]`, and
+`--join FILE ...` for the matrix of results that are there. The exit code is 1 where fewer than 95 % are right
+or `workers` is said falsely.
 """
 
 import argparse
+import fcntl
 import os
 import sys
 import tempfile
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.scenarios.bottlenecks.case import Case
 from tests.scenarios.bottlenecks.cases import cases
-from tests.scenarios.bottlenecks.running import Seen, line, run
+from tests.scenarios.bottlenecks.results import Seen, append, load, matrix
+from tests.scenarios.bottlenecks.running import run
 
 
 def main() -> int:
-    """Run the cases one after the other."""
+    """Run the cases one after the other, or join what was run."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios.bottlenecks", description=__doc__)
-    parser.add_argument("--only", default="", help="run the cases that have this in their name or executor")
+    parser.add_argument(
+        "--only", default="", help="run the cases that have one of these texts (a|b) in their label"
+    )
+    parser.add_argument("--part", default="1/1", help="run every second case, the first one first: 1/2")
+    parser.add_argument("--results", type=Path, help="add each result to this file, and skip what it has")
     parser.add_argument("--no-truth", action="store_true", help="do not double the slots")
+    parser.add_argument("--join", type=Path, nargs="+", help="print the matrix of these files; run nothing")
     asked = parser.parse_args()
+    if asked.join:
+        seen = load(asked.join)
+        print(*(each.line for each in seen), "", sep="\n")
+        return _closed(seen)
     kinds = str(Path(__file__).parents[2] / "kinds")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
     sys.path.append(kinds)
-    seen: list[Seen] = []
-    for case in cases():
-        if asked.only in f"{case.name} {case.executor}":
-            with tempfile.TemporaryDirectory(prefix="millpond-bottleneck-") as folder:
-                seen.append(run(case, Path(folder), truth=not asked.no_truth))
-            print(line(seen[-1]), flush=True)
-    return _closed(seen)
+    return _closed([_run(case, asked) for case in _chosen(asked)])
+
+
+def _chosen(asked: argparse.Namespace) -> list[Case]:
+    number, parts = (int(each) for each in asked.part.split("/"))
+    texts = asked.only.split("|")
+    known = (
+        {each.label for each in load([asked.results])} if asked.results and asked.results.exists() else set()
+    )
+    found = [case for case in cases() if any(text in case.label for text in texts)]
+    return [case for n, case in enumerate(found) if n % parts == number - 1 and case.label not in known]
+
+
+def _run(case: Case, asked: argparse.Namespace) -> Seen:
+    with _alone(case), tempfile.TemporaryDirectory(prefix="millpond-bottleneck-") as folder:
+        seen = run(case, Path(folder), truth=not asked.no_truth)
+    print(seen.line, flush=True)
+    if asked.results:
+        append(seen, asked.results)
+    return seen
+
+
+@contextmanager
+def _alone(case: Case) -> Iterator[None]:
+    """Run a case that fills the processors while no other part runs one."""
+    with (Path(tempfile.gettempdir()) / "millpond-bottlenecks.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if case.computes else fcntl.LOCK_SH)
+        yield
 
 
 def _closed(seen: list[Seen]) -> int:
-    matrix = Counter((each.case.right[0], each.last.state if each.last else "-") for each in seen)
-    print("\n| true | said | times |\n|---|---|---:|")
-    for (true, said), times in sorted(matrix.items()):
-        print(f"| {true} | {said} | {times} |")
+    print("", *matrix(seen), sep="\n")
     right, falsely = sum(each.right for each in seen), sum(each.falsely_workers for each in seen)
-    print(f"\n{right} of {len(seen)} right, {falsely} times falsely `workers`")
     return 0 if right >= 0.95 * len(seen) and not falsely else 1
 
 

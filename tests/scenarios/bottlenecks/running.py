@@ -1,141 +1,192 @@
-"""Run a bottleneck: a real pool with a backlog, its verdict every two seconds, and the truth by doubling."""
+"""Run a bottleneck: a real pool, its verdict every two seconds, and the truth by doubling and batching."""
 
-import json
+import random
+import re
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import depth
-from millpond.broker.message import compose
+from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import serving
 from tests.harness.one_worker import settings_for, workers
-from tests.scenarios.bottlenecks.cases import Case
+from tests.harness.tcp_proxy import proxy
+from tests.scenarios.bottlenecks.case import Case, Scene
+from tests.scenarios.bottlenecks.results import Seen
 
 #: The verdict has to be right so many seconds after the onset, and the truth is measured for so many.
 WITHIN_SECONDS, TRUTH_SECONDS = 60.0, 8.0
 BACKLOG = 3_000
+#: Tasks a second of a pool that keeps up.
+HEALTHY_RATE = 50
 
 
-@dataclass
-class Seen:
-    """What was said of a case, and what was true."""
+class Feed:
+    """Keeps a queue filled as a case wants it."""
 
-    case: Case
-    right_after: float | None = None
-    said: list[str] = field(default_factory=list)
-    last: Diagnosis | None = None
-    named: bool = True
-    gain: float | None = None
-    foretold: float | None = None
-    measured: float | None = None
+    def __init__(self, store: Store, case: Case, fields: dict[str, Any]) -> None:
+        self._store, self._case, self._fields = store, case, fields
+        self._burst_at = 0.0
+        self.share = case.beside[2] if case.beside else 0.0
 
-    @property
-    def falsely_workers(self) -> bool:
-        """True if more slots were advised at any time where they do not help."""
-        return "workers" in self.said and not self.case.grows
+    def fill(self) -> None:
+        """Fill the backlog up, or send the next burst if it is due."""
+        if self._case.burst:
+            if monotonic() >= self._burst_at:
+                self._burst_at = monotonic() + 10
+                self.send(self._case.burst)
+            return
+        lacking = BACKLOG - depth(self._store, "default").ready
+        if lacking > BACKLOG // 10:
+            self.send(lacking)
 
-    @property
-    def right(self) -> bool:
-        """True if the verdict was right in time, with the name that it has to have."""
-        return self.right_after is not None and self.named and not self.falsely_workers
+    def steadily(self, seconds: float) -> None:
+        """Send few enough for the pool to keep up, for so long."""
+        begun, sent = monotonic(), 0
+        while monotonic() < begun + seconds:
+            due = int((monotonic() - begun) * HEALTHY_RATE)
+            self.send(due - sent)
+            sent = due
+            sleep(0.05)
+
+    def send(self, count: int) -> None:
+        """Send messages of the case's kinds, mixed."""
+        publish(self._store, [self._message() for _ in range(count)], policy="exempt")
+
+    def _message(self) -> Outgoing:
+        beside = self._case.beside
+        if beside is not None and random.random() < self.share:
+            kind, fields = beside[0], {**self._fields, **beside[1]} if self._is_same(beside[0]) else beside[1]
+        else:
+            kind, fields = self._case.kind, self._fields
+        return compose(kind, dict(fields), queue="default", sent_at_ms=0)
+
+    def _is_same(self, kind: str) -> bool:
+        return kind == self._case.kind
 
 
 def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
     """Run one case on a server of its own."""
-    seen = Seen(case)
+    seen = Seen(case.label, case.right, case.grows)
     with ExitStack() as stack:
         server = stack.enter_context(serving(folder / "server"))
         given = stack.enter_context(case.around(folder))
-        settings = _settings(case, server.url)
         store = connect(server.url)
         stack.callback(store.close)
+        settings = _settings(case, _delayed(server.url, case, stack))
         fields = {**case.fields, **case.given(given)}
-        _fill(store, case, fields)
-        stack.enter_context(workers(settings, folder))
-        begun = monotonic()
-        while monotonic() - begun < WITHIN_SECONDS:
-            _fill(store, case, fields)
-            [verdict] = [
-                each for each in diagnose_all(store, read(store, settings.table)) if each.pool == "default"
-            ]
-            seen.last = verdict
-            if not seen.said or seen.said[-1] != verdict.state:
-                seen.said.append(verdict.state)
-            if verdict.state in case.right:
-                seen.right_after = monotonic() - begun
-                seen.named = case.named(given) in verdict.name
-                break
-            sleep(2)
-        if truth:
-            _establish(case, seen, store, fields, stack, settings, folder)
+        feed = Feed(store, case, fields)
+        running = stack.enter_context(workers(settings, folder, count=case.processes))
+        if case.healthy_seconds:
+            feed.steadily(case.healthy_seconds)
+            feed.share = case.beside_after
+        feed.fill()
+        if case.onset is not None:
+            case.onset(Scene(given, store, running, folder))
+        _watch(case, seen, store, settings, feed, case.named(given))
+        if truth and case.doubled:
+            _double(case, seen, feed, stack, settings, folder)
+        if truth and case.batched:
+            _batch(case, seen, store, fields)
         store.client.delete("default")
     return seen
 
 
-def _establish(
-    case: Case,
-    seen: Seen,
-    store: Store,
-    fields: dict[str, Any],
-    stack: ExitStack,
-    settings: Settings,
-    folder: Path,
-) -> None:
-    """Measure the throughput with the slots as they are, and with half as many again or twice as many."""
-    before = _rate(store, case, fields)
-    doubled = folder / "more"
-    doubled.mkdir()
-    stack.enter_context(workers(settings, doubled, count=1, first=2))
+def _watch(case: Case, seen: Seen, store: Store, settings: Settings, feed: Feed, name: str) -> None:
+    begun = monotonic()
+    while monotonic() - begun < WITHIN_SECONDS:
+        feed.fill()
+        [verdict] = [
+            each for each in diagnose_all(store, read(store, settings.table)) if each.pool == "default"
+        ]
+        _note(seen, verdict)
+        if verdict.state in case.right:
+            seen.right_after = monotonic() - begun
+            seen.named = name in verdict.name
+            if seen.named:
+                return
+        sleep(2)
+
+
+def _note(seen: Seen, verdict: Diagnosis) -> None:
+    seen.why, seen.slots, seen.slots_wanted = verdict.why, verdict.slots, verdict.slots_wanted
+    seen.foretold = verdict.foretold_rate if verdict.state == "workers" else None
+    if not seen.said or seen.said[-1] != verdict.state:
+        seen.said.append(verdict.state)
+
+
+def _double(case: Case, seen: Seen, feed: Feed, stack: ExitStack, settings: Settings, folder: Path) -> None:
+    """Measure the throughput, then with the slots that were advised, or with twice as many."""
+    store = feed._store
+    before = _rate(store, feed)
+    more = case.slots * case.processes
+    if seen.foretold is not None and seen.slots_wanted:
+        more = max(1, seen.slots_wanted - seen.slots)
+    table = replace_pool(settings, concurrency=more)
+    beside = folder / "more"
+    beside.mkdir()
+    stack.enter_context(workers(table, beside, count=1, first=case.processes + 1))
     sleep(2)
-    after = _rate(store, case, fields)
-    seen.gain = after / before if before else None
-    if seen.last is not None and seen.last.state == "workers" and seen.last.elasticity is not None:
-        seen.foretold, seen.measured = 2 ** min(1.0, seen.last.elasticity), seen.gain
+    seen.measured = _rate(store, feed)
+    seen.more = (case.slots * case.processes + more) / (case.slots * case.processes)
+    seen.gain = seen.measured / before if before else 1.0
+    seen.before = before
 
 
-def _rate(store: Store, case: Case, fields: dict[str, Any]) -> float:
-    _fill(store, case, fields)
-    first, begun = _ended(store), monotonic()
+def _batch(case: Case, seen: Seen, store: Store, fields: dict[str, Any]) -> None:
+    """Measure the throughput in tasks' worth of work when one task does the work of several."""
+    store.client.delete("default")
+    single = Feed(store, replace(case, beside=None), {**fields, **case.batched})
+    single.fill()
+    sleep(3)
+    rate = _rate(store, single) * case.batched_items
+    seen.batched_gain = rate / seen.measured if seen.measured else None
+
+
+def replace_pool(settings: Settings, **changes: Any) -> Settings:
+    """Return the settings with another pool."""
+    pool = settings.table.pools["default"].model_copy(update=changes)
+    table = settings.table.model_copy(update={"pools": {**settings.table.pools, "default": pool}})
+    return settings.model_copy(update={"table": table})
+
+
+def _rate(store: Store, feed: Feed) -> float:
+    feed.fill()
+    first, begun = _succeeded(store), monotonic()
     until = begun + TRUTH_SECONDS
     while monotonic() < until:
         sleep(0.5)
-        _fill(store, case, fields)
-    return (_ended(store) - first) / (monotonic() - begun)
+        feed.fill()
+    return (_succeeded(store) - first) / (monotonic() - begun)
 
 
-def _ended(store: Store) -> int:
-    counters = depth(store, "default").counters
-    return sum(counters.get(name, 0) for name in ("settled", "dead", "retried"))
+def _succeeded(store: Store) -> int:
+    return depth(store, "default").counters.get("settled", 0)
 
 
-def _fill(store: Store, case: Case, fields: dict[str, Any]) -> None:
-    lacking = BACKLOG - depth(store, "default").ready
-    if lacking > BACKLOG // 10:
-        messages = [compose(case.kind, fields, queue="default", sent_at_ms=0) for _ in range(lacking)]
-        publish(store, messages, policy="exempt")
+def _delayed(url: str, case: Case, stack: ExitStack) -> str:
+    """Return the URL of the broker, behind a proxy that delays its answers where the case wants it."""
+    found = re.search(r":(\d+)/", url)
+    if not case.broker_delay or found is None:
+        return url
+    between = stack.enter_context(proxy(int(found[1]), case.broker_delay / 2))
+    return url.replace(f":{found[1]}/", f":{between.port}/")
 
 
 def _settings(case: Case, url: str) -> Settings:
-    pool = {"executor": case.executor, "concurrency": case.slots, "prefetch": case.slots}
+    pool = {
+        "executor": case.executor,
+        "concurrency": case.slots,
+        "prefetch": case.slots,
+        "processes": case.processes,
+        **case.pool,
+    }
     queue = {"bound": 1_000_000, **case.queue}
-    return settings_for(url, pool=pool, queue=queue, kinds=("bottleneck_kinds",))
-
-
-def line(seen: Seen) -> str:
-    """Return what was seen in one line."""
-    mark = "right" if seen.right else "FALSE WORKERS" if seen.falsely_workers else "wrong"
-    after = "-" if seen.right_after is None else f"{seen.right_after:.0f} s"
-    gain = "-" if seen.gain is None else f"x{seen.gain:.2f}"
-    foretold = "" if seen.foretold is None else f" (foretold x{seen.foretold:.2f})"
-    last = json.dumps(seen.last.why if seen.last else "", ensure_ascii=False)
-    return (
-        f"{mark:13} {seen.case.name:42} {seen.case.executor:8} {after:>5} doubling {gain}{foretold} "
-        f"said {' > '.join(seen.said)}; {last}"
-    )
+    return settings_for(url, pool=pool, queue=queue, kinds=("bottleneck_kinds", "dependency_kinds"))

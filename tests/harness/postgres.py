@@ -1,0 +1,94 @@
+"""A PostgreSQL server of the test's own, in a folder of its own; root runs it as the user `postgres`."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+#: Where Debian puts the programs of the server.
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running server."""
+
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Return `host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Return the URL of its database."""
+        return f"postgresql://postgres@{self.address}/postgres"
+
+
+@contextmanager
+def postgres(folder: Path, *, statements: tuple[str, ...] = ()) -> Iterator[Postgres]:
+    """Run a server for the length of a block, with these statements done."""
+    import psycopg
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        server = Postgres(free.getsockname()[1])
+    data = folder / "postgres"
+    data.mkdir()
+    as_user = _user(data, folder)
+    subprocess.run(
+        [_program("initdb"), "-D", data, "-A", "trust", "-U", "postgres", "--no-sync"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        **as_user,
+    )
+    options = [
+        *("-D", data, "-p", str(server.port), "-c", "listen_addresses=127.0.0.1"),
+        *("-c", "unix_socket_directories=", "-c", "log_min_messages=fatal"),
+    ]
+    process = subprocess.Popen([_program("postgres"), *options], stderr=subprocess.DEVNULL, **as_user)
+    try:
+        deadline = monotonic() + 30
+        while True:
+            try:
+                with psycopg.connect(server.url, autocommit=True) as connection:
+                    for statement in statements:
+                        connection.execute(statement)
+                break
+            except psycopg.OperationalError:
+                assert monotonic() < deadline, "PostgreSQL does not answer"
+                sleep(0.1)
+        yield server
+    finally:
+        process.terminate()  # SIGTERM waits for its clients
+        process.send_signal(2)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _program(name: str) -> str:
+    found = PROGRAMS[-1] / name if PROGRAMS else shutil.which(name)
+    assert found, "PostgreSQL is not installed"
+    return str(found)
+
+
+def _user(data: Path, folder: Path) -> dict[str, Any]:
+    """Return how to start as another user, for the server refuses to run as root."""
+    if os.getuid():
+        return {}
+    user = pwd.getpwnam("postgres")
+    os.chown(data, user.pw_uid, user.pw_gid)
+    for each in (folder, *folder.parents[:-2]):
+        each.chmod(each.stat().st_mode | 0o011)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}

@@ -1,0 +1,67 @@
+"""A bottleneck: the pool, the work, the dependency, and the states that are right of it."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from millpond.broker.connection import Store
+from tests.harness.one_worker import OneWorker
+
+
+@dataclass
+class Scene:
+    """What runs for a case: what `around` gave, the store, the workers."""
+
+    given: Any
+    store: Store
+    workers: list[OneWorker]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One bottleneck.
+
+    `grows` is what more slots are expected to do; the run establishes it by doubling. `batched` are fields of
+    a task that does the work of `batched_items` tasks: the run establishes what that brings.
+    """
+
+    name: str
+    kind: str
+    right: tuple[str, ...]
+    grows: bool
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    executor: str = "threads"
+    slots: int = 8
+    processes: int = 1
+    pool: Mapping[str, Any] = field(default_factory=dict)
+    queue: Mapping[str, Any] = field(default_factory=dict)
+    #: A second kind, its fields, and its share of the messages.
+    beside: tuple[str, Mapping[str, Any], float] | None = None
+    around: Callable[[Path], AbstractContextManager[Any]] = lambda _folder: nullcontext()
+    #: The fields that depend on what `around` gave.
+    given: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    #: What the verdict has to name.
+    named: Callable[[Any], str] = lambda _: ""
+    #: What happens once the workers are ready, and after so many seconds of a pool that keeps up.
+    onset: Callable[[Scene], None] | None = None
+    healthy_seconds: float = 0.0
+    #: Messages of each burst, one every ten seconds, instead of a backlog.
+    burst: int = 0
+    #: The delay of the broker's answers, seconds.
+    broker_delay: float = 0.0
+    #: The share of `beside` from the onset on.
+    beside_after: float = 0.0
+    batched: Mapping[str, Any] = field(default_factory=dict)
+    batched_items: int = 0
+    #: True if it fills the processors: nothing else is measured beside it.
+    computes: bool = False
+    #: False where more processes would say nothing: the pool is stopped.
+    doubled: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name and the executor."""
+        return f"{self.name}, {self.executor}"

@@ -1,0 +1,112 @@
+"""What was said of each bottleneck and what was true, as lines of a file, and their confusion matrix."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+#: A gain counts as growth from this share of what proportional growth would be, and as none up to that one.
+GREW, DID_NOT = 0.6, 0.35
+#: The foretold throughput may be off by this.
+OFF = 0.2
+
+
+@dataclass
+class Seen:
+    """What was said of a case, and what was true: the gain by `more` times the slots, and by batching."""
+
+    label: str
+    right_states: tuple[str, ...]
+    grows: bool
+    right_after: float | None = None
+    said: list[str] = field(default_factory=list)
+    why: str = ""
+    named: bool = True
+    slots: int = 0
+    slots_wanted: int | None = None
+    before: float | None = None
+    measured: float | None = None
+    more: float = 2.0
+    gain: float | None = None
+    batched_gain: float | None = None
+    foretold: float | None = None
+
+    @property
+    def grew(self) -> bool | None:
+        """True if more slots brought more, by what was measured; None if that is not clear."""
+        share = None if self.gain is None else (self.gain - 1) / (self.more - 1)
+        return None if share is None or DID_NOT < share < GREW else share >= GREW
+
+    @property
+    def falsely_workers(self) -> bool:
+        """True if more slots were advised at any time where they do not help."""
+        return "workers" in self.said and (not self.grows or self.grew is False)
+
+    @property
+    def true_as_made(self) -> bool:
+        """True if what was measured is what the case was made for."""
+        if self.batched_gain is not None:
+            return self.batched_gain >= 1.5
+        return self.grew in (None, self.grows)
+
+    @property
+    def right(self) -> bool:
+        """True if the verdict was right in time, with the name that it has to have."""
+        return self.right_after is not None and self.named and not self.falsely_workers
+
+    @property
+    def foretold_well(self) -> bool | None:
+        """True if the foretold throughput came true; None if none was foretold."""
+        if self.foretold is None or not self.measured:
+            return None
+        return abs(self.foretold / self.measured - 1) <= OFF
+
+    @property
+    def line(self) -> str:
+        """The case in one line."""
+        mark = "right" if self.right else "FALSE WORKERS" if self.falsely_workers else "wrong"
+        after = "-" if self.right_after is None else f"{self.right_after:.0f} s"
+        gain = "" if self.gain is None else f"x{self.more:.2f} slots: x{self.gain:.2f}"
+        gain += "" if self.batched_gain is None else f", batched x{self.batched_gain:.1f}"
+        if self.foretold is not None and self.measured:
+            gain += f", foretold {self.foretold:.1f}, came {self.measured:.1f}"
+        if not self.true_as_made:
+            gain += " (NOT AS MADE)"
+        said = f"said {' > '.join(self.said)}; {json.dumps(self.why, ensure_ascii=False)}"
+        return f"{mark:13} {self.label:58} {after:>5} {gain}; {said}"
+
+
+def append(seen: Seen, file: Path) -> None:
+    """Add a line to a file of results."""
+    with file.open("a") as to:
+        to.write(json.dumps(asdict(seen)) + "\n")
+
+
+def load(files: Iterable[Path]) -> list[Seen]:
+    """Return the results of files; of a case that was run again, the last."""
+    found = [Seen(**json.loads(line)) for file in files for line in file.read_text().splitlines()]
+    return list({seen.label: seen for seen in found}.values())
+
+
+def matrix(results: Iterable[Seen]) -> Iterator[str]:
+    """Yield the confusion matrix and the sums."""
+    seen = list(results)
+    counted = Counter(
+        (
+            each.right_states[0],
+            (each.right_states[0] if each.right else each.said[-1]) if each.said else "-",
+        )
+        for each in seen
+    )
+    yield "| true | said | cases |"
+    yield "|---|---|---:|"
+    for (true, said), times in sorted(counted.items()):
+        yield f"| {true} | {said} | {times} |"
+    right, falsely = sum(each.right for each in seen), sum(each.falsely_workers for each in seen)
+    foretold = [each.foretold_well for each in seen if each.foretold_well is not None]
+    made = sum(each.true_as_made for each in seen)
+    yield ""
+    yield f"{right} of {len(seen)} right, {falsely} times falsely `workers`;"
+    yield f"{made} as they were made, by the run's own measure;"
+    yield f"{sum(foretold)} of {len(foretold)} foretold throughputs within {OFF:.0%}"
