@@ -182,6 +182,11 @@ def elasticity_key(pool: str, prefix: str = "") -> str:
     return f"{prefix}millpond:pool:{pool}:elasticity"
 
 
+def earlier_elasticity_key(pool: str, prefix: str = "") -> str:
+    """The last measured elasticity of a pool when it had other slots."""
+    return f"{prefix}millpond:pool:{pool}:elasticity:earlier"
+
+
 def probe_lock_key(pool: str, prefix: str = "") -> str:
     """The lock of the process that probes a pool."""
     return f"{prefix}millpond:pool:{pool}:probing"

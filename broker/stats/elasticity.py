@@ -1,44 +1,30 @@
-"""Measure whether a pool's throughput grows with its slots: e = d ln X / d ln N, with slots idle in turns.
+"""The elasticity of a pool's throughput: e = d ln X / d ln N, of throughput X against slots N.
 
-Windows alternate, at random, between all slots and a part of them. The rates compared are the server's own
-count of ends, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the
-same. e is 1 where slots lack, and 0 where all of them wait for one thing: a full dependency, a lock, a
-processor. (Gunther, "Guerrilla Capacity Planning", on the universal scalability law; Netflix's and Envoy's
-adaptive concurrency limits throttle for the same reason.) A prober that is killed leaves nothing behind: the
-limit ends at its time.
+e is 1 where slots lack, and 0 where all of them wait for one thing: a full dependency, a lock, a processor.
+(Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 
 import json
-import math
-import random
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.keys import QueueKeys, elasticity_key, queues_key
-from millpond.broker.scripts import script
+from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 
-#: The shares of the slots that are compared with all of them, the clearer one first.
-SHARES = (0.5, 0.75)
+#: Intervals are of 90 %. Throughput grows if the interval is above the first for half of the slots and above
+#: the second for the step, whose value is at least the third; it does not if one is below the last.
+GROWS, STEP_GROWS, STEP_LEAST, SATURATED = 0.7, 0.5, 0.75, 0.5
 
-#: The shortest window, its length in mean service times, and the longest window; seconds.
-LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
-
-#: The interval is of 90 %; a decision needs it above or below these.
-Z = 1.645
-GROWS, SATURATED = 0.7, 0.5
-
-#: How long a result is kept, ms.
-KEPT_MS = 15 * 60 * 1000
+#: How long a result is believed, and kept to compare what came of it with, ms.
+FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
 class Elasticity:
     """The measured elasticity of a pool: `value` ± `error` (90 %), between `part` and `slots` tasks at once.
 
-    `rate` and `part_rate` are ends a second; `seconds` is how long it took, `lost` how many ends it cost.
+    `step` ± `step_error` is the same between `step_part` and `slots`, None if it was not measured. `rate`,
+    `part_rate` and `step_rate` are ends a second; it took `seconds` and cost `lost` ends.
     """
 
     value: float
@@ -52,6 +38,10 @@ class Elasticity:
     at_ms: int
     #: The mean service time of the pool's runs when it was measured, seconds.
     service_seconds: float = 0.0
+    step: float | None = None
+    step_error: float = 0.0
+    step_part: int = 0
+    step_rate: float = 0.0
 
     @property
     def low(self) -> float:
@@ -64,176 +54,29 @@ class Elasticity:
         return self.value + self.error
 
     @property
-    def decides(self) -> bool:
-        """True if the interval is on one side: throughput grows with slots, or it does not."""
-        return self.low >= GROWS or self.high <= SATURATED
-
-
-@dataclass
-class _Window:
-    """The ends counted under one limit."""
-
-    ends: int = 0
-    seconds: float = 0.0
+    def grows(self) -> bool:
+        """True if throughput grows with slots, from half of them to all and still in the last step."""
+        if self.low < GROWS:
+            return False
+        if self.step is None:
+            return self.part >= self.slots - 1
+        return self.step >= STEP_LEAST and self.step - self.step_error >= STEP_GROWS
 
     @property
-    def rate(self) -> float:
-        return self.ends / self.seconds if self.seconds else 0.0
+    def saturated(self) -> bool:
+        """True if throughput does not grow with slots, at least not in the last step."""
+        return self.high <= SATURATED or (self.step is not None and self.step + self.step_error <= SATURATED)
 
+    @property
+    def decides(self) -> bool:
+        """True if it is certain that throughput grows with slots, or that it does not."""
+        return self.grows or self.saturated
 
-class Probe:
-    """One measurement of a pool that has more waiting than its slots can run."""
-
-    def __init__(
-        self,
-        store: Store,
-        queues: Sequence[str],
-        *,
-        slots: int,
-        service_seconds: float,
-        chance: random.Random | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self._store = store
-        self._queues = tuple(queues)
-        self._slots = slots
-        self._service_seconds = service_seconds
-        self._window_seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
-        self._settling_seconds = max(1.0, 3 * service_seconds)
-        self._chance = chance or random.Random()
-        self._sleep = sleep
-
-    def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
-        """Return the elasticity after at most about `most_seconds`; None if too few tasks are ready."""
-        begun = time.monotonic()
-        found: Elasticity | None = None
-        try:
-            for share in SHARES:
-                part = max(1, round(self._slots * share))
-                if part == self._slots:
-                    continue
-                left = most_seconds - (time.monotonic() - begun)
-                if found is not None and left < 4 * self._window_seconds:
-                    break
-                tried = self._compare(part, begun, begun + most_seconds * (1.0 if found else 0.7))
-                if tried is None:
-                    break
-                found = tried if found is None or tried.decides else found
-                if found.decides:
-                    break
-        finally:
-            for queue in self._queues:
-                _hold(self._store, queue, 0, 0)
-        return found
-
-    def _compare(self, part: int, begun: float, deadline: float) -> Elasticity | None:
-        whole, some = _Window(), _Window()
-        rates: list[tuple[float, float]] = []
-        measured: Elasticity | None = None
-        while True:
-            pair = {self._slots: _Window(), part: _Window()}
-            for limit in self._chance.sample(sorted(pair), 2):
-                seen = self._window(limit)
-                if seen is None:
-                    return measured
-                pair[limit] = seen
-            for total, seen in ((whole, pair[self._slots]), (some, pair[part])):
-                total.ends, total.seconds = total.ends + seen.ends, total.seconds + seen.seconds
-            rates.append((pair[self._slots].rate, pair[part].rate))
-            measured = self._result(whole, some, rates, part, time.monotonic() - begun)
-            enough = len(rates) >= 2 and measured.decides
-            if enough or time.monotonic() + 2 * self._window_seconds > deadline:
-                return measured
-
-    def _window(self, limit: int) -> _Window | None:
-        """Count the ends under an in-flight limit; None if the queues ran empty."""
-        until_ms = int((self._window_seconds + 3 * self._settling_seconds) * 1000) + 2_000
-        now_ms = _now_ms(self._store)
-        for queue, most in zip(self._queues, self._shares(limit), strict=True):
-            _hold(self._store, queue, most, now_ms + until_ms)
-        deadline = time.monotonic() + self._settling_seconds
-        while time.monotonic() < deadline and self._in_flight() > limit:
-            self._sleep(0.02)
-        self._sleep(min(0.3, self._window_seconds / 5))  # until those that are let in run as well
-        first, began = self._ended()
-        self._sleep(self._window_seconds)
-        last, ended = self._ended()
-        if not self._waiting():
-            return None
-        return _Window(last - first, (ended - began) / 1000)
-
-    def _shares(self, limit: int) -> list[int]:
-        """Divide the in-flight limit among the queues in proportion to their ready tasks."""
-        waiting = [max(0, count) for count in self._lengths()]
-        total = sum(waiting) or 1
-        shares = [max(1 if count else 0, round(limit * count / total)) for count in waiting]
-        while sum(shares) > limit and max(shares) > 1:
-            shares[shares.index(max(shares))] -= 1
-        return [share or 1 for share in shares]
-
-    def _result(
-        self, whole: _Window, some: _Window, rates: list[tuple[float, float]], part: int, seconds: float
-    ) -> Elasticity:
-        step = math.log(self._slots / part)
-        if not whole.ends or not some.ends:
-            return Elasticity(0.0, math.inf, self._slots, part, whole.rate, some.rate, seconds, 0.0, 0)
-        value = math.log(whole.rate / some.rate) / step
-        counting = math.sqrt(1 / whole.ends + 1 / some.ends)
-        logs = [math.log(a / b) for a, b in rates if a and b]
-        mean = sum(logs) / len(logs) if logs else 0.0
-        spread = math.sqrt(
-            sum((each - mean) ** 2 for each in logs) / max(1, len(logs) - 1) / max(1, len(logs))
-        )
-        # Runs that take alike end more evenly than chance alone would have them: with several pairs, the
-        # spread between these counts for more.
-        least = counting if len(logs) < 3 else 0.5 * counting
-        error = Z * max(min(least, 0.5), spread) / step
-        lost = max(0.0, whole.rate - some.rate) * some.seconds
-        at_ms = _now_ms(self._store)
-        return Elasticity(
-            value,
-            error,
-            self._slots,
-            part,
-            whole.rate,
-            some.rate,
-            seconds,
-            lost,
-            at_ms,
-            self._service_seconds,
-        )
-
-    def _in_flight(self) -> int:
-        keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
-        with translate_errors("counting what is in flight"), self._store.client.pipeline(False) as pipe:
-            for each in keys:
-                pipe.zrange(each.consumers, 0, -1)
-            consumers = pipe.execute()
-            for each, names in zip(keys, consumers, strict=True):
-                for name in names:
-                    pipe.hlen(each.in_flight(name.decode()))
-            return sum(pipe.execute())
-
-    def _lengths(self) -> list[int]:
-        with translate_errors("counting what waits"), self._store.client.pipeline(False) as pipe:
-            for queue in self._queues:
-                for key in QueueKeys(queue, self._store.prefix).ready:
-                    pipe.llen(key)
-            found = pipe.execute()
-        steps = len(found) // len(self._queues)
-        return [sum(found[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
-
-    def _waiting(self) -> int:
-        return sum(self._lengths())
-
-    def _ended(self) -> tuple[int, int]:
-        """Return how many runs have ended so far, and the server's time in ms."""
-        with translate_errors("counting what ended"), self._store.client.pipeline(True) as pipe:
-            for queue in self._queues:
-                pipe.hmget(QueueKeys(queue, self._store.prefix).counters, "settled", "dead", "retried")
-            pipe.time()
-            *counts, (seconds, micros) = pipe.execute()
-        return sum(int(each or 0) for row in counts for each in row), seconds * 1000 + micros // 1000
+    @property
+    def local(self) -> float:
+        """The best guess for slots beyond those that there are, 0 to 1."""
+        found = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
+        return max(0.0, min(1.0, found))
 
 
 #: The mean service time may move by this factor before a result is no longer believed.
@@ -248,36 +91,40 @@ def holds(found: Elasticity, service_seconds: float) -> bool:
 
 
 def keep(store: Store, pool: str, found: Elasticity) -> None:
-    """Store a result, for the diagnosis of the pool."""
+    """Store a result, for the diagnosis of the pool; the last one of other slots stays, to compare with."""
+    key, earlier = elasticity_key(pool, store.prefix), earlier_elasticity_key(pool, store.prefix)
     with translate_errors("keeping what was measured"):
-        store.client.set(elasticity_key(pool, store.prefix), json.dumps(asdict(found)), px=KEPT_MS)
+        before = _parsed(store.client.get(key))
+        if before is not None and before.slots != found.slots:
+            store.client.set(earlier, json.dumps(asdict(before)), px=KEPT_MS)
+        store.client.set(key, json.dumps(asdict(found)), px=KEPT_MS)
 
 
 def kept(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
     """Return the last result of each pool, or None."""
-    if not pools:
+    return _all(store, [elasticity_key(pool, store.prefix) for pool in pools])
+
+
+def kept_earlier(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
+    """Return the last result of each pool with other slots than the last of all, or None."""
+    return _all(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
+
+
+def _all(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
+    if not keys:
         return []
     with translate_errors("reading what was measured"):
-        found = store.client.mget([elasticity_key(pool, store.prefix) for pool in pools])
-    return [None if raw is None else _parsed(raw) for raw in found]
+        return [_parsed(raw) for raw in store.client.mget(keys)]
 
 
-def _parsed(raw: bytes) -> Elasticity | None:
+def _parsed(raw: bytes | None) -> Elasticity | None:
+    """Return a stored result; fields of a newer version are left out."""
+    if raw is None:
+        return None
     try:
-        return Elasticity(**json.loads(raw))
-    except (ValueError, TypeError):
+        return Elasticity(**{name: value for name, value in json.loads(raw).items() if name in _FIELDS})
+    except (ValueError, TypeError, AttributeError):
         return None
 
 
-def _hold(store: Store, queue: str, most: int, until_ms: int) -> None:
-    """Limit the in-flight tasks of a queue until a time; a time in the past ends the limit."""
-    value: Any = f"{most}@{until_ms}" if until_ms else ""
-    keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
-    with translate_errors(f"probing queue {queue!r}"):
-        script("set_limits").run(store.client, keys, (queue, "probe", value))
-
-
-def _now_ms(store: Store) -> int:
-    with translate_errors("reading the server's clock"):
-        seconds, micros = store.client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
+_FIELDS = frozenset(each.name for each in fields(Elasticity))

@@ -15,7 +15,8 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.stats import elasticity, heartbeats, window
-from millpond.broker.stats.elasticity import Elasticity, Probe
+from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats.probe import Probe
 from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ logger = logging.getLogger(__name__)
 #: take longer than this on average, and a smaller share than this fails.
 ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.5, 0.002, 0.5
 #: The ready tasks must last for so many seconds at the present rate, or a probe would empty the queue.
-BACKLOG_SECONDS = 15.0
+BACKLOG_SECONDS = 8.0
+#: Nearer than this to a rate limit, the limit explains the backlog.
+NEAR_LIMIT = 0.8
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.
 EXPLAINED = 0.6
 #: The longest probe, seconds, and how long a prober's lock lasts.
@@ -44,7 +47,7 @@ class Candidate:
 
 def candidate(store: Store, pool: str) -> Candidate | None:
     """Return the pool if only its slots or its dependencies can explain its backlog."""
-    running = [each for each in heartbeats.processes(store) if each.pool == pool]
+    running = _running(store, pool)
     slots = sum(each.slots for each in running)
     names = sorted({queue for each in running for queue in each.queues})
     if slots < 2 or pool in drain.drained(store):
@@ -52,14 +55,24 @@ def candidate(store: Store, pool: str) -> Candidate | None:
     waiting = [each for each in depth.depths(store, names) if each.ready]
     if not waiting:
         return None
-    for limit in limits.read_all(store, [each.queue for each in waiting]):
-        if limit.paused or limit.rate or (limit.in_flight and limit.in_flight <= slots):
-            return None
     [minute] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
+    for limit in limits.read_all(store, [each.queue for each in waiting]):
+        if limit.paused or (limit.in_flight and limit.in_flight <= slots):
+            return None
+        if limit.rate and rate >= NEAR_LIMIT * limit.rate:
+            return None
     if sum(each.ready for each in waiting) < max(2 * slots, BACKLOG_SECONDS * rate):
         return None
     return Candidate(pool, slots, tuple(each.queue for each in waiting), minute) if _may_be(minute) else None
+
+
+def _running(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
+    return [each for each in heartbeats.processes(store) if each.pool == pool]
+
+
+def _slots(store: Store, pool: str) -> int:
+    return sum(each.slots for each in _running(store, pool))
 
 
 def _may_be(minute: Window) -> bool:
@@ -84,9 +97,14 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             return None
     try:
         mean = found.minute.service_seconds / max(1, found.minute.ended)
-        measured = Probe(store, found.queues, slots=found.slots, service_seconds=mean, chance=Random()).run(
-            most_seconds=most_seconds
-        )
+        measured = Probe(
+            store,
+            found.queues,
+            slots=found.slots,
+            service_seconds=mean,
+            chance=Random(),
+            is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
+        ).run(most_seconds=most_seconds)
         if measured is not None:
             elasticity.keep(store, found.pool, measured)
             _spend(store, found.pool, measured)
@@ -133,7 +151,7 @@ def _spend(store: Store, pool: str, measured: Elasticity) -> None:
     cost = measured.lost / measured.rate if measured.rate else measured.seconds
     key = probe_cost_key(pool, store.prefix)
     with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:
-        pipe.incrbyfloat(key, cost).expire(key, HOUR, nx=True)
+        pipe.set(key, 0, ex=HOUR, nx=True).incrbyfloat(key, cost)
         pipe.execute()
 
 

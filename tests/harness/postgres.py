@@ -52,7 +52,7 @@ def postgres(folder: Path, *, statements: tuple[str, ...] = ()) -> Iterator[Post
     )
     options = [
         *("-D", data, "-p", str(server.port), "-c", "listen_addresses=127.0.0.1"),
-        *("-c", "unix_socket_directories=", "-c", "log_min_messages=fatal"),
+        *("-c", "fsync=off", "-c", "unix_socket_directories=", "-c", "log_min_messages=fatal"),
     ]
     process = subprocess.Popen([_program("postgres"), *options], stderr=subprocess.DEVNULL, **as_user)
     try:

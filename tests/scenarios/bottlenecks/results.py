@@ -14,7 +14,7 @@ OFF = 0.2
 
 @dataclass
 class Seen:
-    """What was said of a case, and what was true: the gain by `more` times the slots, and by batching."""
+    """What was said of a case, and what was true: the gain by twice the slots, and by batching."""
 
     label: str
     right_states: tuple[str, ...]
@@ -26,16 +26,16 @@ class Seen:
     slots: int = 0
     slots_wanted: int | None = None
     before: float | None = None
-    measured: float | None = None
-    more: float = 2.0
+    after: float | None = None
     gain: float | None = None
     batched_gain: float | None = None
     foretold: float | None = None
+    came: float | None = None
 
     @property
     def grew(self) -> bool | None:
         """True if more slots brought more, by what was measured; None if that is not clear."""
-        share = None if self.gain is None else (self.gain - 1) / (self.more - 1)
+        share = None if self.gain is None else self.gain - 1
         return None if share is None or DID_NOT < share < GREW else share >= GREW
 
     @property
@@ -58,19 +58,19 @@ class Seen:
     @property
     def foretold_well(self) -> bool | None:
         """True if the foretold throughput came true; None if none was foretold."""
-        if self.foretold is None or not self.measured:
+        if self.foretold is None or not self.came:
             return None
-        return abs(self.foretold / self.measured - 1) <= OFF
+        return abs(self.foretold / self.came - 1) <= OFF
 
     @property
     def line(self) -> str:
         """The case in one line."""
         mark = "right" if self.right else "FALSE WORKERS" if self.falsely_workers else "wrong"
         after = "-" if self.right_after is None else f"{self.right_after:.0f} s"
-        gain = "" if self.gain is None else f"x{self.more:.2f} slots: x{self.gain:.2f}"
+        gain = "" if self.gain is None else f"doubling x{self.gain:.2f}"
         gain += "" if self.batched_gain is None else f", batched x{self.batched_gain:.1f}"
-        if self.foretold is not None and self.measured:
-            gain += f", foretold {self.foretold:.1f}, came {self.measured:.1f}"
+        if self.foretold is not None and self.came:
+            gain += f", foretold {self.foretold:.1f}, came {self.came:.1f}"
         if not self.true_as_made:
             gain += " (NOT AS MADE)"
         said = f"said {' > '.join(self.said)}; {json.dumps(self.why, ensure_ascii=False)}"

@@ -1,0 +1,225 @@
+"""Measure whether a pool's throughput grows with its slots: e = d ln X / d ln N, with slots idle in turns.
+
+Windows alternate, at random, between all slots and a part of them. What is compared is the server's own count
+of ends, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
+(Netflix's and Envoy's adaptive concurrency limits throttle for the same reason.) A prober that is killed
+leaves nothing behind: the limit ends at its time.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.keys import QueueKeys, queues_key
+from millpond.broker.scripts import script
+from millpond.broker.stats.elasticity import GROWS, Elasticity
+
+#: The parts of the slots that are compared with all of them: half, and a step of a quarter. A dependency that
+#: takes nearly as many at once as there are slots gains from half to all, and no more: the step shows it.
+HALF, STEP = 0.5, 0.75
+
+#: The shortest window, its length in mean service times, and the longest window; seconds.
+LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
+
+#: The interval is of 90 %.
+Z = 1.645
+
+#: Student's t for an interval of 90 %, by the number of pairs of windows; Z beyond.
+_STUDENT = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
+
+
+@dataclass
+class _Window:
+    """What ended under one limit."""
+
+    ends: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.ends / self.seconds if self.seconds else 0.0
+
+
+#: One turn: what ended under each limit.
+_Turn = dict[int, _Window]
+
+
+class Probe:
+    """One measurement of a pool that has more waiting than its slots can run."""
+
+    def __init__(
+        self,
+        store: Store,
+        queues: Sequence[str],
+        *,
+        slots: int,
+        service_seconds: float,
+        chance: random.Random | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        is_as_it_was: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._store = store
+        self._queues = tuple(queues)
+        self._slots = slots
+        self._service_seconds = service_seconds
+        self._window_seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
+        self._settling_seconds = max(1.0, 3 * service_seconds)
+        self._chance = chance or random.Random()
+        self._sleep = sleep
+        self._is_as_it_was = is_as_it_was
+
+    def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
+        """Return the elasticity after at most about `most_seconds`.
+
+        None if too few tasks are ready, or if the pool has changed meanwhile.
+        """
+        begun = time.monotonic()
+        half, step = max(1, int(self._slots * HALF)), min(self._slots - 1, math.ceil(self._slots * STEP))
+        turns: list[_Turn] = []
+        found: Elasticity | None = None
+        try:
+            while (turn := self._turn(self._limits(half, step, found))) is not None:
+                if not self._is_as_it_was():
+                    return None
+                turns.append(turn)
+                seconds = time.monotonic() - begun
+                found = self._result(turns, half, step, seconds)
+                if (len(turns) >= 2 and found.decides) or seconds * (1 + 1 / len(turns)) > most_seconds:
+                    break
+        finally:
+            for queue in self._queues:
+                _hold(self._store, queue, 0, 0)
+        return found
+
+    def _limits(self, half: int, step: int, found: Elasticity | None) -> set[int]:
+        """Return the limits of the next turn: all three, until it is certain for half of the slots."""
+        return {self._slots, step} if found is not None and found.low >= GROWS else {self._slots, half, step}
+
+    def _turn(self, limits: set[int]) -> _Turn | None:
+        """Count the ends under each limit, in random order; None if the queues ran empty."""
+        turn: _Turn = {}
+        for limit in self._chance.sample(sorted(limits), len(limits)):
+            seen = self._window(limit)
+            if seen is None:
+                return None
+            turn[limit] = seen
+        return turn
+
+    def _window(self, limit: int) -> _Window | None:
+        """Count the ends under an in-flight limit; None if the queues ran empty."""
+        until_ms = int((self._window_seconds + 3 * self._settling_seconds) * 1000) + 2_000
+        now_ms = _now_ms(self._store)
+        for queue, most in zip(self._queues, self._shares(limit), strict=True):
+            _hold(self._store, queue, most, now_ms + until_ms)
+        deadline = time.monotonic() + self._settling_seconds
+        while time.monotonic() < deadline and self._in_flight() > limit:
+            self._sleep(0.02)
+        self._sleep(min(0.3, self._window_seconds / 5))  # until those that are let in run as well
+        first, began = self._ended()
+        self._sleep(self._window_seconds)
+        last, ended = self._ended()
+        if not self._waiting():
+            return None
+        return _Window(last - first, (ended - began) / 1000)
+
+    def _shares(self, limit: int) -> list[int]:
+        """Divide the in-flight limit among the queues in proportion to their ready tasks."""
+        waiting = [max(0, count) for count in self._lengths()]
+        total = sum(waiting) or 1
+        shares = [max(1 if count else 0, round(limit * count / total)) for count in waiting]
+        while sum(shares) > limit and max(shares) > 1:
+            shares[shares.index(max(shares))] -= 1
+        return [share or 1 for share in shares]
+
+    def _result(self, turns: Sequence[_Turn], half: int, step: int, seconds: float) -> Elasticity:
+        value, error, rate, part_rate = self._compared(turns, half)
+        lost = sum(
+            max(0.0, rate - seen.rate) * seen.seconds
+            for turn in turns
+            for limit, seen in turn.items()
+            if limit != self._slots
+        )
+        found = Elasticity(
+            value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
+            self._service_seconds,
+        )  # fmt: skip
+        if step == half:
+            return found
+        value, error, _, step_rate = self._compared(turns, step)
+        return replace(found, step=value, step_error=error, step_part=step, step_rate=step_rate)
+
+    def _compared(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
+        """Return the elasticity between a part and all slots, its error, and the two rates."""
+        pairs = [(turn[self._slots], turn[part]) for turn in turns if part in turn]
+        whole, some = _sum(a for a, _ in pairs), _sum(b for _, b in pairs)
+        step = math.log(self._slots / part)
+        if not whole.ends or not some.ends:
+            return 0.0, math.inf, whole.rate, some.rate
+        logs = [math.log(a.rate / b.rate) for a, b in pairs if a.ends and b.ends]
+        counting = Z * math.sqrt(1 / whole.ends + 1 / some.ends)
+        if len(logs) < 2:
+            return math.log(whole.rate / some.rate) / step, 2 * counting / step, whole.rate, some.rate
+        mean = sum(logs) / len(logs)
+        spread = math.sqrt(sum((each - mean) ** 2 for each in logs) / (len(logs) - 1) / len(logs))
+        # Runs that take alike end more evenly than chance alone would have them: the spread between the pairs
+        # counts then. It is never taken for much less than chance, for few pairs may agree by chance as well.
+        error = min(counting, _STUDENT.get(len(logs), Z) * spread)
+        error = max(error, Z * spread, counting / 5)
+        return math.log(whole.rate / some.rate) / step, error / step, whole.rate, some.rate
+
+    def _in_flight(self) -> int:
+        keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
+        with translate_errors("counting what is in flight"), self._store.client.pipeline(False) as pipe:
+            for each in keys:
+                pipe.zrange(each.consumers, 0, -1)
+            consumers = pipe.execute()
+            for each, names in zip(keys, consumers, strict=True):
+                for name in names:
+                    pipe.hlen(each.in_flight(name.decode()))
+            return sum(pipe.execute())
+
+    def _lengths(self) -> list[int]:
+        with translate_errors("counting what waits"), self._store.client.pipeline(False) as pipe:
+            for queue in self._queues:
+                for key in QueueKeys(queue, self._store.prefix).ready:
+                    pipe.llen(key)
+            found = pipe.execute()
+        steps = len(found) // len(self._queues)
+        return [sum(found[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
+
+    def _waiting(self) -> int:
+        return sum(self._lengths())
+
+    def _ended(self) -> tuple[int, int]:
+        """Return how many runs have ended so far, and the server's time in ms."""
+        with translate_errors("counting what ended"), self._store.client.pipeline(True) as pipe:
+            for queue in self._queues:
+                pipe.hmget(QueueKeys(queue, self._store.prefix).counters, "settled", "dead", "retried")
+            pipe.time()
+            *counts, (seconds, micros) = pipe.execute()
+        return sum(int(each or 0) for row in counts for each in row), seconds * 1000 + micros // 1000
+
+
+def _sum(windows: Iterable[_Window]) -> _Window:
+    total = _Window()
+    for each in windows:
+        total.ends, total.seconds = total.ends + each.ends, total.seconds + each.seconds
+    return total
+
+
+def _hold(store: Store, queue: str, most: int, until_ms: int) -> None:
+    """Limit the in-flight tasks of a queue until a time; a time in the past ends the limit."""
+    value: Any = f"{most}@{until_ms}" if until_ms else ""
+    keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))
+    with translate_errors(f"probing queue {queue!r}"):
+        script("set_limits").run(store.client, keys, (queue, "probe", value))
+
+
+def _now_ms(store: Store) -> int:
+    with translate_errors("reading the server's clock"):
+        seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
