@@ -1,6 +1,7 @@
 """The context of a running handler: which task it runs, whether to stop, how far it got."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,11 @@ def _unheard(done: int, total: int | None) -> None:
     """Drop a progress report; the default of a handler called by hand."""
 
 
+def _unmarked(_peer: str, _items: int) -> AbstractContextManager[None]:
+    """Mark nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Context:
     """The facts and services that a handler gets beside its contract; the defaults suit a call in a test.
@@ -34,6 +40,7 @@ class Context:
     batch: str | None = None
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
+    mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_unmarked, repr=False)
     #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
     batch_summary: "Summary | None" = None
     #: Sends further tasks for a handler; None outside a worker.
@@ -54,6 +61,14 @@ class Context:
         """Raise `Cancelled` if this task was asked to stop."""
         if self.cancelled:
             raise Cancelled(f"task {self.id} was cancelled while it ran")
+
+    def calling(self, peer: str, *, items: int = 1) -> AbstractContextManager[None]:
+        """Mark a call of a dependency, as in `with context.calling("crm", items=len(rows)):`.
+
+        `millpond why` then knows the dependency by this name, and from calls with different numbers of items
+        what a call costs beside its items. Nothing else depends on it.
+        """
+        return self.mark_call(peer, items)
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Report how far the body got, in units of its own; cheap to call often, sent at a bounded rate."""

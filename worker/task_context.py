@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -28,6 +28,7 @@ from millpond.tasks.middleware import Sending, add_headers
 from millpond.tasks.process.tracing import traceparent
 from millpond.tasks.settings import settings
 from millpond.worker import middleware
+from millpond.worker.report.noted_calls import calling
 
 #: The age at which known cancellations are read again, and the least time between progress reports.
 FRESH_SECONDS = 0.25
@@ -158,6 +159,10 @@ class TaskContext(Context):
         known = _cancellations(os.getpid())
         record = batch_key(self.batch, settings().key_prefix)
         return self.id in known or (record != "" and record in known)
+
+    def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
+        """Note a call of a dependency for `millpond why`."""
+        return calling(self.kind, peer, items)
 
     @cached_property
     def report(self) -> "Progress":

@@ -19,6 +19,14 @@ LATEST_SECONDS = 1.0
 class Children(AsynPool):
     """Celery's children, none of which is forgotten between the end of its pipes and its own."""
 
+    #: The number of children started so far.
+    started = 0
+
+    def _create_worker_process(self, i: int) -> Any:
+        """Start a child."""
+        self.started += 1
+        return super()._create_worker_process(i)
+
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """Note a child whose pipes were closed: from now on only its process is checked."""
         super()._event_process_exit(hub, proc)
@@ -36,6 +44,11 @@ class Children(AsynPool):
         """Listen to a child, unless its pipes are closed; Celery asks for all on every new connection."""
         if getattr(proc, "_sentinel_poll", proc) is not None:
             super()._track_child_process(proc, hub)
+
+
+def children_started(pool: Any) -> int:
+    """Return the number of children that a worker's pool has started so far; 0 of threads."""
+    return getattr(pool._pool, "started", 0)
 
 
 class Watch(bootsteps.Step):

@@ -27,7 +27,8 @@ class Heartbeat:
     """The state of a worker process.
 
     `busy` of its `slots` run a task; `in_flight` counts its messages. `cores` are the processors that it may
-    use. `host_busy` is the share of its host's processors in use, 0 if not known.
+    use. `host_busy` is the share of its host's processors in use, 0 if not known. The broker answers in
+    `broker_seconds`; a quota holds the process back in the share `throttled` of periods.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Heartbeat:
     queues: tuple[str, ...] = ()
     cores: int = 0
     host_busy: float = 0.0
+    broker_seconds: float = 0.0
+    throttled: float = 0.0
 
 
 _FIELDS = frozenset(each.name for each in fields(Heartbeat))

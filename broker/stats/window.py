@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import day_key, folding_key, window_key
 from millpond.broker.scripts import script
+from millpond.broker.stats.calls import CALL, CallFigures, add_field
 
 #: The length of a window, and how long it is kept, ms.
 WINDOW_MS = 10_000
@@ -67,6 +68,10 @@ class Window:
     busy_seconds: float = 0.0
     kinds: dict[str, KindFigures] = field(default_factory=dict)
     places: Counter[Place] = field(default_factory=Counter)
+    #: By kind and peer; the peer is "" where items are those of the run.
+    calls: dict[tuple[str, str], CallFigures] = field(default_factory=dict)
+    #: Prefork children that were started.
+    children: int = 0
 
     @property
     def ended(self) -> int:
@@ -96,7 +101,7 @@ def fields_of(added: Mapping[str, int]) -> Counter[str]:
                 found[f"{part}:{kind}"] += amount
         elif what in ("wait", "service") and part == "us":
             found[f"{what}:{kind}"] += amount
-        elif name in ("busy_us", "slot_us"):
+        elif name in ("busy_us", "slot_us", "children"):
             found[name] += amount
     return found
 
@@ -177,14 +182,18 @@ def _add_field(window: Window, name: str, value: int) -> None:
     what, _, rest = name.partition(":")
     if name == "slot_us":
         window.slot_seconds += value / _MICROS
+    elif name == "children":
+        window.children += value
     elif name == "busy_us":
         window.busy_seconds += value / _MICROS
     elif what == "place":
         window.places[_place(rest)] += value
+    elif what == CALL:
+        add_field(window.calls, rest, value)
     elif what == "error":
         kind, error = _listed(rest, 2)
         window.kinds.setdefault(kind, KindFigures()).errors[error] += value
-    else:
+    elif what in ("ended", "failed", "retried", "wait", "service"):
         figures = window.kinds.setdefault(rest, KindFigures())
         if what in ("ended", "failed", "retried"):
             setattr(figures, what, getattr(figures, what) + value)

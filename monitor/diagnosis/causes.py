@@ -2,19 +2,24 @@
 
 import math
 
-from millpond.broker.stats.elasticity import GROWS, SATURATED, Elasticity
+from millpond.broker.stats.elasticity import Elasticity
 from millpond.monitor.diagnosis import numbers, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
 
-#: Below this mean service time, fetching a task costs more than running it; seconds.
-SHORT_SECONDS = 0.002
 #: Shares of runs that count as failing, of slot time as the cause, of slots as all in use.
 FAILING, MOST, FULL = 0.5, 0.5, 0.5
 #: The shares of slot time, and of the hosts' processors, from which a pool counts as computing.
 COMPUTING, FULL_HOST = 0.6, 0.9
 #: Runs are slow at this multiple of their usual time.
 SLOWER = 2.0
+#: The share of time in which a quota holds processes back, from which it is the cause.
+THROTTLED = 0.2
+#: The multiples of the rate at which the hosts' processors are full: no room for more slots, and some.
+NO_ROOM, MUCH_ROOM = 1.1, 1.5
+#: Below this use, slots wait for messages; the broker is late from so many seconds on; and children are
+#: replaced often if it is more than once in so many tasks.
+LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
 
 
 def failing(facts: PoolFacts) -> Diagnosis | None:
@@ -40,24 +45,12 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def batching(facts: PoolFacts) -> Diagnosis | None:
-    """Tasks are so short that fetching them costs more than running them."""
-    mean = facts.mean
-    if mean is None or mean >= SHORT_SECONDS:
-        return None
-    why = (
-        f"a task takes {words.duration(mean)} and {words.rate(facts)}: fetching it costs more than running it"
-    )
-    return words.diagnosis(facts, "batching", why, "put many items into one task", confidence=0.9)
-
-
 def processor(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
     view = facts.view
     computing = facts.share("processor", "runnable", "interpreter")
     full = bool(view.running) and min(report.host_busy for report in view.running) >= FULL_HOST
-    child = facts.share("child")
-    if computing < COMPUTING and not (full and computing + child >= MOST):
+    if computing < COMPUTING and not (full and computing >= MOST):
         return None
     threads = any(report.executor == "threads" for report in view.running)
     shared = facts.share("interpreter")
@@ -69,6 +62,9 @@ def processor(facts: PoolFacts) -> Diagnosis | None:
     if threads and shared >= 0.2 and busy < FULL_HOST and cores > len(view.running):
         advice = 'threads share one interpreter: set executor = "prefork", or add processes'
         evidence.append(f"{shared:.0%} is spent waiting for the interpreter")
+    elif max((report.throttled for report in view.running), default=0.0) >= THROTTLED:
+        advice = "raise the quota of their container; more slots would only share it"
+        evidence.append("the quota of their container holds them back")
     else:
         advice = "add workers on another host; more slots on these hosts would only wait longer"
     return words.diagnosis(
@@ -102,17 +98,17 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Runs take much longer than usual for their kinds, and wait for a peer."""
-    slower, found = facts.slower, facts.most("peer", "child", "file")
+    slower, found = facts.slower, facts.most("peer", "child", "file", "sleep", "unknown")
     if slower is None or slower < SLOWER or found is None or found[1] < MOST:
         return None
     measured = facts.current_elasticity
-    if measured is not None and measured.high <= SATURATED:
+    if measured is not None and measured.saturated:
         return None  # the rule for the elasticity is more precise: the dependency is saturated
     place, share = found
     name = words.named(facts, share)
     against: tuple[str, ...] = ()
     more = "; more slots would hide the cause, not remove it"
-    if measured is not None and measured.low >= GROWS:
+    if measured is not None and measured.grows:
         against = (f"throughput still grows with slots ({words.elasticity(measured)})",)
     return words.diagnosis(
         facts,
@@ -131,9 +127,9 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
     measured = facts.current_elasticity
     if measured is None or facts.use < FULL:
         return None
-    if measured.low >= GROWS:
+    if measured.grows:
         return _workers(facts, measured)
-    if measured.high <= SATURATED:
+    if measured.saturated:
         return _saturated(facts, measured)
     why = f"{words.use(facts)}; not yet certain that throughput grows: {words.elasticity(measured)}"
     return words.diagnosis(
@@ -146,26 +142,45 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
-    slots, mean = facts.view.slots, facts.mean or 0.0
+def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
+    slots, mean, most = facts.view.slots, facts.mean or 0.0, facts.headroom
+    if most < NO_ROOM:
+        return None  # the processors would be full
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
-    rate = numbers.foretold_rate(measured, wanted)
+    rate = numbers.foretold_rate(measured, wanted, most=most)
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
     gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {measured.rate:,.1f})"
     gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
     each = math.ceil(wanted / max(1, len(facts.view.running)))
     grown = f"throughput grows with slots ({words.elasticity(measured)})"
+    hog = _hog(facts)
+    against = (
+        (f"the processors of the hosts are full at {most:.1f} times the rate",) if most < MUCH_ROOM else ()
+    )
     return words.diagnosis(
         facts,
         "workers",
-        f"{grown}; {words.use(facts)}; {words.ready(facts)}",
+        f"{grown}; {words.use(facts)}; {words.ready(facts)}{hog and '; ' + hog}",
         f"{gain}: set concurrency = {each} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
-        evidence=(_compared(measured),),
+        evidence=(_compared(measured), *((hog,) if hog else ())),
+        against=against,
         slots_wanted=wanted,
         foretold_rate=rate,
         clear_seconds=clear,
     )
+
+
+def _hog(facts: PoolFacts) -> str:
+    """Return which kind takes most of the slots' time with few of the runs; empty if none does."""
+    seen = facts.seen
+    for kind, figures in seen.kinds.items():
+        time, runs = facts.part_of(kind), figures.ended / max(1, seen.ended)
+        if time >= MOST and runs <= time / 3:
+            return (
+                f"{kind} takes {time:.0%} of the slots' time with {runs:.0%} of the runs: a pool of its own?"
+            )
+    return ""
 
 
 def _compared(measured: Elasticity) -> str:
@@ -196,6 +211,40 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
         slots_wanted=enough,
         foretold_rate=measured.rate,
         command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",
+    )
+
+
+def broker(facts: PoolFacts) -> Diagnosis | None:
+    """Slots wait for messages because the broker answers late."""
+    answer, mean = facts.broker_seconds, facts.mean
+    if mean is None or facts.use >= LATE_USE or answer < max(LATE_SECONDS, mean / 2):
+        return None
+    return words.diagnosis(
+        facts,
+        "broker",
+        f"the broker answers in {words.duration(answer)} and a task takes {words.duration(mean)}: slots wait "
+        f"for messages {1 - facts.use:.0%} of the time although {words.ready(facts)}",
+        "raise prefetch, put the broker nearer, or find out what keeps it busy",
+        confidence=0.85,
+        evidence=(f"the broker answers in {words.duration(answer)}",),
+        command="millpond doctor",
+    )
+
+
+def recycling(facts: PoolFacts) -> Diagnosis | None:
+    """Slots are empty while their child processes are replaced."""
+    children = facts.seen.children
+    if facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.seen.ended / OFTEN):
+        return None
+    tasks = facts.seen.ended / children
+    why = f"a child is replaced after {tasks:.1f} tasks; {words.use(facts)} although {words.ready(facts)}"
+    return words.diagnosis(
+        facts,
+        "recycling",
+        why,
+        f"raise max_tasks_per_child or max_memory_per_child_mb under [pools.{facts.view.name}]",
+        confidence=0.85,
+        evidence=(f"{children} children were started for {facts.seen.ended} tasks",),
     )
 
 

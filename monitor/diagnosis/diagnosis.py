@@ -15,6 +15,8 @@ State = Literal[
     "limit",
     "failing",
     "batching",
+    "broker",
+    "recycling",
     "processor",
     "lock",
     "dependency",
@@ -50,6 +52,10 @@ class Diagnosis:
     slots_wanted: int | None = None
     foretold_rate: float | None = None
     clear_seconds: float | None = None
+    #: How many times as much batching would bring.
+    foretold_gain: float | None = None
+    #: What came of the last change of slots.
+    outcome: str = ""
     elasticity: float | None = None
     elasticity_error: float | None = None
     #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.

@@ -1,5 +1,6 @@
 """The facts of each pool: windows of ten seconds and a minute, usual service times, measured elasticity."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from statistics import median
 
 from millpond.broker.connection import Store
 from millpond.broker.stats import elasticity, window
+from millpond.broker.stats.calls import CallFigures
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import KindFigures, Place, Window
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
@@ -28,6 +30,10 @@ class PoolFacts:
     #: The usual mean service time by kind, seconds.
     usual: Mapping[str, float] = field(default_factory=dict)
     elasticity: Elasticity | None = None
+    #: The last elasticity that was measured with other slots.
+    earlier: Elasticity | None = None
+    #: The time of all this, ms by the server's clock; 0 if nothing depends on it.
+    now_ms: int = 0
 
     @property
     def waiting(self) -> list[QueueView]:
@@ -71,7 +77,7 @@ class PoolFacts:
     @property
     def slower(self) -> float | None:
         """The service time as a multiple of the usual one for the same kinds; None if not known."""
-        seen = self.recent if self.recent.ended >= ENOUGH else self.minute
+        seen = self.seen
         known = [
             (kind, figures) for kind, figures in seen.kinds.items() if figures.ended and kind in self.usual
         ]
@@ -79,6 +85,46 @@ class PoolFacts:
         if not expected or sum(figures.ended for _, figures in known) < seen.ended / 2:
             return None
         return sum(figures.service_seconds for _, figures in known) / expected
+
+    @property
+    def seen(self) -> Window:
+        """The newest window with enough ends."""
+        return self.recent if self.recent.ended >= ENOUGH else self.minute
+
+    def mean_of(self, kind: str) -> float | None:
+        """Return the mean service time of a kind, seconds; None if no run of it ended."""
+        figures = self.seen.kinds.get(kind)
+        return figures.mean if figures is not None else None
+
+    def part_of(self, kind: str) -> float:
+        """Return the share of a kind in the slots' time."""
+        figures, total = self.seen.kinds.get(kind), self.seen.service_seconds
+        return figures.service_seconds / total if figures is not None and total else 0.0
+
+    def rate_of(self, kind: str) -> float:
+        """Return the ends of a kind a second."""
+        figures = self.seen.kinds.get(kind)
+        return figures.ended / self.seen.seconds if figures is not None and self.seen.seconds else 0.0
+
+    @property
+    def calls(self) -> Mapping[tuple[str, str], CallFigures]:
+        """The calls of the last minute, by kind and peer."""
+        return self.minute.calls
+
+    @property
+    def broker_seconds(self) -> float:
+        """The time in which the broker answers the worker processes, seconds."""
+        return median([report.broker_seconds for report in self.view.running] or [0.0])
+
+    @property
+    def headroom(self) -> float:
+        """How many times the pool's rate can grow before the processors of its hosts are full."""
+        computing = self.share("processor") * self.use * self.view.slots
+        cores = sum({report.host: report.cores for report in self.view.running}.values())
+        busy = max((report.host_busy for report in self.view.running), default=0.0)
+        if not computing or not cores or not busy:
+            return math.inf
+        return 1 + max(0.0, 1 - busy) * cores / computing
 
     @property
     def places(self) -> Counter[Place]:
@@ -109,26 +155,35 @@ class PoolFacts:
 
     @property
     def current_elasticity(self) -> Elasticity | None:
-        """The measured elasticity, if it was measured with as many slots and as long runs as now."""
+        """The elasticity, if it was measured lately, with as many slots and as long runs as now."""
         found = self.elasticity
-        if found is None or found.slots != self.view.slots:
+        if found is None or found.slots != self.view.slots or self._age_ms(found) > elasticity.FRESH_MS:
             return None
         return found if elasticity.holds(found, self.mean or 0.0) else None
 
+    @property
+    def elasticity_before(self) -> Elasticity | None:
+        """The last elasticity that was measured with other slots than now, to compare what came of it."""
+        known = (self.elasticity, self.earlier)
+        return next((each for each in known if each is not None and each.slots != self.view.slots), None)
+
+    def _age_ms(self, found: Elasticity) -> int:
+        return self.now_ms - found.at_ms if self.now_ms else 0
+
 
 def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
-    """Return the facts of each pool, in five round trips for all."""
+    """Return the facts of each pool, in six round trips for all."""
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
     recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
     minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
     before = window.read_each(store, names, now_ms=now_ms, seconds=600, before_seconds=SETTLED_SECONDS)
     days = window.read_day(store, names)
-    probed = elasticity.kept(store, names)
+    probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
     return [
-        PoolFacts(view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured)
-        for view, now, last, past, day, measured in zip(
-            snapshot.pools, recent, minute, before, days, probed, strict=True
+        PoolFacts(view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured, other, now_ms)
+        for view, now, last, past, day, measured, other in zip(
+            snapshot.pools, recent, minute, before, days, probed, earlier, strict=True
         )
     ]
 

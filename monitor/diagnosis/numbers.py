@@ -11,10 +11,17 @@ PLANNED_USE = 0.8
 MOST_AT_ONCE = 1.5
 
 
-def foretold_rate(measured: Elasticity, slots: int) -> float:
-    """Return the predicted ends a second with so many slots, by the measured elasticity."""
-    grown = max(0.0, min(1.0, measured.value))
-    return float(measured.rate * (slots / measured.slots) ** grown)
+def foretold_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
+    """Return the predicted ends a second with so many slots, by the measured elasticity.
+
+    The processors of the hosts allow `most` times the rate of today.
+    """
+    return float(measured.rate * min(most, (slots / measured.slots) ** measured.local))
+
+
+def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
+    """Return the gains by a change of slots that was foretold and that came true, as shares of the rate."""
+    return foretold_rate(measured, slots) / measured.rate - 1, rate / measured.rate - 1
 
 
 def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:
@@ -31,7 +38,7 @@ def slots_that_suffice(measured: Elasticity, *, usual_seconds: float | None) -> 
     """
     if usual_seconds:
         return max(1, min(measured.slots, math.ceil(measured.rate * usual_seconds)))
-    return measured.part if measured.high < 0.25 else measured.slots
+    return measured.part if measured.high < 0.25 else measured.step_part or measured.slots
 
 
 def clear_seconds(ready: int, *, rate: float, in_rate: float) -> float | None:

@@ -4,17 +4,20 @@ facts        no worker, processes missing, paused, drained, a limit reached
 calm         idle, keeps up, catching up, bursts
 too little   fewer than 30 ends or 10 seconds: too little data for a cause
 failing      most runs fail or are retried: more slots would not help
-batching     tasks are so short that fetching them costs more than running them
+broker       slots wait for messages, because the broker answers late
+recycling    slots are empty while their child processes are replaced
+batching     fetching tasks costs more than running them
+dependency   runs take much longer than usual for their kinds, and wait
+batching     a run asks a peer many times, or a call costs much whatever it carries
 processor    slots compute, or wait for a processor or the interpreter
 lock         slots wait for a lock, named
-dependency   runs take much longer than usual for their kinds, and wait for a peer
 elasticity   measured: throughput grows with slots (workers), or it does not (dependency, lock)
 unclear      the cause is not known; how to find it out
 """
 
 from collections.abc import Callable
 
-from millpond.monitor.diagnosis import causes, numbers, words
+from millpond.monitor.diagnosis import batching, causes, numbers, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 from millpond.monitor.diagnosis.facts import PoolFacts
 from millpond.monitor.snapshot import QueueView
@@ -177,10 +180,14 @@ RULES: tuple[Rule, ...] = (
     _calm,
     _too_little,
     causes.failing,
-    causes.batching,
+    causes.broker,
+    causes.recycling,
+    batching.short,
+    causes.slow_dependency,
+    batching.chatty,
+    batching.fixed_cost,
     causes.processor,
     causes.lock,
-    causes.slow_dependency,
     causes.free_slots,
     causes.elastic,
 )

@@ -20,13 +20,38 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         slots=facts.view.slots,
         trend=trend(facts),
         slot_time=tuple(slot_time(facts)),
-        measured=()
-        if measured is None
-        else ((measured.part, measured.part_rate), (measured.slots, measured.rate)),
+        measured=() if measured is None else _points(measured),
+        outcome=outcome(facts),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),
         **more,  # type: ignore[arg-type]
     )
+
+
+def _points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
+    """Return the measured throughput by number of slots."""
+    step = ((measured.step_part, measured.step_rate),) if measured.step is not None else ()
+    return ((measured.part, measured.part_rate), *step, (measured.slots, measured.rate))
+
+
+#: What a change of slots brought is known while so many of them are in use, and so many tasks are ready.
+USED, WAITING = 0.7, 1
+#: A gain below this share of what proportional growth would have been is none.
+NO_GAIN = 0.2
+
+
+def outcome(facts: PoolFacts) -> str:
+    """Return what came of the last change of slots, beside what was foretold; empty if that is not known."""
+    before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
+    if before is None or not before.rate or slots == 0 or facts.use < USED or facts.ready < WAITING:
+        return ""
+    if not recent.seconds or recent.ended < 20:
+        return ""
+    foretold, came = numbers.realised(before, slots, recent.ended / recent.seconds)
+    grew = f"{'grew' if slots > before.slots else 'shrank'} from {before.slots} to {slots} slots: {came:+.0%}"
+    if slots > before.slots and came < NO_GAIN * (slots / before.slots - 1):
+        return f"{grew}, {foretold:+.0%} foretold: no gain, go back to {before.slots}"
+    return f"{grew}, {foretold:+.0%} foretold"
 
 
 #: The labels of the categories of places.
@@ -120,6 +145,8 @@ def lines(found: Diagnosis) -> Iterator[str]:
     yield f"{found.pool}: {found.state}{trend}. {found.why}"
     if found.advice:
         yield f"  {found.advice}"
+    if found.outcome:
+        yield f"  {found.outcome}"
     for each in found.against:
         yield f"  against it: {each}"
     if found.command:

@@ -22,13 +22,15 @@ from millpond.broker.celery.task_tracer import (
 )
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
-from millpond.broker.outcomes import REDELIVER, REJECTED, SUCCEEDED, Continued, Outcome, Redeliver
+from millpond.broker.outcomes import REDELIVER, REJECTED, SUCCEEDED, Continued, Outcome, Redeliver, Succeeded
 from millpond.tasks.contract import kinds
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.execute import error_line, execute, failed, outcomes_of_errors
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware, overriding
 from millpond.worker.report import tracing
+from millpond.worker.report.noted_calls import note_run
+from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.task_context import TaskContext
 
@@ -76,7 +78,10 @@ def run(delivery: Delivery) -> Answer:
     middleware = app.around_traced if tracing.SDK in modules else app.around_executing
     outcome = _run(task, delivery, context, middleware)
     RUNNING.pop(thread, None)
-    return outcome, time.monotonic() - began, clock() - used
+    seconds = time.monotonic() - began
+    if NOTES["on"] and type(outcome) is Succeeded:
+        note_run(kind, delivery.message.arguments[1], seconds)
+    return outcome, seconds, clock() - used
 
 
 def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]) -> Outcome:

@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -48,6 +48,8 @@ class Blocked:
 
     category: Category
     name: str = ""
+    #: Of a TCP connection: its number, and the round trips that it had.
+    trips: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +134,32 @@ def _on_descriptor(fd: int) -> Blocked:
             return Blocked("child")
         if not target.startswith("socket:"):
             return Blocked("file")
-        return Blocked("peer", _peer(fd))
+        return _to_peer(fd)
     return Blocked("unknown")
 
 
-def _peer(fd: int) -> str:
-    """Return the address at the other end of a socket: `host:port`, or a path."""
+def _to_peer(fd: int) -> Blocked:
+    """Return the address at the other end of a socket, `host:port` or a path, and its round trips."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         address = copy.getpeername()
         if isinstance(address, tuple):
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            return f"{host}:{address[1]}"
-        return address.decode(errors="replace") if isinstance(address, bytes) else address or "a socket"
-    return "a connection that is being made"
+            return Blocked("peer", f"{host}:{address[1]}", _trips(copy))
+        name = address.decode(errors="replace") if isinstance(address, bytes) else address
+        return Blocked("peer", name or "a socket")
+    return Blocked("peer", "a connection that is being made")
+
+
+def _trips(connection: socket.socket) -> tuple[int, int] | None:
+    """Return the number of a TCP connection, and its round trips: the fewer of segments with data in and out.
+
+    Source: `struct tcp_info` of Linux 4.6 and newer.
+    """
+    with suppress(OSError, AttributeError, struct.error):
+        known = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        received, sent = struct.unpack_from("II", known, 152)
+        return os.fstat(connection.fileno()).st_ino, min(received, sent)
+    return None
 
 
 def _is_static(address: int) -> bool:

@@ -9,12 +9,13 @@ import os
 import socket
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import asdict
 from typing import Any
 
 from celery import Celery, signals
 
+from millpond.broker.celery.child_watch import children_started
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
@@ -24,7 +25,7 @@ from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.event_sampling import Sample
-from millpond.worker.report.host_cpu import HostCpu
+from millpond.worker.report.host_cpu import HostCpu, Quota
 from millpond.worker.report.slot_times import SlotTimes
 from millpond.worker.report.task_metrics import Meter, busy
 
@@ -53,10 +54,13 @@ class HeartbeatReporter:
         self._all: Counter[str] = Counter()
         self._file: MetricsFile | None = None
         self._turns = 0
+        self._pool: Any = None
+        self._children = 0
+        self._answer_times: deque[float] = deque(maxlen=5)
         self._since = 0.0
         self._about: dict[str, Any] = {}
         self._meter = Meter()
-        self._host_cpu = HostCpu()
+        self._host_cpu, self._quota = HostCpu(), Quota()
         self._sample = Sample(0)
         self._samples_slots = samples_slots
         self._probe_share = probe_share
@@ -68,6 +72,7 @@ class HeartbeatReporter:
         if self._thread is not None:
             return
         queues = tuple(queue.name for queue in sender.task_consumer.queues)
+        self._pool = sender.pool
         pool = type(sender.pool).__module__.rpartition(".")[2]
         self._meter, self._sample = sender.meter, sender.app.sample
         self._since = time.monotonic()
@@ -109,13 +114,18 @@ class HeartbeatReporter:
         added["turns"] += turns - self._turns
         added.update(self._sample.count())
         self._turns = turns
+        children = children_started(self._pool)
+        added["children"] += children - self._children
+        self._children = children
         self._unsent.update(added)
         if self._slot_times is not None:
             self._slot_times.add(added, self._meter.errors)
         state = self._state(slots)
         self._write_metrics(state, added)
+        began = time.monotonic()
         try:
             takes_samples = heartbeats.send(self._store, state, self._unsent)
+            self._answer_times.append(time.monotonic() - began)
             self._unsent.clear()  # they are counted now, even if the samples fail
             if self._slot_times is not None:
                 self._slot_times.send(self._store, state.pool)
@@ -157,6 +167,8 @@ class HeartbeatReporter:
             prefetch=self._in_flight.prefetch,
             draining=self._in_flight.starts_nothing,
             host_busy=self._host_cpu.busy(),
+            throttled=self._quota.throttled(),
+            broker_seconds=round(min(self._answer_times, default=0.0), 4),
             uptime_seconds=round(time.monotonic() - self._since, 1),
         )
 

@@ -31,3 +31,35 @@ class HostCpu:
         (all_before, idle_before), (all_now, idle_now) = self._samples[0], self._samples[-1]
         passed = all_now - all_before
         return round(1 - (idle_now - idle_before) / passed, 3) if passed > 0 else 0.0
+
+
+class Quota:
+    """Samples how often the quota of this process's container holds it back."""
+
+    def __init__(self, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> None:
+        self._proc, self._root = proc, root
+        self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES + 1)
+
+    def throttled(self) -> float:
+        """Take a sample and return the share of periods in which the quota was used up; 0 if not known."""
+        with suppress(OSError, ValueError, KeyError):
+            found = dict(line.split() for line in self._file().read_text().splitlines())
+            self._samples.append((int(found["nr_periods"]), int(found["nr_throttled"])))
+        if len(self._samples) < 2:
+            return 0.0
+        (periods_before, held_before), (periods, held) = self._samples[0], self._samples[-1]
+        return (
+            round((held - held_before) / (periods - periods_before), 3) if periods > periods_before else 0.0
+        )
+
+    def _file(self) -> Path:
+        """Return the file with the counts: of the second version of control groups, or of the first."""
+        for line in self._proc.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                folders = (self._root / (controllers and "cpu"), self._root / controllers)
+                for folder in folders:
+                    file = folder / path.lstrip("/") / "cpu.stat"
+                    if file.exists() and "nr_periods" in file.read_text():
+                        return file
+        return self._root / "cpu.stat"

@@ -13,17 +13,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
+from millpond.broker.stats.calls import note_connection
 from millpond.broker.stats.window import Place
+from millpond.worker.report import noted_calls
 from millpond.worker.report.blocking import Blocked, Clock, blocked_on, thread_clock
+from millpond.worker.report.noted_calls import CALLING
 
 #: Looks a second.
 LOOKS_PER_SECOND = 5.0
 
 #: Different places told apart between two heartbeats; the time of further ones is counted as `others`.
 MOST_PLACES = 40
+
+#: Connections whose round trips are remembered.
+MOST_CONNECTIONS = 500
+
+#: Fields of calls between two heartbeats.
+MOST_CALLS = 200
+
+#: Where a slot may be that waits for a peer by its handler's own word.
+WAITING = ("peer", "sleep", "lock", "file", "child", "unknown")
 
 #: Modules between the slot and the handler.
 _FRAMEWORK = (
@@ -58,6 +70,8 @@ class SlotSampler:
         self._looks: dict[int, _Look] = {}
         self._places: Counter[Place] = Counter()
         self._children_ran = 0.0
+        self._connections: dict[int, tuple[float, int]] = {}
+        self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -67,6 +81,7 @@ class SlotSampler:
         if self._thread is None:
             ended = os.times()
             self._children_ran = ended.children_user + ended.children_system
+            noted_calls.switch["on"] = True
             self._thread = threading.Thread(target=self._run, name="millpond-slots", daemon=True)
             self._thread.start()
 
@@ -79,6 +94,12 @@ class SlotSampler:
         with self._lock:
             taken, self._places = self._places, Counter()
         return self._with_computing_children(taken)
+
+    def take_calls(self) -> Counter[str]:
+        """Return what was seen and noted of calls since the last call, as fields of a window."""
+        with self._lock:
+            taken, self._calls = self._calls, Counter()
+        return taken + noted_calls.take()
 
     def _with_computing_children(self, taken: Counter[Place]) -> Counter[Place]:
         """Count the time that child programs were on a processor as computing, once they have ended."""
@@ -121,11 +142,29 @@ class SlotSampler:
         if clock is not None and before.clock is not None:
             ran = min(passed, max(0.0, clock.ran - before.clock.ran))
             waited = min(passed - ran, max(0.0, clock.waited - before.clock.waited))
-        blocked = place(kind, blocked_on(tid), frame, shared=len(self._running) > 1)
+        seen = blocked_on(tid)
+        blocked = place(kind, seen, frame, shared=len(self._running) > 1)
+        if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
+            blocked = replace(blocked, category="peer", name=said)
         with self._lock:
+            if seen.trips is not None and blocked.category == "peer":
+                self._note_trips(blocked, seen.trips, now)
             self._add(Place("processor", kind=kind), ran)
             self._add(Place("runnable", kind=kind), waited)
             self._add(blocked, passed - ran - waited)
+
+    def _note_trips(self, peer: Place, trips: tuple[int, int], now: float) -> None:
+        number, count = trips
+        if len(self._calls) > MOST_CALLS:
+            return
+        before = self._connections.pop(number, None)
+        self._connections[number] = now, count  # the last seen is the last of the dictionary
+        if len(self._connections) > MOST_CONNECTIONS:
+            self._connections.pop(next(iter(self._connections)))
+        if before is None or count < before[1]:
+            note_connection(self._calls, peer.kind, peer.name, count, None)
+        else:
+            note_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
 
     def _add(self, where: Place, seconds: float) -> None:
         if seconds <= 0:

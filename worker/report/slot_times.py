@@ -54,7 +54,8 @@ class SlotTimes:
 
 
 def _fields(sampler: SlotSampler) -> Counter[str]:
-    return Counter({window.place_field(place): micros for place, micros in sampler.take().items()})
+    places = Counter({window.place_field(place): micros for place, micros in sampler.take().items()})
+    return places + sampler.take_calls()
 
 
 def _sample_in_child(**_: object) -> None:

@@ -46,7 +46,9 @@ def window(seconds: float, *places: tuple[Place, float], mean: float = 0.4, **fi
 
 def elastic(value: float, error: float = 0.1, **more: Any) -> Elasticity:
     rate = 20.0
-    return replace(Elasticity(value, error, 8, 4, rate, rate / 2**value, 8.0, 10.0, 1, 0.4), **more)
+    measured = Elasticity(value, error, 8, 4, rate, rate / 2**value, 8.0, 10.0, 1, 0.4)
+    step = {"step": value, "step_error": error, "step_part": 6, "step_rate": rate * 0.75**value}
+    return replace(measured, **{**step, **more})
 
 
 def facts(*places: tuple[Place, float], mean: float = 0.4, **more: Any) -> PoolFacts:

@@ -1,0 +1,121 @@
+"""The calls that runs make of their peers: how many a run, and what a call costs beside its items.
+
+Two things are known of a call without a change of the handler. The kernel counts the segments with data that
+went both ways over a connection: the smaller number is the round trips. And where runs have different numbers
+of items, a line through their times, R = a + b * items, tells what a call costs whatever it carries.
+"""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, fields
+
+#: Fields of a window begin with this.
+CALL = "call"
+
+#: A line needs so many runs, and numbers of items that differ by this share of their mean.
+RUNS, DIFFERENT = 30, 0.2
+#: Intervals are of 90 %.
+Z = 1.645
+#: Round trips need so many looks.
+LOOKS = 10
+
+_MICROS = 1_000_000
+
+
+@dataclass
+class CallFigures:
+    """Sums over calls of one peer by runs of one kind; times are microseconds.
+
+    `runs` to `millis_millis` are of calls whose number of items is known. `looks` and `segments` are of
+    connections seen for the first time, with the round trips that they had had; `again_segments` and
+    `again_micros` of those seen again, with what had been added.
+    """
+
+    runs: int = 0
+    items: int = 0
+    micros: int = 0
+    items_items: int = 0
+    items_micros: int = 0
+    millis_millis: int = 0
+    looks: int = 0
+    segments: int = 0
+    again_looks: int = 0
+    again_segments: int = 0
+    again_micros: int = 0
+
+    @property
+    def mean_items(self) -> float:
+        """The mean number of items of a call."""
+        return self.items / self.runs if self.runs else 0.0
+
+    @property
+    def line(self) -> tuple[float, float] | None:
+        """Return a and b of R = a + b * items, seconds; None if the items differ too little to tell.
+
+        b is the upper end of its interval, so that no cost of items is taken for one of the call.
+        """
+        spread = self.runs * self.items_items - self.items**2
+        if self.runs < RUNS or spread < (DIFFERENT * self.items) ** 2:
+            return None
+        slope = (self.runs * self.items_micros - self.items * self.micros) / spread
+        mean = self.micros / self.runs
+        rest = max(0.0, 1e6 * self.millis_millis / self.runs - mean**2)
+        slope = max(0.0, slope + Z * math.sqrt(rest / spread))
+        return (self.micros - slope * self.items) / self.runs / _MICROS, slope / _MICROS
+
+    def round_trips(self, service_seconds: float) -> float | None:
+        """Return the round trips of a run that takes so long; None if too little was seen."""
+        if self.again_looks >= LOOKS and self.again_looks >= self.looks / 3:
+            return self.again_segments / self.again_micros * service_seconds * _MICROS
+        if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
+            return 2 * self.segments / self.looks - 1
+        return None
+
+
+_NAMES = frozenset(each.name for each in fields(CallFigures))
+
+
+def note_items(into: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
+    """Add a call with a known number of items to the fields of a window."""
+    micros = int(seconds * _MICROS)
+    of = _of(kind, peer)
+    for name, value in (
+        ("runs", 1), ("items", items), ("micros", micros), ("items_items", items * items),
+        ("items_micros", items * micros), ("millis_millis", round(seconds * 1000) ** 2),
+    ):  # fmt: skip
+        into[f"{CALL}:{name}:{of}"] += value
+
+
+def note_connection(
+    into: Counter[str], kind: str, peer: str, trips: int, since_seconds: float | None
+) -> None:
+    """Add the round trips of a connection: all, or those since it was seen last."""
+    of = _of(kind, peer)
+    if since_seconds is None:
+        into.update({f"{CALL}:looks:{of}": 1, f"{CALL}:segments:{of}": trips})
+        return
+    into.update(
+        {
+            f"{CALL}:again_looks:{of}": 1,
+            f"{CALL}:again_segments:{of}": trips,
+            f"{CALL}:again_micros:{of}": int(since_seconds * _MICROS),
+        }
+    )
+
+
+def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) -> None:
+    """Add a field of a window, its text after the first colon; one of another version is left out."""
+    name, _, of = rest.partition(":")
+    if name not in _NAMES:
+        return
+    try:
+        kind, peer = json.loads(of)
+    except (ValueError, TypeError):
+        return
+    figures = calls.setdefault((str(kind), str(peer)), CallFigures())
+    setattr(figures, name, getattr(figures, name) + value)
+
+
+def _of(kind: str, peer: str) -> str:
+    return json.dumps([kind, peer])

@@ -1,0 +1,132 @@
+"""Whether a pool lacks batching: short tasks, many calls for a task, calls that cost more than their items.
+
+What to do about it is said here, in one place.
+"""
+
+import math
+
+from millpond.broker.stats.calls import CallFigures
+from millpond.monitor.diagnosis import words
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
+from millpond.monitor.diagnosis.facts import PoolFacts
+
+#: Below this mean service time, fetching a task costs more than running it; seconds.
+SHORT_SECONDS = 0.002
+#: A run is chatty from so many round trips on that take this share of its time, or from more that take less.
+CHATTY, CHATTY_SHARE = 8, 0.4
+VERY_CHATTY, VERY_CHATTY_SHARE = 20, 0.2
+#: Calls cost more than their items if this share of a call does not depend on them.
+FIXED = 0.5
+#: The numbers of items a call that are proposed, as a multiple of those of today, and the least gain.
+MORE_ITEMS, LEAST_GAIN = 10, 2.0
+#: A protocol with several round trips for each mail, whatever its client does.
+_TALKATIVE = ("smtplib",)
+
+
+def advice(peer: str = "") -> str:
+    """Return what to change so that many items go in one call, or in one task."""
+    if peer:
+        return f"ask {peer} once for many items: a bulk statement, a pipeline, or one request with a list"
+    return "put many items into one message, so that one task does the work of many"
+
+
+def short(facts: PoolFacts) -> Diagnosis | None:
+    """Tasks are so short that fetching them costs more than running them."""
+    mean = facts.mean
+    if mean is None or mean >= SHORT_SECONDS:
+        return None
+    return words.diagnosis(
+        facts,
+        "batching",
+        f"a task takes {words.duration(mean)}, {words.rate(facts)}: fetching it costs more than running it",
+        advice(),
+        confidence=0.9,
+    )
+
+
+def chatty(facts: PoolFacts) -> Diagnosis | None:
+    """Each run asks a peer many times, one after the other."""
+    found = facts.most("peer")
+    if found is None or found[0].library in _TALKATIVE:
+        return None
+    place, share = found
+    calls, mean = facts.calls.get((place.kind, place.name)), facts.mean_of(place.kind)
+    trips = calls.round_trips(mean) if calls is not None and mean is not None else None
+    if trips is None or not _is_chatty(trips, share):
+        return None
+    gain = 1 / max(0.02, 1 - share * (1 - 1 / trips))
+    evidence = f"a run of {place.kind} has about {trips:.0f} round trips to {place.name}"
+    return words.diagnosis(
+        facts,
+        "batching",
+        f"{evidence}, {share:.0%} of its time; {words.use(facts)}",
+        f"{advice(place.name)}; up to {gain:.1f} times as many runs",
+        name=place.name,
+        confidence=0.8,
+        evidence=(evidence,),
+        against=_grows(facts),
+        foretold_gain=round(gain, 1),
+    )
+
+
+def _is_chatty(trips: float, share: float) -> bool:
+    return (trips >= CHATTY and share >= CHATTY_SHARE) or (
+        trips >= VERY_CHATTY and share >= VERY_CHATTY_SHARE
+    )
+
+
+def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
+    """A call costs much whatever it carries: R = a + b * items with a large a."""
+    found = [
+        (kind, peer, calls, fixed)
+        for (kind, peer), calls in facts.calls.items()
+        if facts.part_of(kind) >= 0.5 and (fixed := _fixed_share(facts, kind, calls)) is not None
+    ]
+    if not found:
+        return None
+    kind, peer, calls, fixed = max(found, key=lambda each: (each[1] != "", each[3]))
+    items = calls.mean_items
+    many = max(MORE_ITEMS, math.ceil(MORE_ITEMS * items))
+    gain = many / items / (fixed + (1 - fixed) * many / items)
+    if fixed < FIXED or gain < LEAST_GAIN:
+        return None
+    place = facts.most("peer", "child", "file")
+    name = peer or (place[0].name or place[0].library if place is not None and place[1] >= 0.3 else "")
+    evidence = f"{fixed:.0%} of a run of {kind} does not depend on its {items:.1f} items"
+    return words.diagnosis(
+        facts,
+        "batching",
+        f"{evidence} (R = a + b * items); {words.use(facts)}",
+        f"{advice(name)}: {many} items at once would do {gain:.1f} times as many a second",
+        name=name,
+        confidence=0.8,
+        evidence=(evidence,),
+        against=_grows(facts),
+        foretold_gain=round(gain, 1),
+    )
+
+
+def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | None:
+    """Return the share of a call that does not depend on its items.
+
+    While slots wait for each other, a call's wait is not its own: then the slope alone is used. A peer that
+    works on at least one call at a time has a fixed cost of at least 1 / rate - b * items.
+    """
+    line = calls.line
+    if line is None or not calls.micros:
+        return None
+    own = calls.mean_items * line[1] / (calls.micros / calls.runs / 1e6)
+    alone = calls.mean_items * line[1] * facts.rate_of(kind)
+    measured = facts.current_elasticity
+    if measured is not None and measured.grows:
+        return max(0.0, 1 - own)
+    if measured is not None and measured.saturated:
+        return max(0.0, 1 - alone)
+    return max(0.0, min(1 - own, 1 - alone))
+
+
+def _grows(facts: PoolFacts) -> tuple[str, ...]:
+    measured = facts.current_elasticity
+    if measured is None or not measured.grows:
+        return ()
+    return (f"throughput grows with slots as well ({words.elasticity(measured)})",)

@@ -1,0 +1,58 @@
+"""What runs note of their calls: how many items they have, by their own word or by their only list.
+
+A run appends; the heartbeat takes and adds up. Nothing is appended for a run without a list.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from millpond.broker.stats.calls import note_items
+
+#: Kind, peer, items, seconds. Appended by slots.
+_NOTED: deque[tuple[str, str, int, float]] = deque(maxlen=100_000)
+
+#: The peer that each slot calls by its own word, by the ident of its thread.
+CALLING: dict[int, str] = {}
+
+#: Whether anything is noted: the sampler of slots switches it on, and takes what was noted.
+switch = {"on": False}
+
+
+def note_run(kind: str, kwargs: Mapping[str, Any], seconds: float) -> None:
+    """Note the length of the only list among the arguments of a run."""
+    found = None
+    for value in kwargs.values():
+        if type(value) is list:
+            if found is not None:
+                return
+            found = value
+    if found is not None:
+        _NOTED.append((kind, "", len(found), seconds))
+
+
+@contextmanager
+def calling(kind: str, peer: str, items: int) -> Iterator[None]:
+    """Note a call of a peer by its own name."""
+    thread, began = threading.get_ident(), time.monotonic()
+    before, CALLING[thread] = CALLING.get(thread), peer
+    try:
+        yield
+    finally:
+        if before is None:
+            CALLING.pop(thread, None)
+        else:
+            CALLING[thread] = before
+        if switch["on"]:
+            _NOTED.append((kind, peer, items, time.monotonic() - began))
+
+
+def take() -> Counter[str]:
+    """Return what was noted since the last call, as fields of a window."""
+    fields: Counter[str] = Counter()
+    while _NOTED:
+        note_items(fields, *_NOTED.popleft())
+    return fields
