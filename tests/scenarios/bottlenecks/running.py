@@ -1,12 +1,15 @@
 """Run a bottleneck: a real pool, its verdict every two seconds, and the truth by doubling and batching."""
 
+import os
 import random
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+
+import psutil
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import depth
@@ -85,6 +88,7 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
         fields = {**case.fields, **case.given(given)}
         feed = Feed(store, case, fields)
         running = stack.enter_context(workers(settings, folder, count=case.processes))
+        _keep_nice()
         if case.healthy_seconds:
             feed.steadily(case.healthy_seconds)
             feed.share = case.beside_after
@@ -150,12 +154,20 @@ def _double(case: Case, seen: Seen, feed: Feed, stack: ExitStack, settings: Sett
     seen.before, seen.after = before, after
 
 
+def _keep_nice() -> None:
+    """Give the programs started so far this one's niceness: Linux may group them by session, each alike."""
+    for each in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        with suppress(OSError):
+            Path(f"/proc/{each.pid}/autogroup").write_text(str(os.nice(0)))
+
+
 def _more(settings: Settings, slots: int, number: int, stack: ExitStack, folder: Path) -> None:
     """Start one more process of so many slots."""
     table = replace_pool(settings, concurrency=slots)
     beside = folder / f"more-{number}"
     beside.mkdir()
     stack.enter_context(workers(table, beside, count=1, first=number))
+    _keep_nice()
     sleep(2)
 
 
