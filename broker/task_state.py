@@ -23,6 +23,8 @@ class TaskState(StrEnum):
     FAILED = "failed"
     #: One run ended with a retry; the task itself is `delayed`, then `ready` again.
     RETRIED = "retried"
+    #: One run ended with its process, or was left to its end; the message was handed out again.
+    LOST = "lost"
     CANCELLED = "cancelled"
     #: Its deadline or expiry passed before it started; it was not run.
     EXPIRED = "expired"

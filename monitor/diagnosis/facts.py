@@ -16,6 +16,9 @@ from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 #: The lengths of the newest window and of the smoothing one, seconds.
 RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
 
+#: Slots that wait for a processor for this share of their time have none to spare.
+CROWDED = 0.2
+
 #: Usual service times come from windows older than this, with at least so many ends each.
 SETTLED_SECONDS, ENOUGH = 20.0, 20
 
@@ -121,9 +124,11 @@ class PoolFacts:
         """How many times the pool's rate can grow before the processors of its hosts are full."""
         computing = self.share("processor") * self.use * self.view.slots
         cores = sum({report.host: report.cores for report in self.view.running}.values())
-        busy = max((report.host_busy for report in self.view.running), default=0.0)
-        if not computing or not cores or not busy:
+        if not computing or not cores:
             return math.inf
+        if self.share("runnable") < CROWDED:  # what else runs there leaves the slots their part
+            return max(1.0, cores / computing)
+        busy = max((report.host_busy for report in self.view.running), default=0.0)
         return 1 + max(0.0, 1 - busy) * cores / computing
 
     @property

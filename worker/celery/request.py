@@ -39,6 +39,7 @@ from millpond.broker.outcomes import (
     Retry,
     Succeeded,
 )
+from millpond.broker.task_state import TaskState
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.middleware import Middleware, overriding
@@ -50,7 +51,7 @@ from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
 from millpond.worker.report import tracing
 from millpond.worker.report.event_sampling import ORDINARY, Sample
-from millpond.worker.report.task_metrics import Meter, State
+from millpond.worker.report.task_metrics import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,13 @@ logger = logging.getLogger(__name__)
 ENDED = Cancelled("ended while it ran")
 
 #: How a run counts, by its outcome; an outcome that is not here is no run.
-_STATES: dict[type[Any], State] = {
-    Succeeded: "succeeded",
-    DeadLetter: "failed",
-    Retry: "retried",
-    Continued: "retried",
-    Cancelled: "cancelled",
-    Redeliver: "lost",
+_STATES: dict[type[Any], TaskState] = {
+    Succeeded: TaskState.SUCCEEDED,
+    DeadLetter: TaskState.FAILED,
+    Retry: TaskState.RETRIED,
+    Continued: TaskState.RETRIED,
+    Cancelled: TaskState.CANCELLED,
+    Redeliver: TaskState.LOST,
 }
 
 
@@ -234,9 +235,9 @@ class PondRequest(DeliveryRequest):
         if process.threads is None:
             process.chunks.learn(self.kind, seconds)
         self._measure(state, seconds, used)
-        task_ready(self, successful=process.remembers_successes and state == "succeeded")
+        task_ready(self, successful=process.remembers_successes and state is TaskState.SUCCEEDED)
         self._finish(outcome)
-        if self.left_out_at is not None and state == "succeeded":
+        if self.left_out_at is not None and state is TaskState.SUCCEEDED:
             process.sample.left_out.append(None)
         elif process.sends_events:
             self._tell(outcome, seconds)
@@ -246,14 +247,14 @@ class PondRequest(DeliveryRequest):
         del send_failed_event, return_ok
         error = _unwrapped(exc_info)
         if isinstance(error, Terminated):
-            self._measure("cancelled")
+            self._measure(TaskState.CANCELLED)
             task_ready(self)
             self.ending = ENDED
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.hand_out_again(exc_info)
         else:
-            self._measure("failed")
+            self._measure(TaskState.FAILED)
             task_ready(self)
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
@@ -268,7 +269,7 @@ class PondRequest(DeliveryRequest):
         if self.acknowledged:
             return
         task_ready(self)
-        self._measure("lost")
+        self._measure(TaskState.LOST)
         why = error_line(_unwrapped(exc_info), self._scrubbed)
         self._finish(REDELIVER)
         logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
@@ -276,7 +277,7 @@ class PondRequest(DeliveryRequest):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Settle a task whose time limit ran out; its process is killed after this."""
         if not soft:
-            self._measure("failed")
+            self._measure(TaskState.FAILED)
             self.ending = DeadLetter("time limit", f"ran for more than {timeout} s, its hard time limit")
         super().on_timeout(soft, timeout)
 
@@ -308,7 +309,7 @@ class PondRequest(DeliveryRequest):
                 logger.exception("middleware %s failed on an outcome", type(each).__name__)
         self.process.completer.finish(self.delivery, outcome)
 
-    def _measure(self, state: State, seconds: float | None = None, used: float = 0.0) -> None:
+    def _measure(self, state: TaskState, seconds: float | None = None, used: float = 0.0) -> None:
         """Note how the run ended, how long the message had waited, and how long the handler took."""
         start = self.time_start
         if start is None or self.measured:

@@ -6,13 +6,12 @@ A task costs one append where it ends; the heartbeat's thread counts the appende
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from celery.worker.state import active_requests
 
 from millpond.broker.stats.histogram import NAMES, bucket
-
-State = Literal["succeeded", "failed", "retried", "cancelled", "lost"]
+from millpond.broker.task_state import TaskState
 
 #: Ends that are kept while the broker is away; more are not measured.
 KEPT = 500_000
@@ -25,7 +24,7 @@ class Meter:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         #: Kind, how it ended, seconds it waited (None: not known), seconds it ran. Appended by any thread.
-        self.ended: deque[tuple[str, State, float | None, float]] = deque(maxlen=KEPT)
+        self.ended: deque[tuple[str, TaskState, float | None, float]] = deque(maxlen=KEPT)
         #: Seconds of a processor that each run took, where its process survived it.
         self.used: deque[float] = deque(maxlen=KEPT)
         #: Kind and reason of each dead letter.

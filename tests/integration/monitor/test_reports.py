@@ -14,6 +14,7 @@ from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import sampling_key
 from millpond.broker.stats import heartbeats, history
 from millpond.broker.stats.heartbeats import Heartbeat
+from millpond.broker.task_state import TaskState
 from millpond.monitor import snapshot
 from millpond.tasks.pools import Table
 from millpond.worker.report import heartbeat
@@ -92,7 +93,7 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
         app=SimpleNamespace(sample=Sample(0)),
         hostname="default.1@here",
     )
-    meter.ended.append(("a", "succeeded", None, 0.1))
+    meter.ended.append(("a", TaskState.SUCCEEDED, None, 0.1))
     reporting = heartbeat.HeartbeatReporter(Table(), in_flight)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
