@@ -207,6 +207,11 @@ def day_key(pool: str, prefix: str = "") -> str:
     return f"{prefix}millpond:pool:{pool}:day"
 
 
+def hours_key(pool: str, prefix: str = "") -> str:
+    """The figures of a pool's kinds by the hour."""
+    return f"{day_key(pool, prefix)}:hours"
+
+
 def folding_key(prefix: str = "") -> str:
     """The lock of the process that writes the next entries of the day."""
     return f"{prefix}millpond:folding"

@@ -9,15 +9,24 @@ from millpond.broker.batches.record import Summary
 from millpond.broker.inspect.dead_letters import DeadLetter
 from millpond.broker.stats.histogram import Histogram
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
+from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.snapshot import PoolView, QueueView
 from millpond.tasks.contract import contract_of, redact
 from millpond.tasks.errors import UnknownKind
 
 
 def queue_json(view: QueueView) -> dict[str, Any]:
-    """Return a queue; `depth` is the number of ready messages of every priority, as KEDA expects it."""
+    """Return a queue; `depth` is the number of ready messages of every priority, as KEDA expects it.
+
+    Counters have the names of the metrics.
+    """
     return {
         **asdict(view.depth),
+        "counters": {
+            name: view.depth.counters[stored]
+            for stored, (name, _help) in QUEUE_COUNTERS.items()
+            if stored in view.depth.counters
+        },
         "depth": view.depth.ready,
         "state": view.state,
         "in_rate": view.in_rate,

@@ -5,6 +5,7 @@ one place is scraped. The labels are queues, pools, kinds and states: their numb
 tasks.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -97,13 +98,33 @@ def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
     yield Metric(
         "millpond_pool_state", "gauge", "1 for the state of the pool that `millpond why` shows", states
     )
+    yield Metric(
+        "millpond_pool_words",
+        "gauge",
+        "The words of `millpond why` on a pool that is behind, with its figures rounded",
+        [({"pool": each.pool, "words": _steady(each)}, 1) for each in diagnoses if not each.is_calm],
+    )
     for name, help_ in (
         ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
         ("slots_wanted", "Slots that would suffice"),
+        ("foretold_rate", "Ends a second that are foretold of the slots wanted"),
     ):
         values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]
         known: list[tuple[Labels, float]] = [(labels, value) for labels, value in values if value is not None]
         yield Metric(f"millpond_pool_{name}", "gauge", help_, known)
+
+
+def _steady(found: Diagnosis) -> str:
+    """Return the words of a diagnosis; figures have one digit, so that the words are not new at each look."""
+    return _FIGURE.sub(_rounded, f"{found.why}; {found.advice}")
+
+
+def _rounded(figure: re.Match[str]) -> str:
+    return format(float(format(float(figure[0].replace(",", "")), ".0g")), "g")
+
+
+#: A number that is no part of an address or a name.
+_FIGURE = re.compile(r"(?<![\w.:])\d[\d,]*(?:\.\d+)?(?![\w:]|\.\d)")
 
 
 def _of_schedules(seen: Snapshot) -> Iterator[Metric]:

@@ -33,6 +33,17 @@ def console() -> Console:
     return made
 
 
+def show(shown: Console, table: Group) -> None:
+    """Print a table; into a pipe or a file without blanks at the ends of its lines."""
+    if shown.is_terminal:
+        shown.print(table)
+        return
+    with shown.capture() as captured:
+        shown.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
 def pools_table(pools: Iterable[PoolView], width: int) -> Group:
     """Return a table of the pools; a pool that is short of processes stands out."""
     return _table(

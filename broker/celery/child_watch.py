@@ -48,7 +48,7 @@ class Children(AsynPool):
 
 def children_started(pool: Any) -> int:
     """Return the number of children that a worker's pool has started so far; 0 of threads."""
-    return getattr(pool._pool, "started", 0)
+    return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
 class Watch(bootsteps.Step):

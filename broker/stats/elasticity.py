@@ -38,6 +38,8 @@ class Elasticity:
     at_ms: int
     #: The mean service time of the pool's runs when it was measured, seconds.
     service_seconds: float = 0.0
+    #: Ends a second just before, with prefetched messages as well.
+    free_rate: float = 0.0
     step: float | None = None
     step_error: float = 0.0
     step_part: int = 0

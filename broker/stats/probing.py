@@ -5,7 +5,7 @@ probes cost is counted in seconds of the pool's throughput, and kept under a sha
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from millpond.broker import limits, server
@@ -97,6 +97,8 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             return None
     try:
         mean = found.minute.service_seconds / max(1, found.minute.ended)
+        [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+        free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
         measured = Probe(
             store,
             found.queues,
@@ -106,6 +108,7 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
         ).run(most_seconds=most_seconds)
         if measured is not None:
+            measured = replace(measured, free_rate=free_rate)
             elasticity.keep(store, found.pool, measured)
             _spend(store, found.pool, measured)
         return measured

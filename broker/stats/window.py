@@ -2,7 +2,8 @@
 
 Each worker process adds to the present window with its heartbeat: how runs of each kind ended and how long
 they took, where their slots spent the time, which errors they raised. A window has a bounded number of fields
-and expires after fifteen minutes. Every five minutes one process folds the windows into one entry of the day.
+and expires after six minutes. Every five minutes one process folds the windows into one entry, kept for three
+hours, and every hour these into one that is kept for eight days.
 """
 
 import json
@@ -11,21 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.keys import day_key, folding_key, window_key
+from millpond.broker.keys import window_key
 from millpond.broker.scripts import script
 from millpond.broker.stats.calls import CALL, CallFigures, add_field
 
 #: The length of a window, and how long it is kept, ms.
 WINDOW_MS = 10_000
-KEPT_MS = 15 * 60 * 1000
+KEPT_MS = 6 * 60 * 1000
 
-#: Most fields of a window; the figures of kinds, places and errors beyond them are added up.
-MOST_FIELDS = 2_000
-
-#: The entries for a day: one each five minutes, of the kinds that took most slot time.
-DAY_MS = 5 * 60 * 1000
-DAY_ENTRIES = 300
-DAY_KINDS = 100
+#: Most fields of each group of a window; the figures of kinds, places, calls and errors beyond are added up.
+MOST_FIELDS = 120
 
 _MICROS = 1_000_000
 OTHERS = "others"
@@ -214,51 +210,3 @@ def _listed(text: str, count: int) -> list[str]:
     except ValueError:
         pass
     return [OTHERS, *[""] * (count - 1)]
-
-
-def fold_day_if_due(store: Store, pools: Sequence[str]) -> None:
-    """Write the entry of the last five minutes for each pool; the first process that asks does it."""
-    with translate_errors("folding the windows"):
-        if not store.client.set(folding_key(store.prefix), "1", nx=True, px=DAY_MS - WINDOW_MS // 2):
-            return
-        seconds, micros = store.client.time()
-    _fold_day(store, pools, now_ms=int(seconds) * 1000 + int(micros) // 1000)
-
-
-def _fold_day(store: Store, pools: Sequence[str], *, now_ms: int) -> None:
-    for pool, window in zip(
-        pools, read(store, pools, now_ms=now_ms, seconds=DAY_MS / 1000 - 10), strict=True
-    ):
-        kinds = sorted(window.kinds.items(), key=lambda each: -each[1].service_seconds)[:DAY_KINDS]
-        entry = {
-            kind: [each.ended, each.failed, round(each.service_seconds, 3)]
-            for kind, each in kinds
-            if each.ended
-        }
-        if entry:
-            key = day_key(pool, store.prefix)
-            with (
-                translate_errors("writing the day's history"),
-                store.client.pipeline(transaction=False) as pipe,
-            ):
-                pipe.xadd(key, {"kinds": json.dumps(entry)}, maxlen=DAY_ENTRIES, approximate=False)
-                pipe.pexpire(key, 2 * DAY_ENTRIES * DAY_MS)
-                pipe.execute()
-
-
-def read_day(store: Store, pools: Sequence[str]) -> list[list[tuple[int, dict[str, KindFigures]]]]:
-    """Return the entries of the last day of each pool, oldest first: a time in ms, and figures by kind."""
-    with translate_errors("reading the day's history"), store.client.pipeline(transaction=False) as pipe:
-        for pool in pools:
-            pipe.xrange(day_key(pool, store.prefix))
-        found = pipe.execute()
-    return [
-        [(int(entry.split(b"-")[0]), _day_figures(fields)) for entry, fields in entries] for entries in found
-    ]
-
-
-def _day_figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
-    return {
-        kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds)
-        for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()
-    }

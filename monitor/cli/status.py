@@ -34,9 +34,9 @@ def status(
                 print(json.dumps(line))
             return
 
-    from millpond.monitor.tables import console, pools_table, queues_table
+    from millpond.monitor.tables import console, pools_table, queues_table, show
 
     shown = console()
-    shown.print(pools_table(seen.pools, shown.width))
+    show(shown, pools_table(seen.pools, shown.width))
     shown.print()
-    shown.print(queues_table(seen.queues, shown.width))
+    show(shown, queues_table(seen.queues, shown.width))

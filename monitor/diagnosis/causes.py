@@ -149,7 +149,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
     rate = numbers.foretold_rate(measured, wanted, most=most)
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
-    gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {measured.rate:,.1f})"
+    gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {numbers.rate_now(measured):,.1f})"
     gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
     each = math.ceil(wanted / max(1, len(facts.view.running)))
     grown = f"throughput grows with slots ({words.elasticity(measured)})"

@@ -56,6 +56,8 @@ class Diagnosis:
     foretold_gain: float | None = None
     #: What came of the last change of slots.
     outcome: str = ""
+    #: How long runs take, beside an hour ago and yesterday at this time.
+    compared: str = ""
     elasticity: float | None = None
     elasticity_error: float | None = None
     #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.

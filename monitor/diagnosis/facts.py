@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from millpond.broker.connection import Store
-from millpond.broker.stats import elasticity, window
+from millpond.broker.stats import days, elasticity, window
 from millpond.broker.stats.calls import CallFigures
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import KindFigures, Place, Window
@@ -37,6 +37,8 @@ class PoolFacts:
     earlier: Elasticity | None = None
     #: The time of all this, ms by the server's clock; 0 if nothing depends on it.
     now_ms: int = 0
+    #: The entries of the last days, oldest first.
+    days: Sequence[days.Entry] = ()
 
     @property
     def waiting(self) -> list[QueueView]:
@@ -131,6 +133,15 @@ class PoolFacts:
         busy = max((report.host_busy for report in self.view.running), default=0.0)
         return 1 + max(0.0, 1 - busy) * cores / computing
 
+    def slower_than(self, seconds: float, within_seconds: float) -> float | None:
+        """Return the service time as a multiple of that of the same kinds so long ago; None if not known."""
+        then = self.now_ms - seconds * 1000
+        near = [kinds for at, kinds in self.days if abs(at - then) <= within_seconds * 1000]
+        usual = usual_seconds([], near)
+        known = [each for kind, each in self.seen.kinds.items() if each.ended and kind in usual]
+        expected = sum(each.ended * usual[kind] for kind, each in self.seen.kinds.items() if kind in usual)
+        return sum(each.service_seconds for each in known) / expected if expected else None
+
     @property
     def places(self) -> Counter[Place]:
         """The microseconds of runs by place, of the newest window with any."""
@@ -182,13 +193,15 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     now_ms = snapshot.now_ms
     recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
     minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
-    before = window.read_each(store, names, now_ms=now_ms, seconds=600, before_seconds=SETTLED_SECONDS)
-    days = window.read_day(store, names)
+    before = window.read_each(store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
+    past_days = days.read(store, names)
     probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
     return [
-        PoolFacts(view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured, other, now_ms)
+        PoolFacts(
+            view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured, other, now_ms, day
+        )
         for view, now, last, past, day, measured, other in zip(
-            snapshot.pools, recent, minute, before, days, probed, earlier, strict=True
+            snapshot.pools, recent, minute, before, past_days, probed, earlier, strict=True
         )
     ]
 

@@ -16,12 +16,18 @@ def foretold_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -
 
     The processors of the hosts allow `most` times the rate of today.
     """
-    return float(measured.rate * min(most, (slots / measured.slots) ** measured.local))
+    return float(rate_now(measured) * min(most, (slots / measured.slots) ** measured.local))
+
+
+def rate_now(measured: Elasticity) -> float:
+    """Return the ends a second with all slots: as measured, or just before with prefetched messages."""
+    return max(measured.rate, measured.free_rate)
 
 
 def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
     """Return the gains by a change of slots that was foretold and that came true, as shares of the rate."""
-    return foretold_rate(measured, slots) / measured.rate - 1, rate / measured.rate - 1
+    before = rate_now(measured)
+    return foretold_rate(measured, slots) / before - 1, rate / before - 1
 
 
 def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:

@@ -22,6 +22,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         slot_time=tuple(slot_time(facts)),
         measured=() if measured is None else _points(measured),
         outcome=outcome(facts),
+        compared=compared(facts),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),
         **more,  # type: ignore[arg-type]
@@ -52,6 +53,22 @@ def outcome(facts: PoolFacts) -> str:
     if slots > before.slots and came < NO_GAIN * (slots / before.slots - 1):
         return f"{grew}, {foretold:+.0%} foretold: no gain, go back to {before.slots}"
     return f"{grew}, {foretold:+.0%} foretold"
+
+
+#: The times that service times are compared with: words, seconds ago, and how far off an entry may be.
+TIMES = (("an hour ago", 3_600, 600), ("yesterday at this time", 86_400, 2_400))
+#: A change of service times that is worth a word.
+CHANGED = 1.25
+
+
+def compared(facts: PoolFacts) -> str:
+    """Return how long runs take beside an hour ago and yesterday; empty if that is alike, or not known."""
+    found = [
+        f"{times:.1f} times as long as {when}"
+        for when, ago, within in TIMES
+        if (times := facts.slower_than(ago, within)) is not None and not 1 / CHANGED < times < CHANGED
+    ]
+    return f"runs of the same kinds take {' and '.join(found)}" if found else ""
 
 
 #: The labels of the categories of places.
@@ -145,6 +162,8 @@ def lines(found: Diagnosis) -> Iterator[str]:
     yield f"{found.pool}: {found.state}{trend}. {found.why}"
     if found.advice:
         yield f"  {found.advice}"
+    if found.compared:
+        yield f"  {found.compared}"
     if found.outcome:
         yield f"  {found.outcome}"
     for each in found.against:

@@ -19,7 +19,7 @@ from millpond.broker.celery.child_watch import children_started
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.errors import BrokerError
-from millpond.broker.stats import heartbeats, history, probing, window
+from millpond.broker.stats import days, heartbeats, history, probing
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
@@ -131,7 +131,7 @@ class HeartbeatReporter:
                 self._slot_times.send(self._store, state.pool)
             if takes_samples:
                 history.write_samples(self._store)
-                window.fold_day_if_due(self._store, heartbeats.pools(self._store))
+                days.fold_if_due(self._store, heartbeats.pools(self._store))
                 self._probe()
         except BrokerError as error:
             logger.debug("%s", error)

@@ -1,5 +1,6 @@
 """What a pool did in the last minutes, as worker processes report it."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
+from millpond.broker.keys import day_key, hours_key, window_key
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.broker.stats import window
+from millpond.broker.stats import days, window
+from millpond.broker.stats.calls import note_items
 from millpond.broker.stats.window import Place, Window
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
@@ -51,21 +54,55 @@ def test_slots_that_wait_for_a_service_name_it(
 
 
 def test_a_window_is_bounded(store: Store) -> None:
-    """However many kinds, places and errors there are, a window has a bounded number of fields."""
-    fields = {f"ended:kind-{n}": 1 for n in range(window.MOST_FIELDS + 500)}
-    for start in range(0, len(fields), 500):
-        window.add(store, "p", dict(list(fields.items())[start : start + 500]))
+    """However many kinds there are, a window has a bounded number of them, and still has places."""
+    add_kinds(store, "p", window.MOST_FIELDS + 500)
     window.add(store, "p", {window.place_field(Place("peer", "late")): 5})
     seen = last(store, "p")
     assert seen.ended == window.MOST_FIELDS + 500
     assert seen.kinds["others"].ended == 500
-    assert seen.places[Place("others")] == 5
+    assert seen.places[Place("peer", "late")] == 5
 
 
-def test_the_day_has_an_entry_each_five_minutes(store: Store) -> None:
-    """Windows are folded into the day's history once in five minutes, however many processes ask."""
+def add_kinds(store: Store, pool: str, count: int) -> None:
+    """Add a run of each of so many kinds to a pool's window, in heartbeats of 250."""
+    for first in range(0, count, 250):
+        kinds = [f"shop.orders.kind-{n}" for n in range(first, min(first + 250, count))]
+        window.add(
+            store, pool, {f"{what}:{kind}": 1 for what in ("ended", "service", "wait") for kind in kinds}
+        )
+
+
+def test_the_memory_of_a_thousand_kinds_in_a_hundred_pools_is_bounded(store: Store) -> None:
+    """Windows of a hundred pools, a thousand kinds in each, take at most 150 MB, and end by themselves."""
+    pools, measured = 100, [f"pool-{n}" for n in range(5)]
+    for pool in measured:
+        add_kinds(store, pool, 1_000)
+    peers = [f"10.0.0.{n}:5432" for n in range(500)]
+    places = {window.place_field(Place("peer", peer, "psycopg", "shop:1")): 9 for peer in peers}
+    calls: Counter[str] = Counter()
+    for peer in peers:
+        note_items(calls, "shop.orders", peer, 3, 0.1)
+    window.add(store, measured[0], {**places, **calls})
+    days.fold_if_due(store, measured)
+    keys = [key for pool in measured for key in store.client.keys(f"{window_key(pool, store.prefix)}*")]
+    most_kept = window.KEPT_MS // window.WINDOW_MS + 1
+    largest = max(store.client.memory_usage(key, samples=0) for key in keys)
+    mean = sum(store.client.memory_usage(key, samples=0) for key in keys) / len(keys)
+    assert mean * most_kept * pools < 150e6, (mean, most_kept)
+    assert largest * most_kept < 4e6
+    assert all(0 < store.client.pttl(key) <= window.KEPT_MS for key in keys)
+    for name, most in ((day_key, days.STEPS), (hours_key, days.HOURS)):
+        streams = [name(pool, store.prefix) for pool in measured]
+        entry = max(store.client.memory_usage(key, samples=0) for key in streams)
+        assert entry * most * pools < 150e6, (entry, most)
+        assert all(store.client.pttl(key) > 0 for key in streams)
+
+
+def test_the_days_have_an_entry_each_five_minutes(store: Store) -> None:
+    """Windows are folded once in five minutes, and once an hour, however many processes ask."""
     window.add(store, "p", {"ended:mail": 4, "service:mail": 2_000_000, "failed:mail": 1})
     for _ in range(3):
-        window.fold_day_if_due(store, ["p"])
-    [[(_at, kinds)]] = window.read_day(store, ["p"])
-    assert (kinds["mail"].ended, kinds["mail"].failed, kinds["mail"].mean) == (4, 1, 0.5)
+        days.fold_if_due(store, ["p"])
+    [[(_hour, hour), (_at, kinds)]] = days.read(store, ["p"])
+    for seen in (hour, kinds):
+        assert (seen["mail"].ended, seen["mail"].failed, seen["mail"].mean) == (4, 1, 0.5)

@@ -1,0 +1,100 @@
+"""What kinds did in the last days, in steps that widen: five minutes for three hours, hours for eight days.
+
+One process folds the windows of ten seconds (window.py) into the entries of five minutes, and these into
+those of an hour. An entry has the kinds that took most slot time. So there is an answer to "than an hour ago"
+and to "than yesterday at this time".
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.keys import day_key, folding_key, hours_key
+from millpond.broker.stats import window
+from millpond.broker.stats.window import WINDOW_MS, KindFigures
+
+#: The lengths of an entry, and how many are kept.
+STEP_MS, STEPS = 5 * 60 * 1000, 36
+HOUR_MS, HOURS = 3_600_000, 8 * 24
+#: Most kinds of an entry.
+KINDS = 60
+
+#: An entry: its time in ms, and the figures by kind.
+Entry = tuple[int, dict[str, KindFigures]]
+
+
+def fold_if_due(store: Store, pools: Sequence[str]) -> None:
+    """Write the entries of the last five minutes, and of the last hour if it is over.
+
+    The first process that asks does it.
+    """
+    if not _is_mine(store, folding_key(store.prefix), STEP_MS - WINDOW_MS // 2):
+        return
+    now_ms = _now_ms(store)
+    seen = window.read(store, pools, now_ms=now_ms, seconds=STEP_MS / 1000 - WINDOW_MS / 1000)
+    five_minutes = [day_key(pool, store.prefix) for pool in pools]
+    _write(store, five_minutes, [each.kinds for each in seen], STEPS, STEP_MS)
+    if _is_mine(store, folding_key(store.prefix) + ":hour", HOUR_MS - STEP_MS // 2):
+        steps = _read(store, five_minutes)
+        hours = [_sum(kinds for at, kinds in entries if at > now_ms - HOUR_MS) for entries in steps]
+        _write(store, [hours_key(pool, store.prefix) for pool in pools], hours, HOURS, HOUR_MS)
+
+
+def read(store: Store, pools: Sequence[str]) -> list[list[Entry]]:
+    """Return the entries of each pool, oldest first: hours, then steps of five minutes."""
+    hours = _read(store, [hours_key(pool, store.prefix) for pool in pools])
+    steps = _read(store, [day_key(pool, store.prefix) for pool in pools])
+    return [[*before, *after] for before, after in zip(hours, steps, strict=True)]
+
+
+def _write(
+    store: Store, keys: Sequence[str], found: Iterable[Mapping[str, KindFigures]], most: int, step_ms: int
+) -> None:
+    with translate_errors("folding the windows"), store.client.pipeline(transaction=False) as pipe:
+        for key, kinds in zip(keys, found, strict=True):
+            largest = sorted(kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
+            entry = {
+                kind: [each.ended, each.failed, round(each.service_seconds, 3)]
+                for kind, each in largest
+                if each.ended
+            }
+            if entry:
+                pipe.xadd(key, {"kinds": json.dumps(entry)}, maxlen=most, approximate=False)
+                pipe.pexpire(key, 2 * most * step_ms)
+        pipe.execute()
+
+
+def _read(store: Store, keys: Sequence[str]) -> list[list[Entry]]:
+    with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.xrange(key)
+        found = pipe.execute()
+    return [[(int(entry.split(b"-")[0]), _figures(fields)) for entry, fields in entries] for entries in found]
+
+
+def _figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
+    return {
+        kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds)
+        for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()
+    }
+
+
+def _sum(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, KindFigures]:
+    total: dict[str, KindFigures] = {}
+    for kinds in entries:
+        for kind, each in kinds.items():
+            of = total.setdefault(kind, KindFigures())
+            of.ended, of.failed = of.ended + each.ended, of.failed + each.failed
+            of.service_seconds += each.service_seconds
+    return total
+
+
+def _is_mine(store: Store, lock: str, ms: int) -> bool:
+    with translate_errors("taking the lock of the folding"):
+        return bool(store.client.set(lock, "1", nx=True, px=ms))
+
+
+def _now_ms(store: Store) -> int:
+    with translate_errors("reading the server's clock"):
+        seconds, micros = store.client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
