@@ -9,6 +9,7 @@ from statistics import median
 from millpond.broker.connection import Store
 from millpond.broker.stats import days, elasticity, window
 from millpond.broker.stats.calls import CallFigures
+from millpond.broker.stats.days import Entry
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.window import KindFigures, Place, Window
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
@@ -38,7 +39,7 @@ class PoolFacts:
     #: The time of all this, ms by the server's clock; 0 if nothing depends on it.
     now_ms: int = 0
     #: The entries of the last days, oldest first.
-    days: Sequence[days.Entry] = ()
+    days: Sequence[Entry] = ()
 
     @property
     def waiting(self) -> list[QueueView]:
