@@ -63,10 +63,8 @@ class CallerLease:
     def _is_cancelled(self, message: Message) -> bool:
         # The caller's task counts as started, so no cancellation waits for this process to acknowledge it.
         state.acknowledge(self._store, self._process, state.ALL_FUTURE)
-        known = state.read(self._store)
-        return (
-            message.id in known.cancelled or batch_key(message.batch, self._store.prefix) in known.cancelled
-        )
+        names = (message.id, batch_key(message.batch, self._store.prefix))
+        return bool(state.cancelled_among(self._store, names))
 
     def _renew(self, done: threading.Event) -> None:
         while not done.wait(LEASE_MS / 3000):

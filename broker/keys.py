@@ -137,6 +137,11 @@ def cancelled_key(prefix: str = "") -> str:
     return f"{prefix}millpond:cancelled"
 
 
+def cancellations_key(prefix: str = "") -> str:
+    """The list of the latest cancellations, each with its control epoch."""
+    return f"{prefix}millpond:cancelled:latest"
+
+
 def terminated_key(prefix: str = "") -> str:
     """The sorted set of cancelled tasks and batches whose running tasks are terminated too."""
     return f"{prefix}millpond:cancelled:terminated"

@@ -8,7 +8,7 @@ as it likes.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from millpond.broker.batches.progress import report
 from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.connection import Store, connect
-from millpond.broker.control.cancel import cancelled
+from millpond.broker.control.state import cancelled_among
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import batch_key
@@ -34,6 +34,9 @@ from millpond.worker.report.noted_calls import calling
 FRESH_SECONDS = 0.25
 PROGRESS_SECONDS = 0.5
 
+#: Cancellations are asked for as long after a body asked last: most bodies ask again, or have ended.
+ASKED_SECONDS = 5.0
+
 #: How long a task that a body sent under a name of its own is not sent again.
 SENT_ONCE_MS = 7 * 24 * 3600 * 1000
 
@@ -50,30 +53,42 @@ def _store(_process: int) -> Store:
 
 
 class Cancellations:
-    """The cancelled tasks and batches, no older than a moment."""
+    """Which of the running tasks and their batches are cancelled, no older than a moment.
+
+    All names that bodies asked for lately are asked for together: the cost is that of what runs, whatever
+    else
+    was ever cancelled.
+    """
 
     def __init__(
-        self, read: Callable[[], frozenset[str]], clock: Callable[[], float] = time.monotonic
+        self, read: Callable[[Collection[str]], frozenset[str]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._read = read
         self._clock = clock
         self._lock = threading.Lock()
-        self._names: frozenset[str] = frozenset()
+        #: Name -> when it was asked for last.
+        self._asked: dict[str, float] = {}
+        self._cancelled: frozenset[str] = frozenset()
         self._good_until = 0.0
 
-    def __contains__(self, name: str) -> bool:
+    def any_of(self, *names: str) -> bool:
+        """True if one of these is cancelled."""
         with self._lock:
-            if self._clock() >= self._good_until:
+            now = self._clock()
+            is_new = not all(name in self._asked for name in names)
+            self._asked.update(dict.fromkeys(names, now))
+            if is_new or now >= self._good_until:
+                self._asked = {name: at for name, at in self._asked.items() if at > now - ASKED_SECONDS}
                 # The last answer stands: a handler must not fail because the broker is away.
                 with suppress(BrokerError):
-                    self._names = self._read()
+                    self._cancelled = self._read(self._asked)
                 self._good_until = self._clock() + FRESH_SECONDS
-            return name in self._names
+            return not self._cancelled.isdisjoint(names)
 
 
 @lru_cache(maxsize=1)
 def _cancellations(_process: int) -> Cancellations:
-    return Cancellations(lambda: cancelled(store())[1])
+    return Cancellations(lambda names: cancelled_among(store(), names))
 
 
 class Progress:
@@ -150,15 +165,18 @@ class TaskContext(Context):
             message=message,
             worker=worker,
             delivery=delivery,
+            since=time.monotonic(),
         )
 
     delivery: Delivery
+    since: float
 
     def is_cancelled(self) -> bool:
         """True if the task or its batch was cancelled; known no older than a moment."""
-        known = _cancellations(os.getpid())
+        if time.monotonic() - self.since < FRESH_SECONDS:
+            return False  # it was not when it started
         record = batch_key(self.batch, settings().key_prefix)
-        return self.id in known or (record != "" and record in known)
+        return _cancellations(os.getpid()).any_of(*filter(None, (self.id, record)))
 
     def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
         """Note a call of a dependency for `millpond why`."""

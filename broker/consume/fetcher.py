@@ -22,6 +22,7 @@ from millpond.broker.consume.lease_resumption import resume
 from millpond.broker.consume.look_out import LookOut
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.control import state
+from millpond.broker.control.state import ControlState
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import QueueKeys, epoch_key
 from millpond.broker.scripts import script
@@ -97,7 +98,7 @@ class Fetcher:
         if not self._listening:
             self._listen()
         elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
-            self._learn()  # no call would notice that the connection which brings changes is dead
+            self._learn_later()  # no call would notice that the connection which brings changes is dead
         self.look_out.on_tick(self.active, self._keys, now)
         if self._request is None:
             # What the call behind a wait may fetch is fetched by it alone: credit is given once.
@@ -185,13 +186,18 @@ class Fetcher:
         self.look_out.begin()
         self._learn()
 
-    def _learn(self) -> None:
+    def _learn_later(self) -> None:
+        """Read what changed since the control state that is known."""
+        self._learn(self.in_flight.control)
+
+    def _learn(self, since: ControlState | None = None) -> None:
         self._learned_at = time.monotonic()
         try:
-            known = state.read(self.channel.store)
+            known = state.read(self.channel.store, since)
         except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
             raise RedisConnectionError(str(error)) from error
-        if known == self.in_flight.control and known.epoch:
+        before = self.in_flight.control
+        if known.epoch and known.epoch == before.epoch and (since is not None or known == before):
             return
         self.in_flight.control = known
         for lease in self.in_flight.leases.values():
@@ -247,7 +253,7 @@ class Fetcher:
             return
         fetch_call.note(request, reply)
         if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
-            self._learn()
+            self._learn_later()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
         fetch_call.accept(request.lease, reply, receive or self.channel.deliver)
@@ -299,7 +305,7 @@ class Fetcher:
                 read = error
             match read:  # an answer to a question of the look-out is never a list
                 case [b"message", *_]:
-                    self._learn()
+                    self._learn_later()
                 case [b"invalidate", keys]:
                     self.look_out.on_notice(keys)
                 case [*_]:

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from functools import cached_property
 from time import monotonic
@@ -232,6 +232,6 @@ class InFlightMessages:
         return FetchRequest(lease, self.room, self.slots - count, [], None, lease.consumer)
 
 
-def _is_in(names: frozenset[str], delivery: Delivery) -> bool:
+def _is_in(names: Set[str], delivery: Delivery) -> bool:
     message = delivery.message
     return message.id in names or batch_key(message.batch, delivery.lease.keys.prefix) in names

@@ -9,18 +9,23 @@ It is terminated if that is asked for and its pool is `prefork`.
 from dataclasses import dataclass
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.control import state
 from millpond.broker.control.acknowledgements import ACK_TIMEOUT_SECONDS, wait_for_acknowledgements
-from millpond.broker.control.cancel_waiting import cancel_waiting
+from millpond.broker.control.cancel_waiting import SWEEP, cancel_waiting
+from millpond.broker.control.state import LATEST
 from millpond.broker.errors import UnknownBatch
 from millpond.broker.inspect import task_lookup
+from millpond.broker.inspect.effort import Effort
 from millpond.broker.inspect.task_lookup import TaskLocation
-from millpond.broker.keys import batch_key, cancelled_key, epoch_key, terminated_key
+from millpond.broker.keys import batch_key, cancellations_key, cancelled_key, epoch_key, terminated_key
 from millpond.broker.scripts import script
+from millpond.broker.server import now_ms
 from millpond.broker.task_state import TaskState
 
 #: A cancellation is kept for so long: longer than any message waits.
 KEPT_MS = 7 * 24 * 3600 * 1000
+
+#: That of a task which is nowhere: it has ended, or is sent at this moment.
+KEPT_UNKNOWN_MS = 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,18 @@ class Cancellation:
 
 
 def cancel_batch(
-    store: Store, batch: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
+    store: Store,
+    batch: str,
+    *,
+    terminate: bool = False,
+    timeout_seconds: float = ACK_TIMEOUT_SECONDS,
+    effort: Effort = SWEEP,
 ) -> Cancellation:
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    With `terminate`, its running tasks are terminated where the pool is `prefork`.
+    With `terminate`, its running tasks are terminated where the pool is `prefork`. What waits is searched
+    until
+    no task of the batch is left, with this `effort`; a message further back is settled when it is fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -54,33 +66,45 @@ def cancel_batch(
                 f"no batch is {batch!r}: look at `millpond batches`, or its record has expired"
             )
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
-        return Cancellation(epoch, unacknowledged, cancel_waiting(store, batch=batch))
+        return Cancellation(epoch, unacknowledged, cancel_waiting(store, effort, batch=batch))
 
 
 def cancel_task(
-    store: Store, id: str, *, terminate: bool = False, timeout_seconds: float = ACK_TIMEOUT_SECONDS
+    store: Store,
+    id: str,
+    *,
+    terminate: bool = False,
+    timeout_seconds: float = ACK_TIMEOUT_SECONDS,
+    effort: Effort = SWEEP,
 ) -> Cancellation:
     """Cancel a task: a waiting one never starts, a running one is asked to stop, or terminated.
 
-    A task that has ended and a dead letter are not changed.
+    A task that has ended and a dead letter are not changed. What waits is searched with this `effort`; a
+    message
+    further back is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
-        found = task_lookup.find(store, id)
+        found = task_lookup.find(store, id, effort)
         if found is not None and found.state is TaskState.DEAD:
             return Cancellation(0, (), found=found)
         epoch = _mark(store, id, batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
-        return Cancellation(epoch, unacknowledged, cancel_waiting(store, id=id), found)
+        settled = cancel_waiting(store, effort, id=id)
+        if found is None and not settled and effort.most is None:
+            _keep_for_an_hour(store, id)
+        return Cancellation(epoch, unacknowledged, settled, found)
 
 
-def cancelled(store: Store) -> tuple[int, frozenset[str]]:
-    """Return the control epoch, and the cancelled tasks (ids) and batches (keys of their records)."""
-    known = state.read(store)
-    return known.epoch, known.cancelled
+def _keep_for_an_hour(store: Store, id: str) -> None:
+    with store.client.pipeline(transaction=False) as pipe:
+        for key in (cancelled_key(store.prefix), terminated_key(store.prefix)):
+            pipe.zadd(key, {id: now_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
+        pipe.execute()
 
 
 def _mark(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
     prefix = store.prefix
     marked = cancelled_key(prefix)
-    keys = (marked, epoch_key(prefix), name if batch else marked, terminated_key(prefix))
-    return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate))))
+    record, latest = name if batch else marked, cancellations_key(prefix)
+    keys = (marked, epoch_key(prefix), record, terminated_key(prefix), latest)
+    return int(script("cancel").run(store.client, keys, (name, KEPT_MS, int(terminate), LATEST)))

@@ -6,32 +6,44 @@ paused queue or one without a worker, would keep its batch from completing until
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect.depth import queues
-from millpond.broker.keys import QueueKeys
+from millpond.broker.inspect.effort import Effort
+from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.scripts import script
 
 #: The lists that are searched, delayed first: a delayed message moves to a ready list.
 LISTS = ("delayed", "1", "2", "3", "4")
 
-#: Messages read in one call: the server runs nothing else meanwhile.
-PAGE = 500
+#: Everything that waits, in calls that are short: the server runs nothing else meanwhile.
+SWEEP = Effort(page=500)
 
 
-def cancel_waiting(store: Store, *, id: str = "", batch: str = "") -> int:
-    """Settle the ready and delayed messages of a task or batch as cancelled; return their number."""
+def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch: str = "") -> int:
+    """Settle the ready and delayed messages of a task or batch as cancelled; return their number.
+
+    The search ends where the batch has no task left.
+    """
     kind, wanted = ("batch", batch) if batch else ("id", id)
-    return sum(
-        _settle(store, QueueKeys(queue, store.prefix), which, kind, wanted)
-        for queue in queues(store)
-        for which in LISTS
-    )
+    settled = 0
+    for queue in queues(store):
+        for which in LISTS:
+            if batch and not _has_pending(store, batch):
+                return settled
+            settled += _settle(store, QueueKeys(queue, store.prefix), which, kind, wanted, effort)
+    return settled
 
 
-def _settle(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str) -> int:
+def _has_pending(store: Store, batch: str) -> bool:
+    sent, ended = store.client.hmget(batch_key(batch, store.prefix), "sent", "settled")
+    return int(sent or 0) > int(ended or 0)
+
+
+def _settle(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str, effort: Effort) -> int:
     index, settled = 0, 0
-    while True:
-        args = (which, index, PAGE, kind, wanted, store.prefix)
+    for page in effort.pages():
+        args = (which, index, page, kind, wanted, store.prefix)
         seen, gone = script("cancel_waiting").run(store.client, keys.all, args)
         settled += int(gone)
         index += int(seen) - int(gone)
-        if seen < PAGE:
-            return settled
+        if seen < page:
+            break
+    return settled

@@ -1,14 +1,32 @@
 """The control state that every worker process must know: cancelled tasks and batches, drained pools.
 
 It is kept in Redis, so it survives restarts. Each change raises a number, the epoch, and publishes it. A
-process learns of the new epoch from the channel or from its next fetch, reads the whole state, acts on it
-and acknowledges the epoch. `acknowledgements.py` waits for that.
+process learns of the new epoch from the channel or from its next fetch, reads what changed since the epoch it
+knows, acts on it and acknowledges the epoch. `acknowledgements.py` waits for that.
+
+Hundreds of thousands of old cancellations cost a process one long read at its start. A list of the latest
+ones
+holds the rest: where its epochs have a gap (a drain, or a cancellation by an older client), everything is
+read.
 """
 
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.keys import cancelled_key, drained_key, epoch_key, known_epochs_key, terminated_key
+from millpond.broker.keys import (
+    cancellations_key,
+    cancelled_key,
+    drained_key,
+    epoch_key,
+    known_epochs_key,
+    terminated_key,
+)
+
+#: Cancellations in the list of the latest.
+LATEST = 1_000
+#: Everything is read again after so many changes, so that a process forgets what has expired.
+READ_AGAIN_AFTER = 50_000
 
 #: The acknowledgements are kept for so long after the last one.
 _KEPT_MS = 7 * 24 * 3600 * 1000
@@ -21,25 +39,71 @@ ALL_FUTURE = 2**53
 class ControlState:
     """The control state at an epoch.
 
-    `cancelled` has ids of tasks and keys of the records of batches. `terminated` is the part of it whose
-    running tasks are terminated. `drained` has names of pools.
+    `cancelled` has ids of tasks and keys of the records of batches; later states of one process share and
+    extend
+    it. `terminated` is the part of it whose running tasks are terminated. `drained` has names of pools.
     """
 
     epoch: int = 0
-    cancelled: frozenset[str] = frozenset()
-    terminated: frozenset[str] = frozenset()
+    cancelled: Set[str] = frozenset()
+    terminated: Set[str] = frozenset()
     drained: frozenset[str] = frozenset()
+    #: The epoch at which everything was read.
+    read_at: int = 0
+    #: The latest cancellation: a server that forgot it, and has another under its epoch, is read anew.
+    last: str = ""
 
 
-def read(store: Store) -> ControlState:
-    """Return the present control state."""
+def read(store: Store, known: ControlState | None = None) -> ControlState:
+    """Return the present control state; with a `known` one, only what changed since is read."""
+    if known is not None and known.epoch:
+        later = _read_later(store, known)
+        if later is not None:
+            return later
     with translate_errors("reading the control state"), store.client.pipeline() as pipe:
         pipe.get(epoch_key(store.prefix))
         pipe.zrange(cancelled_key(store.prefix), 0, -1).zrange(terminated_key(store.prefix), 0, -1)
-        pipe.hkeys(drained_key(store.prefix))
-        epoch, *names = pipe.execute()
-    cancelled, terminated, drained = (frozenset(name.decode() for name in found) for found in names)
-    return ControlState(int(epoch or 0), cancelled, terminated, drained)
+        pipe.hkeys(drained_key(store.prefix)).lindex(cancellations_key(store.prefix), -1)
+        found, *names, last = pipe.execute()
+    cancelled, terminated, drained = ({name.decode() for name in some} for some in names)
+    epoch = int(found or 0)
+    return ControlState(epoch, cancelled, terminated, frozenset(drained), epoch, (last or b"").decode())
+
+
+def _read_later(store: Store, known: ControlState) -> ControlState | None:
+    """Return a known state with the cancellations since; None where the list of the latest does not have
+    all."""
+    with translate_errors("reading the control state"):
+        epoch = int(store.client.get(epoch_key(store.prefix)) or 0)
+        later = epoch - known.epoch
+        if not 0 <= later <= LATEST or epoch - known.read_at > READ_AGAIN_AFTER:
+            return None
+        if not later:
+            return known
+        # Those of this moment may have come to the list meanwhile.
+        entries = store.client.lrange(cancellations_key(store.prefix), -later - 16, -1)
+    by_epoch = {int(entry.split(b" ", 1)[0]): entry.decode() for entry in entries}
+    is_whole = all(at in by_epoch for at in range(known.epoch, epoch + 1))
+    if not is_whole or by_epoch[known.epoch] != known.last:
+        return None
+    new = [entry.split(" ", 2) for at, entry in by_epoch.items() if at > known.epoch]
+    cancelled, terminated = _extended(known.cancelled), _extended(known.terminated)
+    cancelled.update(name for _at, _flag, name in new)
+    terminated.update(name for _at, flag, name in new if flag == "1")
+    return ControlState(epoch, cancelled, terminated, known.drained, known.read_at, by_epoch[epoch])
+
+
+def _extended(names: Set[str]) -> set[str]:
+    return names if isinstance(names, set) else set(names)
+
+
+def cancelled_among(store: Store, names: Collection[str]) -> frozenset[str]:
+    """Return which of these tasks (ids) and batches (keys of their records) are cancelled."""
+    if not names:
+        return frozenset()
+    with translate_errors("reading which tasks are cancelled"):
+        found = store.client.zmscore(cancelled_key(store.prefix), list(names))
+    return frozenset(name for name, at in zip(names, found, strict=True) if at is not None)
 
 
 def acknowledge(store: Store, process: str, epoch: int) -> None:

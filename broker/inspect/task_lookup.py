@@ -10,13 +10,11 @@ from typing import Any
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
+from millpond.broker.inspect.effort import FULL, Effort
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Message
 from millpond.broker.scripts import script
 from millpond.broker.task_state import TaskState
-
-#: Messages read in one call: the server runs nothing else meanwhile.
-PAGE = 1_000
 
 
 @dataclass(frozen=True)
@@ -42,37 +40,37 @@ class TaskLocation:
     wants_kind: bool = False
 
 
-def find(store: Store, id: str) -> TaskLocation | None:
-    """Return where a task is; None if it has ended or was never sent."""
+def find(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
+    """Return where a task is; None if it has ended, never was, or is further back than `effort` reads."""
     with translate_errors(f"looking for task {id}"):
         every = [QueueKeys(queue, store.prefix) for queue in queues(store)]
         # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
         for look in (_delayed, _ready, _in_flight, _dead, _delayed, _ready):
             for keys in every:
-                place = look(store, keys, id)
+                place = look(store, keys, id, effort)
                 if place is not None:
                     return place
     return None
 
 
-def _delayed(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
-    found = _pages(store, keys, "delayed", id)
+def _delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    found = _pages(store, keys, "delayed", id, effort)
     if not found:
         return None
     place = _place(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1]))
     return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
 
 
-def _ready(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
+def _ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
     for step, ready in enumerate(keys.ready, start=1):
-        found = _pages(store, keys, str(step), id)
+        found = _pages(store, keys, str(step), id, effort)
         if found is not None:
             behind = max(0, store.client.llen(ready) - int(found[1]) - 1)
             return _place(id, TaskState.READY, keys, found[0], behind=behind)
     return None
 
 
-def _in_flight(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
+def _in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
@@ -81,17 +79,21 @@ def _in_flight(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
     return None
 
 
-def _dead(store: Store, keys: QueueKeys, id: str) -> TaskLocation | None:
-    found = _pages(store, keys, "dead", id, first="+")
+def _dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    found = _pages(store, keys, "dead", id, effort, first="+")
     return _place(id, TaskState.DEAD, keys, found[0], letter=found[1].decode()) if found else None
 
 
-def _pages(store: Store, keys: QueueKeys, which: str, id: str, first: str = "0") -> list[bytes] | None:
+def _pages(
+    store: Store, keys: QueueKeys, which: str, id: str, effort: Effort, first: str = "0"
+) -> list[bytes] | None:
     position: str | bytes = first
-    while position:
-        position, *found = script("find_task").run(store.client, keys.all, (which, position, PAGE, id))
+    for page in effort.pages():
+        position, *found = script("find_task").run(store.client, keys.all, (which, position, page, id))
         if found:
             return list(found)
+        if not position:
+            break
     return None
 
 

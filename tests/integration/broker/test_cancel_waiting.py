@@ -6,9 +6,9 @@ from typing import Literal
 
 import pytest
 
-from millpond.broker import server
+from millpond.broker import keys, server
 from millpond.broker.connection import Store
-from millpond.broker.control import cancel, state
+from millpond.broker.control import cancel, drain, state
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.outcomes import SUCCEEDED, DeadLetter, Delay, Retry
@@ -95,6 +95,69 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     assert answer.found.state == "dead"
     assert dead_letters.requeue(store, "default", answer.found.letter or "")
     assert failed.id not in state.read(store).cancelled, "a dead letter that is requeued runs"
+
+
+def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) -> None:
+    """Only new cancellations are read, however many are old; where their list has a gap, all are."""
+    old = {f"old-{n}": server.now_ms(store) + 3_600_000 for n in range(20_000)}
+    store.client.zadd(keys.cancelled_key(store.prefix), old)
+    client.cancel("first")
+    known = state.read(store)
+    assert known.cancelled >= {*old, "first"}
+    store.client.zrem(keys.cancelled_key(store.prefix), "old-7")  # seen by whoever reads everything
+    batch = client.batch()
+    client.cancel("name with a space")
+    client.cancel("ended", terminate=True)
+    batch.cancel()
+    later = state.read(store, known)
+    assert later.epoch == known.epoch + 3
+    new = {"name with a space", "ended", keys.batch_key(batch.id, store.prefix)}
+    assert later.cancelled == {*old, "first", *new}
+    assert later.terminated == {"ended"}
+    assert state.read(store, later) is later
+    drain.drain(store, "email")  # also any change by an older client: it is not in the list
+    client.cancel("after the gap")
+    everything = state.read(store, later)
+    assert everything.drained == {"email"}
+    assert "after the gap" in everything.cancelled
+    assert "old-7" not in everything.cancelled
+    assert state.cancelled_among(store, ["old-7", "old-8", "first"]) == {"old-8", "first"}
+
+
+def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: Store) -> None:
+    """Where another cancellation has the epoch of one that is known, later ones are not all there is to read."""
+    client.cancel("kept")
+    client.cancel("forgotten")
+    known = state.read(store)
+    store.client.decr(keys.epoch_key(store.prefix))
+    store.client.rpop(keys.cancellations_key(store.prefix))
+    store.client.zrem(keys.cancelled_key(store.prefix), "forgotten")
+    for id in ("in its place", "later"):
+        client.cancel(id)
+    assert state.read(store, known).cancelled == {"kept", "in its place", "later"}
+
+
+def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
+    """What is not found may be on its way, no longer; what runs or waits is remembered longer than it waits."""
+    running, waits = client.send(Square(n=1)), client.send(Square(n=2))
+    Hand(store, "default").take(1)
+    hours = {}
+    for id in (running.id, waits.id, "never-was"):
+        client.cancel(id, terminate=True)
+        until = store.client.zscore(keys.cancelled_key(store.prefix), id)
+        hours[id] = round((until - server.now_ms(store)) / 3_600_000)
+    assert hours == {running.id: 7 * 24, waits.id: 7 * 24, "never-was": 1}
+
+
+def test_the_search_for_a_batch_ends_with_its_last_task(client: Client, store: Store) -> None:
+    """A batch of which nothing waits costs no search of what others sent."""
+    with client.batch() as batch:
+        batch.send(Square(n=1))
+    assert batch.cancel().settled == 1
+    client.send_many([Square(n=n) for n in range(10)])
+    before = store.client.info("commandstats").get("cmdstat_lrange", {}).get("calls", 0)
+    assert batch.cancel().settled == 0
+    assert store.client.info("commandstats").get("cmdstat_lrange", {}).get("calls", 0) == before
 
 
 def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Store) -> None:
