@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Mapping
 
@@ -9,14 +10,20 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
+from millpond.producer.gateway.connections import most_requests
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
+from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.timeouts import IdleTimeout
 from millpond.tasks.settings import Gateway
 
 log = logging.getLogger("millpond.gateway")
 
 NDJSON = "application/x-ndjson"
+
+#: A body of one task may take so many idle timeouts, and the time that its bytes take at this rate.
+PATIENCE = 2
+LEAST_BYTES_A_SECOND = 1_000
 
 
 class RequestGuard:
@@ -31,14 +38,18 @@ class RequestGuard:
         self._settings = settings
         self._endpoints = endpoints
         self._idle = IdleTimeout(settings.idle_seconds)
+        self._requests = Shares(most_requests(settings), len(settings.tokens), "requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            if not scope["path"].startswith("/health/"):
-                receive = self._authenticate(scope, receive)
+            if scope["path"].startswith("/health/"):
+                await self._app(scope, receive, send)
+                return
+            receive = self._authenticate(scope, receive)
             endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
-            await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
+            with self._requests.hold(scope["state"]["principal"].name):
+                await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
@@ -55,7 +66,7 @@ class RequestGuard:
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)
-        return _bounded(receive, limit, self._idle)
+        return _bounded(receive, limit, self._idle, is_stream=is_stream)
 
 
 def _as_app(endpoint: SendEndpoint) -> ASGIApp:
@@ -72,9 +83,12 @@ def _as_app(endpoint: SendEndpoint) -> ASGIApp:
     return app
 
 
-def _bounded(receive: Receive, limit: int, idle: IdleTimeout) -> Receive:
-    """Return a `receive` of at most `limit` bytes, each piece within the idle timeout."""
-    left, more = limit, True
+def _bounded(receive: Receive, limit: int, idle: IdleTimeout, *, is_stream: bool) -> Receive:
+    """Return a `receive` of at most `limit` bytes, each piece within the idle timeout.
+
+    One task comes at a least rate besides; a stream may last as long as its client has something to send.
+    """
+    left, more, started = limit, True, time.monotonic()
 
     async def bounded() -> Message:
         nonlocal left, more
@@ -86,6 +100,10 @@ def _bounded(receive: Receive, limit: int, idle: IdleTimeout) -> Receive:
         left -= len(message.get("body", b""))
         if left < 0:
             raise _too_large(limit)
+        patience = PATIENCE * idle.seconds + (limit - left) / LEAST_BYTES_A_SECOND
+        if more and not is_stream and time.monotonic() - started > patience:
+            text = f"the body comes slower than {LEAST_BYTES_A_SECOND} bytes a second"
+            raise api_error(408, "too_slow", text)
         return message
 
     return bounded

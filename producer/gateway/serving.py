@@ -16,6 +16,7 @@ from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
+from millpond.producer.gateway.connections import allow_open_files, protocol
 from millpond.producer.gateway.middleware import RequestGuard
 from millpond.producer.gateway.request_metrics import MeasureRequests
 from millpond.producer.gateway.routes import send
@@ -40,6 +41,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
         timeout_seconds=configured.broker_timeout_seconds,
     )
     load_contracts(configured.gateway.contracts)
+    allow_open_files(configured.gateway.max_connections)
     with _listen(host, port) as listening:
         asyncio.run(_serve(configured, listening, lambda: on_ready(_url(listening))))
 
@@ -51,7 +53,7 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
     server = _Server(
         uvicorn.Config(
             MeasureRequests(guarded, state.metrics, endpoints),
-            http="httptools",
+            http=protocol(configured.gateway),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -60,7 +62,6 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
-            limit_concurrency=configured.gateway.max_connections,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=configured.drain_seconds,  # type: ignore[arg-type]
         )

@@ -11,6 +11,7 @@ from millpond.producer.gateway.auth import BatchOwners
 from millpond.producer.gateway.problems import api_error
 from millpond.producer.gateway.request_metrics import RequestMetrics
 from millpond.producer.gateway.send_batcher import OverflowPolicies, SendBatcher
+from millpond.producer.gateway.shares import Shares
 from millpond.producer.gateway.thread_pools import ThreadPools
 from millpond.tasks.settings import Settings
 
@@ -30,7 +31,8 @@ class State:
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings.gateway
         self.client = client
-        self.threads = ThreadPools(settings.gateway.max_streams)
+        tokens = len(settings.gateway.tokens)
+        self.threads = ThreadPools(settings.gateway.max_streams, tokens)
         self.owners = BatchOwners(client.store, self.threads)
         self.batcher = SendBatcher(client, self.threads.sends, OverflowPolicies(client.store))
         self.stopping = asyncio.Event()
@@ -38,6 +40,9 @@ class State:
         self.longest_wait = timedelta(seconds=_WAIT_PART * settings.drain_seconds)
         self._drain_seconds = settings.drain_seconds
         self._streams = {"tasks": 0, "results": 0}
+        self._shares = {
+            of: Shares(self.settings.max_streams, tokens, f"streams of {of}") for of in self._streams
+        }
         self.metrics = RequestMetrics(self._streams)
 
     def stop(self) -> None:
@@ -48,16 +53,20 @@ class State:
             loop.call_later(self._drain_seconds * (1 - _SUMMARY_PART), self.cut.set)
 
     @contextmanager
-    def stream(self, of: Literal["tasks", "results"]) -> Iterator[None]:
-        """Count a stream as open during the block. Raises `ApiError` 503 at the limit of open streams."""
+    def stream(self, of: Literal["tasks", "results"], token: str) -> Iterator[None]:
+        """Count a stream as open during the block.
+
+        Raises `ApiError` 503 at the limit of open streams, and where the token has its share of them.
+        """
         if self._streams[of] >= self.settings.max_streams:
             text = f"{self.settings.max_streams} streams of {of} are open, the most allowed: try again later"
             raise api_error(503, "too_many_streams", text, retry_after=5)
-        self._streams[of] += 1
-        try:
-            yield
-        finally:
-            self._streams[of] -= 1
+        with self._shares[of].hold(token):
+            self._streams[of] += 1
+            try:
+                yield
+            finally:
+                self._streams[of] -= 1
 
     def close(self) -> None:
         """Release the threads and close the connections."""

@@ -9,33 +9,54 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 from millpond.producer.gateway.send_batcher import CONCURRENT_CALLS
+from millpond.producer.gateway.shares import Turns
 
 T = TypeVar("T")
 
 LOOKUPS = 8
-CANCELLATIONS = 8
+#: Each of these keeps the server busy, so they are few.
+SEARCHES = 2
+CANCELLATIONS = 4
 
 
 class ThreadPools:
-    """Threads for sends, streams, lookups and cancellations; `streams` bounds the concurrent streams."""
+    """Threads for sends, streams, lookups, searches, cancellations and probes.
 
-    def __init__(self, streams: int) -> None:
+    `streams` bounds the concurrent streams; `tokens` is the number of tokens that share the threads.
+    """
+
+    def __init__(self, streams: int, tokens: int) -> None:
         self.sends = ThreadPoolExecutor(CONCURRENT_CALLS, "send")
         self.streams = ThreadPoolExecutor(streams, "stream")
         self._lookups = ThreadPoolExecutor(LOOKUPS, "lookup")
+        self._searches = ThreadPoolExecutor(SEARCHES, "search")
         self._cancellations = ThreadPoolExecutor(CANCELLATIONS, "cancel")
+        self._probes = ThreadPoolExecutor(1, "probe")
+        self._turns_to_search = Turns(SEARCHES, tokens)
+        self._turns_to_cancel = Turns(CANCELLATIONS, tokens)
 
     async def lookup(self, call: Callable[[], T]) -> T:
         """Return the result of a call that takes a round trip or two."""
         return await _run(self._lookups, call)
 
-    async def cancel(self, call: Callable[[], T]) -> T:
-        """Return the result of a call that waits for the acknowledgement of every worker."""
-        return await _run(self._cancellations, call)
+    async def search(self, token: str, call: Callable[[], T]) -> T:
+        """Return the result of a call that reads what waits, in a turn of its token."""
+        async with self._turns_to_search.of(token):
+            return await _run(self._searches, call)
+
+    async def cancel(self, token: str, call: Callable[[], T]) -> T:
+        """Return the result of a call that waits for every worker, in a turn of its token."""
+        async with self._turns_to_cancel.of(token):
+            return await _run(self._cancellations, call)
+
+    async def probe(self, call: Callable[[], T]) -> T:
+        """Return the result of a call of the gateway itself, which waits for no request."""
+        return await _run(self._probes, call)
 
     def shutdown(self) -> None:
         """Start no further call; those that run are bounded by the timeouts of the broker."""
-        for threads in (self.sends, self.streams, self._lookups, self._cancellations):
+        some = (self._lookups, self._searches, self._cancellations, self._probes)
+        for threads in (self.sends, self.streams, *some):
             threads.shutdown(wait=False, cancel_futures=True)
 
 

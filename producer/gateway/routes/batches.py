@@ -71,7 +71,8 @@ def _add_changes(router: APIRouter, state: State) -> None:
         store = state.client.store
         try:
             cancellation = await state.threads.cancel(
-                lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
+                request.state.principal.name,
+                lambda: control_cancel.cancel_batch(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS),
             )
         except BrokerError as error:
             raise translate(error) from None
@@ -101,7 +102,7 @@ def _add_reads(router: APIRouter, state: State) -> None:
             raise translate(error) from None
         if counts.complete and not found and "last-event-id" in request.headers:
             return Response(status_code=204)
-        return ResultEvents(state, id, after=last_event_id)
+        return ResultEvents(state, id, after=last_event_id, token=request.state.principal.name)
 
 
 async def _summary(state: State, call: Callable[[], Summary]) -> Summary:

@@ -53,7 +53,7 @@ def routes(state: State) -> APIRouter:
 async def _broker_answers(state: State) -> bool:
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await state.threads.lookup(lambda: now_ms(state.client.store))
+            await state.threads.probe(lambda: now_ms(state.client.store))
     except (BrokerError, TimeoutError):
         return False
     return True

@@ -30,16 +30,17 @@ class ResultEvents(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, state: State, batch: str, *, after: str) -> None:
+    def __init__(self, state: State, batch: str, *, after: str, token: str) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._state = state
         self._batch = batch
         self._after = after
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer the request with events."""
-        with self._state.stream("results"):
+        with self._state.stream("results", self._token):
             await self._answer(receive, send)
 
     async def _answer(self, receive: Receive, send: Send) -> None:

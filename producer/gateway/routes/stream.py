@@ -122,7 +122,7 @@ def _answer(
         longest_wait=state.longest_wait,
         traceparent=traceparent(request.headers.raw),
     )
-    return DuplexResponse(state, sender)
+    return DuplexResponse(state, sender, request.state.principal.name)
 
 
 class DuplexResponse(Response):
@@ -130,17 +130,18 @@ class DuplexResponse(Response):
 
     media_type = NDJSON
 
-    def __init__(self, state: State, sender: StreamSender) -> None:
+    def __init__(self, state: State, sender: StreamSender, token: str) -> None:
         super().__init__()
         del self.headers["content-length"]
         self._state = state
         self._sender = sender
+        self._token = token
         self._body_ended = False
         self._aborted: str | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Stream until the body ends, the client disconnects, or the gateway stops."""
-        with self._state.stream("tasks"):
+        with self._state.stream("tasks", self._token):
             await self._stream(receive, send)
 
     async def _stream(self, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ from millpond.broker.batches import progress, record, task_result
 from millpond.broker.connection import Store
 from millpond.broker.control import cancel as control_cancel
 from millpond.broker.inspect import task_lookup
+from millpond.broker.inspect.effort import Effort
 from millpond.broker.task_state import TaskState
 from millpond.producer import json_text
 from millpond.producer.gateway.auth import require_task
@@ -26,6 +27,10 @@ from millpond.tasks.errors import BrokerError, UnknownBatch
 
 #: How long a request waits for the acknowledgement of a cancellation by every worker.
 ACK_TIMEOUT_SECONDS = 8.0
+
+#: What a request may cost the server: the first messages of each list, in calls of a moment with rests
+#: between.
+SMALL_EFFORT = Effort(page=200, most=4_000, rest=1.0)
 
 TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 
@@ -40,11 +45,14 @@ def routes(state: State) -> APIRouter:
         """Return the state, progress and result of a task."""
         require_task(request.state.principal, id)
         try:
-            view = await state.threads.lookup(lambda: find_task(store, id))
+            view = await state.threads.search(request.state.principal.name, lambda: find_task(store, id))
         except BrokerError as error:
             raise translate(error) from None
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
-            text = f"task {id} has ended or never was: send it with track=true to keep its result"
+            text = (
+                f"task {id} has ended, never was, or waits behind {SMALL_EFFORT.most} others: send it with "
+                "track=true to know its state and keep its result"
+            )
             raise api_error(404, "unknown_task", text)
         return Response(json_text.write(view.model_dump()), media_type="application/json")
 
@@ -54,7 +62,10 @@ def routes(state: State) -> APIRouter:
         require_task(request.state.principal, id)
         try:
             cancellation = await state.threads.cancel(
-                lambda: control_cancel.cancel_task(store, id, timeout_seconds=ACK_TIMEOUT_SECONDS)
+                request.state.principal.name,
+                lambda: control_cancel.cancel_task(
+                    store, id, timeout_seconds=ACK_TIMEOUT_SECONDS, effort=SMALL_EFFORT
+                ),
             )
         except BrokerError as error:
             raise translate(error) from None
@@ -64,17 +75,23 @@ def routes(state: State) -> APIRouter:
 
 
 def find_task(store: Store, id: str) -> TaskView:
-    """Return how a task ended if that was kept, or else where it is."""
+    """Return how a task ended if that was kept, or else where it is.
+
+    The search for it is bounded: a tracked task that has not ended and is not found waits, further back.
+    """
     reached = progress.progress(store, id)
-    view = TaskView(id=id, state=TaskState.UNKNOWN)
+    view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
     if reached is not None:
         view.progress = ProgressView(done=reached.done, total=reached.total)
     with suppress(UnknownBatch):
-        view.kind = record.summary(store, task_result.record_id(id)).description
+        summary = record.summary(store, task_result.record_id(id))
+        view.kind, is_pending = summary.description, summary.pending > 0
         for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
-    location = task_lookup.find(store, id)
+    location = task_lookup.find(store, id, SMALL_EFFORT)
     if location is not None:
         view.kind, view.state = location.kind, location.state
+    elif is_pending:
+        view.state = TaskState.READY
     return view

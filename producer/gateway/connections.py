@@ -1,0 +1,139 @@
+"""HTTP connections of which no number and no header starves the others: the bounds that uvicorn leaves open.
+
+uvicorn's parser in C has no bound for a header, no timeout for one that never ends, and its limit of
+connections
+counts those that never sent a request. Here a header has a size and a time; where too many connections are
+open,
+the one that waits longest for its request is closed; and a probe is answered whatever the number of requests.
+"""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from millpond.tasks.settings import Gateway
+
+#: All headers of a request together, its trailers, and what a chunk may have beside its bytes.
+MAX_HEADER_BYTES = 64 * 1024
+#: How long a header may take; less where the idle timeout of bodies is less.
+HEADER_SECONDS = 10.0
+#: The part of the connections that is kept for requests on their way: probes among them.
+_RESERVED = 0.1
+#: Files that are open beside the connections of clients.
+_OTHER_FILES = 500
+
+
+class ConnectionLimits:
+    """The limits that all connections of one event loop share, and those that wait for a request."""
+
+    def __init__(self, settings: Gateway) -> None:
+        self.connections = settings.max_connections
+        self.requests = most_requests(settings)
+        self.header_seconds = min(HEADER_SECONDS, settings.idle_seconds)
+        #: Connections without a request, the one that waits longest first.
+        self.waiting: dict[BoundedConnection, None] = {}
+
+    def make_room(self, open_: set[Any]) -> None:
+        """Close connections that wait for their request while more are open than may be."""
+        while len(open_) > self.connections and self.waiting:
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            open_.discard(oldest)
+            oldest.transport.abort()
+
+
+def most_requests(settings: Gateway) -> int:
+    """Return the number of requests that may be under way at once."""
+    return max(1, int(settings.max_connections * (1 - _RESERVED)))
+
+
+def protocol(settings: Gateway) -> Any:
+    """Return what makes the connections, for `uvicorn.Config(http=…)`."""
+    limits = ConnectionLimits(settings)
+
+    def connection(*args: Any, **kwargs: Any) -> BoundedConnection:
+        return BoundedConnection(limits, *args, **kwargs)
+
+    return connection
+
+
+def allow_open_files(connections: int) -> None:
+    """Raise the process's limit of open files to the number that so many connections need, where it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """One connection of a client."""
+
+    def __init__(self, limits: ConnectionLimits, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        #: Bytes received since a header, or a piece of a body, was complete.
+        self._incomplete = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._limits.waiting[self] = None
+        self._start_timer()
+        self._limits.make_room(self.connections)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read; close the connection where a header is too long."""
+        if self in self._limits.waiting:
+            self._start_timer()
+        self._incomplete += len(data)
+        super().data_received(data)
+        if self._incomplete > MAX_HEADER_BYTES and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.send_400_response(f"A header may have {MAX_HEADER_BYTES} bytes.")
+            else:
+                self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Start a request, or answer 503 where too many are under way; never to a probe."""
+        self._incomplete = 0
+        self._stop_waiting()
+        may_start = len(self.tasks) < self._limits.requests or self.url.startswith(b"/health/")
+        self.limit_concurrency = None if may_start else 0  # which uvicorn finds exceeded
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Read a piece of a body."""
+        self._incomplete = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Read the end of a request."""
+        self._incomplete = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, unless it is here."""
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._limits.waiting[self] = None
+
+    def _start_timer(self) -> None:
+        if self._header_timer is None:
+            close: Callable[[], None] = self.transport.abort
+            self._header_timer = self.loop.call_later(self._limits.header_seconds, close)
+
+    def _stop_waiting(self) -> None:
+        self._limits.waiting.pop(self, None)
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None

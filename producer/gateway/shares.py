@@ -1,0 +1,48 @@
+"""The share of each token in what the gateway has few of: where there are several tokens, none has more than
+half."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from millpond.producer.gateway.problems import api_error
+
+
+def share(most: int, tokens: int) -> int:
+    """Return how many of `most` one of so many tokens may have."""
+    return most if tokens < 2 else max(1, most // 2)
+
+
+class Shares:
+    """Counts what each token holds, and refuses a token that has its share."""
+
+    def __init__(self, most: int, tokens: int, what: str) -> None:
+        self._share = share(most, tokens)
+        self._what = what
+        self._held: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, token: str) -> Iterator[None]:
+        """Hold one during the block. Raises `ApiError` 503."""
+        if self._held[token] >= self._share:
+            text = f"the token {token} has {self._share} {self._what} at once, its share: try again later"
+            raise api_error(503, "share_used", text, retry_after=1)
+        self._held[token] += 1
+        try:
+            yield
+        finally:
+            self._held[token] -= 1
+
+
+class Turns:
+    """Makes the calls of one token wait for each other, so that those of another find a free thread."""
+
+    def __init__(self, most: int, tokens: int) -> None:
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(share(most, tokens))
+        )
+
+    def of(self, token: str) -> asyncio.Semaphore:
+        """Return what a call of a token is made within."""
+        return self._turns[token]
