@@ -55,9 +55,7 @@ def _store(_process: int) -> Store:
 class Cancellations:
     """Which of the running tasks and their batches are cancelled, no older than a moment.
 
-    All names that bodies asked for lately are asked for together: the cost is that of what runs, whatever
-    else
-    was ever cancelled.
+    All names that handlers asked for lately are asked for together, so old cancellations cost nothing.
     """
 
     def __init__(

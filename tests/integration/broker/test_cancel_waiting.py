@@ -125,7 +125,7 @@ def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) 
 
 
 def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: Store) -> None:
-    """Where another cancellation has the epoch of one that is known, later ones are not all there is to read."""
+    """Where another cancellation has the epoch of a known one, everything is read."""
     client.cancel("kept")
     client.cancel("forgotten")
     known = state.read(store)
@@ -138,7 +138,7 @@ def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: 
 
 
 def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
-    """What is not found may be on its way, no longer; what runs or waits is remembered longer than it waits."""
+    """A task that is not found may be on its way; one that runs or waits is remembered longer than it waits."""
     running, waits = client.send(Square(n=1)), client.send(Square(n=2))
     Hand(store, "default").take(1)
     hours = {}
