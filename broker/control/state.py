@@ -4,10 +4,8 @@ It is kept in Redis, so it survives restarts. Each change raises a number, the e
 process learns of the new epoch from the channel or from its next fetch, reads what changed since the epoch it
 knows, acts on it and acknowledges the epoch. `acknowledgements.py` waits for that.
 
-Hundreds of thousands of old cancellations cost a process one long read at its start. A list of the latest
-ones
-holds the rest: where its epochs have a gap (a drain, or a cancellation by an older client), everything is
-read.
+Old cancellations cost a process one long read at its start. Later ones are in a list of the latest: where its
+epochs have a gap (a drain, or a cancellation by an older client), everything is read.
 """
 
 from collections.abc import Collection, Set

@@ -138,7 +138,7 @@ def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: 
 
 
 def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
-    """A task that is not found may be on its way; one that runs or waits is remembered longer than it waits."""
+    """A task that is nowhere may be on its way; one that runs or waits is remembered longer."""
     running, waits = client.send(Square(n=1)), client.send(Square(n=2))
     Hand(store, "default").take(1)
     hours = {}
