@@ -127,6 +127,11 @@ def batches_key(prefix: str = "") -> str:
     return f"{prefix}millpond:batches"
 
 
+def batches_of_key(owner: str, prefix: str = "") -> str:
+    """The sorted set of the batches of one gateway token, by the time they were opened."""
+    return f"{prefix}millpond:batches:of:{owner}"
+
+
 def queues_key(prefix: str = "") -> str:
     """The set of all queues that were declared."""
     return f"{prefix}millpond:queues"

@@ -3,8 +3,8 @@
 An outcome is made once, by `tasks/execute.py` or by the worker that lost a slot, and encoded once, here.
 """
 
-import json
 from dataclasses import dataclass
+from json import dumps
 from typing import Any, TypeAlias
 
 
@@ -131,9 +131,9 @@ def encode(outcome: Outcome) -> Words:
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, facts):
-            return "bury", "failed", json.dumps({"error": error, **(facts or {})}), 0, reason
+            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, reason
         case Cancelled(error, started):
-            detail = "{}" if error is None else json.dumps({"error": error})
+            detail = "{}" if error is None else dumps({"error": error})
             return "settle" if started else "drop", "cancelled", detail, 0, ""
         case Expired():
             return "drop", "expired", "{}", 0, ""
@@ -142,7 +142,7 @@ def encode(outcome: Outcome) -> Words:
         case Delay(due_ms):
             return "delay", "", "{}", due_ms, ""
         case PutAside(kind, error, until_ms, expires):
-            return "aside", "expired" if expires else "", json.dumps({"error": error}), until_ms, kind
+            return "aside", "expired" if expires else "", dumps({"error": error}), until_ms, kind
         case Release():
             return "return", "", "{}", 0, ""
         case Redeliver():

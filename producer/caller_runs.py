@@ -4,10 +4,10 @@ The producer is slowed down by the work itself, as in Java's `CallerRunsPolicy`.
 counted, settled and buried as if the pool had run it; only its time limits do not hold.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from json import loads
 
 from millpond.broker.caller_lease import CallerLease
 from millpond.broker.connection import Store
@@ -107,7 +107,7 @@ class CallerRuns:
 def _how(outcome: Outcome) -> RanHere:
     match outcome:
         case Succeeded(result):
-            return RanHere(TaskState.SUCCEEDED, value=json.loads(result or "{}").get("value"))
+            return RanHere(TaskState.SUCCEEDED, value=loads(result or "{}").get("value"))
         case Retry(error=error):
             return RanHere(TaskState.DELAYED, error=error)
         case Cancelled(error=error):

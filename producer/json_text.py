@@ -3,8 +3,8 @@
 They are refused in input, and written as null in results.
 """
 
-import json
 import math
+from json import dumps, loads
 from typing import Any, NoReturn
 
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ _NOT_FINITE = "NaN and infinities are not JSON"
 
 def read(text: bytes | bytearray) -> Any:
     """Return the value of a text. Raises `ValueError`, also for a number that no float can hold."""
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    return loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
 def must_be_finite(job: BaseModel, text: bytes | bytearray) -> None:
@@ -32,11 +32,13 @@ def _must_be_finite(value: Any) -> None:
 
 
 def write(value: Any, *, separators: tuple[str, str] | None = None) -> str:
-    """Return the text of a value, null for each number that JSON does not have."""
+    """Return the text of a value: null for NaN and infinities, U+FFFD for half a surrogate pair."""
     try:
-        return json.dumps(value, allow_nan=False, separators=separators)
+        text = dumps(value, allow_nan=False, separators=separators)
     except ValueError:
-        return json.dumps(_with_nulls(value), allow_nan=False, separators=separators)
+        text = dumps(_readable(value), allow_nan=False, separators=separators)
+    # A surrogate is written as an escape; half a pair is one that most parsers refuse.
+    return dumps(_readable(value), allow_nan=False, separators=separators) if "\\ud" in text else text
 
 
 def fault(what: str, error: Exception) -> str:
@@ -44,14 +46,16 @@ def fault(what: str, error: Exception) -> str:
     return f"{what} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{what} is not JSON"
 
 
-def _with_nulls(value: Any) -> Any:
+def _readable(value: Any) -> Any:
     match value:
         case float():
             return value if math.isfinite(value) else None
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case dict():
-            return {name: _with_nulls(part) for name, part in value.items()}
+            return {_readable(name): _readable(part) for name, part in value.items()}
         case list() | tuple():
-            return [_with_nulls(part) for part in value]
+            return [_readable(part) for part in value]
     return value
 
 

@@ -43,7 +43,7 @@ def celery_app(settings: Settings) -> Celery:
 
 def transport_options(settings: Settings) -> dict[str, Any]:
     """Return the options of the transport: those of kombu, and the leases and limits of the queues."""
-    leases = [queue.lease_seconds for queue in settings.table.queues.values()]
+    leases = {name: queue.lease_seconds for name, queue in settings.table.queues.items()}
     return {
         "global_keyprefix": settings.key_prefix,
         "socket_timeout": settings.broker_timeout_seconds,
@@ -51,7 +51,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 25,
         "send_copies": settings.send_copies,
-        "lease_seconds": min(leases),
+        "lease_seconds": min(leases.values()),
+        "lease_terms_ms": {name: int(1000 * seconds) for name, seconds in leases.items()},
         "queues": {name: queue.broker_limits() for name, queue in settings.table.queues.items()},
     }
 

@@ -171,6 +171,11 @@ class Gateway(BaseModel):
     )
     max_stream_bytes: Count = Field(1024**3, description="One stream of tasks.")
     max_batch_tasks: Count = Field(10_000_000, description="The most tasks in one batch.")
+    max_batches: Count = Field(
+        20_000,
+        description="The most batches that are kept for one token: open ones, and those that ended in the "
+        "last seven days.",
+    )
     max_streams: Count = Field(32, description="Streams of tasks, and streams of results, at once each.")
     max_connections: Count = Field(1_000, description="Connections at once.")
     wait_seconds: Seconds = Field(

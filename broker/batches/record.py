@@ -4,17 +4,17 @@ A batch is complete when it is closed and all its tasks are settled. The scripts
 its counts, so they are exact although deliveries repeat. Its results are a stream, in order of completion.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from json import loads
 from typing import Any
 from uuid import uuid4
 
 from millpond.broker.batches import batch_callback
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.errors import UnknownBatch
-from millpond.broker.keys import batch_key, batches_key
+from millpond.broker.keys import batch_key, batches_key, batches_of_key
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
 from millpond.broker.server import now_ms
@@ -38,6 +38,9 @@ _OR_NEVER = ("completed_at_ms", "cancelled_at_ms")
 
 #: The position of a result: ms, and the number of the result within that millisecond.
 _POSITION = re.compile(r"\d{1,20}(-\d{1,20})?")
+
+#: Batches of an owner that are looked at where it has as many as it may.
+LOOKED_AT = 1_000
 
 #: Records read in one round trip.
 _PAGE = 100
@@ -130,8 +133,28 @@ def open_batch(
             pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
             pipe.zadd(batches_key(store.prefix), {batch: opened_ms})
             pipe.zremrangebyscore(batches_key(store.prefix), "-inf", opened_ms - FORGOTTEN_MS)
+            if owner is not None:
+                pipe.zadd(batches_of_key(owner, store.prefix), {batch: opened_ms})
+                pipe.pexpire(batches_of_key(owner, store.prefix), FORGOTTEN_MS)
             pipe.execute()
     return batch
+
+
+def has_room(store: Store, owner: str, most: int) -> bool:
+    """True if fewer than `most` batches of an owner are kept, open or complete.
+
+    At the bound the oldest are looked at, and those whose record has expired are no longer counted.
+    """
+    key = batches_of_key(owner, store.prefix)
+    with translate_errors(f"counting the batches of {owner}"):
+        if store.client.zcard(key) < most:
+            return True
+        oldest = store.client.zrange(key, 0, LOOKED_AT - 1)
+        with store.client.pipeline(transaction=False) as pipe:
+            for batch in oldest:
+                pipe.exists(batch_key(batch.decode(), store.prefix))
+            gone = [batch for batch, is_kept in zip(oldest, pipe.execute(), strict=True) if not is_kept]
+        return bool(gone) and bool(store.client.zrem(key, *gone))
 
 
 def close_batch(store: Store, batch: str) -> Summary:
@@ -228,6 +251,18 @@ def completed_batch(told: Mapping[str, Any] | None) -> Summary | None:
 
 
 def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
-    detail = json.loads(fields[b"detail"] or b"{}")
     state = TaskState(fields[b"state"].decode())
-    return Result(fields[b"id"].decode(), state, detail.get("value"), detail.get("error"), entry.decode())
+    value, error = _detail(fields[b"detail"])
+    return Result(fields[b"id"].decode(), state, value, error, entry.decode())
+
+
+def _detail(text: bytes) -> tuple[Any, str | None]:
+    """Return the value and the error of a result; one that is not readable hides no other."""
+    try:
+        detail = loads(text or b"{}")
+        value, error = detail.get("value"), detail.get("error")
+    except (ValueError, AttributeError, RecursionError):
+        return None, "the result cannot be read: it is not a JSON object"
+    if detail.get("dropped") and not error:
+        error = "the result was dropped: the broker was out of memory"
+    return value, error

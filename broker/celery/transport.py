@@ -6,11 +6,11 @@ messages lie is unchanged, so that stock clients, Flower and KEDA find what they
 `broker_transport = "millpond.broker.transport:Transport"`.
 """
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from json import dumps
 from queue import Empty
 from typing import Any
 
@@ -91,12 +91,15 @@ class Channel(Connecting):
         *stock.Channel.from_transport_options,
         "in_flight",
         "lease_seconds",
+        "lease_terms_ms",
         "queues",
         "send_copies",
     )
     #: What the process has in flight; a channel without it keeps its own.
     in_flight: InFlightMessages
+    #: The term of the shortest lease, and of each queue that has one of its own.
     lease_seconds = LEASE_SECONDS
+    lease_terms_ms: dict[str, int] = {}
     #: Replicas that must have a message before a send returns.
     send_copies = 0
     #: Queue -> its limits in the pools table.
@@ -110,6 +113,8 @@ class Channel(Connecting):
         super().__init__(*args, **kwargs)
         if not isinstance(getattr(self, "in_flight", None), InFlightMessages):
             self.in_flight = InFlightMessages()
+        if self.lease_terms_ms:
+            self.in_flight.lease_terms_ms = self.lease_terms_ms
         self.handlers = {
             **self.handlers,
             FETCH: self._on_reply,
@@ -284,7 +289,7 @@ class Channel(Connecting):
         outgoing = Outgoing(
             queue,
             str(headers.get("id", "")),
-            json.dumps(message),
+            dumps(message),
             self._get_message_priority(message, reverse=False),
             moment_ms(headers.get("eta")),
         )

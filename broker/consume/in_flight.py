@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from functools import cached_property
 from time import monotonic
@@ -55,6 +55,8 @@ class InFlightMessages:
         self.slots = 1
         self.prefetch = prefetch
         self.leases: dict[str, QueueLease] = {}
+        #: Queue -> the term of a lease on it.
+        self.lease_terms_ms: Mapping[str, int] = {}
         #: Deliveries that have ended, with their outcomes; slots append, `take` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
         #: Set whenever outcomes were taken to be sent; threads that are far ahead wait for it.
@@ -123,7 +125,10 @@ class InFlightMessages:
     def lease(self, keys: QueueKeys) -> QueueLease:
         """Return the lease on a queue, a new one the first time."""
         if keys.queue not in self.leases:
-            self.leases[keys.queue] = QueueLease(keys, self.new_consumer(), kinds=self._kinds)
+            term_ms = self.lease_terms_ms.get(keys.queue, 0)
+            self.leases[keys.queue] = QueueLease(
+                keys, self.new_consumer(), kinds=self._kinds, own_term_ms=term_ms
+            )
             self._order.append(keys.queue)
         return self.leases[keys.queue]
 

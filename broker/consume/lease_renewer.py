@@ -29,7 +29,7 @@ LEAVING_MS = 5_000
 
 
 class LeaseRenewer:
-    """Renews every lease of a process, three times in the life of each."""
+    """Renews every lease of a process, three times in the life of the shortest, which is `lease_ms`."""
 
     def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store) -> None:
         self.in_flight = in_flight
@@ -60,9 +60,9 @@ class LeaseRenewer:
 
     def _renew(self, lease: QueueLease) -> bool:
         """Renew one lease; False when the server did not answer."""
-        consumer, asked = lease.consumer, elapsed_seconds()
+        consumer, asked, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
-            held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, self.lease_ms))
+            held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
         except (RedisError, OSError) as error:
             logger.debug("queue %s: the lease could not be renewed: %s", lease.queue, error)
             return False
@@ -74,7 +74,7 @@ class LeaseRenewer:
             lease.orphans_sought &= held != UNLISTED
             self.losses += not held and not lease.lease_lost
             if held:
-                lease.leased_until = asked + self.lease_ms / 1000
+                lease.leased_until = asked + term_ms / 1000
             else:
                 lease.lease_lost = True
         return True
@@ -83,7 +83,7 @@ class LeaseRenewer:
         """Search once for messages whose consumer is not listed; False when the server did not answer."""
         if not lease.orphans_sought:
             try:
-                adopt_orphans(self.store, lease.keys, lease_ms=self.lease_ms)
+                adopt_orphans(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))
             except (RedisError, OSError) as error:
                 logger.debug("queue %s: the search for orphans failed: %s", lease.queue, error)
                 return False

@@ -24,7 +24,7 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
     """
     known = [*lease.in_flight, *(delivery.token for delivery, _ in lease.outcomes)]
     successor = in_flight.new_consumer()
-    words = (lease.consumer, lease_ms, successor, lease.seen, *known)
+    words = (lease.consumer, lease.term_ms(lease_ms), successor, lease.seen, *known)
     held, returned, forgotten, until_ms, *missing = script("resume_lease").run(
         store.client, lease.keys.all, words
     )

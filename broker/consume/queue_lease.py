@@ -20,6 +20,8 @@ class QueueLease:
     #: The kinds that this process has, each between newlines, and the consumer that announced them.
     kinds: str = ""
     announced: str = ""
+    #: How long the lease lasts after a call or a renewal, where the queue has a term of its own; else 0.
+    own_term_ms: int = 0
     in_flight: dict[str, Delivery] = field(default_factory=dict)
     outcomes: deque[tuple[Delivery, Outcome]] = field(default_factory=deque)
     outcomes_since: float = 0.0
@@ -41,6 +43,10 @@ class QueueLease:
     #: The server's clock less ours, ms, as the last fetches had it when they were asked.
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
     clocked_at: float = 0.0
+
+    def term_ms(self, default: int) -> int:
+        """Return how long the lease lasts after a call or a renewal."""
+        return self.own_term_ms or default
 
     @property
     def queue(self) -> str:

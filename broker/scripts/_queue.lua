@@ -32,12 +32,27 @@ end
 
 -- A server that is out of memory refuses a script whose first write may grow. Scripts that settle and renew free memory or
 -- keep leases, so they must run: each begins with this write, which cannot grow.
+-- Such a script may pass the server's limit of memory by the little that it counts, not by results and tracebacks: `full`
+-- tells it. The write that tells may grow and writes nothing; after another one the server would not refuse it.
+local full = false
+
 local function write_although_full()
+  local refused = redis.pcall('SETRANGE', KEYS[COUNTERS] .. ':none', 0, '')
+  full = type(refused) == 'table' and refused.err ~= nil and string.find(refused.err, 'OOM', 1, true) ~= nil
   redis.call('HDEL', KEYS[COUNTERS], '')
 end
 
 local function count(counter, n)
   if n ~= 0 then redis.call('HINCRBY', KEYS[COUNTERS], counter, n) end
+end
+
+-- The detail of a result or a dead letter, or the little of it that a full server has room for; the reader says so.
+local function that_fits(detail)
+  if not full or #detail < 100 then return detail end
+  count('details_dropped', 1)
+  local ok, decoded = pcall(cjson.decode, detail)
+  local told = ok and type(decoded) == 'table' and type(decoded.error) == 'string' and decoded.error or ''
+  return cjson.encode({dropped = true, error = told ~= '' and string.sub(told, 1, 200) or nil})
 end
 
 -- A limit set at run time wins over that of the pools table; zero is no limit.
@@ -177,14 +192,14 @@ local function record(batch, id, state, detail, now)
   if batch == '' or state == '' or redis.call('EXISTS', batch) == 0 then return end
   redis.call('HINCRBY', batch, state, 1)
   local settled = redis.call('HINCRBY', batch, 'settled', 1)
-  redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', detail)
+  redis.call('XADD', batch .. ':results', '*', 'id', id, 'state', state, 'detail', that_fits(detail))
   if settled == 1 then redis.call('PEXPIRE', batch .. ':results', UNFINISHED_MS) end
   complete_batch_if_done(batch, now)
 end
 
 -- Move a whole message to the dead letters. `detail` is a JSON object: error, traceback, times, worker.
 local function dead_letter(priority, message, reason, detail, deliveries, batch, id, now)
-  redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', detail,
+  redis.call('XADD', KEYS[DEAD], '*', 'message', message, 'reason', reason, 'detail', that_fits(detail),
     'deliveries', deliveries, 'step', priority)
   count('dead', 1)
   redis.call('XTRIM', KEYS[DEAD], 'MAXLEN', '=', limit('dead_bound', 10000))

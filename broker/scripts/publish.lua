@@ -19,7 +19,7 @@
 local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now, ready = now_ms(), waiting()
 local limits = limit_texts('bound', 'delayed_bound')
-local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 0)
+local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 1000000)
 local batch, taken, delayed, given, full, earliest = KEYS[16] == KEYS[1] and '' or KEYS[16], 0, 0, 0, 0, nil
 local answers = {now, 0, bound, ''}
 local pushed = {}

@@ -4,9 +4,9 @@ e is 1 where slots lack, and 0 where all of them wait for one thing: a full depe
 (Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from json import dumps, loads
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import earlier_elasticity_key, elasticity_key
@@ -98,8 +98,8 @@ def keep(store: Store, pool: str, found: Elasticity) -> None:
     with translate_errors("keeping what was measured"):
         before = _parsed(store.client.get(key))
         if before is not None and before.slots != found.slots:
-            store.client.set(earlier, json.dumps(asdict(before)), px=KEPT_MS)
-        store.client.set(key, json.dumps(asdict(found)), px=KEPT_MS)
+            store.client.set(earlier, dumps(asdict(before)), px=KEPT_MS)
+        store.client.set(key, dumps(asdict(found)), px=KEPT_MS)
 
 
 def kept(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
@@ -124,7 +124,7 @@ def _parsed(raw: bytes | None) -> Elasticity | None:
     if raw is None:
         return None
     try:
-        return Elasticity(**{name: value for name, value in json.loads(raw).items() if name in _FIELDS})
+        return Elasticity(**{name: value for name, value in loads(raw).items() if name in _FIELDS})
     except (ValueError, TypeError, AttributeError):
         return None
 

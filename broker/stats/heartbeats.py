@@ -4,9 +4,9 @@ A heartbeat is the present state of a process and expires by itself. It also add
 which only grow while processes come and go.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from json import dumps, loads
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import pool_totals_key, pools_key, process_key, processes_key, sampling_key
@@ -91,7 +91,7 @@ def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
     )
     record = asdict(heartbeat)
     record["held"] = record.pop("in_flight")
-    words = [heartbeat.name, json.dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
+    words = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
     for name, amount in added.items():
         words += [name, amount]
     with translate_errors("sending a heartbeat"):
@@ -134,7 +134,7 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
 
 def _decoded(text: bytes) -> Heartbeat:
     """Return a stored heartbeat; fields that only a newer version knows are left out."""
-    record = json.loads(text)
+    record = loads(text)
     values = {name: value for name, value in record.items() if name in _FIELDS} | {
         "in_flight": record["held"]
     }

@@ -6,9 +6,9 @@ pools. So there is a history as long as any process runs. Each queue or pool has
 by itself.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from json import dumps, loads
 from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
@@ -50,7 +50,7 @@ def write_samples(store: Store) -> None:
     with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
         for name, values in entries.items():
             key = samples_key(name, store.prefix)
-            pipe.xadd(key, {"values": json.dumps(values)}, maxlen=KEPT, approximate=False)
+            pipe.xadd(key, {"values": dumps(values)}, maxlen=KEPT, approximate=False)
             pipe.pexpire(key, FORGOTTEN_MS)
         pipe.execute()
 
@@ -112,7 +112,7 @@ def before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> li
 
 def sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
     """Return the sample of an entry of the stream."""
-    return Sample(int(entry.split(b"-")[0]), json.loads(fields[b"values"]))
+    return Sample(int(entry.split(b"-")[0]), loads(fields[b"values"]))
 
 
 def histogram_of(values: Mapping[str, Any]) -> Histogram:

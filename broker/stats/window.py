@@ -6,10 +6,10 @@ and expires after six minutes. Every five minutes one process folds the windows 
 hours, and every hour these into one that is kept for eight days.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from json import dumps, loads
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import window_key
@@ -104,12 +104,12 @@ def fields_of(added: Mapping[str, int]) -> Counter[str]:
 
 def place_field(place: Place) -> str:
     """Return the field of a place."""
-    return "place:" + json.dumps([place.category, place.name, place.library, place.line, place.kind])
+    return "place:" + dumps([place.category, place.name, place.library, place.line, place.kind])
 
 
 def error_field(kind: str, error: str) -> str:
     """Return the field that counts an error of a kind."""
-    return "error:" + json.dumps([kind, error[:80]])
+    return "error:" + dumps([kind, error[:80]])
 
 
 def add(store: Store, pool: str, added: Mapping[str, int]) -> None:
@@ -204,7 +204,7 @@ def _place(text: str) -> Place:
 def _listed(text: str, count: int) -> list[str]:
     """Return the texts of a field; as many empty ones where it is not of this version."""
     try:
-        found = json.loads(text)
+        found = loads(text)
         if isinstance(found, list) and len(found) == count:
             return [str(each) for each in found]
     except ValueError:

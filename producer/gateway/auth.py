@@ -4,6 +4,7 @@ A token may send its kinds, and see and cancel its own tasks and batches; a toke
 The table is in producer/gateway/README.md.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
@@ -94,6 +95,10 @@ def require_task(principal: Principal, task: str) -> None:
         raise api_error(403, "forbidden_task", text)
 
 
+#: How long the answer holds that a token has as many batches as it may: asking costs the server.
+FULL_SECONDS = 5.0
+
+
 class BatchOwners:
     """The owners of batches, cached; used by one event loop."""
 
@@ -101,6 +106,8 @@ class BatchOwners:
         self._store = store
         self._threads = threads
         self._owners: OrderedDict[str, str | None] = OrderedDict()
+        #: Token -> until when it has as many batches as it may.
+        self._full_until: dict[str, float] = {}
 
     async def require(self, principal: Principal, batch: str) -> None:
         """Raise `ApiError` 403 if another token opened the batch, or none did."""
@@ -117,3 +124,19 @@ class BatchOwners:
         if self._owners[batch] != principal.name:
             text = f"{principal.name} did not open this batch: use the token that did, or one for every kind"
             raise api_error(403, "forbidden_batch", text)
+
+    async def require_room(self, principal: Principal, most: int) -> None:
+        """Raise `ApiError` 429 if as many batches of the principal are kept as may be."""
+        is_full = time.monotonic() < self._full_until.get(principal.name, 0.0)
+        if not is_full:
+            try:
+                is_full = not await self._threads.lookup(
+                    lambda: record.has_room(self._store, principal.name, most)
+                )
+            except BrokerError as error:
+                raise translate(error) from None
+            if is_full:
+                self._full_until[principal.name] = time.monotonic() + FULL_SECONDS
+        if is_full:
+            text = f"{most} batches of {principal.name} are kept, the most of one token (max_batches)"
+            raise api_error(429, "too_many_batches", text, retry_after=60)

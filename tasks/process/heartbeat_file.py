@@ -4,12 +4,12 @@ The file lies under `scratch()/millpond-<user>/`, so a read-only root needs only
 place and keeps its size, so that a full disk does not make a living process look dead. It holds no secret.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from json import dumps, loads
 from pathlib import Path
 
 from millpond.tasks.process.paths import scratch
@@ -78,7 +78,7 @@ class HeartbeatFile:
         self.heartbeat = replace(self.heartbeat, **facts, written_at=now())  # type: ignore[arg-type]
         if self._descriptor >= 0:
             with suppress(OSError):
-                os.pwrite(self._descriptor, json.dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
+                os.pwrite(self._descriptor, dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
 
     def close(self) -> None:
         """Remove the file."""
@@ -103,7 +103,7 @@ def _read() -> Iterator[Heartbeat]:
             return
         for path in sorted(folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
-                heartbeat = Heartbeat(**json.loads(path.read_bytes()))
+                heartbeat = Heartbeat(**loads(path.read_bytes()))
                 if start_time(heartbeat.pid) == heartbeat.started:
                     yield heartbeat
                 else:

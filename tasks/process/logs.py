@@ -4,9 +4,9 @@ Either way the secrets of the task that runs in this thread are cut out of every
 meanwhile, by any logger.
 """
 
-import json
 import logging
 from datetime import UTC, datetime
+from json import dumps
 from typing import Any
 
 from millpond.broker.message import BadMessage
@@ -63,7 +63,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = _without_secrets(self.formatException(record.exc_info))
-        return json.dumps(line, default=str)
+        return dumps(line, default=str)
 
 
 def _about_task(record: logging.LogRecord) -> dict[str, str]:

@@ -3,10 +3,10 @@
 It lies beside the heartbeat files; a full disk costs the metrics and nothing else. It holds no secret.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class MetricsFile:
         temporary = self._path.with_suffix(".new")
         with suppress(OSError):
             temporary.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(json.dumps({**self._process, **metrics}))
+            temporary.write_text(dumps({**self._process, **metrics}))
             temporary.replace(self._path)
 
     def close(self) -> None:
@@ -42,7 +42,7 @@ def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
             return
         for path in sorted(path for path in _folder().iterdir() if path.suffix != ".new"):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                metrics = json.loads(path.read_bytes())
+                metrics = loads(path.read_bytes())
                 if start_time(metrics["pid"]) != metrics["started"]:
                     path.unlink()
                 elif metrics["parent"] == parent:

@@ -167,7 +167,7 @@ class PlainQueue:
         if policy == "exempt":
             return ""
         if due is not None:
-            bound = self.limit("delayed_bound", 0)
+            bound = self.limit("delayed_bound", 1_000_000)
             return "full:delayed" if bound and len(self.delayed) >= bound else ""
         if self.room >= 1:
             return ""

@@ -4,9 +4,9 @@ Celery's default strategy without the parts that the broker does now: a task wit
 due, and rate limits hold for the whole fleet in the fetch.
 """
 
-import json
 from base64 import b64encode
 from collections.abc import Callable
+from json import dumps
 from typing import Any
 
 from celery import Celery, Task, signals
@@ -93,7 +93,7 @@ def receiver(
 def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
     """Read a message of Celery's protocol 1, which the broker cannot; if it is not due, it waits in Redis."""
     arguments, headers, _decoded, _utc = proto1_to_proto2(kombu_message, body)
-    written = json.dumps(arguments, default=str).encode()
+    written = dumps(arguments, default=str).encode()
     names = headers.keys() - {"args", "kwargs", "headers"}
     envelope = {
         "body": b64encode(written).decode(),
@@ -102,7 +102,7 @@ def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:
         "headers": {**(headers.get("headers") or {}), **{name: headers[name] for name in names}},
         "properties": {**kombu_message.properties, "body_encoding": "base64"},
     }
-    delivery.message = Message.decode(json.dumps(envelope, default=str))
+    delivery.message = Message.decode(dumps(envelope, default=str))
     delivery.due_ms = due_ms = delivery.message.due_ms
     if due_ms is None or due_ms <= delivery.now_ms() + DUE_SOON_MS:
         return True

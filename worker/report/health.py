@@ -126,9 +126,9 @@ class HealthReporter:
         )
 
     def _lease_seconds(self, lease: QueueLease) -> float:
-        return (
-            math.inf if math.isfinite(lease.leased_until) else self._in_flight.lease_renewer.lease_ms / 1000
-        )
+        if math.isfinite(lease.leased_until):
+            return math.inf
+        return lease.term_ms(self._in_flight.lease_renewer.lease_ms) / 1000
 
 
 def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:

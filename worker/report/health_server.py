@@ -4,13 +4,13 @@ The supervisor serves its processes, from the same files as `millpond health`. I
 default, because the answers name pools and process ids.
 """
 
-import json
 import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from json import dumps
 
 from millpond.tasks.errors import StartError
 from millpond.tasks.process.health import QUESTIONS, judge
@@ -84,4 +84,4 @@ def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
 
 
 def _json(answer: object) -> bytes:
-    return json.dumps(answer).encode() + b"\n"
+    return dumps(answer).encode() + b"\n"

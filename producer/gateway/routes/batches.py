@@ -48,10 +48,13 @@ def routes(state: State) -> APIRouter:
 
 
 def _add_changes(router: APIRouter, state: State) -> None:
-    @router.post("/batches", status_code=201, response_model=BatchView, summary="Open a batch")
+    @router.post(
+        "/batches", status_code=201, response_model=BatchView, summary="Open a batch", responses=problems(429)
+    )
     async def open_(options: Annotated[BatchOptions, Query()], request: Request, response: Response) -> Any:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
         owner = request.state.principal.name
+        await state.owners.require_room(request.state.principal, state.settings.max_batches)
         summary = await _summary(
             state, lambda: state.client.batch(options.description, owner=owner).summary()
         )

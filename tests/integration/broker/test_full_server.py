@@ -9,10 +9,12 @@ from millpond.broker import audit, limits
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import depth as inspect_depth
+from millpond.broker.outcomes import DeadLetter, Succeeded
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary, serving
+from tests.harness.by_hand import Hand
 
 
 @pytest.fixture
@@ -52,3 +54,42 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     assert not limits.read(client.store, "default").paused
     audit.record(client.store, "ann", "resumed queue default")
     assert [change.action for change in audit.recent(client.store)] == ["resumed queue default"]
+
+
+def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:
+    """Tasks are settled and counted; results and tracebacks that do not fit are dropped, and each says so."""
+    store, count = client.store, 200
+    long = "x" * 60_000
+    with client.batch() as batch:
+        batch.send_many(Square(n=n) for n in range(count + 2))
+    hand = Hand(store, "default")
+    hand.take(count + 2)
+    hand.end(Succeeded(f'{{"value": "{long}"}}'), 1)
+    fill(store)
+    before = store.client.info("memory")["used_memory"]
+    hand.end(DeadLetter("ValueError", "ValueError: no", {"traceback": long}), 1)
+    while hand.lease.in_flight:
+        hand.end(Succeeded(f'{{"value": "{long}"}}'), 50)
+    assert store.client.info("memory")["used_memory"] - before < 200_000, "the results had 12 MB"
+    summary = batch.summary()
+    assert (summary.succeeded, summary.failed, summary.complete) == (count + 1, 1, True)
+    results = list(batch.results())
+    assert results[0].value == long
+    assert results[1].error == "ValueError: no"
+    assert {(each.value, each.error) for each in results[2:]} == {
+        (None, "the result was dropped: the broker was out of memory")
+    }
+    assert inspect_depth.depth(store, "default").counters["details_dropped"] == count + 2
+
+
+def test_an_unreadable_result_hides_no_other(client: Client) -> None:
+    """A result that is not a JSON object, whatever wrote it, says so; those beside it are read."""
+    with client.batch() as batch:
+        batch.send_many(Square(n=n) for n in range(4))
+    hand = Hand(client.store, "default")
+    hand.take(4)
+    for text in ("<broken>", '["a list"]', "[" * 100_000, '{"value": 4}'):
+        hand.end(Succeeded(text), 1)
+    found = [(each.value, each.error) for each in batch.results()]
+    assert found[3] == (4, None)
+    assert set(found[:3]) == {(None, "the result cannot be read: it is not a JSON object")}

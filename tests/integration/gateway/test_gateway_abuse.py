@@ -12,12 +12,15 @@ import psutil
 import pytest
 
 from millpond.broker import limits
+from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.broker.keys import batch_key
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from tests.harness.gateway_process import Running, running
+from tests.harness.gateway_process import Answer, Running, running
 
-SHOP, RIVAL = "Bearer shop", "Bearer rival"
+SHOP, RIVAL, NARROW = "Bearer shop", "Bearer rival", "Bearer narrow"
+BATCHES = 12
 CONNECTIONS = 60
 MIB = 1024**2
 
@@ -26,9 +29,12 @@ MIB = 1024**2
 def gateway(module_url: str) -> Iterator[Running]:
     """Run a gateway for two tokens, with room for 60 connections that may be idle for a second and a half."""
     tokens = tuple(
-        GatewayToken(name=name, hash=hash_token(name), kinds=("squares.*",)) for name in ("shop", "rival")
+        GatewayToken(name=name, hash=hash_token(name), kinds=("squares.*",))
+        for name in ("shop", "rival", "narrow")
     )
-    sizes = Gateway(tokens=tokens, idle_seconds=1.5, max_connections=CONNECTIONS, max_streams=4)
+    sizes = Gateway(
+        tokens=tokens, idle_seconds=1.5, max_connections=CONNECTIONS, max_streams=4, max_batches=BATCHES
+    )
     with running(Settings(broker_url=module_url, gateway=sizes)) as started:
         yield started
 
@@ -158,6 +164,24 @@ def test_one_token_holds_half_of_the_streams_at_most(gateway: Running) -> None:
             connection.request("GET", f"{batch(token)}/results", headers={"Authorization": token})
             statuses.append(connection.getresponse().status)
     assert statuses == [200, 200, 503, 200]
+
+
+def test_a_token_keeps_so_many_batches_and_no_more(gateway: Running, module_store: Store) -> None:
+    """At the bound a batch is refused, another token opens one, and one that is forgotten makes room."""
+
+    def open_(token: str) -> Answer:
+        return gateway.ask("POST", "/batches", authorization=token)
+
+    opened = [open_(NARROW) for _ in range(BATCHES)]
+    assert {each.status for each in opened} == {201}
+    refused = open_(NARROW)
+    assert (refused.status, refused.json["error"]["code"]) == (429, "too_many_batches")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert open_(RIVAL).status == 201
+    assert not record.has_room(module_store, "narrow", BATCHES)
+    module_store.client.delete(batch_key(opened[3].json["id"]))
+    assert record.has_room(module_store, "narrow", BATCHES)
+    assert not record.has_room(module_store, "narrow", BATCHES - 1)
 
 
 WAITING = 60_000

@@ -48,3 +48,10 @@ def test_what_goes_out_is_json() -> None:
         "d": True,
     }
     assert json_text.write({"a": 1}, separators=(",", ":")) == '{"a":1}'
+
+
+def test_half_a_surrogate_pair_is_replaced() -> None:
+    """Most parsers refuse half a pair, in a value as in a name; a whole one is written as it is."""
+    text = json_text.write({"a\ud800": ["x\udc00y", "🐟"], "n": float("nan")})
+    assert json.loads(text) == {"a\ufffd": ["x\ufffdy", "🐟"], "n": None}
+    text.encode()
