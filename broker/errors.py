@@ -85,6 +85,10 @@ class DeadlineExceeded(BrokerError):
         self.wait_seconds = wait_seconds
 
 
+class DeadLettered(BrokerError):
+    """The error of a task, in its result backend, that became a dead letter without a run that raised one."""
+
+
 class UnknownBatch(BrokerError):
     """No batch has this id, or its record has expired."""
 

@@ -53,6 +53,11 @@ class QueueKeys:
         return self._own("dead")
 
     @cached_property
+    def untold(self) -> str:
+        """The list of ended messages whose result backend was not told yet, the newest first."""
+        return f"{self.dead}:untold"
+
+    @cached_property
     def delayed(self) -> str:
         """The sorted set of delayed messages."""
         return self._own("delayed")

@@ -5,6 +5,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
+from millpond.broker.celery.backend_notices import Notices
 from millpond.broker.consume.fetcher import CONTROL, FETCH, WAIT
 
 
@@ -14,6 +15,7 @@ class Poller(stock.MultiChannelPoller):
     def __init__(self) -> None:
         super().__init__()
         self.hub: Any = None
+        self._notices = Notices()
         self._timer: Any = None
         self._wakes_at = 0.0
 
@@ -27,6 +29,7 @@ class Poller(stock.MultiChannelPoller):
             if channel.fetcher is not None:
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
+                self._notices.tick(channel)
 
     def wake_up_in(self, seconds: float | None) -> None:
         """Wake the event loop when something is due; without a loop, `get` looks every second.

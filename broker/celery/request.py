@@ -3,6 +3,8 @@
 Celery's own reads every header and keeps copies; a worker asks for a few of them.
 """
 
+import logging
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 from time import monotonic, time
@@ -21,6 +23,8 @@ from celery.worker.state import (
 )
 
 from millpond.broker.delivery import Delivery
+
+logger = logging.getLogger(__name__)
 
 #: What of a message's headers Celery does not count among a task's own.
 _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
@@ -143,6 +147,20 @@ class DeliveryRequest(Request):
     def settle_revoked(self, *, expired: bool) -> None:
         """Decide how a delivery ends whose task Celery revoked before it started."""
         raise NotImplementedError
+
+    def mark_revoked(self, reason: str) -> None:
+        """Mark the task in its result backend as revoked, and its part of a chord as failed."""
+        self._mark(self.task.backend.mark_as_revoked, reason)
+
+    def mark_failed(self, error: BaseException, traceback: str = "") -> None:
+        """Mark the task in its result backend as failed; its chord and its errbacks hear of it."""
+        self._mark(self.task.backend.mark_as_failure, error, traceback=traceback)
+
+    def _mark(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        try:
+            mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
+        except Exception:  # whatever becomes of its result, the delivery is settled
+            logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
 
     def announce_terminated(self, signal: str) -> None:
         """Send Celery's signal and event of a task that was ended while it ran; acknowledges it."""

@@ -14,6 +14,7 @@ from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 
+from millpond.broker.celery.backend_notices import tell_of
 from millpond.broker.celery.request import request_dict
 from millpond.broker.delivery import Delivery
 
@@ -33,7 +34,10 @@ def is_bare(task: Task) -> bool:
 
 
 def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
-    """Run a task by Celery's tracer; return its value or raise its error."""
+    """Run a task by Celery's tracer; return its value or raise its error.
+
+    A result backend hears of that from the tracer, or from here where the tracer did not come to it.
+    """
     args, kwargs, embed = delivery.message.arguments
     request = request_dict(delivery, hostname)
     request.update({"args": args, "kwargs": kwargs, "is_eager": False}, **embed)
@@ -42,7 +46,9 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
     if info is not None:
         raise info.retval
     if isinstance(returned, ExceptionInfo):
-        raise getattr(returned.exception, "exc", returned.exception)
+        wrong: BaseException = getattr(returned.exception, "exc", returned.exception)
+        tell_of(task.app, delivery.message, "failed", wrong)
+        raise wrong
     return returned
 
 

@@ -110,9 +110,11 @@ local function end_one_aside(entry, kind, ending, detail, prefix, now)
     count('settled', 1)
     count('expired', 1)
     record(batch, id, 'expired', '{}', now)
+    leave_untold(message, headers, own, 'expired', '')
   else
     local before = tonumber(redis.call('HGET', KEYS[DELIVERIES], redis.sha1hex(message)) or 0)
     dead_letter(priority, message, 'unknown kind', detail, before, batch, id, now)
+    leave_untold(message, headers, own, 'failed', 'unknown kind')
   end
   forget_deliveries(message)
   free_unique_key(type(own.once) == 'string' and own.once or '', id)

@@ -207,11 +207,25 @@ local function dead_letter(priority, message, reason, detail, deliveries, batch,
   record(batch, id, 'failed', detail, now)
 end
 
+-- Keep what ended where no worker could tell its result backend, until one does (broker/celery/backend_notices.py): the newest
+-- thousand, for a day after the last, each without its body where that is long. Millpond's own client asks for no result.
+local UNTOLD_MOST, UNTOLD_BYTES, UNTOLD_MS = 1000, 100000, 24 * 3600 * 1000
+
+local function leave_untold(message, headers, own, state, reason)
+  if type(headers.id) ~= 'string' or headers.ignore_result == true and own.at then return end
+  local key = KEYS[DEAD] .. ':untold'
+  if #message > UNTOLD_BYTES then message = without_body(message) end
+  redis.call('LPUSH', key, state .. ' ' .. reason .. '\n' .. message)
+  redis.call('LTRIM', key, 0, UNTOLD_MOST - 1)
+  redis.call('PEXPIRE', key, UNTOLD_MS)
+end
+
 local function dead_letter_undecoded(priority, message, reason, deliveries, prefix, now)
   local headers, own = headers_of(message)
   local batch = type(own.batch) == 'string' and prefix .. 'millpond:batch:{' .. own.batch .. '}' or ''
   local id = type(headers.id) == 'string' and headers.id or ''
   dead_letter(priority, message, reason, cjson.encode({error = reason}), deliveries, batch, id, now)
+  leave_untold(message, headers, own, 'failed', reason)
   free_unique_key(type(own.once) == 'string' and own.once or '', id)
 end
 

@@ -24,6 +24,7 @@ local function settle(message, headers, own)
   forget_deliveries(message)
   free_unique_key(type(own.once) == 'string' and own.once or '', id)
   record(batch, id, 'cancelled', '{}', now)
+  leave_untold(message, headers, own, 'cancelled', '')
   gone = gone + 1
 end
 

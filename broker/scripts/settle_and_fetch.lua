@@ -55,6 +55,8 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
   local priority = tonumber(string.match(token, '/(%d)$'))
   if (action == 'replace' or action == 'delay' or action == 'aside') and is_cancelled(id, batch) then
     action, state, detail = 'settle', 'cancelled', '{}'
+    local headers, own = headers_of(message)
+    leave_untold(message, headers, own, 'cancelled', '')
   end
   if action == 'return' or action == 'drop' or action == 'aside' then refund() end
   if action == 'settle' or action == 'drop' then
@@ -80,6 +82,8 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
       aside[text] = true
     else
       dead_letter(priority, message, 'unknown kind', detail, 1, batch, id, now)
+      local headers, own = headers_of(message)
+      leave_untold(message, headers, own, 'failed', 'unknown kind')
       free_unique_key(claim, id)
     end
   elseif action == 'return' then

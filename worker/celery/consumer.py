@@ -12,6 +12,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 from celery.worker.state import requests, reserved_requests
 
+from millpond.broker.celery.backend_notices import error_of, tell_of
 from millpond.broker.celery.prefork_pool import (
     finish_writing,
     keep_reading,
@@ -24,7 +25,7 @@ from millpond.broker.connection import translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
-from millpond.broker.outcomes import DeadLetter
+from millpond.broker.outcomes import DeadLetter, Expired
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
 from millpond.worker.celery.reconnect import connected
 from millpond.worker.celery.request import PondRequest
@@ -175,6 +176,8 @@ class PondConsumer(Consumer):
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside a task of a kind that this worker does not have, for a worker that has it."""
         outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
+        if isinstance(outcome, Expired):
+            tell_of(self.app, message.delivery.message, "expired")
         self.in_flight.settle(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
@@ -183,6 +186,8 @@ class PondConsumer(Consumer):
 
     def _bury(self, delivery: Delivery, reason: str, error: object) -> None:
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
+        if delivery.message.id:
+            tell_of(self.app, delivery.message, "failed", error_of(reason, str(error)))
         self.in_flight.settle(delivery, DeadLetter(reason, str(error)))
 
     # Stopping

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
-from celery.exceptions import InvalidTaskError, TaskRevokedError, WorkerLostError
+from celery.exceptions import InvalidTaskError, Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
@@ -22,6 +22,7 @@ from millpond.broker.celery.prefork_pool import write_at_once
 from millpond.broker.celery.request import DeliveryRequest
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
+from millpond.broker.errors import DeadLettered
 from millpond.broker.message import SHOWN_LENGTH, BadMessage
 from millpond.broker.outcomes import (
     NOT_RUN,
@@ -202,9 +203,13 @@ class PondRequest(DeliveryRequest):
         self.let_go = True
         task_ready(self)
         if self.process.in_flight.is_cancelled(self.delivery):
+            self.mark_revoked("revoked")
             self._finish(NOT_RUN)
+        elif self.delivery.has_expired:
+            self.mark_revoked("expired")
+            self._finish(Expired())
         else:
-            self._finish(Expired() if self.delivery.has_expired else RELEASE)
+            self._finish(RELEASE)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """End the handler, by killing its child; it counts as cancelled once the child is gone.
@@ -232,6 +237,8 @@ class PondRequest(DeliveryRequest):
         if state is None:
             self.give_back() if type(outcome) is Release else self._finish(outcome)
             return
+        if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request
+            self.mark_failed(Reject(outcome.error))
         if process.threads is None:
             process.chunks.learn(self.kind, seconds)
         self._measure(state, seconds, used)
@@ -258,6 +265,7 @@ class PondRequest(DeliveryRequest):
             task_ready(self)
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
+            self.mark_failed(error if self.secretive is None else DeadLettered(line), trace)
             self._finish(
                 DeadLetter(type(error).__name__, line, {"traceback": trace, "worker": self.hostname})
             )

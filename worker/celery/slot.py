@@ -5,6 +5,7 @@ difference would show: a message with callbacks or a chain, a receiver of a task
 a tracer that another library has wrapped.
 """
 
+import logging
 import threading
 import time
 from sys import modules
@@ -13,6 +14,7 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
+from millpond.broker.celery.backend_notices import error_of, tell_of
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
     is_bare,
@@ -22,7 +24,16 @@ from millpond.broker.celery.task_tracer import (
 )
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
-from millpond.broker.outcomes import REDELIVER, REJECTED, SUCCEEDED, Continued, Outcome, Redeliver, Succeeded
+from millpond.broker.outcomes import (
+    REDELIVER,
+    REJECTED,
+    SUCCEEDED,
+    Continued,
+    DeadLetter,
+    Outcome,
+    Redeliver,
+    Succeeded,
+)
 from millpond.tasks.contract import kinds
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.execute import error_line, execute, failed, outcomes_of_errors
@@ -33,6 +44,8 @@ from millpond.worker.report.noted_calls import note_run
 from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
 from millpond.worker.task_context import TaskContext
+
+logger = logging.getLogger(__name__)
 
 #: How it ended, the seconds it took, and the seconds of them on a processor.
 Answer = tuple[Outcome, float, float]
@@ -87,7 +100,7 @@ def run(delivery: Delivery) -> Answer:
 def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]) -> Outcome:
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
-        return _execute(_traced(task, handler), delivery, context, middleware)
+        return _run_traced(task, handler, delivery, context, middleware)
     requests = task.request_stack.stack
     task_stack.push(task)
     requests.append(RunningRequest(context.id, delivery, context.worker))
@@ -113,13 +126,24 @@ def _needs_tracer(task: Task, delivery: Delivery) -> bool:
     return any(embed.values())
 
 
-def _execute(
-    handler: Handler, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]
+def _run_traced(
+    task: Task,
+    own: Handler | None,
+    delivery: Delivery,
+    context: TaskContext,
+    middleware: tuple[Middleware, ...],
 ) -> Outcome:
+    """Run a task by Celery's tracer; tell and log here how one ended that did not come to it."""
+    came: list[bool] = []
+    handler = _traced(task, own, came)
     try:
-        return execute(handler, delivery, context, middleware)
+        outcome = execute(handler, delivery, context, middleware)
     except (SystemExit, KeyboardInterrupt) as error:
         return _left(handler, delivery, context, error)
+    if type(outcome) is DeadLetter and not came:
+        logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
+        tell_of(task.app, delivery.message, "failed", error_of(outcome.reason, outcome.error))
+    return outcome
 
 
 def _left(handler: Handler, delivery: Delivery, context: TaskContext, error: BaseException) -> Outcome:
@@ -129,8 +153,9 @@ def _left(handler: Handler, delivery: Delivery, context: TaskContext, error: Bas
     return failed(handler, delivery, context, error, began=time.time())
 
 
-def _traced(task: Task, own: Handler | None) -> Handler:
+def _traced(task: Task, own: Handler | None, came: list[bool]) -> Handler:
     def by_tracer(_message: Message, context: Any) -> Any:
+        came.append(True)
         try:
             return run_traced(task, context.delivery, context.worker)
         except Retry as error:

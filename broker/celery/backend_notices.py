@@ -1,0 +1,121 @@
+"""Tell an application's result backend of tasks that ended where no worker ran them.
+
+A script of the broker buries a message that was delivered too often, sheds one, or cancels one that waits. It
+leaves the message in a list (`leave_untold`, scripts/_queue.lua); a worker that has the task marks it failed
+or revoked, as Celery's own does, with its chord and its errbacks. So a `.get()` on it ends.
+"""
+
+import logging
+import random
+from time import monotonic
+from typing import Any
+
+from celery import Celery
+from celery._state import get_current_app
+from celery.app.task import Context
+from celery.backends.base import DisabledBackend
+from celery.exceptions import WorkerLostError
+from redis.exceptions import RedisError
+
+from millpond.broker.connection import Store
+from millpond.broker.errors import DeadLettered
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import Message
+from millpond.broker.message_body import BadMessage
+
+logger = logging.getLogger(__name__)
+
+#: How often a worker process looks, seconds.
+LOOK_SECONDS = 5.0
+#: The most messages of a look, and how long one process alone tells them, ms.
+MOST = 100
+ALONE_MS = 30_000
+
+
+class Notices:
+    """The looks of one worker process."""
+
+    def __init__(self) -> None:
+        self._look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
+
+    def tick(self, channel: Any) -> None:
+        """Look at each queue that a channel consumes, if it is time."""
+        if monotonic() < self._look_at:
+            return
+        self._look_at = monotonic() + LOOK_SECONDS
+        app = get_current_app()
+        for lease in tuple(channel.in_flight.leases.values()):
+            try:
+                tell(app, channel.store, lease.keys)
+            except RedisError as error:  # the broker's: the next look finds them; a backend's is logged
+                logger.warning("results of %s are not told yet: %s", lease.keys.queue, error)
+
+
+def tell(app: Celery, store: Store, keys: QueueKeys) -> None:
+    """Tell the backend of each message that waits to be told and whose task the application has.
+
+    A process that is killed meanwhile leaves it to the next: a backend may hear of a task twice, never not
+    at all.
+    """
+    client = store.client
+    entries = client.lrange(keys.untold, -MOST, -1)
+    if not entries or not client.set(f"{keys.untold}:by", 1, nx=True, px=ALONE_MS):
+        return
+    try:
+        for entry in reversed(entries):
+            if _tell(app, entry):
+                client.lrem(keys.untold, -1, entry)
+    finally:
+        client.delete(f"{keys.untold}:by")
+
+
+def _tell(app: Celery, entry: bytes) -> bool:
+    """Tell of one entry; return whether that was this application's to do, and done."""
+    words, _, text = entry.partition(b"\n")
+    state, _, reason = words.decode().partition(" ")
+    try:
+        message = Message.decode(text)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return True
+    if message.kind not in app.tasks and (
+        reason != "unknown kind" or isinstance(app.backend, DisabledBackend)
+    ):
+        return False  # another application's, which shares the queue
+    return tell_of(app, message, state, error_of(reason) if state == "failed" else None)
+
+
+def tell_of(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
+    """Mark a task as `failed` by an error, as `cancelled` or as `expired`; return whether that was done."""
+    task = app.tasks.get(message.kind)
+    backend = app.backend if task is None else task.backend
+    request = _request(message)
+    ignored = request.ignore_result or (task is not None and task.ignore_result)
+    stored = not ignored or (task is not None and task.store_errors_even_if_ignored)
+    try:
+        if error is not None:
+            backend.mark_as_failure(message.id, error, request=request, store_result=stored)
+        else:
+            why = "expired" if state == "expired" else "revoked"
+            backend.mark_as_revoked(message.id, why, request=request, store_result=stored)
+    except Exception:  # a backend raises what it likes; of a message in the list it is told once more
+        logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
+        return False
+    if not isinstance(backend, DisabledBackend):
+        told = (message.kind, message.id, state, error or "-")
+        logger.info("Task %s[%s] is %s in the result backend: %s", *told)
+    return True
+
+
+def error_of(reason: str, line: str = "") -> Exception:
+    """Return the error by which a backend has a task that became a dead letter."""
+    text = f"{reason}: {line}" if line else reason
+    return WorkerLostError(text) if reason == "too many deliveries" else DeadLettered(text)
+
+
+def _request(message: Message) -> Context:
+    """Return what backends ask of a task's request: its chord, its group, its errbacks."""
+    try:
+        args, kwargs, embed = message.arguments
+    except BadMessage:
+        args, kwargs, embed = [], {}, {}
+    return Context({**message.headers, "args": args, "kwargs": kwargs, **embed})
