@@ -226,6 +226,7 @@ def compose(
     parent_id: str | None = None,
     traceparent: str | None = None,
     headers: Mapping[str, Any] | None = None,
+    ignore_result: bool = True,
 ) -> Outgoing:
     """Compose one message.
 
@@ -259,7 +260,7 @@ def compose(
         "argsrepr": repr(args),
         "kwargsrepr": repr(dict(kwargs if shown is None else shown))[:SHOWN_LENGTH],
         "origin": _origin(os.getpid()),
-        "ignore_result": True,
+        "ignore_result": ignore_result,
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},

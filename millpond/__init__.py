@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "millpond.producer.client": ("Client",),
     "millpond.producer.batch": ("Batch",),
-    "millpond.producer.message": ("Message",),
+    "millpond.producer.message": ("Call", "Message"),
     "millpond.producer.send_outcomes": ("RanHere", "Refused", "Sent", "Tally"),
     "millpond.broker.batches.record": ("Result", "Summary"),
     "millpond.broker.task_state": ("TaskState",),

@@ -7,6 +7,7 @@ from millpond.broker.batches.record import Summary as Summary
 from millpond.broker.task_state import TaskState as TaskState
 from millpond.producer.batch import Batch as Batch
 from millpond.producer.client import Client as Client
+from millpond.producer.message import Call as Call
 from millpond.producer.message import Message as Message
 from millpond.producer.send_outcomes import RanHere as RanHere
 from millpond.producer.send_outcomes import Refused as Refused

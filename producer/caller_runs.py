@@ -22,6 +22,7 @@ from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
+from millpond.tasks.errors import BodyMissing, UnknownKind
 from millpond.tasks.execute import execute, validated
 from millpond.tasks.handlers import Handler, load_handler
 from millpond.tasks.middleware import Middleware
@@ -75,7 +76,15 @@ class CallerRuns:
             queue=message.queue,
             clock_ms=self.clock.now_ms() - int(time.time() * 1000),
         )
-        handler = load_handler(contract_of(delivery.message.kind), self.kinds)
+        kind = delivery.message.kind
+        try:
+            contract = contract_of(kind)
+        except UnknownKind:
+            raise BodyMissing(
+                f"{kind} is a task of a Celery application, which the caller cannot run: send it with "
+                "overflow='block' or 'reject'"
+            ) from None
+        handler = load_handler(contract, self.kinds)
         args, kwargs, _embed = delivery.message.arguments
         validated(handler, args, kwargs)
         return handler, delivery

@@ -20,7 +20,7 @@ from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
-from millpond.producer.message import Message, Sendable, following
+from millpond.producer.message import Call, Message, Sendable, following
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
@@ -58,6 +58,7 @@ class Client:
             ServerClock(self.store),
             QueueCache(self.store, chosen.table),
             chosen.kinds,
+            chosen.app,
             load_middleware(chosen.middleware),
         )
 
@@ -78,7 +79,11 @@ class Client:
         timeout: Duration | None = None,
         batch: "Batch | str | None" = None,
     ) -> Sent:
-        """Send one task: a contract, or the name of a kind and its fields. `Message` explains the options.
+        """Send one task: a contract, the name of a kind and its fields, a `Call`, or a Celery signature.
+
+        `Message` explains the options. A task of a Celery application is sent as the application would, with
+        its routes, serializers and `link`; of an option that both give, this one holds.
+
 
         `overflow` replaces the overflow policy of the queue; under `block`, `timeout` bounds the wait (None:
         no bound). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
@@ -206,7 +211,9 @@ class Client:
     def _messages(
         items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
     ) -> Iterator[Message]:
-        if isinstance(items, Contract | Message | str):  # a contract is iterable: over its fields
+        if isinstance(
+            items, Contract | Message | Call | dict | str
+        ):  # a contract is iterable: over its fields
             raise TypeError(f"{items!r:.80} is one item: put it into a list, or call send for one task")
         return (
             item if isinstance(item, Message) else Message(item, queue=queue, priority=priority)

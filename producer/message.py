@@ -22,8 +22,23 @@ _MS = timedelta(milliseconds=1)
 #: The end of the year 9999: a message has its times as dates.
 _LATEST_MS = 253_402_300_800_000
 
-#: A task that can be sent: a contract, or the name of a kind and its fields.
-Sendable = Contract | tuple[str, Mapping[str, Any]]
+
+class Call:
+    """A task of a Celery application: its name, and its arguments, which must be JSON.
+
+    Where the settings name the application (`app`), its routes and serializers hold; else name a queue.
+    """
+
+    def __init__(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        self.kind, self.args, self.kwargs = name, args, kwargs
+
+    def __repr__(self) -> str:
+        return f"Call({self.kind!r}, …)"
+
+
+#: A task that can be sent: a contract, the name of a kind and its fields, or a task of a Celery application,
+#: as a call or as its signature.
+Sendable = Contract | tuple[str, Mapping[str, Any]] | Call | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +92,17 @@ class Message:
             if any("\ud800" <= each <= "\udfff" for each in value):
                 raise ValueError(f"{name} is {value!r}: half a surrogate pair is no text. Name it otherwise")
 
+    @property
+    def claim_ms(self) -> int:
+        """Return how long the claim of `once` holds; 0: for as long as the task lives."""
+        return 0 if self.for_ is None else durations.delta(self.for_, "for_") // _MS
+
+    def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
+        """Return when it is due, when it expires and its deadline; None each where it has none."""
+        deadline_ms = _moment(self.deadline, now_ms)
+        expires_ms = deadline_ms if self.expires is None else _moment(self.expires, now_ms)
+        return _moment(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
+
 
 def following(what: Sendable | Message) -> Message:
     """Return the callback of a batch as a message; it is sent when the batch completes, and only then."""
@@ -100,7 +126,10 @@ def contract_from(item: Sendable) -> Contract:
             raise missing_kind(type(item))
         return item
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise TypeError(f"{item!r:.80} cannot be sent: give a contract, or the name of a kind and its fields")
+        raise TypeError(
+            f"{item!r:.80} cannot be sent: give a contract, the name of a kind and its fields, a Call, or "
+            "the signature of a Celery task"
+        )
     kind, fields = item
     try:
         return contract_of(kind).model_validate(fields)
@@ -126,8 +155,7 @@ def outgoing(
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
     kwargs = _fields(contract)
-    deadline_ms = None if message.deadline is None else _moment(message.deadline, now_ms)
-    due = message.delay if message.at is None else message.at
+    due_ms, expires_ms, deadline_ms = message.times(now_ms)
     return compose(
         contract.kind,
         kwargs,
@@ -136,15 +164,15 @@ def outgoing(
         id=id or message.id,
         shown=redact(type(contract), kwargs) if hides(type(contract)) else None,
         priority=message.priority,
-        due_ms=None if due is None else _moment(due, now_ms),
-        expires_ms=deadline_ms if message.expires is None else _moment(message.expires, now_ms),
+        due_ms=due_ms,
+        expires_ms=expires_ms,
         deadline_ms=deadline_ms,
         batch=batch,
         after=after,
         traceparent=traceparent,
         headers=headers,
         claim=message.once,
-        claim_ms=0 if message.for_ is None else durations.delta(message.for_, "for_") // _MS,
+        claim_ms=message.claim_ms,
     )
 
 

@@ -21,7 +21,9 @@ from millpond.broker.message import Outgoing, new_id
 from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
 from millpond.producer.backpressure import AdmissionLine, FlowControl, offer
 from millpond.producer.caller_runs import CallerRuns, Ran
-from millpond.producer.message import Message, contract_from, outgoing
+from millpond.producer.celery_tasks import call_of, is_celery_task
+from millpond.producer.celery_tasks import outgoing as celery_task
+from millpond.producer.message import Call, Message, contract_from, outgoing
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
@@ -42,6 +44,8 @@ class Sender:
     queues: QueueCache
     #: The modules with further handlers, for `caller_runs`.
     kinds: tuple[str, ...] = ()
+    #: The Celery application of the settings, for tasks that are sent by name.
+    app: str | None = None
     middleware: tuple[Middleware, ...] = ()
     #: Tasks that middleware has seen and the broker has not answered yet, by id.
     unanswered: dict[str, Sending] = field(default_factory=dict, repr=False)
@@ -95,26 +99,34 @@ class Sender:
 
     def callback(self, message: Message, batch: str, description: str) -> Outgoing:
         """Return the composed callback of a batch; the script that completes the batch fills in the rest."""
+        told = header(batch, description)
+        if is_celery_task(message.contract):
+            celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
+            hooks = _hooks(self.middleware)[0]
+            return self._celery_task(message, celerys, hooks, now_ms=UNKNOWN, after=told)
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
-        told = header(batch, description)
         sending = Sending(contract, message.id or new_id(), queue)
         add_headers(_hooks(self.middleware)[0], sending)
         return _composed(message, sending, now_ms=UNKNOWN, after=told)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
-        contract = contract_from(message.contract)
-        queue = message.queue or contract.queue
-        if queue not in self.queues.known:
+        item = message.contract
+        job = call_of(item) if is_celery_task(item) else contract_from(item)
+        queue = message.queue or ("" if isinstance(job, Call) else job.queue)
+        if queue and queue not in self.queues.known:
             self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
-        sending = Sending(contract, message.id or new_id(), queue, batch, message.traceparent)
+        sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
         middleware = traced(self.middleware)
         on_sending, on_sent = _hooks(middleware) if middleware else _NO_HOOKS
         try:
-            if on_sending:
-                add_headers(on_sending, sending)
-            made = _composed(message, sending, now_ms=self.clock.now_ms())
+            if isinstance(job, Call):
+                made = self._celery_task(message, sending, on_sending)
+            else:
+                if on_sending:
+                    add_headers(on_sending, sending)
+                made = _composed(message, sending, now_ms=self.clock.now_ms())
             if len(made.payload) > self.queues.least_length:
                 self.queues.check_length(made)
         except Exception as error:
@@ -124,6 +136,33 @@ class Sender:
         if on_sent:
             self.unanswered[made.id] = sending
         return made
+
+    def _celery_task(
+        self,
+        message: Message,
+        sending: Sending,
+        on_sending: tuple[Middleware, ...],
+        *,
+        now_ms: int | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> Outgoing:
+        def headers(queue: str, id: str) -> dict[str, Any]:
+            sending.queue, sending.id = queue, id
+            self.queues.overflow(queue)
+            add_headers(on_sending, sending)
+            trace = {} if sending.traceparent is None else {"traceparent": sending.traceparent}
+            return {**sending.headers, **trace}
+
+        now_ms = self.clock.now_ms() if now_ms is None else now_ms
+        return celery_task(
+            message,
+            id=sending.id,
+            now_ms=now_ms,
+            app=self.app,
+            batch=sending.batch,
+            after=after,
+            more=headers,
+        )
 
     def _outcome(
         self, message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from millpond.broker.delivery import Delivery
     from millpond.broker.outcomes import Outcome
     from millpond.tasks.context import Context
-    from millpond.tasks.contract import Contract
 
 
 #: The group of entry points by which an installed package brings middleware.
@@ -56,7 +55,8 @@ RESERVED = frozenset(
 class Sending:
     """A task that is about to be sent; entries added to `headers` (JSON) travel with its message."""
 
-    job: "Contract"
+    #: A contract; for a task of a Celery application a `Call`: `kind`, `args` and `kwargs`.
+    job: Any
     id: str
     queue: str
     batch: str | None = None

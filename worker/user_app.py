@@ -14,14 +14,13 @@ from typing import Any
 
 from celery import Celery
 from celery.app.defaults import DEFAULTS
-from celery.app.utils import find_app
 from kombu.serialization import prepare_accept_content
 
 from millpond.broker import message_body
 from millpond.broker.url import BrokerURL
+from millpond.tasks import celery_application
 from millpond.tasks.app import TRANSPORT, transport_options
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.module_loading import check_module
 from millpond.tasks.settings import Settings
 
 #: Settings that Millpond's promises need, and why.
@@ -48,17 +47,15 @@ class Change:
 
 def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
-    check_module(name.partition(":")[0].partition(".")[0], setting="app")
-    try:
-        with _as_defaults() as stock:
-            app = find_app(name)
-            for copied in app.conf.defaults[-1:]:  # none, where its settings have not been asked for yet
-                copied.update(stock)
-            return app
-    except Exception as error:
-        raise SettingsError(
-            f"app names {name!r}, which is no Celery application: {type(error).__name__}: {error}"
-        ) from error
+    with _as_defaults() as stock:
+        app = celery_application.load(name)
+        try:
+            _ = app.conf.task_acks_late  # reads its settings, whatever form they have
+        except Exception as error:
+            raise celery_application.unusable(name, error) from error
+        if app.conf.defaults:
+            app.conf.defaults[-1].update(stock)  # it may have taken its own copy
+        return app
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Reject
 
-app = Celery("orders", broker=os.environ["ORDERS_BROKER"], backend=os.environ["ORDERS_BACKEND"])
+app = Celery("orders", broker=os.environ["APP_BROKER"], backend=os.environ["APP_RESULTS"])
 app.conf.update(
     task_default_queue="default",
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
+    task_routes={"orders.note": {"queue": "small"}},
 )
 
 
@@ -49,8 +50,19 @@ def reject() -> None:
     raise Reject("no such order", requeue=False)
 
 
+@app.task
+def note(text: str) -> None:
+    with open(os.environ["APP_NOTES"], "a") as file:  # noqa: PTH123
+        file.write(f"{text}\n")
+
+
 @app.task(bind=True)
-def headers(self: Task) -> dict[str, Any]:
-    """Return what the task is told of itself."""
-    request = self.request
-    return {"eta": request.eta, "headers": request.headers, "info": request.delivery_info}
+def headers(self: Task) -> Any:
+    """Return what Millpond tells the task of itself."""
+    return self.request.millpond
+
+
+@app.task(bind=True)
+def copier(self: Task, text: str) -> None:
+    """Send another task with the headers of this one, as tracing by hand does."""
+    note.apply_async((text,), headers=self.request.headers)

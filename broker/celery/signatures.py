@@ -1,0 +1,98 @@
+"""Make the messages of a Celery signature as its application would send them, and send nothing.
+
+Celery itself makes them: routes, serializers, annotations, base classes, `link` and the rest are the
+application's. The last step alone, which puts a message on its queue, is taken from its channel.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from celery import Celery
+from celery.canvas import Signature, _chain, chord, group, maybe_signature
+
+from millpond.broker.celery.transport import is_remote_control
+
+#: An application's producer that sends nothing, and the messages that it made; used by one thread at a time.
+_catching: "WeakKeyDictionary[Celery, _Catching]" = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A message and the queue that it is for."""
+
+    queue: str
+    envelope: dict[str, Any]
+
+
+def is_signature(item: Any) -> bool:
+    """True for a signature, also one that was read from JSON."""
+    return isinstance(item, Signature) or (isinstance(item, dict) and "subtask_type" in item)
+
+
+def signature_of(item: Mapping[str, Any]) -> Signature:
+    """Return the signature of one task or of a chain. Raises `TypeError` for a group or a chord."""
+    signature = maybe_signature(dict(item)) if not isinstance(item, Signature) else item
+    if isinstance(signature, chord):
+        raise TypeError(
+            "a chord is sent by its own apply_async(), for Celery counts its parts; "
+            "or send a batch with then= and the body"
+        )
+    if isinstance(signature, group):
+        raise TypeError("a group is many tasks: give its tasks to send_many(), as in send_many(group.tasks)")
+    return signature
+
+
+def make(signature: Signature, options: Mapping[str, Any]) -> Made:
+    """Return the message of a signature; `options` are those of `apply_async`, over its own.
+
+    Raises what Celery raises, and `TypeError` for a canvas that is more than one message at first.
+    """
+    with _lock:
+        catching = _catching.get(signature.app)
+        if catching is None:
+            catching = _catching[signature.app] = _Catching(signature.app)
+        return catching.make(signature, options)
+
+
+class _Catching:
+    def __init__(self, app: Celery) -> None:
+        self._made: list[Made] = []
+        channel = app.connection_for_write().channel()
+        self._put = channel._put
+        channel._put = self._catch
+        self._producer = app.amqp.Producer(channel, auto_declare=False)
+
+    def _catch(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        if is_remote_control(queue):  # the event that a task was sent
+            self._put(queue, message, **kwargs)
+        else:
+            self._made.append(Made(queue, message))
+
+    def make(self, signature: Signature, options: Mapping[str, Any]) -> Made:
+        self._made.clear()
+        sent, chosen = signature.clone(), dict(options)
+        if isinstance(sent, _chain):  # which does not pass a producer on to the first of its tasks
+            sent, chosen["chain"] = _first_of(sent, chosen.pop("link_error", None))
+        sent.apply_async(producer=self._producer, retry=False, add_to_parent=False, **chosen)
+        if len(self._made) == 1:
+            return self._made[0]
+        raise TypeError(
+            f"{signature.task} begins with {len(self._made)} messages: send() takes one task, or a chain "
+            "that begins with one"
+        )
+
+
+def _first_of(chain: Any, link_error: Any) -> tuple[Signature, list[Signature] | None]:
+    """Return the first task of a chain, and those after it, the last of them first, as Celery sends them."""
+    options = chain.options
+    tasks, _results = chain.prepare_steps(
+        chain.args, chain.kwargs, chain.tasks, link_error=options.get("link_error", link_error), app=chain.app
+    )
+    if "link" in options:
+        tasks[0].extend_list_option("link", options["link"])
+    first = tasks.pop()
+    return first, tasks or None

@@ -1,0 +1,126 @@
+"""Send the tasks of a Celery application by Millpond's client: with its options, into its batches.
+
+A signature is made a message by Celery itself (broker/celery/signatures.py). A `Call` is, where the settings
+name the application; else it is composed here, as JSON.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from millpond.broker.message import OWN, Outgoing, compose, iso, moment_ms
+from millpond.producer.message import Call, Message
+from millpond.tasks.errors import BadContract, UnknownQueue
+
+_write = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def is_celery_task(item: Any) -> bool:
+    """True for a call or a signature, also one that was read from JSON."""
+    return isinstance(item, Call) or (isinstance(item, dict) and "subtask_type" in item)
+
+
+def call_of(item: Any) -> Call:
+    """Return a signature as a call, as middleware sees it."""
+    return item if isinstance(item, Call) else Call(item["task"], *item["args"], **item["kwargs"])
+
+
+def outgoing(
+    message: Message,
+    *,
+    id: str,
+    now_ms: int,
+    app: str | None,
+    batch: str | None = None,
+    after: Mapping[str, Any] | None = None,
+    more: Callable[[str, str], Mapping[str, Any]] = lambda _queue, _id: {},
+) -> Outgoing:
+    """Compose the message of a Celery task; `app` is the application that the settings name.
+
+    `more` returns further headers, once the queue and the id are known: a signature that was frozen has an
+    id, and that of a chain is its first task's.
+
+    Raises `UnknownQueue`, `BadContract`, `SettingsError`, and what Celery raises.
+    """
+    item: Any = message.contract
+    if isinstance(item, Call):
+        if app is None:
+            return _by_name(message, item, id=id, now_ms=now_ms, batch=batch, after=after, more=more)
+        from millpond.tasks.celery_application import load
+
+        item = load(app).signature(item.kind, item.args, item.kwargs)
+    from millpond.broker.celery import signatures
+
+    chosen: dict[str, Any] = {}
+    if message.id is not None or (item["subtask_type"] is None and "task_id" not in item["options"]):
+        chosen["task_id"] = id
+    if message.queue is not None:
+        chosen["queue"] = message.queue
+    if message.priority:
+        chosen["priority"] = message.priority
+    made = signatures.make(signatures.signature_of(item), chosen)
+    own: dict[str, Any] = {"at": now_ms}
+    if batch is not None:
+        own["batch"] = batch
+    if after is not None:
+        own["after"] = after
+    if message.once is not None and not message.claim_ms:
+        own["once"] = message.once
+    due_ms, expires_ms, deadline_ms = message.times(now_ms)
+    headers = made.envelope["headers"]
+    headers.update(more(made.queue, headers["id"]))
+    headers[OWN] = own
+    if due_ms is not None:
+        headers["eta"] = iso(due_ms)
+    if expires_ms is not None:
+        headers["expires"] = iso(expires_ms)
+    return Outgoing(
+        made.queue,
+        str(headers["id"]),
+        _write(made.envelope),
+        int(made.envelope["properties"].get("priority") or 0),
+        due_ms if due_ms is not None else moment_ms(headers.get("eta")),
+        batch,
+        message.once,
+        message.claim_ms,
+        deadline_ms,
+    )
+
+
+def _by_name(
+    message: Message,
+    call: Call,
+    *,
+    id: str,
+    now_ms: int,
+    batch: str | None,
+    after: Mapping[str, Any] | None,
+    more: Callable[[str, str], Mapping[str, Any]],
+) -> Outgoing:
+    if message.queue is None:
+        raise UnknownQueue(
+            f"the queue of {call.kind} is not known here: give queue=, send its signature, or name the "
+            'application in millpond.toml, as in app = "proj"'
+        )
+    due_ms, expires_ms, deadline_ms = message.times(now_ms)
+    try:
+        return compose(
+            call.kind,
+            call.kwargs,
+            args=call.args,
+            queue=message.queue,
+            sent_at_ms=now_ms,
+            id=id,
+            priority=message.priority,
+            due_ms=due_ms,
+            expires_ms=expires_ms,
+            deadline_ms=deadline_ms,
+            batch=batch,
+            after=after,
+            claim=message.once,
+            claim_ms=message.claim_ms,
+            headers=more(message.queue, id),
+            ignore_result=False,
+        )
+    except (TypeError, ValueError) as error:
+        raise BadContract(f"the arguments of {call.kind} cannot be written as JSON: {error}") from None

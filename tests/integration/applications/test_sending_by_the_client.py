@@ -1,0 +1,97 @@
+"""Millpond's client sends the tasks of a Celery application: by their names, and by their signatures."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.applications.ways import Running, worker
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+FOLDER = Path(__file__).parent
+
+PROGRAM = """
+import json
+from celery import chain, chord, group
+from celery.result import AsyncResult
+from millpond import Call, Client, Message, settings
+from orders import add, headers, note, total
+
+seconds, said = 60, {}
+with Client() as client:
+    value = lambda sent: AsyncResult(sent.id, app=add.app).get(seconds)
+    said["signature"] = value(client.send(add.s(2, 2)))
+    said["by name"] = value(client.send(Call("orders.add", 2, y=3), queue="default"))
+    said["route"] = client.send(note.s("routed")).queue
+    first, second = (client.send(add.s(1, 1), once="one", for_=60) for _ in range(2))
+    said["once"] = second.duplicate_of == first.id
+    both = add.s(1, 1) | add.s(3)
+    result = both.freeze()
+    client.send(both)
+    said["chain"] = result.get(seconds)
+    delayed = client.send(add.s(5, 5), delay=0.5, priority=3, id="mine")
+    said["delayed"] = [delayed.id, value(delayed)]
+    with client.batch("sums", then=note.s("over")) as batch:
+        batch.send_many([add.s(n, n) for n in range(3)])
+        batch.send(Message(add.s(7, 7), deadline=60))
+        sent = batch.send(headers.s())
+    said["batch"] = batch.wait(seconds).succeeded
+    said["in a batch"] = value(sent)["batch"] == batch.id
+    said["results"] = sorted(each.value for each in batch.results() if isinstance(each.value, int))
+    for name, item in (("group", group(add.s(1, 1))), ("chord", chord([add.s(1, 1)], total.s()))):
+        try:
+            client.send(item)
+        except TypeError as error:
+            said[name] = str(error)[:20]
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iterator[Running]:
+    more = {"APP_WAY": "app", "APP_NOTES": str(tmp_path / "notes"), "MILLPOND_BROKER_URL": url}
+    more |= {"MILLPOND_APP": "orders"}
+    queues = ("default", "small")
+    with worker("app", "orders", url, tmp_path, eventually, paths=[FOLDER], queues=queues, more=more) as runs:
+        yield runs
+
+
+def test_a_client_sends_signatures_and_calls(running: Running, eventually: Callable[..., object]) -> None:
+    """Options of both hold: Celery's routes, chains and results, the client's keys, deadlines and batches."""
+    assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == {
+        "signature": 4,
+        "by name": 5,
+        "route": "small",
+        "once": True,
+        "chain": 5,
+        "delayed": ["mine", 10],
+        "batch": 5,
+        "in a batch": True,
+        "results": [0, 2, 4, 14],
+        "group": "a group is many task",
+        "chord": "a chord is sent by i",
+    }
+    notes = running.folder / "notes"
+    eventually(lambda: sorted(notes.read_text().split()) == ["over", "routed"], 30)
+
+
+def test_what_a_body_sends_with_its_headers_is_of_no_batch(
+    running: Running, eventually: Callable[..., object]
+) -> None:
+    """A body that copies its request's headers into another task does not count that task in its batch."""
+    program = """
+from millpond import Client
+from orders import copier
+with Client() as client:
+    with client.batch() as batch:
+        batch.send(copier.s("copied"))
+    print(batch.wait(60).succeeded)
+"""
+    assert running.run(sys.executable, "-c", program).strip() == "1"
+    notes = running.folder / "notes"
+    eventually(lambda: notes.exists() and notes.read_text().split() == ["copied"], 30)
+    summary = running.run(sys.executable, "-m", "millpond", "batches", "--json")
+    assert json.loads(summary.splitlines()[0])["succeeded"] == 1
