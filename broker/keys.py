@@ -43,6 +43,11 @@ class QueueKeys:
         return (*self.ready, *map(self._own, (*beside, "line", "once:", "pace")))
 
     @cached_property
+    def waiting(self) -> tuple[str, ...]:
+        """The lists and the set of the messages that wait: ready and delayed."""
+        return (*self.ready, self.delayed)
+
+    @cached_property
     def bucket(self) -> str:
         """The token bucket of the rate limit."""
         return self._own("bucket")
@@ -71,6 +76,11 @@ class QueueKeys:
     def consumers(self) -> str:
         """The sorted set of leases."""
         return self._own("consumers")
+
+    @cached_property
+    def deliveries(self) -> str:
+        """The hash of deliveries that were not settled."""
+        return self._own("deliveries")
 
     @cached_property
     def kinds(self) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any, Self
 
+from kombu.utils.json import JSONEncoder, loads
 from pydantic_core import from_json
 
 from millpond.broker import message_body
@@ -29,7 +30,7 @@ SHOWN_LENGTH = 1024
 OWN = "millpond"
 
 # Bound here: a handler that shares the process may leave others under these names.
-_write = json.JSONEncoder(separators=(",", ":")).encode
+_write = JSONEncoder(separators=(",", ":")).encode
 _read = json.loads
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -43,7 +44,7 @@ class Message:
     """
 
     def __init__(self, envelope: dict[str, Any], text: bytes | str) -> None:
-        headers, properties = envelope["headers"], envelope["properties"]
+        headers, properties = envelope.get("headers") or {}, envelope["properties"]
         if not isinstance(headers, dict) or not isinstance(properties, dict):
             raise TypeError("properties and headers must be objects")
         own = headers.get(OWN)
@@ -63,9 +64,14 @@ class Message:
     def decode(cls, text: bytes | str) -> Self:
         """Decode a message. Raises `ValueError`, `TypeError`, `KeyError`, `RecursionError` if it is none."""
         try:
-            return cls(from_json(text), text)
+            envelope = from_json(text)
         except (ValueError, TypeError):
-            return cls(parse(text), text)
+            envelope = parse(text)
+        if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
+            envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
+        if not isinstance(envelope, dict):
+            raise TypeError("it must be an object")
+        return cls(envelope, text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary as text: it is read as quickly as pickle would read its parts."""

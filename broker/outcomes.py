@@ -89,6 +89,11 @@ class Redeliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Requeue:
+    """The message goes to the back of its queue, its delivery counted: its consumer asked for that."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """The message will not run again: it is kept whole, with `reason` and `error` (one line each).
 
@@ -108,10 +113,20 @@ class DeadLetter:
 
 
 Outcome: TypeAlias = (
-    Succeeded | Cancelled | Expired | Continued | Retry | Delay | PutAside | Release | Redeliver | DeadLetter
+    Succeeded
+    | Cancelled
+    | Expired
+    | Continued
+    | Retry
+    | Delay
+    | PutAside
+    | Release
+    | Redeliver
+    | Requeue
+    | DeadLetter
 )
 
-SUCCEEDED, RELEASE, REDELIVER = Succeeded(), Release(), Redeliver()
+SUCCEEDED, RELEASE, REDELIVER, REQUEUE = Succeeded(), Release(), Redeliver(), Requeue()
 REJECTED = DeadLetter("rejected", "rejected")
 NOT_RUN = Cancelled(started=False)
 
@@ -147,3 +162,5 @@ def encode(outcome: Outcome) -> Words:
             return "return", "", "{}", 0, ""
         case Redeliver():
             return "redeliver", "", "{}", 0, ""
+        case Requeue():
+            return "requeue", "", "{}", 0, ""

@@ -56,7 +56,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     middleware.install(app, configured)
     slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "in_flight": in_flight}
+    app.in_flight = in_flight
     install(app, configured, in_flight)
     child_watch.install(app)
     startup_checks.install(app, configured)

@@ -15,6 +15,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from redis.sentinel import SentinelConnectionPool
 
 from millpond.broker.connection import sentinel_pool, server_options
+from millpond.broker.errors import BrokerAway
 from millpond.broker.keys import writing_key
 from millpond.broker.url import BrokerURL
 
@@ -61,7 +62,7 @@ class TransportByUrl(stock.Transport):
     """A transport that has its URL parsed here: kombu leaves it whole for one that can."""
 
     can_parse_url = True
-    connection_errors = (*stock.Transport.connection_errors, ReadOnlyError)
+    connection_errors = (*stock.Transport.connection_errors, ReadOnlyError, BrokerAway)
 
     def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
         adopt(client)

@@ -6,7 +6,8 @@ from typing import Any
 from kombu.transport import redis as stock
 
 from millpond.broker.celery.backend_notices import Notices
-from millpond.broker.consume.fetcher import CONTROL, FETCH, WAIT
+from millpond.broker.consume.fetcher import CONTROL, FETCH, LOOK_SECONDS, WAIT
+from millpond.broker.consume.in_flight import AT_ONCE
 
 
 class Poller(stock.MultiChannelPoller):
@@ -16,6 +17,8 @@ class Poller(stock.MultiChannelPoller):
         super().__init__()
         self.hub: Any = None
         self._notices = Notices()
+        #: The thread of the loop.
+        self.thread = 0
         self._timer: Any = None
         self._wakes_at = 0.0
 
@@ -27,6 +30,8 @@ class Poller(stock.MultiChannelPoller):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
             if channel.fetcher is not None:
+                channel.in_flight.at_once = AT_ONCE if self.hub is not None else 1
+                channel.gather_in_time(monotonic())
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
                 self._notices.tick(channel)
@@ -67,6 +72,25 @@ class Poller(stock.MultiChannelPoller):
                 self.wake_up_in(channel.fetcher.seconds_to_next())
         else:
             super().on_readable(fileno)
+
+    def get(self, callback: Any, timeout: float | None = None) -> None:
+        """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came: it asks again then."""
+        self.on_poll_start()
+        times = [self._seconds_of(channel) for channel in self._channels]
+        if times:
+            timeout = min(*times, LOOK_SECONDS if timeout is None else timeout)
+        super().get(callback, timeout)
+
+    def _seconds_of(self, channel: Any) -> float:
+        seconds = channel.fetcher.seconds_to_next() if channel.fetcher is not None else None
+        return LOOK_SECONDS if seconds is None else float(seconds)
+
+    def handle_event(self, fileno: int, event: int) -> Any:
+        """Handle a reply; return nothing where it brought no message, so that `drain_events` goes on."""
+        channel, kind = self._fd_to_chan.get(fileno, (None, None))
+        before = channel.delivered if channel is not None else 0
+        answer = super().handle_event(fileno, event)
+        return answer if kind not in (FETCH, WAIT, CONTROL) or channel.delivered != before else None
 
     def maybe_restore_messages(self) -> None:
         """Do nothing: messages that were not settled become ready again when their lease expires."""

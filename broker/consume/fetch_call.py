@@ -13,7 +13,7 @@ from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import batch_key, epoch_key
 from millpond.broker.message import Message
-from millpond.broker.outcomes import DeadLetter, Delay, encode
+from millpond.broker.outcomes import RELEASE, DeadLetter, Delay, encode
 from millpond.broker.scripts import script
 
 #: A message that is due within this many ms is run at once; a clock tells no finer.
@@ -84,7 +84,8 @@ def call(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
     except BaseException:
         request.lease.put_back(request.outcomes)
         raise
-    note(request, reply)
+    if reply.lease:
+        note(request, reply)
     return reply
 
 
@@ -112,37 +113,58 @@ def note(request: FetchRequest, reply: Reply) -> None:
         lease.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
 
 
-def accept(lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None]) -> None:
+def accept(
+    lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None], *, buries: bool = True
+) -> None:
     """Note the fetched messages as in flight and deliver each.
 
-    A message that cannot be delivered is dead-lettered with the reason, and the
-    next one follows.
+    A message that cannot be read is dead-lettered with the reason, and the next one follows. One that cannot
+    be delivered as well, if the receiver `buries`; else the error is raised, and what follows goes back.
     """
-    clock_ms, queue = lease.clock_ms, lease.keys.queue
     if reply.messages:
         lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))
-    for fetched in reply.messages:
-        delivery = Delivery(UNREADABLE, queue, fetched.token, fetched.deliveries, clock_ms, lease=lease)
-        lease.in_flight[fetched.token] = delivery
-        lease.moves += 1
+    noted = [_note_fetched(lease, reply, fetched) for fetched in reply.messages]
+    deliveries = [each for each in noted if each is not None]
+    for place, delivery in enumerate(deliveries):
         try:
-            message = delivery.message = Message.decode(fetched.payload)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            lease.settle(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
-            continue
-        try:
-            if message.headers.get("eta") is not None:
-                delivery.due_ms = message.due_ms
-                if delivery.due_ms is not None and delivery.due_ms > reply.now_ms + DUE_SOON_MS:
-                    lease.settle(delivery, Delay(delivery.due_ms))
-                    continue
             deliver(delivery)
-        except (OSError, RedisError):
-            # The connection broke before the message was passed on; unknown here, it goes back on resuming.
-            lease.in_flight.pop(fetched.token, None)
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if not buries:
+                for later in deliveries[place + 1 :]:
+                    lease.settle(later, RELEASE)
+                raise
+            if isinstance(error, OSError | RedisError):
+                # The connection broke before these were passed on; unknown here, they go back on resuming.
+                for unknown in deliveries[place:]:
+                    lease.in_flight.pop(unknown.token, None)
+                raise
+            if not isinstance(error, Exception):
+                raise
             lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+
+
+def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched) -> Delivery | None:
+    """Note a message as in flight; return its delivery unless it is unreadable or not due."""
+    clock_ms, queue = lease.clock_ms, lease.keys.queue
+    delivery = Delivery(UNREADABLE, queue, fetched.token, fetched.deliveries, clock_ms, lease=lease)
+    lease.in_flight[fetched.token] = delivery
+    lease.moves += 1
+    try:
+        message = delivery.message = Message.decode(fetched.payload)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        lease.settle(delivery, DeadLetter("not a message", f"{type(error).__name__}: {error}"))
+        return None
+    if message.headers.get("eta") is None:
+        return delivery
+    try:
+        delivery.due_ms = message.due_ms
+    except (ValueError, TypeError) as error:
+        lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
+        return None
+    if delivery.due_ms is not None and delivery.due_ms > reply.now_ms + DUE_SOON_MS:
+        lease.settle(delivery, Delay(delivery.due_ms))
+        return None
+    return delivery
 
 
 #: The placeholder of a message until it is decoded, and of one that cannot be.

@@ -13,7 +13,7 @@ from time import sleep
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
@@ -95,7 +95,9 @@ class Fetcher:
         """
         now = time.monotonic()
         self._check_patience(now)
-        if not self._listening:
+        if self.in_flight.at_once == 1:
+            pass  # nothing drives it that could listen
+        elif not self._listening:
             self._listen()
         elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
             self._learn_later()  # no call would notice that the connection which brings changes is dead
@@ -191,6 +193,8 @@ class Fetcher:
         self._learn(self.in_flight.control)
 
     def _learn(self, since: ControlState | None = None) -> None:
+        if self.in_flight.of_channel:
+            return  # it starts no tasks, so no change of the control state concerns it
         self._learned_at = time.monotonic()
         try:
             known = state.read(self.channel.store, since)
@@ -256,7 +260,8 @@ class Fetcher:
             self._learn_later()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
-        fetch_call.accept(request.lease, reply, receive or self.channel.deliver)
+        buries = not self.in_flight.of_channel
+        fetch_call.accept(request.lease, reply, receive or self.channel.deliver, buries=buries)
         if was_idle and not request.lease.fetchable and self.in_flight.count:
             # Nothing else is there to be fetched or settled. A thread that wakes while this one holds the
             # interpreter goes to sleep once more.
@@ -325,6 +330,28 @@ class Fetcher:
             lease, self._behind, self._waiting = self._behind.lease, None, None
             # What the call behind the wait fetched meanwhile goes back.
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
+
+    def close(self) -> None:
+        """Await the reply of the call that is under way, unread: what it fetched goes back with its lease."""
+        for queue in tuple(self.active):
+            self.stop(queue)
+        request, self._request = self._request, None
+        if request is not None:
+            try:
+                if not self.fetch_client.connection.can_read(self.channel.socket_timeout or PATIENCE_SECONDS):
+                    raise RedisTimeoutError("no answer to a fetch")
+                reply = fetch_call.read(self.fetch_client.connection.read_response())
+                if reply.lease:
+                    fetch_call.note(request, reply)
+            except (RedisError, OSError):
+                request.lease.put_back(request.outcomes)
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait no more: a token that a wait takes now would wake nobody."""
+        if self._waiting is not None and self.wait_client.connection is not None:
+            self.wait_client.connection.disconnect()
+        self._waiting = self._behind = None
 
     def abandon(self) -> None:
         """Forget the call that is under way; its outcomes are sent again, and carried out once."""

@@ -1,8 +1,9 @@
-"""The messages that this process has fetched and not settled, of all its queues.
+"""The messages that a process or a channel has fetched and not settled, of all its queues.
 
-One `InFlightMessages` lives as long as the worker process: connections and channels come and go under it, so
-that a task which was fetched before a lost connection is settled after it. Slots append what has finished;
-the event loop alone changes the rest; the thread that renews leases sets flags.
+The `InFlightMessages` of a worker of `millpond worker` live as long as its process: connections and channels
+come and go under them, so that a task which was fetched before a lost connection is settled after it. Every
+other channel has its own. Slots append what has finished; the event loop alone changes the rest; the thread
+that renews leases sets flags.
 """
 
 import itertools
@@ -30,12 +31,22 @@ from millpond.broker.server import elapsed_seconds
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
+#: The most messages of one call.
+AT_ONCE = 1_000
+
+#: The slots of a channel that set no limit to what it has in flight.
+UNLIMITED = 1_000_000
+
 #: How long a process relies on what it knows of the server's clock.
 CLOCK_GOOD_SECONDS = 25.0
 
 
 class InFlightMessages:
-    """The registry of one process: a lease for each queue, under one credit of `slots` + `prefetch`."""
+    """The registry of a process or a channel: a lease for each queue, one credit of `slots` + `prefetch`.
+
+    Those of a process start no task that was cancelled and none of a drained pool; those of a channel
+    (`of_channel`) are whatever its user consumes.
+    """
 
     draining = False
     control = ControlState()
@@ -45,15 +56,20 @@ class InFlightMessages:
     #: True if this process ends, or its pool is drained.
     starts_nothing = False
 
-    def __init__(self, *, prefetch: int = 0, pools: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, prefetch: int = 0, pools: tuple[str, ...] = (), of_channel: bool = False) -> None:
+        self.of_channel = of_channel
         #: True if this process ends.
         self.draining = False
         #: What this process knows of cancellations and drained pools.
         self.control = ControlState()
         #: The pools that this process is of.
         self.pools = pools
-        self.slots = 1
+        self.slots = UNLIMITED if of_channel else 1
         self.prefetch = prefetch
+        #: The most messages that one call fetches.
+        self.at_once = AT_ONCE
+        #: `round_robin`; or `priority` (the queues first consumed come first) or `sorted`, as kombu has them.
+        self.queue_order = "round_robin"
         self.leases: dict[str, QueueLease] = {}
         #: Queue -> the term of a lease on it.
         self.lease_terms_ms: Mapping[str, int] = {}
@@ -100,10 +116,6 @@ class InFlightMessages:
         self._kinds = "\n".join(("", *kinds, ""))
         for lease in self.leases.values():
             lease.kinds, lease.announced = self._kinds, ""
-
-    def __json__(self) -> dict[str, int]:
-        """Describe this process in `celery inspect stats`, which lists the transport's options."""
-        return {"slots": self.slots, "prefetch": self.prefetch, "in_flight": self.count}
 
     @property
     def count(self) -> int:
@@ -197,9 +209,8 @@ class InFlightMessages:
         """
         if self.finished:
             self.settle_finished()
-        for _ in range(len(self._order)):
-            lease = self.leases[self._order[0]]
-            self._order.rotate(-1)
+        for queue in self._in_order(now):
+            lease = self.leases[queue]
             if lease.lease_lost:
                 self.lose(lease)
             if lease.look_at and now >= lease.look_at:
@@ -212,10 +223,26 @@ class InFlightMessages:
             wants = room > 0 and count <= self.slots + self.prefetch // 2
             if wants or (lease.outcomes and self._is_time(lease, count, now)):
                 free = max(0, self.slots - count) if room else 0
-                request = FetchRequest(lease, room, free, lease.take_outcomes())
+                request = FetchRequest(lease, min(room, self.at_once), free, lease.take_outcomes())
                 self.caught_up.set()
                 return request
         return None
+
+    def _in_order(self, now: float) -> Iterable[str]:
+        """Yield the queues in the order in which they are looked at for a call."""
+        if self.queue_order == "round_robin":
+            for _ in range(len(self._order)):
+                queue = self._order[0]
+                self._order.rotate(-1)
+                yield queue
+            return
+        # What the first queue always has to fetch must not keep the outcomes of the others here.
+        overdue = [q for q in self._order if self.leases[q].outcomes and self._is_late(self.leases[q], now)]
+        yield from overdue
+        yield from sorted(self._order) if self.queue_order == "sorted" else tuple(self._order)
+
+    def _is_late(self, lease: QueueLease, now: float) -> bool:
+        return now - lease.outcomes_since >= 2 * GATHERED_SECONDS
 
     def _is_time(self, lease: QueueLease, count: int, now: float) -> bool:
         waited = now - lease.outcomes_since >= GATHERED_SECONDS
@@ -224,17 +251,18 @@ class InFlightMessages:
     def request_behind_wait(self, active: set[str], until: float) -> FetchRequest | None:
         """Return a call that fetches when a wait ends, by `until` at the latest; None where it cannot be.
 
-        It cannot with several queues, where a queue is to be looked at before, and where the server's
-        clock, which only a call that does not wait can tell, was not read for some seconds. Nor while no
+        It cannot with several queues, where one message is asked for at a time, where a queue is to be looked
+        at before, and where the server's clock, which only a call that does not wait can tell, was not read
+        for some seconds. Nor while no
         slot is free: under a limit it would fetch nothing, although slots may be free when the wait ends.
         """
         if len(active) != 1:
             return None
         lease, count = self.leases[next(iter(active))], self.count
         is_known = lease.registered and not lease.lease_lost and until - lease.clocked_at < CLOCK_GOOD_SECONDS
-        if not is_known or 0.0 < lease.look_at <= until or count >= self.slots:
+        if not is_known or 0.0 < lease.look_at <= until or count >= self.slots or self.at_once == 1:
             return None
-        return FetchRequest(lease, self.room, self.slots - count, [], None, lease.consumer)
+        return FetchRequest(lease, min(self.room, self.at_once), self.slots - count, [], None, lease.consumer)
 
 
 def _is_in(names: Set[str], delivery: Delivery) -> bool:

@@ -55,8 +55,14 @@ class LeaseRenewer:
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]
             answered = [self._renew(lease) and self._seek_orphans(lease) for lease in leases]
+            if self._is_over():
+                return
             # A server that comes back within a lease must hear of it before the lease is over.
             wait_ms = self.lease_ms / (3 if all(answered) else 30)
+
+    def _is_over(self) -> bool:
+        """True if there is nothing more to renew."""
+        return False
 
     def _renew(self, lease: QueueLease) -> bool:
         """Renew one lease; False when the server did not answer."""

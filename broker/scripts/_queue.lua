@@ -237,7 +237,7 @@ local function deliveries_count()
 end
 
 -- A delivery ended without an outcome: make the message ready again, or a dead letter after too many deliveries.
-local function redeliver(priority, message, prefix, now)
+local function redeliver(priority, message, prefix, now, to_back)
   local mark = redis.sha1hex(message)
   local deliveries = redis.call('HINCRBY', KEYS[DELIVERIES], mark, 1)
   counted = true
@@ -245,7 +245,11 @@ local function redeliver(priority, message, prefix, now)
     redis.call('HDEL', KEYS[DELIVERIES], mark)
     dead_letter_undecoded(priority, message, 'too many deliveries', deliveries, prefix, now)
   else
-    return_to_head(priority, message)
+    if to_back then
+      redis.call('LPUSH', KEYS[READY + priority], message)
+    else
+      return_to_head(priority, message)
+    end
     count('redelivered', 1)
   end
 end

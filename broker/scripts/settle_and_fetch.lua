@@ -14,6 +14,7 @@
 --            'aside' the consumer does not have its kind, `message`: another may take it until `due ms` (_aside.lua), then it
 --            is over, expired where `state` says so, else a dead letter with `detail`
 --            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
+--            'requeue' to the back, counted
 -- Returns {now ms, lease (1 held, 0 lost, 2 held although the list of consumers was deleted), late, next ms, epoch, then three for each message: token, deliveries
 --       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
 --       when to look again: -1 not before a wake token, 0 at once, else in so many ms: something is due, or another
@@ -90,7 +91,7 @@ local function settle(message, token, action, batch, id, state, detail, due, tex
     return_to_head(priority, message)
     count('returned', 1)
   else
-    redeliver(priority, message, prefix, now)
+    redeliver(priority, message, prefix, now, action == 'requeue')
   end
 end
 

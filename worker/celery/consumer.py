@@ -129,6 +129,7 @@ class PondConsumer(Consumer):
         """Choose how each kind is received: plain Celery tasks as bodies are."""
         adopt(self.app)
         self._make_way()
+        self.connection.default_channel.use(self.in_flight)  # of all its channels, the one that consumes
         super().update_strategies()
 
     def create_task_handler(self) -> Callable[[Any], None]:
@@ -147,7 +148,7 @@ class PondConsumer(Consumer):
     @property
     def in_flight(self) -> InFlightMessages:
         """Return the messages that this process has in flight."""
-        found: InFlightMessages = self.app.conf.broker_transport_options["in_flight"]
+        found: InFlightMessages = self.app.in_flight
         return found
 
     def _make_way(self) -> None:

@@ -79,7 +79,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "a list": (lambda _: b"[1, 2]", "not a message"),
     "null": (lambda _: b"null", "not a message"),
     "nested too deep": (lambda _: b"[" * 100_000, "not a message"),
-    "no headers": (altered(headers=None), "not a message"),
+    "no headers": (altered(headers=None), "not a task"),
     "headers of another type": (altered(headers=["task"]), "not a message"),
     "no properties": (altered(properties=None), "not a message"),
     "no body": (altered(body=None), ""),

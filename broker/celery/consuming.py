@@ -1,0 +1,239 @@
+"""Consume a queue of tasks: by fetch calls (consume/fetcher.py), or one message at a time.
+
+Nothing is fetched that was not asked for. An event loop drives a worker's channel, which fetches up to its
+prefetch count; `drain_events()` and `basic_get()` fetch one message at a time, as kombu's Redis does.
+"""
+
+import logging
+from queue import Empty
+from typing import Any
+
+from kombu.transport import virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from millpond.broker import limits
+from millpond.broker.celery.settling import Settling
+from millpond.broker.consume import fetch_call
+from millpond.broker.consume.fetcher import CONTROL, FETCH, LOOK_SECONDS, WAIT, Fetcher
+from millpond.broker.consume.in_flight import UNLIMITED
+from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
+from millpond.broker.delivery import Delivery
+from millpond.broker.errors import BrokerAway, BrokerError
+from millpond.broker.outcomes import RELEASE, SUCCEEDED
+
+logger = logging.getLogger(__name__)
+
+#: The prefetch of a worker of Millpond's that Celery gives no limit.
+FEW = 100
+
+
+class Message(virtual.Message):
+    """kombu's message with its delivery; None for a message of remote control."""
+
+    def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
+        super().__init__(payload, channel, **kwargs)
+        self.delivery: Delivery | None = payload.get("delivery")
+
+
+class Consuming(Settling):
+    """A channel's consumers, and its single gets."""
+
+    Message = Message
+    handlers: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: True while it consumes queues of remote control, by kombu's blocking pop.
+        self.polls_kombu = False
+        #: Messages delivered to consumers so far.
+        self.delivered = 0
+        self._without_ack: set[str] = set()
+        self._unread: set[str] = set()
+        self._gathered_at = 0.0
+        super().__init__(*args, **kwargs)
+        self.handlers = {
+            **self.handlers,
+            FETCH: self._on_reply,
+            WAIT: self._on_wait,
+            CONTROL: self._on_control,
+        }
+
+    # Consumers
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Consume a queue: a task queue by fetch calls, a queue of remote control as kombu does."""
+        answer = super().basic_consume(queue, no_ack, *args, **kwargs)
+        if self.holds_tasks(queue):
+            self._without_ack.discard(queue)
+            if no_ack:
+                self._without_ack.add(queue)
+            if self.fetcher is None:
+                self.in_flight.queue_order = self.queue_order_strategy
+                self.fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
+            self.keep_leases()
+            self._begin(self.fetcher, queue)
+        self.polls_kombu = bool(self.active_queues)
+        return answer
+
+    def _begin(self, fetcher: Fetcher, queue: str) -> None:
+        """Declare a queue and start fetching; an error counts as a lost connection, so Celery retries."""
+        if queue in self.auto_delete_queues or queue in self._expires:
+            self.passing.add(queue)
+        else:
+            self._declare(queue)
+        try:
+            fetcher.start(self.queue_keys(queue))
+        except ResponseError as error:
+            raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
+
+    def _declare(self, queue: str) -> None:
+        table = self.queues.get(queue, {})
+        try:
+            limits.declare(
+                self.store, queue, table, authoritative=bool(table) or not self.in_flight.of_channel
+            )
+        except BrokerAway as error:
+            raise RedisConnectionError(str(error)) from error
+        except BrokerError as error:
+            logger.warning("%s. The limits of the queue are unchanged.", error)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Bind a queue; a full server refuses it, and a worker must still start to empty the queue."""
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except OutOfMemoryError as error:
+            logger.warning("queue %s is not bound to its exchange: %s", queue, error)
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        queue = self._tag_to_queue.get(consumer_tag)
+        answer = super()._basic_cancel(consumer_tag)
+        if self.fetcher is not None and queue is not None:
+            if queue not in self._active_queues:
+                self.fetcher.stop(queue)
+            if not self.fetcher.active and self.in_flight.of_channel and not self.closed:
+                self.fetcher.finish()
+                self.fetcher.rest()
+                self.flush()
+        self.polls_kombu = bool(self.active_queues)
+        return answer
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        """Set the number of messages in flight; zero and unset are no limit.
+
+        For a worker of Millpond's it is the number of slots, to which the pool's prefetch is added.
+        """
+        super().basic_qos(prefetch_size, prefetch_count, apply_global)
+        self.in_flight.slots = prefetch_count or (UNLIMITED if self.in_flight.of_channel else FEW)
+
+    @property
+    def active_queues(self) -> list[str]:
+        """The queues for kombu's own blocking pop: those of remote control."""
+        return [queue for queue in super().active_queues if not self.holds_tasks(queue)]
+
+    def new_client(self) -> Any:
+        """Return a client whose connection the poller watches."""
+        return self._create_client(asynchronous=True)
+
+    # Deliveries
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Deliver as kombu does, to the consumer of the queue."""
+        self.delivered += 1
+        if delivery.queue in self._without_ack:
+            self.settle(delivery, SUCCEEDED)
+        self.connection._deliver(for_kombu(delivery), delivery.queue)
+
+    def turn_away(self, delivery: Delivery) -> None:
+        """Release a message that was fetched for a consumer which has been cancelled meanwhile."""
+        self.delivered -= 1
+        self.settle(delivery, RELEASE)
+
+    def gather_in_time(self, now: float) -> None:
+        """Take in, once a second, what stock clients have sent with other priority steps."""
+        if self.other_steps and self.fetcher is not None and now - self._gathered_at >= LOOK_SECONDS:
+            self._gathered_at = now
+            for queue in self.fetcher.active:
+                if self.gather(queue):
+                    self.in_flight.leases[queue].fetchable = True
+
+    def _on_reply(self) -> None:
+        if self.fetcher is not None:
+            self.fetcher.on_reply()
+
+    def _on_wait(self) -> None:
+        if self.fetcher is not None:
+            self.fetcher.on_wait()
+
+    def _on_control(self) -> None:
+        if self.fetcher is not None:
+            self.fetcher.on_control_change()
+
+    def _poll_error(self, type: str, **options: Any) -> None:
+        """Read from a connection that was broken, which raises its error."""
+        if type in (FETCH, WAIT, CONTROL):
+            self.handlers[type]()
+        else:
+            super()._poll_error(type, **options)
+
+    # Single gets
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Fetch one message, for kombu's SimpleQueue and whoever asks; None if there is none."""
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if message is not None and no_ack and message.delivery is not None:
+            self.settle(message.delivery, SUCCEEDED)
+        return message
+
+    def _get(self, queue: str) -> dict[str, Any]:
+        """Fetch one message under a lease. Raises `queue.Empty`."""
+        if not self.holds_tasks(queue):
+            return dict(super()._get(queue))
+        if self.other_steps:
+            self.gather(queue)
+        self.keep_leases()
+        lease = self.in_flight.lease(self.queue_keys(queue))
+        fetched: list[Delivery] = []
+        while self._fetch_one(lease, fetched) and not fetched:
+            pass  # what it fetched cannot be read, or is not due
+        if lease.outcomes:
+            self.flush()
+        self.expire(queue)
+        if not fetched:
+            raise Empty
+        return for_kombu(fetched[0])
+
+    def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
+        """Fetch one message; return False if there was none."""
+        if lease.queue in self._unread or lease.lease_lost:
+            # What a reply that was never read has brought goes back first.
+            resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            self._unread.discard(lease.queue)
+        request = FetchRequest(lease, 1, 1, lease.take_outcomes())
+        try:
+            reply = fetch_call.call(self.store, request, lease_ms=self.lease_ms)
+        except BaseException:
+            self._unread.add(lease.queue)
+            raise
+        if not reply.lease:
+            self.in_flight.lose(lease)
+            return True
+        fetch_call.accept(lease, reply, fetched.append)
+        return bool(reply.messages)
+
+
+def for_kombu(delivery: Delivery) -> dict[str, Any]:
+    """Return a delivery as kombu passes it on: its message, with what this delivery adds."""
+    message = delivery.message
+    info = message.properties.get("delivery_info")
+    redelivered = delivery.deliveries > 0
+    properties = {
+        **message.properties,
+        "delivery_tag": delivery.tag,
+        "delivery_info": {
+            **(info if isinstance(info, dict) else {"exchange": "", "routing_key": delivery.queue}),
+            "redelivered": redelivered,
+        },
+    }
+    headers = {**message.headers, "redelivered": True} if redelivered else message.headers
+    return {**message.envelope, "headers": headers, "properties": properties, "delivery": delivery}

@@ -1,0 +1,115 @@
+"""The leases of one kombu channel, for what it has in flight, from its first fetch until it is closed.
+
+A channel that closes gives back what has not started, no delivery counted. What has started goes on under its
+lease until it is acknowledged; if its process ends before, it is redelivered and the delivery counts. While
+the broker is away, giving back is tried for as long as the leases hold. Then the thread ends.
+"""
+
+import atexit
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Set
+
+from redis.exceptions import RedisError
+
+from millpond.broker.connection import Store
+from millpond.broker.consume.fetch_call import settle_pending
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.lease_renewer import LEAVING_MS, LeaseRenewer, leave
+from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.queue_lease import QueueLease
+from millpond.broker.outcomes import REDELIVER
+
+logger = logging.getLogger(__name__)
+
+#: Returns the tags of the deliveries that have started, of any channel.
+Started = Callable[[], Set[str]]
+
+_open: weakref.WeakSet["ChannelLeases"] = weakref.WeakSet()
+
+
+class ChannelLeases(LeaseRenewer):
+    """Renews the leases of a channel, and outlives it only for what has started."""
+
+    def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store, started: Started) -> None:
+        super().__init__(in_flight, lease_ms=lease_ms, store=store)
+        self._started = started
+        self._pid = os.getpid()
+        #: When a closed channel's leases have surely expired (monotonic); 0 while it is open.
+        self._closed_until = 0.0
+        self._given_back = False
+
+    def start(self) -> None:
+        """Start the thread; what is in flight when the process ends is settled then."""
+        _open.add(self)
+        super().start()
+
+    def close(self) -> None:
+        """Give back what has not started, and end with what has."""
+        self.retire()
+        if self._is_over():
+            self.stop()
+
+    def retire(self) -> None:
+        """Have the thread give back what has not started; for a channel that is collected unclosed."""
+        self._closed_until = time.monotonic() + self.lease_ms / 1000
+
+    def _is_over(self) -> bool:
+        """True once nothing is left to renew; what can be given back is."""
+        if not self._closed_until:
+            return False
+        try:
+            with self.in_flight.lock:
+                if not self._given_back:
+                    self._give_back(self._started())
+                if not self.in_flight.count:
+                    leave(self.store, self.in_flight)
+                    return self._end()
+        except (RedisError, OSError) as error:
+            logger.debug("what a closed channel held could not be given back: %s", error)
+            if not self._given_back and time.monotonic() > self._closed_until:
+                return self._end()  # the leases have expired
+        return False
+
+    def _seek_orphans(self, lease: QueueLease) -> bool:
+        """Search nothing: a worker of the queue does."""
+        return True
+
+    def _end(self) -> bool:
+        _open.discard(self)
+        self.store.close()
+        return True
+
+    def _give_back(self, started: Set[str]) -> None:
+        self.in_flight.settle_finished()
+        settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
+        for lease in self.in_flight.leases.values():
+            lease.in_flight = {
+                token: delivery for token, delivery in lease.in_flight.items() if delivery.tag in started
+            }
+            if lease.in_flight:  # what a reply brought that was never read goes back as well
+                resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
+        self._given_back = True
+
+    def end_with_process(self) -> None:
+        """Redeliver what has started, and give back the rest: this process ends."""
+        if self._pid != os.getpid():
+            return
+        started = self._started()
+        for lease in self.in_flight.leases.values():
+            for delivery in list(lease.in_flight.values()):
+                if delivery.tag in started:
+                    lease.settle(delivery, REDELIVER)
+        try:
+            settle_pending(self.store, self.in_flight, lease_ms=LEAVING_MS)
+            leave(self.store, self.in_flight)
+        except (RedisError, OSError) as error:
+            logger.debug("what a channel held comes back when its lease expires: %s", error)
+
+
+@atexit.register
+def _end_with_process() -> None:
+    for leases in list(_open):
+        leases.end_with_process()

@@ -1,0 +1,30 @@
+"""Delete a queue: its messages, its limits and every key of it that nothing needs any more."""
+
+from millpond.broker.connection import Store, translate_errors
+from millpond.broker.inspect.purge import purge
+from millpond.broker.keys import QueueKeys, queues_key
+
+
+def delete(store: Store, queue: str) -> int:
+    """Delete a queue's ready and delayed messages and its limits; return the number of messages.
+
+    What is in flight is settled as before, and dead letters are kept: both keep the queue's counters.
+    """
+    purged = purge(store, queue)
+    with translate_errors(f"deleting queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+        pipe.delete(QueueKeys(queue, store.prefix).limits).srem(queues_key(store.prefix), queue)
+        pipe.execute()
+    tidy(store, queue)
+    return purged
+
+
+def tidy(store: Store, queue: str) -> None:
+    """Delete the statistics of a queue that has neither messages nor consumers nor limits."""
+    keys = QueueKeys(queue, store.prefix)
+    with translate_errors(f"tidying queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
+        pipe.exists(*keys.ready, keys.delayed, keys.dead, keys.consumers, keys.limits, keys.waiters)
+        pipe.sismember(queues_key(store.prefix), queue)
+        if not any(pipe.execute()):
+            store.client.delete(
+                keys.counters, keys.wake, keys.drain_rate, keys.bucket, keys.deliveries, keys.kinds
+            )
