@@ -157,9 +157,8 @@ class Publishing(QueueCommands):
         length, most = len(message.payload), limits.read(self.store, message.queue).message_bytes
         if length > most:
             raise SendingRefused(
-                f"a message of {length} bytes is too long for queue {message.queue!r}, which takes {most}. Send "
-                f"where its data lies instead, or raise the limit: millpond queue set {message.queue} "
-                f"--message-bytes {2 * length}"
+                f"a message of {length} bytes is too long for queue {message.queue!r}, which takes {most}. "
+                f"Send where its data lies instead, or raise `message_bytes` of the queue in the pools table"
             )
 
     def _policy(self, queue: str) -> publish.Policy:
