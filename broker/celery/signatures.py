@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from celery import Celery
 from celery.canvas import Signature, _chain, chord, group, maybe_signature
 
-from millpond.broker.celery.transport import is_remote_control
+from millpond.broker.celery.queue_commands import is_remote_control
 
 #: An application's producer that sends nothing, and the messages that it made; used by one thread at a time.
 _catching: "WeakKeyDictionary[Celery, _Catching]" = WeakKeyDictionary()

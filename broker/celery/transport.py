@@ -26,7 +26,6 @@ class Channel(Consuming):
         "full_queue_timeout",
         "lease_seconds",
         "lease_terms_ms",
-        "lease_terms_ms",
         "queues",
         "send_copies",
     )

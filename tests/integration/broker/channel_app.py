@@ -38,13 +38,12 @@ def nap(number: int, seconds: float) -> None:
 @app.task(name="channel.read")
 def read(queue: str, count: int, waits: bool) -> None:
     """Read another queue by a SimpleQueue of kombu's, acknowledge each message, and note them."""
-    with app.connection() as connection:
-        with connection.SimpleQueue(queue) as simple:
-            got = []
-            for _ in range(count):
-                message = simple.get(timeout=5) if waits else simple.get_nowait()
-                got.append(message.payload["n"])
-                message.ack()
+    with app.connection() as connection, connection.SimpleQueue(queue) as simple:
+        got = []
+        for _ in range(count):
+            message = simple.get(timeout=5) if waits else simple.get_nowait()
+            got.append(message.payload["n"])
+            message.ack()
     note("read", *got)
 
 
