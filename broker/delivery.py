@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from millpond.broker.message import Message
@@ -48,7 +49,6 @@ class Delivery:
         expires_ms = self.message.expires_ms if self.message.headers.get("expires") is not None else None
         return expires_ms is not None and self.now_ms() > expires_ms
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Cross a process boundary, to be run there and settled here."""
-        facts = (self.message, self.queue, self.token, self.deliveries, self.clock_ms, self.due_ms)
-        return Delivery, facts
+
+#: What of a delivery crosses into a child of its process, which makes it anew: `Delivery(*facts)`.
+facts = attrgetter("message", "queue", "token", "deliveries", "clock_ms", "due_ms")

@@ -56,6 +56,9 @@ class Message:
         self.batch = batch if isinstance(batch, str) else None
         self.unique_key = unique_key if isinstance(unique_key, str) else ""
         self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
+        retries = headers.get("retries")
+        #: The runs before this one that asked for another.
+        self.retries = retries if isinstance(retries, int) else 0
         shadow = headers.get("shadow")
         #: The task's name as people see it: Celery's `shadow`, or its kind.
         self.name = shadow if shadow and isinstance(shadow, str) else self.kind
@@ -94,12 +97,6 @@ class Message:
             if type(args) is list and type(kwargs) is dict and type(embed) is dict:
                 return args, kwargs, embed
         return message_body.decode(self.envelope, self.headers, self.properties)
-
-    @property
-    def retries(self) -> int:
-        """Count the runs before this one that asked for another."""
-        retries = self.headers.get("retries")
-        return retries if isinstance(retries, int) else 0
 
     @property
     def traceparent(self) -> str | None:

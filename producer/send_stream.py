@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from itertools import groupby
+from sys import modules
 from typing import Any
 
 from millpond.broker.batches.batch_callback import UNKNOWN, header
@@ -30,6 +31,7 @@ from millpond.producer.server_clock import ServerClock
 from millpond.producer.tracing import traced
 from millpond.tasks.middleware import Middleware, Sending, add_headers, overriding
 from millpond.tasks.pools import Overflow
+from millpond.tasks.process import tracing
 
 CHUNK_CHARACTERS = 4_000_000
 CHUNK_SECONDS = 0.05
@@ -118,7 +120,7 @@ class Sender:
         if queue and queue not in self.queues.known:
             self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
         sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
-        middleware = traced(self.middleware)
+        middleware = traced(self.middleware) if tracing.SDK in modules else self.middleware
         on_sending, on_sent = _hooks(middleware) if middleware else _NO_HOOKS
         try:
             if isinstance(job, Call):

@@ -34,15 +34,17 @@ class ServerClock:
         """
         elapsed = elapsed_seconds()
         sample = self._sample
-        if sample is None or elapsed - sample[0] > SAMPLE_SECONDS or self._has_stepped(sample, elapsed):
+        if (
+            sample is None
+            or elapsed - sample[0] > SAMPLE_SECONDS
+            or (elapsed - self._checked_at > CHECK_SECONDS and self._has_stepped(sample, elapsed))
+        ):
             sample = self._sample = self._take_sample()
             self._checked_at = elapsed_seconds()
         return sample[1] + int((elapsed_seconds() - sample[0]) * 1000)
 
     def _has_stepped(self, sample: tuple[float, int], elapsed: float) -> bool:
         """True if the server's clock is no longer where the sample has it; asked once a second."""
-        if elapsed - self._checked_at <= CHECK_SECONDS:
-            return False
         self._checked_at = elapsed
         server_ms = now_ms(self._store)
         expected = sample[1] + (elapsed - sample[0]) * 1000

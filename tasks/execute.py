@@ -6,6 +6,7 @@ nor Redis. Every error of a handler becomes an outcome: one delivery, one end.
 
 import json
 import logging
+import os
 import random
 import reprlib
 import time
@@ -31,6 +32,7 @@ from millpond.broker.outcomes import (
     Retry,
     Succeeded,
 )
+from millpond.tasks import forked_child
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, explain
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
@@ -76,21 +78,27 @@ def execute(
     The value is kept as JSON for a task of a batch, and with `keep_result` for any.
     Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.
     """
-    began, before = time.time(), _running.set(context)
+    began, before, pid = time.time(), _running.set(context), os.getpid()
     try:
         message = delivery.message
         args, kwargs, _embed = message.arguments
         job = message if handler.takes_message else validated(handler, args, kwargs)
         call = handler.function
+        if middleware:
+            call = partial(forked_child.guarded, call)
         for each in reversed(middleware):
             call = partial(each.around_executing, call_next=call)
         value = call(job, context)
+        if os.getpid() != pid:
+            forked_child.end()
         if type(value) in _OUTCOMES:
             return value  # type: ignore[no-any-return]
         outcome = _succeeded(handler, delivery, value, keep=keep_result or context.batch is not None)
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:
+        if os.getpid() != pid:
+            forked_child.end(error)
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         return failed(handler, delivery, context, error, began=began)
     finally:
         _running.reset(before)

@@ -27,6 +27,7 @@ from millpond.tasks.settings import Settings
 from millpond.worker.local import valkey as private
 from millpond.worker.local.embedded import Embedded, embedded
 from millpond.worker.local.valkey import Server
+from tests.harness.at_rest import assert_at_rest
 
 T = TypeVar("T")
 Eventually = Callable[..., T]
@@ -175,6 +176,7 @@ def pond(
     changed = {"kinds": ("pond_kinds",), "drain_seconds": 5, **wanted.pop("settings", {})}
     with embedded(Settings(**changed), **wanted) as running:
         yield running
+        assert_at_rest(running.settings)
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,13 @@ ends, and its supervisor starts another, which waits until the pool resumes.
 
 import logging
 import os
-import signal
 import threading
-from contextlib import suppress
 from typing import Any
 
 import billiard
 from celery import Celery, signals
 
+from millpond.broker.celery.descendants import kill_with_descendants
 from millpond.broker.connection import connect, translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import leave
@@ -82,8 +81,7 @@ class Drain:
         self._in_flight.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             for child in billiard.active_children():
-                with suppress(ProcessLookupError):  # the pool has reaped it meanwhile
-                    os.kill(child.pid, signal.SIGKILL)
+                kill_with_descendants(child.pid)
             self._give_back()
         except Exception:  # nobody else would end this process, and the lock is held for good
             logger.exception("What is held comes back when its lease runs out.")

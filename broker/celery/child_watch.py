@@ -1,24 +1,48 @@
-"""Notice that a prefork child died, also when the kernel is not done with it yet.
+"""Prefork children: none dies unnoticed, and each dies with all that its tasks have started.
 
 A child that is killed closes its pipes a moment before it can be waited for. Celery hears of the first,
 looks for the second once, and again only after seconds; if the broker is lost in between, the worker dies of
 it on the next connection (`ValueError: file descriptor is None`). So look again until it can be waited for.
 """
 
+import signal
 from typing import Any
 
+from billiard.pool import TimeoutHandler
 from celery import Celery, bootsteps
-from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
+
+from millpond.broker.celery.descendants import adopt_orphans, kill_with_descendants
 
 #: The first wait before looking again, and the longest: a body may close its pipes and live on.
 SOON_SECONDS = 0.01
 LATEST_SECONDS = 1.0
 
 
+class Child(Worker):
+    """What runs in a child: Celery's loop."""
+
+    def on_loop_start(self, pid: int) -> None:
+        """Begin to take tasks."""
+        adopt_orphans()
+        super().on_loop_start(pid)
+
+
+class Limits(TimeoutHandler):
+    """Billiard's keeper of time limits."""
+
+    def _trywaitkill(self, worker: Any) -> None:
+        """Kill a child whose task has run into its hard limit, and what the task has started."""
+        kill_with_descendants(worker.pid)
+        super()._trywaitkill(worker)
+
+
 class Children(AsynPool):
     """Celery's children, none of which is forgotten between the end of its pipes and its own."""
 
+    Worker = Child
+    TimeoutHandler = Limits
     #: The number of children started so far.
     started = 0
 
@@ -26,6 +50,12 @@ class Children(AsynPool):
         """Start a child."""
         self.started += 1
         return super()._create_worker_process(i)
+
+    def terminate_job(self, pid: int, sig: int | None = None) -> None:
+        """Send a child a signal; one that kills it kills what its task has started too."""
+        if sig == signal.SIGKILL:
+            kill_with_descendants(pid)
+        super().terminate_job(pid, sig)
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         """Note a child whose pipes were closed: from now on only its process is checked."""

@@ -19,14 +19,21 @@ from celery.concurrency.asynpool import AsynPool, _get_job_writer
 WAIT_SECONDS = 0.1
 
 
-def write_at_once(pool: Any, hub: Any) -> None:
-    """Write the task that the pool was given to a child that is free, not in the loop's next turn but one."""
+def writer_at_once(pool: Any, hub: Any) -> Callable[[], None]:
+    """Return a function that writes the task which the pool was given last to a child that is free.
+
+    The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
+    """
     children = _children_of(pool)
-    if children is None:
-        return
-    free = children._all_inqueues - children._active_writes - children._busy_workers
-    if free and hub is not None:
-        hub.consolidate_callback([free.pop()])
+    if children is None or hub is None:
+        return lambda: None
+
+    def write() -> None:
+        free = children._all_inqueues - children._active_writes - children._busy_workers
+        if free:
+            hub.consolidate_callback([free.pop()])
+
+    return write
 
 
 def finish_writing(pool: Any) -> None:
@@ -109,10 +116,10 @@ def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> No
     handler._flush_outqueue = flush_or_wait
 
 
-def waiting_for_slots(pool: Any) -> tuple[int, deque[Any]]:
-    """Return the number of slots, and the calls that wait for one: callback, arguments, keyword arguments."""
+def waiting_for_slots(pool: Any) -> tuple[Any, deque[Any]]:
+    """Return the semaphore of slots, and the calls that wait for one: callback, args, kwargs."""
     semaphore = pool._pool._putlock
-    return semaphore.initial_value, semaphore._waiting
+    return semaphore, semaphore._waiting
 
 
 def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:

@@ -38,6 +38,8 @@ class DeliveryRequest(Request):
     """
 
     acknowledged: bool
+    #: The hard and the soft time limit, seconds: the message's own, or else its kind's.
+    limits: tuple[float | None, float | None]
     #: True where the message says by when the task must have started.
     can_expire = False
     #: True where nobody is told of its start.
@@ -56,6 +58,8 @@ class DeliveryRequest(Request):
         limits = headers.get("timelimit")
         if limits and limits != [None, None]:
             self.time_limits = message.time_limits
+        hard, soft = self.time_limits
+        self.limits = hard or task.time_limit, soft or task.soft_time_limit
         if headers.get("expires") is not None:
             self.can_expire = True
             self._expires = datetime.fromtimestamp((message.expires_ms or 0) / 1000, UTC)
@@ -123,12 +127,18 @@ class DeliveryRequest(Request):
         del safe
         return dict(super().info(safe=True))
 
-    def on_accepted(self, pid: int, time_accepted: float) -> None:
+    def note_start(self, pid: int | None, time_accepted: float) -> None:
         """Note that a slot has the task: its process, and since when (monotonic seconds)."""
         self.worker_pid, self.time_start = pid, time() - (monotonic() - time_accepted)
         task_accepted(self)
         if not self.is_quiet:
             self.send_event("task-started")
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """Note the start of a task that has not ended, and end it if that was asked for meanwhile."""
+        if self.acknowledged:  # what has ended is over: nothing would take it from what runs again
+            return
+        self.note_start(pid, time_accepted)
         if self._terminate_on_ack is not None:
             self.terminate(*self._terminate_on_ack)
 

@@ -18,6 +18,7 @@ from functools import cached_property
 from time import monotonic
 from typing import Any
 from uuid import uuid4
+from weakref import WeakSet
 
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.control.state import ControlState
@@ -39,6 +40,18 @@ UNLIMITED = 1_000_000
 
 #: How long a process relies on what it knows of the server's clock.
 CLOCK_GOOD_SECONDS = 25.0
+
+
+#: All of this process; one that is forked from it must not fetch, renew or settle what is in flight here.
+_of_this_process = WeakSet["InFlightMessages"]()
+
+
+def _forget_all() -> None:
+    for each in _of_this_process:
+        each.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class InFlightMessages:
@@ -93,7 +106,22 @@ class InFlightMessages:
         self._kinds = ""
         self._order: deque[str] = deque()
 
+        _of_this_process.add(self)
+
     # What holds for this process
+
+    def forget(self) -> None:
+        """Forget everything, in a process that was forked: the messages are its parent's."""
+        for lease in self.leases.values():
+            lease.lease_lost = True  # none of its messages starts here, wherever else they are known
+            lease.in_flight.clear()
+            lease.outcomes.clear()
+        self.leases.clear()
+        self._order.clear()
+        self.finished.clear()
+        self.lock = threading.RLock()  # a thread that is not here may hold the parent's
+        self.lease_renewer = self.fetcher = None
+        self.__dict__.pop("name", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; one that a drain depends on decides anew whether tasks are started."""

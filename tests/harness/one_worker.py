@@ -15,6 +15,7 @@ import psutil
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.process import command
 from millpond.worker.supervise.parent_death import with_parent_death_signal
+from tests.harness.at_rest import COUNTED_AT_THE_END, assert_at_rest
 
 READY_SECONDS = 60
 
@@ -25,6 +26,7 @@ class OneWorker:
 
     process: "subprocess.Popen[bytes]"
     log_file: Path
+    settings: Settings
 
     @property
     def pid(self) -> int:
@@ -53,8 +55,18 @@ class OneWorker:
 
     def stop(self, within_seconds: float = 20) -> int:
         """Drain it and return its exit code."""
+        self.assert_at_rest()
         self.process.terminate()
         return self.process.wait(within_seconds)
+
+    def assert_at_rest(self) -> None:
+        """Fail if it counts tasks as running although its queues are empty."""
+        if self.process.poll() is None:
+            assert_at_rest(self.settings, pids={self.pid})
+
+    def assert_ended_at_rest(self) -> None:
+        """Fail if it counted tasks as running when all had ended."""
+        assert COUNTED_AT_THE_END not in self.log
 
     def _family(self) -> list[psutil.Process]:
         own = psutil.Process(self.pid)
@@ -99,8 +111,11 @@ def _start(settings: Settings, log_file: Path, number: int, stack: ExitStack) ->
             start_new_session=True,
         )
     os.close(there)
+    worker = OneWorker(process, log_file, settings)
+    stack.push(lambda error, *_: None if error else worker.assert_ended_at_rest())
     stack.callback(_end, process)
-    return OneWorker(process, log_file), here
+    stack.push(lambda error, *_: None if error else worker.assert_at_rest())
+    return worker, here
 
 
 def _must_be_ready(worker: OneWorker, ready: int) -> None:

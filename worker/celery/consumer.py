@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency.thread import TaskPool as ThreadPool
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
-from celery.worker.state import requests, reserved_requests
 
 from millpond.broker.celery.backend_notices import error_of, tell_of
 from millpond.broker.celery.prefork_pool import (
@@ -115,7 +115,7 @@ class PondConsumer(Consumer):
 
     def _start_again(self, taken: list[SlotRequest]) -> None:
         """Queue tasks that were taken back from a child for a slot, before those that came later."""
-        waiting = deque(each for each in taken if not each.let_go)
+        waiting = deque(each for each in taken if not each.acknowledged)
         if not waiting:
             return
         slots = self.controller.semaphore
@@ -228,6 +228,8 @@ class PondConsumer(Consumer):
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self._ignoring_a_lost_broker(channel.leave)
+        if (left := self._requests()) and not state.should_terminate:
+            logger.error("%d tasks count as running although all have ended: %s", len(left), left[:3])
         super().shutdown()
 
     def _ignoring_a_lost_broker(self, step: Callable[[], None]) -> None:
@@ -238,5 +240,5 @@ class PondConsumer(Consumer):
             logger.warning("%s What is held comes back when its lease runs out.", error)
 
     def _requests(self) -> list[PondRequest]:
-        known = {*reserved_requests, *requests.values()}
+        known = {*state.reserved_requests, *state.active_requests, *state.requests.values()}
         return [request for request in known if isinstance(request, PondRequest)]

@@ -7,23 +7,21 @@ replaces a message by its retry in the same step that settles the message.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from os import getpid
 from sys import modules
-from typing import Any, Self
+from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated
-from celery.exceptions import InvalidTaskError, Reject, TaskRevokedError, WorkerLostError
+from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from millpond.broker.celery.prefork_pool import write_at_once
+from millpond.broker.celery.prefork_pool import writer_at_once
 from millpond.broker.celery.request import DeliveryRequest
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.delivery import Delivery
+from millpond.broker.delivery import Delivery, facts
 from millpond.broker.errors import DeadLettered
-from millpond.broker.message import SHOWN_LENGTH, BadMessage
 from millpond.broker.outcomes import (
     NOT_RUN,
     REDELIVER,
@@ -43,9 +41,9 @@ from millpond.broker.outcomes import (
 from millpond.broker.task_state import TaskState
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
-from millpond.tasks.middleware import Middleware, overriding
-from millpond.tasks.redaction import redact, redact_args, scrubbed, secrets_in
-from millpond.worker.celery.slot import Answer, run
+from millpond.tasks.middleware import overriding
+from millpond.tasks.redaction import scrubbed, secrets_in
+from millpond.worker.celery.slot import Answer, run, run_in_child
 from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import Chunks
@@ -70,47 +68,24 @@ _STATES: dict[type[Any], TaskState] = {
 }
 
 
-@dataclass
 class Process:
     """What the requests of one worker process and kind share."""
 
-    app: Any
-    hostname: str
-    eventer: Any
-    in_flight: InFlightMessages
-    completer: Completer
-    chunks: Chunks
-    meter: Meter
-    sample: Sample
-    threads: ThreadSlots | None
-    sends_events: bool
-    #: Whether `worker_deduplicate_successful_tasks` is set, for which Celery keeps the ids of what succeeded.
-    remembers_successes: bool
-    #: Middleware that is told of outcomes.
-    on_outcome: tuple[Middleware, ...] = ()
-    #: The same where this process has OpenTelemetry.
-    on_outcome_traced: tuple[Middleware, ...] = ()
-
-    @classmethod
-    def of(cls, consumer: Any, *, sends_events: bool) -> Self:
-        """Return what requests of this consumer share."""
-        eventer = consumer.event_dispatcher
-        on_outcome = overriding(consumer.app.middleware, "on_outcome")
-        return cls(
-            app=consumer.app,
-            hostname=consumer.hostname,
-            eventer=eventer,
-            in_flight=consumer.in_flight,
-            completer=consumer.completer,
-            chunks=consumer.chunks,
-            meter=consumer.meter,
-            sample=consumer.app.sample,
-            threads=consumer.threads,
-            sends_events=bool(eventer and eventer.enabled and sends_events),
-            remembers_successes=bool(consumer.app.conf.worker_deduplicate_successful_tasks),
-            on_outcome=on_outcome,
-            on_outcome_traced=(*on_outcome, tracing.TRACING),
-        )
+    def __init__(self, consumer: Any, task: Any) -> None:
+        self.app, self.hostname, self.eventer = consumer.app, consumer.hostname, consumer.event_dispatcher
+        self.in_flight: InFlightMessages = consumer.in_flight
+        self.completer: Completer = consumer.completer
+        self.chunks: Chunks = consumer.chunks
+        self.threads: ThreadSlots | None = consumer.threads
+        self.meter: Meter = consumer.meter
+        self.sample: Sample = consumer.app.sample
+        self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
+        #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of what succeeded.
+        self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
+        #: Middleware that is told of outcomes, and the same where this process has OpenTelemetry.
+        self.on_outcome = overriding(consumer.app.middleware, "on_outcome")
+        self.on_outcome_traced = (*self.on_outcome, tracing.TRACING)
+        self.write_at_once = writer_at_once(consumer.pool, consumer.hub)
 
 
 class PondRequest(DeliveryRequest):
@@ -120,15 +95,10 @@ class PondRequest(DeliveryRequest):
     in_child = False
     #: The chunk whose child it shares, if it shares one.
     chunk: ChunkJob | None = None
-    #: It was released or dropped: its handler must not start.
-    let_go = False
     #: How `acknowledge` settles it.
     ending: Outcome = SUCCEEDED
     #: When it was received, where it was left out of the sample of events (seconds since 1970).
     left_out_at: float | None = None
-    measured = False
-    #: How long the handler ran, seconds; None: it did not.
-    seconds: float | None = None
 
     process: Process
     #: The contract, where it hides fields.
@@ -148,18 +118,18 @@ class PondRequest(DeliveryRequest):
             self.give_back()
             raise TaskRevokedError(self.id)
         if not pool.uses_semaphore:
-            return self._apply(pool, self._run_if_still_wanted)
-        chunk = process.chunks.job_for(self, pool)
+            return self._apply(pool, self._run_if_still_wanted, (self.delivery,))
+        chunk = process.chunks.job_for(self)
         self.in_child = True
-        result = self._apply(pool, run) if chunk is None else chunk.send(pool)
-        write_at_once(pool, process.completer.hub)
+        result = chunk.send(pool) if chunk else self._apply(pool, run_in_child, facts(self.delivery))
+        process.write_at_once()
         return result
 
-    def _apply(self, pool: Any, function: Callable[..., Any]) -> Any:
+    def _apply(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         hard, soft = self.limits
         return pool.apply_async(
             function,
-            args=(self.delivery,),
+            args=args,
             accept_callback=self.on_accepted,
             timeout_callback=self.on_timeout,
             callback=self.on_success,
@@ -170,19 +140,13 @@ class PondRequest(DeliveryRequest):
         )
 
     @property
-    def limits(self) -> tuple[float | None, float | None]:
-        """Return the hard and the soft time limit, in seconds: the message's own, or else its kind's."""
-        hard, soft = self.time_limits
-        return hard or self.task.time_limit, soft or self.task.soft_time_limit
-
-    @property
     def started(self) -> bool:
         """True if the handler runs, or is about to."""
         return self.in_child or self.time_start is not None
 
     def may_start(self) -> bool:
         """True if the pool still takes work and the message is still this process's."""
-        if self.let_go or (self.can_expire and self.delivery.has_expired):
+        if self.acknowledged or (self.can_expire and self.delivery.has_expired):
             return False
         return self.process.in_flight.may_start(self.delivery)
 
@@ -200,8 +164,8 @@ class PondRequest(DeliveryRequest):
 
     def give_back(self) -> None:
         """Return the message to the head of its queue, no delivery counted; drop it if it is of no use."""
-        self.let_go = True
-        task_ready(self)
+        if self.acknowledged:
+            return
         if self.process.in_flight.is_cancelled(self.delivery):
             self.mark_revoked("revoked")
             self._finish(NOT_RUN)
@@ -233,18 +197,18 @@ class PondRequest(DeliveryRequest):
             self.on_failure(answer)
             return
         outcome, seconds, used = answer
-        process, state = self.process, _STATES.get(type(outcome))
-        if state is None:
-            self.give_back() if type(outcome) is Release else self._finish(outcome)
+        if type(outcome) is Release:  # it was not wanted any more when its slot came to it
+            self.unaccept()
+            self.give_back()
             return
         if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request
             self.mark_failed(Reject(outcome.error))
+        process = self.process
         if process.threads is None:
             process.chunks.learn(self.kind, seconds)
-        self._measure(state, seconds, used)
-        task_ready(self, successful=process.remembers_successes and state is TaskState.SUCCEEDED)
-        self._finish(outcome)
-        if self.left_out_at is not None and state is TaskState.SUCCEEDED:
+        process.meter.used.append(used)
+        self._finish(outcome, seconds)
+        if self.left_out_at is not None and type(outcome) is Succeeded:
             process.sample.left_out.append(None)
         elif process.sends_events:
             self._tell(outcome, seconds)
@@ -254,38 +218,29 @@ class PondRequest(DeliveryRequest):
         del send_failed_event, return_ok
         error = _unwrapped(exc_info)
         if isinstance(error, Terminated):
-            self._measure(TaskState.CANCELLED)
-            task_ready(self)
             self.ending = ENDED
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.hand_out_again(exc_info)
-        else:
-            self._measure(TaskState.FAILED)
-            task_ready(self)
+        elif not self.acknowledged:  # what ran into its hard limit is
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
             self.mark_failed(error if self.secretive is None else DeadLettered(line), trace)
-            self._finish(
-                DeadLetter(type(error).__name__, line, {"traceback": trace, "worker": self.hostname})
-            )
+            about = {"traceback": trace, "worker": self.hostname}
+            self._finish(DeadLetter(type(error).__name__, line, about))
             self.send_event("task-failed", exception=line, traceback=trace)
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
     def hand_out_again(self, exc_info: Any) -> None:
         """Redeliver the message: its slot was lost before it answered."""
-        if self.acknowledged:
-            return
-        task_ready(self)
-        self._measure(TaskState.LOST)
-        why = error_line(_unwrapped(exc_info), self._scrubbed)
-        self._finish(REDELIVER)
-        logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
+        if not self.acknowledged:
+            why = error_line(_unwrapped(exc_info), self._scrubbed)
+            self._finish(REDELIVER)
+            logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Settle a task whose time limit ran out; its process is killed after this."""
         if not soft:
-            self._measure(TaskState.FAILED)
             self.ending = DeadLetter("time limit", f"ran for more than {timeout} s, its hard time limit")
         super().on_timeout(soft, timeout)
 
@@ -303,33 +258,31 @@ class PondRequest(DeliveryRequest):
             self._finish(REDELIVER if requeue else REJECTED)
             self.send_event("task-rejected", requeue=requeue)
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: Outcome, seconds: float | None = None) -> None:
+        """End the request, once: nothing counts it as running any more, and its delivery is settled."""
         if self.acknowledged:
             return
+        process, state = self.process, _STATES.get(type(outcome))
+        if state is not None and self.time_start is not None:
+            seconds = time.time() - self.time_start if seconds is None else seconds
+            # By its kind: a sender may give every task a name of its own (Celery's `shadow`).
+            process.meter.ended.append((self.kind, state, self._waited(self.time_start), seconds))
         self.acknowledged = True
+        task_ready(self, successful=process.remembers_successes and state is TaskState.SUCCEEDED)
         if isinstance(outcome, DeadLetter):
-            self.process.meter.errors.append((self.kind, outcome.reason))
-        process = self.process
+            process.meter.errors.append((self.kind, outcome.reason))
         for each in process.on_outcome_traced if tracing.SDK in modules else process.on_outcome:
             try:
-                each.on_outcome(self.delivery, outcome, self.seconds)
+                each.on_outcome(self.delivery, outcome, seconds)
             except Exception:  # the outcome stands, whatever becomes of it here
                 logger.exception("middleware %s failed on an outcome", type(each).__name__)
-        self.process.completer.finish(self.delivery, outcome)
+        process.completer.finish(self.delivery, outcome)
 
-    def _measure(self, state: TaskState, seconds: float | None = None, used: float = 0.0) -> None:
-        """Note how the run ended, how long the message had waited, and how long the handler took."""
-        start = self.time_start
-        if start is None or self.measured:
-            return
-        self.measured = True
-        delivery, meter = self.delivery, self.process.meter
+    def _waited(self, start: float) -> float | None:
+        """Return how long the message could have run before it did, seconds; None: its sender did not say."""
+        delivery = self.delivery
         since_ms = delivery.message.sent_ms if delivery.due_ms is None else delivery.ready_ms
-        wait = None if since_ms is None else start + (delivery.clock_ms - since_ms) / 1000
-        took = self.seconds = time.time() - start if seconds is None else seconds
-        meter.used.append(used)
-        # By its kind: a sender may give every task a name of its own (Celery's `shadow`).
-        meter.ended.append((self.kind, state, wait, took))
+        return None if since_ms is None else start + (delivery.clock_ms - since_ms) / 1000
 
     # Showing
 
@@ -380,15 +333,6 @@ class PondRequest(DeliveryRequest):
             **more,
         )
         self.process.sample.shown.append(None)
-
-    def hide(self, contract: type[Contract]) -> None:
-        """Redact what may be shown of the arguments; a stock client put them all into the headers."""
-        try:
-            args, kwargs, _embed = self.delivery.message.arguments
-        except BadMessage as error:
-            raise InvalidTaskError(str(error)) from error
-        self.secretive = contract
-        self.show(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
     def _scrubbed(self, text: str) -> str:
         if self.secretive is None:

@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
+from millpond.broker.celery import descendants
 from millpond.broker.celery.backend_notices import error_of, tell_of
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
@@ -85,6 +86,8 @@ def run(delivery: Delivery) -> Answer:
     clock = time.process_time if thread == threading.main_thread().ident else time.thread_time
     began, used, task = time.monotonic(), clock(), tasks[kind]
     context = TaskContext(delivery, hostname)
+    if began >= descendants.reap_at:
+        descendants.reap_orphans()
     RUNNING[thread] = kind
     app = task.app
     # OpenTelemetry may be set up at any time, as by the application in a child that has started.
@@ -95,6 +98,11 @@ def run(delivery: Delivery) -> Answer:
     if NOTES["on"] and type(outcome) is Succeeded:
         note_run(kind, delivery.message.arguments[1], seconds)
     return outcome, seconds, clock() - used
+
+
+def run_in_child(*known: Any) -> Answer:
+    """Run the delivery of these `facts` in a child of the process that has it."""
+    return run(Delivery(*known))
 
 
 def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]) -> Outcome:

@@ -18,10 +18,10 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 
 from millpond.broker.consume.fetch_call import DUE_SOON_MS
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import BadMessage, Message
+from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
-from millpond.tasks.contract import kinds
-from millpond.tasks.redaction import hides
+from millpond.tasks.contract import Contract, kinds
+from millpond.tasks.redaction import hides, redact, redact_args
 from millpond.worker.celery.request import PondRequest, Process
 
 logger = get_logger("celery.worker.strategy")
@@ -32,7 +32,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     contract = kinds().get(task.name)
     secretive = contract if contract is not None and hides(contract) else None
     revoked = consumer.controller.state.revoked
-    process = Process.of(consumer, sends_events=bool(task.send_events))
+    process = Process(consumer, task)
     received, callbacks, on_request = (
         signals.task_received,
         consumer.on_task_message,
@@ -43,7 +43,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     def start(delivery: Delivery) -> None:
         request = PondRequest(delivery, task, process)
         if secretive is not None:
-            request.hide(secretive)
+            _hide(request, secretive)
         if debugs:
             logger.debug("Task %s[%s] received", request.name, request.id)
         if (request.can_expire or request.id in revoked) and request.revoked():
@@ -88,6 +88,16 @@ def receiver(
             dead_letter(delivery, "cannot be decoded", error)
 
     return receive
+
+
+def _hide(request: PondRequest, contract: type[Contract]) -> None:
+    """Redact what may be shown of the arguments; a stock client put them all into the headers."""
+    try:
+        args, kwargs, _embed = request.delivery.message.arguments
+    except BadMessage as error:
+        raise InvalidTaskError(str(error)) from error
+    request.secretive = contract
+    request.show(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
 
 def _is_due(kombu_message: Any, delivery: Delivery, body: Any) -> bool:

@@ -2,17 +2,24 @@
 
 A task that turns out long delays no other: the worker takes back the tasks behind it, and settles those that
 ended before it. When the child dies, only the task that ran in it counts as delivered.
+
+Both see the claims on the tasks, which are made before the child is forked. The child claims a task before it
+starts it, from the front; the worker takes tasks back, from the end. A claim is had once, whichever asks, and
+neither waits for the other. A claim of a dead child stays: so it is known which tasks it never started.
 """
 
+import pickle
 from collections.abc import Callable, Sequence
+from mmap import mmap
+from multiprocessing import get_context
 from time import monotonic
 from typing import Any
 
+from billiard import get_start_method
 from billiard.exceptions import Terminated
 
-from millpond.broker.delivery import Delivery
+from millpond.broker.delivery import Delivery, facts
 from millpond.worker.celery.slot import Answer, run
-from millpond.worker.dispatch.chunk_claims import Claims, claims
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 
@@ -20,13 +27,15 @@ class ChunkJob:
     """The tasks of a chunk that are in the child, and the number of these that are settled."""
 
     def __init__(
-        self, members: list[SlotRequest], shared: Claims, on_end: "Callable[[ChunkJob, bool], None]"
+        self, members: list[SlotRequest], shared: "Claims", on_end: "Callable[[ChunkJob, bool], None]"
     ) -> None:
         #: Those that were not taken back, in order.
         self.members = members
         self.claims = shared
         #: Since when, at the latest, the child has been with the task that it runs (monotonic seconds).
         self.running_since = monotonic()
+        #: The child, once its word was read that it has the chunk; answers may be read before.
+        self.pid: int | None = None
         self._settled = 0
         self._on_end = on_end
 
@@ -41,7 +50,7 @@ class ChunkJob:
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
             run_all,
-            args=(self.claims.number, [request.delivery for request in self.members]),
+            args=(self.claims.number, [facts(request.delivery) for request in self.members]),
             accept_callback=self.on_accepted,
             callback=self.on_success,
             error_callback=self.on_failure,
@@ -66,20 +75,33 @@ class ChunkJob:
             request.in_child, request.chunk = False, None
             request.unaccept()
         self.settle_ended()
+        if self.running is not None:
+            self._mark_as_running(self.running)
         return taken
 
     def _settle(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             request = self.members[self._settled]
             self._settled += 1
+            if request.time_start is None:
+                request.note_start(self.pid, self.running_since)
             self.running_since += answer[1]
             request.on_success(answer)
+        if self._settled < len(self.members):
+            self._mark_as_running(self.members[self._settled])
+
+    def _mark_as_running(self, request: SlotRequest) -> None:
+        """Mark a task as running, if the child has said so; those behind it may still be taken back."""
+        if self.pid is not None and request.time_start is None:
+            request.on_accepted(self.pid, self.running_since)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Mark each member as running, or about to."""
-        self.running_since = time_accepted
-        for request in self.members:
-            request.on_accepted(pid, time_accepted)
+        """Mark the task that runs, or is about to; none that was answered before this word was read."""
+        self.pid = pid
+        if not self._settled:
+            self.running_since = time_accepted
+        if self._settled < len(self.members):
+            self._mark_as_running(self.members[self._settled])
 
     def on_success(self, answers: Any, **_: Any) -> None:
         """Settle each member by its own answer."""
@@ -109,13 +131,100 @@ class ChunkJob:
         self._on_end(self, False)
 
 
-def run_all(number: int, tasks: list[Delivery]) -> list[Answer]:
+def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
     """Run tasks one after the other in a child, until the rest was taken back; return an answer for each."""
-    shared, answers = claims(number), list[Answer]()
+    shared, answers = _shared[number], list[Answer]()
     shared.begin()
-    for delivery in tasks:
+    for each in tasks:
         if not shared.claim():
             break
-        answers.append(run(delivery))
+        answers.append(run(Delivery(*each)))
         shared.keep(answers[-1])
     return answers
+
+
+#: The answers of a chunk are kept here up to this many bytes; what does not fit is answered when it ends.
+KEPT_BYTES = 65_536
+
+_LENGTH_BYTES = 4
+
+
+class Claims:
+    """Count the tasks of one chunk that nobody has started, and keep the answers of those that ended."""
+
+    def __init__(self, number: int) -> None:
+        context = get_context("fork")
+        self.number = number
+        self._unstarted = context.Semaphore(0)
+        self._ended = context.Semaphore(0)
+        self._kept = mmap(-1, KEPT_BYTES)
+        #: How far the worker has read, and the child has written.
+        self._read = self._written = 0
+
+    # The worker's side
+
+    def offer(self, count: int) -> None:
+        """Begin with a chunk of so many tasks; no child may still have to do with the one before."""
+        self.take_back()
+        while self._ended.acquire(False):
+            pass
+        self._read = 0
+        for _ in range(count):
+            self._unstarted.release()
+
+    def take_back(self) -> int:
+        """Take back every task that is not started, the last ones of the chunk; return their number."""
+        count = 0
+        while self._unstarted.acquire(False):
+            count += 1
+        return count
+
+    def answers(self) -> list[Any]:
+        """Return the answers, in order, that have come since this was last asked."""
+        found = []
+        while self._ended.acquire(False):
+            start = self._read + _LENGTH_BYTES
+            self._read = start + int.from_bytes(self._kept[self._read : start])
+            found.append(pickle.loads(self._kept[start : self._read]))
+        return found
+
+    # The child's side
+
+    def begin(self) -> None:
+        """Begin with the first task."""
+        self._written = 0
+
+    def claim(self) -> bool:
+        """Claim the next task; False: it was taken back, and so were all behind it."""
+        return self._unstarted.acquire(False)
+
+    def keep(self, answer: Any) -> None:
+        """Keep the answer of the task that just ended, unless it or one before it cannot be kept."""
+        if self._written > KEPT_BYTES:
+            return
+        try:
+            text = pickle.dumps(answer)
+        except Exception:  # whatever it is, whoever sends the answer when the chunk ends meets it
+            self._written = KEPT_BYTES + 1
+            return
+        start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)
+        if self._written <= KEPT_BYTES:
+            self._kept[start : self._written] = len(text).to_bytes(_LENGTH_BYTES) + text
+            self._ended.release()  # in this order: the worker reads what it was told of
+
+
+#: All of this process, by their numbers; its children inherit them.
+_shared: list[Claims] = []
+
+
+def shared_by(pool: Any) -> list[Claims]:
+    """Make the claims for a pool of Celery's whose children are still to be forked.
+
+    None for one whose children inherit nothing.
+    """
+    if not (pool.uses_semaphore and pool.forking_enable and get_start_method() == "fork"):
+        return []
+    # Twice what its slots can use at once: what a dead child had is not used again for a while.
+    made = [Claims(len(_shared) + n) for n in range(2 * pool.limit)]
+    _shared.extend(made)
+    return made

@@ -13,8 +13,7 @@ from time import monotonic
 from typing import Any
 
 from millpond.broker.celery.prefork_pool import waiting_for_slots
-from millpond.worker.dispatch.chunk_claims import shared_by
-from millpond.worker.dispatch.chunk_job import ChunkJob
+from millpond.worker.dispatch.chunk_job import ChunkJob, shared_by
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 #: A kind is short while its tasks take less than this on average, and no chunk has more tasks than this.
@@ -38,7 +37,9 @@ class Chunks:
         self._seconds: dict[str, float] = {}
         #: Those whose children may have tasks that they have not started.
         self._under_way: set[ChunkJob] = set()
+        self._pool = pool
         self._free = deque((0.0, each) for each in shared_by(pool))
+        self._shares = bool(self._free)
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
         self._start: Callable[[list[SlotRequest]], None]
         self._will_look = False
@@ -55,6 +56,8 @@ class Chunks:
     ) -> None:
         """Check the chunks under way by these timers; `start` runs the tasks that were taken back."""
         self._call_after, self._start = call_after, start
+        if self._shares:
+            self._slots, self._waiting = waiting_for_slots(self._pool)
         self._will_look = False
         self._look_later()
 
@@ -63,15 +66,14 @@ class Chunks:
         self._call_after = None
         self._take_back(list(self._under_way))
 
-    def job_for(self, request: SlotRequest, pool: Any) -> ChunkJob | None:
+    def job_for(self, request: SlotRequest) -> ChunkJob | None:
         """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
         if not self._fits(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():
             return None
-        slots, waiting = waiting_for_slots(pool)
-        share = -(-len(waiting) // max(1, slots))
-        members = [request]
+        waiting, members = self._waiting, [request]
+        share = -(-len(waiting) // max(1, self._slots.initial_value))
         while waiting and len(members) <= min(share, LONGEST_CHUNK - 1):
             _callback, (other, *_), _kwargs = waiting[0]
             if not (self._fits(other) and other.may_start() and not other.revoked()):

@@ -10,10 +10,14 @@ class SlotRequest(Protocol):
 
     id: str
     delivery: Delivery
+    #: When its handler started, seconds since 1970; None: it has not.
+    time_start: float | None
     #: True once it was sent to a prefork child.
     in_child: bool
-    #: True once it was released or dropped: its handler must not start.
-    let_go: bool
+    #: True once it has ended, as by its release: its handler must not start.
+    acknowledged: bool
+    #: The hard and the soft time limit, seconds.
+    limits: tuple[float | None, float | None]
     #: The chunk that it shares a child with, if any.
     chunk: Any
 
@@ -24,10 +28,6 @@ class SlotRequest(Protocol):
     @property
     def kind(self) -> str:
         """The kind."""
-
-    @property
-    def limits(self) -> tuple[float | None, float | None]:
-        """The hard and the soft time limit, seconds."""
 
     def may_start(self) -> bool:
         """True if it may still start."""
@@ -47,8 +47,11 @@ class SlotRequest(Protocol):
     def unaccept(self) -> None:
         """Take back that a child has it."""
 
+    def note_start(self, pid: int | None, time_accepted: float) -> None:
+        """Note that its handler has started."""
+
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note that its handler starts."""
+        """Note that its handler starts, and end it if that was asked for meanwhile."""
 
     def on_success(self, answer: Any) -> None:
         """Settle it by its slot's answer."""

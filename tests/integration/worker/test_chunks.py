@@ -11,6 +11,7 @@ import pytest
 from millpond.broker.inspect.depth import depth
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
+from millpond.tasks.app import celery_app
 from millpond.tasks.contract import Contract
 from millpond.tasks.settings import Settings
 from tests.harness.noted import names
@@ -83,6 +84,18 @@ def teach(client: Client, tasks: list[Contract]) -> None:
     with client.batch() as batch:
         batch.send_many(tasks)
     assert batch.wait(PATIENCE).succeeded == len(tasks)
+
+
+def test_nothing_counts_as_running_once_thousands_of_short_tasks_have_ended(
+    client: Client, worker: OneWorker, settings: Settings
+) -> None:
+    """A task whose answer is read before its child's word that it has the chunk is over, and stays so."""
+    from pond_kinds import Whisper
+
+    teach(client, [Whisper(aloud="", secret="s") for _ in range(3_000)])
+    worker.assert_at_rest()
+    inspect = celery_app(settings).control.inspect(timeout=10, limit=1)
+    assert [*inspect.active().values(), *inspect.reserved().values()] == [[], []]
 
 
 def test_those_beside_one_that_turns_out_long_end_before_it(

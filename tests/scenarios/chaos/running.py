@@ -17,6 +17,7 @@ from typing import Any
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
 from millpond.worker.local import valkey
+from tests.harness.at_rest import counting
 from tests.scenarios.chaos import ledger
 from tests.scenarios.chaos.faults import Faults
 from tests.scenarios.chaos.fleet import ROOT, Fleet, environment_for
@@ -73,6 +74,8 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         deadline = begun + plan.within_seconds
         _play(plan, faults, producers, book.url, deadline)
         stuck = _stuck(plan, producers, store, deadline)
+        if plan.transport == "millpond":
+            stuck += [f"counts as running what has ended: {each}" for each in counting(store, list(QUEUES))]
         code = fleet.stop()
         verdict = _judge(plan, faults, book.url, store)
     verdict.wrong += stuck + ([f"the supervisor ended with {code}"] if code else [])

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from millpond.broker.outcomes import SUCCEEDED
-from millpond.worker.dispatch.chunk_claims import claims
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import LONGEST_CHUNK, SHORT_SECONDS, Chunks
 from tests.harness.by_hand import delivery_of
 
 ANSWER = (SUCCEEDED, 0.5, 0.5)
-POOL = SimpleNamespace(uses_semaphore=True, forking_enable=True, limit=1)
+SLOTS = SimpleNamespace(_waiting=deque[Any](), initial_value=1)
+POOL = SimpleNamespace(
+    uses_semaphore=True, forking_enable=True, limit=1, _pool=SimpleNamespace(_putlock=SLOTS)
+)
 
 
 class Request(SimpleNamespace):
@@ -38,6 +40,7 @@ class Request(SimpleNamespace):
                 "time_start": None,
                 "chunk": None,
                 "may_start": lambda: True,
+                "note_start": lambda *_: None,
                 "revoked": lambda: False,
                 **tell,
                 **more,
@@ -90,10 +93,9 @@ def grouper(timers: Timers) -> Chunks:
 def piece_of(grouper: Chunks, *ids: str) -> ChunkJob | None:
     """Have the first start while the others wait for the one slot; send the piece to a pool."""
     first, *others = [Request(id) for id in ids]
-    waiting = deque((None, (other,), {}) for other in others)
-    semaphore = SimpleNamespace(_waiting=waiting, initial_value=1)
-    pool = SimpleNamespace(_pool=SimpleNamespace(_putlock=semaphore))
-    piece = grouper.job_for(first, pool)  # type: ignore[arg-type]
+    SLOTS._waiting.clear()
+    SLOTS._waiting.extend((None, (other,), {}) for other in others)
+    piece = grouper.job_for(first)  # type: ignore[arg-type]
     if piece is not None:
         piece.send(SimpleNamespace(apply_async=lambda *_, **__: None))
     return piece
@@ -124,7 +126,7 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     piece = piece_of(grouper, "a", "b", "c", "d")
     assert piece is not None
     ended, running, *others = piece.members
-    child = claims(piece.claims.number)
+    child = piece.claims
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -149,7 +151,7 @@ def test_a_piece_that_gets_on_is_left_alone(
     assert piece is not None
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
-    child = claims(piece.claims.number)
+    child = piece.claims
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -166,7 +168,7 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     members = list(piece.members)
-    child = claims(piece.claims.number)
+    child = piece.claims
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -224,7 +226,7 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     a, b, _c = piece.members
-    assert claims(piece.claims.number).claim()
+    assert piece.claims.claim()
     assert not grouper.has_its_child(b)
     assert timers.started == ["b", "c"]
     assert grouper.has_its_child(a)

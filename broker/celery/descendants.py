@@ -1,0 +1,97 @@
+"""The processes that a prefork child's tasks have started: killed with the child, reaped when they end.
+
+A child asks the kernel for its orphans (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever a task starts stays
+below it, also what was forked twice or has a session of its own. Linux only; elsewhere the child dies alone.
+"""
+
+import ctypes
+import gc
+import math
+import multiprocessing.popen_fork
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: The least time between two looks for orphans that have ended.
+REAP_SECONDS = 1.0
+
+#: Looks for processes that were started between the last look and when their parent was stopped.
+_LOOKS = 20
+
+
+#: When orphans are to be reaped next, between two tasks (monotonic seconds); never where none are adopted.
+reap_at = math.inf
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent ends."""
+    global reap_at
+    reap_at = 0.0
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans() -> None:
+    """Reap ended processes that nothing here waits for; called between tasks, from `reap_at` on.
+
+    What a `Popen` of this process waits for is left to it, with its exit code.
+    """
+    global reap_at
+    reap_at = monotonic() + REAP_SECONDS
+    with suppress(ChildProcessError):  # there is no child
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in _waited_for():
+                return
+            os.waitpid(ended.si_pid, os.WNOHANG)
+
+
+def _waited_for() -> set[int]:
+    kinds = subprocess.Popen, multiprocessing.popen_fork.Popen
+    return {
+        each.pid for each in gc.get_objects() if issubclass(type(each), kinds) and each.returncode is None
+    }
+
+
+def kill_with_descendants(pid: int) -> None:
+    """Kill a process and every process below it.
+
+    All are stopped first: none starts another, or is handed to another parent, between the look and the kill.
+    """
+    family = [pid]
+    _signal(pid, signal.SIGSTOP)
+    for _ in range(_LOOKS):
+        new = [each for each in _below(pid) if each not in family]
+        if not new:
+            break
+        for each in new:
+            _signal(each, signal.SIGSTOP)
+        family += new
+    for each in reversed(family):
+        _signal(each, signal.SIGKILL)
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # it has ended, or runs as another user
+        os.kill(pid, number)
+
+
+def _below(pid: int) -> list[int]:
+    """Return the processes below one, parents first; none where the kernel does not show them."""
+    children = defaultdict[int, list[int]](list)
+    with suppress(OSError):
+        for folder in Path("/proc").iterdir():
+            with suppress(OSError, ValueError):
+                stat = (folder / "stat").read_text() if folder.name.isdigit() else ""
+                if stat:
+                    children[int(stat.rpartition(")")[2].split()[1])].append(int(folder.name))
+    found = list(children[pid])
+    for each in found:  # grows meanwhile
+        found += children[each]
+    return found
