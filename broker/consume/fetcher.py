@@ -64,6 +64,7 @@ class Fetcher:
         self._waiting: list[str] | None = None
         self._behind: FetchRequest | None = None
         self._waiting_until = 0.0
+        self._was_full = False
         self.look_out = LookOut(in_flight.name, channel.store, self._control_connection)
         self._taken_up: set[str] = set()
         # A call of a lost connection is answered no more; its outcomes are sent again on this one.
@@ -102,6 +103,7 @@ class Fetcher:
         elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
             self._learn_later()  # no call would notice that the connection which brings changes is dead
         self.look_out.on_tick(self.active, self._keys, now)
+        self._look_after_being_full()
         if self._request is None:
             # What the call behind a wait may fetch is fetched by it alone: credit is given once.
             fetching = self.active if self._behind is None else set()
@@ -110,6 +112,16 @@ class Fetcher:
                 self._send(request)
         if self._request is None and self._waiting is None and self._has_to_be_woken():
             self._send_wait()
+
+    def _look_after_being_full(self) -> None:
+        """Fetch once a slot is free after a time without a wait: others may have taken the wake tokens."""
+        if self._waiting is not None or self._request is not None:
+            return
+        full = self.in_flight.room == 0
+        if self._was_full and not full:
+            for queue in self.active:
+                self.in_flight.leases[queue].fetchable = True
+        self._was_full = full
 
     def _has_to_be_woken(self) -> bool:
         """True if there is room, and some queue had nothing more; the next call fetches from the others."""
@@ -165,7 +177,8 @@ class Fetcher:
         connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
         watched = all(map(self.look_out.looks_out, queues))
         seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
-        words = ("BLPOP", *(self._keys(queue).wake for queue in queues), seconds)
+        leases = [self.in_flight.leases[queue] for queue in queues]
+        words = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
         request = self.in_flight.request_behind_wait(self.active, now + seconds)
         if request is None:
             connection.send_command(*words)
@@ -283,7 +296,7 @@ class Fetcher:
             return
         for queue in waiting:
             lease = self.in_flight.leases[queue]
-            if not woken or lease.keys.wake == woken[0].decode():
+            if not woken or woken[0].decode() in lease.wake_keys:
                 lease.fetchable = True
 
     def _on_request_behind(self, request: FetchRequest) -> None:

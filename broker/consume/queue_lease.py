@@ -54,6 +54,11 @@ class QueueLease:
         return self.keys.queue
 
     @property
+    def wake_keys(self) -> tuple[str, str]:
+        """The lists of wake tokens: for every consumer of the queue, and for this one alone."""
+        return self.keys.wake, f"{self.keys.wake}:{self.consumer}"
+
+    @property
     def clock_ms(self) -> int:
         """Return the ms to add to this host's clock for the server's time, or a little more, never less.
 

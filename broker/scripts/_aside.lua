@@ -48,6 +48,17 @@ local function somebody_has(kind, now)
   return false
 end
 
+-- Wake each consumer that has a kind, by a list of its own: a token for all may be taken by one that does not have it.
+local function wake_those_with(kind, now)
+  for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], now, '+inf', 'LIMIT', 0, 100)) do
+    if has_kind(redis.call('HGET', kinds_key(), consumer), kind) then
+      local own = KEYS[WAKE] .. ':' .. consumer
+      if redis.call('EXISTS', own) == 0 then redis.call('LPUSH', own, 1) end
+      redis.call('PEXPIRE', own, 60000)
+    end
+  end
+end
+
 -- Keep what is known of a kind as long as messages of it are aside.
 local function note_aside(kind)
   local first = redis.call('ZRANGE', aside_kind_key(kind), 0, 0, 'WITHSCORES')[2]

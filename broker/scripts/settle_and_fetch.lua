@@ -110,10 +110,7 @@ if #tokens > 0 then
 end
 count('settled', settled)
 count('late', late)
-for kind in pairs(aside) do
-  -- Who sleeps and has the kind takes it now.
-  if somebody_has(kind, now) then wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100)) end
-end
+for kind in pairs(aside) do wake_those_with(kind, now) end
 
 -- Sweep: what a dead consumer held goes back -------------------------------------------------------------------
 -- When nobody has spoken to this queue for a while, the server or the network may have been away, not the consumers: they
