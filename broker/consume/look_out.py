@@ -94,7 +94,11 @@ class LookOut:
                 keys = post.keys
                 asked.append((("CLIENT", "CACHING", "YES"), "caching", None))
                 asked.append(
-                    (script("look_out").command(keys.ready, (keys.wake, keys.drain_rate)), "look", post)
+                    (
+                        script("look_out").command(keys.ready, (keys.wake, keys.drain_rate, keys.delayed)),
+                        "look",
+                        post,
+                    )
                 )
         if asked:
             self._send(self._connection(), asked)
