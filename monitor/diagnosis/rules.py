@@ -24,8 +24,9 @@ from millpond.monitor.snapshot import QueueView
 
 #: Ready tasks are a backlog if clearing them takes longer than this, seconds.
 MOMENT_SECONDS = 1.0
-#: A backlog that is cleared within this time needs no action, seconds.
-SOON_SECONDS = 10.0
+#: A backlog that is cleared within this time needs no action, seconds; while tasks arrive all the time, the
+#: pool is faster than these, and may take longer.
+SOON_SECONDS, STREAM_SOON_SECONDS = 10.0, 120.0
 #: A cause needs so many ends and so many seconds.
 ENOUGH_ENDS, ENOUGH_SECONDS = 30, 10.0
 #: The share of a limit that counts as reached.
@@ -136,7 +137,9 @@ def _calm(facts: PoolFacts) -> Diagnosis | None:
             facts, "keeps up", f"{words.use(facts)}; {words.rate(facts)}"
         )
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate) if rate else None
-    if clear is not None and clear <= SOON_SECONDS and facts.in_rate < 0.9 * rate:
+    arriving = facts.in_rate / rate if rate else 0.0
+    soon = STREAM_SOON_SECONDS if arriving >= 0.1 else SOON_SECONDS
+    if clear is not None and clear <= soon and arriving < 0.9:
         return words.diagnosis(
             facts,
             "catching up",

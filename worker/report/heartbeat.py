@@ -64,6 +64,8 @@ class HeartbeatReporter:
         self._sample = Sample(0)
         self._samples_slots = samples_slots
         self._probe_share = probe_share
+        #: The process that took the last samples looks for a pool to probe until others take theirs.
+        self._looks_until = 0.0
         self._prober: threading.Thread | None = None
         self._slot_times: SlotTimes | None = None
 
@@ -132,6 +134,8 @@ class HeartbeatReporter:
             if takes_samples:
                 history.write_samples(self._store)
                 days.fold_if_due(self._store, heartbeats.pools(self._store))
+                self._looks_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
+            if time.monotonic() < self._looks_until:
                 self._probe()
         except BrokerError as error:
             logger.debug("%s", error)
