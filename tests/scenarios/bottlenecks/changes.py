@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
+from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.broker.control import drain
 from millpond.broker.message import compose
@@ -53,7 +54,8 @@ class Stream:
             ):
                 owed[n] += 0.1 * rate
                 many, owed[n] = int(owed[n]), owed[n] % 1
-                messages = [compose(kind, fields, queue="default", sent_at_ms=0) for _ in range(many)]
+                now_ms = server.now_ms(self._store)
+                messages = [compose(kind, fields, queue="default", sent_at_ms=now_ms) for _ in range(many)]
                 publish(self._store, messages, policy="exempt")
 
     @contextmanager
@@ -107,14 +109,12 @@ class Phase:
 def run(folder: Path, executor: str, *, most: int = 99) -> list[Phase]:
     """Run the phases one after the other on a server of their own; at most so many."""
     with ExitStack() as stack:
-        server = stack.enter_context(serving(folder / "server"))
+        own = stack.enter_context(serving(folder / "server"))
         asked = stack.enter_context(service(64, 0.05))
-        store = connect(server.url)
+        store = connect(own.url)
         stack.callback(store.close)
         pool = {"executor": executor, "concurrency": 4, "prefetch": 4}
-        settings = settings_for(
-            server.url, pool=pool, queue={"bound": 1_000_000}, kinds=("bottleneck_kinds",)
-        )
+        settings = settings_for(own.url, pool=pool, queue={"bound": 1_000_000}, kinds=("bottleneck_kinds",))
         stack.enter_context(workers(settings, folder))
         stream = stack.enter_context(Stream(store, asked.url).running())
 

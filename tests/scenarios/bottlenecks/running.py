@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
@@ -62,15 +63,16 @@ class Feed:
 
     def send(self, count: int) -> None:
         """Send messages of the case's kinds, mixed."""
-        publish(self.store, [self._message() for _ in range(count)], policy="exempt")
+        now_ms = server.now_ms(self.store)
+        publish(self.store, [self._message(now_ms) for _ in range(count)], policy="exempt")
 
-    def _message(self) -> Outgoing:
+    def _message(self, now_ms: int) -> Outgoing:
         beside = self._case.beside
         if beside is not None and random.random() < self.share:
             kind, fields = beside[0], {**self._fields, **beside[1]} if self._is_same(beside[0]) else beside[1]
         else:
             kind, fields = self._case.kind, self._fields
-        return compose(kind, dict(fields), queue="default", sent_at_ms=0)
+        return compose(kind, dict(fields), queue="default", sent_at_ms=now_ms)
 
     def _is_same(self, kind: str) -> bool:
         return kind == self._case.kind
@@ -80,11 +82,11 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
     """Run one case on a server of its own."""
     seen = Seen(case.label, case.right, case.grows)
     with ExitStack() as stack:
-        server = stack.enter_context(serving(folder / "server"))
+        own = stack.enter_context(serving(folder / "server"))
         given = stack.enter_context(case.around(folder))
-        store = connect(server.url)
+        store = connect(own.url)
         stack.callback(store.close)
-        settings = _settings(case, _delayed(server.url, case, stack))
+        settings = _settings(case, _delayed(own.url, case, stack))
         fields = {**case.fields, **case.given(given)}
         feed = Feed(store, case, fields)
         running = stack.enter_context(workers(settings, folder, count=case.processes))

@@ -8,6 +8,7 @@ import pytest
 
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.limits import Limits
+from millpond.broker.stats.calls import CallFigures, add_field, note_items
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import KindFigures, Place, Window
@@ -61,6 +62,33 @@ def with_queue(**of_queue: Any) -> PoolFacts:
     return replace(BUSY, view=replace(BUSY.view, queues=(queue(**of_queue),)))
 
 
+def calling(**sums: int) -> PoolFacts:
+    minute = replace(BUSY.minute, calls={("order", PEER.name): CallFigures(**sums)})
+    return replace(BUSY, minute=minute)
+
+
+def with_items(fixed: float, each: float) -> PoolFacts:
+    """Return a pool whose runs carry one to seven items, four on average, and take 0.4 s on average."""
+    fields = Counter[str]()
+    for n in range(140):
+        note_items(fields, "order", "", 1 + n % 7, fixed + each * (1 + n % 7))
+    calls: dict[tuple[str, str], CallFigures] = {}
+    for name, value in fields.items():
+        add_field(calls, name.partition(":")[2], value)
+    measured = elastic(1.0) if fixed else None
+    return replace(BUSY, minute=replace(BUSY.minute, calls=calls), elasticity=measured)
+
+
+def idle(*, broker_seconds: float = 0.0, children: int = 0) -> PoolFacts:
+    """Return a pool with tasks ready, a third of whose slots are in use."""
+    seen = [
+        replace(each, busy_seconds=each.busy_seconds / 3, children=children)
+        for each in (BUSY.recent, BUSY.minute)
+    ]
+    view = replace(BUSY.view, running=(heartbeat(broker_seconds=broker_seconds),))
+    return replace(BUSY, view=view, recent=seen[0], minute=seen[1])
+
+
 BUSY = facts((PEER, 0.9))
 LOCK = Place("lock", "SQLite", "sqlite3", "shop.orders:9", "order")
 COMPUTES, WAITS = Place("processor", kind="order"), Place("runnable", kind="order")
@@ -90,6 +118,14 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (facts((COMPUTES, 0.3), (WAITS, 0.6)), "processor", "", "computing"),
         (facts((COMPUTES, 0.2), (TURNS, 0.7)), "processor", "", "interpreter"),
         (facts((LOCK, 0.8)), "lock", "SQLite", "shop.orders:9"),
+        (calling(again_looks=50, again_segments=500, again_micros=10_000_000), "batching", PEER.name, "20 round"),
+        (calling(again_looks=50, again_segments=50, again_micros=10_000_000), "unclear", PEER.name, ""),
+        (with_items(0.35, 0.01), "batching", PEER.name, "does not depend"),
+        (with_items(0.0, 0.1), "unclear", PEER.name, ""),
+        (idle(broker_seconds=0.5), "broker", "", "the broker answers in 500"),
+        (idle(children=200), "recycling", "", "a child is replaced after"),
+        (replace(BUSY, elasticity=elastic(0.81, 0.02, step=0.54)), "unclear", "", "not yet certain"),
+        (replace(BUSY, elasticity=elastic(0.58, 0.1, step=0.0)), "dependency", PEER.name, "saturated"),
         (replace(BUSY, usual={"order": 0.1}), "dependency", "10.0.0.7:5432", "4.0 times"),
         (replace(BUSY, elasticity=elastic(0.95)), "workers", "", "elasticity 0.95 ± 0.10"),
         (replace(BUSY, elasticity=elastic(0.05)), "dependency", "10.0.0.7:5432", "saturated"),
@@ -168,3 +204,29 @@ def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
     """A page writes verdicts as sentences; what somebody would type is not written large."""
     assert sentence(diagnose(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
+
+
+@pytest.mark.parametrize(
+    ("came", "words"),
+    [(1.48, "grew from 8 to 12 slots: +48%, +50% foretold"), (1.02, "no gain, go back to 8")],
+)
+def test_what_came_of_more_slots_is_said_beside_what_was_foretold(came: float, words: str) -> None:
+    """After a change of slots, the gain is compared with the one that was foretold."""
+    before = elastic(1.0)
+    view = replace(BUSY.view, running=(heartbeat(), replace(heartbeat(), name="p.2@h", slots=4)))
+    recent = window(10, (PEER, 0.9))
+    recent.kinds["order"].ended = round(before.rate * came * 10)
+    found = diagnose(replace(BUSY, view=view, recent=recent, elasticity=before))
+    assert words in found.outcome
+    assert words in "\n".join(lines(found))
+
+
+def test_runs_are_compared_with_an_hour_ago_and_yesterday() -> None:
+    """Runs that take twice as long as an hour ago, and as long as yesterday, are said to."""
+    hour, day = 3_600_000, 86_400_000
+    now = 10 * day
+    earlier = {at: {"order": KindFigures(ended=100, service_seconds=100 * mean)} for at, mean in (
+        (now - hour, 0.2), (now - day, 0.4)
+    )}  # fmt: skip
+    found = diagnose(replace(BUSY, now_ms=now, days=tuple(sorted(earlier.items()))))
+    assert found.compared == "runs of the same kinds take 2.0 times as long as an hour ago"

@@ -11,7 +11,9 @@ from time import monotonic, sleep
 
 import pytest
 
+from millpond.broker.stats.calls import CallFigures, add_field
 from millpond.broker.stats.window import Place
+from millpond.worker.report.noted_calls import calling
 from millpond.worker.report.slot_sampler import SlotSampler
 
 Eventually = Callable[..., object]
@@ -165,3 +167,48 @@ def test_a_task_that_ended_is_not_counted(slots: Slots, eventually: Eventually) 
     slots.sampler.look()
     slots.sampler.look()
     assert not slots.sampler.take()
+
+
+def test_the_round_trips_of_a_connection_are_counted(slots: Slots) -> None:
+    """A handler that asks over one connection again and again is seen to; the kernel counts."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError), server.accept()[0] as connection:
+                while connection.recv(9):
+                    stop.wait(0.01)
+                    connection.sendall(b"yes")
+
+        threading.Thread(target=answer, daemon=True).start()
+
+        def ask() -> None:
+            with socket.create_connection(server.getsockname()) as connection:
+                while not stop.is_set():
+                    connection.sendall(b"well?")
+                    connection.recv(9)
+
+        slots.run(ask, "chatty")
+        slots.places(1.0)
+        stop.set()
+        calls: dict[tuple[str, str], CallFigures] = {}
+        for name, value in slots.sampler.take_calls().items():
+            add_field(calls, name.partition(":")[2], value)
+        host, port = server.getsockname()
+    trips = calls["chatty", f"{host}:{port}"].round_trips(1.0)
+    assert trips is not None
+    assert 20 < trips <= 100  # at most one each ten milliseconds
+
+
+def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
+    """Within `context.calling`, a slot waits for the peer of that name, whatever it is blocked on."""
+    stop = threading.Event()
+
+    def call() -> None:
+        with calling("order", "crm", 3):
+            stop.wait(10)
+
+    slots.run(call, "order")
+    places = slots.places(0.5)
+    stop.set()
+    assert max(places, key=lambda place: places[place]).name == "crm"
