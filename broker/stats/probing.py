@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 #: take longer than this on average, and a smaller share than this fails.
 ENDS, SECONDS, FULL, SHORT_SECONDS, FAILING = 30, 10.0, 0.5, 0.002, 0.5
 #: The ready tasks must last for so many seconds at the present rate, or a probe would empty the queue.
-BACKLOG_SECONDS = 8.0
+BACKLOG_SECONDS = 5.0
 #: Nearer than this to a rate limit, the limit explains the backlog.
 NEAR_LIMIT = 0.8
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.

@@ -1,12 +1,13 @@
 """The two pictures of a diagnosis: where a slot's time goes, and throughput against slots."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
 
-#: Sizes of the second picture, in units of its drawing; the axes leave a margin for their numbers.
-WIDTH, HEIGHT, MARGIN = 240, 120, 28
+#: Sizes of the second picture, in units of its drawing; the axes leave room for their numbers and names.
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 240, 140, 38, 30, 18, 14
 
 #: Shares below this are drawn together.
 LEAST = 0.03
@@ -23,13 +24,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of throughput against slots: where it is drawn, and what it says."""
+    """A point of throughput against slots: where it is drawn, and its figures."""
 
     x: float
     y: float
     slots: int
     rate: float
     foretold: bool
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A number on the axis of the throughput, and where it is drawn."""
+
+    y: float
+    rate: float
 
 
 def parts(diagnosis: Diagnosis) -> list[Part]:
@@ -42,17 +51,13 @@ def parts(diagnosis: Diagnosis) -> list[Part]:
 
 
 def points(diagnosis: Diagnosis) -> list[Point]:
-    """Return the measured points of throughput against slots, and the foretold one behind them."""
-    known = [(slots, rate, False) for slots, rate in diagnosis.measured]
-    if known and diagnosis.slots_wanted and diagnosis.foretold_rate is not None:
-        known.append((diagnosis.slots_wanted, diagnosis.foretold_rate, True))
-    if not known:
-        return []
-    most_slots, most_rate = max(slots for slots, _, _ in known), max(rate for _, rate, _ in known) or 1.0
+    """Return the measured points of throughput against slots, and the foretold one, by slots."""
+    known = _known(diagnosis)
+    most_slots, most_rate = max((slots for slots, _, _ in known), default=1), _top(known)
     return [
         Point(
-            round(MARGIN + (WIDTH - 2 * MARGIN) * slots / most_slots, 1),
-            round(HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * rate / most_rate, 1),
+            round(LEFT + (WIDTH - LEFT - RIGHT) * slots / most_slots, 1),
+            _height(rate, most_rate),
             slots,
             rate,
             foretold,
@@ -61,6 +66,37 @@ def points(diagnosis: Diagnosis) -> list[Point]:
     ]
 
 
+def ticks(diagnosis: Diagnosis) -> list[Tick]:
+    """Return the numbers on the axis of the throughput, from 0, in round steps."""
+    top = _top(_known(diagnosis))
+    step = _step(top)
+    return [Tick(_height(n * step, top), n * step) for n in range(round(top / step) + 1)]
+
+
 def path(drawn: Sequence[Point]) -> str:
     """Return the line through the points, from the origin."""
-    return f"M{MARGIN},{HEIGHT - MARGIN}" + "".join(f"L{each.x},{each.y}" for each in drawn)
+    return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{each.x},{each.y}" for each in drawn)
+
+
+def _known(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
+    known = [(slots, rate, False) for slots, rate in diagnosis.measured]
+    wanted, rate = diagnosis.slots_wanted, diagnosis.foretold_rate
+    if known and wanted and rate is not None and wanted not in {slots for slots, _, _ in known}:
+        known.append((wanted, rate, True))
+    return known
+
+
+def _top(known: Sequence[tuple[int, float, bool]]) -> float:
+    """Return the end of the axis of the throughput: the next round number."""
+    most = max((rate for _, rate, _ in known), default=0.0) or 1.0
+    return math.ceil(most / _step(most)) * _step(most)
+
+
+def _step(top: float) -> float:
+    """Return a step of 1, 2 or 5 times a power of ten, three to five of which reach the top."""
+    power = 10.0 ** math.floor(math.log10(top / 2))
+    return next(each * power for each in (1.0, 2.0, 5.0, 10.0) if top / (each * power) <= 5)
+
+
+def _height(rate: float, top: float) -> float:
+    return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * rate / top, 1)

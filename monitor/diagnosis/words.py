@@ -103,7 +103,8 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
 
 def trend(facts: PoolFacts) -> str:
     """Return when the backlog is cleared, or how fast it grows; empty without a backlog."""
-    if not facts.ready:
+    stands = not facts.view.running or facts.view.drained_at_ms is not None
+    if not facts.ready or stands or all(queue.limits.paused for queue in facts.waiting):
         return ""
     clear = numbers.clear_seconds(facts.ready, rate=facts.rate, in_rate=facts.in_rate)
     if clear is not None:

@@ -13,6 +13,7 @@ from celery import Celery, signals
 from millpond.broker.connection import Store
 from millpond.broker.stats import window
 from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
+from millpond.worker.report import span_peers
 from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
 #: A child writes once in so many seconds.
@@ -36,6 +37,7 @@ class SlotTimes:
         while errors:
             self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
+            span_peers.listen()
             self._unsent.update(_fields(self._sampler))
             self._add_children()
 
@@ -64,6 +66,7 @@ def _sample_in_child(**_: object) -> None:
     def write() -> None:
         places: Counter[str] = Counter()
         while not stop.wait(WRITE_SECONDS):
+            span_peers.listen()
             new = _fields(sampler)
             places.update(new)
             if new:

@@ -3,7 +3,8 @@
 `python -m tests.scenarios.bench.watching [--rounds N] [--tasks N] [--only threads]`
 
 
-Each round drains the same tasks by the same workers without anybody watching, then with Flower (events on, at
+Each round drains the same tasks by the same workers without anybody watching, without the sampler of slots
+(`sample_slots = false`) and without probes, then with Flower (events on, at
 the rate that a worker sends by itself), then with Flower of which a page and `/metrics` are asked for every
 two seconds, then with tracing to a collector that throws spans away, of all tasks and of one in a hundred.
 Flower and the collector run on the same processors, so they are part of the cost. Quote the ratios.
@@ -26,7 +27,8 @@ from tests.harness.flower_process import LOGIN, Visitor, flower_process
 from tests.harness.own_server import free_port
 from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
 
-WAYS = ("nobody", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
+WAYS = ("nobody", "no sampler", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
+UNSAMPLED = {"MILLPOND_SAMPLE_SLOTS": "false", "MILLPOND_PROBE_SHARE": "0"}
 SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
 #: How often somebody who watches asks for a page and for the metrics.
 LOOK_SECONDS = 2.0
@@ -110,7 +112,7 @@ def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
             collector.kill()
             collector.wait()
     else:
-        yield {}
+        yield UNSAMPLED if way == "no sampler" else {}
 
 
 @contextmanager

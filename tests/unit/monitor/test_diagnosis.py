@@ -118,7 +118,7 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (facts((COMPUTES, 0.3), (WAITS, 0.6)), "processor", "", "computing"),
         (facts((COMPUTES, 0.2), (TURNS, 0.7)), "processor", "", "interpreter"),
         (facts((LOCK, 0.8)), "lock", "SQLite", "shop.orders:9"),
-        (calling(again_looks=50, again_segments=500, again_micros=10_000_000), "batching", PEER.name, "20 round"),
+        (calling(again_looks=50, again_segments=500, again_micros=10_000_000), "batching", PEER.name, "20"),
         (calling(again_looks=50, again_segments=50, again_micros=10_000_000), "unclear", PEER.name, ""),
         (with_items(0.35, 0.01), "batching", PEER.name, "does not depend"),
         (with_items(0.0, 0.1), "unclear", PEER.name, ""),

@@ -13,7 +13,8 @@ import pytest
 
 from millpond.broker.stats.calls import CallFigures, add_field
 from millpond.broker.stats.window import Place
-from millpond.worker.report.noted_calls import calling
+from millpond.worker.report import span_peers
+from millpond.worker.report.noted_calls import CALLING, calling
 from millpond.worker.report.slot_sampler import SlotSampler
 
 Eventually = Callable[..., object]
@@ -212,3 +213,24 @@ def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
     places = slots.places(0.5)
     stop.set()
     assert max(places, key=lambda place: places[place]).name == "crm"
+
+
+def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a span of an OpenTelemetry instrumentation is open, the slot waits for the peer that it names."""
+    trace, sdk = pytest.importorskip("opentelemetry.trace"), pytest.importorskip("opentelemetry.sdk.trace")
+    provider = sdk.TracerProvider()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    span_peers.listen()
+    span_peers.listen()
+    tracer, stop = provider.get_tracer("client"), threading.Event()
+    about = {"server.address": "db.example.org", "server.port": 5432, "db.system.name": "postgresql"}
+
+    def call() -> None:
+        with tracer.start_as_current_span("SELECT", kind=trace.SpanKind.CLIENT, attributes=about):
+            stop.wait(10)
+        assert threading.get_ident() not in CALLING
+
+    slots.run(call, "order")
+    places = slots.places(0.5)
+    stop.set()
+    assert max(places, key=lambda place: places[place]).name == "postgresql db.example.org:5432"
