@@ -5,6 +5,7 @@ probes cost is counted in seconds of the pool's throughput, and kept under a sha
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -115,6 +116,15 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
     finally:
         with translate_errors("giving the lock of a probe back"):
             store.client.delete(lock)
+
+
+def running(store: Store, pools: Sequence[str]) -> list[bool]:
+    """Return for each pool whether it is being probed now."""
+    if not pools:
+        return []
+    with translate_errors("looking for probes"):
+        found = store.client.mget([probe_lock_key(pool, store.prefix) for pool in pools])
+    return [each is not None for each in found]
 
 
 def probe_where_due(store: Store, *, share: float) -> None:

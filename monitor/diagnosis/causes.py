@@ -217,7 +217,7 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
 def broker(facts: PoolFacts) -> Diagnosis | None:
     """Slots wait for messages because the broker answers late."""
     answer, mean = facts.broker_seconds, facts.mean
-    if mean is None or facts.use >= LATE_USE or answer < max(LATE_SECONDS, mean / 2):
+    if mean is None or facts.is_probed or facts.use >= LATE_USE or answer < max(LATE_SECONDS, mean / 2):
         return None
     return words.diagnosis(
         facts,
@@ -234,7 +234,7 @@ def broker(facts: PoolFacts) -> Diagnosis | None:
 def recycling(facts: PoolFacts) -> Diagnosis | None:
     """Slots are empty while their child processes are replaced."""
     children = facts.seen.children
-    if facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.seen.ended / OFTEN):
+    if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.seen.ended / OFTEN):
         return None
     tasks = facts.seen.ended / children
     why = f"a child is replaced after {tasks:.1f} tasks; {words.use(facts)} although {words.ready(facts)}"
@@ -250,7 +250,7 @@ def recycling(facts: PoolFacts) -> Diagnosis | None:
 
 def free_slots(facts: PoolFacts) -> Diagnosis | None:
     """Slots are free although tasks are ready."""
-    if facts.use >= FULL:
+    if facts.is_probed or facts.use >= FULL:
         return None
     why = f"{words.ready(facts)} although only {words.use(facts)}: slots wait for messages"
     return words.diagnosis(
@@ -271,10 +271,10 @@ def unclear(facts: PoolFacts) -> Diagnosis:
         facts,
         "unclear",
         f"{words.use(facts)}{waits}; {words.ready(facts)}; it is not known whether more slots would help",
-        "measure it",
+        "it is being measured: ask again in half a minute" if facts.is_probed else "measure it",
         name=(found[0].name or found[0].library) if found else "",
         confidence=0.3,
-        command=f"millpond why {facts.view.name} --probe",
+        command=f"millpond why {facts.view.name}{'' if facts.is_probed else ' --probe'}",
     )
 
 

@@ -7,6 +7,7 @@ State = Literal[
     "idle",
     "keeps up",
     "bursts",
+    "skew",
     "catching up",
     "no worker",
     "processes missing",

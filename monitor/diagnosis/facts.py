@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from millpond.broker.connection import Store
-from millpond.broker.stats import days, elasticity, window
+from millpond.broker.stats import days, elasticity, probing, window
 from millpond.broker.stats.calls import CallFigures
 from millpond.broker.stats.days import Entry
 from millpond.broker.stats.elasticity import Elasticity
@@ -40,6 +40,8 @@ class PoolFacts:
     now_ms: int = 0
     #: The entries of the last days, oldest first.
     days: Sequence[Entry] = ()
+    #: True while its elasticity is being measured: part of its slots stand idle.
+    is_probed: bool = False
 
     @property
     def waiting(self) -> list[QueueView]:
@@ -189,7 +191,7 @@ class PoolFacts:
 
 
 def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
-    """Return the facts of each pool, in six round trips for all."""
+    """Return the facts of each pool, in eight round trips for all."""
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
     recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
@@ -197,12 +199,21 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     before = window.read_each(store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
     past_days = days.read(store, names)
     probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
+    running = probing.running(store, names)
     return [
         PoolFacts(
-            view, now, last, usual_seconds(past, [kinds for _, kinds in day]), measured, other, now_ms, day
+            view,
+            now,
+            last,
+            usual_seconds(past, [kinds for _, kinds in entries]),
+            measured,
+            other,
+            now_ms,
+            entries,
+            is_probed,
         )
-        for view, now, last, past, day, measured, other in zip(
-            snapshot.pools, recent, minute, before, past_days, probed, earlier, strict=True
+        for view, now, last, past, entries, measured, other, is_probed in zip(
+            snapshot.pools, recent, minute, before, past_days, probed, earlier, running, strict=True
         )
     ]
 

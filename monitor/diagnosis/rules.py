@@ -1,7 +1,7 @@
 """The rules, in their order; the first one that applies is the diagnosis.
 
 facts        no worker, processes missing, paused, drained, a limit reached
-calm         idle, keeps up, catching up, bursts
+calm         idle, keeps up, catching up, bursts, skew
 too little   fewer than 30 ends or 10 seconds: too little data for a cause
 failing      most runs fail or are retried: more slots would not help
 broker       slots wait for messages, because the broker answers late
@@ -127,6 +127,8 @@ def _reached(queue: QueueView, facts: PoolFacts) -> str | None:
 def _calm(facts: PoolFacts) -> Diagnosis | None:
     rate = facts.rate
     if not facts.ready:
+        if (found := _skewed(facts)) is not None:
+            return found
         if not facts.minute.ended and not facts.view.busy:
             return words.diagnosis(facts, "idle", "no task is ready and none ended in the last minute")
         return _bursts(facts) or words.diagnosis(
@@ -162,6 +164,28 @@ def _bursts(facts: PoolFacts) -> Diagnosis | None:
         why,
         "twice the slots would halve that wait; or send tasks more evenly",
         confidence=0.7,
+    )
+
+
+def _skewed(facts: PoolFacts) -> Diagnosis | None:
+    """Tasks wait in a process that is full while another process has slots idle."""
+    running, ended, mean = facts.view.running, facts.minute.ended, facts.mean
+    full = [each for each in running if each.busy >= each.slots and each.in_flight > each.busy]
+    empty = [each for each in running if each.in_flight < each.slots and not each.draining]
+    waited = sum(figures.wait_seconds for figures in facts.minute.kinds.values())
+    if not full or not empty or not mean or ended < ENOUGH_ENDS / 3 or waited < mean * ended:
+        return None
+    most = max(full, key=lambda each: each.in_flight - each.busy)
+    held, idle = most.in_flight - most.busy, sum(each.slots - each.in_flight for each in empty)
+    if held < 2 or idle < 2:
+        return None
+    return words.diagnosis(
+        facts,
+        "skew",
+        f"{held} tasks wait in process {most.name}, which is full; other processes have {idle} free slots",
+        f"set prefetch = 0 under [pools.{facts.view.name}]: a process then fetches no more than it can start",
+        name=most.name,
+        confidence=0.8,
     )
 
 

@@ -173,6 +173,10 @@ def _mixed() -> Iterator[Case]:
         doubled=False,
     )  # fmt: skip
     yield from _both(
+        "one process holds what another could run", "bottleneck.sleep", ("skew",), False, doubled=False,
+        slots=2, processes=2, fields={"seconds": 0.5}, burst=14, pool={"prefetch": 16},
+    )  # fmt: skip
+    yield from _both(
         "a slow kind among fast ones", "bottleneck.sleep", ("workers",), True, slots=4,
         fields={"seconds": 0.01}, beside=("bottleneck.slow_sleep", {"seconds": 0.5}, 0.05),
     )  # fmt: skip

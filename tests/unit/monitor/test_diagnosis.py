@@ -89,6 +89,14 @@ def idle(*, broker_seconds: float = 0.0, children: int = 0) -> PoolFacts:
     return replace(BUSY, view=view, recent=seen[0], minute=seen[1])
 
 
+def skewed(*, busy: int) -> PoolFacts:
+    """Return a pool of two processes with no task ready: the first has four waiting, the second runs some."""
+    first, second = heartbeat(), replace(heartbeat(), name="p.2@h", busy=busy, in_flight=busy)
+    view = replace(BUSY.view, queues=(queue(),), running=(replace(first, in_flight=12), second))
+    minute = window(60, wait_seconds=10_000.0)
+    return replace(BUSY, view=view, minute=minute)
+
+
 BUSY = facts((PEER, 0.9))
 LOCK = Place("lock", "SQLite", "sqlite3", "shop.orders:9", "order")
 COMPUTES, WAITS = Place("processor", kind="order"), Place("runnable", kind="order")
@@ -123,6 +131,9 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (with_items(0.35, 0.01), "batching", PEER.name, "does not depend"),
         (with_items(0.0, 0.1), "unclear", PEER.name, ""),
         (idle(broker_seconds=0.5), "broker", "", "the broker answers in 500"),
+        (replace(idle(broker_seconds=0.5), is_probed=True), "unclear", PEER.name, ""),
+        (skewed(busy=0), "skew", "p.1@h", "4 tasks wait in process p.1@h"),
+        (skewed(busy=8), "keeps up", "", ""),
         (idle(children=200), "recycling", "", "a child is replaced after"),
         (replace(BUSY, elasticity=elastic(0.81, 0.02, step=0.54)), "unclear", "", "not yet certain"),
         (replace(BUSY, elasticity=elastic(0.58, 0.1, step=0.0)), "dependency", PEER.name, "saturated"),
