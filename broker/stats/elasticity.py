@@ -4,16 +4,18 @@ e is 1 where slots lack, and 0 where all of them wait for one thing: a full depe
 (Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from json import dumps, loads
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 
-#: Intervals are of 90 %. Throughput grows if the interval is above the first for half of the slots and above
-#: the second for the step, whose value is at least the third; it does not if one is below the last.
-GROWS, STEP_GROWS, STEP_LEAST, SATURATED = 0.7, 0.5, 0.75, 0.5
+#: Intervals are of 90 %. Throughput grows if the interval is above the first, and by the second above what a
+#: dependency for one fewer than the slots would give (at most the third), while the step is at least the
+#: fourth. It does not if one of them is below the last.
+GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
 
 #: How long a result is believed, and kept to compare what came of it with, ms.
 FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
@@ -58,11 +60,16 @@ class Elasticity:
     @property
     def grows(self) -> bool:
         """True if throughput grows with slots, from half of them to all and still in the last step."""
-        if self.low < GROWS:
+        if self.step is not None and self.step < STEP_LEAST:
             return False
-        if self.step is None:
-            return self.part >= self.slots - 1
-        return self.step >= STEP_LEAST and self.step - self.step_error >= STEP_GROWS
+        return self.low >= max(GROWS, min(self._of_one_fewer + MARGIN, MOST_ASKED))
+
+    @property
+    def _of_one_fewer(self) -> float:
+        """The elasticity where a dependency takes one fewer at once than there are slots."""
+        if self.part >= self.slots - 1:
+            return 0.0
+        return math.log((self.slots - 1) / self.part) / math.log(self.slots / self.part)
 
     @property
     def saturated(self) -> bool:
@@ -74,11 +81,27 @@ class Elasticity:
         """True if it is certain that throughput grows with slots, or that it does not."""
         return self.grows or self.saturated
 
+    def with_earlier(self, earlier: "Elasticity") -> "Elasticity":
+        """Return this result and an earlier one of the same slots as one, each by its precision."""
+        value, error = _mean((self.value, self.error), (earlier.value, earlier.error))
+        found = replace(self, value=value, error=error)
+        if self.step is None or earlier.step is None:
+            return found
+        step, error = _mean((self.step, self.step_error), (earlier.step, earlier.step_error))
+        return replace(found, step=step, step_error=error)
+
     @property
     def local(self) -> float:
         """The best guess for slots beyond those that there are, 0 to 1."""
         found = self.value if self.step is None else min((self.value + self.step) / 2, self.value)
         return max(0.0, min(1.0, found))
+
+
+def _mean(*found: tuple[float, float]) -> tuple[float, float]:
+    """Return the mean of values with errors, weighted by their precision, and its error."""
+    weights = [1 / max(error, 0.01) ** 2 for _, error in found]
+    value = sum(weight * value for weight, (value, _) in zip(weights, found, strict=True)) / sum(weights)
+    return value, 1 / math.sqrt(sum(weights))
 
 
 #: The mean service time may move by this factor before a result is no longer believed.

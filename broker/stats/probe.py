@@ -16,11 +16,14 @@ from typing import Any
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys, queues_key
 from millpond.broker.scripts import script
-from millpond.broker.stats.elasticity import GROWS, Elasticity
+from millpond.broker.stats.elasticity import STEP_LEAST, Elasticity
 
 #: The parts of the slots that are compared with all of them: half, and a step of a quarter. A dependency that
 #: takes nearly as many at once as there are slots gains from half to all, and no more: the step shows it.
 HALF, STEP = 0.5, 0.75
+
+#: Turns that compare all of them; later ones compare the part that is in doubt.
+TURNS_OF_ALL = 2
 
 #: The shortest window, its length in mean service times, and the longest window; seconds.
 LEAST_SECONDS, SERVICE_TIMES, MOST_SECONDS = 1.5, 4.0, 12.0
@@ -82,7 +85,7 @@ class Probe:
         turns: list[_Turn] = []
         found: Elasticity | None = None
         try:
-            while (turn := self._turn(self._limits(half, step, found))) is not None:
+            while (turn := self._turn(self._limits(half, step, found, len(turns)))) is not None:
                 if not self._is_as_it_was():
                     return None
                 turns.append(turn)
@@ -95,9 +98,11 @@ class Probe:
                 _hold(self._store, queue, 0, 0)
         return found
 
-    def _limits(self, half: int, step: int, found: Elasticity | None) -> set[int]:
-        """Return the limits of the next turn: all three, until it is certain for half of the slots."""
-        return {self._slots, step} if found is not None and found.low >= GROWS else {self._slots, half, step}
+    def _limits(self, half: int, step: int, found: Elasticity | None, turns: int) -> set[int]:
+        """Return the limits of the next turn: all three at first, then those that are still in doubt."""
+        if turns < TURNS_OF_ALL or found is None or found.step is None:
+            return {self._slots, half, step}
+        return {self._slots, step if found.step < STEP_LEAST else half}
 
     def _turn(self, limits: set[int]) -> _Turn | None:
         """Count the ends under each limit, in random order; None if the queues ran empty."""

@@ -5,6 +5,7 @@ probes cost is counted in seconds of the pool's throughput, and kept under a sha
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -16,7 +17,7 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.stats import elasticity, heartbeats, window
-from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats.elasticity import FRESH_MS, Elasticity
 from millpond.broker.stats.probe import Probe
 from millpond.broker.stats.window import Window
 
@@ -109,13 +110,23 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
         ).run(most_seconds=most_seconds)
         if measured is not None:
-            measured = replace(measured, free_rate=free_rate)
+            measured = _with_last(store, found.pool, replace(measured, free_rate=free_rate))
             elasticity.keep(store, found.pool, measured)
             _spend(store, found.pool, measured)
         return measured
     finally:
         with translate_errors("giving the lock of a probe back"):
             store.client.delete(lock)
+
+
+def _with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
+    """Return a result joined with the last one, if neither decides and both are of such slots and runs."""
+    [last] = elasticity.kept(store, [pool])
+    if last is None or measured.decides or last.decides:
+        return measured
+    alike = (last.slots, last.part) == (measured.slots, measured.part) and last.error < math.inf
+    alike = alike and elasticity.holds(last, measured.service_seconds)
+    return measured.with_earlier(last) if alike and measured.at_ms - last.at_ms <= FRESH_MS else measured
 
 
 def running(store: Store, pools: Sequence[str]) -> list[bool]:

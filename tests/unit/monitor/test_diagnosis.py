@@ -135,7 +135,7 @@ FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
         (skewed(busy=0), "skew", "p.1@h", "4 tasks wait in process p.1@h"),
         (skewed(busy=8), "keeps up", "", ""),
         (idle(children=200), "recycling", "", "a child is replaced after"),
-        (replace(BUSY, elasticity=elastic(0.81, 0.02, step=0.54)), "unclear", "", "not yet certain"),
+        (replace(BUSY, elasticity=elastic(0.81, 0.02, step=0.55)), "unclear", "", "not yet certain"),
         (replace(BUSY, elasticity=elastic(0.58, 0.1, step=0.0)), "dependency", PEER.name, "saturated"),
         (replace(BUSY, usual={"order": 0.1}), "dependency", "10.0.0.7:5432", "4.0 times"),
         (replace(BUSY, elasticity=elastic(0.95)), "workers", "", "elasticity 0.95 ± 0.10"),
