@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--part", default="1/1", help="run every second case, the first one first: 1/2")
     parser.add_argument("--results", type=Path, help="add each result to this file, and skip what it has")
     parser.add_argument("--no-truth", action="store_true", help="do not double the slots")
+    parser.add_argument("--together", action="store_true", help="run cases that compute beside other parts")
     parser.add_argument("--join", type=Path, nargs="+", help="print the matrix of these files; run nothing")
     asked = parser.parse_args()
     if asked.join:
@@ -52,7 +53,10 @@ def _chosen(asked: argparse.Namespace) -> list[Case]:
 
 
 def _run(case: Case, asked: argparse.Namespace) -> Seen:
-    with _alone(case), tempfile.TemporaryDirectory(prefix="millpond-bottleneck-") as folder:
+    with (
+        _alone(case, together=asked.together),
+        tempfile.TemporaryDirectory(prefix="millpond-bottleneck-") as folder,
+    ):
         seen = run(case, Path(folder), truth=not asked.no_truth)
     print(seen.line, flush=True)
     if asked.results:
@@ -61,10 +65,10 @@ def _run(case: Case, asked: argparse.Namespace) -> Seen:
 
 
 @contextmanager
-def _alone(case: Case) -> Iterator[None]:
+def _alone(case: Case, *, together: bool) -> Iterator[None]:
     """Run a case that fills the processors while no other part runs one."""
     with (Path(tempfile.gettempdir()) / "millpond-bottlenecks.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if case.computes else fcntl.LOCK_SH)
+        fcntl.flock(file, fcntl.LOCK_EX if case.computes and not together else fcntl.LOCK_SH)
         yield
 
 

@@ -49,8 +49,8 @@ def _elastic() -> Iterator[Case]:
 
 
 def _saturated() -> Iterator[Case]:
-    for permits in (1, 2, 4, 6):
-        yield from _asking(f"a service of {permits} at a time", permits, 0.03, grows=False)
+    for permits, seconds in ((1, 0.03), (2, 0.03), (4, 0.06), (6, 0.1)):
+        yield from _asking(f"a service of {permits} at a time", permits, seconds, grows=False)
     yield from _both(
         "one hot row of PostgreSQL", "dependency.hot_row", ("dependency", "lock"), False,
         around=about.stock, given=lambda it: {"url": it.url, "row": 1, "seconds": 0.02},
