@@ -11,6 +11,10 @@ PLANNED_USE = 0.8
 MOST_AT_ONCE = 1.5
 
 
+#: The rate is at most this multiple of what was seen.
+MOST_UNSEEN = 1.4
+
+
 def foretold_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
     """Return the predicted ends a second with so many slots, by the measured elasticity.
 
@@ -20,8 +24,14 @@ def foretold_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -
 
 
 def rate_now(measured: Elasticity) -> float:
-    """Return the ends a second with all slots: as measured, or just before with prefetched messages."""
-    return max(measured.rate, measured.free_rate)
+    """Return the ends a second with all slots in use.
+
+    It lies between what was measured, while the pool fetched no message ahead or had just begun, and slots
+    divided by the service time (Little's law), which leaves no time between two runs.
+    """
+    seen = max(measured.rate, measured.free_rate)
+    most = measured.slots / measured.service_seconds if measured.service_seconds else seen
+    return (seen + min(most, MOST_UNSEEN * seen)) / 2 if most > seen else seen
 
 
 def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
