@@ -103,8 +103,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
     lease.late += reply.late
     lease.orphans_sought &= not reply.unlisted
     if request.asked_ms is not None:
-        lease.clocks.append(reply.now_ms - request.asked_ms)
-        lease.clocked_at = time.monotonic()
+        lease.note_clock(reply.now_ms - request.asked_ms, took_ms=int(time.time() * 1000) - request.asked_ms)
     for delivery, _outcome in request.outcomes:
         if delivery.on_settled is not None:
             delivery.on_settled()

@@ -10,6 +10,9 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import Outcome
 
+#: Clocks are read in whole milliseconds: less than this is no step of one.
+STEP_MS = 5
+
 
 @dataclass
 class QueueLease:
@@ -65,6 +68,16 @@ class QueueLease:
         A busy process reads a reply late, so the time at which it asked counts; the quickest tells best.
         """
         return min(self.clocks, default=0)
+
+    def note_clock(self, ahead_ms: int, *, took_ms: int) -> None:
+        """Note by how much the server's clock was ahead when a call was asked that took so long.
+
+        A call can seem as late as it took: what is later than that is a clock that was set.
+        """
+        if self.clocks and ahead_ms - self.clock_ms > took_ms + STEP_MS:
+            self.clocks.clear()
+        self.clocks.append(ahead_ms)
+        self.clocked_at = time.monotonic()
 
     def add(self, delivery: Delivery) -> None:
         """Note a delivery that was fetched."""

@@ -44,8 +44,14 @@ local function room_key(ticket) return KEYS[WAITERS] .. ':room:' .. ticket end
 local function revoke_unclaimed(now)
   local called, not_picked_up = redis.call('HGETALL', called_key()), 0
   redis.call('ZREMRANGEBYSCORE', late_key(), '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', late_key(), '(' .. now + LATE_MS, '+inf')  -- the clock was set back
   for i = 1, #called, 2 do
-    local left = tonumber(string.match(called[i + 1], '(%d+)$')) - now
+    local n, till = string.match(called[i + 1], '^(%d+) (%d+)$')
+    local left = tonumber(till) - now
+    if left > CALL_MS then  -- the clock was set back
+      left = CALL_MS
+      redis.call('HSET', called_key(), called[i], string.format('%d %d', tonumber(n), now + CALL_MS))
+    end
     local is_not_picked_up = left <= CALL_MS - PICK_UP_MS and redis.call('EXISTS', room_key(called[i])) == 1
     if is_not_picked_up or left < 0 then
       redis.call('HDEL', called_key(), called[i])

@@ -41,8 +41,9 @@ local function has_kind(kinds, kind)
   return kinds and string.find(kinds, '\n' .. kind .. '\n', 1, true) ~= nil
 end
 
-local function somebody_has(kind, now)
-  for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], now, '+inf')) do
+-- A consumer is asked as long as it is listed: its lease may have expired because the clock was set forward.
+local function somebody_has(kind)
+  for _, consumer in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
     if has_kind(redis.call('HGET', kinds_key(), consumer), kind) then return true end
   end
   return false
@@ -135,7 +136,7 @@ end
 local function end_aside(prefix, now)
   local ended, are_more = 0, false
   for _, kind in ipairs(redis.call('ZRANGEBYSCORE', aside_key(), '-inf', now)) do
-    local known, detail = somebody_has(kind, now), redis.call('HGET', aside_why_key(), kind) or '{}'
+    local known, detail = somebody_has(kind), redis.call('HGET', aside_why_key(), kind) or '{}'
     local over = redis.call('ZRANGEBYSCORE', aside_kind_key(kind), '-inf', now, 'LIMIT', 0, MOST_ENDED)
     are_more = are_more or #over == MOST_ENDED
     for _, member in ipairs(over) do

@@ -1,10 +1,12 @@
 -- The drain rate: messages a second that the pool clears, measured as they are settled; put before each script, after
 -- _queue.lua.
 --
--- DRAIN_RATE  hash: spoken_at  time of the last call of a consumer, ms
+-- DRAIN_RATE  hash: spoken_at  time of the last call or renewal of a consumer, ms
 --             since, cleared, refused  start of this measurement (ms), and the counters at that time
 --             idle   1 if a slot had nothing to do since then
 --             rate   messages a second   held  messages in flight, both at the last measurement
+--             longest_lease  ms of the longest lease that was taken
+--             silent_till  end of the last time without a call or renewal, ms
 --             bound  messages that a bound given as a time was worth at the last measurement
 --
 -- The measured rate is the pool's capacity only while every slot is busy. A pool with idle slots may be faster than
@@ -67,6 +69,7 @@ end
 local function measure(now, anew)
   local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate')
   local since = tonumber(p[1])
+  if since and now < since then anew = true end  -- the clock was set back
   if since and not anew and now - since < MEASURE_MS then return end
   local c = redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused')
   local cleared = (c[1] or 0) + (c[2] or 0) + (c[3] or 0) - (c[4] or 0)

@@ -5,7 +5,11 @@
 -- Returns 1 if the caller leads, else 0.
 
 local leader, lease = redis.call('GET', KEYS[1]), tonumber(ARGV[2])
-if leader and leader ~= ARGV[1] then return 0 end
+if leader and leader ~= ARGV[1] then
+  -- After the clock was set back, a dead leader's lease would last for as long as it went back.
+  if redis.call('PTTL', KEYS[1]) > lease and lease > 0 then redis.call('PEXPIRE', KEYS[1], lease) end
+  return 0
+end
 if lease == 0 then
   redis.call('DEL', KEYS[1])
   return 0

@@ -102,6 +102,8 @@ local function deliver_to_caller(message)
   local token = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', 1) .. '/' .. priority
   redis.call('HSET', KEYS[IN_FLIGHT] .. ARGV[6], token, message)
   redis.call('ZADD', KEYS[CONSUMERS], now + tonumber(ARGV[7]), ARGV[6])
+  local longest = redis.call('HGET', KEYS[DRAIN_RATE], 'longest_lease')
+  if tonumber(ARGV[7]) > tonumber(longest or 0) then redis.call('HSET', KEYS[DRAIN_RATE], 'longest_lease', ARGV[7]) end
   given = given + 1
   return 'run:' .. token
 end

@@ -8,6 +8,8 @@
 write_although_full()
 local lease = lease_of(ARGV[1])
 if lease == 0 then return 0 end
-redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
+local now = now_ms()
+speak(now, tonumber(ARGV[2]))
+redis.call('ZADD', KEYS[CONSUMERS], now + tonumber(ARGV[2]), ARGV[1])
 count('renewed', 1)
 return lease

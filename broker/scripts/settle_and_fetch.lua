@@ -113,18 +113,14 @@ count('late', late)
 for kind in pairs(aside) do wake_those_with(kind, now) end
 
 -- Sweep: what a dead consumer held goes back -------------------------------------------------------------------
--- When nobody has spoken to this queue for a while, the server or the network may have been away, not the consumers: they
--- get a moment to come back before what they hold is taken from them. Once: a pool of long tasks speaks seldom too. A lease
--- of grace ends half a millisecond past a whole one.
-local SILENCE, GRACE = 5000, 5000.5
-local spoken = redis.call('HMGET', KEYS[DRAIN_RATE], 'spoken_at', 'since', 'idle')
-local before = tonumber(spoken[1] or now)
-redis.call('HSET', KEYS[DRAIN_RATE], 'spoken_at', now)
+-- A lease that expired while nobody spoke gets a moment to be renewed, once: it ends half a millisecond past a whole one.
+local since, idle, longest, silent_till = speak(now, lease)
 local expired = redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 10)
 for i = 1, #expired, 2 do
   local dead, had_grace = expired[i], tonumber(expired[i + 1]) % 1 > 0
-  if now - before > SILENCE and not had_grace then
-    redis.call('ZADD', KEYS[CONSUMERS], now + GRACE, dead)
+  local grace = silent_till + math.max(5000, longest / 2)
+  if not had_grace and now <= grace then
+    redis.call('ZADD', KEYS[CONSUMERS], math.floor(grace) + 0.5, dead)
   else
     release(KEYS[IN_FLIGHT] .. dead, function(priority, message) redeliver(priority, message, prefix, now) end)
     redis.call('ZREM', KEYS[CONSUMERS], dead)
@@ -181,7 +177,7 @@ local function allowance()
   if rate > 0 and allowed > 0 then
     local burst = limit('burst', math.max(1, rate))
     local b = redis.call('HMGET', KEYS[16], 'tokens', 'at')
-    local tokens = math.min(burst, tonumber(b[1] or burst) + (now - tonumber(b[2] or now)) * rate / 1000)
+    local tokens = math.min(burst, tonumber(b[1] or burst) + math.max(0, now - tonumber(b[2] or now)) * rate / 1000)
     redis.call('HSET', KEYS[16], 'tokens', tostring(tokens), 'at', now)
     if tokens < 1 then sooner((1 - tokens) / rate * 1000) end
     allowed = math.min(allowed, math.floor(tokens))
@@ -241,8 +237,8 @@ if left > 0 and took == allowed and allowed > 0 then
 elseif left > 0 and #ARGV > 8 then
   wake(1)  -- a permit of an in-flight limit may have come free for another consumer
 end
-if (paused or took < slots and left == 0) and not spoken[3] then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
-if ARGV[5] == '1' or not spoken[2] or now - tonumber(spoken[2]) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
+if (paused or took < slots and left == 0) and not idle then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
+if ARGV[5] == '1' or math.abs(now - tonumber(since or 0)) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
 -- A grant that nobody uses is taken back by the next call.
 if admit_waiters(now, waiting()) ~= false then sooner(LINE_MS) end
 

@@ -6,11 +6,12 @@ pools. So there is a history as long as any process runs. Each queue or pool has
 by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps, loads
 from typing import Any
 
+from millpond.broker import server
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import samples_key, sampling_key
@@ -20,6 +21,9 @@ from millpond.broker.stats.histogram import NAMES, Histogram, total
 
 #: Samples kept: an hour.
 KEPT = 3_600_000 // SAMPLE_MS
+
+#: A sample that is newer than the server's time by this much was written before its clock was set back.
+SET_BACK_MS = 3 * SAMPLE_MS
 
 #: A stream expires so long after its last sample.
 FORGOTTEN_MS = 2 * 3_600_000
@@ -47,12 +51,24 @@ def write_samples(store: Store) -> None:
     entries = {f"queue:{depth.queue}": _queue_values(depth) for depth in depths}
     for name, totals in zip(names, heartbeats.totals(store, names), strict=True):
         entries[f"pool:{name}"] = _pool_values([r for r in running if r.pool == name], totals)
+    keys = {name: samples_key(name, store.prefix) for name in entries}
     with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
+        for key in _set_back(store, keys.values()):
+            pipe.delete(key)
         for name, values in entries.items():
-            key = samples_key(name, store.prefix)
+            key = keys[name]
             pipe.xadd(key, {"values": dumps(values)}, maxlen=KEPT, approximate=False)
             pipe.pexpire(key, FORGOTTEN_MS)
         pipe.execute()
+
+
+def _set_back(store: Store, keys: Iterable[str]) -> list[str]:
+    """Return the streams with samples of the future, which no rate can be computed with: they begin anew."""
+    asked, newest = list(keys), server.now_ms(store) + SET_BACK_MS
+    with store.client.pipeline(transaction=False) as pipe:
+        for key in asked:
+            pipe.xrange(key, min=newest, count=1)
+        return [key for key, found in zip(asked, pipe.execute(), strict=True) if found]
 
 
 def _queue_values(depth: inspect_depth.Depth) -> dict[str, Any]:

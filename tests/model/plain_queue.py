@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 STEPS = 4
-SILENCE_MS, GRACE_MS = 5_000, 5_000.5
 CALL_MS, PICK_UP_MS, LATE_MS, LOTS = 2_000, 250, 60_000, 16
 
 
@@ -92,6 +91,8 @@ class PlainQueue:
         self.late: dict[str, int] = {}
         self.dropped = 0
         self.spoken_at: int | None = None
+        #: When consumers spoke again after a silence.
+        self.silent_till = 0
         self.bucket: tuple[float, int] | None = None
         #: The number of the call that fetches.
         self.call = 0
@@ -214,7 +215,8 @@ class PlainQueue:
             room -= n
 
     def _forget_late(self, now: int) -> int:
-        self.late = {ticket: until for ticket, until in self.late.items() if until > now}
+        self.late = {ticket: until for ticket, until in self.late.items() if now < until <= now + LATE_MS}
+        self.called = {t: (n, min(until, now + CALL_MS)) for t, (n, until) in self.called.items()}
         unacknowledged = [
             ticket
             for ticket, (_, until) in self.called.items()
@@ -339,22 +341,32 @@ class PlainQueue:
         consumer = self.consumers.setdefault(name, Consumer(0))
         consumer.lease_until = now + lease
         late = sum(not self._settle(consumer, s) for s in settled)
-        self._sweep(now)
+        self._sweep(now, lease)
         self._promote(now)
         fetched = self._fetch(consumer, credit, slots, now) if credit else []
         self.call_waiting(now)
         return True, late, fetched
 
-    def _sweep(self, now: int) -> None:
-        silent = self.spoken_at is not None and now - self.spoken_at > SILENCE_MS
-        self.spoken_at = now
+    def _sweep(self, now: int, lease: int) -> None:
+        self._speak(now, lease)
         expired = [(c.lease_until, name) for name, c in self.consumers.items() if c.lease_until < now]
         for _, name in sorted(expired)[:10]:
-            if silent and self.consumers[name].lease_until % 1 == 0:
-                self.consumers[name].lease_until = now + GRACE_MS
+            grace = self.silent_till + max(5_000, lease // 2)
+            if self.consumers[name].lease_until % 1 == 0 and now <= grace:
+                self.consumers[name].lease_until = grace + 0.5
             else:
                 self._release(self.consumers.pop(name), self._redeliver)
                 self.counters["leases_lost"] += 1
+
+    def _speak(self, now: int, lease: int) -> None:
+        silence = 0 if self.spoken_at is None else now - self.spoken_at
+        self.spoken_at = now
+        if silence > lease / 2:
+            self.silent_till = now
+        if silence < 0:
+            self.silent_till = 0
+            for consumer in self.consumers.values():
+                consumer.lease_until = min(consumer.lease_until, now + lease)
 
     def _promote(self, now: int) -> None:
         due = sorted((at, f"{step}{message}") for (step, message), at in self.delayed.items() if at <= now)
@@ -376,7 +388,7 @@ class PlainQueue:
         if rate and allowed:
             burst = self.limit("burst", max(1, rate))
             had, at = self.bucket or (burst, now)
-            tokens = min(burst, had + (now - at) * rate / 1000)
+            tokens = min(burst, had + max(0, now - at) * rate / 1000)
             self.bucket = tokens, now
             allowed = min(allowed, int(tokens))
         return allowed
@@ -403,6 +415,7 @@ class PlainQueue:
         """Renew a lease."""
         if name not in self.consumers:
             return False
+        self._speak(now, lease)
         self.consumers[name].lease_until = now + lease
         self.counters["renewed"] += 1
         return True

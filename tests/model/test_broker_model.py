@@ -309,7 +309,7 @@ class Mill(RuleBasedStateMachine):
             with pytest.raises(BrokerError, match="requeue it when that task has ended"):
                 dead_letters.requeue(self.store, QUEUE, id)
 
-    @rule(ms=st.sampled_from([0, 125, 1_000, 4_875, 6_000, 16_000]))
+    @rule(ms=st.sampled_from([0, 125, 1_000, 4_875, 6_000, 16_000, 3_600_000, -1_000, -60_000, -3_600_000]))
     def wait(self, ms: int) -> None:
         self.now += ms
         self.store.client.set(CLOCK, self.now)
