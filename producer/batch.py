@@ -4,6 +4,7 @@ The batch itself is a record in Redis. The producer closes it, since only the pr
 its last task; a closed batch is complete once every task in it is settled.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ from millpond.producer import results
 from millpond.producer.message import Message, Sendable
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.durations import Duration, delta
+
+logger = logging.getLogger(__name__)
 
 
 class _Client(Protocol):
@@ -42,6 +45,8 @@ class Batch:
         self._client = client
         self.id = id
         self._open_in_thread: int | None = None
+        #: Tasks that were taken into it here, and whether it was closed here: a broker may forget both.
+        self._taken, self._closed = 0, False
 
     def __enter__(self) -> Self:
         self._open_in_thread = threading.get_ident()
@@ -61,19 +66,36 @@ class Batch:
 
     def send(self, what: Sendable, **options: Any) -> Sent:
         """Send one task into the batch; options and errors are those of `Client.send`."""
-        return self._client.send(what, batch=self, **options)
+        sent = self._client.send(what, batch=self, **options)
+        self._taken += sent.duplicate_of is None
+        return sent
 
     def send_many(self, items: Iterable[Sendable | Message], **options: Any) -> Tally:
         """Send every task of an iterable into the batch; as `Client.send_many`."""
-        return self._client.send_many(items, batch=self, **options)
+        tally = self._client.send_many(items, batch=self, **options)
+        self._taken += tally.accepted
+        return tally
 
     def send_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
         """Send while the result is iterated, and yield the outcome of each item; see `Client.send_each`."""
-        return self._client.send_each(items, batch=self, **options)
+        return map(self._counted, self._client.send_each(items, batch=self, **options))
 
     def close(self) -> Summary:
-        """Close the batch: it accepts no further task. Closing it again changes nothing."""
-        return record.close_batch(self._client.store, self.id)
+        """Close the batch: it accepts no further task. Closing it again changes nothing.
+
+        Logs a warning where the broker has forgotten tasks that were sent into the batch here.
+        """
+        summary = record.close_batch(self._client.store, self.id)
+        if summary.sent < self._taken and not self._closed:
+            logger.warning(
+                "batch %s: the broker has %d of the %d tasks that were sent into it: it was restored from a "
+                "copy, or is a replica that lagged. Send the others again",
+                self.id,
+                summary.sent,
+                self._taken,
+            )
+        self._closed = True
+        return summary
 
     def cancel(self, *, terminate: bool = False) -> Cancellation:
         """Close the batch and cancel its tasks: none starts any more, and running ones are asked to stop.
@@ -102,7 +124,7 @@ class Batch:
             self._client.store,
             self.id,
             after=after,
-            ended=_is_settled if is_still_open else _is_complete,
+            ended=_is_settled if is_still_open else self._is_complete,
             reconnect_timeout=delta(reconnect_timeout, "reconnect_timeout"),
         )
 
@@ -116,16 +138,24 @@ class Batch:
         """Wait until the batch is complete, at most for `timeout`, and return its summary."""
         ends_at = None if timeout is None else time.monotonic() + delta(timeout, "timeout").total_seconds()
         pause = 0.01
-        while not (summary := self.summary()).complete and (ends_at is None or time.monotonic() < ends_at):
-            left = pause if ends_at is None else max(0.0, ends_at - time.monotonic())
+        while not self._is_complete(summary := self.summary()):
+            left = pause if ends_at is None else ends_at - time.monotonic()
+            if left <= 0:
+                break
             time.sleep(min(pause, left))
             pause = min(0.25, pause * 1.5)
         return summary
 
+    def _counted(self, outcome: Sent | Refused) -> Sent | Refused:
+        self._taken += isinstance(outcome, Sent) and outcome.duplicate_of is None
+        return outcome
+
+    def _is_complete(self, summary: Summary) -> bool:
+        """True if the batch is complete; close it again where the broker has forgotten that it was closed."""
+        if self._closed and summary.closed_at_ms is None:
+            self.close()
+        return summary.complete
+
 
 def _is_settled(summary: Summary) -> bool:
     return summary.complete or summary.pending == 0
-
-
-def _is_complete(summary: Summary) -> bool:
-    return summary.complete

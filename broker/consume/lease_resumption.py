@@ -41,7 +41,7 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
             "a copy, or is a replica that lagged. Tasks that ended since run again; tasks sent since may be "
             "gone",
             lease.queue,
-            iso(until_ms),
+            iso(until_ms) if until_ms else "its start",
             forgotten,
         )
     if lost:

@@ -14,6 +14,9 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
 from millpond.broker.scripts import script
+from millpond.producer.client import Client
+from millpond.tasks.settings import Settings
+from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import LEASE_MS, Hand
 
 QUEUE = "olden"
@@ -149,3 +152,24 @@ def test_what_a_dead_consumer_held_is_found_without_the_list(
     living.take(2)
     assert sorted(ids(living)) == ["one", "two"]
     assert look(store).counters["orphaned"] == 2
+
+
+def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
+    store: Store, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing says how many tasks are gone; a close that was forgotten is made again by the wait for it."""
+    with Client(settings=Settings(broker_url=url, key_prefix=store.prefix)) as client:
+        batch = client.batch()
+        copy = Copy(store)
+        batch.send_many([Square(n=n) for n in range(3)])
+        copy.put_back()
+        batch.send(Square(n=3))
+        copy = Copy(store)
+        assert batch.close().sent == 1
+        assert "has 1 of the 4 tasks" in caplog.text
+        copy.put_back()
+        consumer = Hand(store, "default")
+        consumer.take()
+        consumer.end(SUCCEEDED)
+        summary = batch.wait(10)
+        assert (summary.complete, summary.succeeded) == (True, 1)
