@@ -19,7 +19,7 @@ from typing import Any, Self
 from kombu.utils.json import JSONEncoder, loads
 from pydantic_core import from_json
 
-from millpond.broker import message_body
+from millpond.broker import message_body, message_names
 from millpond.broker.message_body import Arguments as Arguments
 from millpond.broker.message_body import BadMessage as BadMessage
 
@@ -74,7 +74,13 @@ class Message:
             envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
         if not isinstance(envelope, dict):
             raise TypeError("it must be an object")
-        return cls(envelope, text)
+        message = cls(envelope, text)
+        message_names.check(
+            id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
+        )
+        if not message.name.isprintable():
+            message.name = message.kind
+        return message
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary as text: it is read as quickly as pickle would read its parts."""

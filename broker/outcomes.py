@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from json import dumps
 from typing import Any, TypeAlias
 
+from millpond.broker.message_names import writable
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
@@ -142,11 +144,11 @@ def encode(outcome: Outcome) -> Words:
         case Succeeded(None):
             return _SUCCEEDED
         case Succeeded(result):
-            return "settle", "succeeded", result or "{}", 0, ""
+            return "settle", "succeeded", writable(result or "{}"), 0, ""
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, facts):
-            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, reason
+            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, writable(reason)
         case Cancelled(error, started):
             detail = "{}" if error is None else dumps({"error": error})
             return "settle" if started else "drop", "cancelled", detail, 0, ""

@@ -1,0 +1,23 @@
+"""Check the names in a message: they go into commands, keys and logs, where one that cannot be written would
+harm others.
+"""
+
+#: The longest id and name of a kind; those of stock clients are much shorter.
+LONGEST = 1_000
+
+
+def check(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
+    """Raise `ValueError` if a name cannot be written, or an id or kind not be shown."""
+    for what, name in (("id", id), ("kind", kind)):
+        if len(name) > LONGEST:
+            raise ValueError(f"its {what} is longer than {LONGEST} characters")
+        if not name.isprintable():
+            raise ValueError(f"its {what} has characters that cannot be shown: {name[:80]!a}")
+    for what, name in (("batch", batch or ""), ("unique key", unique_key)):
+        if not name.isascii() and writable(name) != name:
+            raise ValueError(f"its {what} has half a surrogate pair, which cannot be written: {name[:80]!a}")
+
+
+def writable(text: str) -> str:
+    """Return a text with what cannot be encoded, half a surrogate pair, as JSON escapes it."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
