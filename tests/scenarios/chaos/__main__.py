@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.scenarios.chaos.faults import WEIGHTS
+from tests.scenarios.chaos.forgetting import KINDS
 from tests.scenarios.chaos.report import show, show_repeats
 from tests.scenarios.chaos.running import Plan, run
 
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--every", type=float, default=1.2, help="seconds between faults")
     parser.add_argument("--transport", choices=("millpond", "stock"), default="millpond")
-    parser.add_argument("--only", choices=tuple(WEIGHTS), help="inflict this kind of fault and no other")
+    parser.add_argument("--only", choices=(*WEIGHTS, *KINDS), help="inflict this kind of fault and no other")
     parser.add_argument("--within", type=float, default=math.inf, help="end after so many seconds")
     parser.add_argument("--keep", action="store_true", help="keep the ledger and logs of a good run too")
     parser.add_argument("--again", type=Path, metavar="FOLDER", help="only say what a kept run's faults cost")

@@ -8,9 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
-from redis.exceptions import RedisError
 
-from millpond.broker.connection import connect
 from tests.scenarios.chaos.fleet import LEASE_SECONDS, Fleet
 from tests.scenarios.chaos.server import Broker
 
@@ -31,12 +29,21 @@ _STEADY_SECONDS = 3.0
 
 @dataclass
 class Fault:
-    """One fault: its sort, processes, start and end; no pids: all processes that spoke to the broker."""
+    """One fault: its sort, processes, start and end; no pids: all processes that spoke to the broker.
+
+    `forgets`: the broker has forgotten what came between these times, or the last of it.
+    """
 
     kind: str
     begins: float
     ends: float
     pids: list[int] = field(default_factory=list)
+    forgets: tuple[float, float] | None = None
+
+    @property
+    def forgotten_seconds(self) -> float:
+        """Return the length of what the broker may have forgotten."""
+        return 0.0 if self.forgets is None else self.forgets[1] - self.forgets[0]
 
 
 class Faults:
@@ -61,6 +68,9 @@ class Faults:
         self.inflicted.append(fault)
         self.log(f"{fault.begins:.3f} {kind} {','.join(map(str, fault.pids)) or 'all'}")
         return True
+
+    def finish(self) -> None:
+        """Do nothing: what lasts is ended by `tick`."""
 
     def tick(self) -> None:
         """End what was to last until now, and start a supervisor that is gone."""
@@ -117,11 +127,7 @@ class Faults:
 
     def _cut_connections(self, kind: str) -> Fault | None:
         begins = time.time()
-        client = connect(self.broker.url).client
-        with suppress(RedisError):
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
-        client.close()
+        self.broker.cut_connections()
         return Fault(kind, begins, time.time())
 
     def _steady(self) -> list[psutil.Process]:

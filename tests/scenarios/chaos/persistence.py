@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from millpond.tasks.errors import BrokerError
+from millpond.tasks.errors import BrokerError, UnknownBatch
 
 T = TypeVar("T")
 
@@ -15,6 +15,8 @@ def persistently(call: Callable[[], T], *, patience_seconds: float = 60.0) -> T:
     while True:
         try:
             return call()
+        except UnknownBatch:  # the broker has forgotten it, and will not remember
+            raise
         except BrokerError:
             if time.monotonic() > deadline:
                 raise

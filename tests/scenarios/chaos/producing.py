@@ -7,6 +7,7 @@ whose sending was answered is taken or refused; one whose answer was lost is unk
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ class ByClient:
 
     def send(self, chunk: Chunk) -> None:
         """Send the chunk, into a batch of its own if it wants one."""
-        from millpond.tasks.errors import BrokerAway
+        from millpond.tasks.errors import BrokerAway, UnknownBatch
         from tests.scenarios.chaos.persistence import persistently
 
         batch = persistently(self.client.batch) if chunk.batch else None
@@ -46,7 +47,8 @@ class ByClient:
             for task in left:
                 note("unknown", task, batch and batch.id)
         if batch:
-            persistently(batch.close)
+            with suppress(UnknownBatch):  # opened in a moment that the broker has forgotten
+                persistently(batch.close)
             ledger.write({"event": "batch", "id": batch.id})
 
     def _message(self, task: Planned) -> Any:

@@ -23,6 +23,8 @@ def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
     print(f"| {'count'.ljust(width)} | {plan.transport:>10} |\n|-{'-' * width}-|-----------:|")
     for name, count in rows:
         print(f"| {name.ljust(width)} | {count:>10} |")
+    for kind, length, gone in verdict.windows:
+        print(f"{kind}: the last {length:.2f} s forgotten, {gone} tasks sent in it gone")
     for line in verdict.wrong[:_SHOWN]:
         print("WRONG", line)
     if len(verdict.wrong) > _SHOWN:

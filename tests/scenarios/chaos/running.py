@@ -16,11 +16,15 @@ from typing import Any
 
 from millpond.broker import limits
 from millpond.broker.connection import Store, connect
+from millpond.broker.inspect import depth as inspect_depth
 from millpond.worker.local import valkey
 from tests.harness.at_rest import counting
 from tests.scenarios.chaos import ledger
 from tests.scenarios.chaos.faults import Faults
-from tests.scenarios.chaos.fleet import ROOT, Fleet, environment_for
+from tests.scenarios.chaos.fleet import POOLS, ROOT, Fleet, environment_for
+from tests.scenarios.chaos.forgetting import KINDS, Forgetting, broker_for
+from tests.scenarios.chaos.forgotten import Forgotten
+from tests.scenarios.chaos.guarded import GuardedBroker
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.left import left, waiting
 from tests.scenarios.chaos.runs import tasks_of
@@ -57,7 +61,7 @@ def run(plan: Plan) -> tuple[Verdict, float]:
     begun = time.monotonic()
     with ExitStack() as stack:
         book = stack.enter_context(valkey.serving(plan.folder / "ledger", extra=["appendonly no"]))
-        broker = Broker(plan.folder / "broker")
+        broker = broker_for(plan.only, plan.folder / "broker")
         stack.callback(broker.kill)
         env = environment_for(broker.url, book.url)
         store = connect(broker.url)
@@ -67,12 +71,15 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         fleet = Fleet(plan.transport, env, plan.folder / "workers.log")
         stack.callback(fleet.stop)
         log = _logger(plan.folder / "faults.log")
-        faults = Faults(plan.seed, fleet, broker, log, only=plan.only)
+        faults = _faults(plan, fleet, broker, log)
+        if isinstance(faults, Forgetting):
+            _wait_for_workers(store)
         producers = _producers(plan, env)
         for producer in producers:
             stack.callback(producer.kill)
         deadline = begun + plan.within_seconds
         _play(plan, faults, producers, book.url, deadline)
+        faults.finish()
         stuck = _stuck(plan, producers, store, deadline)
         if plan.transport == "millpond":
             stuck += [f"counts as running what has ended: {each}" for each in counting(store, list(QUEUES))]
@@ -83,7 +90,11 @@ def run(plan: Plan) -> tuple[Verdict, float]:
 
 
 def _play(
-    plan: Plan, faults: Faults, producers: list["subprocess.Popen[bytes]"], book: str, deadline: float
+    plan: Plan,
+    faults: Faults | Forgetting,
+    producers: list["subprocess.Popen[bytes]"],
+    book: str,
+    deadline: float,
 ) -> None:
     """Inflict the faults while tasks are sent, and end those that last."""
     next_at, total = time.monotonic() + 2 * plan.every_seconds, plan.faults
@@ -99,6 +110,15 @@ def _play(
         if is_time and is_its_turn and faults.inflict():
             next_at = time.monotonic() + plan.every_seconds
         time.sleep(0.05)
+
+
+def _wait_for_workers(store: Store) -> None:
+    """Wait until every worker process takes messages, so that the faults find tasks under way."""
+    processes, deadline = sum(pool.processes for pool in POOLS.values()), time.monotonic() + 180
+    while any(inspect_depth.depth(store, queue).consumers < processes for queue in QUEUES):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the workers did not start")
+        time.sleep(0.1)
 
 
 def _stuck(
@@ -126,7 +146,15 @@ def _running(producers: list["subprocess.Popen[bytes]"]) -> bool:
     return any(producer.poll() is None for producer in producers)
 
 
-def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
+def _faults(
+    plan: Plan, fleet: Fleet, broker: Broker | GuardedBroker, log: Callable[[str], None]
+) -> Faults | Forgetting:
+    if isinstance(broker, GuardedBroker) or plan.only in KINDS:
+        return Forgetting(plan.seed, plan.only or KINDS[0], broker, log)
+    return Faults(plan.seed, fleet, broker, log, only=plan.only)
+
+
+def _judge(plan: Plan, faults: Faults | Forgetting, book: str, store: Store) -> Verdict:
     events = list(ledger.read(book))
     _keep(plan.folder / "events.jsonl", events)
     _keep(plan.folder / "faults.jsonl", map(asdict, faults.inflicted))
@@ -137,10 +165,19 @@ def _judge(plan: Plan, faults: Faults, book: str, store: Store) -> Verdict:
         letters = dead_letters(store)
         verdict = judge(tasks, faults.inflicted, letters)
         verdict.counts["batches"] = len(batches)
-        wrong = wrong_batches(store, batches, tasks)
+        forgotten = Forgotten(faults.inflicted)
+        wrong = wrong_batches(store, batches, tasks, forgotten)
         verdict.counts["batches wrong"] = len(wrong)
-        verdict.wrong += wrong + wrong_letters(tasks, letters)
+        verdict.counts["batches forgotten"] = len(forgotten.batches)
+        verdict.wrong += wrong + wrong_letters(tasks, letters, forgotten)
+        if plan.only in KINDS:
+            verdict.counts["said: deliveries forgotten"] = _said(store)
     return verdict
+
+
+def _said(store: Store) -> int:
+    """Count the deliveries of which workers said that the broker had forgotten them."""
+    return sum(inspect_depth.depth(store, queue).counters.get("forgotten", 0) for queue in QUEUES)
 
 
 def _keep(path: Path, lines: Iterable[Any]) -> None:

@@ -27,6 +27,9 @@ class Task:
     outcome: str = ""
     batch: str | None = None
     due: float | None = None
+    #: When its sending began, and when its producer was answered.
+    sent_at: float = 0.0
+    noted_at: float = 0.0
     runs: list[Run] = field(default_factory=list)
 
     @property
@@ -58,6 +61,7 @@ def tasks_of(events: Iterable[dict[str, Any]]) -> tuple[dict[str, Task], list[st
                 _end(task, event)
             case outcome:
                 task.outcome, task.batch = outcome, event["batch"]
+                task.sent_at, task.noted_at = event["sent_at"], event["noted_at"]
                 task.due = event["sent_at"] + event["delay"] if event["delay"] else None
     for task in tasks.values():
         task.runs.sort(key=lambda run: run.started)

@@ -1,12 +1,21 @@
-"""Run the server under test: it is killed, and comes back at the same address with all that it had taken."""
+"""Run the server under test: it is killed, and comes back at the same address with all that it had taken.
 
+Or with less: it keeps its memory as `everysec` does, can be copied and put back, and its clock can be set.
+"""
+
+import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 
+from redis.exceptions import RedisError
+
+from millpond.broker.connection import connect
 from millpond.broker.server import is_reachable
 from millpond.worker.local.valkey import embedded_binary
 from millpond.worker.supervise.parent_death import with_parent_death_signal
@@ -15,28 +24,43 @@ _READY_SECONDS = 60.0
 
 
 class Broker:
-    """A Valkey with an append-only file that is written to disk before each answer."""
+    """A Valkey with an append-only file that is written to disk before each answer, or once a second.
 
-    def __init__(self, folder: Path) -> None:
+    With `set_clock` it runs under libfaketime, and `ahead_seconds` sets its clock.
+    """
+
+    def __init__(self, folder: Path, *, fsync: str = "always", set_clock: bool = False) -> None:
         folder.mkdir(parents=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        self.folder, self.port, self._ahead_seconds = folder, free_port(), 0
         password = secrets.token_urlsafe(16)
-        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        self.url = f"redis://:{password}@127.0.0.1:{self.port}/0"
         self._configuration = "\n".join(
             [
-                f"bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir {folder}",
-                f"logfile {folder}/server.log",
-                'save ""\nappendonly yes\nappendfsync always\nmaxmemory-policy noeviction\n',
+                f"bind 127.0.0.1\nport {self.port}\nrequirepass {password}\ndir {folder}",
+                f"logfile {folder}/server.log\nauto-aof-rewrite-percentage 0",
+                f'save ""\nappendonly yes\nappendfsync {fsync}\nmaxmemory-policy noeviction\n',
             ]
         )
+        self._env = {**os.environ, **(_under_a_clock(folder / "clock") if set_clock else {})}
         self.start()
+
+    @property
+    def ahead_seconds(self) -> int:
+        """By how much the server's clock is ahead of this machine's."""
+        return self._ahead_seconds
+
+    @ahead_seconds.setter
+    def ahead_seconds(self, seconds: int) -> None:
+        self._ahead_seconds = seconds
+        new = self.folder / "clock.new"
+        new.write_text(f"{seconds:+d}")
+        new.replace(self.folder / "clock")
 
     def start(self) -> None:
         """Start the server, and return when it is_reachable."""
         self.process = subprocess.Popen(
             with_parent_death_signal([embedded_binary(), "-"]),
+            env=self._env,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -54,3 +78,57 @@ class Broker:
         """Kill the server without a word."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def cut_connections(self) -> None:
+        """Close every connection of a client."""
+        client = connect(self.url).client
+        with suppress(RedisError):
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        client.close()
+
+    @property
+    def size(self) -> int:
+        """Return the length of the append-only file, bytes."""
+        return self._appended().stat().st_size
+
+    def cut_off(self, size: int) -> None:
+        """Take from the file of the dead server what comes after so many bytes."""
+        os.truncate(self._appended(), size)
+
+    def copy(self) -> Path:
+        """Copy the files of the running server."""
+        kept = self.folder / "copy"
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.folder / "appendonlydir", kept)
+        return kept
+
+    def put_back(self, copy: Path) -> None:
+        """Give the dead server the files of a copy."""
+        shutil.rmtree(self.folder / "appendonlydir")
+        copy.rename(self.folder / "appendonlydir")
+
+    def _appended(self) -> Path:
+        [file] = (self.folder / "appendonlydir").glob("*.incr.aof")
+        return file
+
+
+def free_port() -> int:
+    """Return a port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _under_a_clock(file: Path) -> dict[str, str]:
+    """Return the environment of a server that reads how far its clock is ahead from a file."""
+    [library, *_] = [*Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None]
+    if library is None:
+        raise RuntimeError("libfaketime is not installed: install Debian's package faketime")
+    file.write_text("+0")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from millpond.broker.batches import record
 from millpond.broker.connection import Store
+from millpond.broker.errors import UnknownBatch
 from millpond.broker.inspect import dead_letters as inspect_dead_letters
 from tests.scenarios.chaos import duplicates
 from tests.scenarios.chaos.faults import Fault
 from tests.scenarios.chaos.fleet import POOLS
+from tests.scenarios.chaos.forgotten import Forgotten
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.repeats import Repeats, allowed, most, repeats
 from tests.scenarios.chaos.runs import Task, early
@@ -26,6 +28,8 @@ class Verdict:
     duplicated: duplicates.Duplicates
     faults: Counter[str]
     wrong: list[str] = field(default_factory=list)
+    #: For each fault after which the broker had forgotten something: the seconds, and the tasks gone with it.
+    windows: list[tuple[str, float, int]] = field(default_factory=list)
 
 
 def judge(
@@ -44,9 +48,13 @@ def judge(
     taken = {id for id, task in tasks.items() if task.outcome == "taken"}
     unknown = {id for id, task in tasks.items() if task.outcome == "unknown"}
     unsettled = taken - settled - buried
-    lost = sorted(unsettled - waiting)
-    half = sorted(id for id in unknown - settled - buried - waiting if tasks[id].runs)
-    hasty = sorted(id for id, task in tasks.items() if early(task, EARLY_SECONDS))
+    forgotten = Forgotten(faults)
+    missing = sorted(unsettled - waiting)
+    missing += sorted(id for id in unknown - settled - buried - waiting if tasks[id].runs)
+    lost = [id for id in missing if not forgotten.has(tasks[id])]
+    # Under a clock that is set a delay is as long as the clock says.
+    is_clock_set = any(fault.kind == "set clock" for fault in faults)
+    hasty = sorted(id for id, task in tasks.items() if not is_clock_set and early(task, EARLY_SECONDS))
     doubled = duplicates.match(tasks.values(), faults)
     again = repeats(tasks.values(), faults)
     counts = {
@@ -54,7 +62,8 @@ def judge(
         "settled": len(settled),
         "dead": len(buried - settled),
         "waiting": len(unsettled & waiting),
-        "lost": len(lost) + len(half),
+        "lost": len(lost),
+        "forgotten": len(missing) - len(lost),
         "early": len(hasty),
         "duplicated": doubled.count,
         "unexplained": len(doubled.unexplained),
@@ -64,7 +73,8 @@ def judge(
         **_dearest(again),
     }
     verdict = Verdict(counts, doubled, Counter(fault.kind for fault in faults))
-    verdict.wrong += [f"lost: {tasks[id]}" for id in lost + half]
+    verdict.wrong += [f"lost: {tasks[id]}" for id in lost]
+    verdict.windows = forgotten.windows(tasks[id] for id in missing)
     verdict.wrong += [f"early: {tasks[id]}" for id in hasty]
     verdict.wrong += [f"unexplained: {line}" for line in doubled.unexplained]
     verdict.wrong += [f"too dear: {each}" for each in again if each.killed and each.runs > each.allowed]
@@ -83,23 +93,32 @@ def dead_letters(store: Store) -> set[str]:
     return {letter.task_id for queue in QUEUES for letter in inspect_dead_letters.letters(store, queue)}
 
 
-def wrong_letters(tasks: dict[str, Task], letters: set[str]) -> list[str]:
-    """Return a line for each task that failed and is no dead letter."""
-    failed = {id for id, task in tasks.items() if "fail" in task.ended}
+def wrong_letters(tasks: dict[str, Task], letters: set[str], forgotten: Forgotten) -> list[str]:
+    """Return a line for each task that failed, is no dead letter, and was not sent in a moment forgotten."""
+    failed = {id for id, task in tasks.items() if "fail" in task.ended and not forgotten.has(task)}
     return [f"failed and no dead letter: {tasks[id]}" for id in sorted(failed - letters)]
 
 
-def wrong_batches(store: Store, ids: Sequence[str], tasks: dict[str, Task]) -> list[str]:
+def wrong_batches(
+    store: Store, ids: Sequence[str], tasks: dict[str, Task], forgotten: Forgotten
+) -> list[str]:
     """Return a line for each batch whose counts or results are not those of the ledger."""
     members: dict[str, set[str]] = {id: set() for id in ids}
     for task in tasks.values():
         if task.batch in members and task.outcome in ("taken", "unknown"):
             members[task.batch].add(task.id)
-    return [f"batch {id}: {fault}" for id in ids for fault in _faults_of(store, id, members[id], tasks)]
+    kept = [id for id in ids if not forgotten.has_batch(store, id, [tasks[each] for each in members[id]])]
+    found = ((id, _faults_of(store, id, members[id], tasks, forgotten)) for id in kept)
+    return [f"batch {id}: {fault}" for id, faults in found for fault in faults]
 
 
-def _faults_of(store: Store, batch: str, members: set[str], tasks: dict[str, Task]) -> list[str]:
-    summary = record.summary(store, batch)
+def _faults_of(
+    store: Store, batch: str, members: set[str], tasks: dict[str, Task], forgotten: Forgotten
+) -> list[str]:
+    try:
+        summary = record.summary(store, batch)
+    except UnknownBatch:
+        return ["the broker does not know it"]
     results = list(record.results(store, batch, wait_ms=0, limit=10_000))
     ids = [result.id for result in results]
     faults = []
@@ -109,7 +128,7 @@ def _faults_of(store: Store, batch: str, members: set[str], tasks: dict[str, Tas
         faults.append(f"{summary.sent} sent, {summary.settled} settled, {len(results)} results")
     if len(ids) != len(set(ids)):
         faults.append("a task has two results")
-    taken = {id for id in members if tasks[id].outcome == "taken"}
+    taken = {id for id in members if tasks[id].outcome == "taken" and not forgotten.has(tasks[id])}
     if not taken <= set(ids) <= members:
         faults.append(f"results of {set(ids) ^ taken} are missing or too many")
     for result in results:

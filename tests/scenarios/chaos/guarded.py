@@ -1,0 +1,110 @@
+"""Run a master, its replica and a sentinel; the replica lags, the master dies, the replica takes over."""
+
+from pathlib import Path
+from time import monotonic, sleep, time
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from millpond.worker.local.valkey import embedded_binary
+from tests.harness.own_server import OwnServer
+from tests.scenarios.chaos.server import free_port
+
+MASTER = "chaos"
+_WAIT_SECONDS = 60.0
+
+#: The master must be silent for so long before the sentinel fails over.
+_DOWN_AFTER_MS = 500
+
+
+class GuardedBroker:
+    """The servers; `url` names the sentinel, which names the master."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = embedded_binary()
+        self.master, self.replica = (
+            OwnServer(
+                binary, folder / name, ["appendonly yes", "repl-diskless-sync-delay 0"], port=free_port()
+            )
+            for name in ("one", "two")
+        )
+        self.sentinel = OwnServer(
+            binary,
+            folder / "sentinel",
+            [
+                f"sentinel monitor {MASTER} 127.0.0.1 {self.master.port} 1",
+                f"sentinel down-after-milliseconds {MASTER} {_DOWN_AFTER_MS}",
+                f"sentinel failover-timeout {MASTER} 3000",
+            ],
+            port=free_port(),
+        )
+        for server in (self.master, self.replica, self.sentinel):
+            server.folder.mkdir(parents=True)
+        self.master.start()
+        self._follow()
+        self.sentinel.start("--sentinel")
+        self.url = f"sentinel://127.0.0.1:{self.sentinel.port}/{MASTER}/0"
+        _until(lambda: self._knows_the_replica())
+
+    def fail_over(self, lag_seconds: float) -> float:
+        """Cut the replica off for so long, kill the master, and wait until the replica has taken over.
+
+        The dead server comes back as a replica. Returns when it was killed.
+        """
+        # A replica of a port where nobody listens keeps what it has, as one behind a broken network does.
+        self.replica.client.execute_command("REPLICAOF", "127.0.0.1", 1)
+        sleep(lag_seconds)
+        self.master.kill()
+        killed_at = time()
+        _until(lambda: self.replica.client.info("replication")["role"] == "master")
+        self.master, self.replica = self.replica, self.master
+        _until(lambda: self._master_port() == self.master.port)
+        self._follow()
+        _until(self._knows_the_replica)
+        return killed_at
+
+    def kill(self) -> None:
+        """Kill all servers."""
+        for server in (self.sentinel, self.master, self.replica):
+            server.kill()
+
+    def _follow(self) -> None:
+        self.replica.start("--replicaof", "127.0.0.1", str(self.master.port))
+        _until(self._has_caught_up)
+
+    def _has_caught_up(self) -> bool:
+        found = self.master.client.info("replication").get("slave0", {})
+        return bool(found.get("state") == "online")
+
+    def _master_port(self) -> int:
+        return int(self._asked("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
+
+    def _knows_the_replica(self) -> bool:
+        """True if the sentinel would let the replica take over."""
+        for each in self._asked("SENTINEL", "REPLICAS", MASTER):
+            told = each if isinstance(each, dict) else dict(zip(each[::2], each[1::2], strict=True))
+            told = {_text(name): _text(value) for name, value in told.items()}
+            if int(told["port"]) == self.replica.port:
+                return told["flags"] == "slave" and told["master-link-status"] == "ok"
+        return False
+
+    def _asked(self, *words: str) -> Any:
+        return self.sentinel.client.execute_command(*words)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _until(is_so: Any) -> None:
+    """Wait until the servers agree."""
+    deadline = monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            if is_so():
+                return
+        except (RedisError, OSError):
+            pass
+        if monotonic() > deadline:
+            raise RuntimeError("the servers under test do not agree on a master")
+        sleep(0.02)
