@@ -71,7 +71,10 @@ class Message:
         except (ValueError, TypeError):
             envelope = parse(text)
         if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
-            envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
+            try:
+                envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
+            except Exception as error:  # it calls what the text names
+                raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(envelope, dict):
             raise TypeError("it must be an object")
         message = cls(envelope, text)
@@ -184,7 +187,10 @@ def moment_ms(written: Any) -> int | None:
     if written is None:
         return None
     moment = datetime.fromisoformat(written)
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    try:
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
 
 
 def iso(ms: int | None) -> str | None:

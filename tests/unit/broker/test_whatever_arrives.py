@@ -56,6 +56,7 @@ def ask_all(delivery: Delivery) -> None:
 @example({}, ("\ud800", "any.kind"), {}, "ok", "", b"")
 @example({}, ("one", "\ud800"), {}, "aside", "\ud800", b"")
 @example({}, ("one", "any.kind"), {"batch": "\ud800", "once": "\ud800"}, "ok", "", b"")
+@example({"x": {"__type__": "decimal", "__value__": "ten"}}, ("one", "any.kind"), {}, "ok", "", b"")
 @settings(max_examples=60, deadline=None)
 @given(
     headers=HEADERS,
