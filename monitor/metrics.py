@@ -107,6 +107,7 @@ def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
     for name, help_ in (
         ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
         ("slots_wanted", "Slots that would suffice"),
+        ("probe_seconds", "Seconds of the pool's rate that measuring it cost in this hour"),
         ("foretold_rate", "Ends a second that are foretold of the slots wanted"),
     ):
         values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]

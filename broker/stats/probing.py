@@ -129,13 +129,16 @@ def _with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
     return measured.with_earlier(last) if alike and measured.at_ms - last.at_ms <= FRESH_MS else measured
 
 
-def running(store: Store, pools: Sequence[str]) -> list[bool]:
-    """Return for each pool whether it is being probed now."""
+def state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
+    """Return for each pool whether it is probed now, and the seconds of its rate that this cost in the hour."""
     if not pools:
         return []
+    locks = [probe_lock_key(pool, store.prefix) for pool in pools]
+    costs = [probe_cost_key(pool, store.prefix) for pool in pools]
     with translate_errors("looking for probes"):
-        found = store.client.mget([probe_lock_key(pool, store.prefix) for pool in pools])
-    return [each is not None for each in found]
+        found = store.client.mget([*locks, *costs])
+    pairs = zip(found[: len(pools)], found[len(pools) :], strict=True)
+    return [(lock is not None, float(cost or 0)) for lock, cost in pairs]
 
 
 def probe_where_due(store: Store, *, share: float) -> None:

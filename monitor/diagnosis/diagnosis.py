@@ -61,6 +61,8 @@ class Diagnosis:
     compared: str = ""
     elasticity: float | None = None
     elasticity_error: float | None = None
+    #: The cost of measuring in this hour, in seconds of the pool's rate.
+    probe_seconds: float = 0.0
     #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.
     slot_time: tuple[tuple[str, float], ...] = ()
     #: Measured throughput by number of slots.

@@ -42,6 +42,8 @@ class PoolFacts:
     days: Sequence[Entry] = ()
     #: True while its elasticity is being measured: part of its slots stand idle.
     is_probed: bool = False
+    #: What that has cost in this hour, in seconds of the pool's rate.
+    probe_seconds: float = 0.0
 
     @property
     def waiting(self) -> list[QueueView]:
@@ -199,7 +201,7 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     before = window.read_each(store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
     past_days = days.read(store, names)
     probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
-    running = probing.running(store, names)
+    probes = probing.state(store, names)
     return [
         PoolFacts(
             view,
@@ -210,10 +212,10 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
             other,
             now_ms,
             entries,
-            is_probed,
+            *probe,
         )
-        for view, now, last, past, entries, measured, other, is_probed in zip(
-            snapshot.pools, recent, minute, before, past_days, probed, earlier, running, strict=True
+        for view, now, last, past, entries, measured, other, probe in zip(
+            snapshot.pools, recent, minute, before, past_days, probed, earlier, probes, strict=True
         )
     ]
 

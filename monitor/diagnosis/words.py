@@ -22,6 +22,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         slot_time=tuple(slot_time(facts)),
         measured=() if measured is None else _points(measured),
         outcome=outcome(facts),
+        probe_seconds=round(facts.probe_seconds, 1),
         compared=compared(facts),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),

@@ -63,6 +63,13 @@ class Bulk(Contract, kind="dependency.bulk"):
     items: list[int]
 
 
+class Named(Contract, kind="dependency.named"):
+    """Ask a service in one call that the handler names, with its number of items."""
+
+    url: str
+    items: int
+
+
 class FileLock(Contract, kind="dependency.file_lock"):
     """Hold the lock of a file."""
 
@@ -160,6 +167,12 @@ def chatty(job: Chatty, context: Context) -> None:
 @body(Bulk)
 def bulk(job: Bulk, context: Context) -> None:
     _ask(job.url, f"/?items={len(job.items)}")
+
+
+@body(Named)
+def named(job: Named, context: Context) -> None:
+    with context.calling("crm", items=job.items):
+        _ask(job.url, f"/?items={job.items}")
 
 
 @body(FileLock)

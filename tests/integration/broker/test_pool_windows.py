@@ -30,9 +30,12 @@ def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
 def test_slots_that_wait_for_a_service_name_it(
     executor: str, url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Kinds, their means and the peer that slots wait for are in the windows within seconds."""
+    """Kinds, their means, the peer that slots wait for and the calls that they name are in the windows."""
     pool = {"concurrency": 2, "executor": executor}
-    settings, store = settings_for(url, pool=pool, kinds=("bottleneck_kinds",)), connect(url)
+    settings, store = (
+        settings_for(url, pool=pool, kinds=("bottleneck_kinds", "dependency_kinds")),
+        connect(url),
+    )
     with service(1, 0.1) as asked, workers(settings, tmp_path):
         message = [
             compose("bottleneck.ask", {"url": asked.url}, queue="default", sent_at_ms=0) for _ in range(60)
@@ -50,6 +53,15 @@ def test_slots_that_wait_for_a_service_name_it(
         assert (place.library, place.line.rpartition(":")[0]) == ("urllib", "bottleneck_kinds")
         assert micros > 0.5 * sum(seen.places.values())
         store.client.delete("default")
+        asked.seconds = 0.02
+        named = [
+            compose("dependency.named", {"url": asked.url, "items": n % 5}, queue="default", sent_at_ms=0)
+            for n in range(40)
+        ]
+        publish(store, named)
+        crm = ("dependency.named", "crm")
+        eventually(lambda: crm in last(store).calls and last(store).calls[crm].runs >= 40, 20)
+        assert last(store).calls[crm].mean_items == 2
     store.close()
 
 

@@ -1,0 +1,34 @@
+"""A few bottlenecks and midway changes of the scenario, on real pools; the scenario has all of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.bottlenecks.cases import cases
+from tests.scenarios.bottlenecks.changes import run as run_changes
+from tests.scenarios.bottlenecks.running import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
+    kinds_path: None, tmp_path: Path
+) -> None:
+    """Healthy, with a slow dependency, and healthy again: each is said within half a minute."""
+    for phase in run_changes(tmp_path, "threads", most=3):
+        assert phase.is_right, phase.line
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "a service of 1 at a time, threads",
+        "twenty calls for a task, prefork",
+        "the pool is drained, threads",
+    ],
+)
+def test_a_known_bottleneck_is_named(label: str, kinds_path: None, tmp_path: Path) -> None:
+    """The bottleneck is said within a minute, by its name, and `workers` never."""
+    [case] = [case for case in cases() if case.label == label]
+    seen = run(case, tmp_path, truth=False)
+    assert seen.right, seen.line
