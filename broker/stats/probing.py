@@ -130,7 +130,7 @@ def _with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
 
 
 def state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
-    """Return for each pool whether it is probed now, and the seconds of its rate that this cost in the hour."""
+    """Return whether each pool is probed now, and the seconds of its rate that this cost in the hour."""
     if not pools:
         return []
     locks = [probe_lock_key(pool, store.prefix) for pool in pools]
