@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 from uuid import uuid4
 
 from millpond.broker import schedules
@@ -24,7 +25,6 @@ from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, now
-from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger("millpond.scheduler")
 
@@ -37,6 +37,22 @@ TICK_SECONDS = 1.0
 _KEY_MARGIN = timedelta(hours=1)
 
 
+class Scheduled(Protocol):
+    """A task and the times at which it is due: `Periodic`, or an entry of a `beat_schedule`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def sendable(self) -> Any: ...
+    @property
+    def queue(self) -> str | None: ...
+    @property
+    def timing(self) -> str: ...
+    def due_after(self, at_ms: int) -> int: ...
+    def due_until(self, at_ms: int) -> int: ...
+    def missed_between(self, last_ms: int, due_ms: int) -> int: ...
+
+
 @dataclass
 class Scheduler:
     """One of the schedulers of a table of schedules.
@@ -45,13 +61,14 @@ class Scheduler:
     """
 
     client: Client
-    table: Mapping[str, Periodic]
+    table: Mapping[str, Scheduled]
     on_ready: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         for name, periodic in self.table.items():
             try:
-                contract_from((periodic.kind, periodic.fields))
+                if isinstance(periodic.sendable, tuple):
+                    contract_from(periodic.sendable)
             except (BadContract, UnknownKind) as error:
                 raise SettingsError(f"schedule {name!r}: {error}") from None
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -108,7 +125,7 @@ class Scheduler:
         soonest = min((p.due_after(at_ms) for p in self.table.values()), default=at_ms + 60_000)
         return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))
 
-    def _check(self, state: Schedule, periodic: Periodic, at_ms: int) -> None:
+    def _check(self, state: Schedule, periodic: Scheduled, at_ms: int) -> None:
         last_ms = max(state.last_due_ms, state.since_ms)
         due_ms = periodic.due_until(at_ms)
         if due_ms > last_ms:
@@ -117,12 +134,12 @@ class Scheduler:
         if next_ms != state.next_due_ms:
             schedules.update(self.client.store, state.name, next_due_ms=next_ms)
 
-    def _fire(self, state: Schedule, periodic: Periodic, due_ms: int, *, missed: int) -> None:
+    def _fire(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
         name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
         period = timedelta(milliseconds=periodic.due_after(due_ms) - due_ms)
         try:
             sent = self.client.send(
-                (periodic.kind, periodic.fields),
+                periodic.sendable,
                 queue=periodic.queue,
                 id=f"{name}@{at}",
                 once=f"schedule:{name}:{due_ms}",
@@ -142,6 +159,8 @@ class Scheduler:
             logger.info("schedule %s, due %s: sent as %s%s%s", name, at, sent.id, again, late)
 
     @staticmethod
-    def _described(periodic: Periodic) -> dict[str, str | int]:
-        queue = periodic.queue or contract_from((periodic.kind, periodic.fields)).queue
+    def _described(periodic: Scheduled) -> dict[str, str | int]:
+        sendable = periodic.sendable
+        of_kind = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
+        queue = periodic.queue or of_kind
         return {"kind": periodic.kind, "timing": periodic.timing, "queue": queue}

@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
-from millpond.producer.scheduler import Scheduler
+from millpond.producer.scheduler import Scheduled, Scheduler
 from millpond.tasks.errors import MillpondError, SettingsError
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.process.logs import log_to_stderr
@@ -21,14 +21,20 @@ from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
 
 
-def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Send the scheduled tasks of the settings until SIGTERM or SIGINT.
+def schedule(
+    configured: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
+) -> None:
+    """Send the scheduled tasks of the settings until SIGTERM or SIGINT; those of a Celery application too.
 
     Raises `SettingsError` if there is no schedule, or the task of one cannot be sent.
     """
-    if not configured.schedule:
+    table: dict[str, Scheduled] = dict(configured.schedule)
+    if app is not None:
+        table |= _of_application(app, table)
+    if not table:
         raise SettingsError(
-            "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml"
+            "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml, or name "
+            "a Celery application that has a beat_schedule: --app proj"
         )
     import_modules(configured.gateway.contracts, setting="gateway.contracts")
     import_modules(configured.kinds)
@@ -41,7 +47,17 @@ def schedule(configured: Settings, *, on_ready: Callable[[], None] = lambda: Non
         timeout_seconds=configured.broker_timeout_seconds,
     )
     with Client(settings=configured) as client:
-        Scheduler(client, configured.schedule, on_ready).run(stop)
+        Scheduler(client, table, on_ready).run(stop)
+
+
+def _of_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
+    from millpond.producer.beat_schedule import entries
+    from millpond.tasks.celery_application import load
+
+    found: dict[str, Scheduled] = dict(entries(load(name)))
+    if both := table.keys() & found.keys():
+        raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,3 +21,11 @@ def unusable(name: str, error: Exception) -> SettingsError:
     return SettingsError(
         f"app names {name!r}, which is no Celery application: {type(error).__name__}: {error}"
     )
+
+
+def broker_url(app: Celery) -> str | None:
+    """Return the application's own broker, where Millpond's settings name none."""
+    url = app.conf.broker_write_url or app.conf.broker_url
+    if isinstance(url, list | tuple):
+        url = ";".join(url)
+    return str(url) if url and not str(url).startswith("amqp") else None

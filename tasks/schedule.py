@@ -65,6 +65,11 @@ class Periodic(BaseModel):
             ) from None
 
     @property
+    def sendable(self) -> tuple[str, dict[str, Any]]:
+        """The task, as a client sends it."""
+        return self.kind, self.fields
+
+    @property
     def timing(self) -> str:
         """The timing as text for people."""
         if self.every is not None:

@@ -19,8 +19,9 @@ from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
-from millpond.worker.celery import slot
+from millpond.worker.celery import inspection, slot
 from millpond.worker.celery.handler_task import register
+from millpond.worker.celery.spawned import initialize
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
 
@@ -30,12 +31,16 @@ logger = logging.getLogger(__name__)
 SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.tasks.squares.task")
 
 
-def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
+def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
     """Return an application that knows every body of the shipped and of the configured kinds.
 
-    Its workers are of these pools; without any, of those that take from their queues.
+    Its workers are of these pools; without any, of those that take from their queues. `quiet` leaves out what
+    a worker says at its start.
     """
-    app = celery_app(configured) if configured.app is None else _users_app(configured.app, configured)
+    if configured.app is None:
+        app = celery_app(configured)
+    else:
+        app = _users_app(configured.app, configured, quiet=quiet)
     prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
     for handler in handlers().values():
@@ -43,10 +48,11 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = ()) -> Celery:
     return app
 
 
-def _users_app(name: str, configured: Settings) -> Celery:
+def _users_app(name: str, configured: Settings, *, quiet: bool) -> Celery:
     """Return the user's own application, with Millpond's changes; the log names each of them."""
     app = user_app.load(name)
-    if told := user_app.table(user_app.adopt(app, configured)):
+    told = user_app.table(user_app.adopt(app, configured))
+    if told and not quiet:
         logger.warning("%s", told)
     return app
 
@@ -58,7 +64,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
     install(app, configured, in_flight)
-    child_watch.install(app)
+    child_watch.install(app, spawned=(initialize, (in_flight.pools,)))
     startup_checks.install(app, configured)
     logs.install(app, configured)
     tracing.install(app, configured)
@@ -67,6 +73,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     heartbeat.install(app, configured, in_flight)
     health.install(app, configured, in_flight)
     slot_times.install(app, samples=configured.sample_slots)
+    inspection.install()
 
 
 def load_bodies(configured: Settings) -> None:

@@ -73,14 +73,6 @@ def _as_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock)
 
 
-def broker_url(app: Celery) -> str | None:
-    """Return the application's own broker, where Millpond's settings name none."""
-    url = app.conf.broker_write_url or app.conf.broker_url
-    if isinstance(url, list | tuple):
-        url = ";".join(url)
-    return str(url) if url and not str(url).startswith("amqp") else None
-
-
 def adopt(app: Celery, configured: Settings) -> list[Change]:
     """Make an application run as Millpond needs; return the changes and the settings not honoured."""
     url = BrokerURL.parse(str(configured.broker_url))
@@ -157,7 +149,7 @@ def main() -> None:
     Run by the supervisor, which imports no application itself.
     """
     try:
-        sys.stdout.write(f"broker {broker_url(load(sys.argv[1])) or ''}\n")
+        sys.stdout.write(f"broker {celery_application.broker_url(load(sys.argv[1])) or ''}\n")
     except SettingsError as error:
         sys.exit(f"millpond: {error}")
 

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from celery import Celery
-from celery._state import get_current_app
+from celery._state import _tls
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 from celery.exceptions import WorkerLostError
@@ -43,7 +43,9 @@ class Notices:
         if monotonic() < self._look_at:
             return
         self._look_at = monotonic() + LOOK_SECONDS
-        app = get_current_app()
+        app = _tls.current_app
+        if app is None:  # a program that consumes, and no worker
+            return
         for lease in tuple(channel.in_flight.leases.values()):
             try:
                 tell(app, channel.store, lease.keys)

@@ -6,8 +6,10 @@ it on the next connection (`ValueError: file descriptor is None`). So look again
 """
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
+from billiard import get_start_method
 from billiard.pool import TimeoutHandler
 from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
@@ -43,6 +45,17 @@ class Children(AsynPool):
 
     Worker = Child
     TimeoutHandler = Limits
+
+    #: How a child that is spawned gets its application, picklable: a function and its arguments. Celery would
+    #: send the application's settings, from which the child makes another that lacks the rest.
+    spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if self.spawned is not None and get_start_method() != "fork":
+            function, own = self.spawned
+            kwargs |= {"initializer": function, "initargs": (*own, kwargs["initargs"][1])}
+        super().__init__(*args, **kwargs)
+
     #: The number of children started so far.
     started = 0
 
@@ -92,6 +105,10 @@ class Watch(bootsteps.Step):
             parent.pool.Pool = Children
 
 
-def install(app: Celery) -> None:
-    """Make the workers of this application notice the death of every child."""
+def install(app: Celery, *, spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None) -> None:
+    """Make the workers of this application notice the death of every child.
+
+    `spawned` is called in a child that does not inherit from its parent, with the worker's host name last.
+    """
+    Children.spawned = spawned
     app.steps["worker"].add(Watch)

@@ -21,6 +21,7 @@ from millpond.broker.consume.lease_resumption import resume
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerAway, BrokerError
+from millpond.broker.message import OWN
 from millpond.broker.outcomes import RELEASE, SUCCEEDED
 
 logger = logging.getLogger(__name__)
@@ -236,4 +237,6 @@ def for_kombu(delivery: Delivery) -> dict[str, Any]:
         },
     }
     headers = {**message.headers, "redelivered": True} if redelivered else message.headers
+    if message.own:  # the name of the task stays with its header, wherever a body copies that
+        headers = {**headers, OWN: {**message.own, "of": message.id}}
     return {**message.envelope, "headers": headers, "properties": properties, "delivery": delivery}

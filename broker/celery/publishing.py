@@ -18,7 +18,7 @@ from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.celery.queue_commands import QueueCommands
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
-from millpond.broker.message import Outgoing, moment_ms
+from millpond.broker.message import OWN, Outgoing, carried, moment_ms
 
 #: A waiting sender checks so often that it still has its place in line.
 CHECK_SECONDS = 15.0
@@ -90,6 +90,9 @@ class Publishing(QueueCommands):
             super()._put(queue, message, **kwargs)
             return
         headers = message.get("headers") or {}
+        if isinstance(headers.get(OWN), dict):
+            kept = carried(headers.pop(OWN), str(headers.get("id", "")))
+            headers.update({} if kept is None else {OWN: kept})
         # A retry or the next link of a chain comes from the pool itself, so it must never wait for room.
         own = bool(headers.get("retries")) or headers.get("parent_id") is not None
         outgoing = Outgoing(

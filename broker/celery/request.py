@@ -23,6 +23,7 @@ from celery.worker.state import (
 )
 
 from millpond.broker.delivery import Delivery
+from millpond.broker.message import OWN, BadMessage
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class DeliveryRequest(Request):
     can_expire = False
     #: True where nobody is told of its start.
     is_quiet = False
+    #: The contract, where it hides fields.
+    secretive: Any = None
 
     def __init__(self, delivery: Delivery, task: Any, process: Any) -> None:
         message = delivery.message
@@ -123,9 +126,11 @@ class DeliveryRequest(Request):
         return bool(super().revoked())
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Describe the request for remote control, arguments always as they may be shown."""
-        del safe
-        return dict(super().info(safe=True))
+        """Describe the request for remote control; its arguments are values, unless some are secret."""
+        try:
+            return dict(super().info(safe=safe or self.secretive is not None))
+        except BadMessage:
+            return dict(super().info(safe=True))
 
     def note_start(self, pid: int | None, time_accepted: float) -> None:
         """Note that a slot has the task: its process, and since when (monotonic seconds)."""
@@ -186,8 +191,8 @@ class DeliveryRequest(Request):
 def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
     """Return what Celery's tracer is told of a delivery."""
     message = delivery.message
-    own = {**message.own, "deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
-    headers = {**message.headers, "eta": None, "millpond": own}
+    clock = {"deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
+    headers = {**message.headers, OWN: {**message.own, **clock, "of": message.id}}
     properties = message.properties
     return {
         **headers,

@@ -1,4 +1,6 @@
-"""`millpond scheduler`: send the scheduled tasks of the settings."""
+"""`millpond scheduler`: send the scheduled tasks of the settings, and those of a Celery application."""
+
+from typing import Annotated
 
 import typer
 
@@ -6,7 +8,17 @@ app = typer.Typer()
 
 
 @app.command(epilog="Example: MILLPOND_BROKER_URL=redis://broker/0 millpond scheduler")
-def scheduler() -> None:
+def scheduler(
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            "-A",
+            metavar="APP",
+            help="A Celery application, as `celery -A` names it, whose beat_schedule is sent too.",
+        ),
+    ] = None,
+) -> None:
     """Send the scheduled tasks of millpond.toml, its [schedule.NAME] tables, until SIGTERM or Ctrl-C.
 
     Any number may run: one leads, and each period is sent once.
@@ -15,6 +27,22 @@ def scheduler() -> None:
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import adopt_local
 
+    if app is not None:
+        _use_its_broker(app)
     configured = adopt_local(lambda line: typer.echo(line, err=True))
     log_to_stderr(configured.log_format)
-    schedule(configured)
+    schedule(configured, app=app)
+
+
+def _use_its_broker(app: str) -> None:
+    """Use the broker of the application's own settings where Millpond's name none."""
+    import os
+
+    from millpond.tasks.celery_application import broker_url, load
+    from millpond.tasks.settings import settings
+
+    url = None if settings().broker_url else broker_url(load(app))
+    if url:
+        os.environ["MILLPOND_BROKER_URL"] = url
+        settings.cache_clear()
+        typer.echo(f"using the broker of {app}'s own settings", err=True)

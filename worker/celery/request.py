@@ -328,7 +328,7 @@ class PondRequest(DeliveryRequest):
             root_id=headers.get("root_id"),
             parent_id=headers.get("parent_id"),
             retries=headers.get("retries", 0),
-            eta=None,
+            eta=headers.get("eta"),
             expires=self.expires and self.expires.isoformat(),
             **more,
         )

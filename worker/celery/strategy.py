@@ -4,12 +4,14 @@ Celery's default strategy without the parts that the broker does now: a task wit
 due, and rate limits hold for the whole fleet in the fetch.
 """
 
+import logging
 from base64 import b64encode
 from collections.abc import Callable
 from json import dumps
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.app import trace
 from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
 from celery.worker.state import task_reserved
@@ -38,14 +40,18 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
         consumer.on_task_message,
         consumer.on_task_request,
     )
-    debugs = logger.isEnabledFor(10)
+    # An application's own tasks are logged as on stock; of a kind its end is.
+    level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
+    is_logged = logger.isEnabledFor(level)
 
     def start(delivery: Delivery) -> None:
         request = PondRequest(delivery, task, process)
         if secretive is not None:
             _hide(request, secretive)
-        if debugs:
-            logger.debug("Task %s[%s] received", request.name, request.id)
+        if is_logged:
+            about = {"id": request.id, "name": request.name, "args": request.argsrepr}
+            about |= {"kwargs": request.kwargsrepr, "eta": delivery.message.headers.get("eta")}
+            logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})
         if (request.can_expire or request.id in revoked) and request.revoked():
             return
         if received.receivers:

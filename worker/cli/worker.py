@@ -30,11 +30,14 @@ def worker(
 
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import adopt_local
+    from millpond.tasks.settings import settings
     from millpond.worker.supervise.supervisor import supervise
 
     if app is not None:
         os.environ["MILLPOND_APP"] = app
-        _use_its_broker(app)
+        settings.cache_clear()
+    if settings().app is not None:
+        _use_its_broker(str(settings().app))
     log_to_stderr(adopt_local(lambda line: typer.echo(line, err=True)).log_format)
     raise typer.Exit(supervise(pools))
 

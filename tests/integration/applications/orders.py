@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
+from celery.schedules import crontab
 
 app = Celery("orders", broker=os.environ["APP_BROKER"], backend=os.environ["APP_RESULTS"])
 app.conf.update(
@@ -15,8 +16,15 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
+    worker_pool_start_method=os.environ.get("APP_START", "fork"),
     task_routes={"orders.note": {"queue": "small"}},
 )
+
+if "APP_BEAT" in os.environ:
+    app.conf.beat_schedule = {
+        "tick": {"task": "orders.note", "schedule": 1.0, "args": ("tick",)},
+        "rare": {"task": "orders.note", "schedule": crontab("30", "3", day_of_week="mon"), "args": ("rare",)},
+    }
 
 
 @app.task
@@ -60,6 +68,11 @@ def note(text: str) -> None:
 def headers(self: Task) -> Any:
     """Return what Millpond tells the task of itself."""
     return self.request.millpond
+
+
+@app.task(bind=True)
+def eta(self: Task) -> str | None:
+    return self.request.eta
 
 
 @app.task(bind=True)

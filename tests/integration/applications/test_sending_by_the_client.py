@@ -1,6 +1,7 @@
 """Millpond's client sends the tasks of a Celery application: by their names, and by their signatures."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,3 +96,23 @@ with Client() as client:
     eventually(lambda: notes.exists() and notes.read_text().split() == ["copied"], 30)
     summary = running.run(sys.executable, "-m", "millpond", "batches", "--json")
     assert json.loads(summary.splitlines()[0])["succeeded"] == 1
+
+
+def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Callable[..., object]) -> None:
+    """`millpond scheduler --app` sends each period, by the application's routes, and lists its schedules."""
+    env = {**running.env, "APP_BEAT": "1"}
+    command = [sys.executable, "-m", "millpond", "scheduler", "--app", "orders"]
+    log = (running.folder / "scheduler.log").open("wb")
+    with log, subprocess.Popen(command, cwd=running.folder, env=env, stdout=log, stderr=log) as scheduler:
+        try:
+            notes = running.folder / "notes"
+            eventually(lambda: notes.exists() and len(notes.read_text().split()) >= 2, 60)
+        finally:
+            scheduler.terminate()
+    assert scheduler.returncode == 0, (running.folder / "scheduler.log").read_text()
+    assert set(notes.read_text().split()) == {"tick"}
+    listed = json.loads(running.run(sys.executable, "-m", "millpond", "schedules", "--json"))
+    assert {each["name"]: (each["queue"], each["timing"]) for each in listed} == {
+        "tick": ("small", "every 1s"),
+        "rare": ("small", "30 3 * * mon UTC"),
+    }

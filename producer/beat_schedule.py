@@ -1,0 +1,132 @@
+"""The `beat_schedule` of a Celery application, for `millpond scheduler --app`.
+
+Numbers of seconds, `timedelta` and `crontab` are known here. A period counts from the epoch, so that any
+number of schedulers agree on it; `celery beat` counts it from its last run. A `crontab` is in the time zone
+of the application, and both of its fields for days hold, as Celery has it.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
+from typing import Any
+
+from celery import Celery
+from celery.canvas import Signature
+from celery.schedules import crontab, maybe_schedule, schedule
+
+from millpond.tasks.durations import in_units
+from millpond.tasks.errors import SettingsError
+from millpond.tasks.schedule import MOST_MISSED
+
+#: A day that a crontab names comes at least once in so many days: the 29th of February.
+_MOST_DAYS = 8 * 366
+_NAME_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class BeatEntry:
+    """One entry: a signature, and its schedule."""
+
+    sendable: Signature
+    timing_of_celery: Any
+    queue: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """The name of the task."""
+        return str(self.sendable.task)
+
+    @property
+    def timing(self) -> str:
+        """The timing as text for people."""
+        if (period := self._period_ms) is not None:
+            return f"every {in_units(period / 1000)}"
+        cron = self.timing_of_celery
+        fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+        return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"
+
+    def due_after(self, at_ms: int) -> int:
+        """Return the first due time after `at_ms`; both are ms since the epoch."""
+        if (period := self._period_ms) is not None:
+            return (at_ms // period + 1) * period
+        return next(self._times(at_ms))
+
+    def due_until(self, at_ms: int) -> int:
+        """Return the last due time at or before `at_ms`."""
+        if (period := self._period_ms) is not None:
+            return at_ms // period * period
+        return next(self._times(at_ms + 1, backwards=True))
+
+    def missed_between(self, last_ms: int, due_ms: int) -> int:
+        """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
+        if (period := self._period_ms) is not None:
+            return max(0, (due_ms - last_ms - 1) // period)
+        return sum(1 for _ in islice(takewhile(lambda at: at < due_ms, self._times(last_ms)), MOST_MISSED))
+
+    @property
+    def _period_ms(self) -> int | None:
+        timing = self.timing_of_celery
+        return None if isinstance(timing, crontab) else int(timing.run_every / timedelta(milliseconds=1))
+
+    def _times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+        cron = self.timing_of_celery
+        day = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(cron.tz).date()
+        hours, minutes = sorted(cron.hour, reverse=backwards), sorted(cron.minute, reverse=backwards)
+        for _ in range(_MOST_DAYS):
+            if (
+                day.month in cron.month_of_year
+                and day.day in cron.day_of_month
+                and day.isoweekday() % 7 in cron.day_of_week
+            ):
+                for hour in hours:
+                    for minute in minutes:
+                        at = datetime(day.year, day.month, day.day, hour, minute, tzinfo=cron.tz)
+                        ms = int(at.timestamp()) * 1000
+                        if ms < at_ms if backwards else ms > at_ms:
+                            yield ms
+            day += timedelta(days=-1 if backwards else 1)
+
+
+def entries(app: Celery) -> dict[str, BeatEntry]:
+    """Return the entries of an application, by name. Raises `SettingsError` for another schedule."""
+    app.finalize(auto=True)
+    app.loader.import_default_modules()  # where `add_periodic_task` may be called
+    found = {}
+    for name, entry in {**_cleaning(app), **app.conf.beat_schedule}.items():
+        timing = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
+        if type(timing) not in (schedule, crontab):
+            raise SettingsError(
+                f"beat_schedule {name!r}: millpond scheduler knows numbers of seconds, timedelta and "
+                f"crontab, not {type(timing).__name__}: leave this entry to `celery beat`"
+            )
+        timing.app = app
+        if not isinstance(timing, crontab) and timing.run_every < timedelta(seconds=1):
+            raise SettingsError(f"beat_schedule {name!r}: a period is a second at least")
+        options = {k: v for k, v in (entry.get("options") or {}).items() if k != "task_id"}
+        signature = app.signature(
+            entry["task"],
+            args=tuple(entry.get("args") or ()),
+            kwargs=dict(entry.get("kwargs") or {}),
+            **options,
+        )
+        queue = options.get("queue") or app.amqp.router.route({}, entry["task"]).get("queue")
+        found[_short(str(name))] = BeatEntry(signature, timing, getattr(queue, "name", queue))
+    return found
+
+
+def _cleaning(app: Celery) -> dict[str, Any]:
+    """Return the entry that `celery beat` adds where a result backend does not forget by itself."""
+    if not app.conf.result_expires or app.backend.supports_autoexpire:
+        return {}
+    schedule = crontab("0", "4", "*")
+    entry = {"task": "celery.backend_cleanup", "schedule": schedule, "options": {"expires": 12 * 3600}}
+    return {"celery.backend_cleanup": entry}
+
+
+def _short(name: str) -> str:
+    """Return a name that fits into a task's id."""
+    if len(name) <= _NAME_LENGTH:
+        return name
+    return f"{name[:_NAME_LENGTH]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -1,0 +1,88 @@
+"""`celery inspect scheduled` and `query_task`, with the delayed tasks, which wait in the broker.
+
+Of the processes of a queue one answers for it, so that each task is listed once.
+"""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from celery.utils.functional import maybe_list
+from celery.worker import control
+
+from millpond.broker.consume.queue_lease import QueueLease
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import BadMessage, Message, iso
+from millpond.tasks.contract import kinds
+from millpond.tasks.redaction import hides
+
+#: The most delayed tasks that are listed of a queue, those due first.
+MOST = 1_000
+
+_query_of_celery = control.query_task
+
+
+def install() -> None:
+    """Answer these questions here, in this process."""
+    control.Panel.data["scheduled"] = scheduled
+    control.Panel.data["query_task"] = query_task
+
+
+def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
+    """Return the delayed tasks of the queues for which this process answers."""
+    return [
+        {"eta": iso(due_ms), "priority": 6, "request": _info(delivery, state.consumer.hostname)}
+        for delivery, due_ms in _delayed(state.consumer)
+    ]
+
+
+def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
+    """Return the state of tasks and what is known of them, by id."""
+    wanted = set(maybe_list(ids))
+    found: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
+    for delivery, _due_ms in _delayed(state.consumer):
+        if delivery.message.id in wanted - found.keys():
+            found[delivery.message.id] = ("scheduled", _info(delivery, state.consumer.hostname))
+    return found
+
+
+def _delayed(consumer: Any) -> Iterator[tuple[Delivery, int]]:
+    client = consumer.task_consumer.channel.store.client
+    for lease in consumer.in_flight.leases.values():
+        if not _answers(client, lease):
+            continue
+        for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST - 1, withscores=True):
+            try:
+                message = Message.decode(entry[1:])  # its priority stands before it
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue
+            yield Delivery(message, lease.keys.queue, clock_ms=lease.clock_ms), int(due_ms)
+
+
+def _answers(client: Any, lease: QueueLease) -> bool:
+    """True for the first of the queue's processes, by name."""
+    return bool(lease.consumer.encode() == min(client.zrange(lease.keys.consumers, 0, -1), default=b""))
+
+
+def _info(delivery: Delivery, hostname: str) -> dict[str, Any]:
+    """Return what Celery says of a request."""
+    message = delivery.message
+    contract = kinds().get(message.kind)
+    args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")
+    if contract is None or not hides(contract):
+        with suppress(BadMessage):
+            args, kwargs, _embed = message.arguments
+    elif "at" not in message.own:  # a stock client does not know what is secret
+        args = kwargs = "***"
+    return {
+        "id": message.id,
+        "name": message.name,
+        "args": args,
+        "kwargs": kwargs,
+        "type": message.kind,
+        "hostname": hostname,
+        "time_start": None,
+        "acknowledged": False,
+        "delivery_info": {**(message.properties.get("delivery_info") or {}), "redelivered": False},
+        "worker_pid": None,
+    }
