@@ -22,7 +22,10 @@ def is_celery_task(item: Any) -> bool:
 
 def call_of(item: Any) -> Call:
     """Return a signature as a call, as middleware sees it."""
-    return item if isinstance(item, Call) else Call(item["task"], *item["args"], **item["kwargs"])
+    if isinstance(item, Call):
+        return item
+    kwargs = {} if item["subtask_type"] else item["kwargs"]  # those of a chain are its tasks
+    return Call(item["task"], *item["args"], **kwargs)
 
 
 def outgoing(

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 from millpond.broker.celery import child_watch
 from millpond.broker.consume.in_flight import InFlightMessages
@@ -40,7 +40,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
     if configured.app is None:
         app = celery_app(configured)
     else:
-        app = _users_app(configured.app, configured, quiet=quiet)
+        app = _users_app(configured.app, configured, pools, quiet=quiet)
     prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_bodies(configured)
     for handler in handlers().values():
@@ -48,12 +48,18 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
     return app
 
 
-def _users_app(name: str, configured: Settings, *, quiet: bool) -> Celery:
+def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
     """Return the user's own application, with Millpond's changes; the log names each of them."""
     app = user_app.load(name)
-    told = user_app.table(user_app.adopt(app, configured))
-    if told and not quiet:
-        logger.warning("%s", told)
+    changes = user_app.adopt(app, configured, pools)
+
+    def tell(**_: Any) -> None:
+        if told := user_app.table([*changes, *user_app.of_tasks(app)]):
+            logger.warning("%s", told)
+
+    if not quiet:
+        app.tell_of_changes = tell  # signals keep weak references
+        signals.celeryd_after_setup.connect(tell)
     return app
 
 

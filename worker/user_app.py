@@ -32,6 +32,7 @@ NEEDED: dict[str, tuple[Any, str]] = {
     "worker_enable_prefetch_count_reduction": (False, "leases bound what a process has in flight"),
     "worker_cancel_long_running_tasks_on_connection_loss": (False, "a lease outlives a lost connection"),
     "broker_connection_max_retries": (None, "a worker waits for its broker for as long as it takes"),
+    "broker_connection_retry_on_startup": (True, "a worker waits for its broker for as long as it takes"),
 }
 
 
@@ -73,15 +74,19 @@ def _as_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock)
 
 
-def adopt(app: Celery, configured: Settings) -> list[Change]:
-    """Make an application run as Millpond needs; return the changes and the settings not honoured."""
+def adopt(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
+    """Give an application the settings of Millpond; return what was changed and what cannot be honoured.
+
+    Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
+    """
     url = BrokerURL.parse(str(configured.broker_url))
     changes = []
     for name, (ours, why) in NEEDED.items():
         theirs = app.conf[name]
         if theirs != ours:
-            changes.append(Change(name, theirs, ours, why))
             app.conf[name] = ours
+            if name.startswith("task_") or theirs != DEFAULTS[name]:
+                changes.append(Change(name, theirs, ours, why))
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
@@ -96,34 +101,50 @@ def adopt(app: Celery, configured: Settings) -> list[Change]:
     app.conf.broker_transport_options = ours
     accepted = prepare_accept_content(app.conf.accept_content)
     message_body.accept(accepted)
-    changes += _not_honoured(app, configured)
-    return changes
+    return [*changes, *_not_honoured(app, configured, pools)]
 
 
-def _not_honoured(app: Celery, configured: Settings) -> Iterator[Change]:
-    """Yield the settings that have no effect here."""
-    conf = app.conf
-    threads = all(pool.executor == "threads" for pool in configured.table.pools.values())
-    for name in ("task_time_limit", "task_soft_time_limit"):
-        if conf[name] and threads:
-            yield Change(
-                name, conf[name], "-", 'a thread cannot be killed: give the pool executor = "prefork"'
-            )
+def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> Iterator[Change]:
+    """Yield the settings that have no effect here, or another than on stock."""
+    conf, table = app.conf, configured.table
+    if pools and all(table.pools[pool].executor == "threads" for pool in pools):
+        for name in ("task_time_limit", "task_soft_time_limit"):
+            if conf[name]:
+                why = 'a thread cannot be killed: give the pool executor = "prefork"'
+                yield Change(name, conf[name], "-", why)
     for name, instead in (
         ("worker_concurrency", "`concurrency` of the pool"),
         ("worker_autoscaler", "a fixed number of slots; scale processes or containers"),
-        ("worker_pool", "`executor` of the pool"),
+        ("worker_pool", "`executor` of the pool, prefork or threads"),
     ):
-        default = app.conf.defaults[-1].get(name) if app.conf.defaults else None
-        if conf[name] and conf[name] != default:
+        if conf[name] and conf[name] != DEFAULTS.get(name):
             yield Change(name, conf[name], "-", f"the pools table says it: {instead}")
     if conf.task_default_rate_limit:
-        yield Change(
-            "task_default_rate_limit",
-            conf.task_default_rate_limit,
-            "-",
-            "it holds for each process: `rate` of the queue holds for the whole fleet",
-        )
+        yield Change("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE)
+    served = {queue for pool in table.pools.values() for queue in pool.queues}
+    named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
+    for queue in sorted(named - served):
+        yield Change(f"queue {queue}", "-", "-", _no_pool(queue))
+
+
+def of_tasks(app: Celery) -> Iterator[Change]:
+    """Yield the options of tasks that keep a promise from holding, once every task is there."""
+    for name, task in sorted(app.tasks.items()):
+        if name.startswith("celery."):
+            continue
+        if not task.acks_late:
+            yield Change(
+                f"acks_late of {name}", False, False, "a killed worker loses it, and it has no dead letter"
+            )
+        if task.rate_limit:
+            yield Change(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE)
+
+
+_RATE = "it holds for each process: `rate` of the queue holds for the whole fleet"
+
+
+def _no_pool(queue: str) -> str:
+    return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 
 def table(changes: list[Change]) -> str:

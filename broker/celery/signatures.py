@@ -90,7 +90,7 @@ def _first_of(chain: Any, link_error: Any) -> tuple[Signature, list[Signature] |
     """Return the first task of a chain, and those after it, the last of them first, as Celery sends them."""
     options = chain.options
     tasks, _results = chain.prepare_steps(
-        chain.args, chain.kwargs, chain.tasks, link_error=options.get("link_error", link_error), app=chain.app
+        chain.args, {}, chain.tasks, link_error=options.get("link_error", link_error), app=chain.app
     )
     if "link" in options:
         tasks[0].extend_list_option("link", options["link"])

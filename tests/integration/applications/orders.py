@@ -38,6 +38,11 @@ def total(numbers: list[int]) -> int:
 
 
 @app.task
+def boom() -> None:
+    raise ZeroDivisionError
+
+
+@app.task
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
 

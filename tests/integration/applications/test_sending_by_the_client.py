@@ -18,7 +18,7 @@ PROGRAM = """
 import json
 from celery import chain, chord, group
 from celery.result import AsyncResult
-from millpond import Call, Client, Message, settings
+from millpond import Call, Client
 from orders import add, headers, note, total
 
 seconds, said = 60, {}
@@ -37,7 +37,7 @@ with Client() as client:
     said["delayed"] = [delayed.id, value(delayed)]
     with client.batch("sums", then=note.s("over")) as batch:
         batch.send_many([add.s(n, n) for n in range(3)])
-        batch.send(Message(add.s(7, 7), deadline=60))
+        batch.send(add.s(7, 7), deadline=60)
         sent = batch.send(headers.s())
     said["batch"] = batch.wait(seconds).succeeded
     said["in a batch"] = value(sent)["batch"] == batch.id
