@@ -24,7 +24,6 @@ _DELAYED = "a task with an ETA waits in the broker, where no worker crashes; `mi
 #: Feature and way -> how it differs.
 DIFFERENCES: dict[tuple[str, str], Difference] = {
     ("`scheduled`: tasks with an eta", "transport"): Difference("differs", False, _DELAYED),
-    ("`scheduled`: tasks with an eta", "app"): Difference("differs", False, _DELAYED),
     ("`task_unknown`", "app"): Difference(
         "differs",
         ["task_unknown"],
