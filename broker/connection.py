@@ -80,6 +80,13 @@ class Store:
         pool = self.client.connection_pool
         return ConnectionPool(pool.connection_class, MAX_SLEEPERS, **pool.connection_kwargs)
 
+    def apart(self) -> "Store":
+        """Return a store with connections of its own."""
+        pool = self.client.connection_pool
+        own = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
+        client = type(self.client)(connection_pool=own)
+        return Store(client, self.prefix, self.copies, self.copy_seconds)
+
     def close(self) -> None:
         """Close the connections of the client."""
         if "sleepers" in self.__dict__:

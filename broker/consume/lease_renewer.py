@@ -7,10 +7,13 @@ are kept by a process that runs no body.
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from millpond.broker.connection import Store
+from millpond.broker.consume import native_threads
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.orphans import adopt_orphans
@@ -39,16 +42,18 @@ class LeaseRenewer:
         self.renewals = 0
         self.losses = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="millpond-leases", daemon=True)
+        self._wait: Callable[[float], Any] = lambda _seconds: None
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        if native_threads.are_green():  # a connection belongs to the loop of one thread
+            self.store = self.store.apart()
+        self._wait = native_threads.start(self._run, "millpond-leases")
 
     def stop(self) -> None:
         """End the thread; the leases then run out by themselves."""
         self._stop.set()
-        self._thread.join(timeout=1)
+        self._wait(1)
 
     def _run(self) -> None:
         wait_ms = self.lease_ms / 3

@@ -20,6 +20,8 @@ app.conf.update(
     task_routes={"orders.note": {"queue": "small"}},
 )
 
+if "APP_LEASE_SECONDS" in os.environ:
+    app.conf.broker_transport_options = {"lease_seconds": float(os.environ["APP_LEASE_SECONDS"])}
 if "APP_BEAT" in os.environ:
     app.conf.beat_schedule = {
         "tick": {"task": "orders.note", "schedule": 1.0, "args": ("tick",)},
@@ -61,6 +63,17 @@ def endless() -> None:
 @app.task
 def reject() -> None:
     raise Reject("no such order", requeue=False)
+
+
+@app.task
+def block(seconds: float) -> None:
+    """Block the loop of gevent, too, and note when it began and ended."""
+    from gevent import monkey
+
+    for line in ("began", "ended"):
+        note.run(line)
+        if line == "began":
+            monkey.get_original("time", "sleep")(seconds)
 
 
 @app.task

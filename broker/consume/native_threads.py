@@ -1,0 +1,26 @@
+"""Threads of the operating system, also where gevent has made greenlets of `threading`.
+
+A greenlet that blocks its loop blocks every other; a lease must be renewed meanwhile.
+"""
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+def are_green() -> bool:
+    """True if `threading` starts greenlets in this process."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start(run: Callable[[], None], name: str) -> Callable[[float], Any]:
+    """Run a function in a thread of its own; return a function that waits so many seconds for its end."""
+    if are_green():
+        hub: Any = importlib.import_module("gevent").get_hub()
+        return hub.threadpool.spawn(run).wait  # type: ignore[no-any-return]
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread.join
