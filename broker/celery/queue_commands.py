@@ -27,6 +27,8 @@ class QueueCommands(Connecting):
 
     #: Replicas that must have a message before a send returns.
     send_copies = 0
+    #: The queues of which no key is to be left when this channel closes.
+    passing: set[str]
 
     @cached_property
     def store(self) -> Store:
@@ -139,6 +141,7 @@ class QueueCommands(Connecting):
             self.gather(queue)
         delete(self.store, queue)
         self._expires.pop(queue, None)
+        self.passing.add(queue)  # this channel's own lease on it may be the last
 
     def _is_used(self, queue: str) -> bool:
         seconds, _micros = self.store.client.time()

@@ -86,8 +86,7 @@ class Settling(Publishing):
 
     def _have_own(self) -> None:
         self.in_flight = InFlightMessages(of_channel=True)
-        #: The queues of this channel alone, of which no key is to be left.
-        self.passing: set[str] = set()
+        self.passing = set()
 
     def use(self, in_flight: InFlightMessages) -> None:
         """Consume for a worker process: what it has in flight outlives this channel."""

@@ -55,4 +55,5 @@ def ask_again(self: Any, number: int) -> None:
         return
     while "go" not in Path(os.environ["CHANNEL_NOTES"]).read_text().split():
         time.sleep(0.05)
+    note("asks again")
     raise self.retry(countdown=0)

@@ -1,0 +1,147 @@
+"""kombu's Redis transport and Millpond's side by side: every difference stands in broker/CHANNELS.md."""
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from channel_scenarios import SCENARIOS, TEN_STEPS, Broker, take
+from kombu import Connection
+from kombu.exceptions import OperationalError
+from redis import Redis
+
+from millpond.broker import limits
+from millpond.broker.connection import connect
+from millpond.broker.errors import QueueFull
+from millpond.worker.local.valkey import Server
+from tests.conftest import Eventually, fresh_database
+
+TRANSPORT = "millpond.broker.transport:Transport"
+TABLE = Path(__file__).parents[3] / "broker" / "CHANNELS.md"
+
+
+def broker(url: str, **how: Any) -> Broker:
+    """Return a transport on a database."""
+    return Broker(
+        url, lambda **options: Connection(url, transport_options=options, **how), Redis.from_url(url)
+    )
+
+
+@pytest.fixture
+def stock(server: Server) -> Iterator[Broker]:
+    """Return kombu's own transport."""
+    found = broker(fresh_database(server))
+    yield found
+    found.client.close()
+
+
+@pytest.fixture
+def ours(server: Server) -> Iterator[Broker]:
+    """Return Millpond's transport; nothing of it is left when its connections are closed."""
+    found = broker(fresh_database(server), transport=TRANSPORT)
+    yield found
+    assert not [each for each in threading.enumerate() if each.name == "millpond-leases"]
+    assert not found.client.keys("*held:*"), "a closed channel has nothing in flight"
+    found.client.close()
+
+
+def differences() -> dict[str, tuple[str, str]]:
+    """Return what the table says of each difference: as on kombu's Redis, and here."""
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| .+ \|$", TABLE.read_text(), re.MULTILINE)
+    return {what: (theirs, here) for what, theirs, here in rows if not set(what) <= {"-"} and what != "what"}
+
+
+@pytest.mark.parametrize("what", SCENARIOS)
+def test_a_channel_does_as_kombus_or_as_the_table_says(what: str, stock: Broker, ours: Broker) -> None:
+    """Each way to consume and to publish ends alike on both transports, or its two ends are in the table."""
+    theirs, here = SCENARIOS[what](stock), SCENARIOS[what](ours)
+    assert (theirs, here) == differences().get(what, (theirs, theirs))
+    assert (what in differences()) == (theirs != here)
+
+
+def test_the_table_names_scenarios() -> None:
+    """No row of the table is of something that is not tried."""
+    assert differences().keys() <= SCENARIOS.keys()
+
+
+def test_stock_clients_with_ten_priority_steps_are_served(server: Server) -> None:
+    """What they put on lists of their own is taken in by whoever consumes with the same options."""
+    url = fresh_database(server)
+    with broker(url).queue(**TEN_STEPS) as (producer, _, _):
+        for step in range(10):
+            producer.publish(step, priority=step)
+    with broker(url, transport=TRANSPORT).queue(**TEN_STEPS) as (_, queue, _):
+        assert queue.queue_declare(passive=True).message_count == 10
+        assert sorted(message.payload for message in take(queue, 10)) == list(range(10))
+
+
+def test_a_batch_is_one_call(ours: Broker) -> None:
+    """`Producer.batch()` sends its messages in one round trip."""
+
+    def calls() -> int:
+        return int(ours.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+    with ours.queue() as (producer, _, _):
+        producer.publish("first")  # a server that does not know the script is sent it
+        before = calls()
+        with producer.batch():
+            for n in range(100):
+                producer.publish(n)
+        assert calls() - before == 1
+
+
+def test_a_full_queue_is_celerys_error_and_ours(ours: Broker) -> None:
+    """It is raised at once although the policy would retry, and both kinds of `except` catch it."""
+    store = connect(ours.url)
+    limits.change(store, "q", bound=1)
+    with ours.queue() as (producer, _, _):
+        producer.publish(0)
+        with pytest.raises(OperationalError) as raised:
+            producer.publish(1, retry=True, retry_policy={"max_retries": 100, "interval_start": 10})
+    assert isinstance(raised.value, QueueFull)
+    assert (raised.value.bound, raised.value.depth) == (1, 1)
+    store.close()
+
+
+def test_a_sender_can_wait_for_room(ours: Broker, eventually: Eventually) -> None:
+    """With `full_queue_timeout` a publish returns once a consumer has made room."""
+    store = connect(ours.url)
+    limits.change(store, "q", bound=1)
+    sent: list[str] = []
+
+    def send() -> None:
+        with ours.queue(full_queue_timeout=60) as (producer, _, _):
+            producer.publish(1)
+            sent.append("sent")
+
+    with ours.queue() as (producer, queue, _):
+        producer.publish(0)
+        sender = threading.Thread(target=send)
+        sender.start()
+        eventually(lambda: ours.client.exists("millpond:{q}:line"))
+        assert not sent
+        take(queue)[0].ack()
+        sender.join(20)
+    assert sent == ["sent"]
+    store.close()
+
+
+def test_a_broker_that_is_away_is_retried_as_the_policy_says() -> None:
+    """Then it is Celery's `OperationalError`."""
+    tries: list[object] = []
+    away = Connection("redis://127.0.0.1:1/0", transport=TRANSPORT)
+    with pytest.raises(OperationalError):
+        away.Producer().publish(
+            0,
+            routing_key="q",
+            retry=True,
+            retry_policy={
+                "max_retries": 2,
+                "interval_start": 0,
+                "interval_step": 0,
+                "errback": lambda error, _: tries.append(error),
+            },
+        )
+    assert tries
