@@ -1,4 +1,4 @@
-"""What a worker of Celery's own and a script that ends leave on Millpond's transport: nothing counted, nothing held."""
+"""A worker of Celery's own, or a script, that ends on Millpond's transport: nothing counted, nothing held."""
 
 import os
 import signal
@@ -151,7 +151,7 @@ def test_a_task_reads_another_queue(fleet: Fleet, eventually: Eventually, waits:
 
 @pytest.mark.parametrize(("last", "left"), [("m.ack()", 0), ("pass", 1)])
 def test_a_script_that_ends_at_once(fleet: Fleet, last: str, left: int) -> None:
-    """Its acknowledgement was sent when `ack()` returned; what it has not acknowledged is ready, uncounted."""
+    """An acknowledgement was sent when `ack()` returned; an unacknowledged message is ready, uncounted."""
     fleet.run(
         "import channel_app as a\n"
         "connection = a.app.connection()\n"
