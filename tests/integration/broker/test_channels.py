@@ -38,11 +38,11 @@ def stock(server: Server) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def ours(server: Server) -> Iterator[Broker]:
+def ours(server: Server, eventually: Eventually) -> Iterator[Broker]:
     """Return Millpond's transport; nothing of it is left when its connections are closed."""
-    found = broker(fresh_database(server), transport=TRANSPORT)
+    found, before = broker(fresh_database(server), transport=TRANSPORT), set(threading.enumerate())
     yield found
-    assert not [each for each in threading.enumerate() if each.name == "millpond-leases"]
+    eventually(lambda: all(each.name != "millpond-leases" for each in set(threading.enumerate()) - before))
     assert not found.client.keys("*held:*"), "a closed channel has nothing in flight"
     found.client.close()
 
