@@ -27,6 +27,8 @@ from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
+#: Connections accepted before those that are open are read again: a flood of new ones holds up no request.
+_ACCEPTED_AT_ONCE = 32
 
 
 def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
@@ -61,7 +63,7 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED_AT_ONCE,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=configured.drain_seconds,  # type: ignore[arg-type]
         )
@@ -87,6 +89,13 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
 
 class _Server(uvicorn.Server):
     """Leaves signals to `_serve`: uvicorn raises them again at its end, so that the exit code is not 0."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; asyncio has one number for the connections it accepts at once and those that the system
+        queues."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(_BACKLOG)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

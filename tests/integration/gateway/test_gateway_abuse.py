@@ -140,9 +140,10 @@ def test_one_token_holds_half_of_the_requests_at_most(gateway: Running) -> None:
     """Requests whose bodies do not come are refused beyond their token's share; others are answered
     meanwhile."""
     with ExitStack() as open_:
-        hanging = [open_.enter_context(connect(gateway)) for _ in range(CONNECTIONS - 5)]
-        for each in hanging:
-            each.sendall(begun("Content-Type: application/json", "Content-Length: 8", "", ""))
+        hanging = []
+        for _ in range(CONNECTIONS - 5):
+            hanging.append(open_.enter_context(connect(gateway)))
+            hanging[-1].sendall(begun("Content-Type: application/json", "Content-Length: 8", "", ""))
         assert is_well(gateway)
         answers = [each.recv(4096) for each in hanging]
     refused = [answer for answer in answers if b"share_used" in answer]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 TOP = Path(__file__).parents[3]
 IMAGE = "millpond:local"
-BASES = ("python:3.11-slim-bookworm", "millpond-base:local")
+BASES = ("python:3.11.14-slim-bookworm", "millpond-base:local")
 
 
 def run(*command: str, cwd: Path = TOP, env: Mapping[str, str] | None = None) -> str:

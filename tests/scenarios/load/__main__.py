@@ -8,6 +8,7 @@ from pathlib import Path
 
 from millpond.broker import limits
 from millpond.broker.connection import connect
+from tests.scenarios.load.abuse import CONTAINER_BYTES, abused, p99
 from tests.scenarios.load.measure import QUEUE, Pressed, commands, pool, press, producers, wait_until_done
 from tests.scenarios.load.waits import settling
 
@@ -24,6 +25,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="millpond-load-") as folder:
             if what == "idle":
                 print(_idle(Path(folder), asked.seconds), flush=True)
+            elif what == "abuse":
+                print(_abused(Path(folder), asked.seconds), flush=True)
             elif what == "time":
                 print(settling(Path(folder)), flush=True)
             else:
@@ -33,6 +36,17 @@ def main() -> None:
 def _pressed(folder: Path, policy: str, asked: argparse.Namespace) -> Pressed:
     with pool(folder, bound=asked.bound, pace=asked.pace) as running:
         return press(running, folder, [policy] * 8, threads=13, seconds=asked.seconds)
+
+
+def _abused(folder: Path, seconds: float) -> str:
+    """Abuse the gateway beside a well-behaved client."""
+    seen = abused(folder, seconds=seconds)
+    quiet, abuse = p99(seen.quiet_ms), p99(seen.abused_ms)
+    return (
+        f"abuse: p99 {quiet:.1f} ms quiet, {abuse:.1f} ms abused, {seen.ratio:.2f} times; "
+        f"{len(seen.quiet_ms)} and {len(seen.abused_ms)} requests, {seen.failed} failed; the memory of the "
+        f"gateway {seen.most_bytes / 1024**2:.0f} MiB at most, of {CONTAINER_BYTES / 1024**2:.0f}"
+    )
 
 
 def _line(p: Pressed) -> str:

@@ -111,3 +111,27 @@ def test_the_image_locks_what_the_developers_have() -> None:
 def test_the_runbook_is_short() -> None:
     """The runbook is a page or two; that its commands work is tested with containers."""
     assert len((TOP / "deploy" / "README.md").read_text().splitlines()) <= 100
+
+
+def test_every_image_is_pinned() -> None:
+    """An image that is not our own has its whole version or its digest: a build is the same tomorrow."""
+    places = ["docker-compose.yml", "deploy/Dockerfile", *_manifests()]
+    found = {
+        image
+        for place in places
+        for image in re.findall(
+            r"(?:image: |BASE=|BASE:-|IMAGE:-)([a-z][\w./-]*(?:[:@][\w.:-]+)?)", _read(place)
+        )
+        if not image.startswith("millpond")
+    }
+    assert len(found) >= 2
+    for image in found:
+        assert re.search(r":\d+\.\d+\.\d+(-[\w-]+)?$|@sha256:[0-9a-f]{64}$", image), image
+
+
+def _manifests() -> list[str]:
+    return [str(each.relative_to(TOP)) for each in (TOP / "deploy/kubernetes").rglob("*.yaml")]
+
+
+def _read(place: str) -> str:
+    return (TOP / place).read_text()

@@ -1,0 +1,268 @@
+"""Abuse the gateway from one token beside a well-behaved client of another, in turns with quiet times.
+
+The client sends a tracked task, asks for it and asks whether the gateway is ready, again and again, over one
+connection and in a process of its own. Each abuse has a process too, so that nobody waits for an abuser's
+interpreter.
+"""
+
+import json
+import multiprocessing
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from statistics import quantiles
+from urllib.parse import urlsplit
+
+import psutil
+
+from millpond.broker import limits
+from millpond.broker.connection import connect
+from millpond.producer.gateway.tokens import hash_token
+from millpond.tasks.settings import Gateway, GatewayToken, Settings
+from millpond.worker.local.valkey import embedded_binary, serving
+from tests.harness.gateway_process import Running, running
+
+#: The memory of the gateway's container (docker-compose.yml).
+CONTAINER_BYTES = 512 * 1024**2
+WAITING = 100_000
+ABUSER, CLIENT = "abuser", "client"
+_JSON = "Content-Type: application/json"
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass
+class Abused:
+    """What the client saw in quiet and in abused times, and the most memory of the gateway."""
+
+    quiet_ms: list[float] = field(default_factory=list)
+    abused_ms: list[float] = field(default_factory=list)
+    failed: int = 0
+    most_bytes: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """Return p99 of the abused times over that of the quiet ones."""
+        return p99(self.abused_ms) / p99(self.quiet_ms)
+
+
+def p99(some: list[float]) -> float:
+    """Return the 99th percentile."""
+    return quantiles(some, n=100)[98]
+
+
+def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
+    """Run quiet and abused times in turns, of `seconds` in all."""
+    seen = Abused()
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(folder, binary=embedded_binary()))
+        tokens = tuple(
+            GatewayToken(name=name, hash=hash_token(name), kinds=("squares.*",)) for name in (ABUSER, CLIENT)
+        )
+        settings = Settings(broker_url=server.url, gateway=Gateway(tokens=tokens))
+        _fill(server.url)
+        gateway = stack.enter_context(running(settings))
+        stack.enter_context(_watched(gateway, seen))
+        _client(gateway.url, 2.0)  # warm
+        for turn in range(turns):
+            if turn % 2:
+                with _abuses(gateway.url):
+                    time.sleep(1.0)
+                    took, failed = _measured(gateway.url, seconds / turns)
+                seen.abused_ms += took
+                seen.failed += failed
+            else:
+                took, failed = _measured(gateway.url, seconds / turns)
+                seen.quiet_ms += took
+                seen.failed += failed
+    return seen
+
+
+def _fill(url: str) -> None:
+    """Leave many tasks waiting, so that a search has something to read."""
+    store = connect(url)
+    limits.declare(store, "default", {"bound": 10 * WAITING}, authoritative=True)
+    message = json.dumps({"body": "", "headers": {"id": "waits", "task": "squares.square"}, "properties": {}})
+    for _ in range(WAITING // 1000):
+        store.client.lpush("default", *[message] * 1000)
+    store.close()
+
+
+@contextmanager
+def _watched(gateway: Running, seen: Abused) -> Iterator[None]:
+    process, stop = psutil.Process(gateway.process.pid), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.1):
+            seen.most_bytes = max(seen.most_bytes, process.memory_info().rss)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# The well-behaved client
+# ------------------------------------------------------------------------------------------
+
+
+def _measured(url: str, seconds: float) -> tuple[list[float], int]:
+    with _SPAWN.Pool(1) as pool:
+        return pool.apply(_client, (url, seconds))
+
+
+def _client(url: str, seconds: float) -> tuple[list[float], int]:
+    """Return the ms that each request took, and the number that were not answered well."""
+    took: list[float] = []
+    failed, until = 0, time.monotonic() + seconds
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    headers = {"Authorization": f"Bearer {CLIENT}", "Content-Type": "application/json"}
+
+    def ask(method: str, path: str, body: str | None, expected: int) -> str:
+        nonlocal failed
+        started = time.perf_counter()
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            failed += answer.status != expected
+            return answer.headers.get("Location") or "/health/live"
+        except OSError:
+            connection.close()
+            failed += 1
+            return "/health/live"
+        finally:
+            took.append(1000 * (time.perf_counter() - started))
+
+    while time.monotonic() < until:
+        where = ask("POST", "/send/squares.square?track=true", '{"n": 7}', 202)
+        ask("GET", where, None, 200)
+        ask("GET", "/health/ready", None, 200)
+        time.sleep(0.02)
+    return took, failed
+
+
+# The abuses
+# -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _abuses(url: str) -> Iterator[None]:
+    stop = _SPAWN.Event()
+    processes = [
+        _SPAWN.Process(target=_repeat, args=(abuse, url, stop), daemon=True)
+        for abuse in (endless_header, silent, slow_bodies, look_ups, cancellations, batches, streams)
+    ]
+    for each in processes:
+        each.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for each in processes:
+            each.kill()  # some wait for the gateway
+        for each in processes:
+            each.join()
+
+
+def _repeat(abuse: Callable[[str, Event], None], url: str, stop: Event) -> None:
+    while not stop.is_set():
+        with suppress(OSError):
+            abuse(url, stop)
+
+
+def _open(url: str) -> socket.socket:
+    where = urlsplit(url)
+    return socket.create_connection((where.hostname or "", where.port or 0), timeout=10)
+
+
+def _head(path: str, *lines: str) -> bytes:
+    head = (f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {ABUSER}", *lines, "", "")
+    return "\r\n".join(head).encode()
+
+
+def endless_header(url: str, stop: Event) -> None:
+    """Send a header line without end."""
+    with _open(url) as open_:
+        open_.sendall(b"POST /send HTTP/1.1\r\nX-Long: ")
+        while not stop.is_set():
+            open_.sendall(b"a" * 65_536)
+
+
+def silent(url: str, stop: Event) -> None:
+    """Open a thousand connections and say nothing."""
+    with ExitStack() as open_:
+        for _ in range(1_000):
+            open_.enter_context(_open(url))
+        stop.wait(2)
+
+
+def slow_bodies(url: str, stop: Event) -> None:
+    """Announce five hundred bodies and send a byte a second of each."""
+    with ExitStack() as stack:
+        some = [stack.enter_context(_open(url)) for _ in range(500)]
+        for each in some:
+            each.sendall(_head("/send/squares.square", _JSON, "Content-Length: 1000"))
+        for _ in range(5):
+            if stop.wait(1):
+                return
+            for each in some:
+                with suppress(OSError):
+                    each.sendall(b" ")
+
+
+def _ask(url: str, method: str, path: str) -> None:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.request(method, path, headers={"Authorization": f"Bearer {ABUSER}"})
+    connection.getresponse().read()
+    connection.close()
+
+
+def _at_once(url: str, stop: Event, method: str, path: Callable[[], str], count: int) -> None:
+    def again() -> None:
+        while not stop.is_set():
+            with suppress(OSError):
+                _ask(url, method, path())
+
+    threads = [threading.Thread(target=again) for _ in range(count)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
+def look_ups(url: str, stop: Event) -> None:
+    """Ask for tasks that never were."""
+    _at_once(url, stop, "GET", lambda: f"/tasks/{ABUSER}:{random.random()}", 8)
+
+
+def cancellations(url: str, stop: Event) -> None:
+    """Cancel tasks that never were."""
+    _at_once(url, stop, "POST", lambda: f"/tasks/{ABUSER}:{random.random()}/cancel", 8)
+
+
+def batches(url: str, stop: Event) -> None:
+    """Open batches."""
+    _at_once(url, stop, "POST", lambda: "/batches", 2)
+
+
+def streams(url: str, stop: Event) -> None:
+    """Hold as many streams of tasks as there are, each with a line that does not end."""
+    media = "Content-Type: application/x-ndjson"
+    with ExitStack() as stack:
+        some = [stack.enter_context(_open(url)) for _ in range(64)]
+        for each in some:
+            each.sendall(_head("/send", media, "Transfer-Encoding: chunked"))
+        while not stop.wait(0.2):
+            for each in some:
+                with suppress(OSError):
+                    each.sendall(b"2000\r\n" + b"a" * 8192 + b"\r\n")
