@@ -1,15 +1,18 @@
 """Redaction of secrets: the hidden fields of a contract, and their values in any text that is shown.
 
-A field declared with `repr=False` is hidden, in a nested model too: its value is replaced wherever arguments
-are shown, and cut out of errors, tracebacks, results and log lines of its task. The value is found as it was
-sent, whole, or a line of it, in plain or as Python's `repr` and JSON escape it; a handler that shows half of
-a secret, or encodes it, is not stopped.
+A field declared with `repr=False` is hidden, in a nested model, dataclass or typed dictionary too: its value
+is replaced wherever arguments are shown, and cut out of errors, tracebacks, results and log lines of its
+task. The value is found as it was sent, whole, or a line of it, in plain or as Python's `repr` and JSON
+escape it; a handler that shows half of a secret, or encodes it, is not stopped.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from typing_extensions import is_typeddict
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -26,7 +29,7 @@ _MOST_LINES = 200
 @lru_cache(maxsize=1_000)
 def hides(contract: "type[BaseModel]") -> bool:
     """True if a contract has hidden fields, in a nested model too."""
-    return any(not field.repr for model in _models(contract) for field in model.model_fields.values())
+    return any(not field.repr for model in _models(contract) for field in _fields(model).values())
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,14 +42,14 @@ def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, 
 
 def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of one of these models as they may be shown; any model may hide a field."""
-    fields: dict[str, list[FieldInfo]] = {}
+    by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
-        for own, field in model.model_fields.items():
+        for own, field in _fields(model).items():
             for name in _names(own, field):
-                fields.setdefault(name, []).append(field)
+                by_name.setdefault(name, []).append(field)
     shown = {}
     for name, each in value.items():
-        known = fields.get(name, [])
+        known = by_name.get(name, [])
         is_open = bool(known) and all(field.repr for field in known)
         shown[name] = _shown(_direct_models(known), each) if is_open or each is None else _note(each)
     return shown
@@ -60,23 +63,41 @@ def _shown(models: "list[type[BaseModel]]", value: Any) -> Any:
         return [_shown(models, each) for each in value]
     if not isinstance(value, dict):
         return _note(value)
-    names = {
-        name for model in models for own, field in model.model_fields.items() for name in _names(own, field)
-    }
+    names = {name for model in models for own, field in _fields(model).items() for name in _names(own, field)}
     if names & value.keys():
         return _shown_fields(models, value)
     return {key: _shown(models, each) for key, each in value.items()}  # a table of models
 
 
-def _direct_models(fields: "Iterable[FieldInfo]") -> "list[type[BaseModel]]":
-    return [model for field in fields for model in _models_in(field.annotation)]
+def _direct_models(some: "Iterable[FieldInfo]") -> "list[type[BaseModel]]":
+    return [model for field in some for model in _models_in(field.annotation)]
 
 
 def _models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
-    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+    """Yield the models, dataclasses and typed dictionaries in an annotation."""
+    annotation = getattr(annotation, "__value__", annotation)  # of a `type` alias
+    if isinstance(annotation, type) and (
+        hasattr(annotation, "model_fields") or is_dataclass(annotation) or is_typeddict(annotation)
+    ):
         yield annotation
     for each in get_args(annotation):
         yield from _models_in(each)
+
+
+@lru_cache(maxsize=1_000)
+def _fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
+    """Return the fields of a model, of a dataclass or of a typed dictionary, as pydantic describes them."""
+    for own in ("model_fields", "__pydantic_fields__"):
+        if hasattr(model, own):
+            return dict(getattr(model, own))
+    from pydantic.fields import FieldInfo
+
+    hidden = {each.name for each in fields(model) if not each.repr} if is_dataclass(model) else set[str]()
+    found = {}
+    for name, hint in get_type_hints(model, include_extras=True).items():
+        found[name] = FieldInfo.from_annotation(hint)
+        found[name].repr = found[name].repr and name not in hidden
+    return found
 
 
 @lru_cache(maxsize=1_000)
@@ -87,7 +108,7 @@ def _models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
         model = left.pop()
         if model not in found:
             found.add(model)
-            left.extend(_direct_models(model.model_fields.values()))
+            left.extend(_direct_models(_fields(model).values()))
     return frozenset(found)
 
 

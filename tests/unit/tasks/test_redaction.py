@@ -1,10 +1,13 @@
 """What is a secret of a task, and what of a text is cut out."""
 
 import json
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
+import pydantic
 import pytest
 from pydantic import AliasChoices, BaseModel, Field
+from typing_extensions import TypedDict
 
 from millpond.tasks.contract import Contract
 from millpond.tasks.redaction import hides, redact, redact_args, scrubbed, secrets_in
@@ -53,6 +56,51 @@ class Fetch(Contract, kind="test.redaction.nested"):
     site: Site
     sites: dict[str, list[Site]] = {}
     either: Login | str = ""
+
+
+@dataclass
+class Key:
+    name: str
+    value: str = field(repr=False)
+
+
+@pydantic.dataclasses.dataclass
+class Door:
+    key: Key
+    code: str = Field(default="", repr=False)
+
+
+class Card(TypedDict):
+    number: Annotated[str, Field(repr=False)]
+    doors: list[Door]
+
+
+class Enter(Contract, kind="test.redaction.dataclasses"):
+    key: Key | None = None
+    doors: list[Door] = []
+    by_name: dict[str, Card] = {}
+
+
+KEY = {"name": "front", "value": "s3cret!"}
+DATACLASSES: list[dict[str, Any]] = [
+    {"key": KEY},
+    {"doors": [{"key": {"name": "front", "value": ""}}, {"key": KEY}]},
+    {"doors": [{"key": {"name": "front", "value": ""}, "code": "s3cret!"}]},
+    {"by_name": {"a": {"number": "s3cret!", "doors": []}}},
+    {"by_name": {"a": {"number": "1", "doors": [{"key": KEY}]}}},
+    {"key": {"name": "front", "vaule": "s3cret!"}},
+]
+
+
+@pytest.mark.parametrize("fields", DATACLASSES)
+def test_hidden_fields_of_dataclasses_are_hidden(fields: dict[str, Any]) -> None:
+    """A dataclass, pydantic's or Python's own, and a typed dictionary hide as a model does, however deep."""
+    assert hides(Enter)
+    shown = redact(Enter, fields)
+    assert "s3cret!" not in str(shown)
+    assert scrubbed("with s3cret! in it", secrets_in(Enter, (), fields)) == "with [redacted] in it"
+    if "front" in str(fields) and "vaule" not in str(fields):
+        assert "front" in str(shown)
 
 
 LOGIN = {"user": "ann", "password": "s3cret!"}
