@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
+from io import SEEK_END
 from typing import BinaryIO
 from uuid import uuid4
 
+from millpond.tasks.email.attachment_room import AttachmentRoom
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.ledger import ACCEPTED, Claim, MailLedger
 from millpond.tasks.email.message import Envelope, LoadedAttachment, compose, message_id_of
@@ -20,7 +22,7 @@ from millpond.tasks.email.receipt import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.email.smtp_session import SmtpResult
 from millpond.tasks.email.templates import content_of
-from millpond.tasks.errors import BrokerError, FinalError, RetryLater, TooLarge
+from millpond.tasks.errors import BrokerError, FinalError, MillpondError, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,20 @@ class Mailer:
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
+        with self.room.hold(sum(self._size(each.url) for each in job.attachments)):
+            return self._send(job, task_id)
+
+    @cached_property
+    def room(self) -> AttachmentRoom:
+        """The room for the attachments of all mails that are sent at once: those of one of the largest."""
+        return AttachmentRoom(self.settings.max_attachment_bytes)
+
+    def _size(self, url: str) -> int:
+        with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:
+            return file.seek(0, SEEK_END)
+        return 0  # opening it again says what is wrong
+
+    def _send(self, job: SendEmail, task_id: str) -> Receipt:
         owner, claimed = uuid4().hex, time.monotonic()
         claim = self._claim(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)

@@ -1,0 +1,49 @@
+"""Mails with large attachments take turns, so that their slots fit one container."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from millpond.tasks.email.attachment_room import AttachmentRoom
+
+
+def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
+    """Eight threads never hold more than the room together, and none waits for ever."""
+    room, lock, held, most = AttachmentRoom(100), threading.Lock(), 0, 0
+
+    def send(needed: int) -> None:
+        nonlocal held, most
+        for _ in range(50):
+            with room.hold(needed):
+                with lock:
+                    held += min(needed, 100)
+                    most = max(most, held)
+                with lock:
+                    held -= min(needed, 100)
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(send, needed) for needed in (100, 1_000, 60, 50, 30, 10, 1, 0)]:
+            done.result(timeout=30)
+    assert 50 < most <= 100
+
+
+def test_a_large_mail_is_not_passed_by_small_ones(eventually: Callable[..., Any]) -> None:
+    """Room is given in the order of asking; a mail without attachments waits for none."""
+    room, order = AttachmentRoom(100), list[str]()
+
+    def send(name: str, needed: int) -> None:
+        with room.hold(needed):
+            order.append(name)
+
+    threads = []
+    with room.hold(50):
+        for place, (name, needed) in enumerate((("large", 100), ("small", 10)), start=1):
+            threads.append(threading.Thread(target=send, args=(name, needed)))
+            threads[-1].start()
+            eventually(lambda place=place: len(room._line) == place)
+        with room.hold(0):
+            assert order == []
+    for each in threads:
+        each.join(10)
+    assert order == ["large", "small"]

@@ -1,0 +1,52 @@
+"""The slots of the pool for mail fit its container, each with the largest mail that may be sent."""
+
+import subprocess
+import sys
+
+import pytest
+
+from millpond.tasks.email import template_engine
+from millpond.tasks.pools import Table
+
+#: The limit of the container (docker-compose.yml; tests/unit/deploy holds it there).
+CONTAINER_MIB = 512
+
+_SEND = """
+import io, os, resource, smtplib, sys
+from concurrent.futures import ThreadPoolExecutor
+from millpond.tasks.email.contract import SendEmail
+from millpond.tasks.email.delivery import Mailer
+from millpond.tasks.email.ledger import Claim
+from millpond.tasks.email.smtp_session import SmtpResult
+from millpond.tasks.settings import Smtp
+
+class Ledger:
+    def claim(self, *_args, **_more):
+        return Claim("taken", {}, 0)
+    def record(self, *_args, **_more):
+        return True
+
+class Connections:
+    def send(self, envelope, pending, *, before_data):
+        smtplib._quote_periods(envelope.payload) + b"."  # what smtplib makes of a message
+        return SmtpResult(tuple(pending), {}, {})
+
+settings = Smtp(host="localhost")
+content = os.urandom(settings.max_attachment_bytes)
+mailer = Mailer(settings, Connections(), Ledger(), lambda url: io.BytesIO(content))
+job = SendEmail(sender="a@example.org", to="b@example.org", subject="s", text="t", attachments=["file:///a.bin"])
+slots = int(sys.argv[1])
+with ThreadPoolExecutor(slots) as threads:
+    for done in [threads.submit(mailer.send, job, f"task-{n}") for n in range(2 * slots)]:
+        done.result()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_the_largest_mails_in_all_slots_fit_the_container() -> None:
+    """Twice as many mails as slots, 20 MiB attached to each, beside the process that renders templates."""
+    slots = Table().pools["email"].slots
+    command = [sys.executable, "-c", _SEND, str(slots)]
+    peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert peak < CONTAINER_MIB - template_engine.MEMORY_BYTES // 1024**2
