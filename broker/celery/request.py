@@ -194,6 +194,7 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
     clock = {"deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
     headers = {**message.headers, OWN: {**message.own, **clock, "of": message.id}}
     properties = message.properties
+    info = properties.get("delivery_info")
     return {
         **headers,
         "hostname": hostname,
@@ -201,8 +202,7 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
         "reply_to": properties.get("reply_to"),
         "correlation_id": properties.get("correlation_id"),
         "delivery_info": {
-            "exchange": "",
-            "routing_key": delivery.queue,
+            **(info if isinstance(info, dict) else {"exchange": "", "routing_key": delivery.queue}),
             "priority": properties.get("priority"),
             "redelivered": delivery.deliveries > 0,
         },

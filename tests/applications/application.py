@@ -82,7 +82,7 @@ FLASK = Application(
 FASTAPI = Application(
     "A FastAPI demo: routes, queues of their own",
     "fastapi_demo",
-    "main",
+    "main.celery",
     {
         "a task, routed by a function, in its own queue": {
             "state": "SUCCESS",
@@ -139,7 +139,7 @@ NEXT_STEPS = Application(
         "a chord": 90,
         "a group into a task": 90,
         "a naive `eta` in the application's time zone": [2, True],
-        "`timezone`, without UTC": "Asia/Tokyo 9:00:00 True",
+        "`timezone`": "Asia/Tokyo 9:00:00 True",
         "the application a task sees": ["proj", "proj.tasks.info", 0, 3600],
         "`inspect registered`": True,
         "`celery call`": 42,

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from tests.applications.application import APPLICATIONS
-from tests.applications.differences import DIFFERENCES
+from tests.applications.differences import DIFFERENCES, OPTIONS
 from tests.applications.ways import ROOT, WAYS, environment
 
 PAGE = ROOT / "worker" / "CELERY.md"
@@ -63,6 +63,9 @@ def page() -> str:
         lines += [f"## {section}\n", "| feature | transport | app |\n|---|---|---|"]
         lines += [f"| {name} | {cell(name, 'transport')} | {cell(name, 'app')} |" for name in names]
         lines.append("")
+    lines += ["## Options of `celery worker`\n", "| option | `millpond worker` |\n|---|---|"]
+    lines += [f"| `{option}` | refused: {instead} |" for option, instead in OPTIONS.items()]
+    lines.append("")
     lines.append(
         "## Whole applications\n\nEach as it is, with a broker URL; its own checks give the same three times "
         "(tests/applications/apps).\n"

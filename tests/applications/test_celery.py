@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+import millpond
 from tests.applications.application import APPLICATIONS, Application
-from tests.applications.differences import DIFFERENCES
+from tests.applications.differences import DIFFERENCES, OPTIONS
 from tests.applications.page import PAGE, features, page
 from tests.applications.ways import ROOT, WAYS, worker
 from tests.conftest import fresh_database
@@ -24,6 +25,13 @@ QUEUES = ("celery", "second", "media", "everybody")
 def test_the_page_is_what_is_tried() -> None:
     """The page names every feature and difference: python -m tests.applications.page."""
     assert PAGE.read_text() == page()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_of_stock_is_refused_in_words(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option of `celery worker` that has no place here ends the command; it is not left without effect."""
+    assert millpond.main(["worker", "--app", "proj", option, "default"]) == 2
+    assert f"no option is named '{option}'" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=slow) for way in WAYS])

@@ -1,6 +1,7 @@
 """`celery inspect scheduled` and `query_task`, with the delayed tasks, which wait in the broker.
 
-Of the processes of a queue one answers for it, so that each task is listed once.
+Of the processes of a queue one answers for it, so that each task is listed once. A rate limit by remote control
+would hold for each process by itself: it is refused in words.
 """
 
 from collections.abc import Iterator
@@ -15,17 +16,28 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message, iso
 from millpond.tasks.contract import kinds
 from millpond.tasks.redaction import hides
+from millpond.worker.celery.stock_tasks import POND
 
 #: The most delayed tasks that are listed of a queue, those due first.
 MOST = 1_000
 
-_query_of_celery = control.query_task
+_query_of_celery, _rate_limit_of_celery = control.query_task, control.rate_limit
 
 
 def install() -> None:
     """Answer these questions here, in this process."""
     control.Panel.data["scheduled"] = scheduled
     control.Panel.data["query_task"] = query_task
+    control.Panel.data["rate_limit"] = rate_limit
+
+
+def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> dict[str, str]:
+    """Refuse to limit the rate of a task, except of one with a limit of its own: Celery holds that back."""
+    task = state.app.tasks.get(task_name)
+    if task is not None and task.Strategy == POND:
+        return {"error": "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"}
+    answer: dict[str, str] = _rate_limit_of_celery(state, task_name, rate_limit, **options)
+    return answer
 
 
 def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:

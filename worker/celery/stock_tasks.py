@@ -6,14 +6,15 @@ leave no dead letter, a task that has not started would not be released, and no 
 
 from celery import Celery, Task
 
-_POND = "millpond.worker.celery.strategy:pond"
+#: The strategy that receives them.
+POND = "millpond.worker.celery.strategy:pond"
 
 
 def adopt(app: Celery) -> None:
     """Receive the application's tasks as bodies are received; those that want another way keep it."""
     for task in app.tasks.values():
         if _asks_for_nothing_else(task):
-            task.Strategy = _POND
+            task.Strategy = POND
 
 
 def _asks_for_nothing_else(task: Task) -> bool:

@@ -411,16 +411,15 @@ def dump() -> Any:
         ender = threading.Timer(CLI_SECONDS, running.terminate)
         ender.start()
         try:
-            return any("worker" in line or "task" in line for line in running.stdout or ())
+            return any("heartbeat" in line or "task" in line for line in running.stdout or ())
         finally:
             ender.cancel()
             running.terminate()
 
 
-feature(C, "`worker_shutting_down`, `control.shutdown`", True)(lambda: _shutdown())
+feature(C, "`control.shutdown`: `worker_shutdown`", True)(lambda: _shutdown())
 
 
 def _shutdown() -> Any:
     app.control.shutdown()
-    wanted = ("worker_shutting_down", "worker_shutdown")
-    return until(lambda: all(notes(f"signal {name}") for name in wanted), 60)
+    return bool(until(lambda: notes("signal worker_shutdown"), 60))

@@ -32,7 +32,7 @@ print(
             "a chord": chord((add.s(i, i) for i in range(10)), xsum.s())().get(60),
             "a group into a task": (group(add.s(i, i) for i in range(10)) | xsum.s())().get(60),
             "a naive `eta` in the application's time zone": [naive, 0.9 <= waited < 30],
-            "`timezone`, without UTC": when.delay().get(60),
+            "`timezone`": when.delay().get(60),
             "the application a task sees": info.delay().get(60),
             "`inspect registered`": "proj.tasks.mul" in next(iter(control.registered().values())),
             "`celery call`": app.AsyncResult(id).get(60),

@@ -10,7 +10,7 @@ app = Celery(
     backend=os.environ["APP_RESULTS"],
     include=["proj.tasks"],
 )
-app.conf.update(result_expires=3600, timezone="Asia/Tokyo", enable_utc=False)
+app.conf.update(result_expires=3600, timezone="Asia/Tokyo")
 
 if __name__ == "__main__":
     app.start()
