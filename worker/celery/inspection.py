@@ -1,7 +1,7 @@
 """`celery inspect scheduled` and `query_task`, with the delayed tasks, which wait in the broker.
 
-Of the processes of a queue one answers for it, so that each task is listed once. A rate limit by remote control
-would hold for each process by itself: it is refused in words.
+Of the processes of a queue one answers for it, so that each task is listed once. A rate limit by remote
+control would hold for each process by itself: it is refused in words.
 """
 
 from collections.abc import Iterator
