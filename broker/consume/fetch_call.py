@@ -1,11 +1,13 @@
 """The call of settle_and_fetch.lua: write it, read its reply, deliver the fetched messages."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
@@ -15,6 +17,8 @@ from millpond.broker.keys import batch_key, epoch_key
 from millpond.broker.message import Message
 from millpond.broker.outcomes import RELEASE, DeadLetter, Delay, encode
 from millpond.broker.scripts import script
+
+logger = logging.getLogger(__name__)
 
 #: A message that is due within this many ms is run at once; a clock tells no finer.
 DUE_SOON_MS = 2
@@ -168,3 +172,10 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched) -> Delivery
 
 #: The placeholder of a message until it is decoded, and of one that cannot be.
 UNREADABLE = Message({"headers": {}, "properties": {}}, b"")
+
+
+def refused(asked: str, error: ResponseError) -> RedisConnectionError:
+    """Return the error that ends a connection whose server refused; an error of a script's own is logged."""
+    if "script" in str(error) and not str(error).startswith("BUSY"):
+        logger.error("the script settle_and_fetch.lua failed in the broker: %s", error)
+    return RedisConnectionError(f"the broker refused {asked}: {error}")

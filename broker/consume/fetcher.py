@@ -244,7 +244,7 @@ class Fetcher:
             return
         except ResponseError as error:
             self._drop()
-            raise RedisConnectionError(f"the broker refused to fetch: {error}") from error
+            raise fetch_call.refused("to fetch", error) from error
         except BaseException:
             self._drop()
             raise
@@ -256,7 +256,7 @@ class Fetcher:
         try:
             self.channel.store.client.script_load(script("settle_and_fetch").source)
         except ResponseError as error:
-            raise RedisConnectionError(f"the broker refused a script: {error}") from error
+            raise fetch_call.refused("a script", error) from error
 
     def _take_in(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
         if not reply.lease:
@@ -290,7 +290,7 @@ class Fetcher:
         try:
             woken = self.wait_client.connection.read_response()
         except ResponseError as error:
-            raise RedisConnectionError(f"the broker refused to wait: {error}") from error
+            raise fetch_call.refused("to wait", error) from error
         if request is not None:
             self._on_request_behind(request)
             return
@@ -308,7 +308,7 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            raise RedisConnectionError(f"the broker refused to fetch: {error}") from error
+            raise fetch_call.refused("to fetch", error) from error
         # Under another name by now, this process has lost what the call was for.
         if request.consumer == request.lease.consumer:
             self._take_in(request, fetch_call.read(raw))

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from json import dumps, loads
 from pathlib import Path
 
-from millpond.tasks.process.paths import scratch
+from millpond.tasks.process.paths import is_own_folder, opened_private_scratch, private_scratch
 
 #: The size of a file in bytes: a record, padded with blanks.
 SIZE = 1024
@@ -65,12 +65,12 @@ class HeartbeatFile:
         self._descriptor = -1
 
     def open(self) -> None:
-        """Create the file. Raises `OSError`, as when the folder belongs to another user."""
-        parent = self._path.parent
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if parent.stat().st_uid != os.getuid():
-            raise PermissionError(13, "it belongs to another user: set MILLPOND_SCRATCH", str(parent))
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        """Create the file. Raises `OSError`, as when the folder is a link or belongs to another user."""
+        own, flags = opened_private_scratch(), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(self._path.name, flags, 0o600, dir_fd=own)
+        finally:
+            os.close(own)
         self.write(loop_at=now())  # until the first turn, the process counts as if its loop had just turned
 
     def write(self, **facts: float | bool | None) -> None:
@@ -99,7 +99,7 @@ def heartbeats(service: str | None = None, *, pid: int | None = None) -> list[He
 
 def _read() -> Iterator[Heartbeat]:
     with suppress(OSError):  # without a folder, or without access to it, there is no process
-        if folder().stat().st_uid != os.getuid():
+        if not is_own_folder(folder()):
             return
         for path in sorted(folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
@@ -112,7 +112,7 @@ def _read() -> Iterator[Heartbeat]:
 
 def folder() -> Path:
     """Return the folder of this user's heartbeat files."""
-    return scratch() / f"millpond-{os.getuid()}"
+    return private_scratch()
 
 
 def now() -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.process.heartbeat_file import folder, start_time
+from millpond.tasks.process.paths import is_own_folder, opened_private_folder
 
 
 class MetricsFile:
@@ -23,11 +24,15 @@ class MetricsFile:
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Replace the metrics in the file."""
-        temporary = self._path.with_suffix(".new")
+        name, flags = self._path.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(OSError):
-            temporary.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(dumps({**self._process, **metrics}))
-            temporary.replace(self._path)
+            folder = opened_private_folder("metrics")
+            try:
+                with os.fdopen(os.open(f"{name}.new", flags, 0o600, dir_fd=folder), "w") as file:
+                    file.write(dumps({**self._process, **metrics}))
+                os.replace(f"{name}.new", name, src_dir_fd=folder, dst_dir_fd=folder)
+            finally:
+                os.close(folder)
 
     def close(self) -> None:
         """Remove the file."""
@@ -38,7 +43,7 @@ class MetricsFile:
 def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
     """Yield the metrics of a supervisor's living processes; the files of dead processes are removed."""
     with suppress(OSError):
-        if folder().stat().st_uid != os.getuid():
+        if not (is_own_folder(folder()) and is_own_folder(_folder())):
             return
         for path in sorted(path for path in _folder().iterdir() if path.suffix != ".new"):
             with suppress(OSError, ValueError, KeyError, TypeError):

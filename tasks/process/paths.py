@@ -48,6 +48,26 @@ def opened_private_scratch() -> int:
     )
 
 
+def opened_private_folder(name: str) -> int:
+    """Return a descriptor of a folder in this user's own scratch folder, both made where they are not there.
+
+    Raises `PermissionError` as `opened_private_scratch` does.
+    """
+    above = opened_private_scratch()
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=above)
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def is_own_folder(path: Path) -> bool:
+    """True for a folder of this user's; no link is followed. Raises `OSError` if there is nothing."""
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
 def state_dir() -> Path:
     """Return the folder for the data that `millpond up` keeps between two starts."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -141,7 +141,12 @@ class PondConsumer(Consumer):
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
             unusual(message)
 
-        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._bury)
+        receive = receiver(
+            self.strategies,
+            otherwise=receive_unusual,
+            dead_letter=self._bury,
+            broken=(*self.connection_errors, BrokerError),
+        )
         self.in_flight.receive = receive
         return lambda message: receive(message.delivery)
 

@@ -14,7 +14,7 @@ from celery import Celery, Task, signals
 from celery.app import trace
 from celery.exceptions import InvalidTaskError
 from celery.utils.log import get_logger
-from celery.worker.state import task_reserved
+from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import proto1_to_proto2
 from kombu.exceptions import ContentDisallowed, DecodeError
 
@@ -23,6 +23,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, kinds
+from millpond.tasks.execute import error_line
 from millpond.tasks.redaction import hides, redact, redact_args
 from millpond.worker.celery.request import PondRequest, Process
 
@@ -61,9 +62,13 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
         else:
             request.is_quiet = True
         task_reserved(request)
-        for callback in callbacks:
-            callback(request)
-        on_request(request)
+        try:
+            for callback in callbacks:
+                callback(request)
+            on_request(request)
+        except Exception:
+            task_ready(request)
+            raise
 
     def receive(kombu_message: Any, body: Any, *_: Any) -> None:
         delivery = kombu_message.delivery
@@ -79,8 +84,12 @@ def receiver(
     *,
     otherwise: Callable[[Delivery], None],
     dead_letter: Callable[[Delivery, str, object], None],
+    broken: tuple[type[BaseException], ...] = (),
 ) -> Callable[[Delivery], None]:
-    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones."""
+    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones.
+
+    An error while one is received is answered for by that message; it raises the `broken` connection's alone.
+    """
     starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
 
     def receive(delivery: Delivery) -> None:
@@ -92,6 +101,11 @@ def receiver(
             dead_letter(delivery, "invalid message", error)
         except DecodeError as error:
             dead_letter(delivery, "cannot be decoded", error)
+        except broken:  # the broker is, and not this message
+            raise
+        except Exception as error:  # as of an application's own code that sees what is received
+            logger.exception("A message of %s could not be received", delivery.message.kind)
+            dead_letter(delivery, "cannot be received", error_line(error))
 
     return receive
 

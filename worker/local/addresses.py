@@ -91,7 +91,7 @@ def is_free(port: int) -> bool:
 def write_privately(path: Path, text: str) -> None:
     """Write a file atomically, readable only by its owner."""
     written = path.with_name(f"{path.name}.new")
-    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     written.replace(path)

@@ -40,7 +40,9 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
         chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"{chosen} cannot be used: {error.strerror}. Name another with --data DIR") from None
-    lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    if chosen.stat().st_uid not in (os.getuid(), 0):
+        raise StartError(f"{chosen} belongs to another user: name another with --data DIR")
+    lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not _lock_in_time(lock):
             raise StartError(_taken(chosen, lock))

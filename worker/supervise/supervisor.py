@@ -42,14 +42,14 @@ _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
-    """Run all processes of the named pools until a signal stops them; return the exit code.
+    """Run all processes of the named pools, each pool once, until a signal stops them; return the exit code.
 
     0: every process ended by itself after a signal. 1: a process had to be killed, or one reported that it
     cannot start with these settings before any was ready. `ready_fd` receives one line: `ready` once all
     processes take messages, or the reason why one ended before. Raises `SettingsError` for an unknown pool,
     and `BadBrokerUrl`.
     """
-    configured = settings()
+    configured, pools = settings(), list(dict.fromkeys(pools))
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
     check_at_start(

@@ -9,6 +9,7 @@ import pytest
 
 from millpond.tasks.process.health import judge
 from millpond.tasks.process.heartbeat_file import SIZE, Heartbeat, HeartbeatFile, folder, heartbeats, now
+from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,22 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     patience = {name: age for name, age in changed.items() if name == "stall_limit_seconds"}
     health = judge([well(**{**changed, **ages, **patience})])
     assert [question for question in ("live", "ready", "working") if health.faults(question)] == no
+
+
+@pytest.mark.parametrize("write", ["heartbeat", "metrics"])
+def test_a_link_in_the_place_of_the_folder_is_not_followed(write: str, scratch: Path) -> None:
+    """Another user may make one in the shared scratch folder; nothing is written or removed behind it."""
+    elsewhere = scratch / "elsewhere"
+    (elsewhere / "metrics").mkdir(mode=0o700, parents=True)
+    victim = elsewhere / "metrics" / str(os.getpid())
+    victim.write_text("{}")
+    folder().symlink_to(elsewhere)
+    if write == "heartbeat":
+        with pytest.raises(PermissionError, match="set MILLPOND_SCRATCH"):
+            HeartbeatFile("email", 1).open()
+    else:
+        MetricsFile().write({"slots": 1})
+        assert list(read_metrics(os.getppid())) == []
+    assert heartbeats() == []
+    assert victim.read_text() == "{}"
+    assert [path.name for path in elsewhere.rglob("*")] == ["metrics", victim.name]
