@@ -99,6 +99,8 @@ class Message:
 
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
         """Return when it is due, when it expires and its deadline; None each where it has none."""
+        if self.delay is None and self.at is None and self.expires is None and self.deadline is None:
+            return None, None, None
         deadline_ms = _moment(self.deadline, now_ms)
         expires_ms = deadline_ms if self.expires is None else _moment(self.expires, now_ms)
         return _moment(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
@@ -172,7 +174,7 @@ def outgoing(
         traceparent=traceparent,
         headers=headers,
         claim=message.once,
-        claim_ms=message.claim_ms,
+        claim_ms=0 if message.for_ is None else message.claim_ms,
     )
 
 

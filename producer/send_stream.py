@@ -29,6 +29,7 @@ from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
 from millpond.producer.tracing import traced
+from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Middleware, Sending, add_headers, overriding
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
@@ -115,7 +116,11 @@ class Sender:
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
         item = message.contract
-        job = call_of(item) if is_celery_task(item) else contract_from(item)
+        job: Contract | Call
+        if isinstance(item, Contract) and item.kind:
+            job = item
+        else:
+            job = call_of(item) if is_celery_task(item) else contract_from(item)
         queue = message.queue or ("" if isinstance(job, Call) else job.queue)
         if queue and queue not in self.queues.known:
             self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent

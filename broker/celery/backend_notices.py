@@ -36,13 +36,11 @@ class Notices:
     """The looks of one worker process."""
 
     def __init__(self) -> None:
-        self._look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
+        self.look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
 
     def tick(self, channel: Any) -> None:
-        """Look at each queue that a channel consumes, if it is time."""
-        if monotonic() < self._look_at:
-            return
-        self._look_at = monotonic() + LOOK_SECONDS
+        """Look at each queue that a channel consumes; called from `look_at` on."""
+        self.look_at = monotonic() + LOOK_SECONDS
         app = _tls.current_app
         if app is None:  # a program that consumes, and no worker
             return

@@ -6,6 +6,7 @@ prefetch count; `drain_events()` and `basic_get()` fetch one message at a time, 
 
 import logging
 from queue import Empty
+from time import monotonic
 from typing import Any
 
 from kombu.transport import virtual
@@ -51,7 +52,7 @@ class Consuming(Settling):
         self.delivered = 0
         self._without_ack: set[str] = set()
         self._unread: set[str] = set()
-        self._gathered_at = 0.0
+        self.gather_at = 0.0
         super().__init__(*args, **kwargs)
         self.handlers = {
             **self.handlers,
@@ -150,10 +151,10 @@ class Consuming(Settling):
         self.delivered -= 1
         self.settle(delivery, RELEASE)
 
-    def gather_in_time(self, now: float) -> None:
-        """Take in, once a second, what stock clients have sent with other priority steps."""
-        if self.other_steps and self.fetcher is not None and now - self._gathered_at >= LOOK_SECONDS:
-            self._gathered_at = now
+    def gather_in_time(self) -> None:
+        """Take in what stock clients have sent with other priority steps; called from `gather_at` on."""
+        self.gather_at = monotonic() + LOOK_SECONDS
+        if self.other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
                 if self.gather(queue):
                     self.in_flight.leases[queue].fetchable = True

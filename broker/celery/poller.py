@@ -31,10 +31,12 @@ class Poller(stock.MultiChannelPoller):
                 self._register_LISTEN(channel)
             if channel.fetcher is not None:
                 channel.in_flight.at_once = AT_ONCE if self.hub is not None else 1
-                channel.gather_in_time(monotonic())
+                if monotonic() >= channel.gather_at:
+                    channel.gather_in_time()
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
-                self._notices.tick(channel)
+                if monotonic() >= self._notices.look_at:
+                    self._notices.tick(channel)
 
     def wake_up_in(self, seconds: float | None) -> None:
         """Wake the event loop when something is due; without a loop, `get` looks every second.

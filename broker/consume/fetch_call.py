@@ -126,7 +126,8 @@ def accept(
     """
     if reply.messages:
         lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))
-    noted = [_note_fetched(lease, reply, fetched) for fetched in reply.messages]
+    clock_ms = lease.clock_ms
+    noted = [_note_fetched(lease, reply, fetched, clock_ms) for fetched in reply.messages]
     deliveries = [each for each in noted if each is not None]
     for place, delivery in enumerate(deliveries):
         try:
@@ -146,10 +147,11 @@ def accept(
             lease.settle(delivery, DeadLetter("invalid message", f"{type(error).__name__}: {error}"))
 
 
-def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched) -> Delivery | None:
+def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: int) -> Delivery | None:
     """Note a message as in flight; return its delivery unless it is unreadable or not due."""
-    clock_ms, queue = lease.clock_ms, lease.keys.queue
-    delivery = Delivery(UNREADABLE, queue, fetched.token, fetched.deliveries, clock_ms, lease=lease)
+    delivery = Delivery(
+        UNREADABLE, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
+    )
     lease.in_flight[fetched.token] = delivery
     lease.moves += 1
     try:

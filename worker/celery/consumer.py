@@ -141,12 +141,7 @@ class PondConsumer(Consumer):
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
             unusual(message)
 
-        receive = receiver(
-            self.strategies,
-            otherwise=receive_unusual,
-            dead_letter=self._bury,
-            broken=(*self.connection_errors, BrokerError),
-        )
+        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._bury)
         self.in_flight.receive = receive
         return lambda message: receive(message.delivery)
 

@@ -46,7 +46,7 @@ from millpond.tasks.redaction import scrubbed, secrets_in
 from millpond.worker.celery.slot import Answer, run, run_in_child
 from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunk_job import ChunkJob
-from millpond.worker.dispatch.chunks import Chunks
+from millpond.worker.dispatch.chunks import WEIGHT, Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
 from millpond.worker.report import tracing
 from millpond.worker.report.event_sampling import ORDINARY, Sample
@@ -205,7 +205,8 @@ class PondRequest(DeliveryRequest):
             self.mark_failed(Reject(outcome.error))
         process = self.process
         if process.threads is None:
-            process.chunks.learn(self.kind, seconds)
+            mean = process.chunks.mean_seconds
+            mean[self.kind] += WEIGHT * (seconds - mean[self.kind])
         process.meter.used.append(used)
         self._finish(outcome, seconds)
         if self.left_out_at is not None and type(outcome) is Succeeded:

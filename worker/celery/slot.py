@@ -96,7 +96,9 @@ def run(delivery: Delivery) -> Answer:
     RUNNING.pop(thread, None)
     seconds = time.monotonic() - began
     if NOTES["on"] and type(outcome) is Succeeded:
-        note_run(kind, delivery.message.arguments[1], seconds)
+        kwargs = delivery.message.arguments[1]
+        if list in map(type, kwargs.values()):
+            note_run(kind, kwargs, seconds)
     return outcome, seconds, clock() - used
 
 

@@ -23,7 +23,6 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, kinds
-from millpond.tasks.execute import error_line
 from millpond.tasks.redaction import hides, redact, redact_args
 from millpond.worker.celery.request import PondRequest, Process
 
@@ -84,12 +83,8 @@ def receiver(
     *,
     otherwise: Callable[[Delivery], None],
     dead_letter: Callable[[Delivery, str, object], None],
-    broken: tuple[type[BaseException], ...] = (),
 ) -> Callable[[Delivery], None]:
-    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones.
-
-    An error while one is received is answered for by that message; it raises the `broken` connection's alone.
-    """
+    """Return the function that receives a delivery of any kind; `otherwise` takes the unusual ones."""
     starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
 
     def receive(delivery: Delivery) -> None:
@@ -101,11 +96,6 @@ def receiver(
             dead_letter(delivery, "invalid message", error)
         except DecodeError as error:
             dead_letter(delivery, "cannot be decoded", error)
-        except broken:  # the broker is, and not this message
-            raise
-        except Exception as error:  # as of an application's own code that sees what is received
-            logger.exception("A message of %s could not be received", delivery.message.kind)
-            dead_letter(delivery, "cannot be received", error_line(error))
 
     return receive
 

@@ -7,7 +7,7 @@ that kills its child takes others with it again. What is behind a task that turn
 waits for a slot again.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -26,15 +26,16 @@ LONG_SECONDS = 0.05
 #: A child that was killed, or is being killed, is gone after this.
 _GONE_SECONDS = 60.0
 
-#: How much the last run counts in a kind's average.
-_WEIGHT = 0.2
+#: How much the last run counts in a kind's mean.
+WEIGHT = 0.2
 
 
 class Chunks:
     """The kinds that are short, and the chunks that are under way in this process."""
 
     def __init__(self, pool: Any) -> None:
-        self._seconds: dict[str, float] = {}
+        #: The mean run time of each kind, which must show that it is short.
+        self.mean_seconds = defaultdict[str, float](lambda: SHORT_SECONDS)
         #: Those whose children may have tasks that they have not started.
         self._under_way: set[ChunkJob] = set()
         self._pool = pool
@@ -43,11 +44,6 @@ class Chunks:
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
         self._start: Callable[[list[SlotRequest]], None]
         self._will_look = False
-
-    def learn(self, kind: str, seconds: float) -> None:
-        """Record the run time of a task."""
-        before = self._seconds.get(kind, SHORT_SECONDS)  # a kind must show that it is short
-        self._seconds[kind] = before + _WEIGHT * (seconds - before)
 
     def watch(
         self,
@@ -127,5 +123,5 @@ class Chunks:
             self._free.append((monotonic() + _GONE_SECONDS, chunk.claims))
 
     def _fits(self, request: SlotRequest) -> bool:
-        short = self._seconds.get(request.kind, SHORT_SECONDS) < SHORT_SECONDS
+        short = self.mean_seconds[request.kind] < SHORT_SECONDS
         return short and request.delivery.deliveries == 0 and " " not in request.id

@@ -1,13 +1,15 @@
 """Print what one task walks through, from sending to its settlement: `python -m tests.scenarios.life`.
 
-A producer sends a batch and a worker of one slot runs it, both under `sys.setprofile` in all their threads
+A producer sends a batch and then a worker process runs it, both under `sys.setprofile` in all their threads
 and children. Calls of functions of our own code are counted (no comprehensions) and divided by the tasks; a
 change of file is a call in another file than the call before it in its thread. A file belongs to a task's
-life if it is called for every second task at least: what is done once in a thousand tasks is not.
+life if it is called for every second task at least: what is done once in a thousand tasks is not. The worker
+is stopped while the batch is sent: else a busy machine cuts it into pieces, as many as it likes.
 """
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,22 +57,27 @@ class Life:
 
 def count(executor: str, folder: Path) -> Life:
     """Return the average life of the tasks of one batch."""
-    with serving(folder / "server") as server, _worker(server.url, executor, folder) as (settings, trace):
+    with (
+        serving(folder / "server") as server,
+        _worker(server.url, executor, folder) as (settings, trace, pid),
+    ):
         with Client(settings=settings) as client:
             for _ in range(2):
                 sent = folder / "producer.calls"
                 sent.unlink(missing_ok=True)
                 _until_quiet(trace)
                 start = trace.stat().st_size
+                os.kill(pid, signal.SIGSTOP)
                 with client.batch() as batch, trace_into(sent):
                     batch.send_many(Nothing(n=3) for _ in range(TASKS))
+                os.kill(pid, signal.SIGCONT)
                 assert batch.wait(timedelta(seconds=60)).succeeded == TASKS
                 _until_quiet(trace)
         return _life([*_lines(sent, 0), *_lines(trace, start)])
 
 
 @contextmanager
-def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, Path]]:
+def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, Path, int]]:
     pool = {"processes": 1, "executor": executor}  # with as many slots, and as much prefetch, as by default
     settings = Settings(
         broker_url=url,
@@ -92,7 +99,7 @@ def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, P
     os.close(there)
     try:
         assert os.read(here, 64), (folder / "log").read_text()
-        yield settings, trace
+        yield settings, trace, process.pid
     finally:
         os.close(here)
         process.terminate()

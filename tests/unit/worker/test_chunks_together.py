@@ -85,7 +85,7 @@ def timers() -> Timers:
 def grouper(timers: Timers) -> Chunks:
     """Return a grouper that knows a short kind."""
     made = Chunks(POOL)
-    made.learn("short", SHORT_SECONDS / 2)
+    made.mean_seconds["short"] = SHORT_SECONDS / 2
     made.watch(timers.call_after, timers.start)
     return made
 
@@ -115,7 +115,7 @@ def test_short_tasks_that_wait_go_along(grouper: Chunks) -> None:
     """As many as wait, up to eight; a kind that is not known to be short goes alone."""
     assert ids(piece_of(grouper, "a", "b", "c")) == ["a", "b", "c"]
     assert len(ids(piece_of(grouper, *"abcdefghijkl"))) == LONGEST_CHUNK
-    grouper.learn("short", 1.0)
+    grouper.mean_seconds["short"] = 1.0
     assert piece_of(grouper, "a", "b") is None
 
 
