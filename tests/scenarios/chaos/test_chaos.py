@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.scenarios.chaos.forgetting import KINDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,3 +34,15 @@ def test_minutes_of_chaos_lose_nothing() -> None:
     """A hundred faults over ten thousand tasks, likewise."""
     run = chaos("--seed", 8, "--tasks", 10_000, "--faults", 100)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_forgets_or_is_set_makes_nothing_up(kind: str, program: Callable[[str], str]) -> None:
+    """Losses are of moments forgotten, nothing succeeds that did not run, and set clocks lose nothing."""
+    if kind == "set clock":
+        program("faketime")
+    run = chaos("--seed", 9, "--tasks", 1_000, "--faults", 6, "--every", 2, "--only", kind)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "| lost " in run.stdout
