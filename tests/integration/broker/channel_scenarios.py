@@ -1,63 +1,15 @@
-"""What applications do with kombu's channels, each as a function of a connection that returns a short text.
-
-`open` opens a connection on one of the two transports, `client` looks at the database that it uses.
-"""
+"""What applications do with kombu's channels, each as a function of a transport that returns a short text."""
 
 import socket
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from kombu import Connection, Consumer, Exchange, Producer, Queue
-
-ACCEPTED = ["json", "pickle", "yaml", "text/plain", "application/octet-stream"]
-TEN_STEPS = {"priority_steps": list(range(10)), "sep": ":"}
-
-
-@dataclass
-class Broker:
-    """One of the two transports, on a database of its own."""
-
-    url: str
-    open: Callable[..., Connection]
-    client: Any
-
-    @contextmanager
-    def queue(self, name: str = "q", **options: Any) -> Any:
-        """Open a connection and declare a queue; yield its producer, the queue, and the connection."""
-        with self.open(**options) as connection:
-            channel = connection.channel()
-            queue = Queue(name, Exchange(name), name)(channel)
-            queue.declare()
-            yield Producer(channel, exchange=queue.exchange, routing_key=name), queue, connection
-
-
-def send(producer: Producer, *numbers: int, **options: Any) -> None:
-    """Publish numbers."""
-    for number in numbers:
-        producer.publish(number, **options)
-
-
-def take(queue: Queue, count: int = 1, **options: Any) -> list[Any]:
-    """Get messages one by one."""
-    found = (queue.get(accept=ACCEPTED, **options) for _ in range(count))
-    return [message for message in found if message is not None]
-
-
-def drained(connection: Connection, got: list[Any], count: int, patience: float = 10.0) -> None:
-    """Drain events until so many messages have arrived, or none arrives for so many seconds."""
-    with suppress(socket.timeout):
-        while len(got) < count:
-            connection.drain_events(timeout=patience)
-
-
-def words(messages: list[Any]) -> str:
-    """Return the payloads of messages as a line."""
-    return " ".join(str(message.payload) for message in messages)
+from channel_broker import TEN_STEPS, Broker, drained, send, take, words
+from kombu import Consumer, Exchange, Producer, Queue
 
 
 def simple_queue(broker: Broker) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from channel_scenarios import SCENARIOS, TEN_STEPS, Broker, take
+from channel_broker import TEN_STEPS, Broker, take
+from channel_scenarios import SCENARIOS
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis import Redis

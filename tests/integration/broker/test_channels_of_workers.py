@@ -103,6 +103,7 @@ def stop_gracefully(fleet: Fleet, eventually: Eventually, pool: str, stops: int)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("pool", "stops"), [("prefork", 5), ("threads", 5), ("prefork", 20)])
 def test_graceful_stops_count_no_delivery(
     fleet: Fleet, eventually: Eventually, pool: str, stops: int
