@@ -37,7 +37,9 @@ class LeaseRenewer:
     def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store) -> None:
         self.in_flight = in_flight
         self.lease_ms = lease_ms
-        self.store = store
+        self._store = store
+        #: Under gevent a connection belongs to one thread: the thread's number, and its own store.
+        self._apart: tuple[int, Store] | None = None
         #: How often a lease was renewed, and found to have run out.
         self.renewals = 0
         self.losses = 0
@@ -46,9 +48,13 @@ class LeaseRenewer:
 
     def start(self) -> None:
         """Start the thread."""
-        if native_threads.are_green():  # a connection belongs to the loop of one thread
-            self.store = self.store.apart()
         self._wait = native_threads.start(self._run, "millpond-leases")
+
+    @property
+    def store(self) -> Store:
+        """The store of the thread that asks."""
+        apart = self._apart
+        return apart[1] if apart is not None and apart[0] == native_threads.ident() else self._store
 
     def stop(self) -> None:
         """End the thread; the leases then run out by themselves."""
@@ -56,6 +62,8 @@ class LeaseRenewer:
         self._wait(1)
 
     def _run(self) -> None:
+        if native_threads.are_green():
+            self._apart = native_threads.ident(), self._store.apart()
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]

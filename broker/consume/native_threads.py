@@ -16,6 +16,13 @@ def are_green() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def ident() -> int:
+    """Return the number of the thread of the operating system that asks."""
+    if are_green():
+        return int(sys.modules["gevent.monkey"].get_original("_thread", "get_ident")())
+    return threading.get_ident()
+
+
 def start(run: Callable[[], None], name: str) -> Callable[[float], Any]:
     """Run a function in a thread of its own; return a function that waits so many seconds for its end."""
     if are_green():
