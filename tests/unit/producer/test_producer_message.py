@@ -85,7 +85,7 @@ def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
             client.send(Square(n=1), overflow="drop")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="timeout: 'soon' is no duration"):
             client.send(Square(n=1), timeout="soon")
-        with pytest.raises(TypeError, match="5 cannot be sent: give a contract, or the name of a kind"):
+        with pytest.raises(TypeError, match="5 cannot be sent: give a contract, the name of a kind"):
             client.send_many([5])  # type: ignore[list-item]
         with pytest.raises(TypeError, match="is one item: put it into a list, or call send"):
             client.send_many(Square(n=1))  # type: ignore[arg-type]
