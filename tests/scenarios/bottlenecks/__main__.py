@@ -39,7 +39,8 @@ def main() -> int:
     kinds = str(Path(__file__).parents[2] / "kinds")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
     sys.path.append(kinds)
-    return _closed([_run(case, asked) for case in _chosen(asked)])
+    found = [_run(case, asked) for case in _chosen(asked)]
+    return _closed([seen for seen in found if seen is not None])
 
 
 def _chosen(asked: argparse.Namespace) -> list[Case]:
@@ -52,12 +53,15 @@ def _chosen(asked: argparse.Namespace) -> list[Case]:
     return [case for n, case in enumerate(found) if n % parts == number - 1 and case.label not in known]
 
 
-def _run(case: Case, asked: argparse.Namespace) -> Seen:
-    with (
-        _alone(case, together=asked.together),
-        tempfile.TemporaryDirectory(prefix="millpond-bottleneck-") as folder,
-    ):
-        seen = run(case, Path(folder), truth=not asked.no_truth)
+def _run(case: Case, asked: argparse.Namespace) -> Seen | None:
+    """Run a case; None if the machine was too busy to start its workers, so that it is run again."""
+    place = tempfile.TemporaryDirectory(prefix="millpond-bottleneck-")
+    with _alone(case, together=asked.together), place as folder:
+        try:
+            seen = run(case, Path(folder), truth=not asked.no_truth)
+        except AssertionError as error:
+            print(f"{case.label}: not run: {error}", flush=True)
+            return None
     print(seen.line, flush=True)
     if asked.results:
         append(seen, asked.results)
