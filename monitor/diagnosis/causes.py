@@ -84,12 +84,13 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
         return None
     place, share = found
     name = place.name or "a lock of the process"
+    inside = "" if place.name else " (more processes do not share it)"
     by = f", by {place.library}" if place.library else ""
     return words.diagnosis(
         facts,
         "lock",
         f"{share:.0%} of the slots' time is spent waiting for {name}{by} at {place.line}; {words.use(facts)}",
-        "hold the lock for a shorter time, or split it; more slots would only wait longer",
+        f"hold the lock for a shorter time, or split it; more slots would only wait longer{inside}",
         name=name,
         confidence=min(0.95, share + 0.2),
         evidence=(f"{share:.0%} of the slots' time is spent waiting for {name}",),

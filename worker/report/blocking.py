@@ -84,6 +84,8 @@ def blocked_on(tid: int) -> Blocked:
         return Blocked("sleep")
     if call == "wait":
         return Blocked("child")
+    if call in ("fcntl", "flock"):
+        return Blocked("lock", _file(arguments[0]))
     if call in _FILES:
         return Blocked("file")
     if call in _ON_A_DESCRIPTOR:
@@ -93,6 +95,20 @@ def blocked_on(tid: int) -> Blocked:
         if call in ("poll", "select", "epoll")
         else Blocked("unknown")
     )
+
+
+def computes(pid: int) -> bool:
+    """True if a child program is on a processor, or waits for one."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+    return False
+
+
+def _file(fd: int) -> str:
+    """Return the path of a file whose lock is waited for."""
+    with suppress(OSError):
+        return str(Path(f"/proc/self/fd/{fd}").readlink())
+    return ""
 
 
 def _descriptors(call: str, arguments: list[int]) -> list[int]:

@@ -19,7 +19,7 @@ from types import FrameType
 from millpond.broker.stats.calls import note_connection
 from millpond.broker.stats.window import Place
 from millpond.worker.report import noted_calls
-from millpond.worker.report.blocking import Blocked, Clock, blocked_on, thread_clock
+from millpond.worker.report.blocking import Blocked, Clock, blocked_on, computes, thread_clock
 from millpond.worker.report.noted_calls import CALLING
 
 #: Looks a second.
@@ -146,6 +146,8 @@ class SlotSampler:
         blocked = place(kind, seen, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
+        if blocked.category == "child" and (child := _child(frame)) is not None and computes(child):
+            blocked = Place("processor", "child programs", kind=kind)
         with self._lock:
             if seen.trips is not None and blocked.category == "peer":
                 self._note_trips(blocked, seen.trips, now)
@@ -172,6 +174,17 @@ class SlotSampler:
         if where not in self._places and len(self._places) >= MOST_PLACES:
             where = Place(where.category, "others", kind=where.kind)
         self._places[where] += int(seconds * _MICROS)
+
+
+def _child(frame: FrameType | None) -> int | None:
+    """Return the process id of the child program that a stack waits for by `subprocess`."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "subprocess":
+            waited = frame.f_locals.get("self", frame.f_locals.get("process"))
+            if isinstance(pid := getattr(waited, "pid", None), int):
+                return pid
+        frame = frame.f_back
+    return None
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
@@ -227,6 +240,10 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
+#: Calls in which SQLite waits for its file.
+_STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
+
+
 def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
     """Return the name of a lock that is kept elsewhere: a lock in Redis, a database file of SQLite."""
     for frame in stack:
@@ -235,6 +252,6 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
             return f"redis lock {name.decode() if isinstance(name, bytes) else name}".strip()
     if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
         code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
-        if code and "sleep" not in code and library in ("", "sqlite3", "sqlalchemy", "django"):
+        if any(word in code for word in _STATEMENTS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
-    return "" if blocked.category == "lock" else None
+    return blocked.name if blocked.category == "lock" else None

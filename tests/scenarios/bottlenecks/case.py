@@ -60,6 +60,8 @@ class Case:
     computes: bool = False
     #: False where more processes would say nothing: the pool is stopped.
     doubled: bool = True
+    #: True where slots wait for each other in their process: it is started again with twice as many.
+    inside: bool = False
 
     @property
     def label(self) -> str:

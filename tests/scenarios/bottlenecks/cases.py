@@ -63,7 +63,7 @@ def _saturated() -> Iterator[Case]:
     )  # fmt: skip
     yield Case(
         "two connections for all slots", "dependency.pooled_query", ("lock", "dependency"), False,
-        around=about.stock, given=lambda it: {"url": it.url, "seconds": 0.03},
+        around=about.stock, given=lambda it: {"url": it.url, "seconds": 0.03}, inside=True,
     )  # fmt: skip
     yield from _both(
         "a mail server of two at a time", "dependency.mail", ("dependency",), False,
@@ -77,9 +77,16 @@ def _saturated() -> Iterator[Case]:
 
 
 def _locks() -> Iterator[Case]:
-    yield Case("a lock of the process", "bottleneck.locked", ("lock",), False, fields={"seconds": 0.01})
     yield Case(
-        "two permits of the process", "dependency.two_at_once", ("lock",), False, fields={"seconds": 0.02}
+        "a lock of the process", "bottleneck.locked", ("lock",), False, fields={"seconds": 0.01}, inside=True
+    )
+    yield Case(
+        "two permits of the process",
+        "dependency.two_at_once",
+        ("lock",),
+        False,
+        inside=True,
+        fields={"seconds": 0.02},
     )
     yield from _both(
         "a lock in Redis", "bottleneck.redis_lock", ("lock", "dependency"), False, fields={"seconds": 0.02}

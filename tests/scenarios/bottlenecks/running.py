@@ -21,7 +21,7 @@ from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import serving
-from tests.harness.one_worker import settings_for, workers
+from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.tcp_proxy import proxy
 from tests.scenarios.bottlenecks.case import Case, Scene
 from tests.scenarios.bottlenecks.results import Seen
@@ -101,7 +101,7 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
         if truth:
             _probe_no_more(store)
         if truth and case.doubled:
-            _double(case, seen, feed, stack, settings, folder)
+            _double(case, seen, feed, stack, settings, folder, running)
         if truth and case.batched:
             _batch(case, seen, store, fields)
         store.client.delete("default")
@@ -139,10 +139,22 @@ def _probe_no_more(store: Store) -> None:
         sleep(0.2)
 
 
-def _double(case: Case, seen: Seen, feed: Feed, stack: ExitStack, settings: Settings, folder: Path) -> None:
+def _double(
+    case: Case,
+    seen: Seen,
+    feed: Feed,
+    stack: ExitStack,
+    settings: Settings,
+    folder: Path,
+    running: list[OneWorker],
+) -> None:
     """Measure the throughput, then with the slots that were advised, then with twice as many."""
     slots = case.slots * case.processes
     before = _rate(feed.store, feed)
+    if case.inside:
+        for worker in running:
+            worker.stop()
+        slots *= 2
     added = 0
     if seen.foretold is not None and seen.slots_wanted and slots < seen.slots_wanted < 2 * slots:
         added = seen.slots_wanted - slots

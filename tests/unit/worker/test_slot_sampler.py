@@ -1,8 +1,10 @@
 """Where a slot's time goes, seen from outside the handler: real threads that wait for real things."""
 
+import fcntl
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -234,3 +236,26 @@ def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPa
     places = slots.places(0.5)
     stop.set()
     assert max(places, key=lambda place: places[place]).name == "postgresql db.example.org:5432"
+
+
+def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots) -> None:
+    """A slot whose child program computes is computing; one whose child sleeps waits for the child."""
+    burn = [sys.executable, "-S", "-c", "while True: pass"]
+    for argv, category in ((burn, "processor"), (["sleep", "60"], "child")):
+        with subprocess.Popen(argv) as child:
+            slots.run(child.wait)
+            places = slots.places(0.8)
+            child.kill()
+        assert max(places, key=lambda place: places[place]).category == category, places
+
+
+def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:
+    """A slot that waits for the lock of a file names the file."""
+    path = tmp_path / "stock.lock"
+    with path.open("a") as ours, path.open("a") as theirs:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        slots.run(lambda: fcntl.flock(theirs, fcntl.LOCK_EX))
+        places = slots.places(0.6)
+        fcntl.flock(ours, fcntl.LOCK_UN)
+    found = max(places, key=lambda place: places[place])
+    assert (found.category, found.name) == ("lock", str(path))
