@@ -30,6 +30,24 @@ CALM = ("idle", "keeps up", "catching up")
 
 
 @dataclass(frozen=True)
+class KindView:
+    """One kind of a pool in the newest window: its part of the slots' time, 0 to 1, its rate, times and ends.
+
+    `usual_seconds` is its usual mean service time, None if not known; `failed` and `retried` are shares of
+    its runs, `error` the commonest of its errors.
+    """
+
+    kind: str
+    time_share: float
+    rate: float
+    mean_seconds: float | None
+    usual_seconds: float | None
+    failed: float
+    retried: float
+    error: str
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
 
@@ -65,6 +83,8 @@ class Diagnosis:
     probe_seconds: float = 0.0
     #: How a slot spends its time: labels and shares, the largest first; the shares add up to 1.
     slot_time: tuple[tuple[str, float], ...] = ()
+    #: The kinds that take most of the slots' time, the first one most.
+    kinds: tuple[KindView, ...] = ()
     #: Measured throughput by number of slots.
     measured: tuple[tuple[int, float], ...] = ()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.monitor.diagnosis import numbers
-from millpond.monitor.diagnosis.diagnosis import Diagnosis
+from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindView
 from millpond.monitor.diagnosis.facts import PoolFacts
 
 
@@ -20,6 +20,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         slots=facts.view.slots,
         trend=trend(facts),
         slot_time=tuple(slot_time(facts)),
+        kinds=kinds(facts),
         measured=() if measured is None else _points(measured),
         outcome=outcome(facts),
         probe_seconds=round(facts.probe_seconds, 1),
@@ -34,6 +35,28 @@ def _points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
     """Return the measured throughput by number of slots."""
     step = ((measured.step_part, measured.step_rate),) if measured.step is not None else ()
     return ((measured.part, measured.part_rate), *step, (measured.slots, measured.rate))
+
+
+#: Most kinds of a diagnosis.
+KINDS = 20
+
+
+def kinds(facts: PoolFacts) -> tuple[KindView, ...]:
+    """Return the figures of the kinds that take most of the slots' time, the first one most."""
+    found = sorted(facts.seen.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
+    return tuple(
+        KindView(
+            kind,
+            round(facts.part_of(kind), 3),
+            round(facts.rate_of(kind), 2),
+            figures.mean,
+            facts.usual.get(kind),
+            round(figures.failed / max(1, figures.ended), 3),
+            round(figures.retried / max(1, figures.ended), 3),
+            next((error for error, _ in figures.errors.most_common(1)), ""),
+        )
+        for kind, figures in found
+    )
 
 
 #: What a change of slots brought is known while so many of them are in use, and so many tasks are ready.

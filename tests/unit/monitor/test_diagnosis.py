@@ -241,3 +241,13 @@ def test_runs_are_compared_with_an_hour_ago_and_yesterday() -> None:
     )}  # fmt: skip
     found = diagnose(replace(BUSY, now_ms=now, days=tuple(sorted(earlier.items()))))
     assert found.compared == "runs of the same kinds take 2.0 times as long as an hour ago"
+
+
+def test_each_kind_has_its_figures() -> None:
+    """A diagnosis has the part of the time, the rate, the times and the failures of each kind."""
+    found = diagnose(replace(BUSY, recent=window(12, **FAILS), usual={"order": 0.2}))
+    [kind] = found.kinds
+    assert (kind.kind, kind.time_share, kind.error) == ("order", 1.0, "OSError")
+    assert kind.rate == pytest.approx(20)
+    assert (kind.mean_seconds, kind.usual_seconds) == (pytest.approx(0.4), 0.2)
+    assert kind.failed > 0.9
