@@ -98,8 +98,7 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
             return None
     try:
-        mean = found.minute.service_seconds / max(1, found.minute.ended)
-        [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+        recent, mean = _recent(store, found)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
         measured = Probe(
             store,
@@ -110,13 +109,22 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
         ).run(most_seconds=most_seconds)
         if measured is not None:
-            measured = _with_last(store, found.pool, replace(measured, free_rate=free_rate))
+            _, mean = _recent(store, found)  # of the runs that were measured, whatever ran before
+            measured = replace(measured, free_rate=free_rate, service_seconds=mean)
+            measured = _with_last(store, found.pool, measured)
             elasticity.keep(store, found.pool, measured)
             _spend(store, found.pool, measured)
         return measured
     finally:
         with translate_errors("giving the lock of a probe back"):
             store.client.delete(lock)
+
+
+def _recent(store: Store, found: Candidate) -> tuple[Window, float]:
+    """Return the last ten seconds, and the mean service time in them, or in the minute if few runs ended."""
+    [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    seen = recent if recent.ended >= ENDS else found.minute
+    return recent, seen.service_seconds / max(1, seen.ended)
 
 
 def _with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:

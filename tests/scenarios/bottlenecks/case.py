@@ -48,6 +48,8 @@ class Case:
     #: What happens once the workers are ready, and after so many seconds of a pool that keeps up.
     onset: Callable[[Scene], None] | None = None
     healthy_seconds: float = 0.0
+    #: True if the onset is of each worker, as a quota of their container: also of those that are added.
+    of_workers: bool = False
     #: Messages of each burst, one every ten seconds, instead of a backlog.
     burst: int = 0
     #: The delay of the broker's answers, seconds.

@@ -116,7 +116,7 @@ def _computing() -> Iterator[Case]:
     if about.quota_is_possible():
         yield from _both(
             "a quota of half a processor", "bottleneck.burn", ("processor",), False,
-            fields={"seconds": 0.02}, slots=4, onset=about.quota(0.5), computes=True,
+            fields={"seconds": 0.02}, slots=4, onset=about.quota(0.5), of_workers=True, computes=True,
         )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def _mixed() -> Iterator[Case]:
     yield from _both(
         "most kinds fail", "bottleneck.sleep", ("failing",), False, slots=4,
         fields={"seconds": 0.02}, beside=("bottleneck.fail", {"seconds": 0.02}, 0.7),
-        named=lambda _: "bottleneck.fail",
+        named=lambda _: "bottleneck.fail", doubled=False,
     )  # fmt: skip
     yield from _both(
         "a fast kind beside one that waits for a service of 1", "bottleneck.ask", ("dependency",), False,

@@ -158,9 +158,9 @@ def _double(
     added = 0
     if seen.foretold is not None and seen.slots_wanted and slots < seen.slots_wanted < 2 * slots:
         added = seen.slots_wanted - slots
-        _more(settings, added, case.processes + 1, stack, folder)
+        _more(case, settings, added, case.processes + 1, stack, folder)
         seen.came = _rate(feed.store, feed)
-    _more(settings, slots - added, case.processes + 2, stack, folder)
+    _more(case, settings, slots - added, case.processes + 2, stack, folder)
     after = _rate(feed.store, feed)
     if seen.slots_wanted == 2 * slots:
         seen.came = after
@@ -175,13 +175,17 @@ def _keep_nice() -> None:
             Path(f"/proc/{each.pid}/autogroup").write_text(str(os.nice(0)))
 
 
-def _more(settings: Settings, slots: int, number: int, stack: ExitStack, folder: Path) -> None:
+def _more(case: Case, settings: Settings, slots: int, number: int, stack: ExitStack, folder: Path) -> None:
     """Start one more process of so many slots."""
     table = replace_pool(settings, concurrency=slots)
     beside = folder / f"more-{number}"
     beside.mkdir()
-    stack.enter_context(workers(table, beside, count=1, first=number))
+    started = stack.enter_context(workers(table, beside, count=1, first=number))
     _keep_nice()
+    if case.of_workers and case.onset is not None:
+        store = connect(settings.broker_url or "")
+        case.onset(Scene(None, store, started, folder))
+        store.close()
     sleep(2)
 
 
