@@ -10,7 +10,7 @@ from millpond.tasks.email.attachment_room import AttachmentRoom
 
 def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
     """Eight threads never hold more than the room together, and none waits for ever."""
-    room, lock, held, most = AttachmentRoom(100), threading.Lock(), 0, 0
+    room, lock, others, held, most = AttachmentRoom(100), threading.Lock(), threading.Event(), 0, 0
 
     def send(needed: int) -> None:
         nonlocal held, most
@@ -19,6 +19,7 @@ def test_no_more_is_held_than_there_is_and_small_mails_go_on() -> None:
                 with lock:
                     held += min(needed, 100)
                     most = max(most, held)
+                others.wait(0.001)  # so that others may come in
                 with lock:
                     held -= min(needed, 100)
 
