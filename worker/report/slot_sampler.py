@@ -69,7 +69,6 @@ class SlotSampler:
         self._clock = clock
         self._looks: dict[int, _Look] = {}
         self._places: Counter[Place] = Counter()
-        self._children_ran = 0.0
         self._connections: dict[int, tuple[float, int]] = {}
         self._calls: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -79,8 +78,6 @@ class SlotSampler:
     def start(self) -> None:
         """Start the thread that looks; does nothing if it runs."""
         if self._thread is None:
-            ended = os.times()
-            self._children_ran = ended.children_user + ended.children_system
             noted_calls.switch["on"] = True
             self._thread = threading.Thread(target=self._run, name="millpond-slots", daemon=True)
             self._thread.start()
@@ -93,25 +90,13 @@ class SlotSampler:
         """Return the microseconds spent in each place since the last call."""
         with self._lock:
             taken, self._places = self._places, Counter()
-        return self._with_computing_children(taken)
+        return taken
 
     def take_calls(self) -> Counter[str]:
         """Return what was seen and noted of calls since the last call, as fields of a window."""
         with self._lock:
             taken, self._calls = self._calls, Counter()
         return taken + noted_calls.take()
-
-    def _with_computing_children(self, taken: Counter[Place]) -> Counter[Place]:
-        """Count the time that child programs were on a processor as computing, once they have ended."""
-        ended = os.times()
-        ran = int((ended.children_user + ended.children_system - self._children_ran) * _MICROS)
-        for where in [each for each in taken if each.category == "child"]:
-            computed = min(ran, taken[where])
-            taken[where] -= computed
-            taken[Place("processor", "child programs", kind=where.kind)] += computed
-            ran -= computed
-            self._children_ran += computed / _MICROS
-        return taken
 
     def look(self) -> None:
         """Look once at every slot that runs a task."""
