@@ -9,6 +9,7 @@ from settings import settings
 
 celery = Celery(__name__)
 celery.config_from_object(settings, namespace="CELERY")
+celery.set_default()  # also in the threads of routes
 app = FastAPI()
 
 
