@@ -24,11 +24,6 @@ _DELAYED = "a task with an ETA waits in the broker, where no worker crashes; `mi
 #: Feature and way -> how it differs.
 DIFFERENCES: dict[tuple[str, str], Difference] = {
     ("`scheduled`: tasks with an eta", "transport"): Difference("differs", False, _DELAYED),
-    ("`priority` is obeyed", "transport"): Difference(
-        "differs",
-        False,
-        "among what waits in the broker; a worker has fetched some messages beyond its slots",
-    ),
     ("`accept_content` refuses", "app"): Difference(
         "differs", "FAILURE", "the message becomes a dead letter, and its result says so; stock drops it"
     ),

@@ -139,7 +139,7 @@ feature(S, "`priority` is seen", 6)(lambda: route.apply_async(priority=6).get(20
 @feature(S, "`priority` is obeyed", True)
 def priority() -> Any:
     there = place()
-    busy = [sleep.delay(1.5) for _ in range(6)]
+    busy = [sleep.delay(3) for _ in range(4)]
     for what in (9, 9, 9, 0, 0, 0):
         noted.apply_async((there, what), priority=what)
     for each in busy:
