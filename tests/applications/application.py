@@ -138,7 +138,7 @@ NEXT_STEPS = Application(
         "a group, then a partial": [10, 11, 12, 13, 14],
         "a chord": 90,
         "a group into a task": 90,
-        "a naive `eta` in the application's time zone": [2, True],
+        "an `eta` in the application's time zone": [2, True],
         "`timezone`": "Asia/Tokyo 9:00:00 True",
         "the application a task sees": ["proj", "proj.tasks.info", 0, 3600],
         "`inspect registered`": True,
