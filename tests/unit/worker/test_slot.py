@@ -89,7 +89,7 @@ def test_a_task_sees_the_headers_that_celery_would_find(app: Celery, own: dict[s
     headers = {"id": "1", "task": "slot.look", "lang": "py", "argsrepr": "()", "retries": 0, **own}
     celerys = CeleryContext(headers, args=[], called_directly=False, kwargs={}).headers or {}
     assert isinstance(run(delivered("slot.look", **own))[0], Succeeded)
-    assert seen == [{**celerys, "millpond": {"deliveries": 0, "clock_ms": 0}}]
+    assert seen == [{**celerys, "millpond": {"deliveries": 0, "clock_ms": 0, "of": "1"}}]
 
 
 def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> None:
