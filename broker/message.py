@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from functools import cache, cached_property
 from typing import Any, Self
 
-from kombu.utils.json import JSONEncoder, loads
 from pydantic_core import from_json
 
 from millpond.broker import message_body, message_names
@@ -29,8 +28,18 @@ SHOWN_LENGTH = 1024
 #: The header with Millpond's own facts.
 OWN = "millpond"
 
+
+class _Encoder(json.JSONEncoder):
+    """Writes JSON, and the types that kombu's JSON knows: times, UUIDs, bytes."""
+
+    def default(self, o: Any) -> Any:
+        from kombu.utils.json import JSONEncoder  # a producer of plain JSON does without
+
+        return JSONEncoder().default(o)
+
+
 # Bound here: a handler that shares the process may leave others under these names.
-_write = JSONEncoder(separators=(",", ":")).encode
+_write = _Encoder(separators=(",", ":")).encode
 _read = json.loads
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -72,6 +81,8 @@ class Message:
             envelope = parse(text)
         if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
             try:
+                from kombu.utils.json import loads
+
                 envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
             except Exception as error:  # it calls what the text names
                 raise ValueError(f"{type(error).__name__}: {error}") from error

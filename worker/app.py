@@ -21,7 +21,6 @@ from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
 from millpond.worker.celery import inspection, slot
 from millpond.worker.celery.handler_task import register
-from millpond.worker.celery.spawned import initialize
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
 from millpond.worker.shutdown import install
 
@@ -70,7 +69,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
     install(app, configured, in_flight)
-    child_watch.install(app, spawned=(initialize, (in_flight.pools,)))
+    child_watch.install(app, spawned=(initialize_spawned, (in_flight.pools,)))
     startup_checks.install(app, configured)
     logs.install(app, configured)
     tracing.install(app, configured)
@@ -80,6 +79,18 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     health.install(app, configured, in_flight)
     slot_times.install(app, samples=configured.sample_slots)
     inspection.install()
+
+
+def initialize_spawned(pools: tuple[str, ...], hostname: str) -> None:
+    """Set up a prefork child that was spawned and inherits nothing: make its application, then as Celery."""
+    from celery.app import base
+    from celery.concurrency.prefork import process_initializer
+
+    base.USING_EXECV = False  # tasks are bound to the application that declares them, as in the parent
+    app = make_app(settings(), pools=pools, quiet=True)
+    app.set_current()
+    app.set_default()
+    process_initializer(app, hostname)
 
 
 def load_bodies(configured: Settings) -> None:
