@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import millpond
-from tests.applications.application import APPLICATIONS, Application
 from tests.applications.differences import DIFFERENCES, OPTIONS
 from tests.applications.page import PAGE, features, page
 from tests.applications.ways import ROOT, WAYS, worker
-from tests.conftest import fresh_database
 
 Eventually = Callable[..., Any]
 
+#: Five to ten minutes each; of the three ways .ci/run tries that which is Millpond's own.
 slow = [pytest.mark.slow, pytest.mark.timeout(2400)]
+evidence = [*slow, pytest.mark.evidence]
 FEATURES = ROOT / "tests" / "applications" / "features"
 QUEUES = ("celery", "second", "media", "everybody")
 
@@ -34,7 +34,7 @@ def test_an_option_of_stock_is_refused_in_words(option: str, capsys: pytest.Capt
     assert f"no option is named '{option}'" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=slow) for way in WAYS])
+@pytest.mark.parametrize("way", [pytest.param(way, marks=slow if way == "app" else evidence) for way in WAYS])
 def test_every_feature_does_what_the_page_says(
     way: str, url: str, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -50,25 +50,3 @@ def test_every_feature_does_what_the_page_says(
         name: (found.get(name), expected[name]) for name in expected if found.get(name) != expected[name]
     }
     assert wrong == {}, running.log[-3000:]
-
-
-@pytest.mark.parametrize("way", [pytest.param(way, marks=slow) for way in WAYS])
-@pytest.mark.parametrize("application", APPLICATIONS, ids=lambda each: each.folder)
-def test_an_application_gives_the_same_in_all_ways(
-    application: Application, way: str, server: Any, tmp_path: Path, eventually: Eventually
-) -> None:
-    """An application's own checks give what they promise, on stock, on our transport, and under `--app`."""
-    for module in application.needs:
-        pytest.importorskip(module)
-    with worker(
-        way,
-        application.app,
-        fresh_database(server),
-        tmp_path,
-        eventually,
-        paths=[application.path],
-        queues=application.queues,
-        more=application.prepare(tmp_path),
-    ) as running:
-        said = running.run(sys.executable, str(application.path / "checks.py"))
-        assert json.loads(said.splitlines()[-1]) == application.promised, running.log[-3000:]
