@@ -41,8 +41,8 @@ def check(store: Store) -> str | None:
     if not is_cluster:
         return None
     if not is_hash_tag(store.prefix):
-        raise BadBrokerUrl(CLUSTER + _node(store, "{millpond}:"))
-    where = _node(store, store.prefix)
+        raise BadBrokerUrl(CLUSTER + _other_node_note(store, "{millpond}:"))
+    where = _other_node_note(store, store.prefix)
     slot = key_slot(writing_key(store.prefix).encode(), _SLOTS)
     if where:
         raise BadBrokerUrl(
@@ -58,7 +58,7 @@ def is_hash_tag(prefix: str) -> bool:
     return bool(brace) and rest.find("}") > 0
 
 
-def _node(store: Store, prefix: str) -> str:
+def _other_node_note(store: Store, prefix: str) -> str:
     """Return in brackets which other node serves the slot of a prefix; nothing if this one does."""
     with translate_errors("asking the broker for the node of a slot"):
         try:

@@ -67,7 +67,7 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class HandedToCaller:
     """The queue is at its bound; the caller holds this message, by its token, and is to run it."""
 
     id: str
@@ -82,7 +82,7 @@ class Closed:
     batch: str
 
 
-Outcome = Taken | Duplicate | Full | Closed | Late | Given
+Outcome = Taken | Duplicate | Full | Closed | Late | HandedToCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,5 +231,5 @@ def _refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: byt
         case "late":
             return Late(message.id, message.queue, int(more))
         case "run":
-            return Given(message.id, more)
+            return HandedToCaller(message.id, more)
     return Duplicate(message.id, more)

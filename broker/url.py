@@ -163,7 +163,7 @@ def _parsed(scheme: str, text: str) -> BrokerURL:
         raise ValueError("it has a # in it: write %23 in a password")
     kind = _SCHEMES[scheme]
     *others, last = _nodes(kind, text)
-    query = _query(last.query)
+    query = _parse_query(last.query)
     tls = _tls(kind, query)
     if any(other.path.strip("/") or other.query for other in others):
         raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
@@ -215,7 +215,7 @@ def _split(text: str) -> SplitResult:
     raise ValueError("it is not a URL")
 
 
-def _query(text: str) -> dict[str, Any]:
+def _parse_query(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
         read = TYPED.get(name) or TLS.get(name)

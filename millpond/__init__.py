@@ -34,7 +34,7 @@ _NAMES = {
         "BadContract",
         "BadInput",
         "BatchClosed",
-        "BodyMissing",
+        "HandlerMissing",
         "BrokerAway",
         "Cancelled",
         "DeadlineExceeded",

@@ -27,9 +27,6 @@ from millpond.tasks.errors import (
     BatchClosed as BatchClosed,
 )
 from millpond.tasks.errors import (
-    BodyMissing as BodyMissing,
-)
-from millpond.tasks.errors import (
     BrokerAway as BrokerAway,
 )
 from millpond.tasks.errors import (
@@ -40,6 +37,9 @@ from millpond.tasks.errors import (
 )
 from millpond.tasks.errors import (
     FinalError as FinalError,
+)
+from millpond.tasks.errors import (
+    HandlerMissing as HandlerMissing,
 )
 from millpond.tasks.errors import (
     MillpondError as MillpondError,

@@ -121,7 +121,7 @@ class AdmissionLine:
         return seconds
 
 
-def offer(
+def send_blocking(
     messages: Sequence[Outgoing], *, line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[Outcome]:
     """Return the outcomes of the messages, as they come under `block`, in order.

@@ -14,7 +14,7 @@ from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message, Outgoing
 from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
-from millpond.broker.publish import Full, Given, one_call, publish
+from millpond.broker.publish import Full, HandedToCaller, one_call, publish
 from millpond.broker.publish import Outcome as Answer
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl
@@ -22,7 +22,7 @@ from millpond.producer.send_outcomes import RanHere
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
-from millpond.tasks.errors import BodyMissing, UnknownKind
+from millpond.tasks.errors import HandlerMissing, UnknownKind
 from millpond.tasks.execute import execute, validated
 from millpond.tasks.handlers import Handler, load_handler
 from millpond.tasks.middleware import Middleware
@@ -46,7 +46,7 @@ class CallerRuns:
     middleware: tuple[Middleware, ...] = ()
 
     def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
-        """Yield the outcome of each message, in order. Raises `BodyMissing` before the first is run."""
+        """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
         known, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
@@ -67,10 +67,10 @@ class CallerRuns:
             answers = publish(self.store, some, policy="reject")
         flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
         for message, answer in zip(some, answers, strict=True):
-            yield self._run(held, message, answer) if isinstance(answer, Given) else answer
+            yield self._run(held, message, answer) if isinstance(answer, HandedToCaller) else answer
 
     def _work(self, message: Outgoing) -> tuple[Handler, Delivery]:
-        """Return the handler and the delivery of a message. Raises `BodyMissing`, `BadContract`."""
+        """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
         delivery = Delivery(
             Message.decode(message.payload),
             queue=message.queue,
@@ -80,7 +80,7 @@ class CallerRuns:
         try:
             contract = contract_of(kind)
         except UnknownKind:
-            raise BodyMissing(
+            raise HandlerMissing(
                 f"{kind} is a task of a Celery application, which the caller cannot run: send it with "
                 "overflow='block' or 'reject'"
             ) from None
@@ -89,7 +89,7 @@ class CallerRuns:
         validated(handler, args, kwargs)
         return handler, delivery
 
-    def _run(self, held: CallerLease, message: Outgoing, given: Given) -> Ran:
+    def _run(self, held: CallerLease, message: Outgoing, given: HandedToCaller) -> Ran:
         handler, delivery = self._work(message)
         delivery.token = given.token
         about = delivery.message

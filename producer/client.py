@@ -20,7 +20,7 @@ from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
-from millpond.producer.message import Call, Message, Sendable, following
+from millpond.producer.message import Call, Message, Sendable, callback_message
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
@@ -87,7 +87,7 @@ class Client:
 
         `overflow` replaces the overflow policy of the queue; under `block`, `timeout` bounds the wait (None:
         no bound). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
-        `BodyMissing`, `BrokerAway`. After `BrokerAway` the task may have been accepted, after the others not.
+        `HandlerMissing`, `BrokerAway`. After `BrokerAway` the task may have been accepted, else not.
         """
         message = Message(
             what,
@@ -158,7 +158,7 @@ class Client:
         that may use the batch too; a token for every kind always may. Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
-        callback = None if then is None else self._sender.callback(following(then), id, description)
+        callback = None if then is None else self._sender.callback(callback_message(then), id, description)
         record.open_batch(self.store, id=id, description=description, then=callback, owner=owner)
         return Batch(self, id)
 

@@ -106,7 +106,7 @@ class Message:
         return _moment(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
 
 
-def following(what: Sendable | Message) -> Message:
+def callback_message(what: Sendable | Message) -> Message:
     """Return the callback of a batch as a message; it is sent when the batch completes, and only then."""
     message = what if isinstance(what, Message) else Message(what)
     for name in ("delay", "at", "expires", "deadline", "once"):

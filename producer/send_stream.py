@@ -20,7 +20,7 @@ from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, Q
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing, new_id
 from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
-from millpond.producer.backpressure import AdmissionLine, FlowControl, offer
+from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.celery_tasks import call_of, is_celery_task
 from millpond.producer.celery_tasks import outgoing as celery_task
@@ -94,7 +94,7 @@ class Sender:
         match policy:
             case "block":
                 line = AdmissionLine(self.store, self.clock.now_ms)
-                return offer(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
+                return send_blocking(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
             case "caller_runs":
                 around = overriding(self.middleware, "around_executing")
                 return CallerRuns(self.store, self.clock, self.kinds, around).offer(messages, flow)

@@ -23,7 +23,7 @@ _JSON_FORMS: dict[type, str] = {
 _JSON_MARKER: Any = Json
 
 
-def uncarried(model: type[BaseModel]) -> Iterator[str]:
+def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
     """Yield what of a model would change or get lost on its way, a line each that names the field."""
     yield from _faults(model, "", set())
 

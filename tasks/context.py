@@ -16,11 +16,11 @@ def _never() -> bool:
     return False
 
 
-def _unheard(done: int, total: int | None) -> None:
+def _ignore_progress(done: int, total: int | None) -> None:
     """Drop a progress report; the default of a handler called by hand."""
 
 
-def _unmarked(_peer: str, _items: int) -> AbstractContextManager[None]:
+def _ignore_call(_peer: str, _items: int) -> AbstractContextManager[None]:
     """Mark nothing."""
     return nullcontext()
 
@@ -39,8 +39,8 @@ class Context:
     deliveries: int = 1
     batch: str | None = None
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
-    report: Callable[[int, int | None], None] = field(default=_unheard, repr=False)
-    mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_unmarked, repr=False)
+    report: Callable[[int, int | None], None] = field(default=_ignore_progress, repr=False)
+    mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_ignore_call, repr=False)
     #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.
     batch_summary: "Summary | None" = None
     #: Sends further tasks for a handler; None outside a worker.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from millpond.tasks.carried_types import uncarried
+from millpond.tasks.carried_types import unsupported_fields
 from millpond.tasks.errors import BadContract, UnknownKind
 from millpond.tasks.field_faults import in_words
 from millpond.tasks.name_suggestions import unknown
@@ -52,7 +52,7 @@ class Contract(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, *, kind: str = "", queue: str | None = None, **config: Any) -> None:
         super().__pydantic_init_subclass__(**config)
-        fault = next(uncarried(cls), None) if kind else None
+        fault = next(unsupported_fields(cls), None) if kind else None
         if fault is not None:
             del _kinds[kind]
             raise BadContract(f"the contract {kind} cannot be carried: {fault}")

@@ -33,7 +33,7 @@ class UnknownKind(MillpondError):
     """No kind of task has this name."""
 
 
-class BodyMissing(MillpondError):
+class HandlerMissing(MillpondError):
     """The body of a kind is not installed where it was to be run; nothing was sent."""
 
 
@@ -87,12 +87,12 @@ __all__ = [
     "BadLimit",
     "BadQuantity",
     "BatchClosed",
-    "BodyMissing",
     "BrokerAway",
     "BrokerError",
     "Cancelled",
     "DeadlineExceeded",
     "FinalError",
+    "HandlerMissing",
     "MillpondError",
     "OutsideRoots",
     "QueueFull",

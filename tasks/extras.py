@@ -39,7 +39,7 @@ def of_queues(queues: Iterable[str]) -> list[str]:
 def of_module(module: str) -> str | None:
     """Return the extra that installs a module; None if no extra does."""
     top = module.partition(".")[0]
-    for extra in sorted({*_lines("Provides-Extra")} - {"all"}):
+    for extra in sorted({*_metadata_field("Provides-Extra")} - {"all"}):
         if any(name == top or name.startswith(f"{top}-") for name in _packages(extra)):
             return extra
     return None
@@ -77,14 +77,14 @@ def _origin() -> tuple[str, bool]:
 def _packages(extra: str) -> Iterator[str]:
     from packaging.requirements import Requirement
 
-    for line in _lines("Requires-Dist"):
+    for line in _metadata_field("Requires-Dist"):
         requirement = Requirement(line)
         marker = requirement.marker
         if marker and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""}):
             yield requirement.name
 
 
-def _lines(field: str) -> list[str]:
+def _metadata_field(field: str) -> list[str]:
     """Return the lines of a field of the metadata; none where Millpond runs without being installed."""
     try:
         return [str(line) for line in metadata.metadata("millpond").get_all(field) or ()]

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeVar
 
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, missing_kind
-from millpond.tasks.errors import BodyMissing, UnknownKind
+from millpond.tasks.errors import HandlerMissing, UnknownKind
 from millpond.tasks.redaction import hides
 
 C = TypeVar("C", bound=Contract)
@@ -135,7 +135,7 @@ def lacking() -> dict[str, str]:
 def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handler:
     """Return the handler of a kind; import its module: `task` beside `contract`, or one of `modules`.
 
-    Raises `BodyMissing` where it, or a library of its, is not installed here.
+    Raises `HandlerMissing` where it, or a library of its, is not installed here.
     """
     package, _, name = contract.__module__.rpartition(".")
     beside = (f"{package}.task",) if name == "contract" else ()
@@ -148,7 +148,7 @@ def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handl
             lacking = f"{missing.name} is not installed"
         if contract.kind in _handlers:
             return _handlers[contract.kind]
-    raise BodyMissing(
+    raise HandlerMissing(
         f"the body of {contract.kind!r} cannot run here, for {lacking}. "
         "Install what it needs, or choose another overflow"
     )

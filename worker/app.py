@@ -41,7 +41,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
     else:
         app = _users_app(configured.app, configured, pools, quiet=quiet)
     prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
-    load_bodies(configured)
+    load_handlers(configured)
     for handler in handlers().values():
         register(app, handler, configured.table)
     return app
@@ -50,7 +50,7 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
 def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
     """Return the user's own application, with Millpond's changes; the log names each of them."""
     app = user_app.load(name)
-    changes = user_app.adopt(app, configured, pools)
+    changes = user_app.configure(app, configured, pools)
 
     def tell(**_: Any) -> None:
         if told := user_app.table([*changes, *user_app.of_tasks(app)]):
@@ -82,7 +82,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
 
 
 def initialize_spawned(pools: tuple[str, ...], hostname: str) -> None:
-    """Set up a prefork child that was spawned and inherits nothing: make its application, then as Celery."""
+    """Set up a spawned prefork child, which inherits nothing: its application, then Celery's own set-up."""
     from celery.app import base
     from celery.concurrency.prefork import process_initializer
 
@@ -93,7 +93,7 @@ def initialize_spawned(pools: tuple[str, ...], hostname: str) -> None:
     process_initializer(app, hostname)
 
 
-def load_bodies(configured: Settings) -> None:
+def load_handlers(configured: Settings) -> None:
     """Import the modules of all kinds, which then declare their bodies."""
     for module in SHIPPED:
         try:

@@ -29,7 +29,7 @@ class Completer:
         self._settle_now = settle_now
         self._asked = False
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget that the event loop was asked: its connection may have been lost with the request."""
         self._asked = False
 
@@ -43,7 +43,7 @@ class Completer:
             self._asked = True
             self.hub.call_soon(self._wake)
 
-    def let_catch_up(self) -> None:
+    def wait_for_backlog(self) -> None:
         """Wait while much is finished that the event loop has not sent to the broker.
 
         Threads with short tasks would keep the interpreter from it until nothing is left to run; and while

@@ -74,7 +74,7 @@ def _as_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock)
 
 
-def adopt(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
+def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
     """Give an application the settings of Millpond; return what was changed and what cannot be honoured.
 
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.

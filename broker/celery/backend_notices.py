@@ -32,7 +32,7 @@ MOST = 100
 ALONE_MS = 30_000
 
 
-class Notices:
+class BackendNotifier:
     """The looks of one worker process."""
 
     def __init__(self) -> None:

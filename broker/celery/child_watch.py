@@ -15,7 +15,7 @@ from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
-from millpond.broker.celery.descendants import adopt_orphans, kill_with_descendants
+from millpond.broker.celery.descendants import become_subreaper, kill_with_descendants
 
 #: The first wait before looking again, and the longest: a body may close its pipes and live on.
 SOON_SECONDS = 0.01
@@ -23,16 +23,16 @@ LATEST_SECONDS = 1.0
 
 
 class Child(Worker):
-    """What runs in a child: Celery's loop."""
+    """Celery's loop in a prefork child."""
 
     def on_loop_start(self, pid: int) -> None:
         """Begin to take tasks."""
-        adopt_orphans()
+        become_subreaper()
         super().on_loop_start(pid)
 
 
 class Limits(TimeoutHandler):
-    """Billiard's keeper of time limits."""
+    """Billiard's enforcement of time limits."""
 
     def _trywaitkill(self, worker: Any) -> None:
         """Kill a child whose task has run into its hard limit, and what the task has started."""
@@ -41,7 +41,7 @@ class Limits(TimeoutHandler):
 
 
 class Children(AsynPool):
-    """Celery's children, none of which is forgotten between the end of its pipes and its own."""
+    """Celery's prefork pool, which also polls each child after its pipes close, until it is reaped."""
 
     Worker = Child
     TimeoutHandler = Limits

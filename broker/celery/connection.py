@@ -45,7 +45,7 @@ def url_of(connection: Any) -> BrokerURL | None:
     return url if isinstance(url, BrokerURL) else None
 
 
-def adopt(connection: Any) -> None:
+def hide_url_of(connection: Any) -> None:
     """Parse the URL of a connection that kombu left whole, and hide it where kombu shows a connection.
 
     kombu's own way of trying one sentinel after the other would change to a transport of its own.
@@ -65,7 +65,7 @@ class TransportByUrl(stock.Transport):
     connection_errors = (*stock.Transport.connection_errors, ReadOnlyError, BrokerAway)
 
     def __init__(self, client: Any, *args: Any, **kwargs: Any) -> None:
-        adopt(client)
+        hide_url_of(client)
         super().__init__(client, *args, **kwargs)
 
     def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:

@@ -30,7 +30,7 @@ _LOOKS = 20
 reap_at = math.inf
 
 
-def adopt_orphans() -> None:
+def become_subreaper() -> None:
     """Become the parent of every process below this one whose own parent ends."""
     global reap_at
     reap_at = 0.0

@@ -5,7 +5,7 @@ from typing import Any
 
 from kombu.transport import redis as stock
 
-from millpond.broker.celery.backend_notices import Notices
+from millpond.broker.celery.backend_notices import BackendNotifier
 from millpond.broker.consume.fetcher import CONTROL, FETCH, LOOK_SECONDS, WAIT
 from millpond.broker.consume.in_flight import AT_ONCE
 
@@ -16,7 +16,7 @@ class Poller(stock.MultiChannelPoller):
     def __init__(self) -> None:
         super().__init__()
         self.hub: Any = None
-        self._notices = Notices()
+        self._notices = BackendNotifier()
         #: The thread of the loop.
         self.thread = 0
         self._timer: Any = None
@@ -76,7 +76,7 @@ class Poller(stock.MultiChannelPoller):
             super().on_readable(fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
-        """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came: it asks again then."""
+        """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came: try again."""
         self.on_poll_start()
         times = [self._seconds_of(channel) for channel in self._channels]
         if times:

@@ -147,7 +147,7 @@ class DeliveryRequest(Request):
         if self._terminate_on_ack is not None:
             self.terminate(*self._terminate_on_ack)
 
-    def unaccept(self) -> None:
+    def undo_start(self) -> None:
         """Undo what was noted when a child got the task: it was taken back."""
         if self.time_start is not None:
             active_requests.discard(self)

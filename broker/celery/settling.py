@@ -100,7 +100,7 @@ class Settling(Publishing):
         return int(self.lease_seconds * 1000)
 
     def keep_leases(self) -> None:
-        """Have the leases renewed from now on."""
+        """Start renewing the leases."""
         if self.in_flight.lease_renewer is not None:
             return
         if not self.in_flight.of_channel:
@@ -216,7 +216,7 @@ class Settling(Publishing):
                 logger.debug("keys of queue %s are left: %s", queue, error)
 
     def _after_fork(self) -> None:
-        """Have nothing in flight in a child: its parent has it."""
+        """Clear the in-flight messages in a child: its parent has it."""
         super()._after_fork()
         self.__dict__.pop("store", None)
         self.__dict__.pop("_shared_client", None)

@@ -16,7 +16,7 @@ from millpond.broker.connection import Store
 from millpond.broker.consume import native_threads
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.orphans import adopt_orphans
+from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.control import state
 from millpond.broker.scripts import script
@@ -102,7 +102,7 @@ class LeaseRenewer:
         """Search once for messages whose consumer is not listed; False when the server did not answer."""
         if not lease.orphans_sought:
             try:
-                adopt_orphans(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))
+                lease_orphaned_messages(self.store, lease.keys, lease_ms=lease.term_ms(self.lease_ms))
             except (RedisError, OSError) as error:
                 logger.debug("queue %s: the search for orphans failed: %s", lease.queue, error)
                 return False

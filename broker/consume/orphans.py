@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _PAGE = 1_000
 
 
-def adopt_orphans(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
+def lease_orphaned_messages(store: Store, keys: QueueKeys, *, lease_ms: int) -> int:
     """Give each unlisted consumer with messages in flight a lease; return how many messages that are.
 
     A dead consumer's go back to the queue when the lease expires, a living one renews it.

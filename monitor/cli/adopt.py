@@ -30,7 +30,7 @@ def adopt(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a queue.")] = False,
 ) -> None:
-    """Take in what stock workers left unacknowledged, without counting a delivery.
+    """Take in the messages that stock workers left unacknowledged, without counting a delivery.
 
     Ready messages need nothing: Millpond reads the lists that stock clients fill. Taken in are messages that
     no worker says it has; a worker that does not answer counts as gone. A message with an ETA that a stock

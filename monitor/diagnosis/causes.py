@@ -106,7 +106,7 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     if measured is not None and measured.saturated:
         return None  # the rule for the elasticity is more precise: the dependency is saturated
     place, share = found
-    name = words.named(facts, share)
+    name = words.bottleneck_name(facts, share)
     against: tuple[str, ...] = ()
     more = "; more slots would hide the cause, not remove it"
     if measured is not None and measured.grows:
@@ -154,7 +154,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
     each = math.ceil(wanted / max(1, len(facts.view.running)))
     grown = f"throughput grows with slots ({words.elasticity(measured)})"
-    hog = _hog(facts)
+    hog = _dominant_kind(facts)
     against = (
         (f"the processors of the hosts are full at {most:.1f} times the rate",) if most < MUCH_ROOM else ()
     )
@@ -172,7 +172,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     )
 
 
-def _hog(facts: PoolFacts) -> str:
+def _dominant_kind(facts: PoolFacts) -> str:
     """Return which kind takes most of the slots' time with few of the runs; empty if none does."""
     seen = facts.seen
     for kind, figures in seen.kinds.items():
@@ -195,7 +195,7 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     found = facts.most("peer", "child", "file", "lock")
     share = found[1] if found else 0.0
     known = found is not None and share >= 0.3
-    name = words.named(facts, share) if known else "the dependency"
+    name = words.bottleneck_name(facts, share) if known else "the dependency"
     queue = facts.waiting[0].name if facts.waiting else ""
     return words.diagnosis(
         facts,
@@ -267,7 +267,11 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
 def unclear(facts: PoolFacts) -> Diagnosis:
     """The cause is not known; the command measures it."""
     found = facts.most("peer", "child", "file", "sleep")
-    waits = f", {found[1]:.0%} of their time waiting for {words.named(facts, found[1])}" if found else ""
+    waits = (
+        f", {found[1]:.0%} of their time waiting for {words.bottleneck_name(facts, found[1])}"
+        if found
+        else ""
+    )
     return words.diagnosis(
         facts,
         "unclear",

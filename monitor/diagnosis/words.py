@@ -118,9 +118,9 @@ def slot_time(facts: PoolFacts) -> Iterator[tuple[str, float]]:
         return
     spent: Counter[str] = Counter()
     for place, micros in places.items():
-        named = CATEGORIES.get(place.category, place.category)
+        bottleneck_name = CATEGORIES.get(place.category, place.category)
         waits = place.category in ("peer", "lock") and place.name
-        spent[f"{place.category} {place.name}" if waits else named] += micros
+        spent[f"{place.category} {place.name}" if waits else bottleneck_name] += micros
     found = [(label, use * micros / total) for label, micros in spent.items()]
     yield from sorted([*found, ("waiting for a message", 1 - use)], key=lambda each: -each[1])
 
@@ -136,7 +136,7 @@ def trend(facts: PoolFacts) -> str:
     return f"grows by {facts.in_rate - facts.rate:,.1f} a second" if facts.in_rate > facts.rate else ""
 
 
-def named(facts: PoolFacts, share: float) -> str:
+def bottleneck_name(facts: PoolFacts, share: float) -> str:
     """Return the name of the place with the largest share, with the library and the line that wait."""
     found = facts.most("peer", "child", "file", "sleep", "lock")
     if found is None or not share:

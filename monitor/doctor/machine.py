@@ -66,10 +66,10 @@ def storage(settings: Settings) -> Iterator[Finding]:
         found = "no root is set here: workers with these settings refuse file tasks"
         yield warn("storage", found, "set files.roots, as in /srv/files")
     for root in settings.files.roots:
-        yield _remote(root) if "://" in root and not root.startswith("file://") else _local(root)
+        yield _remote(root) if "://" in root and not root.startswith("file://") else _check_local_root(root)
 
 
-def _local(root: str) -> Finding:
+def _check_local_root(root: str) -> Finding:
     path = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
     if not path.is_dir():
         return fail(

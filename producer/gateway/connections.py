@@ -51,7 +51,7 @@ def most_requests(settings: Gateway) -> int:
 
 
 def protocol(settings: Gateway) -> Any:
-    """Return what makes the connections, for `uvicorn.Config(http=…)`."""
+    """Return the factory of the connections, for `uvicorn.Config(http=…)`."""
     limits = ConnectionLimits(settings)
 
     def connection(*args: Any, **kwargs: Any) -> BoundedConnection:

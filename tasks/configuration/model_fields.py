@@ -30,7 +30,7 @@ def bare(annotation: Any) -> Any:
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
-    """Return the model that a type is; None: it is something else."""
+    """Return the pydantic model class of an annotation; None if it is not one."""
     found = bare(annotation)
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 

@@ -49,7 +49,7 @@ def resolve(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path
         if model_of(annotation) is not None:
             key = part.lower()
         elif values_of(annotation) is not None and part:
-            names = {each.upper().replace("-", "_"): each for each in _names(path, known)}
+            names = {each.upper().replace("-", "_"): each for each in _entry_names(path, known)}
             key = names.get(part.upper().replace("-", "_"), part.lower())
         else:
             return None
@@ -97,7 +97,7 @@ def _tables(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(f"{name.upper()}_" for name in (*names, *LIFTED))
 
 
-def _names(path: Path, known: Mapping[str, Any]) -> list[str]:
+def _entry_names(path: Path, known: Mapping[str, Any]) -> list[str]:
     """Return the names of a table by name that are known: those of the file, and those that ship."""
     found: Any = known
     for part in path:
@@ -114,7 +114,7 @@ def _every(annotation: Any, path: Path, known: Mapping[str, Any]) -> Iterator[Pa
             yield from _every(field.annotation, inner, known)
     elif values is not None and model_of(values) is not None:
         lifted = LIFTED.get(path[0], path) if path else path
-        for name in (*_names(lifted, known), "NAME"):
+        for name in (*_entry_names(lifted, known), "NAME"):
             yield from _every(values, (*path, name), known)
     elif path:
         yield path

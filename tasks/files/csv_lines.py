@@ -59,7 +59,7 @@ def refuse_other_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, u
             )
 
 
-def first_of_other_width(
+def first_ragged_row(
     text: io.RawIOBase, delimiter: str, width: int, lines_before: int, before: int | None
 ) -> tuple[int, int] | None:
     """Return the line and the number of columns of the first row that has not `width` of them.

@@ -142,7 +142,7 @@ class CsvRows:
         width, delimiter = len(self._names), self._delimiter
         quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
         before = line_at(self._open(), quote.offset) if quote else None
-        found = csv_lines.first_of_other_width(self._open(), delimiter, width, self._lines_before, before)
+        found = csv_lines.first_ragged_row(self._open(), delimiter, width, self._lines_before, before)
         if found is None and quote:
             return self._explained_fault(quote)
         if found is None:

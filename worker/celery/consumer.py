@@ -29,7 +29,7 @@ from millpond.broker.outcomes import DeadLetter, Expired
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
 from millpond.worker.celery.reconnect import connected
 from millpond.worker.celery.request import PondRequest
-from millpond.worker.celery.stock_tasks import adopt
+from millpond.worker.celery.stock_tasks import use_millpond_strategy
 from millpond.worker.celery.strategy import receiver
 from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunks import Chunks
@@ -127,7 +127,7 @@ class PondConsumer(Consumer):
 
     def update_strategies(self) -> None:
         """Choose how each kind is received: plain Celery tasks as bodies are."""
-        adopt(self.app)
+        use_millpond_strategy(self.app)
         self._make_way()
         self.connection.default_channel.use(self.in_flight)  # of all its channels, the one that consumes
         super().update_strategies()
@@ -155,7 +155,7 @@ class PondConsumer(Consumer):
         self.in_flight.announce(self.app.tasks)
         if self.completer is None:
             self.completer = Completer(self.in_flight, self.hub, self._settle_now)
-        self.completer.begin_anew()
+        self.completer.reset()
         if self.threads is None and isinstance(self.pool, ThreadPool):
             self.threads = ThreadSlots(self.pool.executor, self.pool.limit)
 

@@ -32,7 +32,7 @@ def install() -> None:
 
 
 def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> dict[str, str]:
-    """Refuse to limit the rate of a task, except of one with a limit of its own: Celery holds that back."""
+    """Refuse Celery's rate limit of a process for Millpond's tasks; pass that of any other task to Celery."""
     task = state.app.tasks.get(task_name)
     if task is not None and task.Strategy == POND:
         return {"error": "a rate limit holds for the fleet: millpond queue set QUEUE --rate 50/s"}

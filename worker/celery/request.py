@@ -68,8 +68,8 @@ _STATES: dict[type[Any], TaskState] = {
 }
 
 
-class Process:
-    """What the requests of one worker process and kind share."""
+class RequestContext:
+    """The services that all requests of one kind in one worker process share."""
 
     def __init__(self, consumer: Any, task: Any) -> None:
         self.app, self.hostname, self.eventer = consumer.app, consumer.hostname, consumer.event_dispatcher
@@ -100,7 +100,7 @@ class PondRequest(DeliveryRequest):
     #: When it was received, where it was left out of the sample of events (seconds since 1970).
     left_out_at: float | None = None
 
-    process: Process
+    process: RequestContext
     #: The contract, where it hides fields.
     secretive: type[Contract] | None = None
 
@@ -157,7 +157,7 @@ class PondRequest(DeliveryRequest):
             return
         self.on_accepted(getpid(), time.monotonic())
         self.on_success(run(self.delivery))
-        self.process.completer.let_catch_up()
+        self.process.completer.wait_for_backlog()
 
     def _run_if_still_wanted(self, delivery: Delivery) -> Answer:
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
@@ -198,7 +198,7 @@ class PondRequest(DeliveryRequest):
             return
         outcome, seconds, used = answer
         if type(outcome) is Release:  # it was not wanted any more when its slot came to it
-            self.unaccept()
+            self.undo_start()
             self.give_back()
             return
         if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request

@@ -117,7 +117,7 @@ def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple
     try:
         return execute(handler, delivery, context, middleware)
     except (SystemExit, KeyboardInterrupt) as error:
-        return _left(handler, delivery, context, error)
+        return _outcome_of_exit(handler, delivery, context, error)
     finally:
         requests.pop()
         task_stack.pop()
@@ -149,15 +149,17 @@ def _run_traced(
     try:
         outcome = execute(handler, delivery, context, middleware)
     except (SystemExit, KeyboardInterrupt) as error:
-        return _left(handler, delivery, context, error)
+        return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not came:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
         tell_of(task.app, delivery.message, "failed", error_of(outcome.reason, outcome.error))
     return outcome
 
 
-def _left(handler: Handler, delivery: Delivery, context: TaskContext, error: BaseException) -> Outcome:
-    """Return the outcome of a handler that would have ended its process."""
+def _outcome_of_exit(
+    handler: Handler, delivery: Delivery, context: TaskContext, error: BaseException
+) -> Outcome:
+    """Return the outcome of a handler that called sys.exit or was interrupted."""
     if isinstance(error, KeyboardInterrupt) or handler.takes_message:  # Celery's `WorkerShutdown` is one
         return Redeliver(error_line(error))
     return failed(handler, delivery, context, error, began=time.time())

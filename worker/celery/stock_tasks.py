@@ -10,7 +10,7 @@ from celery import Celery, Task
 POND = "millpond.worker.celery.strategy:pond"
 
 
-def adopt(app: Celery) -> None:
+def use_millpond_strategy(app: Celery) -> None:
     """Receive the application's tasks as bodies are received; those that want another way keep it."""
     for task in app.tasks.values():
         if _asks_for_nothing_else(task):

@@ -24,7 +24,7 @@ from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, kinds
 from millpond.tasks.redaction import hides, redact, redact_args
-from millpond.worker.celery.request import PondRequest, Process
+from millpond.worker.celery.request import PondRequest, RequestContext
 
 logger = get_logger("celery.worker.strategy")
 
@@ -34,7 +34,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     contract = kinds().get(task.name)
     secretive = contract if contract is not None and hides(contract) else None
     revoked = consumer.controller.state.revoked
-    process = Process(consumer, task)
+    process = RequestContext(consumer, task)
     received, callbacks, on_request = (
         signals.task_received,
         consumer.on_task_message,

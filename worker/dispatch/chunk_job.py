@@ -73,7 +73,7 @@ class ChunkJob:
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
             request.in_child, request.chunk = False, None
-            request.unaccept()
+            request.undo_start()
         self.settle_ended()
         if self.running is not None:
             self._mark_as_running(self.running)

@@ -44,7 +44,7 @@ class SlotRequest(Protocol):
     def hand_out_again(self, exc_info: Any) -> None:
         """Redeliver it."""
 
-    def unaccept(self) -> None:
+    def undo_start(self) -> None:
         """Take back that a child has it."""
 
     def note_start(self, pid: int | None, time_accepted: float) -> None:

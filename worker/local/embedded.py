@@ -93,11 +93,11 @@ def embedded(
             scheduler_ = services.scheduler(settings)
             pids[scheduler_.name] = scheduler_.process.pid
             scheduler_.wait_until_ready(READY_SECONDS)
-        folder.announce(_where(settings, chosen, flower_url))
+        folder.announce(_local_instance(settings, chosen, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
 
-def _where(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
+def _local_instance(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
     queues = dict.fromkeys(queue for name in pools for queue in settings.table.pools[name].queues)
     return LocalInstance(
         broker_url=settings.broker_url or "",

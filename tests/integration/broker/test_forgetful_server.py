@@ -7,7 +7,7 @@ import pytest
 from millpond.broker import publish
 from millpond.broker.connection import Store
 from millpond.broker.consume.lease_resumption import resume
-from millpond.broker.consume.orphans import adopt_orphans
+from millpond.broker.consume.orphans import lease_orphaned_messages
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import QueueKeys
@@ -145,8 +145,8 @@ def test_what_a_dead_consumer_held_is_found_without_the_list(
     dead.take(2)
     store.client.delete(dead.lease.keys.consumers)
     living.turn()
-    assert adopt_orphans(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 2
-    assert adopt_orphans(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 0
+    assert lease_orphaned_messages(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 2
+    assert lease_orphaned_messages(store, QueueKeys(QUEUE, store.prefix), lease_ms=0) == 0
     assert "2 messages in flight had no listed consumer" in caplog.text
     dead.lose_lease()
     living.take(2)

@@ -21,7 +21,7 @@ from millpond.producer.client import Client
 from millpond.producer.send_outcomes import RanHere
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
-from millpond.tasks.errors import BodyMissing, FinalError, RetryLater
+from millpond.tasks.errors import FinalError, HandlerMissing, RetryLater
 from millpond.tasks.handlers import body
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
@@ -123,7 +123,7 @@ def test_a_name_ends_with_the_run_here(client: Client) -> None:
 def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
     """Without its body nothing is taken, and the error says what to do."""
     fill(client)
-    with pytest.raises(BodyMissing, match=r"'caller.bodyless' cannot run here.*choose another overflow"):
+    with pytest.raises(HandlerMissing, match=r"'caller.bodyless' cannot run here.*choose another overflow"):
         client.send(Bodyless())
     assert counts(client.store) == (2, 0, 0)
 

@@ -9,7 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.message import Outgoing
 from millpond.broker.publish import NOBODY, Caller, Full, Outcome, Taken
 from millpond.producer import backpressure
-from millpond.producer.backpressure import AdmissionLine, FlowControl, offer
+from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 
 STORE: Any = Store(client=None)  # type: ignore[arg-type]
 
@@ -57,7 +57,8 @@ def offered(
     monkeypatch.setattr(backpressure, "publish", queue.publish)
     monkeypatch.setattr(backpressure, "leave_line", queue.leave)
     line = AdmissionLine(STORE, lambda: 0, queue.wait)
-    return list(offer(messages(count), line=line, timeout_seconds=timeout_seconds, flow=FlowControl()))
+    flow = FlowControl()
+    return list(send_blocking(messages(count), line=line, timeout_seconds=timeout_seconds, flow=flow))
 
 
 def test_block_waits_until_everything_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ class Request(SimpleNamespace):
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
-        names = ("give_back", "hand_out_again", "on_success", "unaccept")
+        names = ("give_back", "hand_out_again", "on_success", "undo_start")
         tell = {name: self._teller(told, name) for name in names}
         super().__init__(
             id=id,
@@ -178,7 +178,7 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     assert [each.told for each in members] == [
         [("on_success", ANSWER)],
         [("hand_out_again", lost)],
-        [("unaccept",), ("give_back",)],
+        [("undo_start",), ("give_back",)],
     ]
 
 

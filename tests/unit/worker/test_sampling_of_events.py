@@ -71,6 +71,6 @@ def test_a_task_is_said_to_start_once() -> None:
     request._eventer = SimpleNamespace(enabled=True, send=lambda type, **_: told.append(type))
     for _ in range(2):
         request.on_accepted(1, monotonic())
-        request.unaccept()
+        request.undo_start()
     request.send_event("task-succeeded")
     assert told == ["task-started", "task-succeeded"]

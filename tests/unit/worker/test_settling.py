@@ -67,7 +67,7 @@ def test_asks_again_once_the_loop_has_begun_anew(
     """What the loop was asked may be lost with its connection; tasks from before it end after it."""
     finish(settler, 1)
     loop.asked.clear()
-    settler.begin_anew()
+    settler.reset()
     finish(settler, 2)
     assert len(loop.asked) == 1
 
@@ -86,7 +86,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
         delivery = delivery_of(str(n), f"task {n}")
         lease.add(delivery)
         settler.finish(delivery, SUCCEEDED)
-    thread = threading.Thread(target=settler.let_catch_up)
+    thread = threading.Thread(target=settler.wait_for_backlog)
     thread.start()
     loop.turn()
     in_flight.settle_finished()
@@ -103,7 +103,7 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
     """Nothing is sent by turns any more; what is left is settled on the way out."""
     for n in range(AHEAD):
         finish(settler, n)
-    thread = threading.Thread(target=settler.let_catch_up)
+    thread = threading.Thread(target=settler.wait_for_backlog)
     thread.start()
     assert thread.is_alive()
     in_flight.draining = True
@@ -116,7 +116,7 @@ def test_a_thread_that_is_not_ahead_does_not_wait(
     """However long it would."""
     monkeypatch.setattr(completer, "LOOK_SECONDS", 3600)
     finish(settler, 1)
-    settler.let_catch_up()
+    settler.wait_for_backlog()
 
 
 def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages) -> None:
@@ -124,4 +124,4 @@ def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages) -> No
     settler = Completer(in_flight, None, in_flight.settle_finished)
     for n in range(AHEAD):
         finish(settler, n)
-    settler.let_catch_up()
+    settler.wait_for_backlog()

@@ -21,7 +21,7 @@ def told(pool: str, **conf: Any) -> str:
     queues = {name: {} for name in TABLE["pools"]}
     pools = {name: {**each, "queues": [name]} for name, each in TABLE["pools"].items()}
     settings = Settings(broker_url="redis://localhost/0", table={"pools": pools, "queues": queues})
-    changes = user_app.adopt(app, settings, (pool,))
+    changes = user_app.configure(app, settings, (pool,))
     return user_app.table([*changes, *user_app.of_tasks(app)])
 
 
