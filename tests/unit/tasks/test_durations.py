@@ -15,7 +15,7 @@ from millpond.tasks.durations import in_units, milliseconds, per_second, queue_b
 from millpond.tasks.errors import BadInput, BadQuantity
 from millpond.tasks.pools import Queue
 from millpond.tasks.schedule import Periodic
-from millpond.tasks.settings import Settings
+from millpond.tasks.settings import Settings, settings
 
 DURATIONS: list[tuple[Any, float]] = [
     ("500ms", 0.5),
@@ -166,7 +166,9 @@ def test_options_of_commands_read_it(
 ) -> None:
     """What is no duration, rate or bound ends a command in one line that shows how it is written."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
+    settings.cache_clear()  # tests before this one may have read them
     assert millpond.main(arguments) == 2
+    settings.cache_clear()
     shown = capsys.readouterr().err
     assert "'soon' is no " in shown
     assert shown.count("\n") == 1
