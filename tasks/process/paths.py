@@ -25,7 +25,7 @@ def opened_private_scratch() -> int:
     """Return a descriptor of this user's own folder below the scratch folder, which is made with mode 0700.
 
     The scratch folder is shared with other users: raises `PermissionError` for a link of that name, and for a
-    folder that is not ours or that others may write to.
+    folder that is not ours or that others may write to. One that others may only read is closed to them.
     """
     folder = private_scratch()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +39,12 @@ def opened_private_scratch() -> int:
             raise PermissionError(errno.EACCES, reason, str(folder)) from error
         raise
     status = os.fstat(descriptor)
-    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o077 == 0:
+    if status.st_uid == os.getuid() and stat.S_IMODE(status.st_mode) & 0o022 == 0:
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(descriptor, 0o700)
         return descriptor
     os.close(descriptor)
-    open_to_others = "others may look into it: chmod 700 it, or set MILLPOND_SCRATCH"
+    open_to_others = "others may write to it: chmod 700 it, or set MILLPOND_SCRATCH"
     raise PermissionError(
         errno.EACCES, open_to_others if status.st_uid == os.getuid() else reason, str(folder)
     )

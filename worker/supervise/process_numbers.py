@@ -11,10 +11,9 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Self
 
-from millpond.tasks.process.heartbeat_file import folder
+from millpond.tasks.process.paths import opened_private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +22,7 @@ class ProcessNumbers:
     """The numbers of this supervisor's processes; they are freed when the `with` block ends."""
 
     def __init__(self, broker_url: str, key_prefix: str) -> None:
-        broker = hashlib.sha256(f"{broker_url} {key_prefix}".encode()).hexdigest()[:16]
-        self._folder = folder() / "numbers" / broker
+        self._broker = hashlib.sha256(f"{broker_url} {key_prefix}".encode()).hexdigest()[:16]
         self._locks = ExitStack()
 
     def __enter__(self) -> Self:
@@ -40,17 +38,21 @@ class ProcessNumbers:
         """
         for number in itertools.count(1):
             try:
-                self._lock(self._folder / f"{pool}.{number}")
+                self._lock(f"{self._broker}.{pool}.{number}")
             except BlockingIOError:
                 continue
             except OSError as error:
                 logger.debug("numbering processes without regard to other supervisors: %s", error)
             yield number
 
-    def _lock(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _lock(self, name: str) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with ExitStack() as opened:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            folder = opened_private_folder("numbers")
+            try:
+                descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+            finally:
+                os.close(folder)
             opened.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._locks.push(opened.pop_all())

@@ -1,10 +1,13 @@
 """Processes of one pool on one host have different names, under any number of supervisors."""
 
+import os
+import stat
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from millpond.tasks.process.paths import opened_private_scratch
 from millpond.worker.supervise.process_numbers import ProcessNumbers
 
 BROKER = "redis://here/0"
@@ -58,3 +61,14 @@ def test_a_folder_that_takes_no_file_keeps_nobody_from_starting(scratch: Path) -
         patch.setenv("MILLPOND_SCRATCH", str(scratch / "file"))
         with ProcessNumbers(BROKER, "") as first, ProcessNumbers(BROKER, "") as second:
             assert take(first, 2) == take(second, 2) == [1, 2]
+
+
+def test_the_folder_is_this_users_own(scratch: Path) -> None:
+    """Numbers are taken before any other file is made: the folder is closed to others from then on."""
+    own = scratch / f"millpond-{os.getuid()}"
+    with ProcessNumbers(BROKER, "") as first:
+        assert take(first, 1) == [1]
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (own, own / "numbers")] == [0o700, 0o700]
+    own.chmod(0o755)
+    os.close(opened_private_scratch())
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
