@@ -75,20 +75,20 @@ class Drain:
         """Kill the children, release the messages in flight, and exit with 0: no task is lost."""
         if unless_idle and not self._in_flight.count:
             return
-        logger.warning("the drain deadline has passed; what still runs is cut off and goes back to its queue")
-        # Whoever else settles waits from here on: what is cut off must not count as a lost child. One
+        logger.warning("the drain deadline has passed: running tasks are killed and go back to their queue")
+        # Other threads must not settle from here on: a child that is killed here is no lost child. One
         # that waits for a broker which does not answer is not waited for.
         self._in_flight.lock.acquire(timeout=_LOCK_SECONDS)
         try:
             for child in billiard.active_children():
                 kill_with_descendants(child.pid)
-            self._give_back()
+            self._release()
         except Exception:  # nobody else would end this process, and the lock is held for good
             logger.exception("What is held comes back when its lease runs out.")
         logging.shutdown()
         os._exit(0)
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         if self._in_flight.fetcher is not None:
             self._in_flight.fetcher.abandon()  # what it was to settle is settled here, and once
         try:

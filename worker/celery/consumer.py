@@ -100,7 +100,7 @@ class PondConsumer(Consumer):
         self._end_terminated()
         for request in self._requests():
             if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
-                request.give_back()
+                request.release()
         self.app.drain.on_drained(in_flight.drained)
         self._start_again(taken)
         confirm()
@@ -128,7 +128,7 @@ class PondConsumer(Consumer):
     def update_strategies(self) -> None:
         """Choose how each kind is received: plain Celery tasks as bodies are."""
         use_millpond_strategy(self.app)
-        self._make_way()
+        self._prepare_slots()
         self.connection.default_channel.use(self.in_flight)  # of all its channels, the one that consumes
         super().update_strategies()
 
@@ -141,7 +141,7 @@ class PondConsumer(Consumer):
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
             unusual(message)
 
-        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._bury)
+        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._dead_letter)
         self.in_flight.receive = receive
         return lambda message: receive(message.delivery)
 
@@ -151,7 +151,7 @@ class PondConsumer(Consumer):
         found: InFlightMessages = self.app.in_flight
         return found
 
-    def _make_way(self) -> None:
+    def _prepare_slots(self) -> None:
         self.in_flight.announce(self.app.tasks)
         if self.completer is None:
             self.completer = Completer(self.in_flight, self.hub, self._settle_now)
@@ -168,11 +168,11 @@ class PondConsumer(Consumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Dead-letter a message whose body cannot be decoded."""
-        self._bury(message.delivery, "cannot be decoded", exc)
+        self._dead_letter(message.delivery, "cannot be decoded", exc)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Dead-letter a message that is no task."""
-        self._bury(message.delivery, "not a task", "its headers name no task")
+        self._dead_letter(message.delivery, "not a task", "its headers name no task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Put aside a task of a kind that this worker does not have, for a worker that has it."""
@@ -183,9 +183,9 @@ class PondConsumer(Consumer):
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Dead-letter a task whose message cannot be used."""
-        self._bury(message.delivery, "invalid message", exc)
+        self._dead_letter(message.delivery, "invalid message", exc)
 
-    def _bury(self, delivery: Delivery, reason: str, error: object) -> None:
+    def _dead_letter(self, delivery: Delivery, reason: str, error: object) -> None:
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
             tell_of(self.app, delivery.message, "failed", error_of(reason, str(error)))
@@ -213,7 +213,7 @@ class PondConsumer(Consumer):
         read_results_as_they_come(self.pool, meanwhile=self._end_terminated)
         for request in self._requests():
             if not request.started or request.id in never_given:
-                request.give_back()
+                request.release()
         if channel is not None:
             # From now on nothing starts here: whoever cancels something need not wait for this process.
             self._ignoring_a_lost_broker(channel.acknowledge_all_future)

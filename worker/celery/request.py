@@ -115,7 +115,7 @@ class PondRequest(DeliveryRequest):
             process.threads.put(self)
             return None
         if not self.may_start():
-            self.give_back()
+            self.release()
             raise TaskRevokedError(self.id)
         if not pool.uses_semaphore:
             return self._apply(pool, self._run_if_still_wanted, (self.delivery,))
@@ -153,7 +153,7 @@ class PondRequest(DeliveryRequest):
     def run_in_thread(self) -> None:
         """Run in the calling thread, from its start to its settlement."""
         if not self.may_start():  # it had to wait for its slot
-            self.give_back()
+            self.release()
             return
         self.on_accepted(getpid(), time.monotonic())
         self.on_success(run(self.delivery))
@@ -162,7 +162,7 @@ class PondRequest(DeliveryRequest):
     def _run_if_still_wanted(self, delivery: Delivery) -> Answer:
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Return the message to the head of its queue, no delivery counted; drop it if it is of no use."""
         if self.acknowledged:
             return
@@ -182,7 +182,7 @@ class PondRequest(DeliveryRequest):
         is with another task, this one has ended, or is taken back and does not start any more.
         """
         number = signals.signum(signal or "KILL")
-        if not self.process.chunks.has_its_child(self):
+        if not self.process.chunks.owns_its_child(self):
             return
         if self.time_start:
             pool.terminate_job(self.worker_pid, number)
@@ -199,7 +199,7 @@ class PondRequest(DeliveryRequest):
         outcome, seconds, used = answer
         if type(outcome) is Release:  # it was not wanted any more when its slot came to it
             self.undo_start()
-            self.give_back()
+            self.release()
             return
         if type(outcome) is DeadLetter and outcome == REJECTED:  # Celery's tracer leaves it to its request
             self.mark_failed(Reject(outcome.error))
@@ -222,7 +222,7 @@ class PondRequest(DeliveryRequest):
             self.ending = ENDED
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
-            self.hand_out_again(exc_info)
+            self.redeliver(exc_info)
         elif not self.acknowledged:  # what ran into its hard limit is
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
@@ -232,7 +232,7 @@ class PondRequest(DeliveryRequest):
             self.send_event("task-failed", exception=line, traceback=trace)
             logger.error("Task %s[%s] failed in its slot: %s\n%s", self.name, self.id, line, trace)
 
-    def hand_out_again(self, exc_info: Any) -> None:
+    def redeliver(self, exc_info: Any) -> None:
         """Redeliver the message: its slot was lost before it answered."""
         if not self.acknowledged:
             why = error_line(_unwrapped(exc_info), self._scrubbed)

@@ -120,14 +120,14 @@ class ChunkJob:
         error = exc_info.exception
         on_purpose = isinstance(getattr(error, "exc", error), Terminated)
         for request in self.take_back():
-            request.give_back()
+            request.release()
         for request in self.members[self._settled :]:
             if not on_purpose:
-                request.hand_out_again(exc_info)
+                request.redeliver(exc_info)
             elif request is self.running:
                 request.on_failure(exc_info)
             else:  # it ended and its answer could not be kept
-                request.give_back()
+                request.release()
         self._on_end(self, False)
 
 
@@ -204,7 +204,7 @@ class Claims:
             return
         try:
             text = pickle.dumps(answer)
-        except Exception:  # whatever it is, whoever sends the answer when the chunk ends meets it
+        except Exception:  # whatever it is, the error is raised again when the answer is sent
             self._written = KEPT_BYTES + 1
             return
         start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)

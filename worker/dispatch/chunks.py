@@ -87,7 +87,7 @@ class Chunks:
         """Take back the tasks not started of every chunk with a task that this concerns; return them."""
         return self._take_back([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
 
-    def has_its_child(self, request: SlotRequest) -> bool:
+    def owns_its_child(self, request: SlotRequest) -> bool:
         """True if its child is with this task now; takes back the tasks that the child has not started."""
         chunk = request.chunk
         if chunk is None:

@@ -38,10 +38,10 @@ class SlotRequest(Protocol):
     def run_in_thread(self) -> None:
         """Run it in the calling thread."""
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release it."""
 
-    def hand_out_again(self, exc_info: Any) -> None:
+    def redeliver(self, exc_info: Any) -> None:
         """Redeliver it."""
 
     def undo_start(self) -> None:

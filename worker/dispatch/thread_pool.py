@@ -46,7 +46,7 @@ class ThreadSlots:
             except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
                 with suppress(Exception):  # else it would be held as long as this process lives
-                    request.hand_out_again(ExceptionInfo())
+                    request.redeliver(ExceptionInfo())
 
     def _next(self) -> SlotRequest | None:
         while True:

@@ -25,7 +25,7 @@ class Request(SimpleNamespace):
 
     def __init__(self, id: str, **more: Any) -> None:
         told: list[Any] = []
-        names = ("give_back", "hand_out_again", "on_success", "undo_start")
+        names = ("release", "redeliver", "on_success", "undo_start")
         tell = {name: self._teller(told, name) for name in names}
         super().__init__(
             id=id,
@@ -177,8 +177,8 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     piece.on_failure(lost)
     assert [each.told for each in members] == [
         [("on_success", ANSWER)],
-        [("hand_out_again", lost)],
-        [("undo_start",), ("give_back",)],
+        [("redeliver", lost)],
+        [("undo_start",), ("release",)],
     ]
 
 
@@ -227,8 +227,8 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     assert piece is not None
     a, b, _c = piece.members
     assert piece.claims.claim()
-    assert not grouper.has_its_child(b)
+    assert not grouper.owns_its_child(b)
     assert timers.started == ["b", "c"]
-    assert grouper.has_its_child(a)
+    assert grouper.owns_its_child(a)
     assert timers.started == ["b", "c"]
-    assert grouper.has_its_child(Request("alone"))  # type: ignore[arg-type]
+    assert grouper.owns_its_child(Request("alone"))  # type: ignore[arg-type]

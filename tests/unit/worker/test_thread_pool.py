@@ -57,7 +57,7 @@ def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventua
     with ThreadPoolExecutor(1) as executor:
         pull = ThreadSlots(executor, 1)
         failing = request(fail)
-        failing.hand_out_again = lambda why: again.append(why.exception.exc)
+        failing.redeliver = lambda why: again.append(why.exception.exc)
         pull.put(failing)
         pull.put(request(fail))  # and cannot be let go either
         pull.put(request(done.set))
@@ -75,7 +75,7 @@ def test_a_body_that_would_stop_the_worker_does_not_take_its_slot_along(eventual
     with ThreadPoolExecutor(1) as executor:
         pull = ThreadSlots(executor, 1)
         stopping = request(stop)
-        stopping.hand_out_again = lambda why: again.append(why.exception)
+        stopping.redeliver = lambda why: again.append(why.exception)
         pull.put(stopping)
         pull.put(request(done.set))
         eventually(done.is_set)
