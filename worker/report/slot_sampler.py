@@ -6,6 +6,7 @@ processor since the last look; for the rest of that time the kernel tells what t
 The heartbeat takes the sums.
 """
 
+import gc
 import linecache
 import os
 import sys
@@ -51,6 +52,21 @@ _MICROS = 1_000_000
 
 #: The kind that each slot of this process runs, by the ident of its thread. Slots write it.
 RUNNING: dict[int, str] = {}
+
+
+def _current_frames() -> dict[int, FrameType]:
+    """Return the frame of each thread; garbage is not collected meanwhile.
+
+    Before Python 3.11.8 and 3.12.1 the call holds a lock that the end of a `threading.local` takes too, so a
+    collection inside it would stop the process for good (gh-106883).
+    """
+    if not gc.isenabled():
+        return sys._current_frames()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        gc.enable()
 
 
 @dataclass(slots=True)
@@ -101,7 +117,7 @@ class SlotSampler:
     def look(self) -> None:
         """Look once at every slot that runs a task."""
         running = dict(self._running)
-        frames = sys._current_frames()
+        frames = _current_frames()
         tids = {
             thread.ident: _kernel_id(thread) for thread in threading.enumerate() if thread.ident in running
         }

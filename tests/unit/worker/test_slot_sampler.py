@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -147,13 +147,39 @@ def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, t
     owner.execute("begin immediate")
 
     def write() -> None:
-        with sqlite3.connect(tmp_path / "shop.db", timeout=5) as waiting:
+        with closing(sqlite3.connect(tmp_path / "shop.db", timeout=5)) as waiting, waiting:
             waiting.execute("insert into orders values (1)")
 
-    slots.run(write)
-    place = main_place(slots)
-    owner.execute("rollback")
+    with closing(owner):
+        slots.run(write)
+        place = main_place(slots)
+        owner.execute("rollback")
     assert (place.category, place.name) == ("lock", "SQLite")
+
+
+COLLECTING = """
+import gc, threading
+from millpond.worker.report.slot_sampler import SlotSampler
+
+class Own:
+    def __init__(self):
+        self.itself, self.local = self, threading.local()
+        self.local.n = 1
+
+looks = SlotSampler({threading.get_ident(): "kind"})
+for threshold in range(2, 400):
+    gc.set_threshold(threshold, 1, 1)
+    for _ in range(20):
+        Own()
+        looks.look()
+print("went on")
+"""
+
+
+def test_garbage_that_is_collected_meanwhile_stops_nothing() -> None:
+    """A look while a thread's own data is garbage ends: it stopped the process for good on Python 3.11.7."""
+    done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "went on\n", done.stderr
 
 
 def test_places_are_bounded(slots: Slots) -> None:
