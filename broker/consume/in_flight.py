@@ -277,12 +277,11 @@ class InFlightMessages:
         return waited or not count or self.draining or len(lease.outcomes) >= GATHERED
 
     def request_behind_wait(self, active: set[str], until: float) -> FetchRequest | None:
-        """Return a call that fetches when a wait ends, by `until` at the latest; None where it cannot be.
+        """Return the fetch call to send along behind a wait that ends by `until`; None if there is none.
 
-        It cannot with several queues, where one message is asked for at a time, where a queue is to be looked
-        at before, and where the server's clock, which only a call that does not wait can tell, was not read
-        for some seconds. Nor while no
-        slot is free: under a limit it would fetch nothing, although slots may be free when the wait ends.
+        None with several queues, with one message asked for at a time, with a look at a queue due before
+        `until`, with a server's clock that was not read lately, and without a free slot: under a limit such a
+        call would fetch nothing, although slots may be free when the wait ends.
         """
         if len(active) != 1:
             return None
