@@ -76,7 +76,7 @@ def active() -> Any:
 
 @feature(Q, "`reserved`", True)
 def reserved() -> Any:
-    busy = [sleep.delay(1.5) for _ in range(4)]
+    busy = [sleep.delay(3) for _ in range(4)]
     seen = until(lambda: {each["id"] for each in ask("reserved")} & {each.id for each in busy}, 5)
     for each in busy:
         each.get(20)
