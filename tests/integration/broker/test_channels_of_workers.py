@@ -58,6 +58,10 @@ class Fleet:
         """Return what the tasks have noted."""
         return self.notes.read_text().splitlines()
 
+    def started(self) -> int:
+        """Return the number of tasks that have started."""
+        return sum(line.startswith("start") for line in self.noted())
+
     def counted(self) -> dict[str, int]:
         """Return what the queue has counted, and the messages that are ready, in flight and dead."""
         found = {
@@ -92,11 +96,10 @@ SEND = "import channel_app as a; [a.{task}.delay(*args) for args in {calls!r}]"
 
 def stop_gracefully(fleet: Fleet, eventually: Eventually, pool: str, stops: int) -> None:
     """Start a worker and stop it as soon as it runs one more task, so many times."""
-    for nth in range(1, stops + 1):
+    for _ in range(stops):
+        before = fleet.started()
         worker = fleet.worker(pool)
-        eventually(
-            lambda nth=nth: sum(line.startswith("start") for line in fleet.noted()) >= nth, START_SECONDS
-        )
+        eventually(lambda before=before: fleet.started() > before, START_SECONDS)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
         assert fleet.counted()["in_flight"] == 0
