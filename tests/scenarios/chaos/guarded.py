@@ -73,8 +73,9 @@ class GuardedBroker:
         _until(self._has_caught_up)
 
     def _has_caught_up(self) -> bool:
-        found = self.master.client.info("replication").get("slave0", {})
-        return bool(found.get("state") == "online")
+        found = self.master.client.info("replication")
+        followers = [found[name] for name in found if name.startswith("slave") and name[5:].isdigit()]
+        return any(each["port"] == self.replica.port and each["state"] == "online" for each in followers)
 
     def _master_port(self) -> int:
         return int(self._asked("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
