@@ -182,17 +182,6 @@ class Message:
         return type(self)(envelope, _write(envelope))
 
 
-def carried(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return what a message keeps of the own header of the task that sends it; None: nothing.
-
-    `of` names that task. Its retry is the same task and stays in its batch; a body that copies its request's
-    headers into another task does not put that task there.
-    """
-    if own.get("of", id) != id:
-        return None
-    return {name: own[name] for name in ("at", "batch", "after", "once", "link") if name in own}
-
-
 def parse(text: bytes | str) -> Any:
     """Parse a JSON text, quicker than json.loads and with its errors."""
     try:

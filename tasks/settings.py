@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -39,8 +38,8 @@ from millpond.tasks.field_types import (
     Seconds,
     Url,
     Words,
-    entries,
 )
+from millpond.tasks.gateway_settings import Gateway, GatewayToken
 from millpond.tasks.pools import DRAIN_SECONDS, Table, default_pools, default_queues
 from millpond.tasks.process.paths import scratch, state_dir
 from millpond.tasks.schedule import Periodic
@@ -118,79 +117,6 @@ class Files(BaseModel):
         200, description="How many times its own size an archive may unpack to."
     )
     max_entries: Count = Field(100_000, description="The most files in one archive.")
-
-
-#: What a token for some kinds may do beyond sending, each a right of its own.
-Right = Literal["shed", "priority"]
-
-
-class GatewayToken(BaseModel):
-    """One token: its holder may send some kinds. `millpond gateway token NAME` makes one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name = Field(description="The name of its holder, in logs.")
-    hash: Annotated[str, MayBe("sha256: and 64 hex digits, as `millpond gateway token NAME` prints them")] = (
-        Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
-    )
-    kinds: Words = Field(("*",), description="The kinds that it may send, or patterns such as `email.*`.")
-    queues: Words = Field(
-        (), description="Queues, or patterns, that it may name beside the own queues of its kinds; `*`: all."
-    )
-    rights: Annotated[
-        tuple[Right, ...], BeforeValidator(entries), MayBe('a list of "shed" and "priority"')
-    ] = Field(
-        (),
-        description="`shed`: it may throw out the oldest tasks of a full queue. `priority`: it may choose "
-        "priorities.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_a_pair(cls, written: Any) -> Any:
-        """Read `name:sha256:…`, as a variable may have it."""
-        if not isinstance(written, str):
-            return written
-        name, _, digest = written.partition(":")
-        return {"name": name, "hash": digest}
-
-
-class Gateway(BaseModel):
-    """The clients of the HTTP gateway, and their bounds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tokens: Annotated[
-        tuple[GatewayToken, ...],
-        BeforeValidator(entries),
-        MayBe("name:sha256:…, or [[gateway.tokens]] tables"),
-    ] = Field((), description="Who may send. Without any, the gateway stays on loopback and is open there.")
-    contracts: Words = Field((), description="Modules that declare further contracts, and no handlers.")
-    max_task_bytes: Count = Field(
-        4 * 1024**2, description="One task: the body of a request, or a line of a stream."
-    )
-    max_stream_bytes: Count = Field(1024**3, description="One stream of tasks.")
-    max_batch_tasks: Count = Field(10_000_000, description="The most tasks in one batch.")
-    max_batches: Count = Field(
-        20_000,
-        description="The most batches that are kept for one token: open ones, and those that ended in the "
-        "last seven days.",
-    )
-    max_streams: Count = Field(32, description="Streams of tasks, and streams of results, at once each.")
-    max_connections: Count = Field(1_000, description="Connections at once.")
-    wait_seconds: Seconds = Field(
-        30.0, description="How long a stream waits for room in a full queue before the rest is refused."
-    )
-    idle_seconds: Seconds = Field(
-        60.0,
-        description="How long a client may send nothing of a body it began, or read nothing of an answer.",
-    )
-
-    @model_validator(mode="after")
-    def _one_name_each(self) -> "Gateway":
-        if len({token.name for token in self.tokens}) < len(self.tokens):
-            raise ValueError("two tokens have the same name: give each its own")
-        return self
 
 
 class Settings(BaseModel):

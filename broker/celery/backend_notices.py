@@ -1,4 +1,4 @@
-"""Tell an application's result backend of tasks that ended where no worker ran them.
+"""Notices to an application's result backend of tasks that ended without a run.
 
 A script of the broker buries a message that was delivered too often, sheds one, or cancels one that waits. It
 leaves the message in a list (`leave_untold`, scripts/_queue.lua); a worker that has the task marks it failed
@@ -52,7 +52,7 @@ class BackendNotifier:
 
 
 def tell(app: Celery, store: Store, keys: QueueKeys) -> None:
-    """Tell the backend of each message that waits to be told and whose task the application has.
+    """Mark in the backend each waiting message whose task the application has.
 
     A process that is killed meanwhile leaves it to the next: a backend may hear of a task twice, never not
     at all.
@@ -70,7 +70,7 @@ def tell(app: Celery, store: Store, keys: QueueKeys) -> None:
 
 
 def _tell(app: Celery, entry: bytes) -> bool:
-    """Tell of one entry; return whether that was this application's to do, and done."""
+    """Mark the task of one entry; True if it was this application's, and done."""
     words, _, text = entry.partition(b"\n")
     state, _, reason = words.decode().partition(" ")
     try:

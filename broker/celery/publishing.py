@@ -5,7 +5,7 @@ a broker that is away is retried; a full queue is not, unless `full_queue_timeou
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from typing import Any
@@ -18,7 +18,7 @@ from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.celery.queue_commands import QueueCommands
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
-from millpond.broker.message import OWN, Outgoing, carried, moment_ms
+from millpond.broker.message import OWN, Outgoing, moment_ms
 
 #: A waiting sender checks so often that it still has its place in line.
 CHECK_SECONDS = 15.0
@@ -179,3 +179,14 @@ def _as_kombu_knows_them() -> Iterator[None]:
         raise SendingFailed(str(error)) from error
     except BrokerError as error:
         raise SendingRefused(str(error)) from error
+
+
+def carried(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
+    """Return the facts that a message keeps of the own header of the task that sends it; None: nothing.
+
+    `of` names that task. Its retry is the same task and stays in its batch; a body that copies its request's
+    headers into another task does not put that task there.
+    """
+    if own.get("of", id) != id:
+        return None
+    return {name: own[name] for name in ("at", "batch", "after", "once", "link") if name in own}

@@ -150,7 +150,7 @@ class QueueCommands(Connecting):
     # Expiry
 
     def expire(self, queue: str) -> None:
-        """Let a queue with `x-expires` go that nobody sends to or gets from; what is in flight stays."""
+        """Restart the expiry of a queue with `x-expires`; its messages in flight do not expire."""
         milliseconds = self._expires.get(queue)
         if milliseconds is None:
             return

@@ -53,7 +53,7 @@ class ChannelLeases(LeaseRenewer):
             self.stop()
 
     def retire(self) -> None:
-        """Have the thread give back what has not started; for a channel that is collected unclosed."""
+        """Release in the thread the tasks that have not started; for a channel that is collected unclosed."""
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _is_over(self) -> bool:

@@ -20,7 +20,7 @@ def order(request: HttpRequest) -> JsonResponse:
 
 
 def report(request: HttpRequest) -> JsonResponse:
-    """Have a worker count orders."""
+    """Send a task that counts the orders."""
     return JsonResponse({"id": count_orders.enqueue(request.GET["item"]).id})
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from typing import Any
 
 from celery import Celery, chord
@@ -21,9 +20,8 @@ def foreign(serializer: str) -> Any:
     stranger.conf.task_serializer = serializer
     args = (Document("evil", set()),) if serializer == "pickle" else ({"path": "evil", "tags": []},)
     id = stranger.send_task("paper.consume", args).id
-    consume.delay(Document("after", set())).get(40)
-    consume.delay(Document("after", set())).get(40)
-    time.sleep(0.5)
+    for after in [consume.delay(Document("after", set())) for _ in range(8)]:
+        after.get(40)
     return app.AsyncResult(id).state == "SUCCESS"
 
 

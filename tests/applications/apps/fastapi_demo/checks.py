@@ -11,7 +11,9 @@ from main import app
 
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
 threading.Thread(target=server.run, daemon=True).start()
+deadline = time.monotonic() + 60
 while not server.started:
+    assert time.monotonic() < deadline, "the server does not start"
     time.sleep(0.05)
 port = server.servers[0].sockets[0].getsockname()[1]
 
