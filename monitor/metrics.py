@@ -108,7 +108,7 @@ def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
         ("slots_wanted", "Slots that would suffice"),
         ("probe_seconds", "Seconds of the pool's rate that measuring it cost in this hour"),
-        ("foretold_rate", "Ends a second that are foretold of the slots wanted"),
+        ("predicted_rate", "Predicted ends a second with the slots wanted"),
     ):
         values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]
         known: list[tuple[Labels, float]] = [(labels, value) for labels, value in values if value is not None]

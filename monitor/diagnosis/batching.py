@@ -65,7 +65,7 @@ def chatty(facts: PoolFacts) -> Diagnosis | None:
         confidence=0.8,
         evidence=(evidence,),
         against=_grows(facts),
-        foretold_gain=round(gain, 1),
+        predicted_gain=round(gain, 1),
     )
 
 
@@ -102,7 +102,7 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
         confidence=0.8,
         evidence=(evidence,),
         against=_grows(facts),
-        foretold_gain=round(gain, 1),
+        predicted_gain=round(gain, 1),
     )
 
 

@@ -148,7 +148,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     if most < NO_ROOM:
         return None  # the processors would be full
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
-    rate = numbers.foretold_rate(measured, wanted, most=most)
+    rate = numbers.predicted_rate(measured, wanted, most=most)
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
     gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {numbers.rate_now(measured):,.1f})"
     gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
@@ -167,7 +167,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
         evidence=(_compared(measured), *((hog,) if hog else ())),
         against=against,
         slots_wanted=wanted,
-        foretold_rate=rate,
+        predicted_rate=rate,
         clear_seconds=clear,
     )
 
@@ -210,7 +210,7 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
             *([f"{share:.0%} of the slots' time is spent waiting for {name}"] if known else []),
         ),
         slots_wanted=enough,
-        foretold_rate=measured.rate,
+        predicted_rate=measured.rate,
         command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",
     )
 

@@ -52,7 +52,7 @@ class Diagnosis:
     """The state of a pool: `why` in figures, `advice` in a sentence, and the `command` to type next.
 
     `name` is the peer, lock, kind or queue concerned; `confidence` is between 0 and 1. The pool has `slots`;
-    `slots_wanted` would suffice, with `foretold_rate` ends a second, and clear the backlog in
+    `slots_wanted` would suffice, with `predicted_rate` ends a second, and clear the backlog in
     `clear_seconds`. `elasticity` ± `elasticity_error` (90 %) is how throughput grew with slots when it was
     measured last.
     """
@@ -69,10 +69,10 @@ class Diagnosis:
     command: str = ""
     slots: int = 0
     slots_wanted: int | None = None
-    foretold_rate: float | None = None
+    predicted_rate: float | None = None
     clear_seconds: float | None = None
     #: How many times as much batching would bring.
-    foretold_gain: float | None = None
+    predicted_gain: float | None = None
     #: What came of the last change of slots.
     outcome: str = ""
     #: How long runs take, beside an hour ago and yesterday at this time.

@@ -15,7 +15,7 @@ MOST_AT_ONCE = 1.5
 MOST_UNSEEN = 1.4
 
 
-def foretold_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
+def predicted_rate(measured: Elasticity, slots: int, *, most: float = math.inf) -> float:
     """Return the predicted ends a second with so many slots, by the measured elasticity.
 
     The processors of the hosts allow `most` times the rate of today.
@@ -35,9 +35,9 @@ def rate_now(measured: Elasticity) -> float:
 
 
 def realised(measured: Elasticity, slots: int, rate: float) -> tuple[float, float]:
-    """Return the gains by a change of slots that was foretold and that came true, as shares of the rate."""
+    """Return the gains by a change of slots that was predicted and that came true, as shares of the rate."""
     before = rate_now(measured)
-    return foretold_rate(measured, slots) / before - 1, rate / before - 1
+    return predicted_rate(measured, slots) / before - 1, rate / before - 1
 
 
 def slots_wanted(slots: int, *, in_rate: float, service_seconds: float) -> int:

@@ -30,7 +30,7 @@ class Point:
     y: float
     slots: int
     rate: float
-    foretold: bool
+    predicted: bool
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def parts(diagnosis: Diagnosis) -> list[Part]:
 
 
 def points(diagnosis: Diagnosis) -> list[Point]:
-    """Return the measured points of throughput against slots, and the foretold one, by slots."""
+    """Return the measured points of throughput against slots, and the predicted one, by slots."""
     known = _known(diagnosis)
     most_slots, most_rate = max((slots for slots, _, _ in known), default=1), _top(known)
     return [
@@ -60,9 +60,9 @@ def points(diagnosis: Diagnosis) -> list[Point]:
             _height(rate, most_rate),
             slots,
             rate,
-            foretold,
+            predicted,
         )
-        for slots, rate, foretold in sorted(known)
+        for slots, rate, predicted in sorted(known)
     ]
 
 
@@ -80,7 +80,7 @@ def path(drawn: Sequence[Point]) -> str:
 
 def _known(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
     known = [(slots, rate, False) for slots, rate in diagnosis.measured]
-    wanted, rate = diagnosis.slots_wanted, diagnosis.foretold_rate
+    wanted, rate = diagnosis.slots_wanted, diagnosis.predicted_rate
     if known and wanted and rate is not None and wanted not in {slots for slots, _, _ in known}:
         known.append((wanted, rate, True))
     return known

@@ -66,17 +66,17 @@ NO_GAIN = 0.2
 
 
 def outcome(facts: PoolFacts) -> str:
-    """Return what came of the last change of slots, beside what was foretold; empty if that is not known."""
+    """Return what came of the last change of slots, beside what was predicted; empty if that is not known."""
     before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
     if before is None or not before.rate or slots == 0 or facts.use < USED or facts.ready < WAITING:
         return ""
     if not recent.seconds or recent.ended < 20:
         return ""
-    foretold, came = numbers.realised(before, slots, recent.ended / recent.seconds)
+    predicted, came = numbers.realised(before, slots, recent.ended / recent.seconds)
     grew = f"{'grew' if slots > before.slots else 'shrank'} from {before.slots} to {slots} slots: {came:+.0%}"
     if slots > before.slots and came < NO_GAIN * (slots / before.slots - 1):
-        return f"{grew}, {foretold:+.0%} foretold: no gain, go back to {before.slots}"
-    return f"{grew}, {foretold:+.0%} foretold"
+        return f"{grew}, {predicted:+.0%} predicted: no gain, go back to {before.slots}"
+    return f"{grew}, {predicted:+.0%} predicted"
 
 
 #: The times that service times are compared with: words, seconds ago, and how far off an entry may be.

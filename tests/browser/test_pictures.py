@@ -121,7 +121,7 @@ def test_the_pictures_of_a_slow_pool_can_be_read(
         page.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)
         print(tmp_path, texts)
         words = [each["words"] for each in texts]
-        assert {"tasks a second", "slots; hollow: foretold", "0", "10", "20", "30"} <= set(words), words
+        assert {"tasks a second", "slots; hollow: predicted", "0", "10", "20", "30"} <= set(words), words
         assert {"4", "6", "8", "12"} <= set(words), words
         for each in texts:
             assert each["height"] >= 10, each

@@ -8,7 +8,7 @@ from pathlib import Path
 
 #: A gain counts as growth from this share of what proportional growth would be, and as none up to that one.
 GREW, DID_NOT = 0.6, 0.35
-#: The foretold throughput may be off by this.
+#: The predicted throughput may be off by this.
 OFF = 0.2
 
 
@@ -29,7 +29,7 @@ class Seen:
     after: float | None = None
     gain: float | None = None
     batched_gain: float | None = None
-    foretold: float | None = None
+    predicted: float | None = None
     came: float | None = None
 
     @property
@@ -56,11 +56,11 @@ class Seen:
         return self.right_after is not None and self.named and not self.falsely_workers
 
     @property
-    def foretold_well(self) -> bool | None:
-        """True if the foretold throughput came true; None if none was foretold."""
-        if self.foretold is None or not self.came:
+    def predicted_well(self) -> bool | None:
+        """True if the predicted throughput came true; None if none was predicted."""
+        if self.predicted is None or not self.came:
             return None
-        return abs(self.foretold / self.came - 1) <= OFF
+        return abs(self.predicted / self.came - 1) <= OFF
 
     @property
     def line(self) -> str:
@@ -69,8 +69,8 @@ class Seen:
         after = "-" if self.right_after is None else f"{self.right_after:.0f} s"
         gain = "" if self.gain is None else f"doubling x{self.gain:.2f}"
         gain += "" if self.batched_gain is None else f", batched x{self.batched_gain:.1f}"
-        if self.foretold is not None and self.came:
-            gain += f", foretold {self.foretold:.1f}, came {self.came:.1f}"
+        if self.predicted is not None and self.came:
+            gain += f", predicted {self.predicted:.1f}, came {self.came:.1f}"
         if not self.true_as_made:
             gain += " (NOT AS MADE)"
         said = f"said {' > '.join(self.said)}; {json.dumps(self.why, ensure_ascii=False)}"
@@ -104,9 +104,9 @@ def matrix(results: Iterable[Seen]) -> Iterator[str]:
     for (true, said), times in sorted(counted.items()):
         yield f"| {true} | {said} | {times} |"
     right, falsely = sum(each.right for each in seen), sum(each.falsely_workers for each in seen)
-    foretold = [each.foretold_well for each in seen if each.foretold_well is not None]
+    predicted = [each.predicted_well for each in seen if each.predicted_well is not None]
     made = sum(each.true_as_made for each in seen)
     yield ""
     yield f"{right} of {len(seen)} right, {falsely} times falsely `workers`;"
     yield f"{made} as they were made, by the run's own measure;"
-    yield f"{sum(foretold)} of {len(foretold)} foretold throughputs within {OFF:.0%}"
+    yield f"{sum(predicted)} of {len(predicted)} predicted throughputs within {OFF:.0%}"

@@ -126,7 +126,7 @@ def _watch(case: Case, seen: Seen, store: Store, settings: Settings, feed: Feed,
 
 def _note(seen: Seen, verdict: Diagnosis) -> None:
     seen.why, seen.slots, seen.slots_wanted = verdict.why, verdict.slots, verdict.slots_wanted
-    seen.foretold = verdict.foretold_rate if verdict.state == "workers" else None
+    seen.predicted = verdict.predicted_rate if verdict.state == "workers" else None
     if not seen.said or seen.said[-1] != verdict.state:
         seen.said.append(verdict.state)
 
@@ -156,7 +156,7 @@ def _double(
             worker.stop()
         slots *= 2
     added = 0
-    if seen.foretold is not None and seen.slots_wanted and slots < seen.slots_wanted < 2 * slots:
+    if seen.predicted is not None and seen.slots_wanted and slots < seen.slots_wanted < 2 * slots:
         added = seen.slots_wanted - slots
         _more(case, settings, added, case.processes + 1, stack, folder)
         seen.came = _rate(feed.store, feed)

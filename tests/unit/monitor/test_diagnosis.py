@@ -14,7 +14,7 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.window import KindFigures, Place, Window
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
-from millpond.monitor.diagnosis.numbers import clear_seconds, foretold_rate, slots_that_suffice, slots_wanted
+from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
 from millpond.monitor.diagnosis.words import lines
 from millpond.monitor.formatting import sentence
 from millpond.monitor.snapshot import PoolView, QueueView
@@ -180,8 +180,8 @@ def test_the_numbers_follow_from_what_was_measured() -> None:
     assert slots_wanted(8, in_rate=24.0, service_seconds=0.4) == 12
     assert slots_wanted(8, in_rate=17.0, service_seconds=0.4) == 9
     assert slots_wanted(8, in_rate=500.0, service_seconds=0.4) == 12
-    assert foretold_rate(elastic(1.0), 12) == pytest.approx(30.0)
-    assert foretold_rate(elastic(0.0), 12) == pytest.approx(20.0)
+    assert predicted_rate(elastic(1.0), 12) == pytest.approx(30.0)
+    assert predicted_rate(elastic(0.0), 12) == pytest.approx(20.0)
     assert clear_seconds(100, rate=30.0, in_rate=20.0) == pytest.approx(10.0)
     assert clear_seconds(100, rate=20.0, in_rate=20.0) is None
     assert slots_that_suffice(elastic(0.05), usual_seconds=0.1) == 2
@@ -192,7 +192,7 @@ def test_a_verdict_for_more_slots_has_a_number_and_what_it_brings() -> None:
     """The advice says how many slots, what they bring, and the setting that gives them."""
     seen = replace(with_queue(ready=1_000, in_rate=24.0), elasticity=elastic(1.0))
     verdict = diagnose(seen)
-    assert (verdict.slots, verdict.slots_wanted, verdict.foretold_rate) == (8, 12, 30.0)
+    assert (verdict.slots, verdict.slots_wanted, verdict.predicted_rate) == (8, 12, 30.0)
     assert "concurrency = 12 under [pools.p]" in verdict.advice
 
 
@@ -219,10 +219,10 @@ def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("came", "words"),
-    [(1.48, "grew from 8 to 12 slots: +48%, +50% foretold"), (1.02, "no gain, go back to 8")],
+    [(1.48, "grew from 8 to 12 slots: +48%, +50% predicted"), (1.02, "no gain, go back to 8")],
 )
-def test_what_came_of_more_slots_is_said_beside_what_was_foretold(came: float, words: str) -> None:
-    """After a change of slots, the gain is compared with the one that was foretold."""
+def test_what_came_of_more_slots_is_said_beside_what_was_predicted(came: float, words: str) -> None:
+    """After a change of slots, the gain is compared with the one that was predicted."""
     before = elastic(1.0)
     view = replace(BUSY.view, running=(heartbeat(), replace(heartbeat(), name="p.2@h", slots=4)))
     recent = window(10, (PEER, 0.9))
