@@ -5,13 +5,23 @@ from typing import Any
 
 from tests.scenarios.bottlenecks import surroundings as about
 from tests.scenarios.bottlenecks.case import Case
+from tests.scenarios.bottlenecks.everyday import everyday
 
 EXECUTORS = ("threads", "prefork")
 
 
 def cases() -> list[Case]:
     """Return all bottlenecks, each on the executors that it can be on."""
-    return [*_elastic(), *_saturated(), *_locks(), *_computing(), *_batching(), *_states(), *_mixed()]
+    return [
+        *_elastic(),
+        *_saturated(),
+        *_locks(),
+        *_computing(),
+        *_batching(),
+        *_states(),
+        *_mixed(),
+        *everyday(),
+    ]
 
 
 def _both(name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any) -> Iterator[Case]:

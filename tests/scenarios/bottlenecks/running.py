@@ -43,6 +43,9 @@ class Feed:
 
     def fill(self) -> None:
         """Fill the backlog up, or send the next burst if it is due."""
+        if self._case.steady:
+            self.steadily(2)
+            return
         if self._case.burst:
             if monotonic() >= self._burst_at:
                 self._burst_at = monotonic() + 10
@@ -238,4 +241,6 @@ def _settings(case: Case, url: str) -> Settings:
         **case.pool,
     }
     queue = {"bound": 1_000_000, **case.queue}
-    return settings_for(url, pool=pool, queue=queue, kinds=("bottleneck_kinds", "dependency_kinds"))
+    return settings_for(
+        url, pool=pool, queue=queue, kinds=("bottleneck_kinds", "dependency_kinds", "everyday_kinds")
+    )

@@ -1,0 +1,172 @@
+"""More services for the bottlenecks: one with a rate limit, one that thrashes, a DNS server, a small disk."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class RateLimited(ThreadingHTTPServer):
+    """Answers so many requests a second, and 429 with Retry-After beyond."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Limiting)
+        self.rate, self._next, self._lock = rate, time.monotonic(), threading.Lock()
+
+    def takes(self) -> bool:
+        """True if a request may be answered now."""
+        with self._lock:
+            now = time.monotonic()
+            self._next = max(self._next, now - 0.1)
+            if self._next > now:
+                return False
+            self._next += 1 / self.rate
+            return True
+
+
+class Thrashing(ThreadingHTTPServer):
+    """Answers the slower the more requests it has at once: more of them get less done."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Thrashing)
+        self.seconds, self.at_once, self.lock = seconds, 0, threading.Lock()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def answer(self, status: int, **headers: str) -> None:
+        """Answer with a status."""
+        with suppress(OSError):
+            self.send_response(status)
+            for name, value in {"content-length": "2", **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+class _Limiting(_Answering):
+    server: RateLimited
+
+    def do_GET(self) -> None:
+        """Answer at once, or refuse."""
+        if self.server.takes():
+            self.answer(200)
+        else:
+            self.answer(429, retry_after="0.3")
+
+
+class _Thrashing(_Answering):
+    server: Thrashing
+
+    def do_GET(self) -> None:
+        """Work for a time that grows faster than the number of requests at once."""
+        with self.server.lock:
+            self.server.at_once += 1
+        done = 0.0
+        while done < self.server.seconds:
+            time.sleep(0.005)
+            done += 0.005 / self.server.at_once**1.3
+        with self.server.lock:
+            self.server.at_once -= 1
+        self.answer(200)
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where a service listens."""
+
+    port: int
+
+    @property
+    def address(self) -> str:
+        """Return `host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Return the URL to ask."""
+        return f"http://{self.address}/"
+
+
+@contextmanager
+def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield Served(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def rate_limited(_folder: Path) -> Iterator[Served]:
+    """Run a service that answers forty requests a second."""
+    with _running(RateLimited(40)) as served:
+        yield served
+
+
+@contextmanager
+def thrashing(_folder: Path) -> Iterator[Served]:
+    """Run a service that thrashes."""
+    with _running(Thrashing(0.02)) as served:
+        yield served
+
+
+@contextmanager
+def names(_folder: Path) -> Iterator[Served]:
+    """Run a DNS server that answers one question at a time, slowly."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    asked, client = server.recvfrom(512)
+                    if not asked:
+                        return
+                    time.sleep(0.03)
+                    server.sendto(asked, client)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield Served(server.getsockname()[1])
+        server.sendto(b"", server.getsockname())
+        thread.join(5)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[str]:
+    """Mount a file system of one megabyte that is full."""
+    small = folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], check=True)
+    try:
+        with suppress(OSError), (small / "fills").open("wb") as file:
+            file.write(b"x" * 2_000_000)
+        yield str(small)
+    finally:
+        subprocess.run(["umount", "-l", small], check=True)
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[str]:
+    """Give a folder on the disk."""
+    (folder / "written").mkdir()
+    yield str(folder / "written")
