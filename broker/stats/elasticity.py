@@ -108,11 +108,15 @@ def _mean(*found: tuple[float, float]) -> tuple[float, float]:
 SHIFTED = 1.6
 
 
-def holds(found: Elasticity, service_seconds: float) -> bool:
-    """True if a result still holds for runs that take so long on average."""
+def holds(found: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
+    """True if a result still holds for runs that take so long on average.
+
+    With fewer `slots` than were measured, runs that waited for each other are shorter.
+    """
     if not found.service_seconds or not service_seconds:
         return True
-    return 1 / SHIFTED < service_seconds / found.service_seconds < SHIFTED
+    fewer = 1.0 if slots is None else slots / found.slots
+    return fewer / SHIFTED < service_seconds / found.service_seconds < SHIFTED
 
 
 def keep(store: Store, pool: str, found: Elasticity) -> None:

@@ -15,8 +15,9 @@ from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control import drain
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import depth
+from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
-from millpond.broker.stats import elasticity, heartbeats, window
+from millpond.broker.stats import elasticity, heartbeats, processors, window
 from millpond.broker.stats.elasticity import FRESH_MS, Elasticity
 from millpond.broker.stats.probe import Probe
 from millpond.broker.stats.window import Window
@@ -47,26 +48,45 @@ class Candidate:
     minute: Window
 
 
-def candidate(store: Store, pool: str) -> Candidate | None:
+@dataclass(frozen=True)
+class NoCandidate:
+    """A pool that is not probed, and the reason: a probe would show nothing, or not be needed."""
+
+    reason: str
+
+
+def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     """Return the pool if only its slots or its dependencies can explain its backlog."""
     running = _running(store, pool)
     slots = sum(each.slots for each in running)
     names = sorted({queue for each in running for queue in each.queues})
-    if slots < 2 or pool in drain.drained(store):
-        return None
-    waiting = [each for each in depth.depths(store, names) if each.ready]
-    if not waiting:
-        return None
+    waiting = [each for each in depth.depths(store, names) if each.ready] if names else []
+    if reason := _stands(store, pool, slots, waiting):
+        return NoCandidate(reason)
     [minute] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
-    for limit in limits.read_all(store, [each.queue for each in waiting]):
+    queues = tuple(each.queue for each in waiting)
+    for queue, limit in zip(queues, limits.read_all(store, queues), strict=True):
         if limit.paused or (limit.in_flight and limit.in_flight <= slots):
-            return None
+            return NoCandidate(f"queue {queue} is paused, or limited to no more tasks than slots")
         if limit.rate and rate >= NEAR_LIMIT * limit.rate:
-            return None
+            return NoCandidate(f"queue {queue} has nearly reached its rate limit")
     if sum(each.ready for each in waiting) < max(2 * slots, BACKLOG_SECONDS * rate):
-        return None
-    return Candidate(pool, slots, tuple(each.queue for each in waiting), minute) if _may_be(minute) else None
+        return NoCandidate(f"its ready tasks last for less than {BACKLOG_SECONDS:g} s")
+    if reason := _explained(minute, running):
+        return NoCandidate(reason)
+    return Candidate(pool, slots, queues, minute)
+
+
+def _stands(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
+    """Return why no slot of a pool can stand idle for a while; empty if one can."""
+    if not slots:
+        return "no process of it runs"
+    if slots < 2:
+        return "it has one slot: add --second-slot, where two of its tasks may run at once"
+    if pool in drain.drained(store):
+        return "it is drained"
+    return "" if waiting else "no task is ready"
 
 
 def _running(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
@@ -77,18 +97,20 @@ def _slots(store: Store, pool: str) -> int:
     return sum(each.slots for each in _running(store, pool))
 
 
-def _may_be(minute: Window) -> bool:
-    """True if enough ended, slots are in use, and no failures, computing or lock explain the backlog."""
-    if minute.ended < ENDS or minute.seconds < SECONDS or (minute.use or 0.0) < FULL:
-        return False
+def _explained(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
+    """Return what explains the backlog, or why too little is known; empty if neither."""
+    if minute.ended < ENDS or minute.seconds < SECONDS:
+        return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
+    if (minute.use or 0.0) < FULL:
+        return f"only {minute.use or 0.0:.0%} of its slots are in use"
     bad = sum(figures.failed + figures.retried for figures in minute.kinds.values())
-    if bad >= FAILING * minute.ended or minute.service_seconds < SHORT_SECONDS * minute.ended:
-        return False
-    spent = sum(minute.places.values())
-    explained = ("processor", "runnable", "interpreter", "lock")
-    return sum(n for place, n in minute.places.items() if place.category in explained) < EXPLAINED * (
-        spent or 1
-    )
+    if bad >= FAILING * minute.ended:
+        return "most runs fail or are retried"
+    if minute.service_seconds < SHORT_SECONDS * minute.ended:
+        return "its tasks are too short"
+    room = processors.have_room(minute, running)
+    causes = ("runnable", "interpreter", "lock") if room else ("processor", "runnable", "interpreter", "lock")
+    return "its slots compute, or wait for a lock" if minute.share(*causes) >= EXPLAINED else ""
 
 
 def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
@@ -157,7 +179,9 @@ def probe_where_due(store: Store, *, share: float) -> None:
     for pool in heartbeats.pools(store) if share > 0 else ():
         try:
             found = candidate(store, pool)
-            if found is None or _is_known(store, found) or _spent(store, pool) >= share * HOUR:
+            if isinstance(found, NoCandidate) or _is_known(store, found):
+                continue
+            if _spent(store, pool) >= share * HOUR:
                 continue
             measured = probe(store, found)
         except BrokerError as error:

@@ -79,6 +79,12 @@ class Window:
         """The share of slot time that was used; None if no process reported."""
         return min(1.0, self.busy_seconds / self.slot_seconds) if self.slot_seconds > 0 else None
 
+    def share(self, *categories: str) -> float:
+        """Return the share of the running time that was spent in these categories, 0 to 1."""
+        total = sum(self.places.values())
+        spent = sum(n for place, n in self.places.items() if place.category in categories)
+        return spent / total if total else 0.0
+
     @property
     def service_seconds(self) -> float:
         """The seconds that runs took."""

@@ -1,8 +1,11 @@
 """`millpond why`: the diagnosis of pools, with the number and the command that follow from it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from millpond.broker.connection import Store
 
 app = typer.Typer()
 
@@ -17,6 +20,13 @@ def why(
             "pool's slots are idle now and then."
         ),
     ] = False,
+    second_slot: Annotated[
+        bool,
+        typer.Option(
+            help="With --probe, for a pool of one slot: run a second worker process here meanwhile, so that "
+            "two of its tasks run at once."
+        ),
+    ] = False,
     watch: Annotated[bool, typer.Option(help="Repeat every two seconds until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write one JSON object a line.")] = False,
 ) -> None:
@@ -25,10 +35,11 @@ def why(
     From the last ten seconds and the last minute, compared with the usual times of the same kinds.
     """
     import json
+    from contextlib import nullcontext
     from dataclasses import asdict
     from time import sleep
 
-    from millpond.broker.stats import probing
+    from millpond.monitor.cli.second_process import second_process
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.diagnosis import diagnose_all
     from millpond.monitor.diagnosis.words import lines
@@ -37,15 +48,15 @@ def why(
     from millpond.tasks.name_suggestions import unknown
     from millpond.tasks.settings import settings
 
-    if probe and pool is None:
+    if (probe or second_slot) and (pool is None or not probe):
         raise BadInput("--probe measures one pool: name it, as in millpond why email --probe")
     with open_store() as store:
         names = [view.name for view in read(store, settings().table).pools]
         if pool is not None and pool not in names:
             raise BadInput(unknown("pool", pool, names))
-        if probe and pool is not None and (candidate := probing.candidate(store, pool)) is not None:
-            typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
-            probing.probe(store, candidate)
+        if probe and pool is not None:
+            with second_process(store, pool) if second_slot else nullcontext():
+                _probe(store, pool)
         while True:
             for found in diagnose_all(store, read(store, settings().table)):
                 if pool in (None, found.pool):
@@ -55,3 +66,23 @@ def why(
             sleep(2)
             if not as_json:
                 print()
+
+
+def _probe(store: "Store", pool: str) -> None:
+    """Measure a pool; wait where another process measures it already."""
+    from time import monotonic, sleep
+
+    from millpond.broker.stats import probing
+    from millpond.broker.stats.probing import Candidate
+
+    if isinstance(found := probing.candidate(store, pool), Candidate):
+        typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
+        until = monotonic() + probing.LOCK_MS / 1000
+        while probing.probe(store, found) is None and monotonic() < until:
+            [(is_probed, _)] = probing.state(store, [pool])
+            if not is_probed:
+                typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
+                return
+            sleep(1)
+        return
+    typer.echo(f"Pool {pool} is not measured: {found.reason}.", err=True)

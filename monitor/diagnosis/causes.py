@@ -2,6 +2,7 @@
 
 import math
 
+from millpond.broker.stats import processors
 from millpond.broker.stats.elasticity import Elasticity
 from millpond.monitor.diagnosis import numbers, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
@@ -11,12 +12,12 @@ from millpond.monitor.diagnosis.facts import ENOUGH, PoolFacts
 FAILING, MOST, FULL = 0.5, 0.5, 0.5
 #: The shares of slot time, and of the hosts' processors, from which a pool counts as computing.
 COMPUTING, FULL_HOST = 0.6, 0.9
+#: The share of slot time from which a saturated dependency is named.
+NAMED = 0.3
 #: Runs are slow at this multiple of their usual time.
 SLOWER = 2.0
-#: The share of time in which a quota holds processes back, from which it is the cause.
-THROTTLED = 0.2
-#: The multiples of the rate at which the hosts' processors are full: no room for more slots, and some.
-NO_ROOM, MUCH_ROOM = 1.1, 1.5
+#: The multiple of the rate at which the hosts' processors are full that leaves no room for more slots.
+NO_ROOM = 1.1
 #: Below this use, slots wait for messages; the broker is late from so many seconds on; and children are
 #: replaced often if it is more than once in so many tasks.
 LATE_USE, LATE_SECONDS, OFTEN = 0.7, 0.01, 20
@@ -47,26 +48,19 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
 
 def processor(facts: PoolFacts) -> Diagnosis | None:
     """Slots compute, wait for a processor or for the interpreter."""
-    view = facts.view
+    view, measured = facts.view, facts.current_elasticity
     computing = facts.share("processor", "runnable", "interpreter")
     full = bool(view.running) and min(report.host_busy for report in view.running) >= FULL_HOST
     if computing < COMPUTING and not (full and computing >= MOST):
         return None
-    threads = any(report.executor == "threads" for report in view.running)
-    shared = facts.share("interpreter")
+    if measured is not None and measured.grows and facts.has_room:
+        return None  # it is measured that more slots bring more
     evidence = [f"{computing:.0%} of the slots' time is spent computing or waiting for a processor"]
     busy = max((report.host_busy for report in view.running), default=0.0)
     if busy:
         evidence.append(f"the processors of their hosts are {busy:.0%} busy")
-    cores = sum({report.host: report.cores for report in view.running}.values())
-    if threads and shared >= 0.2 and busy < FULL_HOST and cores > len(view.running):
-        advice = 'threads share one interpreter: set executor = "prefork", or add processes'
-        evidence.append(f"{shared:.0%} is spent waiting for the interpreter")
-    elif max((report.throttled for report in view.running), default=0.0) >= THROTTLED:
-        advice = "raise the quota of their container; more slots would only share it"
-        evidence.append("the quota of their container holds them back")
-    else:
-        advice = "add workers on another host; more slots on these hosts would only wait longer"
+    more, advice, command = _for_processors(facts, busy)
+    evidence += more
     return words.diagnosis(
         facts,
         "processor",
@@ -74,7 +68,25 @@ def processor(facts: PoolFacts) -> Diagnosis | None:
         advice,
         confidence=0.9,
         evidence=tuple(evidence),
+        command=command,
     )
+
+
+def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]:
+    """Return more evidence of slots that compute, what to do, and the command for it."""
+    running, shared = facts.view.running, facts.share("interpreter")
+    cores = sum({report.host: report.cores for report in running}.values())
+    threads = any(report.executor == "threads" for report in running)
+    if threads and shared >= processors.SHARED and busy < FULL_HOST and cores > len(running):
+        advice = 'threads share one interpreter: set executor = "prefork", or add processes'
+        return [f"{shared:.0%} is spent waiting for the interpreter"], advice, ""
+    if max((report.throttled for report in running), default=0.0) >= processors.THROTTLED:
+        advice = "raise the quota of their container; more slots would only share it"
+        return ["the quota of their container holds them back"], advice, ""
+    if facts.has_room and busy < FULL_HOST:
+        free = f"the slots compute on {cores / facts.headroom:.1f} of {cores} processors"
+        return [free], "there is room for more processes; measure what they bring", words.probe(facts)
+    return [], "add workers on another host; more slots on these hosts would only wait longer", ""
 
 
 def lock(facts: PoolFacts) -> Diagnosis | None:
@@ -139,7 +151,7 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
         why,
         "measure it again",
         confidence=0.4,
-        command=f"millpond why {facts.view.name} --probe",
+        command=words.probe(facts),
     )
 
 
@@ -149,20 +161,22 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
         return None  # the processors would be full
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
     rate = numbers.predicted_rate(measured, wanted, most=most)
+    now = numbers.rate_now(measured) if measured.slots == slots else facts.rate
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
-    gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {numbers.rate_now(measured):,.1f})"
+    gain = f"{wanted} slots would bring {rate:,.1f} tasks a second (now {now:,.1f})"
     gain += f" and clear the backlog in {words.duration(clear)}" if clear is not None else ""
-    each = math.ceil(wanted / max(1, len(facts.view.running)))
+    setting = f"concurrency = {math.ceil(wanted / max(1, len(facts.view.running)))}"
+    if measured.slots != slots:  # it was measured with more processes: slots of one may share an interpreter
+        setting = f"processes = {math.ceil(len(facts.view.running) * wanted / slots)}"
     grown = f"throughput grows with slots ({words.elasticity(measured)})"
     hog = _dominant_kind(facts)
-    against = (
-        (f"the processors of the hosts are full at {most:.1f} times the rate",) if most < MUCH_ROOM else ()
-    )
+    full = f"the processors of the hosts are full at {most:.1f} times the rate"
+    against = (full,) if most < processors.ROOM else ()
     return words.diagnosis(
         facts,
         "workers",
         f"{grown}; {words.use(facts)}; {words.ready(facts)}{hog and '; ' + hog}",
-        f"{gain}: set concurrency = {each} under [pools.{facts.view.name}] in millpond.toml",
+        f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
         evidence=(_compared(measured), *((hog,) if hog else ())),
         against=against,
@@ -192,27 +206,41 @@ def _compared(measured: Elasticity) -> str:
 def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     usual = _usual_mean(facts)
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
-    found = facts.most("peer", "child", "file", "lock")
-    share = found[1] if found else 0.0
-    known = found is not None and share >= 0.3
-    name = words.bottleneck_name(facts, share) if known else "the dependency"
+    name, named, evidence = _saturated_by(facts)
     queue = facts.waiting[0].name if facts.waiting else ""
     return words.diagnosis(
         facts,
         "dependency",
-        f"{name} is saturated: throughput does not grow with slots ({words.elasticity(measured)}); "
+        f"{named} is saturated: throughput does not grow with slots ({words.elasticity(measured)}); "
         f"{words.use(facts)}",
-        f"{enough} slots suffice, more would only wait; make {name} faster, or call it less often",
-        name=(found[0].name or found[0].library or found[0].line) if found and known else "",
-        confidence=0.9 if known else 0.7,
-        evidence=(
-            _compared(measured),
-            *([f"{share:.0%} of the slots' time is spent waiting for {name}"] if known else []),
-        ),
+        f"{enough} slots suffice, more would only wait; make {named} faster, or call it less often",
+        name=name,
+        confidence=0.9 if name else 0.7,
+        evidence=(_compared(measured), *evidence),
         slots_wanted=enough,
         predicted_rate=measured.rate,
         command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",
     )
+
+
+def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
+    """Return the name of what slots wait for, the name with library and line, and the evidence.
+
+    Handlers that are refused sleep until they ask again: the peer that they ask is named then.
+    """
+    found = facts.most("peer", "child", "file", "lock", "sleep")
+    if found is None or found[1] < NAMED:
+        return "", "the dependency", ()
+    place, share = found
+    asked = facts.most("peer") if place.category == "sleep" else None
+    sleeps = f"{share:.0%} of the slots' time is spent asleep at {place.line}"
+    if asked is not None:
+        return asked[0].name, f"{asked[0].name} (asked at {asked[0].line})", (sleeps,)
+    if place.category == "sleep":
+        return place.line, f"the dependency for which handlers sleep at {place.line}", (sleeps,)
+    named = words.bottleneck_name(facts, share)
+    spent = f"{share:.0%} of the slots' time is spent waiting for {named}"
+    return place.name or place.library or place.line, named, (spent,)
 
 
 def broker(facts: PoolFacts) -> Diagnosis | None:
@@ -246,40 +274,6 @@ def recycling(facts: PoolFacts) -> Diagnosis | None:
         f"raise max_tasks_per_child or max_memory_per_child_mb under [pools.{facts.view.name}]",
         confidence=0.85,
         evidence=(f"{children} children were started for {facts.seen.ended} tasks",),
-    )
-
-
-def free_slots(facts: PoolFacts) -> Diagnosis | None:
-    """Slots are free although tasks are ready."""
-    if facts.is_probed or facts.use >= FULL:
-        return None
-    why = f"{words.ready(facts)} although only {words.use(facts)}: slots wait for messages"
-    return words.diagnosis(
-        facts,
-        "unclear",
-        why,
-        "check the latency of the broker and the health of the pool",
-        confidence=0.4,
-        command=f"millpond health {facts.view.name}",
-    )
-
-
-def unclear(facts: PoolFacts) -> Diagnosis:
-    """The cause is not known; the command measures it."""
-    found = facts.most("peer", "child", "file", "sleep")
-    waits = (
-        f", {found[1]:.0%} of their time waiting for {words.bottleneck_name(facts, found[1])}"
-        if found
-        else ""
-    )
-    return words.diagnosis(
-        facts,
-        "unclear",
-        f"{words.use(facts)}{waits}; {words.ready(facts)}; it is not known whether more slots would help",
-        "it is being measured: ask again in half a minute" if facts.is_probed else "measure it",
-        name=(found[0].name or found[0].library) if found else "",
-        confidence=0.3,
-        command=f"millpond why {facts.view.name}{'' if facts.is_probed else ' --probe'}",
     )
 
 

@@ -1,13 +1,12 @@
 """The facts of each pool: windows of ten seconds and a minute, usual service times, measured elasticity."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from millpond.broker.connection import Store
-from millpond.broker.stats import days, elasticity, probing, window
+from millpond.broker.stats import days, elasticity, probing, processors, window
 from millpond.broker.stats.calls import CallFigures
 from millpond.broker.stats.days import Entry
 from millpond.broker.stats.elasticity import Elasticity
@@ -16,9 +15,8 @@ from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 
 #: The lengths of the newest window and of the smoothing one, seconds.
 RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
-
-#: Slots that wait for a processor for this share of their time have none to spare.
-CROWDED = 0.2
+#: A cause needs so many ends; where fewer ended in a minute, the longer window is this long, seconds.
+ENOUGH_ENDS, FEW_SECONDS = 30, 300.0
 
 #: Usual service times come from windows older than this, with at least so many ends each.
 SETTLED_SECONDS, ENOUGH = 20.0, 20
@@ -30,6 +28,7 @@ class PoolFacts:
 
     view: PoolView
     recent: Window = field(default_factory=Window)
+    #: The last minute; the last five where few runs ended in it.
     minute: Window = field(default_factory=Window)
     #: The usual mean service time by kind, seconds.
     usual: Mapping[str, float] = field(default_factory=dict)
@@ -129,14 +128,12 @@ class PoolFacts:
     @property
     def headroom(self) -> float:
         """How many times the pool's rate can grow before the processors of its hosts are full."""
-        computing = self.share("processor") * self.use * self.view.slots
-        cores = sum({report.host: report.cores for report in self.view.running}.values())
-        if not computing or not cores:
-            return math.inf
-        if self.share("runnable") < CROWDED:  # what else runs there leaves the slots their part
-            return max(1.0, cores / computing)
-        busy = max((report.host_busy for report in self.view.running), default=0.0)
-        return 1 + max(0.0, 1 - busy) * cores / computing
+        return processors.headroom(self.sampled, self.view.running)
+
+    @property
+    def has_room(self) -> bool:
+        """True if the slots compute and processors of their hosts are free."""
+        return processors.have_room(self.sampled, self.view.running)
 
     def slower_than(self, seconds: float, within_seconds: float) -> float | None:
         """Return the service time as a multiple of that of the same kinds so long ago; None if not known."""
@@ -150,13 +147,16 @@ class PoolFacts:
     @property
     def places(self) -> Counter[Place]:
         """The microseconds of runs by place, of the newest window with any."""
-        return self.recent.places if sum(self.recent.places.values()) else self.minute.places
+        return self.sampled.places
+
+    @property
+    def sampled(self) -> Window:
+        """The newest window in which slots were looked at."""
+        return self.recent if sum(self.recent.places.values()) else self.minute
 
     def share(self, *categories: str) -> float:
         """Return the share of the running time that was spent in these categories, 0 to 1."""
-        places = self.places
-        total = sum(places.values())
-        return sum(n for place, n in places.items() if place.category in categories) / total if total else 0.0
+        return self.sampled.share(*categories)
 
     def most(self, *categories: str) -> tuple[Place, float] | None:
         """Return the place of these categories with the largest share of time, and the share."""
@@ -176,11 +176,22 @@ class PoolFacts:
 
     @property
     def current_elasticity(self) -> Elasticity | None:
-        """The elasticity, if it was measured lately, with as many slots and as long runs as now."""
+        """The elasticity, if it was measured lately and holds for the slots and the runs of now."""
         found = self.elasticity
         if found is None or found.slots != self.view.slots or self._age_ms(found) > elasticity.FRESH_MS:
-            return None
+            return self._of_more_slots
         return found if elasticity.holds(found, self.mean or 0.0) else None
+
+    @property
+    def _of_more_slots(self) -> Elasticity | None:
+        """The elasticity that was measured lately with more slots, a part of which was as many as now."""
+        slots, mean = self.view.slots, self.mean or 0.0
+        for found in (self.elasticity, self.earlier):
+            if found is None or not found.part <= slots < found.slots:
+                continue
+            if self._age_ms(found) <= elasticity.FRESH_MS and elasticity.holds(found, mean, slots=slots):
+                return found
+        return None
 
     @property
     def elasticity_before(self) -> Elasticity | None:
@@ -193,11 +204,12 @@ class PoolFacts:
 
 
 def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
-    """Return the facts of each pool, in eight round trips for all."""
+    """Return the facts of each pool, in nine round trips for all."""
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
     recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
     minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
+    _longer_where_few_ended(store, names, minute, now_ms)
     before = window.read_each(store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
     past_days = days.read(store, names)
     probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
@@ -218,6 +230,14 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
             snapshot.pools, recent, minute, before, past_days, probed, earlier, probes, strict=True
         )
     ]
+
+
+def _longer_where_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
+    """Take five minutes instead of one for pools of which few runs ended: long runs, or few of them."""
+    few = [n for n, seen in enumerate(minute) if seen.slot_seconds > 0 and seen.ended < ENOUGH_ENDS]
+    longer = window.read(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []
+    for n, seen in zip(few, longer, strict=True):
+        minute[n] = seen
 
 
 def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures]]) -> dict[str, float]:

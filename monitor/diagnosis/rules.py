@@ -2,7 +2,7 @@
 
 facts        no worker, processes missing, paused, drained, a limit reached
 calm         idle, keeps up, catching up, bursts, skew
-too little   fewer than 30 ends or 10 seconds: too little data for a cause
+too little   fewer than 30 ends or 10 seconds: too little data, or runs too long to measure
 failing      most runs fail or are retried: more slots would not help
 broker       slots wait for messages, because the broker answers late
 recycling    slots are empty while their child processes are replaced
@@ -17,9 +17,9 @@ unclear      the cause is not known; how to find it out
 
 from collections.abc import Callable
 
-from millpond.monitor.diagnosis import batching, causes, numbers, words
+from millpond.monitor.diagnosis import batching, causes, numbers, unknown, words
 from millpond.monitor.diagnosis.diagnosis import Diagnosis
-from millpond.monitor.diagnosis.facts import PoolFacts
+from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
 from millpond.monitor.snapshot import QueueView
 
 #: Ready tasks are a backlog if clearing them takes longer than this, seconds.
@@ -27,8 +27,8 @@ MOMENT_SECONDS = 1.0
 #: A backlog that is cleared within this time needs no action, seconds; while tasks arrive all the time, the
 #: pool is faster than these, and may take longer.
 SOON_SECONDS, STREAM_SOON_SECONDS = 10.0, 120.0
-#: A cause needs so many ends and so many seconds.
-ENOUGH_ENDS, ENOUGH_SECONDS = 30, 10.0
+#: A cause needs so many seconds beside enough ends; without these, slots that were looked at for so many.
+ENOUGH_SECONDS, LONG_SECONDS = 10.0, 30.0
 #: The share of a limit that counts as reached.
 REACHED = 0.85
 
@@ -40,7 +40,7 @@ def diagnose(facts: PoolFacts) -> Diagnosis:
     for rule in RULES:
         if (found := rule(facts)) is not None:
             return found
-    return causes.unclear(facts)
+    return unknown.unclear(facts)
 
 
 # Facts
@@ -193,6 +193,8 @@ def _too_little(facts: PoolFacts) -> Diagnosis | None:
     ends, seconds = facts.minute.ended, facts.minute.seconds
     if ends >= ENOUGH_ENDS and seconds >= ENOUGH_SECONDS:
         return None
+    if seconds >= LONG_SECONDS and facts.use >= causes.FULL:
+        return unknown.long_runs(facts)
     known = f"too little data yet: {ends} ends in {words.duration(seconds)}"
     why = f"{words.ready(facts)}; {known}; {words.use(facts)}"
     return words.diagnosis(facts, "unclear", why, "try again in a few seconds", confidence=0.2)
@@ -215,6 +217,6 @@ RULES: tuple[Rule, ...] = (
     batching.fixed_cost,
     causes.processor,
     causes.lock,
-    causes.free_slots,
+    unknown.free_slots,
     causes.elastic,
 )

@@ -154,8 +154,16 @@ def bottleneck_name(facts: PoolFacts, share: float) -> str:
     return f"{name}{by}"
 
 
+def probe(facts: PoolFacts) -> str:
+    """Return the command that measures whether more slots would help; one slot needs a second one for it."""
+    second = " --second-slot" if facts.view.slots == 1 else ""
+    return f"millpond why {facts.view.name} --probe{second}"
+
+
 def use(facts: PoolFacts) -> str:
     """Return the share of slots in use."""
+    if facts.view.slots == 1:
+        return f"the one slot is in use {facts.use:.0%} of the time"
     return f"{facts.use:.0%} of {facts.view.slots} slots are in use"
 
 

@@ -36,6 +36,8 @@ _CALLS = {
     },
 }  # fmt: skip
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
+#: A socket between two ends of one host that has no name.
+UNNAMED = "a socket"
 _ON_A_DESCRIPTOR = ("read", "write", "recv", "send", "connect", "accept")
 
 #: struct pollfd: a descriptor and two shorts.
@@ -137,9 +139,10 @@ def _memory(address: int, size: int) -> bytes:
 
 def _first_named(descriptors: list[int]) -> Blocked:
     found = [_on_descriptor(fd) for fd in descriptors]
-    return next(
-        (each for each in found if each.category == "peer"), found[0] if found else Blocked("unknown")
-    )
+    peers = [each for each in found if each.category == "peer"]
+    # An event loop waits for a socket of its own too, which wakes it.
+    outside = (each for each in peers if each.name != UNNAMED)
+    return next(outside, next(iter(peers or found), Blocked("unknown")))
 
 
 def _on_descriptor(fd: int) -> Blocked:
@@ -162,8 +165,24 @@ def _to_peer(fd: int) -> Blocked:
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
             return Blocked("peer", f"{host}:{address[1]}", _trips(copy))
         name = address.decode(errors="replace") if isinstance(address, bytes) else address
-        return Blocked("peer", name or "a socket")
-    return Blocked("peer", "a connection that is being made")
+        return Blocked("peer", name or UNNAMED)
+    return Blocked("peer", _not_connected(fd))
+
+
+def _not_connected(fd: int) -> str:
+    """Return the name of a socket that has no peer: the address that it connects to, where that is known."""
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        if copy.type == socket.SOCK_DGRAM:
+            return "an answer by UDP"
+        number = str(os.fstat(fd).st_ino)
+        if copy.family == socket.AF_INET:
+            for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+                words = line.split()
+                if words[9] == number:
+                    host, port = words[2].split(":")
+                    address = socket.inet_ntoa(struct.pack("=I", int(host, 16)))
+                    return f"{address}:{int(port, 16)}"
+    return "a connection that is being made"
 
 
 def _trips(connection: socket.socket) -> tuple[int, int] | None:

@@ -41,6 +41,14 @@ def test_why_names_every_pool_and_says_what_to_do(store: Store, capsys: pytest.C
     assert "millpond worker default" in said
 
 
+def test_a_pool_that_cannot_be_measured_is_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--probe` measures, or says why it does not; a second slot is for a pool of one slot that runs."""
+    assert main(["why", "email", "--probe"]) == 0
+    assert "Pool email is not measured: no process of it runs." in capsys.readouterr().err
+    assert main(["why", "email", "--probe", "--second-slot"]) != 0
+    assert "email has 0" in capsys.readouterr().err
+
+
 def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """One pool, one object."""
     assert main(["why", "email", "--json"]) == 0

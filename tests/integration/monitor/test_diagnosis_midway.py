@@ -26,6 +26,7 @@ def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
         "a service of 1 at a time, threads",
         "twenty calls for a task, prefork",
         "the pool is drained, threads",
+        "one slot that waits for something of its own, threads",
     ],
 )
 def test_a_known_bottleneck_is_named(label: str, kinds_path: None, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.scenarios.bottlenecks.case import Case
 from tests.scenarios.bottlenecks.cases import cases
 from tests.scenarios.bottlenecks.results import Seen, append, load, matrix
-from tests.scenarios.bottlenecks.running import run
+from tests.scenarios.bottlenecks.running import kept_nice, run
 
 
 def main() -> int:
@@ -39,7 +39,8 @@ def main() -> int:
     kinds = str(Path(__file__).parents[2] / "kinds")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [kinds, os.environ.get("PYTHONPATH")]))
     sys.path.append(kinds)
-    found = [_run(case, asked) for case in _chosen(asked)]
+    with kept_nice():
+        found = [_run(case, asked) for case in _chosen(asked)]
     return _closed([seen for seen in found if seen is not None])
 
 

@@ -56,6 +56,8 @@ class Case:
     steady: bool = False
     #: The delay of the broker's answers, seconds.
     broker_delay: float = 0.0
+    #: True if somebody measures the pool of one slot by hand, with a second one.
+    second_slot: bool = False
     #: The share of `beside` from the onset on.
     beside_after: float = 0.0
     batched: Mapping[str, Any] = field(default_factory=dict)

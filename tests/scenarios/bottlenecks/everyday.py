@@ -12,7 +12,7 @@ EXECUTORS = ("threads", "prefork")
 
 def everyday() -> list[Case]:
     """Return them, each on the executors that it can be on."""
-    return [*_asked(), *_held(), *_computing(), *_calm()]
+    return [*_asked(), *_held(), *_computing(), *_calm(), *_one_slot()]
 
 
 def _both(name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any) -> Iterator[Case]:
@@ -86,4 +86,32 @@ def _calm() -> Iterator[Case]:
     yield from _both(
         "a producer slower than the pool", "bottleneck.sleep", ("keeps up",), False, doubled=False,
         fields={"seconds": 0.05}, slots=8, steady=True,
+    )  # fmt: skip
+
+
+def _one_slot() -> Iterator[Case]:
+    yield from _both(
+        "one slot that waits for something of its own", "bottleneck.sleep", ("workers",), True, slots=1,
+        fields={"seconds": 0.1}, second_slot=True,
+    )  # fmt: skip
+    yield from _both(
+        "one slot that waits for a service of 1", "bottleneck.ask", ("dependency",), False, slots=1,
+        around=about.asked(1, 0.1), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+        second_slot=True,
+    )  # fmt: skip
+    yield from _both(
+        "one slot that waits for a service for all", "bottleneck.ask", ("workers",), True, slots=1,
+        around=about.asked(64, 0.1), given=lambda it: {"url": it.url}, second_slot=True,
+    )  # fmt: skip
+    yield from _both(
+        "one slot with a lock of a file", "everyday.record_lock", ("dependency", "lock"), False, slots=1,
+        around=about.sqlite, given=lambda path: {"path": f"{path}.lock", "seconds": 0.05}, second_slot=True,
+    )  # fmt: skip
+    yield from _both(
+        "one slot, not measured", "bottleneck.ask", ("unclear",), True, slots=1, doubled=False,
+        around=about.asked(64, 0.1), given=lambda it: {"url": it.url}, named=lambda it: it.address,
+    )  # fmt: skip
+    yield from _both(
+        "runs of half a minute", "bottleneck.ask", ("unclear",), True, slots=4, doubled=False,
+        around=about.asked(64, 30), given=lambda it: {"url": it.url}, named=lambda it: it.address,
     )  # fmt: skip

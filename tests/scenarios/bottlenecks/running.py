@@ -3,7 +3,11 @@
 import os
 import random
 import re
-from contextlib import ExitStack, suppress
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,7 +23,7 @@ from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
-from millpond.tasks.settings import Settings
+from millpond.tasks.settings import Settings, environment
 from millpond.worker.local.valkey import serving
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.tcp_proxy import proxy
@@ -93,14 +97,16 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
         fields = {**case.fields, **case.given(given)}
         feed = Feed(store, case, fields)
         running = stack.enter_context(workers(settings, folder, count=case.processes))
-        _keep_nice()
         if case.healthy_seconds:
             feed.steadily(case.healthy_seconds)
             feed.share = case.beside_after
         feed.fill()
         if case.onset is not None:
             case.onset(Scene(given, store, running, folder))
+        measuring = _second_slot(settings, stack) if case.second_slot else None
         _watch(case, seen, store, settings, feed, case.named(given))
+        if measuring is not None:
+            measuring.wait(120)
         if truth:
             _probe_no_more(store)
         if truth and case.doubled:
@@ -109,6 +115,14 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
             _batch(case, seen, store, fields)
         store.client.delete("default")
     return seen
+
+
+def _second_slot(settings: Settings, stack: ExitStack) -> "subprocess.Popen[bytes]":
+    """Measure the pool of one slot by hand, as a person would, while the verdict is watched."""
+    asked = [sys.executable, "-P", "-m", "millpond", "why", "default", "--probe", "--second-slot"]
+    measuring = subprocess.Popen(asked, env=environment(settings), stdout=subprocess.DEVNULL)
+    stack.callback(measuring.terminate)
+    return measuring
 
 
 def _watch(case: Case, seen: Seen, store: Store, settings: Settings, feed: Feed, name: str) -> None:
@@ -174,8 +188,26 @@ def _double(
 def _keep_nice() -> None:
     """Give the programs started so far this one's niceness: Linux may group them by session, each alike."""
     for each in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        with suppress(OSError):
+        with suppress(OSError, psutil.Error):
             Path(f"/proc/{each.pid}/autogroup").write_text(str(os.nice(0)))
+
+
+@contextmanager
+def kept_nice() -> Iterator[None]:
+    """Give programs that are started this one's niceness, twice a second, so that they are soon ready."""
+    stop = threading.Event()
+
+    def keep() -> None:
+        while not stop.wait(0.5):
+            _keep_nice()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _more(case: Case, settings: Settings, slots: int, number: int, stack: ExitStack, folder: Path) -> None:
@@ -184,7 +216,6 @@ def _more(case: Case, settings: Settings, slots: int, number: int, stack: ExitSt
     beside = folder / f"more-{number}"
     beside.mkdir()
     started = stack.enter_context(workers(table, beside, count=1, first=number))
-    _keep_nice()
     if case.of_workers and case.onset is not None:
         store = connect(settings.broker_url or "")
         case.onset(Scene(None, store, started, folder))

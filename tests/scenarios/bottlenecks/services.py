@@ -117,8 +117,8 @@ def _running(server: ThreadingHTTPServer) -> Iterator[Served]:
 
 @contextmanager
 def rate_limited(_folder: Path) -> Iterator[Served]:
-    """Run a service that answers forty requests a second."""
-    with _running(RateLimited(40)) as served:
+    """Run a service that answers fifteen requests a second."""
+    with _running(RateLimited(15)) as served:
         yield served
 
 

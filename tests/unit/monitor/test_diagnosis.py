@@ -175,6 +175,71 @@ def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Pl
     assert diagnose(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
 
 
+def of_few_slots(*places: tuple[Place, float], slots: int = 1, **more: Any) -> PoolFacts:
+    """Return a pool of so many slots on a host with four processors."""
+    made = facts(*places, **more)
+    view = replace(made.view, running=(heartbeat("prefork", slots=slots, host_busy=0.3, cores=4),))
+    return replace(made, view=view)
+
+
+def of_two(value: float, *, rate: float = 40.0) -> Elasticity:
+    """Return what was measured of one slot with a second one."""
+    return Elasticity(value, 0.1, 2, 1, rate, rate / 2**value, 8.0, 10.0, 1, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("measured", "place", "state", "words"),
+    [
+        (None, PEER, "unclear", "--second-slot"),
+        (None, LOCK, "lock", "SQLite"),
+        (None, COMPUTES, "processor", "there is room for more processes"),
+        (of_two(1.0), PEER, "workers", "set processes = 2"),
+        (of_two(1.0), COMPUTES, "workers", "set processes = 2"),
+        (of_two(0.0), PEER, "dependency", "10.0.0.7:5432"),
+        (of_two(0.6), PEER, "unclear", "--second-slot"),
+    ],
+)
+def test_one_slot_is_told_with_a_second_one(
+    measured: Elasticity | None, place: Place, state: str, words: str
+) -> None:
+    """`workers` is said of one slot only if a second one was measured to bring more."""
+    found = diagnose(of_few_slots((place, 0.9), elasticity=measured))
+    assert found.state == state
+    assert words in "\n".join(lines(found))
+    assert found.slots_wanted == {"workers": 2, "dependency": 1}.get(state)
+
+
+def test_slots_that_compute_beside_free_processors_are_measured() -> None:
+    """Computing is no reason against more slots while processors are free, and no proof for them."""
+    seen = of_few_slots((COMPUTES, 0.95), slots=2)
+    assert (diagnose(seen).state, diagnose(seen).command) == ("processor", "millpond why p --probe")
+    two = replace(elastic(1.0), slots=2, part=1, step=None)
+    assert diagnose(replace(seen, elasticity=two)).state == "workers"
+    crowded = replace(seen.view, running=(heartbeat("prefork", slots=2, host_busy=1.0, cores=2),))
+    assert diagnose(replace(seen, elasticity=two, view=crowded)).state == "processor"
+
+
+@pytest.mark.parametrize(
+    ("place", "state"), [(PEER, "unclear"), (LOCK, "lock"), (COMPUTES, "processor")], ids=str
+)
+def test_of_long_runs_is_said_what_their_slots_wait_for(place: Place, state: str) -> None:
+    """Where too few runs end to measure, the answer does not ask for some seconds of patience."""
+    seen = facts((place, 0.9), mean=100.0)
+    found = diagnose(replace(seen, minute=window(300, (place, 0.9), mean=100.0)))
+    assert found.state == state
+    assert "a few seconds" not in found.advice
+    if state == "unclear":
+        assert (found.name, "a run takes 100.0 s" in found.why) == (PEER.name, True)
+
+
+def test_a_saturated_dependency_is_named_where_handlers_sleep_until_it_takes_them() -> None:
+    """Of a service that answers 429, slots see little: they are asleep."""
+    sleeps = Place("sleep", "", "", "shop.orders:44", "order")
+    found = diagnose(facts((sleeps, 0.9), (PEER, 0.05), elasticity=elastic(0.0)))
+    assert (found.state, found.name) == ("dependency", PEER.name)
+    assert "asleep at shop.orders:44" in found.evidence[-1]
+
+
 def test_the_numbers_follow_from_what_was_measured() -> None:
     """Slots by Little's law, at most half as many again; the rate by the elasticity; the time by both."""
     assert slots_wanted(8, in_rate=24.0, service_seconds=0.4) == 12

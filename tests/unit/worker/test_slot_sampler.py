@@ -1,5 +1,6 @@
 """Where a slot's time goes, seen from outside the handler: real threads that wait for real things."""
 
+import asyncio
 import fcntl
 import socket
 import sqlite3
@@ -101,6 +102,54 @@ def test_a_peer_is_named_with_library_and_line(
     connection.close()
     assert (place.category, place.name, place.library) == ("peer", f"{host}:{port}", "http")
     assert place.line.startswith(f"{__name__}:")
+
+
+def test_a_handler_with_an_event_loop_names_the_peer_and_not_the_loop(
+    slots: Slots, listening: socket.socket, eventually: Eventually
+) -> None:
+    """The loop waits for a socket of its own as well, by which it is woken."""
+    host, port = listening.getsockname()
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection(host, port)
+        await reader.read()
+        writer.close()
+
+    slots.run(lambda: asyncio.run(ask()))
+    place = main_place(slots)
+    answer, _ = listening.accept()
+    answer.close()
+    eventually(lambda: not slots.kinds)
+    assert (place.category, place.name) == ("peer", f"{host}:{port}")
+
+
+def test_a_connection_that_is_not_answered_names_the_address(slots: Slots, eventually: Eventually) -> None:
+    """A host that does not answer is named while a handler connects to it."""
+
+    def connect() -> None:
+        with suppress(OSError):
+            socket.create_connection(address, timeout=60).close()
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        address = server.getsockname()
+        with socket.create_connection(address), closing(socket.socket()) as second:
+            second.setblocking(False)
+            second.connect_ex(address)
+            slots.run(connect)
+            assert main_place(slots).name == f"{address[0]}:{address[1]}"
+    eventually(lambda: not slots.kinds)
+
+
+def test_an_answer_by_udp_is_said_to_be_one(slots: Slots, eventually: Eventually) -> None:
+    """A question by UDP without a connection has no address that the kernel tells."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        asked.bind(("127.0.0.1", 0))
+        slots.run(lambda: asked.recvfrom(1))
+        assert main_place(slots).name == "an answer by UDP"
+        asked.sendto(b".", asked.getsockname())
+        eventually(lambda: not slots.kinds)
 
 
 @pytest.mark.parametrize("timeout", [-1, 60], ids=["no time-out", "with a time-out"])

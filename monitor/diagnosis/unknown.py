@@ -1,0 +1,75 @@
+"""What is said where the cause of a backlog is not known: what is known, and how the cause is found out."""
+
+from millpond.broker.stats.window import Place
+from millpond.monitor.diagnosis import causes, words
+from millpond.monitor.diagnosis.diagnosis import Diagnosis
+from millpond.monitor.diagnosis.facts import ENOUGH_ENDS, PoolFacts
+
+
+def free_slots(facts: PoolFacts) -> Diagnosis | None:
+    """Slots are free although tasks are ready."""
+    if facts.is_probed or facts.use >= causes.FULL:
+        return None
+    why = f"{words.ready(facts)} although only {words.use(facts)}: slots wait for messages"
+    return words.diagnosis(
+        facts,
+        "unclear",
+        why,
+        "check the latency of the broker and the health of the pool",
+        confidence=0.4,
+        command=f"millpond health {facts.view.name}",
+    )
+
+
+def long_runs(facts: PoolFacts) -> Diagnosis:
+    """Too few runs end to measure what slots bring: the slots' time is known, and failures."""
+    if (found := _known_anyway(facts)) is not None:
+        return found
+    seen, mean = facts.minute, facts.mean
+    takes = f"a run takes {words.duration(mean)}" if mean else "no run ended"
+    wait = f"{words.duration(seen.seconds * ENOUGH_ENDS / seen.ended)}" if seen.ended else "an hour"
+    place, spent = _waits(facts)
+    return words.diagnosis(
+        facts,
+        "unclear",
+        f"{words.use(facts)}{spent}; {takes}, {seen.ended} ended in {words.duration(seen.seconds)}: too few "
+        f"to measure whether more slots would help; {words.ready(facts)}",
+        f"add one worker process, and compare how many end in {wait}",
+        name=(place.name or place.library) if place is not None else "",
+        confidence=0.3,
+        command=f"millpond worker {facts.view.name}",
+    )
+
+
+def _waits(facts: PoolFacts) -> tuple[Place | None, str]:
+    """Return where slots wait most, and the words for it; empty where they do not."""
+    found = facts.most("peer", "child", "file", "sleep")
+    if found is None:
+        return None, ""
+    return found[0], f", {found[1]:.0%} of their time waiting for {words.bottleneck_name(facts, found[1])}"
+
+
+def unclear(facts: PoolFacts) -> Diagnosis:
+    """The cause is not known; the command measures it."""
+    place, spent = _waits(facts)
+    if facts.is_probed:
+        advice = "it is being measured: ask again in half a minute"
+        command = f"millpond why {facts.view.name}"
+    else:
+        one = facts.view.slots == 1
+        advice = f"measure it{' with a second slot, where two tasks may run at once' if one else ''}"
+        command = words.probe(facts)
+    return words.diagnosis(
+        facts,
+        "unclear",
+        f"{words.use(facts)}{spent}; {words.ready(facts)}; it is not known whether more slots would help",
+        advice,
+        name=(place.name or place.library) if place is not None else "",
+        confidence=0.3,
+        command=command,
+    )
+
+
+def _known_anyway(facts: PoolFacts) -> Diagnosis | None:
+    rules = (causes.failing, causes.processor, causes.lock, causes.slow_dependency)
+    return next((found for rule in rules if (found := rule(facts)) is not None), None)
