@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn, TypeVar
 
+import hypothesis
 import psutil
 import pytest
 
@@ -52,7 +53,14 @@ def program() -> Callable[[str], str]:
 
 
 def pytest_configure() -> None:
-    """Handle Ctrl-C as in a terminal: the children of a background job would ignore it."""
+    """Handle Ctrl-C as in a terminal: the children of a background job would ignore it.
+
+    No property fails because the machine is busy.
+    """
+    hypothesis.settings.register_profile(
+        "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("busy")
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

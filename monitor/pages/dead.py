@@ -24,6 +24,16 @@ FIELDS = ("queue", "kind", "reason", "task", "since", "before")
 class SearchHandler(Handler):
     """A handler with the search fields of the request."""
 
+    def asked(self, name: str) -> str | None:
+        """Return a field with its control characters; a queue, which is chosen, with the spaces around it."""
+        value = (self.exactly(name) or [""])[-1]
+        return (value if name == "queue" else value.strip()) or None
+
+    def exactly(self, name: str) -> list[str]:
+        """Return the values of a field as they were sent; Tornado strips them, and replaces characters."""
+        sent = self.request.arguments.get(name, [])
+        return [self.decode_argument(value, name=name) for value in sent]
+
     def search(self) -> Search:
         """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""
         queue, now = self.asked("queue"), server.now_ms(self.store)
@@ -91,7 +101,7 @@ class Action(SearchHandler):
     async def post(self, what: str) -> None:
         """Render the confirmation; requeue or purge once it is confirmed."""
         self.require_change_right()
-        chosen = [_pair(text) for text in self.get_body_arguments("id")]
+        chosen = [_pair(text) for text in self.exactly("id")]
         everything = self.asked("all") == "yes"
         if not chosen and not everything:
             raise HTTPError(400, "Choose dead letters first")

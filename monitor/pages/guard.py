@@ -4,6 +4,7 @@
    pointed at this machine (DNS rebinding) is refused.
 2. Logins may have any characters: Flower compares them as ASCII, so here they become ASCII.
 3. Behind a proxy under a sub-path, requests are the same whether the proxy strips the sub-path or not.
+4. A name within a path is encoded whole: a queue, a batch or a worker may be called `a/b`.
 """
 
 from base64 import b64decode, b64encode
@@ -33,6 +34,11 @@ class GuardedFlower(Flower):
         elif prefix and not request.path.startswith(f"{prefix}/"):
             request.path = prefix + request.path
         return super().find_handler(request, **more)
+
+    def reverse_url(self, name: str, *args: str) -> str:
+        """Return the path of a page; each of `args` stays one segment of it."""
+        path: str = super().reverse_url(name, *(quote(each, safe="") for each in args))
+        return path.replace("%25", "%")  # Tornado has encoded them again, and leaves a slash as it is
 
 
 class ForeignHost(RequestHandler):

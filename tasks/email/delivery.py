@@ -7,9 +7,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from io import SEEK_END
 from typing import BinaryIO
 from uuid import uuid4
@@ -41,6 +41,8 @@ class Mailer:
     connections: SmtpConnections
     ledger: MailLedger
     open_input: OpenInput
+    #: The room for the attachments of all mails that are sent at once: those of one of the largest.
+    room: AttachmentRoom = field(init=False)
 
     @property
     def claim_seconds(self) -> float:
@@ -55,10 +57,9 @@ class Mailer:
         with self.room.hold(sum(self._size(each.url) for each in job.attachments)):
             return self._send(job, task_id)
 
-    @cached_property
-    def room(self) -> AttachmentRoom:
-        """The room for the attachments of all mails that are sent at once: those of one of the largest."""
-        return AttachmentRoom(self.settings.max_attachment_bytes)
+    def __post_init__(self) -> None:
+        """Make the one room that all threads share; made at its first use, it could be two."""
+        object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
     def _size(self, url: str) -> int:
         with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:

@@ -45,7 +45,7 @@ def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> Non
 
 def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> None:
     """A kind, an argument, an error, a batch or a queue that holds markup is text on every page."""
-    queue = f"q{HOSTILE}".replace("/", "")
+    queue = f"q/{HOSTILE}"
     bury(watched, queue, HOSTILE, HOSTILE, kind=HOSTILE, kwargs={HOSTILE: HOSTILE})
     batch = record.open_batch(watched, description=HOSTILE)
     letter = re.search(r'href="(/dead/[^"]+-[0-9]+)"', ann.get(f"/dead?queue={quote(queue)}").text)

@@ -16,6 +16,7 @@ from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
+from tests.harness.peak_memory import peak_mb
 from tests.scenarios.evidence.setting import server, settings, workers
 
 logger = logging.getLogger(__name__)
@@ -64,20 +65,20 @@ def run(count: int, folder: Path) -> dict[str, Any]:
 def produce(batch: str, count: int) -> None:
     """Send the squares of the batch and close it."""
     with Client() as client:
-        feeding, start = client.open_batch(batch), _peak_mb()
+        feeding, start = client.open_batch(batch), peak_mb()
         feeding.send_many(Square(n=n) for n in range(count))
         feeding.close()
-    print(json.dumps({"start_mb": start, "peak_mb": _peak_mb()}))
+    print(json.dumps({"start_mb": start, "peak_mb": peak_mb()}))
 
 
 def read(batch: str, file: Path) -> None:
     """Write each result and its position, going on behind what the file has."""
     after = _keep_whole_lines(file)
     with Client() as client, file.open("a", buffering=1) as out:
-        start = _peak_mb()
+        start = peak_mb()
         for result in client.open_batch(batch).results(after=after):
             out.write(f"{result.position} {result.value}\n")
-    print(json.dumps({"start_mb": start, "peak_mb": _peak_mb()}))
+    print(json.dumps({"start_mb": start, "peak_mb": peak_mb()}))
 
 
 def _start(chosen: Settings, *words: str) -> "subprocess.Popen[str]":
@@ -129,12 +130,6 @@ def _compare(file: Path, count: int) -> tuple[int, int]:
         for line in opened:
             seen[roots[int(line.split()[1])]] += 1
     return seen.count(0), sum(times > 1 for times in seen)
-
-
-def _peak_mb() -> float:
-    """Return the most memory that this program had; getrusage() counts what its parent had before it, too."""
-    status = Path("/proc/self/status").read_text()
-    return round(int(status.partition("VmHWM:")[2].split()[0]) / 1024, 1)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 _CONVERT = """
-import resource, sys
+import sys
 from millpond.tasks.context import Context
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.tables import to_parquet
+from tests.harness.peak_memory import peak_mb
 job = ToParquet(source=sys.argv[2], target="out.parquet", row_group_rows=10_000)
 to_parquet(job, Storage(roots=(sys.argv[1],)), Context())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_mb())
 """
 _ROWS = {
     "csv": lambda at: f"{at},name {at},{at * 1.5},2024-01-01 10:00:{at % 60:02},some more text to read\n",
@@ -29,7 +30,7 @@ def test_eight_times_the_rows_take_no_more_memory(root: Path, kind: str) -> None
     assert peaks[1] < peaks[0] + 40
 
 
-def _peak_mib(root: Path, kind: str, megabytes: int) -> int:
+def _peak_mib(root: Path, kind: str, megabytes: int) -> float:
     source = root / f"in.{kind}"
     with source.open("w") as file:
         if kind == "csv":
@@ -39,4 +40,4 @@ def _peak_mib(root: Path, kind: str, megabytes: int) -> int:
             file.write("".join(_ROWS[kind](each) for each in range(at, at + 1_000)))
             at += 1_000
     command = [sys.executable, "-c", _CONVERT, str(root), source.name]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
