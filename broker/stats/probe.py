@@ -64,16 +64,19 @@ class Probe:
         chance: random.Random | None = None,
         sleep: Callable[[float], object] = time.sleep,
         is_as_it_was: Callable[[], bool] = lambda: True,
+        free_rate: float = 0.0,
     ) -> None:
         self._store = store
         self._queues = tuple(queues)
         self._slots = slots
         self._service_seconds = service_seconds
-        self._window_seconds = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
-        self._settling_seconds = max(1.0, 3 * service_seconds)
+        self._window_seconds, self._settling_seconds = _window_and_settling(service_seconds)
         self._chance = chance or random.Random()
         self._sleep = sleep
         self._is_as_it_was = is_as_it_was
+        self._free_rate = free_rate
+        #: The number of ends and the server's time at the start, ms.
+        self._first = (0, 0)
 
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
         """Return the elasticity after at most about `most_seconds`.
@@ -81,6 +84,7 @@ class Probe:
         None if too few tasks are ready, or if the pool has changed meanwhile.
         """
         begun = time.monotonic()
+        self._first = self._ended()
         half, step = max(1, int(self._slots * HALF)), min(self._slots - 1, math.ceil(self._slots * STEP))
         turns: list[_Turn] = []
         found: Elasticity | None = None
@@ -142,12 +146,7 @@ class Probe:
 
     def _result(self, turns: Sequence[_Turn], half: int, step: int, seconds: float) -> Elasticity:
         value, error, rate, part_rate = self._compared(turns, half)
-        lost = sum(
-            max(0.0, rate - seen.rate) * seen.seconds
-            for turn in turns
-            for limit, seen in turn.items()
-            if limit != self._slots
-        )
+        lost = self._lost(turns, rate)
         found = Elasticity(
             value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
             self._service_seconds,
@@ -156,6 +155,22 @@ class Probe:
             return found
         value, error, _, step_rate = self._compared(turns, step)
         return replace(found, step=value, step_error=error, step_part=step, step_rate=step_rate)
+
+    def _lost(self, turns: Sequence[_Turn], rate: float) -> float:
+        """Return the ends that the probe has cost so far.
+
+        By the windows with a part of the slots, or, where that is more, by all that ended since the start
+        beside the rate from before, which counts the time between windows and the missing prefetch as well.
+        """
+        of_windows = sum(
+            max(0.0, rate - seen.rate) * seen.seconds
+            for turn in turns
+            for limit, seen in turn.items()
+            if limit != self._slots
+        )
+        ends, at_ms = self._ended()
+        since = (at_ms - self._first[1]) / 1000
+        return max(of_windows, self._free_rate * since - (ends - self._first[0]))
 
     def _compared(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
         """Return the elasticity between a part and all slots, its error, and the two rates."""
@@ -207,6 +222,17 @@ class Probe:
             pipe.time()
             *counts, (seconds, micros) = pipe.execute()
         return sum(int(each or 0) for row in counts for each in row), seconds * 1000 + micros // 1000
+
+
+def _window_and_settling(service_seconds: float) -> tuple[float, float]:
+    """Return the length of a window, and the longest wait for its limit to be reached; seconds."""
+    window = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
+    return window, max(1.0, 3 * service_seconds)
+
+
+def turn_seconds(service_seconds: float) -> float:
+    """Return the time that the windows of a turn take at most."""
+    return 3 * (sum(_window_and_settling(service_seconds)) + 0.3)
 
 
 def _sum(windows: Iterable[_Window]) -> _Window:

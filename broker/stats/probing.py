@@ -19,7 +19,7 @@ from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.stats import elasticity, heartbeats, processors, window
 from millpond.broker.stats.elasticity import FRESH_MS, Elasticity
-from millpond.broker.stats.probe import Probe
+from millpond.broker.stats.probe import Probe, turn_seconds
 from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,10 @@ BACKLOG_SECONDS = 5.0
 NEAR_LIMIT = 0.8
 #: The share of slot time for which something else explains enough without a probe: computing, or a lock.
 EXPLAINED = 0.6
-#: The longest probe, seconds, and how long a prober's lock lasts.
-MOST_SECONDS, LOCK_MS = 30.0, 90_000
+#: The longest probe and the shortest useful one, seconds, and how long a prober's lock lasts.
+MOST_SECONDS, LEAST_SECONDS, LOCK_MS = 30.0, 8.0, 90_000
+#: The share of a pool's throughput that a probe costs while it lasts, at most: its parts are half and more.
+COST = 0.5
 HOUR = 3600
 
 
@@ -127,6 +129,7 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             found.queues,
             slots=found.slots,
             service_seconds=mean,
+            free_rate=free_rate,
             chance=Random(),
             is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
         ).run(most_seconds=most_seconds)
@@ -181,15 +184,22 @@ def probe_where_due(store: Store, *, share: float) -> None:
             found = candidate(store, pool)
             if isinstance(found, NoCandidate) or _is_known(store, found):
                 continue
-            if _spent(store, pool) >= share * HOUR:
+            if (seconds := _affordable_seconds(found, share * HOUR - _spent(store, pool))) is None:
                 continue
-            measured = probe(store, found)
+            measured = probe(store, found, most_seconds=seconds)
         except BrokerError as error:
             logger.debug("%s", error)
             return
         if measured is not None:
             logger.info("pool %s: elasticity %.2f ± %.2f", pool, measured.value, measured.error)
             return
+
+
+def _affordable_seconds(found: Candidate, left: float) -> float | None:
+    """Return how long a probe may last so that it costs no more than is left; None if none is so cheap."""
+    mean = found.minute.service_seconds / max(1, found.minute.ended)
+    least = max(LEAST_SECONDS, turn_seconds(mean))  # a turn is finished, however long the tasks
+    return min(MOST_SECONDS, left / COST) if COST * least <= left else None
 
 
 def _is_known(store: Store, found: Candidate) -> bool:

@@ -25,6 +25,7 @@ from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
 from millpond.tasks.settings import Settings, environment
 from millpond.worker.local.valkey import serving
+from millpond.worker.supervise.process_numbers import ProcessNumbers
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.tcp_proxy import proxy
 from tests.scenarios.bottlenecks.case import Case, Scene
@@ -119,6 +120,8 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
 
 def _second_slot(settings: Settings, stack: ExitStack) -> "subprocess.Popen[bytes]":
     """Measure the pool of one slot by hand, as a person would, while the verdict is watched."""
+    numbers = stack.enter_context(ProcessNumbers(settings.broker_url or "", settings.key_prefix))
+    next(numbers.free("default"))  # the number of the worker that runs, as its supervisor would hold it
     asked = [sys.executable, "-P", "-m", "millpond", "why", "default", "--probe", "--second-slot"]
     measuring = subprocess.Popen(asked, env=environment(settings), stdout=subprocess.DEVNULL)
     stack.callback(measuring.terminate)
@@ -194,11 +197,11 @@ def _keep_nice() -> None:
 
 @contextmanager
 def kept_nice() -> Iterator[None]:
-    """Give programs that are started this one's niceness, twice a second, so that they are soon ready."""
+    """Give programs that are started this one's niceness, once a second, so that they are soon ready."""
     stop = threading.Event()
 
     def keep() -> None:
-        while not stop.wait(0.5):
+        while not stop.wait(1):
             _keep_nice()
 
     thread = threading.Thread(target=keep, daemon=True)

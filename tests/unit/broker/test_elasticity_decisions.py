@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats import probing
+from millpond.broker.stats.elasticity import Elasticity, holds
+from millpond.broker.stats.probe import turn_seconds
+from millpond.broker.stats.window import KindFigures, Window
 
 
 def measured(at_once: float, slots: int, *, error: float = 0.08, step_error: float = 0.3) -> Elasticity:
@@ -49,3 +52,22 @@ def test_two_results_that_are_not_sure_are_surer_together() -> None:
     assert joined.value == pytest.approx(unsure.value)
     assert joined.error == pytest.approx(0.4 / math.sqrt(2))
     assert joined.grows
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.1, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("left", [-5.0, 0.0, 2.0, 7.0, 15.0, 72.0])
+def test_a_probe_is_no_longer_than_its_budget_allows(mean: float, left: float) -> None:
+    """What a probe can cost at most is left of the budget, or it is not begun."""
+    minute = Window(60.0, 480.0, 480.0, {"order": KindFigures(ended=100, service_seconds=100 * mean)})
+    found = probing.Candidate("p", 8, ("q",), minute)
+    seconds = probing._affordable_seconds(found, left)
+    assert seconds is None or max(seconds, turn_seconds(mean)) * probing.COST <= left
+    assert seconds is not None or left < 33
+
+
+def test_a_result_of_more_slots_holds_for_the_shorter_runs_of_fewer() -> None:
+    """Where two slots waited for each other, one of them alone runs half as long."""
+    two = replace(measured(1, 2), service_seconds=0.4)
+    assert holds(two, 0.2, slots=1)
+    assert not holds(two, 0.2)
+    assert not holds(two, 0.8, slots=1)
