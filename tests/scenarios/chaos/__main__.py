@@ -1,5 +1,7 @@
-"""Run chaos: `python -m tests.scenarios.chaos --seed S --tasks N --faults K --transport millpond|stock`.
+"""Run chaos: `python -m tests.scenarios.chaos --seed S --tasks N --faults K --transport WAY`.
 
+WAY is `millpond`: its client and workers; `stock`: a Celery application, its client and its workers on
+kombu's transport; `transport`: the same on ours; `app`: the same application under `millpond worker --app`.
 Prints what was done and what came of it; the exit code is 1 when something was lost, early, or run twice
 without a reason.
 """
@@ -12,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.scenarios.chaos.faults import WEIGHTS
+from tests.scenarios.chaos.fleet import WAYS
 from tests.scenarios.chaos.forgetting import KINDS
 from tests.scenarios.chaos.report import show, show_repeats
 from tests.scenarios.chaos.running import Plan, run
@@ -24,7 +27,7 @@ def main() -> int:
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--faults", type=int, default=30)
     parser.add_argument("--every", type=float, default=1.2, help="seconds between faults")
-    parser.add_argument("--transport", choices=("millpond", "stock"), default="millpond")
+    parser.add_argument("--transport", choices=WAYS, default="millpond")
     parser.add_argument("--only", choices=(*WEIGHTS, *KINDS), help="inflict this kind of fault and no other")
     parser.add_argument("--within", type=float, default=math.inf, help="end after so many seconds")
     parser.add_argument("--keep", action="store_true", help="keep the ledger and logs of a good run too")

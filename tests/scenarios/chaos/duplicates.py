@@ -33,13 +33,18 @@ class Duplicates:
         return self.explained.total() + len(self.unexplained)
 
 
-def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
-    """Match all runs too many of all tasks."""
+def match(tasks: Iterable[Task], faults: Sequence[Fault], *, retries_are_sent: bool = False) -> Duplicates:
+    """Match all runs too many of all tasks.
+
+    Where `retries_are_sent`, what hits a run that ends in a retry may have it sent twice.
+    """
     found = Duplicates()
     for task in tasks:
-        for attempt, runs in task.attempts().items():
+        attempts = task.attempts()
+        for attempt, runs in attempts.items():
+            senders = attempts.get(attempt - 1, []) if retries_are_sent else []
             for before, again in pairwise(runs):
-                fault = _explanation((before, again), faults)
+                fault = _explanation((before, again, *senders), faults)
                 if fault is None:
                     found.unexplained.append(f"{task.id}/{attempt}: {before} then {again}")
                 else:
@@ -47,9 +52,9 @@ def match(tasks: Iterable[Task], faults: Sequence[Fault]) -> Duplicates:
     return found
 
 
-def _explanation(pair: Sequence[Run], faults: Sequence[Fault]) -> Fault | None:
-    """Return the fault that hit one of the two runs: one of its own process, or else one of all."""
-    hits = [(fault, run) for run in pair for fault in faults if _hit(run, fault)]
+def _explanation(runs: Sequence[Run], faults: Sequence[Fault]) -> Fault | None:
+    """Return the fault that hit one of the runs: one of its own process, or else one of all."""
+    hits = [(fault, run) for run in runs for fault in faults if _hit(run, fault)]
     own = [fault for fault, run in hits if {run.pid, run.owner} & set(fault.pids)]
     return next(iter(own or [fault for fault, _ in hits if not fault.pids]), None)
 

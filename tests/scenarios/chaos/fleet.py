@@ -24,12 +24,23 @@ POOLS = {
 }
 
 
-def settings_for(broker_url: str, *, lease_seconds: float = LEASE_SECONDS) -> Settings:
+#: Bounded queues, and many deliveries before a burial.
+QUEUE = Queue(bound=500, max_deliveries=50, lease_seconds=LEASE_SECONDS)
+
+#: The ways of a run, and the application of those that have one.
+APPLICATION = "tests.scenarios.chaos.stock"
+WAYS = ("millpond", "transport", "app", "stock")
+
+
+def settings_for(
+    broker_url: str, *, lease_seconds: float = LEASE_SECONDS, app: str | None = None
+) -> Settings:
     """Return the settings of a run: short leases, bounded queues, many deliveries before a burial."""
-    queue = Queue(bound=500, max_deliveries=50, lease_seconds=lease_seconds)
+    queue = QUEUE.model_copy(update={"lease_seconds": lease_seconds})
     return Settings(
         broker_url=broker_url,
         broker_timeout_seconds=5,
+        app=app,
         drain_seconds=20,
         kinds=("tests.scenarios.chaos.kinds",),
         table=Table(pools=POOLS, queues=dict.fromkeys(QUEUES, queue)),
@@ -37,10 +48,13 @@ def settings_for(broker_url: str, *, lease_seconds: float = LEASE_SECONDS) -> Se
 
 
 def environment_for(
-    broker_url: str, ledger_url: str, *, lease_seconds: float = LEASE_SECONDS
+    broker_url: str, ledger_url: str, *, lease_seconds: float = LEASE_SECONDS, way: str = "millpond"
 ) -> dict[str, str]:
     """Return the environment of every process of a run."""
-    env = environment(settings_for(broker_url, lease_seconds=lease_seconds))
+    app = APPLICATION if way == "app" else None
+    env = environment(settings_for(broker_url, lease_seconds=lease_seconds, app=app))
+    if way in ("transport", "app"):
+        broker_url = broker_url.replace("redis://", "millpond://", 1)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**env, URL_VARIABLE: ledger_url, "CHAOS_BROKER": broker_url, "PYTHONPATH": path}
 
@@ -48,11 +62,11 @@ def environment_for(
 class Fleet:
     """The supervisor of the workers."""
 
-    def __init__(self, transport: str, env: dict[str, str], log: Path) -> None:
+    def __init__(self, way: str, env: dict[str, str], log: Path) -> None:
         own = ["-P", "-m", "millpond.worker.supervise.supervisor", *POOLS]
         self._command = [
             sys.executable,
-            *(own if transport == "millpond" else ["-m", "tests.scenarios.chaos.stock"]),
+            *(own if way in ("millpond", "app") else ["-m", APPLICATION]),
         ]
         self._env, self._log = env, log
         self.start()

@@ -64,9 +64,10 @@ class ByCelery:
     """Send with a stock Celery client, one by one."""
 
     def __init__(self) -> None:
+        from millpond.tasks.errors import QueueFull
         from tests.scenarios.chaos.stock import app
 
-        self.app = app
+        self.app, self.full = app, QueueFull
 
     def send(self, chunk: Chunk) -> None:
         """Send the tasks of the chunk."""
@@ -81,6 +82,8 @@ class ByCelery:
                     countdown=task.delay_seconds or None,
                     retry=False,
                 )
+            except self.full:
+                note("refused", task, None)
             except Exception:
                 note("unknown", task, None)
             else:

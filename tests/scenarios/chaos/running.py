@@ -21,7 +21,7 @@ from millpond.worker.local import valkey
 from tests.harness.at_rest import counting
 from tests.scenarios.chaos import ledger
 from tests.scenarios.chaos.faults import Faults
-from tests.scenarios.chaos.fleet import POOLS, ROOT, Fleet, environment_for
+from tests.scenarios.chaos.fleet import POOLS, ROOT, WAYS, Fleet, environment_for
 from tests.scenarios.chaos.forgetting import KINDS, Forgetting, broker_for
 from tests.scenarios.chaos.forgotten import Forgotten
 from tests.scenarios.chaos.guarded import GuardedBroker
@@ -35,13 +35,13 @@ from tests.scenarios.chaos.verdict import Verdict, dead_letters, judge, wrong_ba
 PRODUCERS = 2
 
 #: For how long what is left may not become less, and for how long nothing must be left at the end.
-PATIENCE_SECONDS = {"millpond": 120.0, "stock": STOCK_PATIENCE_SECONDS}
+PATIENCE_SECONDS = {**dict.fromkeys(WAYS, 120.0), "stock": STOCK_PATIENCE_SECONDS}
 _QUIET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run: so many tasks under so many faults, one every so many seconds.
+    """The plan of a run: so many tasks under so many faults, one every so many seconds, in one of the ways.
 
     After `within_seconds` nothing more is sent, harmed or waited for. `only` is the one kind of fault.
     """
@@ -63,16 +63,16 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         book = stack.enter_context(valkey.serving(plan.folder / "ledger", extra=["appendonly no"]))
         broker = broker_for(plan.only, plan.folder / "broker")
         stack.callback(broker.kill)
-        env = environment_for(broker.url, book.url)
+        env = environment_for(broker.url, book.url, way=plan.transport)
         store = connect(broker.url)
-        if plan.transport == "millpond":
+        if plan.transport != "stock":
             for queue in QUEUES:
                 limits.change(store, queue, dead_bound=1_000_000)
         fleet = Fleet(plan.transport, env, plan.folder / "workers.log")
         stack.callback(fleet.stop)
         log = _logger(plan.folder / "faults.log")
         faults = _faults(plan, fleet, broker, log)
-        if isinstance(faults, Forgetting):
+        if isinstance(faults, Forgetting) or plan.transport in ("transport", "app"):
             _wait_for_workers(store)
         producers = _producers(plan, env)
         for producer in producers:
@@ -81,7 +81,7 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         _play(plan, faults, producers, book.url, deadline)
         faults.finish()
         stuck = _stuck(plan, producers, store, deadline)
-        if plan.transport == "millpond":
+        if plan.transport != "stock":
             stuck += [f"counts as running what has ended: {each}" for each in counting(store, list(QUEUES))]
         code = fleet.stop()
         verdict = _judge(plan, faults, book.url, store)
@@ -160,16 +160,18 @@ def _judge(plan: Plan, faults: Faults | Forgetting, book: str, store: Store) -> 
     _keep(plan.folder / "faults.jsonl", map(asdict, faults.inflicted))
     tasks, batches = tasks_of(events)
     if plan.transport == "stock":
-        verdict = judge(tasks, faults.inflicted, set(), waiting(store))
+        verdict = judge(tasks, faults.inflicted, set(), waiting(store), retries_are_sent=True)
     else:
         letters = dead_letters(store)
-        verdict = judge(tasks, faults.inflicted, letters)
+        verdict = judge(tasks, faults.inflicted, letters, retries_are_sent=plan.transport == "transport")
         verdict.counts["batches"] = len(batches)
         forgotten = Forgotten(faults.inflicted)
         wrong = wrong_batches(store, batches, tasks, forgotten)
         verdict.counts["batches wrong"] = len(wrong)
         verdict.counts["batches forgotten"] = len(forgotten.batches)
-        verdict.wrong += wrong + wrong_letters(tasks, letters, forgotten)
+        verdict.wrong += wrong
+        if plan.transport != "transport":
+            verdict.wrong += wrong_letters(tasks, letters, forgotten)
         if plan.only in KINDS:
             verdict.counts["said: deliveries forgotten"] = _said(store)
     return verdict

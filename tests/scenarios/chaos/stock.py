@@ -1,8 +1,8 @@
-"""Run the same tasks on stock Celery over kombu's own Redis transport, as well set up as it can be.
+"""Run the same tasks as a Celery application, as well set up as it can be: on kombu's transport, or ours.
 
 Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
 time-out and as frequent a look for what has run out. `celery -A tests.scenarios.chaos.stock worker`, or
-`python -m tests.scenarios.chaos.stock` for the fleet.
+`python -m tests.scenarios.chaos.stock` for the fleet. A broker URL that says `millpond://` is our transport.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Any
 from celery import Celery, Task
 from kombu import Queue
 
+from tests.scenarios.chaos.fleet import LEASE_SECONDS, POOLS, QUEUE
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.work import Again, Run, work
 
@@ -27,7 +28,22 @@ MUTEX_SECONDS = 60
 #: When nothing has become less for three times all of that, nothing more comes of it.
 PATIENCE_SECONDS = 3.0 * (VISIBILITY_SECONDS + RESTORE_SECONDS + MUTEX_SECONDS)
 
-app = Celery("stock", broker=os.environ.get("CHAOS_BROKER"), set_as_current=False)
+BROKER = os.environ.get("CHAOS_BROKER", "")
+KOMBUS: dict[str, Any] = {
+    "visibility_timeout": VISIBILITY_SECONDS,
+    "unacked_restore_interval": RESTORE_SECONDS,
+    "unacked_restore_throttle": 1,
+    "unacked_mutex_expire": MUTEX_SECONDS,
+}
+#: As in Millpond's own run: short leases, bounded queues, many deliveries before a burial.
+OURS: dict[str, Any] = {
+    "lease_seconds": LEASE_SECONDS,
+    "queues": dict.fromkeys(QUEUES, QUEUE.broker_limits()),
+    "full_queue_timeout": 60,
+}
+OPTIONS = {"socket_timeout": 5, **(OURS if BROKER.startswith("millpond") else KOMBUS)}
+
+app = Celery("stock", broker=BROKER or None, set_as_current=False)
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
@@ -40,13 +56,7 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "visibility_timeout": VISIBILITY_SECONDS,
-        "unacked_restore_interval": RESTORE_SECONDS,
-        "unacked_restore_throttle": 1,
-        "unacked_mutex_expire": MUTEX_SECONDS,
-        "socket_timeout": 5,
-    },
+    broker_transport_options=OPTIONS,
 )
 
 
@@ -64,7 +74,6 @@ def fleet() -> int:
     """Run the pools' processes under the same supervisor as Millpond's."""
     from millpond.worker.supervise.child_process import ChildProcess
     from millpond.worker.supervise.supervisor import Supervisor, log_to_stderr
-    from tests.scenarios.chaos.fleet import POOLS
 
     def start(name: str, number: int) -> ChildProcess:
         pool = POOLS[name]

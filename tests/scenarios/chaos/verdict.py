@@ -37,10 +37,13 @@ def judge(
     faults: Sequence[Fault],
     letters: set[str],
     waiting: Set[str] = frozenset(),
+    *,
+    retries_are_sent: bool = False,
 ) -> Verdict:
     """Judge a run. `letters` are the ids of its dead letters, `waiting` of messages that are left at its end.
 
-    Stock Celery has no dead letters, and Millpond must leave nothing.
+    Stock Celery has no dead letters, and Millpond must leave nothing. `retries_are_sent`: a retry is a
+    message of its own, as Celery's is, and not the delivery's next state.
     """
     outcomes = Counter(task.outcome for task in tasks.values())
     settled = {id for id, task in tasks.items() if "ok" in task.ended}
@@ -55,7 +58,7 @@ def judge(
     # Under a clock that is set a delay is as long as the clock says.
     is_clock_set = any(fault.kind == "set clock" for fault in faults)
     hasty = sorted(id for id, task in tasks.items() if not is_clock_set and early(task, EARLY_SECONDS))
-    doubled = duplicates.match(tasks.values(), faults)
+    doubled = duplicates.match(tasks.values(), faults, retries_are_sent=retries_are_sent)
     again = repeats(tasks.values(), faults)
     counts = {
         "sent": outcomes["taken"],
