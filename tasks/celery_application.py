@@ -1,9 +1,14 @@
 """Load the user's own Celery application, by the name that `celery -A` takes."""
 
+import ssl
+from typing import Any
+from urllib.parse import urlencode
+
 from celery import Celery
 from celery.app.utils import find_app
 
-from millpond.tasks.errors import SettingsError
+from millpond.broker.url import BrokerURL
+from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 
 
@@ -25,7 +30,29 @@ def unusable(name: str, error: Exception) -> SettingsError:
 
 def broker_url(app: Celery) -> str | None:
     """Return the application's own broker, where Millpond's settings name none."""
-    url = app.conf.broker_write_url or app.conf.broker_url
-    if isinstance(url, list | tuple):
-        url = ";".join(url)
-    return str(url) if url and not str(url).startswith("amqp") else None
+    url = _joined(app.conf.broker_write_url or app.conf.broker_url)
+    if not url or url.startswith("amqp"):
+        return None
+    tls = app.conf.broker_use_ssl
+    if not tls or "ssl_" in url:
+        return url
+    options = {"ssl": "true", **(tls if isinstance(tls, dict) else {})}
+    written = urlencode({name: _spelled(value) for name, value in options.items()})
+    return f"{url}{'&' if '?' in url else '?'}{written}"
+
+
+def parsed(url: Any) -> BrokerURL | None:
+    """Return a URL of the application's settings as Millpond reads it; None if it is no broker of ours."""
+    try:
+        return BrokerURL.parse(_joined(url))
+    except BadBrokerUrl:
+        return None
+
+
+def _joined(url: Any) -> str:
+    return ";".join(url) if isinstance(url, list | tuple) else str(url or "")
+
+
+def _spelled(value: Any) -> str:
+    """Return an option of `broker_use_ssl` as it is written in a URL."""
+    return value.name if isinstance(value, ssl.VerifyMode) else str(value)

@@ -27,12 +27,38 @@ from millpond.tasks.settings import Settings
 NEEDED: dict[str, tuple[Any, str]] = {
     "task_acks_late": (True, "a task is settled after its run, so that a killed worker loses none"),
     "task_acks_on_failure_or_timeout": (True, "a failed task becomes a dead letter"),
+    "task_acks_on_failure": (None, "a failed task becomes a dead letter"),
+    "task_acks_on_timeout": (None, "a task that its time limit ended becomes a dead letter"),
     "task_reject_on_worker_lost": (True, "a task whose process was killed runs again"),
     "worker_prefetch_multiplier": (1, "the pool's `prefetch` says how many messages a process fetches ahead"),
+    "worker_disable_prefetch": (False, "the pool's `prefetch` says it: 0 fetches for free slots alone"),
     "worker_enable_prefetch_count_reduction": (False, "leases bound what a process has in flight"),
     "worker_cancel_long_running_tasks_on_connection_loss": (False, "a lease outlives a lost connection"),
     "broker_connection_max_retries": (None, "a worker waits for its broker for as long as it takes"),
     "broker_connection_retry_on_startup": (True, "a worker waits for its broker for as long as it takes"),
+}
+
+#: Options of kombu's Redis transport that have no effect on ours.
+WITHOUT_EFFECT = (
+    "visibility_timeout",
+    "ack_emulation",
+    "unacked_key",
+    "unacked_index_key",
+    "unacked_mutex_key",
+    "unacked_mutex_expire",
+    "unacked_restore_limit",
+    "unacked_restore_interval",
+    "unacked_restore_throttle",
+)
+#: What takes the place of a transport option that Millpond's settings replace.
+INSTEAD = {
+    "global_keyprefix": "MILLPOND_KEY_PREFIX says it",
+    "socket_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
+    "socket_connect_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
+    "lease_seconds": "`lease_seconds` of the queue, in the pools table",
+    "lease_terms_ms": "`lease_seconds` of the queue, in the pools table",
+    "queues": "the pools table says the limits of its queues",
+    "send_copies": "MILLPOND_SEND_COPIES says it",
 }
 
 
@@ -80,7 +106,7 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
     """
     url = BrokerURL.parse(str(configured.broker_url))
-    changes = []
+    changes = list(_other_brokers(app, url))
     for name, (ours, why) in NEEDED.items():
         theirs = app.conf[name]
         if theirs != ours:
@@ -90,18 +116,39 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
-    app.conf.broker_transport = TRANSPORT
-    theirs = app.conf.broker_transport_options or {}
-    ours = {**theirs, **transport_options(configured), "url": url}
-    changes += [
-        Change(f"broker_transport_options[{name!r}]", theirs[name], "-", "leases take its place")
-        for name in ("visibility_timeout",)
-        if name in theirs
-    ]
-    app.conf.broker_transport_options = ours
+    app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None
+    theirs, ours = app.conf.broker_transport_options or {}, transport_options(configured)
+    changes += _transport_changes(theirs, ours)
+    app.conf.broker_transport_options = {**ours, **_kept(theirs), "url": url}
     accepted = prepare_accept_content(app.conf.accept_content)
     message_body.accept(accepted)
     return [*changes, *_not_honoured(app, configured, pools)]
+
+
+def _kept(theirs: dict[str, Any]) -> dict[str, Any]:
+    """Return the transport options of an application that stay as they are."""
+    return {name: value for name, value in theirs.items() if name not in INSTEAD}
+
+
+def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator[Change]:
+    """Yield the transport options of the application that are replaced or have no effect."""
+    for name, value in theirs.items():
+        shown = f"broker_transport_options[{name!r}]"
+        if name in WITHOUT_EFFECT:
+            yield Change(shown, value, "-", "leases take its place")
+        elif name in INSTEAD and value != ours.get(name):
+            yield Change(shown, value, ours.get(name, "-"), INSTEAD[name])
+
+
+def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
+    """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
+    for name in ("broker_write_url", "broker_read_url"):
+        theirs = celery_application.parsed(app.conf[name])
+        if app.conf[name] and (theirs is None or theirs.plain != url.plain):
+            yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
+    if app.conf.broker_use_ssl and url.tls is None:
+        why = "write rediss:// and its ssl_… options in the broker's URL"
+        yield Change("broker_use_ssl", "set", "-", why)
 
 
 def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> Iterator[Change]:
@@ -113,12 +160,16 @@ def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> 
                 why = 'a thread cannot be killed: give the pool executor = "prefork"'
                 yield Change(name, conf[name], "-", why)
     for name, instead in (
-        ("worker_concurrency", "`concurrency` of the pool"),
-        ("worker_autoscaler", "a fixed number of slots; scale processes or containers"),
-        ("worker_pool", "`executor` of the pool, prefork or threads"),
+        ("worker_concurrency", "the pools table says it: `concurrency` of the pool"),
+        ("worker_autoscaler", "a fixed number of slots: scale processes or containers"),
+        ("worker_pool", "the pools table says it: `executor` of the pool, prefork or threads"),
+        ("worker_consumer", "Millpond's consumer settles and drains"),
+        ("worker_soft_shutdown_timeout", "`drain_seconds` is how long running tasks may take to end"),
+        ("worker_enable_soft_shutdown_on_idle", "a task that waits for its time waits in the broker"),
+        ("worker_state_db", "the broker remembers what `millpond task cancel` cancels"),
     ):
         if conf[name] and conf[name] != DEFAULTS.get(name):
-            yield Change(name, conf[name], "-", f"the pools table says it: {instead}")
+            yield Change(name, conf[name], "-", instead)
     if conf.task_default_rate_limit:
         yield Change("task_default_rate_limit", conf.task_default_rate_limit, "-", _RATE)
     served = {queue for pool in table.pools.values() for queue in pool.queues}
@@ -165,12 +216,14 @@ def _short(value: Any) -> str:
 
 
 def main() -> None:
-    """Print the broker of the application named.
+    """Print the broker of the application named, and the prefix of its keys.
 
     Run by the supervisor, which imports no application itself.
     """
     try:
-        sys.stdout.write(f"broker {celery_application.broker_url(load(sys.argv[1])) or ''}\n")
+        app = load(sys.argv[1])
+        prefix = (app.conf.broker_transport_options or {}).get("global_keyprefix") or ""
+        sys.stdout.write(f"\nbroker {celery_application.broker_url(app) or ''}\nprefix {prefix}\n")
     except SettingsError as error:
         sys.exit(f"millpond: {error}")
 

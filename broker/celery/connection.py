@@ -139,6 +139,13 @@ class Connecting(stock.Channel):
         if patterns:
             client.psubscribe(*patterns)
 
+    def _receive(self) -> bool:
+        """Read what a subscription has brought; where there is nothing, a read would wait for ever."""
+        connection = self.subclient.connection
+        if connection is None or connection._sock is None or not connection.can_read(timeout=0):
+            return False
+        return bool(super()._receive())
+
     def _unsubscribe_from(self, queue: str) -> None:
         """Undo the subscriptions of `_subscribe`."""
         names, patterns = _split(self._get_subscribe_topics(queue))

@@ -63,15 +63,19 @@ class Poller(stock.MultiChannelPoller):
         return client.connection
 
     def on_readable(self, fileno: int) -> None:
-        """Pass a reply on; that of a fetch also when there is no more room.
+        """Pass a reply on; that of a fetch, and of a subscription, also when there is no more room.
 
-        It may bring messages that were asked for while there was room.
+        A fetch may bring messages that were asked for while there was room. A subscription brings the answers
+        to its health checks too: kombu, which reads none while its slots are busy, then takes the connection
+        for dead.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind in (FETCH, WAIT, CONTROL):
             channel.handlers[kind]()
             if channel.fetcher is not None:
                 self.wake_up_in(channel.fetcher.seconds_to_next())
+        elif kind == "LISTEN":
+            channel.handlers[kind]()
         else:
             super().on_readable(fileno)
 

@@ -137,6 +137,9 @@ class Publishing(QueueCommands):
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
         """Send a message that had no room as soon as there is some, by a time."""
         queue, ticket, waits = message.queue, new_ticket(1), False
+        if limits.read(self.store, queue).overflow == "shed":  # its workers' table says so
+            publish.publish(self.store, [message], policy="shed")
+            return
         try:
             while (left := ends_at - time.monotonic()) > 0:
                 caller = publish.Caller(ticket, stays=True)

@@ -46,6 +46,12 @@ class QoS(virtual.QoS):
         """True if there is room for one more message."""
         return self.channel.fetcher is None or self.channel.in_flight.room > 0
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; for `worker_disable_prefetch` Celery replaces `can_consume` by its own."""
+        super().__setattr__(name, value)
+        if name == "can_consume":
+            self.channel.in_flight.may_fetch = value
+
     def append(self, message: Any, delivery_tag: str) -> None:
         """Do nothing: the message was noted as in flight before it was delivered."""
 

@@ -102,6 +102,8 @@ class InFlightMessages:
         #: Called when there is more to know: it gives up what is cancelled and has not started, then calls
         #: what it is given.
         self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
+        #: For `worker_disable_prefetch`: one message is fetched at a time, and only while this is true.
+        self.may_fetch: Callable[[], bool] | None = None
         self._names = itertools.count()
         self._kinds = ""
         self._order: deque[str] = deque()
@@ -248,6 +250,8 @@ class InFlightMessages:
                 continue
             count = sum(len(each.in_flight) for each in self.leases.values())
             room = max(0, self.slots + self.prefetch - count) if fetches else 0
+            if room and self.may_fetch is not None:
+                room = 1 if self.may_fetch() else 0
             wants = room > 0 and count <= self.slots + self.prefetch // 2
             if wants or (lease.outcomes and self._is_time(lease, count, now)):
                 free = max(0, self.slots - count) if room else 0
@@ -283,7 +287,7 @@ class InFlightMessages:
         `until`, with a server's clock that was not read lately, and without a free slot: under a limit such a
         call would fetch nothing, although slots may be free when the wait ends.
         """
-        if len(active) != 1:
+        if len(active) != 1 or self.may_fetch is not None:
             return None
         lease, count = self.leases[next(iter(active))], self.count
         is_known = lease.registered and not lease.lease_lost and until - lease.clocked_at < CLOCK_GOOD_SECONDS

@@ -49,4 +49,4 @@ def test_every_feature_does_what_the_page_says(
     wrong = {
         name: (found.get(name), expected[name]) for name in expected if found.get(name) != expected[name]
     }
-    assert wrong == {}, running.log[-3000:]
+    assert wrong == {}, f"{wrong}\n{running.log[-3000:]}"

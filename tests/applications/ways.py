@@ -79,7 +79,7 @@ def command(way: str, name: str, pool: str, queues: Sequence[str], folder: Path)
     listed = ", ".join(f'"{queue}"' for queue in queues)
     (folder / "millpond.toml").write_text(
         f"drain_seconds = 10\n[pools.default]\nqueues = [{listed}]\n"
-        f'executor = "{pool}"\nprocesses = 1\nconcurrency = 2\nprefetch = 0\n{tables}\n'
+        f'executor = "{pool}"\nprocesses = 1\nconcurrency = 2\nprefetch = 2\n{tables}\n'
     )
     return [sys.executable, "-m", "millpond", "worker", "--app", name, "default"]
 

@@ -43,7 +43,7 @@ def worker(
 
 
 def _use_its_broker(app: str) -> None:
-    """Use the broker of the application's own settings where Millpond's name none.
+    """Use the broker and key prefix of the application's own settings where Millpond's name none.
 
     A process of its own imports the application: the supervisor stays small, and a fault is one line before
     any worker starts. Raises `SettingsError`.
@@ -59,8 +59,10 @@ def _use_its_broker(app: str) -> None:
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SettingsError(done.stderr.strip().rpartition("\n")[2].removeprefix("millpond: "))
-    url = done.stdout.strip().rpartition("\n")[2].removeprefix("broker").strip()
+    url, prefix = (line.partition(" ")[2] for line in done.stdout.splitlines()[-2:])
+    if prefix and not settings().key_prefix:
+        os.environ["MILLPOND_KEY_PREFIX"] = prefix
     if url and not settings().broker_url:
         os.environ["MILLPOND_BROKER_URL"] = url
-        settings.cache_clear()
         typer.echo(f"using the broker of {app}'s own settings", err=True)
+    settings.cache_clear()

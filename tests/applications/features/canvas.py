@@ -20,7 +20,7 @@ from featured import (
     total,
 )
 
-from tests.applications.features.feature import feature
+from tests.applications.features.feature import PATIENCE, feature
 
 C = "Canvas"
 
@@ -33,49 +33,53 @@ class InStamps(StampingVisitor):
         return {"order": 17, "stamped_headers": ["order"]}
 
 
-feature(C, "`chain`", 16)(lambda: chain(add.s(4, 4), add.s(8)).apply_async().get(25))
-feature(C, "a chain by `|`", 10)(lambda: (add.s(1, 2) | add.s(3) | add.s(4)).delay().get(25))
-feature(C, "`group`", [0, 2, 4, 6])(lambda: group(add.s(n, n) for n in range(4))().get(25))
-feature(C, "`chord`", 90)(lambda: chord((add.s(n, n) for n in range(10)), total.s())().get(30))
-feature(C, "a chord of one task", 2)(lambda: chord([add.s(1, 1)], total.s())().get(25))
+feature(C, "`chain`", 16)(lambda: chain(add.s(4, 4), add.s(8)).apply_async().get(PATIENCE))
+feature(C, "a chain by `|`", 10)(lambda: (add.s(1, 2) | add.s(3) | add.s(4)).delay().get(PATIENCE))
+feature(C, "`group`", [0, 2, 4, 6])(lambda: group(add.s(n, n) for n in range(4))().get(PATIENCE))
+feature(C, "`chord`", 90)(lambda: chord((add.s(n, n) for n in range(10)), total.s())().get(PATIENCE))
+feature(C, "a chord of one task", 2)(lambda: chord([add.s(1, 1)], total.s())().get(PATIENCE))
 feature(C, "a chord of a hundred", 9900)(
-    lambda: chord((add.s(n, n) for n in range(100)), total.s())().get(40)
+    lambda: chord((add.s(n, n) for n in range(100)), total.s())().get(PATIENCE)
 )
-feature(C, "`map`", [2, 4])(lambda: total.map([(1, 1), (2, 2)]).delay().get(25))
-feature(C, "`starmap`", [3, 7])(lambda: add.starmap([(1, 2), (3, 4)]).delay().get(25))
+feature(C, "`map`", [2, 4])(lambda: total.map([(1, 1), (2, 2)]).delay().get(PATIENCE))
+feature(C, "`starmap`", [3, 7])(lambda: add.starmap([(1, 2), (3, 4)]).delay().get(PATIENCE))
 feature(C, "`chunks`", [[0, 2], [4, 6]])(
-    lambda: add.chunks(((n, n) for n in range(4)), 2).group().apply_async().get(25)
+    lambda: add.chunks(((n, n) for n in range(4)), 2).group().apply_async().get(PATIENCE)
 )
-feature(C, "`.si`: an immutable signature", 20)(lambda: (add.s(1, 1) | add.si(10, 10)).delay().get(25))
-feature(C, "a partial", 11)(lambda: add.s(10).delay(1).get(20))
-feature(C, "`.set(countdown=…)`", 3)(lambda: add.s(1, 2).set(countdown=0.3).delay().get(20))
-feature(C, "`.clone`", 9)(lambda: add.s(4).clone((5,)).delay().get(20))
-feature(C, "a signature from a dictionary", 3)(lambda: signature(dict(add.s(1, 2)), app=app).delay().get(20))
-feature(C, "a signature by name", 3)(lambda: app.signature("add", (1, 2)).delay().get(20))
+feature(C, "`.si`: an immutable signature", 20)(lambda: (add.s(1, 1) | add.si(10, 10)).delay().get(PATIENCE))
+feature(C, "a partial", 11)(lambda: add.s(10).delay(1).get(PATIENCE))
+feature(C, "`.set(countdown=…)`", 3)(lambda: add.s(1, 2).set(countdown=0.3).delay().get(PATIENCE))
+feature(C, "`.clone`", 9)(lambda: add.s(4).clone((5,)).delay().get(PATIENCE))
+feature(C, "a signature from a dictionary", 3)(
+    lambda: signature(dict(add.s(1, 2)), app=app).delay().get(PATIENCE)
+)
+feature(C, "a signature by name", 3)(lambda: app.signature("add", (1, 2)).delay().get(PATIENCE))
 feature(C, "a group in a chain becomes a chord", 12)(
-    lambda: (group(add.s(1, 1), add.s(2, 2), add.s(3, 3)) | total.s()).delay().get(30)
+    lambda: (group(add.s(1, 1), add.s(2, 2), add.s(3, 3)) | total.s()).delay().get(PATIENCE)
 )
 feature(C, "a chain of group, task, group", [13, 23])(
-    lambda: (group(add.s(1, 1), add.s(0, 1)) | total.s() | group(add.s(10), add.s(20))).delay().get(30)
+    lambda: (group(add.s(1, 1), add.s(0, 1)) | total.s() | group(add.s(10), add.s(20))).delay().get(PATIENCE)
 )
 feature(C, "a group of chains", [4, 6])(
-    lambda: group(add.s(1, 1) | add.s(2), add.s(2, 2) | add.s(2)).delay().get(30)
+    lambda: group(add.s(1, 1) | add.s(2), add.s(2, 2) | add.s(2)).delay().get(PATIENCE)
 )
 feature(C, "a chord of chains", 10)(
-    lambda: chord([add.s(1, 1) | add.s(2), add.s(2, 2) | add.s(2)], total.s()).delay().get(30)
+    lambda: chord([add.s(1, 1) | add.s(2), add.s(2, 2) | add.s(2)], total.s()).delay().get(PATIENCE)
 )
 feature(C, "a chord in a chord", 12)(
-    lambda: chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(3, 3)], total.s()).delay().get(35)
+    lambda: (
+        chord([chord([add.s(1, 1), add.s(2, 2)], total.s()), add.s(3, 3)], total.s()).delay().get(PATIENCE)
+    )
 )
 feature(C, "a group of groups", [2, 4, 6])(
-    lambda: group(group(add.s(1, 1), add.s(2, 2)), group(add.s(3, 3))).delay().get(25)
+    lambda: group(group(add.s(1, 1), add.s(2, 2)), group(add.s(3, 3))).delay().get(PATIENCE)
 )
 
 
 @feature(C, "an error in a chord's header: `ChordError`", ["ChordError", True, "FAILURE"])
 def chord_error() -> Any:
     result = chord([add.s(1, 1), fail.s("header")], total.s()).apply_async()
-    error = result.get(25, propagate=False)
+    error = result.get(PATIENCE, propagate=False)
     return [type(error).__name__, "header" in str(error), result.state]
 
 
@@ -95,7 +99,7 @@ def chain_link_error() -> Any:
 
 
 def _heard(text: str) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if any(text in each for each in notes("on_error")):
             return True
@@ -107,8 +111,8 @@ def _heard(text: str) -> bool:
 def chain_stops() -> Any:
     there = uuid4().hex
     result = (fail.si("stops") | noted.si(there, "run")).apply_async()
-    result.parent.get(25, propagate=False)
-    add.delay(1, 1).get(20)
+    result.parent.get(PATIENCE, propagate=False)
+    add.delay(1, 1).get(PATIENCE)
     return [result.parent.state, notes(there)]
 
 
@@ -121,12 +125,12 @@ def group_link() -> Any:
     return "accepted"
 
 
-feature(C, "`self.replace` in a chain", 108)(lambda: (replaced.s(7) | add.s(1)).delay().get(25))
+feature(C, "`self.replace` in a chain", 108)(lambda: (replaced.s(7) | add.s(1)).delay().get(PATIENCE))
 feature(C, "`self.replace` in a chord", 209)(
-    lambda: chord([replaced.s(7), replaced.s(2)], total.s()).delay().get(30)
+    lambda: chord([replaced.s(7), replaced.s(2)], total.s()).delay().get(PATIENCE)
 )
 feature(C, "`add_to_chord`", 1003)(
-    lambda: chord([added_to_chord.s(1), add.s(0, 1)], total.s()).delay().get(30) - 0
+    lambda: chord([added_to_chord.s(1), add.s(0, 1)], total.s()).delay().get(PATIENCE) - 0
 )
 
 
@@ -134,14 +138,14 @@ feature(C, "`add_to_chord`", 1003)(
 def stamp() -> Any:
     sig = request.s("stamps", "stamped_headers")
     sig.stamp(order=17)
-    return sig.delay().get(20)
+    return sig.delay().get(PATIENCE)
 
 
 @feature(C, "a `StampingVisitor`", [17, 17])
 def visitor() -> Any:
     sig = group(request.s("stamps"), request.s("stamps"))
     sig.stamp(InStamps())
-    found = sig.delay().get(25)
+    found = sig.delay().get(PATIENCE)
     return [
         each["stamps"]["order"] if isinstance(each["stamps"]["order"], int) else each["stamps"]["order"][0]
         for each in found
@@ -150,17 +154,17 @@ def visitor() -> Any:
 
 @feature(C, "an empty group", [])
 def empty() -> Any:
-    return group([]).apply_async().get(10)
+    return group([]).apply_async().get(PATIENCE)
 
 
 @feature(C, "a chain of fifty", 51)
 def long_chain() -> Any:
-    return chain(add.s(1, 1), *[add.s(1) for _ in range(49)]).apply_async().get(35)
+    return chain(add.s(1, 1), *[add.s(1) for _ in range(49)]).apply_async().get(PATIENCE)
 
 
 feature(C, "a chain with a delay inside", 4)(
-    lambda: (add.s(1, 1) | add.s(2).set(countdown=0.3)).delay().get(25)
+    lambda: (add.s(1, 1) | add.s(2).set(countdown=0.3)).delay().get(PATIENCE)
 )
 feature(C, "a chain across queues", [[3], {}])(
-    lambda: (add.s(1, 2).set(queue="second") | echo.s().set(queue="celery")).delay().get(25)
+    lambda: (add.s(1, 2).set(queue="second") | echo.s().set(queue="celery")).delay().get(PATIENCE)
 )

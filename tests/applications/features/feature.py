@@ -2,12 +2,16 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 #: How long one feature may take, on a machine that does other things as well.
 SECONDS = 320
+
+#: How long a feature waits for what must come; a wait ends as soon as it is there.
+PATIENCE = 90
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ class Feature:
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, previous)
+
+
+def until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """Return what is seen, once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return seen
 
 
 def _too_long(*_: object) -> None:

@@ -50,7 +50,7 @@ def notes(place: str) -> list[str]:
     return list(found)
 
 
-def notes_when(place: str, number: int, seconds: float = 15) -> list[str]:
+def notes_when(place: str, number: int, seconds: float = 90) -> list[str]:
     """Return what was noted at a place, once there is so much."""
     deadline = time.monotonic() + seconds
     while len(notes(place)) < number and time.monotonic() < deadline:
@@ -94,6 +94,13 @@ def sleep(seconds: float, place: str = "slept", what: Any = None) -> float:
     return seconds
 
 
+@app.task(name="held")
+def held(place: str, *args: Any) -> None:
+    """Occupy a slot until it is told to go."""
+    note(place, "run")
+    notes_when(f"{place} go", 1, 300)
+
+
 @app.task(name="fail")
 def fail(text: str = "on purpose") -> None:
     raise ValueError(text)
@@ -125,9 +132,9 @@ def route(self: Task) -> list[Any]:
 
 
 @app.task(name="retried", bind=True, max_retries=3)
-def retried(self: Task, times: int) -> int:
+def retried(self: Task, times: int, countdown: float = 0.1) -> int:
     if self.request.retries < times:
-        raise self.retry(countdown=0.1)
+        raise self.retry(countdown=countdown)
     return int(self.request.retries)
 
 
@@ -276,7 +283,7 @@ def limited() -> None:
     time.sleep(60)
 
 
-@app.task(name="limited_softly", soft_time_limit=0.5)
+@app.task(name="limited_softly", soft_time_limit=2)
 def limited_softly() -> str:
     try:
         time.sleep(60)
@@ -378,7 +385,7 @@ def waits_for_another() -> Any:
     from celery.result import allow_join_result
 
     with allow_join_result():
-        return add.apply_async((1, 2), queue="second").get(15)
+        return add.apply_async((1, 2), queue="second").get(60)
 
 
 @app.task(name="abortable", base=AbortableTask, bind=True)

@@ -10,12 +10,13 @@ from uuid import uuid4
 
 import featured
 from celery import signals
-from featured import add, app, noted, notes, notes_when, sleep
+from featured import add, app, held, noted, notes, notes_when
 
-from tests.applications.features.feature import feature
+from tests.applications.features.feature import PATIENCE, feature, until
+from tests.applications.features.sending import free, occupied
 
 Q, C, E, G, P = "Inspect", "Control", "Events and logs", "Signals and steps", "Programs"
-SECONDS = 8
+SECONDS = 60
 #: How long a program may take, whose imports alone take seconds on a busy machine.
 CLI_SECONDS = 300
 
@@ -38,14 +39,6 @@ def place() -> str:
     return uuid4().hex
 
 
-def until(look: Any, seconds: float = 12) -> Any:
-    """Return what is seen, once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return seen
-
-
 feature(Q, "`ping`", [{"ok": "pong"}])(
     lambda: list(app.control.inspect(timeout=SECONDS, limit=1).ping().values())
 )
@@ -66,39 +59,38 @@ feature(Q, "`clock`", True)(lambda: ask("clock")["clock"] > 0)
 feature(Q, "`memsample`, `objgraph` answer", True)(lambda: isinstance(ask("memsample"), str))
 
 
-@feature(Q, "`active`: with arguments", ["sleep", [1.5, "here", "x"]])
+@feature(Q, "`active`: with arguments", ["held", ["here", "x"]])
 def active() -> Any:
-    result = sleep.delay(1.5, "here", "x")
+    there = place()
+    result = held.delay(there, "here", "x")
     [found] = until(lambda: [each for each in ask("active") if each["id"] == result.id])
-    result.get(20)
-    return [found["name"], list(found["args"])]
+    free(there, [result])
+    return [found["name"], list(found["args"])[1:]]
 
 
 @feature(Q, "`reserved`", True)
 def reserved() -> Any:
-    busy = [sleep.delay(3) for _ in range(4)]
-    seen = until(lambda: {each["id"] for each in ask("reserved")} & {each.id for each in busy}, 5)
-    for each in busy:
-        each.get(20)
+    there = place()
+    busy = occupied(there, 4)
+    seen = until(lambda: {each["id"] for each in ask("reserved")} & {each.id for each in busy})
+    free(there, busy)
     return bool(seen)
 
 
 @feature(Q, "`scheduled`: tasks with an eta", True)
 def scheduled() -> Any:
-    result = add.apply_async((1, 1), countdown=4)
-    seen = until(lambda: [each for each in ask("scheduled") if each["request"]["id"] == result.id], 3)
-    result.get(20)
-    return bool(seen)
+    result = add.apply_async((1, 1), countdown=600)
+    return bool(until(lambda: [each for each in ask("scheduled") if each["request"]["id"] == result.id], 30))
 
 
 @feature(Q, "`query_task` of a running task", "active")
 def query() -> Any:
-    result = sleep.delay(1.5)
-    seen = until(lambda: (ask("query_task", result.id) or {}).get(result.id), 5)
-    while seen and seen[0] != "active":
-        seen = (ask("query_task", result.id) or {}).get(result.id)
-    result.get(20)
-    return seen[0] if seen else seen
+    there = place()
+    result = held.delay(there)
+    notes_when(there, 1)
+    seen = until(lambda: (ask("query_task", result.id) or {}).get(result.id))
+    free(there, [result])
+    return seen[0]
 
 
 @feature(Q, "`revoked`", True)
@@ -125,34 +117,32 @@ def shout() -> Any:
 @feature(C, "`revoke` before the start", ["REVOKED", []])
 def revoke() -> Any:
     there = place()
-    busy = [sleep.delay(1) for _ in range(4)]
-    result = noted.delay(there, "run")
-    result.revoke()
-    for each in busy:
-        each.get(20)
-    result.get(25, propagate=False)
-    return [result.state, notes(there)]
+    busy = occupied(there, 4)
+    result = noted.delay(f"{there} ran", "run")
+    result.revoke(wait=True, timeout=SECONDS)
+    free(there, busy)
+    result.get(PATIENCE, propagate=False)
+    return [result.state, notes(f"{there} ran")]
 
 
 @feature(C, "`revoke(terminate=True)`", ["REVOKED", 1])
 def terminate() -> Any:
     there = place()
-    result = sleep.delay(60, there)
+    result = held.delay(there)
     notes_when(there, 1)
     result.revoke(terminate=True)
-    result.get(25, propagate=False)
+    result.get(PATIENCE, propagate=False)
     return [result.state, len(notes(there))]
 
 
 @feature(C, "`revoke_by_stamped_headers`", ["REVOKED", []])
 def by_stamp() -> Any:
     there, stamp = place(), place()
-    app.control.revoke_by_stamped_headers({"order": [stamp]})
-    time.sleep(0.5)
+    app.control.revoke_by_stamped_headers({"order": [stamp]}, reply=True, timeout=SECONDS, limit=1)
     signature = noted.s(there, "run")
     signature.stamp(order=stamp)
     result = signature.apply_async()
-    result.get(20, propagate=False)
+    result.get(PATIENCE, propagate=False)
     return [result.state, notes(there)]
 
 
@@ -161,10 +151,10 @@ def rate_limit() -> Any:
     [answer] = app.control.rate_limit("noted", "2/s", reply=True, timeout=SECONDS, limit=1)
     there = place()
     try:
+        began = time.monotonic()
         for _ in range(4):
             noted.delay(there, time.time())
-        began = time.monotonic()
-        notes_when(there, 4, 20)
+        notes_when(there, 4)
         return ["ok" in next(iter(answer.values())), time.monotonic() - began >= 1.0]
     finally:
         app.control.rate_limit("noted", None, reply=True, timeout=SECONDS, limit=1)
@@ -179,7 +169,7 @@ def time_limit() -> Any:
 @feature(C, "`add_consumer`, `cancel_consumer`", [3, True])
 def consumers() -> Any:
     app.control.add_consumer("third", reply=True, timeout=SECONDS, limit=1)
-    found = add.apply_async((1, 2), queue="third").get(20)
+    found = add.apply_async((1, 2), queue="third").get(PATIENCE)
     app.control.cancel_consumer("third", reply=True, timeout=SECONDS, limit=1)
     return [found, until(lambda: "third" not in {each["name"] for each in ask("active_queues")})]
 
@@ -237,17 +227,18 @@ def captured(act: Any, *wanted: str) -> list[str]:
         receiver = app.events.Receiver(connection, handlers={"*": heard})
 
         def later() -> None:
-            time.sleep(0.5)
-            act()
-            done.wait(10)
+            # What is done before the receiver has subscribed is not heard: it is done again.
+            deadline = time.monotonic() + PATIENCE
+            while not done.wait(1) and time.monotonic() < deadline:
+                act()
             receiver.should_stop = True
 
         acting = threading.Thread(target=later, daemon=True)
         acting.start()
         with contextlib.suppress(TimeoutError, StopIteration):
-            receiver.capture(limit=None, timeout=10, wakeup=False)
+            receiver.capture(limit=None, timeout=PATIENCE, wakeup=False)
         done.set()
-        acting.join(12)
+        acting.join(PATIENCE)
     return sorted(seen)
 
 
@@ -278,20 +269,20 @@ def log_has(*texts: str) -> bool:
     """True once the worker's log has the texts."""
     from pathlib import Path
 
-    return bool(until(lambda: all(text in Path("worker.log").read_text() for text in texts), 8))
+    return bool(until(lambda: all(text in Path("worker.log").read_text() for text in texts)))
 
 
 @feature(E, "`get_task_logger`, and what is printed", True)
 def logged() -> Any:
     text = place()
-    featured.logs.delay(text).get(20)
+    featured.logs.delay(text).get(PATIENCE)
     return log_has(f"task says {text}", f"printed {text}")
 
 
 @feature(E, "`Task … received` and `… succeeded in …` at INFO", True)
 def lines() -> Any:
     result = add.delay(1, 1)
-    result.get(20)
+    result.get(PATIENCE)
     return log_has(f"Task add[{result.id}] received", f"Task add[{result.id}] succeeded in ")
 
 
@@ -301,14 +292,14 @@ feature(G, "`task_prerun`, `task_postrun`, `task_success`", True)(
 
 
 def _signalled(task: str, *names: str) -> Any:
-    missing = [name for name in names if not until(lambda name=name: task in notes(f"signal {name}"), 5)]
+    missing = [name for name in names if not until(lambda name=name: task in notes(f"signal {name}"))]
     return missing or True
 
 
 @feature(G, "`task_failure`, `task_retry`", True)
 def failure_signals() -> Any:
-    featured.fail.delay().get(20, propagate=False)
-    featured.retried.delay(1).get(20)
+    featured.fail.delay().get(PATIENCE, propagate=False)
+    featured.retried.delay(1).get(PATIENCE)
     return [
         each
         for each in (_signalled("fail", "task_failure"), _signalled("retried", "task_retry"))
@@ -321,9 +312,8 @@ feature(G, "`task_received`", True)(lambda: _signalled("add", "task_received"))
 
 @feature(G, "`task_revoked`", True)
 def revoked_signal() -> Any:
-    result = add.apply_async((1, 1), countdown=1)
-    result.revoke()
-    result.get(20, propagate=False)
+    app.control.revoke(id := place(), reply=True, timeout=SECONDS, limit=1)
+    add.apply_async((1, 1), task_id=id).get(PATIENCE, propagate=False)
     return _signalled("add", "task_revoked")
 
 
@@ -342,7 +332,7 @@ def publish_signals() -> Any:
 
     for each in (signals.before_task_publish, signals.after_task_publish):
         each.connect(hear)
-    add.delay(1, 1).get(20)
+    add.delay(1, 1).get(PATIENCE)
     for each in (signals.before_task_publish, signals.after_task_publish):
         each.disconnect(hear)
     return seen
@@ -359,7 +349,7 @@ for name in (
     "after_setup_task_logger",
     "on_after_finalize",
 ):
-    feature(G, f"`{name}`", True)(lambda name=name: bool(until(lambda: notes(f"signal {name}"), 8)))
+    feature(G, f"`{name}`", True)(lambda name=name: bool(until(lambda: notes(f"signal {name}"))))
 feature(G, "a step of the worker's", True)(lambda: "worker" in notes("steps"))
 feature(G, "a step of the consumer's", True)(lambda: "consumer" in notes("steps"))
 
@@ -383,7 +373,7 @@ feature(P, "`celery inspect ping`", True)(lambda: "pong" in celery("inspect", "-
 @feature(P, "`celery call`, `celery result`", True)
 def call() -> Any:
     id = celery("call", "add", "--args", "[2, 3]").strip().splitlines()[-1]
-    assert app.AsyncResult(id).get(20) == 5
+    assert app.AsyncResult(id).get(PATIENCE) == 5
     return celery("result", id).strip().endswith("5")
 
 
@@ -422,4 +412,4 @@ feature(C, "`control.shutdown`: `worker_shutdown`", True)(lambda: _shutdown())
 
 def _shutdown() -> Any:
     app.control.shutdown()
-    return bool(until(lambda: notes("signal worker_shutdown"), 60))
+    return bool(until(lambda: notes("signal worker_shutdown")))

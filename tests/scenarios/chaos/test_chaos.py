@@ -31,7 +31,7 @@ def test_a_moment_of_chaos_loses_nothing() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["transport", "app"])
 def test_chaos_under_a_celery_application_loses_nothing(way: str) -> None:
-    """Stock `celery worker`s on our transport, and the application under `--app`: the same ledger, as clean."""
+    """Stock `celery worker`s on our transport, and the application under `--app`: as clean a ledger."""
     run = chaos("--transport", way, "--seed", 7, "--tasks", 1_000, "--faults", 10, "--every", 0.8)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "| lost " in run.stdout

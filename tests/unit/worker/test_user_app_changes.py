@@ -2,12 +2,20 @@
 
 from typing import Any
 
+import pytest
 from celery import Celery
 
 from millpond.tasks.settings import Settings
 from millpond.worker import user_app
 
 TABLE = {"pools": {"quick": {"executor": "threads"}, "heavy": {"executor": "prefork"}}, "queues": {}}
+
+
+def settings_of() -> Settings:
+    """Return the settings of a worker."""
+    queues = {name: {} for name in TABLE["pools"]}
+    pools = {name: {**each, "queues": [name]} for name, each in TABLE["pools"].items()}
+    return Settings(broker_url="redis://localhost/0", table={"pools": pools, "queues": queues})
 
 
 def told(pool: str, **conf: Any) -> str:
@@ -18,10 +26,7 @@ def told(pool: str, **conf: Any) -> str:
     @app.task(name="shop.early", acks_late=False, rate_limit="1/s", shared=False)
     def early() -> None: ...
 
-    queues = {name: {} for name in TABLE["pools"]}
-    pools = {name: {**each, "queues": [name]} for name, each in TABLE["pools"].items()}
-    settings = Settings(broker_url="redis://localhost/0", table={"pools": pools, "queues": queues})
-    changes = user_app.configure(app, settings, (pool,))
+    changes = user_app.configure(app, settings_of(), (pool,))
     return user_app.table([*changes, *user_app.of_tasks(app)])
 
 
@@ -58,3 +63,70 @@ def test_limits_hold_on_prefork_and_a_queue_without_a_pool_is_named() -> None:
     found = lines(told("heavy", task_time_limit=5, task_default_queue="celery"))
     assert "task_time_limit" not in found
     assert 'no pool of the table takes from it: queues = ["celery"]' in found["queue celery"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("worker_disable_prefetch", True, "True -> False the pool's `prefetch` says it"),
+        ("task_acks_on_failure", False, "False -> None a failed task becomes a dead letter"),
+        (
+            "task_acks_on_timeout",
+            False,
+            "False -> None a task that its time limit ended becomes a dead letter",
+        ),
+        ("task_acks_on_failure_or_timeout", False, "False -> True a failed task becomes a dead letter"),
+        ("worker_cancel_long_running_tasks_on_connection_loss", True, "True -> False a lease outlives"),
+        ("worker_soft_shutdown_timeout", 9.0, "9.0 -> - `drain_seconds` is how long"),
+        ("worker_enable_soft_shutdown_on_idle", True, "waits in the broker"),
+        ("worker_state_db", "state.db", "state.db -> - the broker remembers"),
+        ("worker_consumer", "proj:Own", "proj:Own -> - Millpond's consumer settles"),
+        (
+            "broker_read_url",
+            "redis://other/0",
+            "redis://other:6379/0 -> redis://localhost:6379/0 MILL",
+        ),
+        (
+            "broker_write_url",
+            "redis://other/0",
+            "redis://other:6379/0 -> redis://localhost:6379/0 MILL",
+        ),
+        ("broker_use_ssl", True, "set -> - write rediss://"),
+    ],
+)
+def test_no_setting_is_replaced_in_silence(setting: str, value: Any, said: str) -> None:
+    """Each setting that has another effect than on stock is named with both values and its remedy."""
+    found = " ".join(told("heavy", **{setting: value}).split())
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("visibility_timeout", 60, "60 -> - leases take its place"),
+        ("unacked_restore_interval", 5, "5 -> - leases take its place"),
+        ("ack_emulation", False, "False -> - leases take its place"),
+        ("global_keyprefix", "shop:", "shop: -> MILLPOND_KEY_PREFIX says it"),
+        ("socket_timeout", 77, "77 -> 5.0 MILLPOND_BROKER_TIMEOUT_SECONDS says it"),
+        ("queues", {"a": {}}, "the pools table says the limits of its queues"),
+        ("lease_seconds", 3, "3 -> 15.0 `lease_seconds` of the queue"),
+        ("priority_steps", list(range(10)), ""),
+        ("sep", ":", ""),
+        ("queue_order_strategy", "sorted", ""),
+        ("socket_keepalive", False, ""),
+        ("health_check_interval", 7, ""),
+        ("fanout_prefix", "x.", ""),
+        ("max_connections", 5, ""),
+        ("client_name", "shop", ""),
+        ("retry_on_timeout", True, ""),
+    ],
+)
+def test_an_option_of_the_transport_is_kept_or_named(option: str, value: Any, said: str) -> None:
+    """An option of kombu's transport has its effect, or is named as the worker starts."""
+    app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
+    app.conf.update(task_default_queue="heavy", broker_transport_options={option: value})
+    changes = user_app.configure(app, settings_of(), ("heavy",))
+    named = " ".join(user_app.table([each for each in changes if option in each.setting]).split())
+    assert said in named
+    assert bool(named) == bool(said)
+    assert said or app.conf.broker_transport_options[option] == value
