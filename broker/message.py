@@ -89,11 +89,14 @@ class Message:
         if not isinstance(envelope, dict):
             raise TypeError("it must be an object")
         message = cls(envelope, text)
-        message_names.check(
-            id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
-        )
-        if not message.name.isprintable():
-            message.name = message.kind
+        shown = f"{message.id}{message.kind}{message.name}"
+        written = f"{message.batch}{message.unique_key}"
+        if not (len(shown) <= message_names.LONGEST and shown.isprintable() and written.isascii()):
+            message_names.check(
+                id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
+            )
+            if not message.name.isprintable():
+                message.name = message.kind
         return message
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from millpond.broker.message_names import writable
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The task is over, and ended well; `result` is the JSON of its value, where it is kept.
+    """The task is over, and ended well; `result` is the JSON (ASCII) of its value, where it is kept.
 
     `shown` is the value as logs and events show it.
     """
@@ -143,8 +143,8 @@ def encode(outcome: Outcome) -> Words:
     match outcome:
         case Succeeded(None):
             return _SUCCEEDED
-        case Succeeded(result):
-            return "settle", "succeeded", writable(result or "{}"), 0, ""
+        case Succeeded(str(result)):
+            return "settle", "succeeded", result, 0, ""
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, facts):

@@ -30,7 +30,9 @@ class Poller(stock.MultiChannelPoller):
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
             if channel.fetcher is not None:
-                channel.in_flight.at_once = AT_ONCE if self.hub is not None else 1
+                at_once = AT_ONCE if self.hub is not None else 1
+                if channel.in_flight.at_once != at_once:
+                    channel.in_flight.at_once = at_once
                 if monotonic() >= channel.gather_at:
                     channel.gather_in_time()
                 channel.fetcher.on_tick()

@@ -57,7 +57,7 @@ def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     keys = (*lease.keys.all, lease.keys.bucket, epoch_key(prefix))
     args: list[Any] = [
         lease.consumer,
-        lease.term_ms(lease_ms),
+        lease.own_term_ms or lease_ms,
         request.credit,
         request.free_slots,
         "0" if lease.registered else "1",

@@ -8,6 +8,7 @@ where it can be: the server carries it out as soon as the wait is over, and a ro
 """
 
 import logging
+import math
 import time
 from time import sleep
 from typing import Any
@@ -57,6 +58,7 @@ class Fetcher:
         self.fetch_client = channel.new_client()
         self.wait_client = channel.new_client()
         self.control_client = channel.new_client()
+        self._patience: float = channel.socket_timeout or PATIENCE_SECONDS
         self._listening = False
         self._learned_at = 0.0
         self._request: FetchRequest | None = None
@@ -81,6 +83,7 @@ class Fetcher:
             self._taken_up.add(keys.queue)
         lease.fetchable = True
         self.active.add(keys.queue)
+        self.look_out.due_at = 0.0
 
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; its messages in flight are settled as before."""
@@ -102,7 +105,8 @@ class Fetcher:
             self._listen()
         elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
             self._learn_later()  # no call would notice that the connection which brings changes is dead
-        self.look_out.on_tick(self.active, self._keys, now)
+        if now >= self.look_out.due_at:
+            self.look_out.on_tick(self.active, self._keys, now, self._patience)
         self._look_after_being_full()
         if self._request is None:
             # What the call behind a wait may fetch is fetched by it alone: credit is given once.
@@ -129,15 +133,13 @@ class Fetcher:
         return not all(fetchable) and self.in_flight.room > 0
 
     def _check_patience(self, now: float) -> None:
-        patience = self.channel.socket_timeout or PATIENCE_SECONDS
+        patience = self._patience
         if self._request is not None and now - self._request_since > patience:
             self._drop()
             raise RedisTimeoutError(f"no answer to a fetch for {patience} s")
         if self._waiting is not None and now > self._waiting_until + patience:
             self._waiting = self._behind = None
             raise RedisTimeoutError(f"no answer to a wait for {patience} s")
-        if self.look_out.is_owed(patience, now):
-            raise RedisTimeoutError(f"no answer to a look-out for {patience} s")
 
     def wake(self) -> None:
         """Wake the event loop in time for the next call."""
@@ -148,10 +150,10 @@ class Fetcher:
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
         now = time.monotonic()
-        looks_out = self.look_out.seconds_to_next(self.active, now)
-        times = [] if looks_out is None else [now + looks_out]
+        looks_out_at = self.look_out.due_at
         if self._request is not None:
-            return looks_out
+            return None if looks_out_at == math.inf else max(0.0, looks_out_at - now)
+        times = [looks_out_at]
         if self.in_flight.drained:
             times.append(self._learned_at + DRAINED_LOOK_SECONDS)
         for lease in self.in_flight.leases.values():
@@ -159,7 +161,8 @@ class Fetcher:
                 times.append(lease.look_at)
             if lease.outcomes:
                 times.append(lease.outcomes_since + GATHERED_SECONDS)
-        return max(0.0, min(times) - now) if times else None
+        soonest = min(times)
+        return None if soonest == math.inf else max(0.0, soonest - now)
 
     def _send(self, request: FetchRequest) -> None:
         self._request = request
@@ -332,7 +335,9 @@ class Fetcher:
                     self.look_out.on_answer(read)
             if not connection.can_read(timeout=0):
                 break
-        self.look_out.on_tick(self.active, self._keys, time.monotonic())
+        now = time.monotonic()
+        if now >= self.look_out.due_at:
+            self.look_out.on_tick(self.active, self._keys, now, self._patience)
 
     def finish(self) -> None:
         """Wait for the reply of the call that is under way, at most as long as the socket lets it."""
@@ -351,7 +356,7 @@ class Fetcher:
         request, self._request = self._request, None
         if request is not None:
             try:
-                if not self.fetch_client.connection.can_read(self.channel.socket_timeout or PATIENCE_SECONDS):
+                if not self.fetch_client.connection.can_read(self._patience):
                     raise RedisTimeoutError("no answer to a fetch")
                 reply = fetch_call.read(self.fetch_client.connection.read_response())
                 if reply.lease:

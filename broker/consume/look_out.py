@@ -10,6 +10,7 @@ looks for itself, as before (`Fetcher`).
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
@@ -61,8 +63,11 @@ class LookOut:
         self._connection = connection
         #: True once the server tracks for this connection.
         self.is_able = False
+        #: When `on_tick` has something to do although nothing arrives (monotonic seconds).
+        self.due_at = 0.0
         self._posts: dict[str, Post] = {}
         self._expected: deque[tuple[str, Post | None, float]] = deque()
+        self._patience = math.inf
         #: Wake tokens that were asked for: questions that found messages.
         self.passed_on = 0
 
@@ -79,10 +84,21 @@ class LookOut:
         post = self._posts.get(queue)
         return post is not None and post.taken > 0 and time.monotonic() - post.answered_at < PLACE_SECONDS
 
-    def on_tick(self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float) -> None:
-        """Ask for places and for messages where it is time to."""
-        if not self.is_able:
-            return
+    def on_tick(
+        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, patience: float
+    ) -> None:
+        """Ask for places and for messages where it is time to; called from `due_at` on.
+
+        Raises redis-py's `TimeoutError` if the server owes an answer for longer than `patience` (seconds).
+        """
+        self._patience = patience
+        if self._is_owed(now):
+            raise RedisTimeoutError(f"no answer to a look-out for {patience} s")
+        if self.is_able:
+            self._ask(queues, keys_of, now)
+        self._plan()
+
+    def _ask(self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float) -> None:
         asked: list[tuple[tuple[Any, ...], str, Post | None]] = []
         for queue in queues:
             post = self._posts.get(queue) or self._posts.setdefault(queue, Post(keys_of(queue)))
@@ -108,18 +124,21 @@ class LookOut:
         for post in map(self._posts.get, queues):
             if post is not None and post.place and not post.is_tracked:
                 post.pause = post.ask_at = 0.0
+        self._plan()
 
-    def seconds_to_next(self, queues: Iterable[str], now: float) -> float | None:
-        """Return the seconds until `on_tick` has something to ask; None: never."""
-        if not self.is_able:
-            return None
-        posts = [post for post in map(self._posts.get, queues) if post is not None]
-        times = [min(post.claim_at, post.ask_at) if post.place else post.claim_at for post in posts]
-        return max(0.0, min(times) - now) if times else None
+    def _plan(self) -> None:
+        """Find out when there is something to ask, or an answer is overdue."""
+        times = [math.inf]
+        if self._expected:
+            times.append(self._expected[0][2] + self._patience)
+        if self.is_able:
+            for post in self._posts.values():
+                times.append(min(post.claim_at, post.ask_at) if post.place else post.claim_at)
+        self.due_at = min(times)
 
-    def is_owed(self, seconds: float, now: float) -> bool:
-        """True if the server owes an answer for longer than that, and it is not there to be read."""
-        late = bool(self._expected) and now - self._expected[0][2] > seconds
+    def _is_owed(self, now: float) -> bool:
+        """True if the server owes an answer for too long, and it is not there to be read."""
+        late = bool(self._expected) and now - self._expected[0][2] > self._patience
         return late and not self._connection().can_read(timeout=0)
 
     def leave(self, queue: str) -> None:
@@ -139,6 +158,7 @@ class LookOut:
                 post.is_tracked = False
                 apart = (post.place - 1) * APART_SECONDS
                 post.ask_at = max(time.monotonic() + apart, post.asked_at + post.pause)
+        self._plan()
 
     def on_answer(self, answer: Any) -> None:
         """Take in the answer to the oldest question."""
@@ -151,7 +171,8 @@ class LookOut:
         elif isinstance(answer, ResponseError):
             self._refused(kind, answer)
         elif kind == "tracking":
-            self.is_able = True
+            self.is_able, self.due_at = True, 0.0
+            return
         elif kind == "claim" and post is not None:
             before, (post.place, post.taken) = post.place, divmod(answer, 10)
             post.answered_at = time.monotonic()
@@ -161,6 +182,7 @@ class LookOut:
             self.passed_on += answer > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * post.pause)
             post.pause = min(LONGEST_PAUSE_SECONDS, longer) if answer else 0.0
+        self._plan()
 
     def _refused(self, kind: str, error: ResponseError) -> None:
         """Look out no more: a right is missing, or the server is out of memory; the places expire."""

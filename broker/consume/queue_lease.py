@@ -45,6 +45,9 @@ class QueueLease:
     moves: int = 0
     #: The server's clock less ours, ms, as the last fetches had it when they were asked.
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
+    #: The ms to add to this host's clock for the server's time, or a little more, never less: a busy process
+    #: reads a reply late, so the time at which it asked counts, and the quickest call shows most exactly.
+    clock_ms: int = 0
     clocked_at: float = 0.0
 
     def term_ms(self, default: int) -> int:
@@ -61,14 +64,6 @@ class QueueLease:
         """The lists of wake tokens: for every consumer of the queue, and for this one alone."""
         return self.keys.wake, f"{self.keys.wake}:{self.consumer}"
 
-    @property
-    def clock_ms(self) -> int:
-        """Return the ms to add to this host's clock for the server's time, or a little more, never less.
-
-        A busy process reads a reply late, so the time at which it asked counts; the quickest tells best.
-        """
-        return min(self.clocks, default=0)
-
     def note_clock(self, ahead_ms: int, *, took_ms: int) -> None:
         """Note by how much the server's clock was ahead when a call was asked that took so long.
 
@@ -77,6 +72,7 @@ class QueueLease:
         if self.clocks and ahead_ms - self.clock_ms > took_ms + STEP_MS:
             self.clocks.clear()
         self.clocks.append(ahead_ms)
+        self.clock_ms = min(self.clocks)
         self.clocked_at = time.monotonic()
 
     def add(self, delivery: Delivery) -> None:
