@@ -143,8 +143,8 @@ def encode(outcome: Outcome) -> Words:
     match outcome:
         case Succeeded(None):
             return _SUCCEEDED
-        case Succeeded(str(result)):
-            return "settle", "succeeded", result, 0, ""
+        case Succeeded(result):
+            return "settle", "succeeded", result or "{}", 0, ""
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, facts):

@@ -19,26 +19,9 @@ from celery.concurrency.asynpool import AsynPool, _get_job_writer
 WAIT_SECONDS = 0.1
 
 
-def writer_at_once(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the task which the pool was given last to a child that is free.
-
-    The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
-    """
-    children = _children_of(pool)
-    if children is None or hub is None:
-        return lambda: None
-
-    def write() -> None:
-        free = children._all_inqueues - children._active_writes - children._busy_workers
-        if free:
-            hub.consolidate_callback([free.pop()])
-
-    return write
-
-
 def finish_writing(pool: Any) -> None:
     """Write the rest of every task that has been written in part; `pool` is Celery's, of any kind."""
-    children = _children_of(pool)
+    children = children_of(pool)
     if children is None:
         return
     jobs = {_get_job_writer(job): job for job in children._cache.values()}
@@ -64,7 +47,7 @@ def keep_reading(pool: Any, hub: Any) -> None:
 
 def finish_reading(pool: Any) -> None:
     """Read the rest of every answer that has been read in part; a child that does not write on is killed."""
-    children = _children_of(pool)
+    children = children_of(pool)
     if children is None:
         return
     for fd, child in tuple(children._fileno_to_outq.items()):
@@ -75,7 +58,7 @@ def finish_reading(pool: Any) -> None:
 
 def take_back(pool: Any) -> set[str]:
     """Remove from the pool the tasks that no child has been given; return their ids."""
-    children = _children_of(pool)
+    children = children_of(pool)
     if children is None:
         return set()
     waiting = tuple(children.outbound_buffer)
@@ -93,7 +76,7 @@ def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> No
     Celery's own drain polls one child after the other, and sleeps half a second for each without a result:
     beside a task that does not end, the results of others would be read after the deadline, and run again.
     """
-    children = _children_of(pool)
+    children = children_of(pool)
     if children is None:
         return
     handler = children._result_handler
@@ -128,6 +111,7 @@ def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
     controller.semaphore._waiting.extendleft((start, (each,), {}) for each in reversed(requests))
 
 
-def _children_of(pool: Any) -> Any:
+def children_of(pool: Any) -> Any:
+    """Return the pool of children behind a pool of Celery's, if it is one of prefork."""
     children = getattr(pool, "_pool", None)
     return children if isinstance(children, AsynPool) else None

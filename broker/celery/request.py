@@ -22,6 +22,7 @@ from celery.worker.state import (
     total_count,
 )
 
+from millpond.broker.celery.prefork_pool import children_of
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import OWN, BadMessage
 
@@ -208,3 +209,20 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
         },
         "headers": {name: headers[name] for name in headers.keys() - _CELERYS_HEADERS} or None,
     }
+
+
+def writer_at_once(pool: Any, hub: Any) -> Callable[[], None]:
+    """Return a function that writes the task which the pool was given last to a child that is free.
+
+    The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
+    """
+    children = children_of(pool)
+    if children is None or hub is None:
+        return lambda: None
+
+    def write() -> None:
+        free = children._all_inqueues - children._active_writes - children._busy_workers
+        if free:
+            hub.consolidate_callback([free.pop()])
+
+    return write

@@ -32,6 +32,10 @@ from millpond.broker.server import elapsed_seconds
 GATHERED = 8
 GATHERED_SECONDS = 0.005
 
+#: So much may be finished and not sent to the broker before threads wait. Each slot may finish one more by
+#: then: no more than slots + 16 finished tasks run again after a kill, however many were fetched.
+AHEAD = 16
+
 #: The most messages of one call.
 AT_ONCE = 1_000
 
@@ -89,7 +93,12 @@ class InFlightMessages:
         #: Deliveries that have ended, with their outcomes; slots append, `take` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
         #: Set whenever outcomes were taken to be sent; threads that are far ahead wait for it.
-        self.caught_up = threading.Event()
+        self.outcomes_taken = threading.Event()
+        #: Calls a function soon in the event loop; None where there is no loop, as with greenlets.
+        self._call_soon: Callable[[Callable[[], None]], Any] | None = None
+        self._settle_now: Callable[[], None] = self.settle_finished
+        #: True once the loop was asked to send what has finished.
+        self._is_asked = False
         #: Calls that fetched and settled.
         self.fetch_calls = 0
         #: Taken by a thread that settles outside the event loop, while the pool drains.
@@ -209,6 +218,35 @@ class InFlightMessages:
 
     # Settling
 
+    def settle_by(
+        self, call_soon: Callable[[Callable[[], None]], Any] | None, settle_now: Callable[[], None]
+    ) -> None:
+        """Let the event loop send outcomes from now on; `settle_now` sends them while the pool drains.
+
+        Called again for each new connection: what the loop was asked may be lost with the one before.
+        """
+        self._call_soon, self._settle_now, self._is_asked = call_soon, settle_now, False
+
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Settle a delivery soon; called from any thread, and the loop sends several outcomes in one call."""
+        self.finished.append((delivery, outcome))
+        if self.draining:
+            self._settle_now()
+        elif self._call_soon is not None and not self._is_asked:
+            self._is_asked = True
+            self._call_soon(self._wake)
+
+    def _wake(self) -> None:
+        """Plan a send of the finished deliveries a moment later; runs in the loop."""
+        self._is_asked = False
+        if self.fetcher is not None:  # else the next one does it first of all
+            self.fetcher.wake()
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """True if so much has finished and was not sent that threads shall wait for the event loop."""
+        return self._call_soon is not None and self.unsettled_count >= AHEAD
+
     def settle_finished(self) -> None:
         """Queue the outcomes of finished deliveries, each for its queue."""
         now = monotonic()
@@ -256,7 +294,7 @@ class InFlightMessages:
             if wants or (lease.outcomes and self._is_time(lease, count, now)):
                 free = max(0, self.slots - count) if room else 0
                 request = FetchRequest(lease, min(room, self.at_once), free, lease.take_outcomes())
-                self.caught_up.set()
+                self.outcomes_taken.set()
                 return request
         return None
 

@@ -132,8 +132,8 @@ class LookOut:
         if self._expected:
             times.append(self._expected[0][2] + self._patience)
         if self.is_able:
-            for post in self._posts.values():
-                times.append(min(post.claim_at, post.ask_at) if post.place else post.claim_at)
+            posts = self._posts.values()
+            times += [min(post.claim_at, post.ask_at) if post.place else post.claim_at for post in posts]
         self.due_at = min(times)
 
     def _is_owed(self, now: float) -> bool:

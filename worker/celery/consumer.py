@@ -31,7 +31,6 @@ from millpond.worker.celery.reconnect import connected
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.celery.stock_tasks import use_millpond_strategy
 from millpond.worker.celery.strategy import receiver
-from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.slot_request import SlotRequest
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -51,8 +50,7 @@ class PondConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.chunks = Chunks(kwargs["pool"])
         self.meter = Meter()
-        #: How ended deliveries come to be settled, and threads to their tasks; made before any arrives.
-        self.completer: Completer | None = None
+        #: How threads come to their tasks; made before any arrives.
         self.threads: ThreadSlots | None = None
         #: Hears for the children of a process that stops.
         self.listening: ShutdownListener | None = None
@@ -153,11 +151,9 @@ class PondConsumer(Consumer):
 
     def _prepare_slots(self) -> None:
         self.in_flight.announce(self.app.tasks)
-        if self.completer is None:
-            self.completer = Completer(self.in_flight, self.hub, self._settle_now)
-        self.completer.reset()
+        self.in_flight.settle_by(self.hub and self.hub.call_soon, self._settle_now)
         if self.threads is None and isinstance(self.pool, ThreadPool):
-            self.threads = ThreadSlots(self.pool.executor, self.pool.limit)
+            self.threads = ThreadSlots(self.pool.executor, self.pool.limit, self.in_flight)
 
     def _settle_now(self) -> None:
         channel = getattr(self.task_consumer, "channel", None)

@@ -17,8 +17,7 @@ from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from millpond.broker.celery.prefork_pool import writer_at_once
-from millpond.broker.celery.request import DeliveryRequest
+from millpond.broker.celery.request import DeliveryRequest, writer_at_once
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery, facts
 from millpond.broker.errors import DeadLettered
@@ -44,7 +43,6 @@ from millpond.tasks.execute import error_line
 from millpond.tasks.middleware import overriding
 from millpond.tasks.redaction import scrubbed, secrets_in
 from millpond.worker.celery.slot import Answer, run, run_in_child
-from millpond.worker.completer import Completer
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -74,7 +72,6 @@ class RequestContext:
     def __init__(self, consumer: Any, task: Any) -> None:
         self.app, self.hostname, self.eventer = consumer.app, consumer.hostname, consumer.event_dispatcher
         self.in_flight: InFlightMessages = consumer.in_flight
-        self.completer: Completer = consumer.completer
         self.chunks: Chunks = consumer.chunks
         self.threads: ThreadSlots | None = consumer.threads
         self.meter: Meter = consumer.meter
@@ -157,7 +154,6 @@ class PondRequest(DeliveryRequest):
             return
         self.on_accepted(getpid(), time.monotonic())
         self.on_success(run(self.delivery))
-        self.process.completer.wait_for_backlog()
 
     def _run_if_still_wanted(self, delivery: Delivery) -> Answer:
         return run(delivery) if self.may_start() else (RELEASE, 0.0, 0.0)
@@ -277,7 +273,7 @@ class PondRequest(DeliveryRequest):
                 each.on_outcome(self.delivery, outcome, seconds)
             except Exception:  # the outcome stands, whatever becomes of it here
                 logger.exception("middleware %s failed on an outcome", type(each).__name__)
-        process.completer.finish(self.delivery, outcome)
+        process.in_flight.finish(self.delivery, outcome)
 
     def _waited(self, start: float) -> float | None:
         """Return how long the message could have run before it did, seconds; None: its sender did not say."""

@@ -1,7 +1,9 @@
 """A thread pool whose threads take their tasks themselves from those that wait.
 
 Celery's pool of threads makes a future of each task and hands it over. Here a thread that is done takes the
-next task that waits, and goes back to the pool when there was none for a moment.
+next task that waits, and goes back to the pool when there was none for a moment. It waits while much is
+finished that the event loop has not sent to the broker: threads with short tasks would keep the interpreter
+from the loop until nothing is left to run, and finish all that was fetched while the broker is away.
 """
 
 import logging
@@ -12,6 +14,7 @@ from queue import Empty, SimpleQueue
 
 from billiard.einfo import ExceptionInfo
 
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 logger = logging.getLogger(__name__)
@@ -19,12 +22,16 @@ logger = logging.getLogger(__name__)
 #: How long a thread waits for the next task before it goes back to the pool, in seconds.
 LINGER_SECONDS = 0.05
 
+#: After how long a thread that is far ahead looks again whether the pool ends, in seconds.
+LOOK_SECONDS = 0.05
+
 
 class ThreadSlots:
     """The requests that wait for a thread; at most `slots` threads of the executor work on them."""
 
-    def __init__(self, executor: Executor, slots: int) -> None:
+    def __init__(self, executor: Executor, slots: int, in_flight: InFlightMessages) -> None:
         self._executor = executor
+        self._in_flight = in_flight
         self._slots = slots
         self._waiting: SimpleQueue[SlotRequest] = SimpleQueue()
         self._at_work = 0
@@ -43,10 +50,20 @@ class ThreadSlots:
         while (request := self._next()) is not None:
             try:
                 request.run_in_thread()
+                if self._in_flight.is_far_ahead:
+                    self.wait_for_backlog()
             except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
                 logger.exception("Task %s[%s] could not be settled", request.name, request.id)
                 with suppress(Exception):  # else it would be held as long as this process lives
                     request.redeliver(ExceptionInfo())
+
+    def wait_for_backlog(self) -> None:
+        """Wait until outcomes were sent to the broker, or the process ends."""
+        in_flight = self._in_flight
+        while in_flight.is_far_ahead and not in_flight.draining and threading.main_thread().is_alive():
+            in_flight.outcomes_taken.clear()
+            if in_flight.is_far_ahead:
+                in_flight.outcomes_taken.wait(LOOK_SECONDS)
 
     def _next(self) -> SlotRequest | None:
         while True:

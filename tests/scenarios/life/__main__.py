@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,11 +27,11 @@ from millpond.worker.local.valkey import serving
 from tests.scenarios.life.kinds import Nothing
 from tests.scenarios.life.traced_worker import trace_into
 
-#: Tasks of the batch that is counted; one of as many goes before it.
-TASKS = 200
+#: Tasks of a batch that is counted; one of as many goes before the first.
+TASKS = 400
 
 #: The worker is idle once it has written down nothing for this long.
-QUIET_SECONDS = 0.12
+QUIET_SECONDS = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,26 @@ class Life:
         return sum(calls >= 0.5 for calls in by_file.values())
 
 
-def count(executor: str, folder: Path) -> Life:
-    """Return the average life of the tasks of one batch."""
+def count(executor: str, folder: Path, batches: int = 1) -> Generator[Life, None, None]:
+    """Yield the average life of the tasks of one batch, for each batch."""
     with (
         serving(folder / "server") as server,
         _worker(server.url, executor, folder) as (settings, trace, pid),
+        Client(settings=settings) as client,
     ):
-        with Client(settings=settings) as client:
-            for _ in range(2):
-                sent = folder / "producer.calls"
-                sent.unlink(missing_ok=True)
-                _until_quiet(trace)
-                start = trace.stat().st_size
-                os.kill(pid, signal.SIGSTOP)
-                with client.batch() as batch, trace_into(sent):
-                    batch.send_many(Nothing(n=3) for _ in range(TASKS))
-                os.kill(pid, signal.SIGCONT)
-                assert batch.wait(timedelta(seconds=60)).succeeded == TASKS
-                _until_quiet(trace)
-        return _life([*_lines(sent, 0), *_lines(trace, start)])
+        for number in range(1 + batches):
+            sent = folder / "producer.calls"
+            sent.unlink(missing_ok=True)
+            _until_quiet(trace)
+            start = trace.stat().st_size
+            os.kill(pid, signal.SIGSTOP)
+            with client.batch() as batch, trace_into(sent):
+                batch.send_many(Nothing(n=3) for _ in range(TASKS))
+            os.kill(pid, signal.SIGCONT)
+            assert batch.wait(timedelta(seconds=60)).succeeded == TASKS
+            _until_quiet(trace)
+            if number:
+                yield _life([*_lines(sent, 0), *_lines(trace, start)])
 
 
 @contextmanager
@@ -139,10 +140,9 @@ def main() -> None:
     for executor in ("threads", "prefork"):
         if asked.only in (None, executor):
             with tempfile.TemporaryDirectory(prefix="millpond-life-") as folder:
-                life = count(executor, Path(folder))
-            print(
-                f"{executor}: {life.files} files, {life.calls:.1f} calls, {life.changes:.1f} changes of file"
-            )
+                (life,) = count(executor, Path(folder))
+            about = f"{life.files} files, {life.calls:.1f} calls, {life.changes:.1f} changes of file"
+            print(f"{executor}: {about}")
             if asked.list:
                 for (file, name), calls in sorted(life.calls_by_function.items(), key=lambda each: -each[1]):
                     print(f"  {calls:6.2f} {file:40} {name}")

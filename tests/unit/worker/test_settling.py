@@ -1,15 +1,16 @@
 """What slots finish is settled by the event loop, and threads do not run far ahead of it."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.in_flight import AHEAD, InFlightMessages
 from millpond.broker.keys import QueueKeys
 from millpond.broker.outcomes import SUCCEEDED
-from millpond.worker import completer
-from millpond.worker.completer import AHEAD, Completer
+from millpond.worker.dispatch import thread_pool
+from millpond.worker.dispatch.thread_pool import ThreadSlots
 from tests.conftest import Eventually
 from tests.harness.by_hand import delivery_of
 
@@ -30,63 +31,63 @@ class Loop:
 
 
 @pytest.fixture
-def in_flight() -> InFlightMessages:
-    return InFlightMessages()
-
-
-@pytest.fixture
 def loop() -> Loop:
     return Loop()
 
 
 @pytest.fixture
-def settler(in_flight: InFlightMessages, loop: Loop) -> Completer:
-    return Completer(in_flight, loop, in_flight.settle_finished)
+def in_flight(loop: Loop) -> InFlightMessages:
+    made = InFlightMessages()
+    made.settle_by(loop.call_soon, made.settle_finished)
+    return made
 
 
-def finish(settler: Completer, n: int) -> None:
-    """Finish a delivery that nobody has in flight any more."""
-    settler.finish(delivery_of(f"{n}/0"), SUCCEEDED)
+@pytest.fixture
+def slots(in_flight: InFlightMessages) -> ThreadSlots:
+    return ThreadSlots(ThreadPoolExecutor(1), 1, in_flight)
 
 
-def test_asks_once_for_any_number(settler: Completer, loop: Loop, in_flight: InFlightMessages) -> None:
+def finish(in_flight: InFlightMessages, n: int) -> None:
+    """Finish a delivery that is in flight no more."""
+    in_flight.finish(delivery_of(f"{n}/0"), SUCCEEDED)
+
+
+def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> None:
     """And again for what ends after the loop has settled."""
     for n in range(5):
-        finish(settler, n)
+        finish(in_flight, n)
     assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
     loop.turn()
     assert in_flight.take(set(), now=0.0) is None, "nobody has them in flight any more"
     assert in_flight.unsettled_count == 0
-    finish(settler, 5)
+    finish(in_flight, 5)
     assert len(loop.asked) == 1
 
 
-def test_asks_again_once_the_loop_has_begun_anew(
-    settler: Completer, loop: Loop, in_flight: InFlightMessages
-) -> None:
+def test_asks_again_once_the_loop_has_begun_anew(loop: Loop, in_flight: InFlightMessages) -> None:
     """What the loop was asked may be lost with its connection; tasks from before it end after it."""
-    finish(settler, 1)
+    finish(in_flight, 1)
     loop.asked.clear()
-    settler.reset()
-    finish(settler, 2)
+    in_flight.settle_by(loop.call_soon, in_flight.settle_finished)
+    finish(in_flight, 2)
     assert len(loop.asked) == 1
 
 
 def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
-    settler: Completer,
+    slots: ThreadSlots,
     loop: Loop,
     in_flight: InFlightMessages,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Eventually,
 ) -> None:
     """That the loop settled it is not enough: a kill before the next turn, and it runs again."""
-    monkeypatch.setattr(completer, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(thread_pool, "LOOK_SECONDS", 60)
     lease = in_flight.lease(QueueKeys("queue"))
     for n in range(AHEAD):
         delivery = delivery_of(str(n), f"task {n}")
         lease.add(delivery)
-        settler.finish(delivery, SUCCEEDED)
-    thread = threading.Thread(target=settler.wait_for_backlog)
+        in_flight.finish(delivery, SUCCEEDED)
+    thread = threading.Thread(target=slots.wait_for_backlog)
     thread.start()
     loop.turn()
     in_flight.settle_finished()
@@ -98,12 +99,12 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
 
 
 def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
-    settler: Completer, in_flight: InFlightMessages, eventually: Eventually
+    slots: ThreadSlots, in_flight: InFlightMessages, eventually: Eventually
 ) -> None:
     """Nothing is sent by turns any more; what is left is settled on the way out."""
     for n in range(AHEAD):
-        finish(settler, n)
-    thread = threading.Thread(target=settler.wait_for_backlog)
+        finish(in_flight, n)
+    thread = threading.Thread(target=slots.wait_for_backlog)
     thread.start()
     assert thread.is_alive()
     in_flight.draining = True
@@ -111,17 +112,17 @@ def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
 
 
 def test_a_thread_that_is_not_ahead_does_not_wait(
-    settler: Completer, monkeypatch: pytest.MonkeyPatch
+    slots: ThreadSlots, in_flight: InFlightMessages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it would."""
-    monkeypatch.setattr(completer, "LOOK_SECONDS", 3600)
-    finish(settler, 1)
-    settler.wait_for_backlog()
+    monkeypatch.setattr(thread_pool, "LOOK_SECONDS", 3600)
+    finish(in_flight, 1)
+    slots.wait_for_backlog()
 
 
-def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages) -> None:
+def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages, slots: ThreadSlots) -> None:
     """With greenlets the next call sends what has finished, however much it is."""
-    settler = Completer(in_flight, None, in_flight.settle_finished)
+    in_flight.settle_by(None, in_flight.settle_finished)
     for n in range(AHEAD):
-        finish(settler, n)
-    settler.wait_for_backlog()
+        finish(in_flight, n)
+    slots.wait_for_backlog()

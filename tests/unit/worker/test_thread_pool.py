@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.exceptions import WorkerShutdown
 
+from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.worker.dispatch.thread_pool import ThreadSlots
 from tests.conftest import Eventually
 
@@ -20,7 +21,7 @@ def test_each_runs_once_and_no_thread_idles_for_good(eventually: Eventually) -> 
     """Put in from outside, one by one, with every chance that a thread is just going to sleep."""
     ran: Counter[int] = Counter()
     with ThreadPoolExecutor(3) as executor:
-        pull = ThreadSlots(executor, 3)
+        pull = ThreadSlots(executor, 3, InFlightMessages())
         for n in range(5000):
             pull.put(request(lambda n=n: ran.update([n])))
             if n % 7 == 0:
@@ -38,7 +39,7 @@ def test_no_more_at_a_time_than_slots(eventually: Eventually) -> None:
         gate.wait(30)
 
     with ThreadPoolExecutor(8) as executor:
-        pull = ThreadSlots(executor, 2)
+        pull = ThreadSlots(executor, 2, InFlightMessages())
         for _ in range(6):
             pull.put(request(hold))
         eventually(lambda: len(running) == 2)
@@ -55,7 +56,7 @@ def test_one_that_cannot_be_settled_goes_back_and_does_not_stop_the_next(eventua
         raise RuntimeError("no way to settle")
 
     with ThreadPoolExecutor(1) as executor:
-        pull = ThreadSlots(executor, 1)
+        pull = ThreadSlots(executor, 1, InFlightMessages())
         failing = request(fail)
         failing.redeliver = lambda why: again.append(why.exception.exc)
         pull.put(failing)
@@ -73,7 +74,7 @@ def test_a_body_that_would_stop_the_worker_does_not_take_its_slot_along(eventual
         raise WorkerShutdown(0)
 
     with ThreadPoolExecutor(1) as executor:
-        pull = ThreadSlots(executor, 1)
+        pull = ThreadSlots(executor, 1, InFlightMessages())
         stopping = request(stop)
         stopping.redeliver = lambda why: again.append(why.exception)
         pull.put(stopping)
