@@ -15,7 +15,7 @@ from millpond.broker.stats import heartbeats
 from millpond.tasks.errors import BadInput, MillpondError
 
 #: The time in which it has to be ready, and in which it finishes its task at the end; seconds.
-READY_SECONDS, STOP_SECONDS = 60.0, 120.0
+READY_SECONDS, STOP_SECONDS = 120.0, 120.0
 #: What it has to run before its pool is measured, seconds.
 RUN_SECONDS = 5.0
 
@@ -38,7 +38,7 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
                 if process.poll() is not None or monotonic() > until:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
-                    raise MillpondError(f"the second worker process of {pool} does not run: {said}")
+                    raise MillpondError(f"the second worker process of {pool} is not ready; its log: {said}")
                 sleep(0.2)
             sleep(RUN_SECONDS)
             yield

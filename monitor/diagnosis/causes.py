@@ -42,7 +42,7 @@ def failing(facts: PoolFacts) -> Diagnosis | None:
         "find out why they fail; more slots would only fail faster",
         name=kind,
         confidence=0.95,
-        command="millpond dead",
+        command="millpond dead" if figures.failed else f"millpond queue show {facts.waiting[0].name}",
     )
 
 
@@ -144,7 +144,8 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
         return _workers(facts, measured)
     if measured.saturated:
         return _saturated(facts, measured)
-    why = f"{words.use(facts)}; not yet certain that throughput grows: {words.elasticity(measured)}"
+    why = f"{words.use(facts)}; {words.compared(measured)}: it is not yet certain whether throughput grows "
+    why += f"with slots ({words.elasticity(measured)})"
     return words.diagnosis(
         facts,
         "unclear",
@@ -168,7 +169,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     setting = f"concurrency = {math.ceil(wanted / max(1, len(facts.view.running)))}"
     if measured.slots != slots:  # it was measured with more processes: slots of one may share an interpreter
         setting = f"processes = {math.ceil(len(facts.view.running) * wanted / slots)}"
-    grown = f"throughput grows with slots ({words.elasticity(measured)})"
+    grown = f"{words.compared(measured)}: throughput grows with slots ({words.elasticity(measured)})"
     hog = _dominant_kind(facts)
     full = f"the processors of the hosts are full at {most:.1f} times the rate"
     against = (full,) if most < processors.ROOM else ()
@@ -178,7 +179,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
         f"{grown}; {words.use(facts)}; {words.ready(facts)}{hog and '; ' + hog}",
         f"{gain}: set {setting} under [pools.{facts.view.name}] in millpond.toml",
         confidence=min(0.95, 0.6 + measured.low / 3),
-        evidence=(_compared(measured), *((hog,) if hog else ())),
+        evidence=(words.compared(measured), *((hog,) if hog else ())),
         against=against,
         slots_wanted=wanted,
         predicted_rate=rate,
@@ -198,11 +199,6 @@ def _dominant_kind(facts: PoolFacts) -> str:
     return ""
 
 
-def _compared(measured: Elasticity) -> str:
-    rates = f"{measured.part_rate:,.1f} tasks a second, {measured.slots} gave {measured.rate:,.1f}"
-    return f"{measured.part} slots gave {rates}"
-
-
 def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     usual = _usual_mean(facts)
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
@@ -211,12 +207,12 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
     return words.diagnosis(
         facts,
         "dependency",
-        f"{named} is saturated: throughput does not grow with slots ({words.elasticity(measured)}); "
-        f"{words.use(facts)}",
-        f"{enough} slots suffice, more would only wait; make {named} faster, or call it less often",
+        f"{named} is saturated: {words.compared(measured)}, so throughput does not grow with slots "
+        f"({words.elasticity(measured)}); {words.use(facts)}",
+        f"{words.suffice(enough)}, more would only wait; make {named} faster, or call it less often",
         name=name,
         confidence=0.9 if name else 0.7,
-        evidence=(_compared(measured), *evidence),
+        evidence=(words.compared(measured), *evidence),
         slots_wanted=enough,
         predicted_rate=measured.rate,
         command=f"millpond queue set {queue} --in-flight {enough}" if queue else "",

@@ -53,7 +53,7 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
         facts,
         "no worker",
         f"{words.ready(facts)} and no process of the pool runs",
-        "start it",
+        "start a worker",
         command=f"millpond worker {facts.view.name}",
     )
 
@@ -197,7 +197,7 @@ def _too_little(facts: PoolFacts) -> Diagnosis | None:
         return unknown.long_runs(facts)
     known = f"too little data yet: {ends} ends in {words.duration(seconds)}"
     why = f"{words.ready(facts)}; {known}; {words.use(facts)}"
-    return words.diagnosis(facts, "unclear", why, "try again in a few seconds", confidence=0.2)
+    return words.diagnosis(facts, "unclear", why, "ask again in a few seconds", confidence=0.2)
 
 
 RULES: tuple[Rule, ...] = (

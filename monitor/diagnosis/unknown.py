@@ -26,13 +26,13 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
     if (found := _known_anyway(facts)) is not None:
         return found
     seen, mean = facts.minute, facts.mean
-    takes = f"a run takes {words.duration(mean)}" if mean else "no run ended"
+    takes = f"a run takes {words.duration(mean)}, {seen.ended}" if mean else "no run"
     wait = f"{words.duration(seen.seconds * ENOUGH_ENDS / seen.ended)}" if seen.ended else "an hour"
     place, spent = _waits(facts)
     return words.diagnosis(
         facts,
         "unclear",
-        f"{words.use(facts)}{spent}; {takes}, {seen.ended} ended in {words.duration(seen.seconds)}: too few "
+        f"{words.use(facts)}{spent}; {takes} ended in {words.duration(seen.seconds)}: too few "
         f"to measure whether more slots would help; {words.ready(facts)}",
         f"add one worker process, and compare how many end in {wait}",
         name=(place.name or place.library) if place is not None else "",
@@ -46,7 +46,7 @@ def _waits(facts: PoolFacts) -> tuple[Place | None, str]:
     found = facts.most("peer", "child", "file", "sleep")
     if found is None:
         return None, ""
-    return found[0], f", {found[1]:.0%} of their time waiting for {words.bottleneck_name(facts, found[1])}"
+    return found[0], f", {found[1]:.0%} of that time waiting for {words.bottleneck_name(facts, found[1])}"
 
 
 def unclear(facts: PoolFacts) -> Diagnosis:
@@ -57,7 +57,8 @@ def unclear(facts: PoolFacts) -> Diagnosis:
         command = f"millpond why {facts.view.name}"
     else:
         one = facts.view.slots == 1
-        advice = f"measure it{' with a second slot, where two tasks may run at once' if one else ''}"
+        how = "with a second slot, where two tasks may run at once" if one else "for up to half a minute"
+        advice = f"measure it {how}"
         command = words.probe(facts)
     return words.diagnosis(
         facts,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from millpond.broker.stats.elasticity import Elasticity
+from millpond.broker.stats.elasticity import SATURATED, Elasticity
 from millpond.monitor.diagnosis import numbers
 from millpond.monitor.diagnosis.diagnosis import Diagnosis, KindView
 from millpond.monitor.diagnosis.facts import PoolFacts
@@ -24,7 +24,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         measured=() if measured is None else _points(measured),
         outcome=outcome(facts),
         probe_seconds=round(facts.probe_seconds, 1),
-        compared=compared(facts),
+        compared=slower_than_before(facts),
         elasticity=None if measured is None else round(measured.value, 2),
         elasticity_error=None if measured is None else round(measured.error, 2),
         **more,  # type: ignore[arg-type]
@@ -68,6 +68,8 @@ NO_GAIN = 0.2
 def outcome(facts: PoolFacts) -> str:
     """Return what came of the last change of slots, beside what was predicted; empty if that is not known."""
     before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
+    if before is facts.current_elasticity:
+        return ""  # it was measured with more slots for a while: nothing was changed
     if before is None or not before.rate or slots == 0 or facts.use < USED or facts.ready < WAITING:
         return ""
     if not recent.seconds or recent.ended < 20:
@@ -85,7 +87,7 @@ TIMES = (("an hour ago", 3_600, 600), ("yesterday at this time", 86_400, 2_400))
 CHANGED = 1.25
 
 
-def compared(facts: PoolFacts) -> str:
+def slower_than_before(facts: PoolFacts) -> str:
     """Return how long runs take beside an hour ago and yesterday; empty if that is alike, or not known."""
     found = [
         f"{times:.1f} times as long as {when}"
@@ -175,6 +177,20 @@ def rate(facts: PoolFacts) -> str:
 def ready(facts: PoolFacts) -> str:
     """Return the number of ready tasks."""
     return "1 task is ready" if facts.ready == 1 else f"{facts.ready:,} tasks are ready"
+
+
+def suffice(slots: int) -> str:
+    """Return that so many slots are enough."""
+    return "1 slot suffices" if slots == 1 else f"{slots} slots suffice"
+
+
+def compared(measured: Elasticity) -> str:
+    """Return the throughput of a part of the slots and of all, as it was measured; the part that decides."""
+    slots, rate = measured.part, measured.part_rate
+    if measured.step is not None and measured.high > SATURATED and not measured.grows:
+        slots, rate = measured.step_part, measured.step_rate
+    part = "1 slot" if slots == 1 else f"{slots} slots"
+    return f"{part} gave {rate:,.1f} tasks a second, {measured.slots} gave {measured.rate:,.1f}"
 
 
 def elasticity(measured: Elasticity) -> str:
