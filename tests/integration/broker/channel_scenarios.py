@@ -140,11 +140,11 @@ def callback_raises(broker: Broker) -> str:
     return f"{said}; closed: {broker.client.llen('q')} ready"
 
 
-def two_channels(broker: Broker) -> str:
+def two_channels(broker: Broker, prefetch_count: int = 6) -> str:
     got: list[Any] = []
     with broker.queue() as (producer, queue, connection):
         other = queue.bind(connection.channel())
-        each = {"callbacks": [lambda _, m: got.append(m)], "prefetch_count": 5}
+        each = {"callbacks": [lambda _, m: got.append(m)], "prefetch_count": prefetch_count}
         with Consumer(queue.channel, [queue], **each), Consumer(other.channel, [other], **each):
             send(producer, *range(6))
             drained(connection, got, 6)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from channel_broker import TEN_STEPS, Broker, take
-from channel_scenarios import SCENARIOS
+from channel_scenarios import SCENARIOS, two_channels
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis import Redis
@@ -54,22 +54,20 @@ def differences() -> dict[str, tuple[str, str]]:
     return {what: (theirs, here) for what, theirs, here in rows if not set(what) <= {"-"} and what != "what"}
 
 
-#: Open: with two consumers that drain events by hand, a message now and then waits longer than the test.
-UNSTEADY = {"two consumers of a queue on one connection"}
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(what, marks=[pytest.mark.xfail(strict=False)] if what in UNSTEADY else [])
-        for what in SCENARIOS
-    ],
-)
+@pytest.mark.parametrize("what", SCENARIOS)
 def test_a_channel_does_as_kombus_or_as_the_table_says(what: str, stock: Broker, ours: Broker) -> None:
     """Each way to consume and to publish ends alike on both transports, or its two ends are in the table."""
     theirs, here = SCENARIOS[what](stock), SCENARIOS[what](ours)
     assert (theirs, here) == differences().get(what, (theirs, theirs))
     assert (what in differences()) == (theirs != here)
+
+
+def test_a_full_channel_leaves_the_rest_to_the_other(ours: Broker) -> None:
+    """Of two consumers on one connection with room for six in all, both fill.
+
+    On kombu's Redis it happens that one which is full pops one more, and leaves it unread.
+    """
+    assert two_channels(ours, prefetch_count=3) == "[0, 1, 2, 3, 4, 5], left: 0"
 
 
 def test_the_table_names_scenarios() -> None:
