@@ -37,7 +37,8 @@ class Fetched:
 class Reply:
     """The reply of a call; `lease` is False when it had expired, and then nothing was done.
 
-    `unlisted`: the list of consumers had been deleted, and the lease holds again.
+    `unlisted`: the list of consumers had been deleted, and the lease holds again. `limited`: messages wait
+    for a permit of the in-flight limit.
     """
 
     now_ms: int
@@ -47,6 +48,7 @@ class Reply:
     epoch: int
     messages: list[Fetched]
     unlisted: bool = False
+    limited: bool = False
 
 
 def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
@@ -74,9 +76,9 @@ def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
 
 def read(raw: list[Any]) -> Reply:
     """Read the reply of a call."""
-    now_ms, lease, late, next_ms, epoch, *rest = raw
+    now_ms, lease, late, next_ms, epoch, limited, *rest = raw
     messages = [Fetched(rest[i].decode(), rest[i + 1], rest[i + 2]) for i in range(0, len(rest), 3)]
-    return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2)
+    return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2, limited == 1)
 
 
 def call(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
@@ -112,7 +114,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
         if delivery.on_settled is not None:
             delivery.on_settled()
     if request.credit:
-        lease.fetchable = reply.next_ms == 0
+        lease.fetchable, lease.is_limited = reply.next_ms == 0, reply.limited
         lease.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
 
 

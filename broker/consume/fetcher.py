@@ -145,7 +145,7 @@ class Fetcher:
         """Wake the event loop in time for the next call."""
         cycle = getattr(self.channel.connection, "cycle", None)  # a closed channel has no connection
         if cycle is not None:
-            cycle.wake_up_in(GATHERED_SECONDS)
+            cycle.wake_up_in(0.0 if self.in_flight.is_limited else GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
@@ -160,7 +160,7 @@ class Fetcher:
             if lease.look_at and lease.keys.queue in self.active:
                 times.append(lease.look_at)
             if lease.outcomes:
-                times.append(lease.outcomes_since + GATHERED_SECONDS)
+                times.append(lease.outcomes_since + (0.0 if lease.is_limited else GATHERED_SECONDS))
         soonest = min(times)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
@@ -189,7 +189,8 @@ class Fetcher:
             then = fetch_call.command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
-        self.look_out.on_idle(self.active)
+        if not self.in_flight.is_limited:  # what waits for a permit is not to be looked out for
+            self.look_out.on_idle(self.active)
 
     def _keys(self, queue: str) -> QueueKeys:
         return self.in_flight.leases[queue].keys

@@ -171,6 +171,11 @@ class InFlightMessages:
         """Count the messages that this process may fetch now."""
         return 0 if self.starts_nothing else max(0, self.slots + self.prefetch - self.count)
 
+    @property
+    def is_limited(self) -> bool:
+        """True if messages of a queue wait for a permit of its in-flight limit."""
+        return any(lease.is_limited for lease in self.leases.values())
+
     # Leases
 
     def lease(self, keys: QueueKeys) -> QueueLease:
@@ -273,7 +278,8 @@ class InFlightMessages:
     def take(self, active: set[str], now: float) -> FetchRequest | None:
         """Return the next call to send: outcomes of finished deliveries, and room for more; None: not yet.
 
-        Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free.
+        Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages
+        wait for the permits that they free.
         """
         if self.finished:
             self.settle_finished()
@@ -283,7 +289,8 @@ class InFlightMessages:
                 self.lose(lease)
             if lease.look_at and now >= lease.look_at:
                 lease.fetchable, lease.look_at = True, 0.0
-            fetches = lease.fetchable and lease.keys.queue in active and not self.starts_nothing
+            asks = lease.fetchable or (lease.is_limited and bool(lease.outcomes))
+            fetches = asks and lease.keys.queue in active and not self.starts_nothing
             if not (fetches or lease.outcomes):
                 continue
             count = sum(len(each.in_flight) for each in self.leases.values())
@@ -316,20 +323,23 @@ class InFlightMessages:
 
     def _is_time(self, lease: QueueLease, count: int, now: float) -> bool:
         waited = now - lease.outcomes_since >= GATHERED_SECONDS
-        return waited or not count or self.draining or len(lease.outcomes) >= GATHERED
+        return waited or lease.is_limited or not count or self.draining or len(lease.outcomes) >= GATHERED
 
     def request_behind_wait(self, active: set[str], until: float) -> FetchRequest | None:
         """Return the fetch call to send along behind a wait that ends by `until`; None if there is none.
 
         None with several queues, with one message asked for at a time, with a look at a queue due before
-        `until`, with a server's clock that was not read lately, and without a free slot: under a limit such a
-        call would fetch nothing, although slots may be free when the wait ends.
+        `until`, with a server's clock that was not read lately, under an in-flight limit, where what is
+        settled asks for more, and without a free slot: under a limit such a call would fetch nothing,
+        although slots may be free when the wait ends.
         """
         if len(active) != 1 or self.may_fetch is not None:
             return None
         lease, count = self.leases[next(iter(active))], self.count
         is_known = lease.registered and not lease.lease_lost and until - lease.clocked_at < CLOCK_GOOD_SECONDS
-        if not is_known or 0.0 < lease.look_at <= until or count >= self.slots or self.at_once == 1:
+        if not is_known or lease.is_limited or 0.0 < lease.look_at <= until:
+            return None
+        if count >= self.slots or self.at_once == 1:
             return None
         return FetchRequest(lease, min(self.room, self.at_once), self.slots - count, [], None, lease.consumer)
 

@@ -39,6 +39,8 @@ class QueueLease:
     leased_until: float = math.inf
     #: True if a fetch may find something; and when to fetch without being woken (monotonic seconds).
     fetchable: bool = True
+    #: True if messages wait for a permit of an in-flight limit: the call that settles one fetches the next.
+    is_limited: bool = False
     look_at: float = 0.0
     late: int = 0
     #: Messages fetched and messages settled: these grow while a consumer is at work.

@@ -15,8 +15,8 @@
 --            is over, expired where `state` says so, else a dead letter with `detail`
 --            'return' back to the head, no delivery counted   'redeliver' back to the head, counted
 --            'requeue' to the back, counted
--- Returns {now ms, lease (1 held, 0 lost, 2 held although the list of consumers was deleted), late, next ms, epoch, then three for each message: token, deliveries
---       before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
+-- Returns {now ms, lease (1 held, 0 lost, 2 held although the list of consumers was deleted), late, next ms, epoch, limited (1 where
+--       messages wait for a permit of the in-flight limit), then three for each message: token, deliveries before this one, message}. `late` counts settlements of messages that were no longer this consumer's; `next` is
 --       when to look again: -1 not before a wake token, 0 at once, else in so many ms: something is due, or another
 --       consumer's lease ends.
 --
@@ -31,7 +31,7 @@ write_although_full()
 local had = ARGV[5] == '1' and 1 or lease_of(consumer)
 if had == 0 then
   count('late', (#ARGV - 8) / 9)
-  return {now, 0, (#ARGV - 8) / 9, -1, epoch}
+  return {now, 0, (#ARGV - 8) / 9, -1, epoch, 0}
 end
 redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 if ARGV[8] ~= '' then announce_kinds(consumer, ARGV[8]) end
@@ -163,12 +163,13 @@ if till and now < tonumber(till) and (in_flight == 0 or tonumber(most) < in_flig
   sooner(tonumber(till) - now)
 end
 
+local flying = 0  -- counted under an in-flight limit alone
+
 local function allowance()
   if paused then return 0 end
   if rate == 0 and in_flight == 0 then return credit end
   local allowed = math.min(credit, slots)
   if in_flight > 0 then
-    local flying = 0
     for _, c in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
       flying = flying + redis.call('HLEN', KEYS[IN_FLIGHT] .. c)
     end
@@ -188,7 +189,7 @@ end
 -- So many words go into one call: Lua's stack is bounded.
 local MOST = 1000
 
-local reply = {now, had, late, 0, epoch}
+local reply = {now, had, late, 0, epoch, 0}
 local allowed = credit > 0 and allowance() or 0
 local took = 0
 
@@ -230,8 +231,11 @@ if allowed > 0 then
   if took > 0 and rate > 0 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', -took) end
 end
 
+-- What waits for a permit is fetched by the call that settles something and so frees one: nobody is woken for it.
 local left = depth()
-if left > 0 and took == allowed and allowed > 0 then
+if left > 0 and in_flight > 0 and flying + took >= in_flight then
+  reply[6] = 1
+elseif left > 0 and took == allowed and allowed > 0 then
   wake(1)
   sooner(0)
 elseif left > 0 and #ARGV > 8 then

@@ -70,7 +70,7 @@ class Probe:
         self._queues = tuple(queues)
         self._slots = slots
         self._service_seconds = service_seconds
-        self._window_seconds, self._settling_seconds = _window_and_settling(service_seconds)
+        self._window_seconds = _window_seconds(service_seconds)
         self._chance = chance or random.Random()
         self._sleep = sleep
         self._is_as_it_was = is_as_it_was
@@ -81,7 +81,8 @@ class Probe:
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
         """Return the elasticity after at most about `most_seconds`.
 
-        None if too few tasks are ready, or if the pool has changed meanwhile.
+        None if too few tasks are ready, if the limits do not hold, as where another probes as well, or if the
+        pool has changed meanwhile.
         """
         begun = time.monotonic()
         self._first = self._ended()
@@ -119,21 +120,29 @@ class Probe:
         return turn
 
     def _window(self, limit: int) -> _Window | None:
-        """Count the ends under an in-flight limit; None if the queues ran empty."""
-        until_ms = int((self._window_seconds + 3 * self._settling_seconds) * 1000) + 2_000
-        now_ms = _now_ms(self._store)
-        for queue, most in zip(self._queues, self._shares(limit), strict=True):
+        """Count the ends under an in-flight limit; None if it does not hold, or the queues ran empty."""
+        now_ms, settling = _now_ms(self._store), self._settling_seconds(self._in_flight())
+        until_ms = int((self._window_seconds + settling) * 1000) + 2_000
+        shares = self._shares(limit)
+        for queue, most in zip(self._queues, shares, strict=True):
             _hold(self._store, queue, most, now_ms + until_ms)
-        deadline = time.monotonic() + self._settling_seconds
-        while time.monotonic() < deadline and self._in_flight() > limit:
+        deadline = time.monotonic() + settling
+        most_in_flight = max(limit, sum(shares))
+        while self._in_flight() > most_in_flight:
+            if time.monotonic() >= deadline:
+                return None
             self._sleep(0.02)
         self._sleep(min(0.3, self._window_seconds / 5))  # until those that are let in run as well
         first, began = self._ended()
         self._sleep(self._window_seconds)
         last, ended = self._ended()
-        if not self._waiting():
+        if not self._waiting() or self._in_flight() > most_in_flight:
             return None
         return _Window(last - first, (ended - began) / 1000)
+
+    def _settling_seconds(self, in_flight: int) -> float:
+        """Return how long what is in flight may take to end, with patience."""
+        return 2.0 + 3 * self._service_seconds * max(1.0, in_flight / self._slots)
 
     def _shares(self, limit: int) -> list[int]:
         """Divide the in-flight limit among the queues in proportion to their ready tasks."""
@@ -193,7 +202,7 @@ class Probe:
 
     def _in_flight(self) -> int:
         keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
-        with translate_errors("counting what is in flight"), self._store.client.pipeline(False) as pipe:
+        with translate_errors("counting what is in flight"), self._store.client.pipeline(True) as pipe:
             for each in keys:
                 pipe.zrange(each.consumers, 0, -1)
             consumers = pipe.execute()
@@ -224,15 +233,13 @@ class Probe:
         return sum(int(each or 0) for row in counts for each in row), seconds * 1000 + micros // 1000
 
 
-def _window_and_settling(service_seconds: float) -> tuple[float, float]:
-    """Return the length of a window, and the longest wait for its limit to be reached; seconds."""
-    window = min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
-    return window, max(1.0, 3 * service_seconds)
+def _window_seconds(service_seconds: float) -> float:
+    return min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
 
 
 def turn_seconds(service_seconds: float) -> float:
-    """Return the time that the windows of a turn take at most."""
-    return 3 * (sum(_window_and_settling(service_seconds)) + 0.3)
+    """Return about the most time that the windows of a turn take, with the wait for each limit."""
+    return 3 * (_window_seconds(service_seconds) + max(1.0, 3 * service_seconds) + 0.3)
 
 
 def _sum(windows: Iterable[_Window]) -> _Window:

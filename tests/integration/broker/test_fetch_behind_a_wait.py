@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from millpond.broker import publish
+from millpond.broker import limits, publish
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetcher import START_SECONDS, Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
@@ -99,6 +99,29 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
     process.fetcher.on_wait()
     assert len(process.delivered) == 1
     assert process.in_flight.count == 1
+
+
+def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) -> None:
+    """Under an in-flight limit the next message comes with the call that settles one, and wakes nobody."""
+    limits.change(store, QUEUE, in_flight=1)
+    process.read(process.fetcher.wait_client)  # a change of a limit wakes who waits
+    process.fetcher.on_wait()
+    send(store, 3)
+    process.become_idle()
+    process.read(process.fetcher.wait_client)
+    process.fetcher.on_wait()
+    process.become_idle()
+    keys, fetcher = process.in_flight.leases[QUEUE].keys, process.fetcher
+    for ended in (1, 2):
+        assert (len(process.delivered), fetcher._behind) == (ended, None)
+        store.client.delete(keys.wake)
+        process.in_flight.settle(process.delivered[-1], SUCCEEDED)
+        fetcher.on_tick()
+        process.read(fetcher.fetch_client)
+        fetcher.on_reply()
+        assert inspect_depth.depth(store, QUEUE).in_flight == 1
+        assert not store.client.exists(keys.wake)
+    assert len(process.delivered) == 3
 
 
 def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Process) -> None:
