@@ -29,6 +29,7 @@ from millpond.broker.outcomes import (
     Outcome,
     Redeliver,
     Release,
+    Requeue,
     Retry,
     Succeeded,
 )
@@ -50,7 +51,7 @@ ERROR_LENGTH = 1_024
 TRACEBACK_LENGTH = 8_192
 
 _OUTCOMES = frozenset(
-    (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, DeadLetter)
+    (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, Requeue, DeadLetter)
 )
 
 #: Errors of other libraries that name an outcome of their own; the program that runs tasks adds them.

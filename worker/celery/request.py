@@ -26,6 +26,7 @@ from millpond.broker.outcomes import (
     REDELIVER,
     REJECTED,
     RELEASE,
+    REQUEUE,
     SUCCEEDED,
     Cancelled,
     Continued,
@@ -34,6 +35,7 @@ from millpond.broker.outcomes import (
     Outcome,
     Redeliver,
     Release,
+    Requeue,
     Retry,
     Succeeded,
 )
@@ -63,6 +65,7 @@ _STATES: dict[type[Any], TaskState] = {
     Continued: TaskState.RETRIED,
     Cancelled: TaskState.CANCELLED,
     Redeliver: TaskState.LOST,
+    Requeue: TaskState.LOST,
 }
 
 
@@ -250,9 +253,9 @@ class PondRequest(DeliveryRequest):
         self._finish(self.ending)
 
     def reject(self, requeue: bool = False) -> None:
-        """Dead-letter the message, or let it be delivered again."""
+        """Dead-letter the message, or put it at the back of its queue."""
         if not self.acknowledged:
-            self._finish(REDELIVER if requeue else REJECTED)
+            self._finish(REQUEUE if requeue else REJECTED)
             self.send_event("task-rejected", requeue=requeue)
 
     def _finish(self, outcome: Outcome, seconds: float | None = None) -> None:
@@ -291,7 +294,7 @@ class PondRequest(DeliveryRequest):
                 self.send_event("task-retried", exception=error, traceback=trace)
             case DeadLetter(error=error) if outcome is not REJECTED:
                 self.send_event("task-failed", exception=error, traceback=outcome.traceback)
-            case DeadLetter() | Redeliver():
+            case DeadLetter() | Redeliver() | Requeue():
                 self.send_event("task-rejected", requeue=outcome is not REJECTED)
 
     def announce(self) -> None:

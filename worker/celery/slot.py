@@ -26,8 +26,8 @@ from millpond.broker.celery.task_tracer import (
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import (
-    REDELIVER,
     REJECTED,
+    REQUEUE,
     SUCCEEDED,
     Continued,
     DeadLetter,
@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 Answer = tuple[Outcome, float, float]
 
 outcomes_of_errors[Ignore] = lambda _error: SUCCEEDED
-outcomes_of_errors[Reject] = lambda error: REDELIVER if error.requeue else REJECTED
+outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTED
 outcomes_of_errors[Retry] = lambda error: Continued(error_line(error.exc or error))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from millpond.broker import limits
 from millpond.broker.inspect import dead_letters
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
@@ -23,12 +24,15 @@ RAISED = {
 }
 
 
-@pytest.fixture(params=["threads", "prefork"])
+@pytest.fixture(params=["threads", "prefork"], scope="module")
 def settings(
-    request: pytest.FixtureRequest, url: str, kinds_path: None, tmp_path: Path
+    request: pytest.FixtureRequest,
+    module_url: str,
+    kinds_path: None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Settings]:
-    made = settings_for(url, pool={"executor": request.param, "concurrency": 1})
-    with workers(made, tmp_path):
+    made = settings_for(module_url, pool={"executor": request.param, "concurrency": 1, "prefetch": 0})
+    with workers(made, tmp_path_factory.mktemp("raised")):
         yield made
 
 
@@ -42,8 +46,22 @@ def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> No
             batch.send(Act(file=str(file), name="next"))
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.failed, summary.succeeded, summary.complete) == (len(RAISED), 1, True)
-        letters = list(dead_letters.letters(client.store, "default"))
+        letters = [each for each in dead_letters.letters(client.store, "default") if each.task_id in sent]
     assert {sent[letter.task_id]: letter.reason for letter in letters} == RAISED
     assert {sent[each.task_id]: each.detail["error"].split(":")[0] for each in letters} == RAISED
     assert {letter.deliveries for letter in letters} == {1}
     assert sorted(names(file)) == sorted([*RAISED, "next"]), "each ran once"
+
+
+def test_what_is_rejected_to_be_requeued_lets_the_others_pass(settings: Settings, file: Path) -> None:
+    """`Reject(requeue=True)` puts the message to the back of its queue, as kombu's Redis does."""
+    from broker_kinds import Act
+
+    with Client(settings=settings) as client:
+        limits.change(client.store, "default", paused=True)
+        with client.batch() as batch:
+            batch.send(Act(file=str(file), name="not now", what="requeue"))
+            batch.send_many(Act(file=str(file), name=name) for name in ("a", "b"))
+        limits.change(client.store, "default", paused=None)
+        assert batch.wait(timedelta(minutes=1)).complete
+    assert names(file) == ["not now", "a", "b", "not now", "not now"]
