@@ -8,43 +8,66 @@ import select
 import struct
 import subprocess
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
+
+from tests.harness.forked_commands import ForkedCommands, Started
 
 _STEERING = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[()][AB0]|[=>78])")
 
 
+Process = subprocess.Popen[bytes] | Started
+
+
 def in_terminal(
-    argv: Sequence[str],
-    env: Mapping[str, str],
+    start: Callable[[int], Process],
     *,
     columns: int,
     keys: Sequence[tuple[str, bytes]] = (),
     timeout_seconds: float = 120.0,
 ) -> tuple[int, str]:
-    """Run a command; return its exit code and all it wrote. Each key is pressed once its words are there."""
+    """Run what `start` starts in a terminal; return its exit code and all it wrote.
+
+    Each key is pressed once its words are there.
+    """
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
-        argv,
-        env=env,
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is a signal to it
-    )
+    process = start(its)
     os.close(its)
     try:
         return _watched(process, ours, list(keys), timeout_seconds)
     finally:
         process.kill()
-        process.wait()
+        process.wait(10)
         os.close(ours)
 
 
+def real(argv: Sequence[str], env: Mapping[str, str]) -> Callable[[int], Process]:
+    """Return how a program is started in a terminal."""
+
+    def start(terminal: int) -> Process:
+        return subprocess.Popen(
+            argv,
+            env=env,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is a signal to it
+        )
+
+    return start
+
+
+def forked(
+    commands: ForkedCommands, words: Sequence[str], env: Mapping[str, str]
+) -> Callable[[int], Process]:
+    """Return how a `millpond` command is forked in a terminal."""
+    return lambda terminal: commands.start(words, env, [terminal] * 3, terminal=True)
+
+
 def _watched(
-    process: "subprocess.Popen[bytes]", ours: int, keys: list[tuple[str, bytes]], timeout_seconds: float
+    process: Process, ours: int, keys: list[tuple[str, bytes]], timeout_seconds: float
 ) -> tuple[int, str]:
     deadline, said = monotonic() + timeout_seconds, b""
     while monotonic() < deadline:

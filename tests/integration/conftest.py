@@ -1,4 +1,4 @@
-"""Fixtures: a store for each module, and a file in which handlers note their runs."""
+"""Fixtures: a store for each module, forked commands, and a file in which handlers note their runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from millpond.broker.connection import Store, connect
+from tests.harness.forked_commands import ForkedCommands
 
 
 @pytest.fixture(scope="module")
@@ -14,6 +15,14 @@ def module_store(module_url: str) -> Iterator[Store]:
     opened = connect(module_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[ForkedCommands]:
+    """Fork `millpond` commands, which saves each its start."""
+    forked = ForkedCommands()
+    yield forked
+    forked.close()
 
 
 @pytest.fixture

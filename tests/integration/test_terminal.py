@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,8 @@ from millpond.producer.scheduler import Scheduler
 from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings
 from tests.harness.flower_process import bury
-from tests.harness.terminal import in_terminal, lines_of
+from tests.harness.forked_commands import ForkedCommands
+from tests.harness.terminal import forked, in_terminal, lines_of, real
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())"]
 WIDTHS = (60, 80, 200)
@@ -101,12 +101,18 @@ def env(module_url: str, shop: Mapping[str, str], tmp_path_factory: pytest.TempP
     config = tmp_path_factory.mktemp("config") / "millpond.toml"
     config.write_text('[schedule.daily]\nkind = "squares.square"\nfields = { n = 7 }\nevery = "1d"\n')
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    return {**kept, "MILLPOND_BROKER_URL": module_url, "MILLPOND_CONFIG": str(config), "TERM": "xterm"}
+    return {
+        **kept,
+        "MILLPOND_BROKER_URL": module_url,
+        "MILLPOND_CONFIG": str(config),
+        "MILLPOND_SCRATCH": str(config.parent),  # no worker of another test runs there
+        "TERM": "xterm",
+    }
 
 
 def filled(command: str, shop: Mapping[str, str]) -> list[str]:
     """Return the words of a command with the names of what there is."""
-    return [*COMMAND, *command.format(**shop).split()]
+    return command.format(**shop).split()
 
 
 def piped(argv: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -120,18 +126,19 @@ def is_whole(line: str, columns: int) -> bool:
 
 
 @pytest.mark.parametrize("command", list(SHOWN))
-def test_it_is_whole_in_every_terminal(command: str, env: Mapping[str, str], shop: Mapping[str, str]) -> None:
+def test_it_is_whole_in_every_terminal(
+    command: str, env: Mapping[str, str], shop: Mapping[str, str], commands: ForkedCommands
+) -> None:
     """No word that is in the pipe is cut or broken in a terminal; no escape is in a pipe, nor colour in C."""
-    argv = filled(command, shop)
-    plain = piped(argv, env)
+    given = filled(command, shop)
+    plain = commands.run(given, env)
     said = plain.stdout + plain.stderr
     assert SHOWN[command] in said
     assert "\x1b" not in said
     assert "Traceback (" not in said
     # What changes from look to look is not compared.
     words = {word for word in re.split(r"\s+", said) if word and not re.search(r"\d", word)}
-    with ThreadPoolExecutor(2) as at_once:
-        shown = list(at_once.map(lambda columns: in_terminal(argv, env, columns=columns), WIDTHS))
+    shown = [in_terminal(forked(commands, given, env), columns=columns) for columns in WIDTHS]
     for columns, (code, written) in zip(WIDTHS, shown, strict=True):
         lines = lines_of(written)
         assert code == plain.returncode, written
@@ -144,8 +151,8 @@ def test_it_is_plain_without_colour_and_in_c(
     command: str, env: Mapping[str, str], shop: Mapping[str, str]
 ) -> None:
     """NO_COLOR leaves no colour; a C locale without UTF-8 leaves no traceback."""
-    argv = filled(command, shop)
-    _code, written = in_terminal(argv, {**env, "NO_COLOR": "1"}, columns=80)
+    argv = [*COMMAND, *filled(command, shop)]
+    _code, written = in_terminal(real(argv, {**env, "NO_COLOR": "1"}), columns=80)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", written)
     c = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     plain = piped(argv, {**env, **c})
@@ -154,11 +161,10 @@ def test_it_is_plain_without_colour_and_in_c(
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_every_help_is_whole(columns: int, env: Mapping[str, str]) -> None:
+def test_every_help_is_whole(columns: int, env: Mapping[str, str], commands: ForkedCommands) -> None:
     """--help of every command fits every terminal, cuts nothing and has no type of Python."""
-    commands = [[], *([name] for name in millpond.COMMANDS), *_subcommands()]
-    for command in commands:
-        code, written = in_terminal([*COMMAND, *command, "--help"], env, columns=columns)
+    for command in [[], *([name] for name in millpond.COMMANDS), *_subcommands()]:
+        code, written = in_terminal(forked(commands, [*command, "--help"], env), columns=columns)
         assert code == 0, (command, written)
         lines = lines_of(written)
         assert [line for line in lines if not is_whole(line, columns)] == [], command
@@ -180,7 +186,7 @@ def _subcommands() -> list[list[str]]:
 def test_top_ends_with_q(env: Mapping[str, str]) -> None:
     """Another key ends nothing; the terminal is left as it was."""
     keys = [("millpond top", b"x"), ("millpond top", b"q")]
-    code, written = in_terminal([*COMMAND, "top", "--every", "200ms"], env, columns=60, keys=keys)
+    code, written = in_terminal(real([*COMMAND, "top", "--every", "200ms"], env), columns=60, keys=keys)
     assert code == 0
     assert written.endswith("\x1b[?1049l")
     lines = lines_of(written)
@@ -190,43 +196,61 @@ def test_top_ends_with_q(env: Mapping[str, str]) -> None:
 
 def test_top_ends_with_ctrl_c(env: Mapping[str, str]) -> None:
     """The terminal is left as it was, with nothing below."""
-    code, written = in_terminal([*COMMAND, "top"], env, columns=80, keys=[("millpond top", b"\x03")])
+    code, written = in_terminal(real([*COMMAND, "top"], env), columns=80, keys=[("millpond top", b"\x03")])
     assert code == 130
     assert written.endswith("\x1b[?1049l")
 
 
-@pytest.mark.parametrize("command", list(millpond.COMMANDS))
-def test_an_early_interrupt_is_quiet(command: str, env: Mapping[str, str], tmp_path: Path) -> None:
-    """Ctrl-C in the first moments, which are imports: no traceback, 130, a line at most."""
+#: A command that says when it has done its first step, from which on Ctrl-C is quiet.
+BEGUN = """
+import sys, millpond
+from millpond.tasks.process import interrupt
+quiet = interrupt.end_quietly
+interrupt.end_quietly = lambda: (quiet(), print("begun", flush=True))
+sys.exit(millpond.main())
+"""
+#: The first moments of a command, which are imports; the quick suite has one of each command.
+MOMENTS_MS = (20, 120, 270)
+
+
+@pytest.mark.parametrize(
+    ("command", "milliseconds"),
+    [
+        pytest.param(command, each, marks=() if at == number % len(MOMENTS_MS) else pytest.mark.slow)
+        for number, command in enumerate(millpond.COMMANDS)
+        for at, each in enumerate(MOMENTS_MS)
+    ],
+)
+def test_an_early_interrupt_is_quiet(
+    command: str, milliseconds: int, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Ctrl-C in the first moments: no traceback, 130, a line at most."""
     own = {**env, "XDG_STATE_HOME": str(tmp_path)}
-    for milliseconds in (50, 150, 300):
-        code, said = interrupted([*COMMAND, command, *ARGUMENTS.get(command, [])], own, milliseconds)
-        assert "Traceback (" not in said, (milliseconds, said)
-        ended = said.strip()
-        if code in (-signal.SIGINT, 130):
-            assert len(ended.splitlines()) <= 1, (milliseconds, said)
-        else:  # it had done all it had to, or was stopped as it is meant to be
-            assert code in (0, 1, 2), (milliseconds, code, said)
+    code, said = interrupted([command, *ARGUMENTS.get(command, [])], own, milliseconds)
+    assert "Traceback (" not in said
+    if code in (-signal.SIGINT, 130):
+        assert len(said.strip().splitlines()) <= 1, said
+    else:  # it had done all it had to, or was stopped as it is meant to be
+        assert code in (0, 1, 2), (code, said)
 
 
-def interrupted(argv: list[str], env: Mapping[str, str], milliseconds: int) -> tuple[int, str]:
-    """Interrupt a command so long after it was started; not while Python itself starts, which is not ours."""
-    for _ in range(5):
-        process = subprocess.Popen(
-            argv,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        time.sleep(milliseconds / 1000)
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-        if not ("Traceback (" in said and "millpond" not in said.replace("import sys, millpond", "")):
-            break
+def interrupted(words: list[str], env: Mapping[str, str], milliseconds: int) -> tuple[int, str]:
+    """Interrupt a command so long after its first step; before that, Python itself starts."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", BEGUN, *words],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(milliseconds / 1000)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
     return process.returncode, said
 
 
