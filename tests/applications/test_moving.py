@@ -68,7 +68,7 @@ def test_what_a_killed_stock_worker_left_is_taken_in(
 ) -> None:
     """Running, prefetched and delayed tasks of a killed stock worker run; a live one keeps its own."""
     app = Celery(broker=url)
-    due = datetime.now(UTC) + timedelta(seconds=90)
+    due = datetime.now(UTC) + timedelta(seconds=60)
     with start("stock") as stock:
         for number in (10, 11):
             send(app, number, eta=due)
@@ -131,7 +131,7 @@ def test_a_move_there_and_back_under_load_loses_nothing(
             with start("stock"):
                 goes_on()  # side by side
             goes_on()  # Millpond alone
-            send(Celery(broker=url), -1, countdown=150)
+            send(Celery(broker=url), -1, countdown=75)
             eventually(lambda: depth(plain, "celery").delayed >= 1)
         said = millpond(url, tmp_path, "adopt", "--back", "celery")
         assert re.match(

@@ -25,6 +25,7 @@ from millpond.tasks.schedule import Periodic
 from millpond.tasks.settings import Settings, environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
+from tests.harness.forked_commands import Done, ForkedCommands
 from tests.harness.gateway_process import running as running_gateway
 from tests.harness.own_server import OwnServer, free_port, running
 
@@ -144,27 +145,33 @@ STOCK = """
 import json, sys
 from celery import Celery
 
-app = Celery(broker=sys.argv[1])
-with app.connection_for_write() as connection:
-    database = connection.default_channel.store.client.client_info()["db"]
-    again = connection.clone()
-    again.default_channel.store.client.ping()
-    shown = [connection.info(), repr(connection), again.as_uri(), app.conf.table(censored=True)]
-shown[0].pop("password")
-print(json.dumps([int(database), repr(shown)]))
+for url in sys.argv[1:]:
+    app = Celery(broker=url, set_as_current=False)
+    with app.connection_for_write() as connection:
+        database = connection.default_channel.store.client.client_info()["db"]
+        again = connection.clone()
+        again.default_channel.store.client.ping()
+        shown = [connection.info(), repr(connection), again.as_uri(), app.conf.table(censored=True)]
+    shown[0].pop("password")
+    print(json.dumps([url, int(database), repr(shown)]), flush=True)
 """
 
 
-def test_a_stock_celery_application_connects_by_every_url(each: str) -> None:
+def test_a_stock_celery_application_connects_by_every_url(places: dict[str, Any]) -> None:
     """A URL that begins with `millpond` is all: it is parsed alike, and what Celery shows has no password."""
-    named = f"millpond{each.removeprefix('redis') if each.startswith('redis://') else f'+{each}'}"
+    urls = [url.format(**places) for url in URLS.values()]
+    named = [
+        url.replace("redis://", "millpond://") if url.startswith("redis://") else f"millpond+{url}"
+        for url in urls
+    ]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", STOCK, named], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", STOCK, *named], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    database, shown = json.loads(done.stdout)
-    assert database == 1
-    assert not any(secret in shown for secret in (ENCODED, PASSWORD, OF_SENTINEL))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(url, database) for url, database, _shown in answers] == [(url, 1) for url in named]
+    for url, _database, shown in answers:
+        assert not any(secret in shown for secret in (ENCODED, PASSWORD, OF_SENTINEL)), url
 
 
 def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
@@ -177,9 +184,9 @@ def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
         assert type(connection.transport).__module__ == "millpond.broker.celery.transport"
 
 
-def test_the_command_line_speaks_to_every_url(each: str, tmp_path: Path) -> None:
+def test_the_command_line_speaks_to_every_url(each: str, commands: ForkedCommands) -> None:
     """`millpond status` shows what there is."""
-    done = _millpond(["status", "--json"], Settings(broker_url=each), tmp_path)
+    done = _millpond(commands, ["status", "--json"], Settings(broker_url=each))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -253,15 +260,8 @@ def _page(url: str) -> str:
         return ""
 
 
-def _millpond(arguments: list[str], settings: Settings, folder: Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", *arguments],
-        env={**environment(settings), "NO_COLOR": "1"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def _millpond(commands: ForkedCommands, words: list[str], settings: Settings) -> Done:
+    return commands.run(words, {**environment(settings), "NO_COLOR": "1"}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -272,9 +272,12 @@ def _millpond(arguments: list[str], settings: Settings, folder: Path) -> "subpro
     [["status"], ["worker", "default"], ["scheduler"], ["gateway"], ["flower"], ["why"], ["up"], ["metrics"]],
     ids=lambda words: words[0],
 )
-def test_every_program_refuses_alike(program: list[str], url: str, tmp_path: Path) -> None:
+def test_every_program_refuses_alike(
+    program: list[str], url: str, commands: ForkedCommands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each prints the same line and ends with 2; no part of the URL that could be a password is in it."""
-    done = _millpond(program, Settings(broker_url=url), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = _millpond(commands, program, Settings(broker_url=url))
     [line] = done.stderr.splitlines()
     assert done.returncode == 2, line
     assert line.startswith("millpond: MILLPOND_BROKER_URL: the broker URL ")

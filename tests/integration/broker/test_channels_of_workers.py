@@ -107,7 +107,10 @@ def stop_gracefully(fleet: Fleet, eventually: Eventually, pool: str, stops: int)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("pool", "stops"), [("prefork", 5), ("threads", 5), ("prefork", 20)])
+@pytest.mark.parametrize(
+    ("pool", "stops"),
+    [("prefork", 5), ("threads", 5), pytest.param("prefork", 20, marks=pytest.mark.evidence)],
+)
 def test_graceful_stops_count_no_delivery(
     fleet: Fleet, eventually: Eventually, pool: str, stops: int
 ) -> None:
