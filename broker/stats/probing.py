@@ -62,15 +62,15 @@ def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     running = _running(store, pool)
     slots = sum(each.slots for each in running)
     names = sorted({queue for each in running for queue in each.queues})
-    waiting = [each for each in depth.depths(store, names) if each.ready] if names else []
+    waiting = _not_paused(store, [each for each in depth.depths(store, names) if each.ready] if names else [])
     if reason := _stands(store, pool, slots, waiting):
         return NoCandidate(reason)
     [minute] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
     queues = tuple(each.queue for each in waiting)
     for queue, limit in zip(queues, limits.read_all(store, queues), strict=True):
-        if limit.paused or (limit.in_flight and limit.in_flight <= slots):
-            return NoCandidate(f"queue {queue} is paused, or limited to no more tasks than slots")
+        if limit.in_flight and limit.in_flight <= slots:
+            return NoCandidate(f"queue {queue} is limited to no more tasks at once than slots")
         if limit.rate and rate >= NEAR_LIMIT * limit.rate:
             return NoCandidate(f"queue {queue} has nearly reached its rate limit")
     if sum(each.ready for each in waiting) < max(2 * slots, BACKLOG_SECONDS * rate):
@@ -78,6 +78,13 @@ def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     if reason := _explained(minute, running):
         return NoCandidate(reason)
     return Candidate(pool, slots, queues, minute)
+
+
+def _not_paused(store: Store, waiting: Sequence[Depth]) -> list[Depth]:
+    """Return the queues that are not paused: these take no slots."""
+    queues = [each.queue for each in waiting]
+    found = limits.read_all(store, queues) if queues else []
+    return [each for each, limit in zip(waiting, found, strict=True) if not limit.paused]
 
 
 def _stands(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:

@@ -161,6 +161,9 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     if most < NO_ROOM:
         return None  # the processors would be full
     wanted = numbers.slots_wanted(slots, in_rate=facts.in_rate, service_seconds=mean)
+    wanted, capped = _under_limits(facts, wanted)
+    if wanted <= slots:
+        return None
     rate = numbers.predicted_rate(measured, wanted, most=most)
     now = numbers.rate_now(measured) if measured.slots == slots else facts.rate
     clear = numbers.clear_seconds(facts.ready, rate=rate, in_rate=facts.in_rate)
@@ -172,7 +175,7 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
     grown = f"{words.compared(measured)}: throughput grows with slots ({words.elasticity(measured)})"
     hog = _dominant_kind(facts)
     full = f"the processors of the hosts are full at {most:.1f} times the rate"
-    against = (full,) if most < processors.ROOM else ()
+    against = (*((full,) if most < processors.ROOM else ()), *capped)
     return words.diagnosis(
         facts,
         "workers",
@@ -185,6 +188,15 @@ def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
         predicted_rate=rate,
         clear_seconds=clear,
     )
+
+
+def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
+    """Return the slots that the limits of the only queue that waits can use, and the words for a limit."""
+    limits = facts.waiting[0].limits if len(facts.waiting) == 1 else None
+    if limits is None or not limits.in_flight or limits.in_flight >= wanted:
+        return wanted, ()
+    queue = facts.waiting[0].name
+    return limits.in_flight, (f"queue {queue} is limited to {limits.in_flight} tasks at once",)
 
 
 def _dominant_kind(facts: PoolFacts) -> str:

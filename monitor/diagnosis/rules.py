@@ -74,7 +74,7 @@ def _missing(facts: PoolFacts) -> Diagnosis | None:
 
 def _paused(facts: PoolFacts) -> Diagnosis | None:
     queue = next((queue for queue in facts.waiting if queue.limits.paused), None)
-    if queue is None:
+    if queue is None or _others_wait(facts, queue):
         return None
     return words.diagnosis(
         facts,
@@ -86,6 +86,17 @@ def _paused(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
+def _others_wait(facts: PoolFacts, held: QueueView) -> bool:
+    """True if the pool is full and behind with other queues, which nothing holds."""
+    others = [
+        queue
+        for queue in facts.waiting
+        if queue is not held and not queue.limits.paused and not _reached(queue, facts)
+    ]
+    ready = sum(queue.depth.ready for queue in others)
+    return facts.use >= causes.FULL and ready > max(facts.view.slots, facts.rate * SOON_SECONDS)
+
+
 def _drained(facts: PoolFacts) -> Diagnosis | None:
     if facts.view.drained_at_ms is None or not facts.waiting:
         return None
@@ -95,7 +106,7 @@ def _drained(facts: PoolFacts) -> Diagnosis | None:
 
 def _limited(facts: PoolFacts) -> Diagnosis | None:
     for queue in facts.waiting:
-        if reached := _reached(queue, facts):
+        if (reached := _reached(queue, facts)) and not _others_wait(facts, queue):
             alone = facts.use < 0.95
             return words.diagnosis(
                 facts,
@@ -116,7 +127,11 @@ def _reached(queue: QueueView, facts: PoolFacts) -> str | None:
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
         return f"{limits.rate:g} tasks a second"
-    if limits.in_flight and queue.depth.in_flight >= limits.in_flight and limits.in_flight < facts.view.slots:
+    if (
+        limits.in_flight
+        and queue.depth.in_flight >= limits.in_flight
+        and limits.in_flight <= facts.view.slots
+    ):
         return f"{limits.in_flight} tasks at once"
     return None
 
@@ -130,7 +145,11 @@ def _calm(facts: PoolFacts) -> Diagnosis | None:
         if (found := _skewed(facts)) is not None:
             return found
         if not facts.minute.ended and not facts.view.busy:
-            return words.diagnosis(facts, "idle", "no task is ready and none ended in the last minute")
+            delayed = sum(queue.depth.delayed for queue in facts.view.queues)
+            later = f"; {delayed:,} are delayed until their time" if delayed else ""
+            return words.diagnosis(
+                facts, "idle", f"no task is ready and none ended in the last minute{later}"
+            )
         return _bursts(facts) or words.diagnosis(
             facts, "keeps up", f"{words.use(facts)}; {words.rate(facts)}"
         )

@@ -10,14 +10,19 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
     """Slots are free although tasks are ready."""
     if facts.is_probed or facts.use >= causes.FULL:
         return None
-    why = f"{words.ready(facts)} although only {words.use(facts)}: slots wait for messages"
+    running = facts.view.running
+    why = f"{words.ready(facts)} although only {words.use(facts)}"
+    held = sum(max(0, report.in_flight - report.busy) for report in running)
+    if held >= max(1, facts.view.slots / 2):
+        busy = max(report.host_busy for report in running)
+        why += f"; {held} messages are in its processes and have not started"
+        why += f"; the processors of its hosts are {busy:.0%} busy" if busy >= causes.FULL_HOST else ""
+        advice = "look for a rate_limit of the task, for full processors, and for errors in the worker's log"
+    else:
+        why += ": slots wait for messages"
+        advice = "check the latency of the broker and the health of the pool"
     return words.diagnosis(
-        facts,
-        "unclear",
-        why,
-        "check the latency of the broker and the health of the pool",
-        confidence=0.4,
-        command=f"millpond health {facts.view.name}",
+        facts, "unclear", why, advice, confidence=0.4, command=f"millpond health {facts.view.name}"
     )
 
 

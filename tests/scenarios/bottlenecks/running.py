@@ -107,7 +107,7 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
         measuring = _second_slot(settings, stack) if case.second_slot else None
         _watch(case, seen, store, settings, feed, case.named(given))
         if measuring is not None:
-            measuring.wait(120)
+            measuring.wait(300)
         if truth:
             _probe_no_more(store)
         if truth and case.doubled:

@@ -1,107 +1,35 @@
 """The verdict on a pool, from figures made up for each cause."""
 
-from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from millpond.broker.inspect.depth import Depth
-from millpond.broker.limits import Limits
-from millpond.broker.stats.calls import CallFigures, add_field, note_items
 from millpond.broker.stats.elasticity import Elasticity
-from millpond.broker.stats.heartbeats import Heartbeat
-from millpond.broker.stats.window import KindFigures, Place, Window
+from millpond.broker.stats.window import KindFigures, Place
 from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
 from millpond.monitor.diagnosis.words import lines
 from millpond.monitor.formatting import sentence
-from millpond.monitor.snapshot import PoolView, QueueView
-
-PEER = Place("peer", "10.0.0.7:5432", "psycopg", "shop.orders:41", "order")
-
-
-def queue(
-    ready: int = 0, in_flight: int = 0, *, in_rate: float = 0.0, out_rate: float = 0.0, **limits: Any
-) -> QueueView:
-    depth = Depth("q", ready, 0, in_flight, 0, 1, None, {})
-    return QueueView(depth, Limits(**limits), ("p",), in_rate=in_rate, out_rate=out_rate)
-
-
-def heartbeat(executor: str = "threads", **more: Any) -> Heartbeat:
-    return replace(
-        Heartbeat("p.1@h", "p", "h", 1, executor, 8, 8, 8, 0, False, 60.0, ("q",), cores=4), **more
-    )
-
-
-def window(seconds: float, *places: tuple[Place, float], mean: float = 0.4, **figures: Any) -> Window:
-    """Return a window in which eight slots were all in use, spending shares of their time in places."""
-    ended = round(8 * seconds / mean)
-    kind = KindFigures(ended=ended, service_seconds=ended * mean, **figures)
-    spent = {place: int(share * 8 * seconds * 1e6) for place, share in places}
-    made = Window(seconds, 8 * seconds, 8 * seconds, {"order": kind})
-    made.places.update(spent)
-    return made
-
-
-def elastic(value: float, error: float = 0.1, **more: Any) -> Elasticity:
-    rate = 20.0
-    measured = Elasticity(value, error, 8, 4, rate, rate / 2**value, 8.0, 10.0, 1, 0.4)
-    step = {"step": value, "step_error": error, "step_part": 6, "step_rate": rate * 0.75**value}
-    return replace(measured, **{**step, **more})
-
-
-def facts(*places: tuple[Place, float], mean: float = 0.4, **more: Any) -> PoolFacts:
-    view = PoolView("p", None, (queue(ready=1_000),), (heartbeat(),))
-    made = PoolFacts(view, window(12, *places, mean=mean), window(60, *places, mean=mean))
-    return replace(made, **more)
-
-
-def with_queue(**of_queue: Any) -> PoolFacts:
-    return replace(BUSY, view=replace(BUSY.view, queues=(queue(**of_queue),)))
-
-
-def calling(**sums: int) -> PoolFacts:
-    minute = replace(BUSY.minute, calls={("order", PEER.name): CallFigures(**sums)})
-    return replace(BUSY, minute=minute)
-
-
-def with_items(fixed: float, each: float) -> PoolFacts:
-    """Return a pool whose runs carry one to seven items, four on average, and take 0.4 s on average."""
-    fields = Counter[str]()
-    for n in range(140):
-        note_items(fields, "order", "", 1 + n % 7, fixed + each * (1 + n % 7))
-    calls: dict[tuple[str, str], CallFigures] = {}
-    for name, value in fields.items():
-        add_field(calls, name.partition(":")[2], value)
-    measured = elastic(1.0) if fixed else None
-    return replace(BUSY, minute=replace(BUSY.minute, calls=calls), elasticity=measured)
-
-
-def idle(*, broker_seconds: float = 0.0, children: int = 0) -> PoolFacts:
-    """Return a pool with tasks ready, a third of whose slots are in use."""
-    seen = [
-        replace(each, busy_seconds=each.busy_seconds / 3, children=children)
-        for each in (BUSY.recent, BUSY.minute)
-    ]
-    view = replace(BUSY.view, running=(heartbeat(broker_seconds=broker_seconds),))
-    return replace(BUSY, view=view, recent=seen[0], minute=seen[1])
-
-
-def skewed(*, busy: int) -> PoolFacts:
-    """Return a pool of two processes with no task ready: the first has four waiting, the second runs some."""
-    first, second = heartbeat(), replace(heartbeat(), name="p.2@h", busy=busy, in_flight=busy)
-    view = replace(BUSY.view, queues=(queue(),), running=(replace(first, in_flight=12), second))
-    minute = window(60, wait_seconds=10_000.0)
-    return replace(BUSY, view=view, minute=minute)
-
-
-BUSY = facts((PEER, 0.9))
-LOCK = Place("lock", "SQLite", "sqlite3", "shop.orders:9", "order")
-COMPUTES, WAITS = Place("processor", kind="order"), Place("runnable", kind="order")
-TURNS = Place("interpreter", kind="order")
-FAILS = {"failed": 230, "errors": Counter({"OSError": 220, "KeyError": 10})}
+from tests.harness.pool_facts import (
+    BUSY,
+    COMPUTES,
+    FAILS,
+    LOCK,
+    PEER,
+    TURNS,
+    WAITS,
+    calling,
+    elastic,
+    facts,
+    heartbeat,
+    idle,
+    queue,
+    skewed,
+    window,
+    with_items,
+    with_queue,
+)
 
 
 @pytest.mark.parametrize(
@@ -173,71 +101,6 @@ def test_more_slots_are_never_advised_without_proof(elasticity: Elasticity | Non
 def test_an_explanation_goes_before_a_measured_elasticity(places: tuple[tuple[Place, float], ...]) -> None:
     """Slots that compute or wait for a lock are not multiplied, whatever half of them did."""
     assert diagnose(facts(*places, elasticity=elastic(0.95))).state in ("processor", "lock")
-
-
-def of_few_slots(*places: tuple[Place, float], slots: int = 1, **more: Any) -> PoolFacts:
-    """Return a pool of so many slots on a host with four processors."""
-    made = facts(*places, **more)
-    view = replace(made.view, running=(heartbeat("prefork", slots=slots, host_busy=0.3, cores=4),))
-    return replace(made, view=view)
-
-
-def of_two(value: float, *, rate: float = 40.0) -> Elasticity:
-    """Return what was measured of one slot with a second one."""
-    return Elasticity(value, 0.1, 2, 1, rate, rate / 2**value, 8.0, 10.0, 1, 0.4)
-
-
-@pytest.mark.parametrize(
-    ("measured", "place", "state", "words"),
-    [
-        (None, PEER, "unclear", "--second-slot"),
-        (None, LOCK, "lock", "SQLite"),
-        (None, COMPUTES, "processor", "there is room for more processes"),
-        (of_two(1.0), PEER, "workers", "set processes = 2"),
-        (of_two(1.0), COMPUTES, "workers", "set processes = 2"),
-        (of_two(0.0), PEER, "dependency", "10.0.0.7:5432"),
-        (of_two(0.6), PEER, "unclear", "--second-slot"),
-    ],
-)
-def test_one_slot_is_told_with_a_second_one(
-    measured: Elasticity | None, place: Place, state: str, words: str
-) -> None:
-    """`workers` is said of one slot only if a second one was measured to bring more."""
-    found = diagnose(of_few_slots((place, 0.9), elasticity=measured))
-    assert found.state == state
-    assert words in "\n".join(lines(found))
-    assert found.slots_wanted == {"workers": 2, "dependency": 1}.get(state)
-
-
-def test_slots_that_compute_beside_free_processors_are_measured() -> None:
-    """Computing is no reason against more slots while processors are free, and no proof for them."""
-    seen = of_few_slots((COMPUTES, 0.95), slots=2)
-    assert (diagnose(seen).state, diagnose(seen).command) == ("processor", "millpond why p --probe")
-    two = replace(elastic(1.0), slots=2, part=1, step=None)
-    assert diagnose(replace(seen, elasticity=two)).state == "workers"
-    crowded = replace(seen.view, running=(heartbeat("prefork", slots=2, host_busy=1.0, cores=2),))
-    assert diagnose(replace(seen, elasticity=two, view=crowded)).state == "processor"
-
-
-@pytest.mark.parametrize(
-    ("place", "state"), [(PEER, "unclear"), (LOCK, "lock"), (COMPUTES, "processor")], ids=str
-)
-def test_of_long_runs_is_said_what_their_slots_wait_for(place: Place, state: str) -> None:
-    """Where too few runs end to measure, the answer does not ask for some seconds of patience."""
-    seen = facts((place, 0.9), mean=100.0)
-    found = diagnose(replace(seen, minute=window(300, (place, 0.9), mean=100.0)))
-    assert found.state == state
-    assert "a few seconds" not in found.advice
-    if state == "unclear":
-        assert (found.name, "a run takes 100.0 s" in found.why) == (PEER.name, True)
-
-
-def test_a_saturated_dependency_is_named_where_handlers_sleep_until_it_takes_them() -> None:
-    """Of a service that answers 429, slots see little: they are asleep."""
-    sleeps = Place("sleep", "", "", "shop.orders:44", "order")
-    found = diagnose(facts((sleeps, 0.9), (PEER, 0.05), elasticity=elastic(0.0)))
-    assert (found.state, found.name) == ("dependency", PEER.name)
-    assert "asleep at shop.orders:44" in found.evidence[-1]
 
 
 def test_the_numbers_follow_from_what_was_measured() -> None:
