@@ -50,5 +50,5 @@ class Delivery:
         return expires_ms is not None and self.now_ms() > expires_ms
 
 
-#: What of a delivery crosses into a child of its process, which makes it anew: `Delivery(*facts)`.
+#: The fields of a delivery that cross into a child of its process, which makes it anew: `Delivery(*facts)`.
 facts = attrgetter("message", "queue", "token", "deliveries", "clock_ms", "due_ms")

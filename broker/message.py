@@ -84,7 +84,7 @@ class Message:
                 from kombu.utils.json import loads
 
                 envelope = loads(text)  # a time, a UUID or bytes in its headers, as kombu writes them
-            except Exception as error:  # it calls what the text names
+            except Exception as error:  # it calls the types that the text names
                 raise ValueError(f"{type(error).__name__}: {error}") from error
         if not isinstance(envelope, dict):
             raise TypeError("it must be an object")
@@ -114,7 +114,7 @@ class Message:
             is_plain = is_json and message_body.OWN_TYPE not in body and not self.headers.get("compression")
             decoded = from_json(body) if is_plain else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            decoded = None  # what is unusual is read with more patience, or refused with a reason
+            decoded = None  # an unusual body is read with more patience, or refused with a reason
         if type(decoded) is list and len(decoded) == 3:
             args, kwargs, embed = decoded
             if type(args) is list and type(kwargs) is dict and type(embed) is dict:

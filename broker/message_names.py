@@ -19,5 +19,5 @@ def check(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
 
 
 def writable(text: str) -> str:
-    """Return a text with what cannot be encoded, half a surrogate pair, as JSON escapes it."""
+    """Return a text in which half a surrogate pair, which cannot be encoded, is escaped as in JSON."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

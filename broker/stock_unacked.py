@@ -60,7 +60,7 @@ def unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
 def take_in(store: Store, found: Iterable[Unacked]) -> int:
     """Move unacknowledged messages to the head of their queues, the oldest first; return their number.
 
-    No delivery is counted. What a worker has acknowledged meanwhile is not moved.
+    No delivery is counted. Messages that a worker has acknowledged meanwhile are not moved.
     """
     by_queue: dict[str, list[Unacked]] = {}
     for each in sorted(found, key=lambda each: -each.since):

@@ -89,7 +89,7 @@ def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
 
 
 def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
-    """Yield the state of each pool with the name that it is about, and what was measured of it."""
+    """Yield the state of each pool with the name that it is about, and its measurements."""
     if not diagnoses:
         return
     states: list[tuple[Labels, float]] = [

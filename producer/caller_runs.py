@@ -60,7 +60,7 @@ class CallerRuns:
 
     def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         if flow.queue_full:
-            self._work(some[0])  # what cannot run here is refused before anything is taken
+            self._work(some[0])  # a task that cannot run here is refused before anything is taken
             held = CallerLease(self.store, some[0].queue)
             answers = publish(self.store, some, policy="caller_runs", caller=held.caller)
         else:

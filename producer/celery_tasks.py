@@ -43,7 +43,7 @@ def outgoing(
     `more` returns further headers, once the queue and the id are known: a signature that was frozen has an
     id, and that of a chain is its first task's.
 
-    Raises `UnknownQueue`, `BadContract`, `SettingsError`, and what Celery raises.
+    Raises `UnknownQueue`, `BadContract`, `SettingsError`, and Celery's errors.
     """
     item: Any = message.contract
     if isinstance(item, Call):

@@ -60,7 +60,7 @@ class MillpondBackend(BaseTaskBackend):
     supports_priority = True
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """Send a task, and return its result as it is now. Raises what `Client.send` raises."""
+        """Send a task, and return its result as it is now. Raises the errors of `Client.send`."""
         self.validate_task(task)
         ours, id = client(), str(uuid4())
         job = RunDjangoTask(
@@ -110,7 +110,7 @@ class MillpondBackend(BaseTaskBackend):
 
 
 def _facts(value: dict[str, Any]) -> dict[str, Any]:
-    """Return what Django's result says of a task that succeeded."""
+    """Return the value of a task that succeeded, as Django's result has it."""
     times = {name: datetime.fromtimestamp(value[name], UTC) for name in ("started_at", "finished_at")}
     return {"value": value["value"], "worker_ids": [value["worker"]], **times}
 

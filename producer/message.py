@@ -182,7 +182,7 @@ def _fields(contract: Contract) -> dict[str, Any]:
     """Return the fields that are not their default, as JSON has them. Raises `BadContract`."""
     try:
         return contract.model_dump(mode="json", exclude_defaults=True)
-    except ValueError as error:  # pydantic's own of what it cannot write is one, as that of bytes is
+    except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes
         raise BadContract(
             f"{contract.kind} cannot be written as JSON: {error}. Send text, numbers, lists and objects; "
             "bytes as base64 (pydantic: ser_json_bytes and val_json_bytes)"

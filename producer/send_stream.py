@@ -180,7 +180,7 @@ class Sender:
 
     @contextmanager
     def _telling(self, messages: Iterable[Outgoing]) -> Iterator[None]:
-        """Tell middleware of the messages that have no answer when a block raises: the broker was away."""
+        """Call `on_sent` for the messages that have no answer when a block raises: the broker was away."""
         try:
             yield
         except BaseException as error:

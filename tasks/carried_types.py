@@ -24,7 +24,7 @@ _JSON_MARKER: Any = Json
 
 
 def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
-    """Yield what of a model would change or get lost on its way, a line each that names the field."""
+    """Yield a line for each field of a model that would change or get lost on its way."""
     yield from _faults(model, "", set())
 
 

@@ -66,7 +66,7 @@ class Context:
         """Mark a call of a dependency, as in `with context.calling("crm", items=len(rows)):`.
 
         `millpond why` then knows the dependency by this name, and from calls with different numbers of items
-        what a call costs beside its items. Nothing else depends on it.
+        the cost of a call beside its items. Nothing else depends on it.
         """
         return self.mark_call(peer, items)
 

@@ -1,6 +1,6 @@
 """A child that a handler forked, and that comes back from the handler into the worker's code.
 
-It has the worker's memory: its connections, the tasks in its queue, what it has in flight. It is not the
+It has the worker's memory: its connections, the tasks in its queue, its messages in flight. It is not the
 worker, and would run and settle all of these a second time. So it ends there, as the interpreter would end
 it: with the code of `sys.exit`, or 1 after a traceback. No cleanup of the worker's is run in it.
 """

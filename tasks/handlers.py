@@ -95,7 +95,7 @@ def _check(kind: str, function: Callable[..., Any]) -> None:
             f"write `def {name}` and call asyncio.run(…) in it"
         )
     try:
-        with suppress(ValueError):  # of some functions written in C nobody knows what they take
+        with suppress(ValueError):  # the parameters of some functions written in C are unknown
             inspect.signature(function).bind("job", "context")
     except TypeError as unfit:
         raise TypeError(

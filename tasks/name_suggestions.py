@@ -33,5 +33,5 @@ def there_are(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the error text for an unknown pool, queue, kind …; `what` is that word."""
+    """Return the error text for an unknown name; `what`: pool, queue, kind …."""
     return f"no {what} is named {name!r}; {there_are(name, known)}"

@@ -24,7 +24,7 @@ Overflow = Literal["block", "reject", "shed", "caller_runs"]
 #: Every deadline of the deployment is made from this one: how long a task that runs may go on after SIGTERM.
 DRAIN_SECONDS = 30.0
 
-#: The time after the drain deadline to return what is still held and to stop the processes, seconds.
+#: The time after the drain deadline to release the messages in flight and to stop the processes, seconds.
 STOP_MARGIN_SECONDS = 10.0
 
 

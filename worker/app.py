@@ -33,8 +33,8 @@ SHIPPED = ("millpond.tasks.email.task", "millpond.tasks.files.task", "millpond.t
 def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool = False) -> Celery:
     """Return an application that knows every body of the shipped and of the configured kinds.
 
-    Its workers are of these pools; without any, of those that take from their queues. `quiet` leaves out what
-    a worker says at its start.
+    Its workers are of these pools; without any, of those that take from their queues. `quiet` leaves out the
+    log lines of a start.
     """
     if configured.app is None:
         app = celery_app(configured)

@@ -90,7 +90,7 @@ class Drain:
 
     def _release(self) -> None:
         if self._in_flight.fetcher is not None:
-            self._in_flight.fetcher.abandon()  # what it was to settle is settled here, and once
+            self._in_flight.fetcher.abandon()  # its deliveries are settled here, and once
         try:
             store = connect(
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2

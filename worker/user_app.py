@@ -50,7 +50,7 @@ WITHOUT_EFFECT = (
     "unacked_restore_interval",
     "unacked_restore_throttle",
 )
-#: What takes the place of a transport option that Millpond's settings replace.
+#: The settings of Millpond that replace a transport option.
 INSTEAD = {
     "global_keyprefix": "MILLPOND_KEY_PREFIX says it",
     "socket_timeout": "MILLPOND_BROKER_TIMEOUT_SECONDS says it",
@@ -87,7 +87,7 @@ def load(name: str) -> Celery:
 
 @contextmanager
 def _as_defaults() -> Iterator[dict[str, Any]]:
-    """Make what Millpond needs the defaults of Celery while an application is imported.
+    """Make the settings that Millpond needs Celery's defaults while an application is imported.
 
     A task that is bound as its module is imported (`app.register_task`, `app.tasks`) takes `acks_late` and
     the like from the settings then, and keeps it; one that says `acks_late=False` itself keeps that too.
@@ -101,7 +101,7 @@ def _as_defaults() -> Iterator[dict[str, Any]]:
 
 
 def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
-    """Give an application the settings of Millpond; return what was changed and what cannot be honoured.
+    """Give an application the settings of Millpond; return the changes, and settings that cannot hold.
 
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
     """

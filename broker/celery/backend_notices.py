@@ -97,7 +97,7 @@ def tell_of(app: Celery, message: Message, state: str, error: BaseException | No
         else:
             why = "expired" if state == "expired" else "revoked"
             backend.mark_as_revoked(message.id, why, request=request, store_result=stored)
-    except Exception:  # a backend raises what it likes; of a message in the list it is told once more
+    except Exception:  # a backend may raise any error; of a message in the list it is told once more
         logger.exception("the result backend did not take how task %s[%s] ended", message.kind, message.id)
         return False
     if not isinstance(backend, DisabledBackend):
@@ -113,7 +113,7 @@ def error_of(reason: str, line: str = "") -> Exception:
 
 
 def _request(message: Message) -> Context:
-    """Return what backends ask of a task's request: its chord, its group, its errbacks."""
+    """Return the facts that backends ask of a task's request: its chord, its group, its errbacks."""
     try:
         args, kwargs, embed = message.arguments
     except BadMessage:

@@ -35,7 +35,7 @@ class Limits(TimeoutHandler):
     """Billiard's enforcement of time limits."""
 
     def _trywaitkill(self, worker: Any) -> None:
-        """Kill a child whose task has run into its hard limit, and what the task has started."""
+        """Kill a child whose task has run into its hard limit, and the processes of the task."""
         kill_with_descendants(worker.pid)
         super()._trywaitkill(worker)
 
@@ -65,7 +65,7 @@ class Children(AsynPool):
         return super()._create_worker_process(i)
 
     def terminate_job(self, pid: int, sig: int | None = None) -> None:
-        """Send a child a signal; one that kills it kills what its task has started too."""
+        """Send a child a signal; one that kills it kills the processes of its task too."""
         if sig == signal.SIGKILL:
             kill_with_descendants(pid)
         super().terminate_job(pid, sig)

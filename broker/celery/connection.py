@@ -140,7 +140,7 @@ class Connecting(stock.Channel):
             client.psubscribe(*patterns)
 
     def _receive(self) -> bool:
-        """Read what a subscription has brought; where there is nothing, a read would wait for ever."""
+        """Read the messages of a subscription; where there is none, a read would wait for ever."""
         connection = self.subclient.connection
         if connection is None or connection._sock is None or not connection.can_read(timeout=0):
             return False

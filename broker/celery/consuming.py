@@ -152,7 +152,7 @@ class Consuming(Settling):
         self.settle(delivery, RELEASE)
 
     def gather_in_time(self) -> None:
-        """Take in what stock clients have sent with other priority steps; called from `gather_at` on."""
+        """Take in messages of stock clients with other priority steps; called from `gather_at` on."""
         self.gather_at = monotonic() + LOOK_SECONDS
         if self.other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
@@ -181,7 +181,7 @@ class Consuming(Settling):
     # Single gets
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        """Fetch one message, for kombu's SimpleQueue and whoever asks; None if there is none."""
+        """Fetch one message, for kombu's SimpleQueue and other callers; None if there is none."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if message is not None and no_ack and message.delivery is not None:
             self.settle(message.delivery, SUCCEEDED)
@@ -197,7 +197,7 @@ class Consuming(Settling):
         lease = self.in_flight.lease(self.queue_keys(queue))
         fetched: list[Delivery] = []
         while self._fetch_one(lease, fetched) and not fetched:
-            pass  # what it fetched cannot be read, or is not due
+            pass  # the fetched message cannot be read, or is not due
         if lease.outcomes:
             self.flush()
         self.expire(queue)
@@ -208,7 +208,7 @@ class Consuming(Settling):
     def _fetch_one(self, lease: QueueLease, fetched: list[Delivery]) -> bool:
         """Fetch one message; return False if there was none."""
         if lease.queue in self._unread or lease.lease_lost:
-            # What a reply that was never read has brought goes back first.
+            # Messages of a reply that was never read go back first.
             resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
             self._unread.discard(lease.queue)
         request = FetchRequest(lease, 1, 1, lease.take_outcomes())
@@ -225,7 +225,7 @@ class Consuming(Settling):
 
 
 def for_kombu(delivery: Delivery) -> dict[str, Any]:
-    """Return a delivery as kombu passes it on: its message, with what this delivery adds."""
+    """Return a delivery as kombu passes it on: its message, with the facts of this delivery."""
     message = delivery.message
     info = message.properties.get("delivery_info")
     redelivered = delivery.deliveries > 0

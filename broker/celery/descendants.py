@@ -1,7 +1,7 @@
 """The processes that a prefork child's tasks have started: killed with the child, reaped when they end.
 
 A child asks the kernel for its orphans (prctl(2), PR_SET_CHILD_SUBREAPER), so whatever a task starts stays
-below it, also what was forked twice or has a session of its own. Linux only; elsewhere the child dies alone.
+below it, also those forked twice or in another session. Linux only; elsewhere the child dies alone.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ def become_subreaper() -> None:
 def reap_orphans() -> None:
     """Reap ended processes that nothing here waits for; called between tasks, from `reap_at` on.
 
-    What a `Popen` of this process waits for is left to it, with its exit code.
+    A process that a `Popen` of this process waits for is left to it, with its exit code.
     """
     global reap_at
     reap_at = monotonic() + REAP_SECONDS

@@ -23,7 +23,7 @@ from millpond.broker.message import OWN, Outgoing, moment_ms
 #: A waiting sender checks so often that it still has its place in line.
 CHECK_SECONDS = 15.0
 
-#: What is longer is compared with the queue's limit before it is sent.
+#: A longer message is compared with the queue's limit before it is sent.
 LARGE_BYTES = limits.Limits.message_bytes
 
 #: A message and the policy under which it is sent.
@@ -61,14 +61,14 @@ class PublishBatch(stock.PublishBatch):
         self._gathered.append(sending)
 
     def flush(self) -> None:
-        """Send what was gathered."""
+        """Send the gathered messages."""
         super().flush()
         gathered, self._gathered = self._gathered, []
         if gathered:
             self.channel.send(gathered)
 
     def discard(self) -> None:
-        """Forget what was not sent."""
+        """Forget the messages that were not sent."""
         self._gathered = []
         super().discard()
 

@@ -1,7 +1,7 @@
-"""What a channel asks of a queue beside its messages: its size, a purge, its deletion, its expiry.
+"""A channel's commands on a queue as a whole: its size, a purge, its deletion, its expiry.
 
 A message with an `eta` waits beside the ready lists, where on kombu's Redis it lies in them: so delayed
-messages count wherever kombu counts what is in a queue.
+messages count wherever kombu counts the messages of a queue.
 """
 
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ class QueueCommands(Connecting):
         return tuple(self.priority_steps) != PRIORITY_STEPS or self.sep != SEPARATOR
 
     def gather(self, queue: str) -> int:
-        """Move what stock clients with these priority steps have sent to where consumers look for it.
+        """Move messages of stock clients with these priority steps to the lists that consumers read.
 
         Return the number of messages.
         """

@@ -1,4 +1,4 @@
-"""Celery's request, made of a delivery: what of it only Celery asks for is made when it does.
+"""Celery's request, made of a delivery; a fact that only Celery asks for is computed when it does.
 
 Celery's own reads every header and keeps copies; a worker asks for a few of them.
 """
@@ -28,14 +28,14 @@ from millpond.broker.message import OWN, BadMessage
 
 logger = logging.getLogger(__name__)
 
-#: What of a message's headers Celery does not count among a task's own.
+#: Headers of a message that Celery does not count among a task's own.
 _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression"))
 
 
 class DeliveryRequest(Request):
     """A request for the execution of one delivery, by a task, in a process (`app`, `hostname`, `eventer`).
 
-    Its subclass says what `acknowledge` and `reject` do, and how a delivery is settled whose task Celery
+    Its subclass defines `acknowledge` and `reject`, and how a delivery is settled whose task Celery
     revoked (`settle_revoked`).
     """
 
@@ -70,10 +70,10 @@ class DeliveryRequest(Request):
         self._argsrepr, self._kwargsrepr = headers.get("argsrepr", ""), headers.get("kwargsrepr", "")
 
     def show(self, args: str, kwargs: str) -> None:
-        """Replace what is shown of the arguments."""
+        """Replace the shown text of the arguments."""
         self._argsrepr, self._kwargsrepr = args, kwargs
 
-    # What Celery's methods ask for
+    # Attributes that Celery's methods read
 
     @cached_property
     def _request_dict(self) -> dict[str, Any]:
@@ -142,14 +142,14 @@ class DeliveryRequest(Request):
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """Note the start of a task that has not ended, and end it if that was asked for meanwhile."""
-        if self.acknowledged:  # what has ended is over: nothing would take it from what runs again
+        if self.acknowledged:  # else it would count as running for ever
             return
         self.note_start(pid, time_accepted)
         if self._terminate_on_ack is not None:
             self.terminate(*self._terminate_on_ack)
 
     def undo_start(self) -> None:
-        """Undo what was noted when a child got the task: it was taken back."""
+        """Undo the note that a child got the task: it was taken back."""
         if self.time_start is not None:
             active_requests.discard(self)
             total_count[self.name] -= 1
@@ -179,7 +179,7 @@ class DeliveryRequest(Request):
             logger.exception("the result backend did not take how task %s[%s] ended", self.name, self.id)
 
     def announce_terminated(self, signal: str) -> None:
-        """Send Celery's signal and event of a task that was ended while it ran; acknowledges it."""
+        """Send Celery's signal and event of a task that was ended while it ran, and acknowledge it."""
         if not self._already_cancelled and not self._already_revoked:
             self._announce_revoked("terminated", True, signal, False)
 
@@ -190,7 +190,7 @@ class DeliveryRequest(Request):
 
 
 def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return what Celery's tracer is told of a delivery."""
+    """Return the request of a delivery as Celery's tracer takes it."""
     message = delivery.message
     clock = {"deliveries": delivery.deliveries, "clock_ms": delivery.clock_ms}
     headers = {**message.headers, OWN: {**message.own, **clock, "of": message.id}}

@@ -1,8 +1,8 @@
-"""Settle what a channel was delivered, and give back what it has when it is closed.
+"""Settle the deliveries of a channel, and release the rest when it is closed.
 
-The channel that a worker of `millpond worker` consumes its queues with uses what its process has in flight,
-which outlives the channel. Every other channel has what is its own. Where an event loop drives it, outcomes
-go out with the next call; elsewhere `message.ack()` returns when the broker has it, as on kombu's Redis.
+The channel with which `millpond worker` consumes its queues uses the messages in flight of its process, which
+outlive the channel. Every other channel has messages in flight of its own. Where an event loop drives it,
+outcomes go out with the next call; elsewhere `message.ack()` returns when the broker has it, as on kombu's Redis.
 """
 
 import logging
@@ -35,7 +35,7 @@ LEASE_SECONDS = 15.0
 
 
 class QoS(virtual.QoS):
-    """Turns acknowledgements into outcomes; `InFlightMessages` counts what is in flight."""
+    """Turns acknowledgements into outcomes; `InFlightMessages` counts the messages in flight."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
@@ -68,12 +68,12 @@ class QoS(virtual.QoS):
         self.channel.settle_tag(delivery_tag, REQUEUE if requeue else REJECTED)
 
     def restore_unacked(self) -> list[Any]:
-        """Release what this channel has in flight."""
+        """Release the messages that this channel has in flight."""
         self.channel.release()
         return []
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Restore nothing: a channel that closes has given back what is its own."""
+        """Restore nothing: a channel that closes has released its messages."""
 
 
 class Settling(Publishing):
@@ -95,7 +95,7 @@ class Settling(Publishing):
         self.passing = set()
 
     def use(self, in_flight: InFlightMessages) -> None:
-        """Consume for a worker process: what it has in flight outlives this channel."""
+        """Consume for a worker process: its messages in flight outlive this channel."""
         self.in_flight = in_flight
         if self.lease_terms_ms:
             in_flight.lease_terms_ms = self.lease_terms_ms
@@ -116,7 +116,7 @@ class Settling(Publishing):
                 self.in_flight, lease_ms=self.lease_ms, store=self.store, started=started_tags
             )
             weakref.finalize(self, renewer.retire).atexit = False
-            # It starts no tasks, so nobody who cancels one waits for it.
+            # It starts no tasks, so no caller of cancel() waits for it.
             self.acknowledge_all_future()
         self.in_flight.lease_renewer = renewer
         renewer.start()
@@ -161,7 +161,7 @@ class Settling(Publishing):
         fetch_call.settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
 
     def release(self) -> None:
-        """Release what is in flight here, no delivery counted."""
+        """Release the messages in flight here, no delivery counted."""
         for lease in self.in_flight.leases.values():
             for delivery in reversed(list(lease.in_flight.values())):
                 lease.settle(delivery, RELEASE)
@@ -184,7 +184,7 @@ class Settling(Publishing):
     # Ending
 
     def finish_call(self) -> None:
-        """Wait for the reply of a call that is under way, and take in what it brings."""
+        """Wait for the reply of a call that is under way, and take in its messages."""
         with self.in_flight.lock:
             if self.fetcher is not None:
                 self.fetcher.finish()
@@ -204,7 +204,7 @@ class Settling(Publishing):
             self.fetcher.abandon()
 
     def close(self) -> None:
-        """Send the outcomes that wait, give back what has not started, and close."""
+        """Send the outcomes that wait, release the tasks that have not started, and close."""
         if not self.closed and self.in_flight.of_channel:
             if self.fetcher is not None:
                 self.fetcher.close()

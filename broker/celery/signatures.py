@@ -49,7 +49,7 @@ def signature_of(item: Mapping[str, Any]) -> Signature:
 def make(signature: Signature, options: Mapping[str, Any]) -> Made:
     """Return the message of a signature; `options` are those of `apply_async`, over its own.
 
-    Raises what Celery raises, and `TypeError` for a canvas that is more than one message at first.
+    Raises Celery's errors, and `TypeError` for a canvas that is more than one message at first.
     """
     with _lock:
         catching = _catching.get(signature.app)

@@ -1,9 +1,9 @@
 """The transport for Celery: kombu's Redis transport with other ways to publish to and consume a queue.
 
 Connections, Sentinel, TLS, health checks, fanout and the queues of remote control are inherited. A queue of
-tasks is published to by `publish.lua` (publishing.py) and consumed by a fetcher (consuming.py), and what a
-channel was delivered is settled by it (settling.py). Where the ready messages lie is unchanged, so that stock
-clients, Flower and KEDA find what they expect. CHANNELS.md has every difference to kombu's own. Chosen by the
+tasks is published to by `publish.lua` (publishing.py) and consumed by a fetcher (consuming.py), and a
+channel settles its deliveries (settling.py). Where the ready messages lie is unchanged, so that stock
+clients, Flower and KEDA find their keys. CHANNELS.md has every difference to kombu's own. Chosen by the
 scheme of the URL (`millpond://`) or by `broker_transport = "millpond.broker.transport:Transport"`.
 """
 

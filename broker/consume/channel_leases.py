@@ -1,6 +1,6 @@
-"""The leases of one kombu channel, for what it has in flight, from its first fetch until it is closed.
+"""The leases of one kombu channel, for its messages in flight, from its first fetch until it is closed.
 
-A channel that closes gives back what has not started, no delivery counted. What has started goes on under its
+A channel that closes releases the tasks that have not started. Those that have started go on under its
 lease until it is acknowledged; if its process ends before, it is redelivered and the delivery counts. While
 the broker is away, giving back is tried for as long as the leases hold. Then the thread ends.
 """
@@ -31,7 +31,7 @@ _open: weakref.WeakSet["ChannelLeases"] = weakref.WeakSet()
 
 
 class ChannelLeases(LeaseRenewer):
-    """Renews the leases of a channel, and outlives it only for what has started."""
+    """Renews the leases of a channel, and outlives it only for started tasks."""
 
     def __init__(self, in_flight: InFlightMessages, *, lease_ms: int, store: Store, started: Started) -> None:
         super().__init__(in_flight, lease_ms=lease_ms, store=store)
@@ -42,12 +42,12 @@ class ChannelLeases(LeaseRenewer):
         self._given_back = False
 
     def start(self) -> None:
-        """Start the thread; what is in flight when the process ends is settled then."""
+        """Start the thread; messages in flight when the process ends are settled then."""
         _open.add(self)
         super().start()
 
     def close(self) -> None:
-        """Give back what has not started, and end with what has."""
+        """Release the tasks that have not started, and end with the last started one."""
         self.retire()
         if self._is_over():
             self.stop()
@@ -57,7 +57,7 @@ class ChannelLeases(LeaseRenewer):
         self._closed_until = time.monotonic() + self.lease_ms / 1000
 
     def _is_over(self) -> bool:
-        """True once nothing is left to renew; what can be given back is."""
+        """True once nothing is left to renew; releases the tasks that have not started."""
         if not self._closed_until:
             return False
         try:
@@ -89,12 +89,12 @@ class ChannelLeases(LeaseRenewer):
             lease.in_flight = {
                 token: delivery for token, delivery in lease.in_flight.items() if delivery.tag in started
             }
-            if lease.in_flight:  # what a reply brought that was never read goes back as well
+            if lease.in_flight:  # messages of a reply that was never read go back as well
                 resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
         self._given_back = True
 
     def end_with_process(self) -> None:
-        """Redeliver what has started, and give back the rest: this process ends."""
+        """Redeliver the started tasks, and release the rest: this process ends."""
         if self._pid != os.getpid():
             return
         started = self._started()

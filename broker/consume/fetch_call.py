@@ -124,7 +124,7 @@ def accept(
     """Note the fetched messages as in flight and deliver each.
 
     A message that cannot be read is dead-lettered with the reason, and the next one follows. One that cannot
-    be delivered as well, if the receiver `buries`; else the error is raised, and what follows goes back.
+    be delivered as well, if the receiver `buries`; else the error is raised, and the later ones go back.
     """
     if reply.messages:
         lease.seen = max(lease.seen, int(reply.messages[-1].token.partition("/")[0]))

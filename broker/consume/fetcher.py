@@ -41,7 +41,7 @@ DRAINED_LOOK_SECONDS = 5
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
-#: How long the loop of an idle process leaves the interpreter to the thread of what came.
+#: How long the loop of an idle process leaves the interpreter to the thread of a new task.
 START_SECONDS = 0.0002
 
 FETCH, WAIT, CONTROL = "FETCH", "WAIT", "CONTROL"
@@ -109,7 +109,7 @@ class Fetcher:
             self.look_out.on_tick(self.active, self._keys, now, self._patience)
         self._look_after_being_full()
         if self._request is None:
-            # What the call behind a wait may fetch is fetched by it alone: credit is given once.
+            # The call behind a wait has all the credit: credit is given once.
             fetching = self.active if self._behind is None else set()
             request = self.in_flight.take(fetching, now)
             if request is not None:
@@ -189,7 +189,7 @@ class Fetcher:
             then = fetch_call.command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
-        if not self.in_flight.is_limited:  # what waits for a permit is not to be looked out for
+        if not self.in_flight.is_limited:  # messages that wait for a permit are not watched for
             self.look_out.on_idle(self.active)
 
     def _keys(self, queue: str) -> QueueKeys:
@@ -206,7 +206,7 @@ class Fetcher:
         self._learn()
 
     def _learn_later(self) -> None:
-        """Read what changed since the control state that is known."""
+        """Read the changes since the control state that is known."""
         self._learn(self.in_flight.control)
 
     def _learn(self, since: ControlState | None = None) -> None:
@@ -313,7 +313,7 @@ class Fetcher:
             return
         except ResponseError as error:
             raise fetch_call.refused("to fetch", error) from error
-        # Under another name by now, this process has lost what the call was for.
+        # Under another name by now, this process has lost the lease that the call was for.
         if request.consumer == request.lease.consumer:
             self._take_in(request, fetch_call.read(raw))
 
@@ -347,11 +347,11 @@ class Fetcher:
         if self._behind is not None:
             self.wait_client.connection.disconnect()
             lease, self._behind, self._waiting = self._behind.lease, None, None
-            # What the call behind the wait fetched meanwhile goes back.
+            # Messages that the call behind the wait fetched meanwhile go back.
             resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
 
     def close(self) -> None:
-        """Await the reply of the call that is under way, unread: what it fetched goes back with its lease."""
+        """Await the reply of the call that is under way, unread: its messages go back with the lease."""
         for queue in tuple(self.active):
             self.stop(queue)
         request, self._request = self._request, None

@@ -2,7 +2,7 @@
 
 The `InFlightMessages` of a worker of `millpond worker` live as long as its process: connections and channels
 come and go under them, so that a task which was fetched before a lost connection is settled after it. Every
-other channel has its own. Slots append what has finished; the event loop alone changes the rest; the thread
+other channel has its own. Slots append finished deliveries; the event loop alone changes the rest; the thread
 that renews leases sets flags.
 """
 
@@ -39,14 +39,14 @@ AHEAD = 16
 #: The most messages of one call.
 AT_ONCE = 1_000
 
-#: The slots of a channel that set no limit to what it has in flight.
+#: The slots of a channel that set no limit to its messages in flight.
 UNLIMITED = 1_000_000
 
-#: How long a process relies on what it knows of the server's clock.
+#: How long a process relies on a reading of the server's clock.
 CLOCK_GOOD_SECONDS = 25.0
 
 
-#: All of this process; one that is forked from it must not fetch, renew or settle what is in flight here.
+#: All of this process; a forked one must not fetch, renew or settle messages that are in flight here.
 _of_this_process = WeakSet["InFlightMessages"]()
 
 
@@ -68,7 +68,7 @@ class InFlightMessages:
     draining = False
     control = ControlState()
     pools: tuple[str, ...] = ()
-    #: True once somebody drained the pool: what runs is finished, and nothing is started.
+    #: True once the pool was drained: running tasks are finished, and nothing is started.
     drained = False
     #: True if this process ends, or its pool is drained.
     starts_nothing = False
@@ -77,7 +77,7 @@ class InFlightMessages:
         self.of_channel = of_channel
         #: True if this process ends.
         self.draining = False
-        #: What this process knows of cancellations and drained pools.
+        #: The cancellations and drained pools that this process knows.
         self.control = ControlState()
         #: The pools that this process is of.
         self.pools = pools
@@ -97,7 +97,7 @@ class InFlightMessages:
         #: Calls a function soon in the event loop; None where there is no loop, as with greenlets.
         self._call_soon: Callable[[Callable[[], None]], Any] | None = None
         self._settle_now: Callable[[], None] = self.settle_finished
-        #: True once the loop was asked to send what has finished.
+        #: True once the loop was asked to send the finished deliveries.
         self._is_asked = False
         #: Calls that fetched and settled.
         self.fetch_calls = 0
@@ -106,10 +106,10 @@ class InFlightMessages:
         #: The thread that renews the leases, once there are any, and the fetcher in use.
         self.lease_renewer: Any = None
         self.fetcher: Any = None
-        #: What receives a delivery; None: kombu's consumer.
+        #: The receiver of a delivery; None: kombu's consumer.
         self.receive: Callable[[Delivery], None] | None = None
-        #: Called when there is more to know: it gives up what is cancelled and has not started, then calls
-        #: what it is given.
+        #: Called after a control change: it gives up cancelled tasks that have not started, then calls
+        #: its argument.
         self.on_control: Callable[[Callable[[], None]], None] = lambda confirm: confirm()
         #: For `worker_disable_prefetch`: one message is fetched at a time, and only while this is true.
         self.may_fetch: Callable[[], bool] | None = None
@@ -119,7 +119,7 @@ class InFlightMessages:
 
         _of_this_process.add(self)
 
-    # What holds for this process
+    # The state of this process
 
     def forget(self) -> None:
         """Forget everything, in a process that was forked: the messages are its parent's."""
@@ -226,9 +226,9 @@ class InFlightMessages:
     def settle_by(
         self, call_soon: Callable[[Callable[[], None]], Any] | None, settle_now: Callable[[], None]
     ) -> None:
-        """Let the event loop send outcomes from now on; `settle_now` sends them while the pool drains.
+        """Send outcomes by the event loop from now on; by `settle_now` while the pool drains.
 
-        Called again for each new connection: what the loop was asked may be lost with the one before.
+        Called again for each new connection: a callback in the loop may be lost with the one before.
         """
         self._call_soon, self._settle_now, self._is_asked = call_soon, settle_now, False
 
@@ -313,7 +313,7 @@ class InFlightMessages:
                 self._order.rotate(-1)
                 yield queue
             return
-        # What the first queue always has to fetch must not keep the outcomes of the others here.
+        # A first queue that always has messages must not keep the outcomes of the others here.
         overdue = [q for q in self._order if self.leases[q].outcomes and self._is_late(self.leases[q], now)]
         yield from overdue
         yield from sorted(self._order) if self.queue_order == "sorted" else tuple(self._order)
@@ -329,8 +329,8 @@ class InFlightMessages:
         """Return the fetch call to send along behind a wait that ends by `until`; None if there is none.
 
         None with several queues, with one message asked for at a time, with a look at a queue due before
-        `until`, with a server's clock that was not read lately, under an in-flight limit, where what is
-        settled asks for more, and without a free slot: under a limit such a call would fetch nothing,
+        `until`, with a server's clock that was not read lately. None under an in-flight limit, where the call
+        that settles asks for more. None without a free slot: under a limit such a call would fetch nothing,
         although slots may be free when the wait ends.
         """
         if len(active) != 1 or self.may_fetch is not None:

@@ -40,7 +40,7 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
 @dataclass
 class Post:
-    """What a process knows of one queue: its place there, and how many processes look out."""
+    """One queue as a process knows it: its place there, and how many processes look out."""
 
     keys: QueueKeys
     place: int = 0
@@ -148,7 +148,7 @@ class LookOut:
             with suppress(RedisError, OSError):
                 self._send(self._connection(), [(self._claim(post, 0), "left", None)])
 
-    # What the server says
+    # The server's words
 
     def on_notice(self, keys: Any) -> None:
         """Ask again about the queues of which a ready list changed; None: any may have."""

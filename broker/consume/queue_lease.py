@@ -69,7 +69,7 @@ class QueueLease:
     def note_clock(self, ahead_ms: int, *, took_ms: int) -> None:
         """Note by how much the server's clock was ahead when a call was asked that took so long.
 
-        A call can seem as late as it took: what is later than that is a clock that was set.
+        A call can seem as late as it took: a greater difference is a clock that was set.
         """
         if self.clocks and ahead_ms - self.clock_ms > took_ms + STEP_MS:
             self.clocks.clear()
@@ -129,7 +129,7 @@ class QueueLease:
 
 @dataclass(frozen=True)
 class FetchRequest:
-    """One call of settle_and_fetch.lua: for which queue, how many messages, settling what."""
+    """One call of settle_and_fetch.lua: its queue, the credit of messages, the outcomes to settle."""
 
     lease: QueueLease
     credit: int

@@ -54,9 +54,9 @@ def cancel_batch(
 ) -> Cancellation:
     """Cancel the tasks of a batch that have not started, and close it. Raises `UnknownBatch`.
 
-    With `terminate`, its running tasks are terminated where the pool is `prefork`. What waits is searched
-    until
-    no task of the batch is left, with this `effort`; a message further back is settled when it is fetched.
+    With `terminate`, its running tasks are terminated where the pool is `prefork`. Waiting
+    messages are searched until no task of the batch is left, with this `effort`; one further back is settled
+    when it is fetched.
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
@@ -79,9 +79,8 @@ def cancel_task(
 ) -> Cancellation:
     """Cancel a task: a waiting one never starts, a running one is asked to stop, or terminated.
 
-    A task that has ended and a dead letter are not changed. What waits is searched with this `effort`; a
-    message
-    further back is settled when it is fetched.
+    A task that has ended and a dead letter are not changed. Waiting messages are searched with
+    this `effort`; one further back is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
         found = task_lookup.find(store, id, effort)

@@ -1,7 +1,7 @@
 """The control state that every worker process must know: cancelled tasks and batches, drained pools.
 
 It is kept in Redis, so it survives restarts. Each change raises a number, the epoch, and publishes it. A
-process learns of the new epoch from the channel or from its next fetch, reads what changed since the epoch it
+process learns of the new epoch from the channel or from its next fetch, reads the changes since the epoch it
 knows, acts on it and acknowledges the epoch. `acknowledgements.py` waits for that.
 
 Old cancellations cost a process one long read at its start. Later ones are in a list of the latest: where its
@@ -23,7 +23,7 @@ from millpond.broker.keys import (
 
 #: Cancellations in the list of the latest.
 LATEST = 1_000
-#: Everything is read again after so many changes, so that a process forgets what has expired.
+#: Everything is read again after so many changes, so that a process forgets expired ones.
 READ_AGAIN_AFTER = 50_000
 
 #: The acknowledgements are kept for so long after the last one.
@@ -53,7 +53,7 @@ class ControlState:
 
 
 def read(store: Store, known: ControlState | None = None) -> ControlState:
-    """Return the present control state; with a `known` one, only what changed since is read."""
+    """Return the present control state; with a `known` one, only the changes since are read."""
     if known is not None and known.epoch:
         later = _read_later(store, known)
         if later is not None:

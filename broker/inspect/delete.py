@@ -8,7 +8,7 @@ from millpond.broker.keys import QueueKeys, queues_key
 def delete(store: Store, queue: str) -> int:
     """Delete a queue's ready and delayed messages and its limits; return the number of messages.
 
-    What is in flight is settled as before, and dead letters are kept: both keep the queue's counters.
+    Messages in flight are settled as before, and dead letters are kept: both keep the queue's counters.
     """
     purged = purge(store, queue)
     with translate_errors(f"deleting queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""What a search of waiting messages may cost the server, which runs nothing else during each call."""
+"""The cost to the server of a search of waiting messages: it runs nothing else during each call."""
 
 import time
 from collections.abc import Iterator

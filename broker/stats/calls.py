@@ -1,8 +1,8 @@
-"""The calls that runs make of their peers: how many a run, and what a call costs beside its items.
+"""The calls that runs make of their peers: how many a run, and the cost of a call beside its items.
 
 Two things are known of a call without a change of the handler. The kernel counts the segments with data that
 went both ways over a connection: the smaller number is the round trips. And where runs have different numbers
-of items, a line through their times, R = a + b * items, tells what a call costs whatever it carries.
+of items, a line through their times, R = a + b * items, tells the cost of a call without its items.
 """
 
 import json
@@ -29,7 +29,7 @@ class CallFigures:
 
     `runs` to `millis_millis` are of calls whose number of items is known. `looks` and `segments` are of
     connections seen for the first time, with the round trips that they had had; `again_segments` and
-    `again_micros` of those seen again, with what had been added.
+    `again_micros` of those seen again, with the durations added before.
     """
 
     runs: int = 0

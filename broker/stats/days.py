@@ -1,4 +1,4 @@
-"""What kinds did in the last days, in steps that widen: five minutes for three hours, hours for eight days.
+"""The runs of each kind in the last days, in growing steps: five minutes for three hours, then hours.
 
 One process folds the windows of ten seconds (window.py) into the entries of five minutes, and these into
 those of an hour. An entry has the kinds that took most slot time. So there is an answer to "than an hour ago"

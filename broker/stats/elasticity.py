@@ -12,12 +12,12 @@ from json import dumps, loads
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import earlier_elasticity_key, elasticity_key
 
-#: Intervals are of 90 %. Throughput grows if the interval is above the first, and by the second above what a
-#: dependency for one fewer than the slots would give (at most the third), while the step is at least the
+#: Intervals are of 90 %. Throughput grows if the interval is above the first, and by the second above that of
+#: a dependency for one fewer than the slots (at most the third), while the step is at least the
 #: fourth. It does not if one of them is below the last.
 GROWS, MARGIN, MOST_ASKED, STEP_LEAST, SATURATED = 0.7, 0.03, 0.88, 0.6, 0.5
 
-#: How long a result is believed, and kept to compare what came of it with, ms.
+#: How long a result is believed, and kept to be compared with the throughput after a change, ms.
 FRESH_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
 

@@ -1,7 +1,7 @@
 """Measure whether a pool's throughput grows with its slots: e = d ln X / d ln N, with slots idle in turns.
 
-Windows alternate, at random, between all slots and a part of them. What is compared is the server's own count
-of ends, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
+Windows alternate, at random, between all slots and a part of them. The server's own counts of
+ends are compared, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
 (Netflix's and Envoy's adaptive concurrency limits throttle for the same reason.) A prober that is killed
 leaves nothing behind: the limit ends at its time.
 """
@@ -37,7 +37,7 @@ _STUDENT = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 
 @dataclass
 class _Window:
-    """What ended under one limit."""
+    """The tasks that ended under one limit."""
 
     ends: int = 0
     seconds: float = 0.0
@@ -47,7 +47,7 @@ class _Window:
         return self.ends / self.seconds if self.seconds else 0.0
 
 
-#: One turn: what ended under each limit.
+#: One turn: the tasks that ended under each limit.
 _Turn = dict[int, _Window]
 
 
@@ -141,7 +141,7 @@ class Probe:
         return _Window(last - first, (ended - began) / 1000)
 
     def _settling_seconds(self, in_flight: int) -> float:
-        """Return how long what is in flight may take to end, with patience."""
+        """Return how long the tasks in flight may take to end, with patience."""
         return 2.0 + 3 * self._service_seconds * max(1.0, in_flight / self._slots)
 
     def _shares(self, limit: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Probe pools: only while one is behind, nothing else explains it, and little is lost.
 
-The process that writes the samples asks once in ten seconds. A pool is probed by one process at a time; what
-probes cost is counted in seconds of the pool's throughput, and kept under a share of each hour.
+The process that writes the samples asks once in ten seconds. A pool is probed by one process at a time;
+the cost of probes is counted in seconds of the pool's throughput, and kept under a share of each hour.
 """
 
 import logging
@@ -107,7 +107,7 @@ def _slots(store: Store, pool: str) -> int:
 
 
 def _explained(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
-    """Return what explains the backlog, or why too little is known; empty if neither."""
+    """Return an explanation of the backlog, or why too little is known; empty if neither."""
     if minute.ended < ENDS or minute.seconds < SECONDS:
         return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
     if (minute.use or 0.0) < FULL:

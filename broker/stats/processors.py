@@ -25,7 +25,7 @@ def headroom(seen: Window, running: Sequence[Heartbeat]) -> float:
         return math.inf
     if max(report.throttled for report in running) >= THROTTLED:
         return 1.0
-    if seen.share("runnable") < CROWDED:  # what else runs there leaves the slots their part
+    if seen.share("runnable") < CROWDED:  # other processes there leave the slots their part
         return max(1.0, cores / computing)
     busy = max(report.host_busy for report in running)
     return 1 + max(0.0, 1 - busy) * cores / computing

@@ -1,4 +1,4 @@
-"""`millpond adopt`: take in what stock workers left, and hand delayed messages back to them."""
+"""`millpond adopt`: take in the messages that stock workers left, and hand delayed messages back to them."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

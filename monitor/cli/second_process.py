@@ -16,7 +16,7 @@ from millpond.tasks.errors import BadInput, MillpondError
 
 #: The time in which it has to be ready, and in which it finishes its task at the end; seconds.
 READY_SECONDS, STOP_SECONDS = 120.0, 120.0
-#: What it has to run before its pool is measured, seconds.
+#: Seconds that it has to run before its pool is measured.
 RUN_SECONDS = 5.0
 
 

@@ -1,4 +1,4 @@
-"""Why a pool is slow: a state with its evidence, a name and a number, from what was measured of the pool.
+"""Why a pool is slow: a state with its evidence, a name and a number, from measurements of the pool.
 
 `facts.py` gathers the facts from Redis, `rules.py` and `causes.py` decide in a fixed order, `numbers.py`
 computes the number of slots and their effect. `workers` is the answer only if a measured elasticity proves

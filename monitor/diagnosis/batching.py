@@ -1,6 +1,6 @@
 """Whether a pool lacks batching: short tasks, many calls for a task, calls that cost more than their items.
 
-What to do about it is said here, in one place.
+The advice about it stands here, in one place.
 """
 
 import math
@@ -24,7 +24,7 @@ _TALKATIVE = ("smtplib",)
 
 
 def advice(peer: str = "") -> str:
-    """Return what to change so that many items go in one call, or in one task."""
+    """Return the advice by which many items go in one call, or in one task."""
     if peer:
         return f"ask {peer} once for many items: a bulk statement, a pipeline, or one request with a list"
     return "put many items into one message, so that one task does the work of many"

@@ -73,7 +73,7 @@ def processor(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]:
-    """Return more evidence of slots that compute, what to do, and the command for it."""
+    """Return more evidence of slots that compute, the advice, and the command for it."""
     running, shared = facts.view.running, facts.share("interpreter")
     cores = sum({report.host: report.cores for report in running}.values())
     threads = any(report.executor == "threads" for report in running)
@@ -232,7 +232,7 @@ def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
 
 
 def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
-    """Return the name of what slots wait for, the name with library and line, and the evidence.
+    """Return the dependency that slots wait for, its name with library and line, and the evidence.
 
     Handlers that are refused sleep until they ask again: the peer that they ask is named then.
     """

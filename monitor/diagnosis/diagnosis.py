@@ -73,7 +73,7 @@ class Diagnosis:
     clear_seconds: float | None = None
     #: How many times as much batching would bring.
     predicted_gain: float | None = None
-    #: What came of the last change of slots.
+    #: The effect of the last change of slots.
     outcome: str = ""
     #: How long runs take, beside an hour ago and yesterday at this time.
     compared: str = ""

@@ -41,7 +41,7 @@ class PoolFacts:
     days: Sequence[Entry] = ()
     #: True while its elasticity is being measured: part of its slots stand idle.
     is_probed: bool = False
-    #: What that has cost in this hour, in seconds of the pool's rate.
+    #: Its cost in this hour, in seconds of the pool's rate.
     probe_seconds: float = 0.0
 
     @property
@@ -195,7 +195,7 @@ class PoolFacts:
 
     @property
     def elasticity_before(self) -> Elasticity | None:
-        """The last elasticity that was measured with other slots than now, to compare what came of it."""
+        """The last elasticity measured with other slots than now; today's throughput is compared with it."""
         known = (self.elasticity, self.earlier)
         return next((each for each in known if each is not None and each.slots != self.view.slots), None)
 

@@ -11,7 +11,7 @@ PLANNED_USE = 0.8
 MOST_AT_ONCE = 1.5
 
 
-#: The rate is at most this multiple of what was seen.
+#: The rate is at most this multiple of the measured one.
 MOST_UNSEEN = 1.4
 
 
@@ -26,7 +26,7 @@ def predicted_rate(measured: Elasticity, slots: int, *, most: float = math.inf) 
 def rate_now(measured: Elasticity) -> float:
     """Return the ends a second with all slots in use.
 
-    It lies between what was measured, while the pool fetched no message ahead or had just begun, and slots
+    It lies between the measured rate, while the pool fetched no message ahead or had just begun, and slots
     divided by the service time (Little's law), which leaves no time between two runs.
     """
     seen = max(measured.rate, measured.free_rate)

@@ -1,4 +1,4 @@
-"""What is said where the cause of a backlog is not known: what is known, and how the cause is found out."""
+"""The diagnosis where the cause of a backlog is not known: the known facts, and how to find the cause."""
 
 from millpond.broker.stats.window import Place
 from millpond.monitor.diagnosis import causes, words
@@ -27,7 +27,7 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
 
 
 def long_runs(facts: PoolFacts) -> Diagnosis:
-    """Too few runs end to measure what slots bring: the slots' time is known, and failures."""
+    """Too few runs end to measure the effect of slots: the slots' time is known, and failures."""
     if (found := _known_anyway(facts)) is not None:
         return found
     seen, mean = facts.minute, facts.mean

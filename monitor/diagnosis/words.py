@@ -59,14 +59,14 @@ def kinds(facts: PoolFacts) -> tuple[KindView, ...]:
     )
 
 
-#: What a change of slots brought is known while so many of them are in use, and so many tasks are ready.
+#: The effect of a change of slots is known while so many of them are in use, and so many tasks are ready.
 USED, WAITING = 0.7, 1
-#: A gain below this share of what proportional growth would have been is none.
+#: A gain below this share of proportional growth is none.
 NO_GAIN = 0.2
 
 
 def outcome(facts: PoolFacts) -> str:
-    """Return what came of the last change of slots, beside what was predicted; empty if that is not known."""
+    """Return the effect of the last change of slots, beside the predicted one; empty if it is not known."""
     before, slots, recent = facts.elasticity_before, facts.view.slots, facts.recent
     if before is facts.current_elasticity:
         return ""  # it was measured with more slots for a while: nothing was changed

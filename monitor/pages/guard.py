@@ -67,7 +67,7 @@ def _make_login_ascii(headers: HTTPHeaders) -> None:
     kind, _, encoded = headers.get("Authorization", "").partition(" ")
     if kind.lower() != "basic":
         return
-    with suppress(ValueError):  # what is no base64 is refused by Flower
+    with suppress(ValueError):  # a text that is no base64 is refused by Flower
         sent = b64decode(encoded)
         try:
             login = sent.decode()

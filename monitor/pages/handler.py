@@ -1,6 +1,6 @@
 """The base of all page handlers: Flower's authorisation, reads of the broker off the event loop, rendering.
 
-A user who may see Flower may see these pages. A change also needs a login (without any login Flower changes
+A user that may see Flower may see these pages. A change also needs a login (without any login Flower changes
 nothing, as its own API does), no read-only mode, and an XSRF token that one of these pages has issued.
 """
 
@@ -44,7 +44,7 @@ class Handler(BaseHandler):
 
     @authenticated
     def prepare(self) -> None:
-        """Refuse users who are not logged in; the guard (`guard.py`) has refused foreign host names."""
+        """Refuse users without a login; the guard (`guard.py`) has refused foreign host names."""
 
     def check_xsrf_cookie(self) -> None:
         """Refuse a form without a token of these pages, however the user is authenticated."""

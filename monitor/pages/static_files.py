@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "static"
 
 
 class StaticFiles(Handler, StaticFileHandler):
-    """Serve a file of `monitor/static` to users who may see the pages."""
+    """Serve a file of `monitor/static` to users that may see the pages."""
 
 
 def versions() -> dict[str, str]:

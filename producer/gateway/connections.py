@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from millpond.tasks.settings import Gateway
 
-#: All headers of a request together, its trailers, and what a chunk may have beside its bytes.
+#: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
 MAX_HEADER_BYTES = 64 * 1024
 #: How long a header may take; less where the idle timeout of bodies is less.
 HEADER_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The share of each token in what the gateway has few of: where there are several tokens, none has more than
+"""The share of each token in the gateway's resources: where there are several tokens, none has more than
 half."""
 
 import asyncio
@@ -15,7 +15,7 @@ def share(most: int, tokens: int) -> int:
 
 
 class Shares:
-    """Counts what each token holds, and refuses a token that has its share."""
+    """Counts the units that each token holds, and refuses a token that has its share."""
 
     def __init__(self, most: int, tokens: int, what: str) -> None:
         self._share = share(most, tokens)
@@ -24,7 +24,7 @@ class Shares:
 
     @contextmanager
     def hold(self, token: str) -> Iterator[None]:
-        """Hold one during the block. Raises `ApiError` 503."""
+        """Take one unit during the block. Raises `ApiError` 503."""
         if self._held[token] >= self._share:
             text = f"the token {token} has {self._share} {self._what} at once, its share: try again later"
             raise api_error(503, "share_used", text, retry_after=1)
@@ -44,5 +44,5 @@ class Turns:
         )
 
     def of(self, token: str) -> asyncio.Semaphore:
-        """Return what a call of a token is made within."""
+        """Return the context manager within which a call of a token is made."""
         return self._turns[token]

@@ -40,7 +40,7 @@ class ThreadPools:
         return await _run(self._lookups, call)
 
     async def search(self, token: str, call: Callable[[], T]) -> T:
-        """Return the result of a call that reads what waits, in a turn of its token."""
+        """Return the result of a call that reads waiting messages, in a turn of its token."""
         async with self._turns_to_search.of(token):
             return await _run(self._searches, call)
 

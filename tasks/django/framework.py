@@ -1,6 +1,6 @@
 """Django's tasks framework, wherever it is installed: in Django from 6.0 on, else as `django_tasks`.
 
-It is imported by what needs it alone; Millpond itself needs no Django.
+Only modules that need Django import it; Millpond itself needs none.
 """
 
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ def settings() -> Settings:
 
 
 def result_of(task: Any, id: str, job: RunDjangoTask, status: Any, **known: Any) -> Any:
-    """Return Django's `TaskResult` of a task; `value` is what its function returned."""
+    """Return Django's `TaskResult` of a task; `value` is the result of its function."""
     value = known.pop("value", None)
     sent = job.enqueued_at_ms
     facts: dict[str, Any] = {

@@ -22,7 +22,7 @@ class AttachmentRoom:
 
     @contextmanager
     def hold(self, needed: int) -> Iterator[None]:
-        """Hold so many bytes during the block, at most all; nothing waits for none."""
+        """Reserve so many bytes during the block, at most all; no bytes are no wait."""
         if not needed:
             yield
             return

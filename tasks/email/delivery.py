@@ -64,7 +64,7 @@ class Mailer:
     def _size(self, url: str) -> int:
         with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:
             return file.seek(0, SEEK_END)
-        return 0  # opening it again says what is wrong
+        return 0  # opening it again raises the error
 
     def _send(self, job: SendEmail, task_id: str) -> Receipt:
         owner, claimed = uuid4().hex, time.monotonic()

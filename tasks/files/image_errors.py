@@ -8,7 +8,7 @@ from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files.folders import shown
 from millpond.tasks.files.vips import libvips
 
-#: Lines that come from writing the target, which follow from what its reader reports, and lines that name the
+#: Lines that come from writing the target, which follow from errors of its reader, and lines that name the
 #: file as libvips got it.
 _NOT_THE_READER = re.compile(
     r"^(/|\(|unable to (call|write)|vips2|\w*save\w*:|wbuffer|target|.*unable to write to target)"

@@ -1,4 +1,4 @@
-"""Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds what it may use.
+"""Read a PDF's pages with PDFium, as a program of its own: `pdf.py` starts it and bounds its memory and time.
 
 PDFium ends its process where memory runs out, and is a large C++ program that reads strangers' files. The
 PDF is the standard input, as far as its end mark. Written are the number of pages (4 bytes) and the kind of

@@ -1,6 +1,6 @@
 """The handlers of the file tasks; every operation is a module of its own, loaded when it is first run.
 
-So a child process carries only the libraries of what it does, and libvips is not loaded before a fork.
+So a child process carries only the libraries that its tasks need, and libvips is not loaded before a fork.
 """
 
 from millpond.tasks.context import Context

@@ -106,7 +106,7 @@ class PondConsumer(Consumer):
     def _end_terminated(self) -> None:
         """End the tasks in children that were cancelled with `terminate`."""
         for request in self._requests():
-            # What ended before it in its child may still have to be answered for; it is not to be ended.
+            # One that ended before it in its child may be unanswered; the child must not end for it.
             alone = request.chunk is None or request.chunk.running is request
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
@@ -192,7 +192,7 @@ class PondConsumer(Consumer):
     def on_close(self) -> None:
         """Keep every task after a lost connection: its lease goes on, and the next connection settles it.
 
-        Celery would forget here what had not started, for its brokers deliver it again.
+        Celery would forget here the tasks that had not started, for its brokers deliver them again.
         """
         finish_writing(self.pool)
 
@@ -211,7 +211,7 @@ class PondConsumer(Consumer):
             if not request.started or request.id in never_given:
                 request.release()
         if channel is not None:
-            # From now on nothing starts here: whoever cancels something need not wait for this process.
+            # From now on nothing starts here: cancel() need not wait for this process.
             self._ignoring_a_lost_broker(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
                 self.listening = ShutdownListener(channel.store, self.in_flight)

@@ -45,7 +45,7 @@ def register(app: Celery, handler: Handler, table: Table) -> Task:
 def perform(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a handler where Celery calls its task: in its tracer (worker/celery/slot.py), or eagerly.
 
-    Raises what the handler raises, and Celery's `Retry` where the slot is to settle a retry.
+    Raises the handler's errors, and Celery's `Retry` where the slot is to settle a retry.
     """
     context, retries = running(), task.request.retries or 0
     if context is None or context.id != task.request.id:

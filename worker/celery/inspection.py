@@ -49,7 +49,7 @@ def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
 
 
 def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
-    """Return the state of tasks and what is known of them, by id."""
+    """Return the state of tasks and their known facts, by id."""
     wanted = set(maybe_list(ids))
     found: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
     for delivery, _due_ms in _delayed(state.consumer):
@@ -77,14 +77,14 @@ def _answers(client: Any, lease: QueueLease) -> bool:
 
 
 def _info(delivery: Delivery, hostname: str) -> dict[str, Any]:
-    """Return what Celery says of a request."""
+    """Return Celery's description of a request."""
     message = delivery.message
     contract = kinds().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")
     if contract is None or not hides(contract):
         with suppress(BadMessage):
             args, kwargs, _embed = message.arguments
-    elif "at" not in message.own:  # a stock client does not know what is secret
+    elif "at" not in message.own:  # a stock client does not know which fields are secret
         args = kwargs = "***"
     return {
         "id": message.id,

@@ -1,4 +1,4 @@
-"""One delivery on its way through the pool: what Celery calls a request.
+"""One delivery on its way through the pool: Celery's name for it is a request.
 
 The outcome travels with the acknowledgement, so that the broker counts a batch, keeps a dead letter or
 replaces a message by its retry in the same step that settles the message.
@@ -80,7 +80,7 @@ class RequestContext:
         self.meter: Meter = consumer.meter
         self.sample: Sample = consumer.app.sample
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
-        #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of what succeeded.
+        #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
         #: Middleware that is told of outcomes, and the same where this process has OpenTelemetry.
         self.on_outcome = overriding(consumer.app.middleware, "on_outcome")
@@ -222,7 +222,7 @@ class PondRequest(DeliveryRequest):
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
-        elif not self.acknowledged:  # what ran into its hard limit is
+        elif not self.acknowledged:  # a task that ran into its hard limit is
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
             self.mark_failed(error if self.secretive is None else DeadLettered(line), trace)
@@ -342,7 +342,7 @@ class PondRequest(DeliveryRequest):
 
 
 def _unwrapped(exc_info: Any) -> BaseException:
-    """Return what was raised, without the text of its traceback that a child sends along."""
+    """Return the error, without the text of its traceback that a child sends along."""
     error = exc_info.exception
     found: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error
     return found

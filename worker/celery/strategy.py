@@ -101,7 +101,7 @@ def receiver(
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:
-    """Redact what may be shown of the arguments; a stock client put them all into the headers."""
+    """Redact the shown text of the arguments; a stock client put them all into the headers."""
     try:
         args, kwargs, _embed = request.delivery.message.arguments
     except BadMessage as error:

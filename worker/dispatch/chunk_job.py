@@ -114,7 +114,7 @@ class ChunkJob:
     def on_failure(self, exc_info: Any, **_: Any) -> None:
         """Hand the member that ran out again, its delivery counted: the child died, or it took too long.
 
-        What had ended is settled, and what had not started is given back. When the child was ended on
+        Tasks that had ended are settled, and those not started are released. When the child was ended on
         purpose it was because of the one that ran, which has ended then.
         """
         error = exc_info.exception
@@ -143,7 +143,7 @@ def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
     return answers
 
 
-#: The answers of a chunk are kept here up to this many bytes; what does not fit is answered when it ends.
+#: The answers of a chunk are kept here up to this many bytes; the rest is sent when the chunk ends.
 KEPT_BYTES = 65_536
 
 _LENGTH_BYTES = 4
@@ -210,7 +210,7 @@ class Claims:
         start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)
         if self._written <= KEPT_BYTES:
             self._kept[start : self._written] = len(text).to_bytes(_LENGTH_BYTES) + text
-            self._ended.release()  # in this order: the worker reads what it was told of
+            self._ended.release()  # in this order: the worker reads only answers that were released
 
 
 #: All of this process, by their numbers; its children inherit them.
@@ -224,7 +224,7 @@ def shared_by(pool: Any) -> list[Claims]:
     """
     if not (pool.uses_semaphore and pool.forking_enable and get_start_method() == "fork"):
         return []
-    # Twice what its slots can use at once: what a dead child had is not used again for a while.
+    # Twice as many as its slots can use at once: those of a dead child are not used again for a while.
     made = [Claims(len(_shared) + n) for n in range(2 * pool.limit)]
     _shared.extend(made)
     return made

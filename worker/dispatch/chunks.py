@@ -3,8 +3,8 @@
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
 chunk is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
-that kills its child takes others with it again. What is behind a task that turned out long is taken back, and
-waits for a slot again.
+that kills its child takes others with it again. Tasks behind one that turned out long are taken back,
+and wait for a slot again.
 """
 
 from collections import defaultdict, deque
@@ -20,7 +20,7 @@ from millpond.worker.dispatch.slot_request import SlotRequest
 SHORT_SECONDS = 0.005
 LONGEST_CHUNK = 8
 
-#: What takes longer has turned out long.
+#: A task that takes longer has turned out long.
 LONG_SECONDS = 0.05
 
 #: A child that was killed, or is being killed, is gone after this.

@@ -1,7 +1,7 @@
 """The thread that sends the heartbeat of this process once a second (broker/stats/heartbeats.py).
 
-It also writes samples of the history when they are due. The broker being away is no fault: what was
-not sent goes with the next report.
+It also writes samples of the history when they are due. A broker that is away is no fault: the
+numbers go with the next report.
 """
 
 import logging

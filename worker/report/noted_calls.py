@@ -1,4 +1,4 @@
-"""What runs note of their calls: how many items they have, by their own word or by their only list.
+"""The items of a run's calls: as many as the handler notes, or the length of its only list.
 
 A run appends; the heartbeat takes and adds up. Nothing is appended for a run without a list.
 """
@@ -18,7 +18,7 @@ _NOTED: deque[tuple[str, str, int, float]] = deque(maxlen=100_000)
 #: The peer that each slot calls by its own word, by the ident of its thread.
 CALLING: dict[int, str] = {}
 
-#: Whether anything is noted: the sampler of slots switches it on, and takes what was noted.
+#: Whether anything is noted: the sampler of slots switches it on, and takes the notes.
 switch = {"on": False}
 
 
@@ -51,7 +51,7 @@ def calling(kind: str, peer: str, items: int) -> Iterator[None]:
 
 
 def take() -> Counter[str]:
-    """Return what was noted since the last call, as fields of a window."""
+    """Return the notes since the last call, as fields of a window."""
     fields: Counter[str] = Counter()
     while _NOTED:
         note_items(fields, *_NOTED.popleft())

@@ -1,7 +1,7 @@
 """Sample where the time of a process's slots goes, a few times a second, without a change of any handler.
 
 A thread looks at each slot that runs a task: its clock tells how long it ran and how long it waited for a
-processor since the last look; for the rest of that time the kernel tells what the slot is blocked on
+processor since the last look; for the rest of that time the kernel names the cause that blocks the slot
 (blocking.py), and the slot's Python stack tells which library waits and which line of the handler called it.
 The heartbeat takes the sums.
 """
@@ -109,7 +109,7 @@ class SlotSampler:
         return taken
 
     def take_calls(self) -> Counter[str]:
-        """Return what was seen and noted of calls since the last call, as fields of a window."""
+        """Return the calls seen and noted since this was last asked, as fields of a window."""
         with self._lock:
             taken, self._calls = self._calls, Counter()
         return taken + noted_calls.take()
@@ -194,14 +194,14 @@ def _kernel_id(thread: threading.Thread) -> int | None:
 
 
 def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Place:
-    """Return the place of a slot: what blocks it by the kernel, the library and the line by the stack.
+    """Return the place of a slot: the kernel names the cause, the stack the library and the line.
 
     `shared` is True if other slots of this process run as well.
     """
     stack = _handler_stack(frame)
     library, line = _library(stack), _line(stack)
     if blocked.category in ("processor", "runnable"):
-        # The clock has what it ran; for the rest, a slot that computes waits for the others' turns.
+        # The clock has the time that it ran; for the rest, a slot that computes waits for the others' turns.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
     if blocked.category == "interpreter":
         return Place("interpreter", kind=kind)

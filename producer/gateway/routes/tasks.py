@@ -28,7 +28,7 @@ from millpond.tasks.errors import BrokerError, UnknownBatch
 #: How long a request waits for the acknowledgement of a cancellation by every worker.
 ACK_TIMEOUT_SECONDS = 8.0
 
-#: What a request may cost the server: the first messages of each list, in calls of a moment with rests
+#: The cost of a request to the server: the first messages of each list, in calls of a moment with rests
 #: between.
 SMALL_EFFORT = Effort(page=200, most=4_000, rest=1.0)
 
