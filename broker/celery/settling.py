@@ -2,7 +2,8 @@
 
 The channel with which `millpond worker` consumes its queues uses the messages in flight of its process, which
 outlive the channel. Every other channel has messages in flight of its own. Where an event loop drives it,
-outcomes go out with the next call; elsewhere `message.ack()` returns when the broker has it, as on kombu's Redis.
+outcomes go out with the next call; elsewhere `message.ack()` returns when the broker has it, as on kombu's
+Redis.
 """
 
 import logging

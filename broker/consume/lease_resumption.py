@@ -1,8 +1,9 @@
 """Take up a lease again after a lost connection, and log the messages that the server has forgotten.
 
 The server may be another by then, or an older one: a replica that lagged, one that was restored from a copy.
-Its memory and this process's are brought together. Messages in flight by the server's memory alone go back to the
-queue; those in flight by this process's alone are not started, and their end changes nothing. A token is never given out twice (scripts/_queue.lua), so the end of an old run settles no new one.
+Its memory and this process's are brought together. Messages in flight by the server's memory alone go back to
+the queue; those in flight by this process's alone are not started, and their end changes nothing. A token is
+never given out twice (scripts/_queue.lua), so the end of an old run settles no new one.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Measure whether a pool's throughput grows with its slots: e = d ln X / d ln N, with slots idle in turns.
 
-Windows alternate, at random, between all slots and a part of them. The server's own counts of
-ends are compared, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
+Windows alternate, at random, between all slots and a part of them. The server's own counts of ends are
+compared, under an in-flight limit in both sorts of window, so that the missing prefetch costs both the same.
 (Netflix's and Envoy's adaptive concurrency limits throttle for the same reason.) A prober that is killed
 leaves nothing behind: the limit ends at its time.
 """
