@@ -50,7 +50,11 @@ POOL_COUNTERS: tuple[Figure, ...] = (
 #: Counter of a queue in Redis -> name and help of the metric.
 QUEUE_COUNTERS = {
     "published": ("published", "Messages published"),
-    "refused": ("rejected", "Messages rejected: the queue was full or the batch closed"),
+    "duplicates": ("duplicates", "Messages not published: a task of the same unique key was there"),
+    "refused": (
+        "rejected",
+        "Messages rejected: the queue was full, the batch closed or the deadline too near",
+    ),
     "shed": ("shed", "Messages pushed out of a full queue by newer ones"),
     "fetched": ("fetched", "Messages fetched by consumers"),
     "settled": ("settled", "Messages settled for good"),

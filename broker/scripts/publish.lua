@@ -20,7 +20,7 @@ local policy, priority, prefix, ticket = ARGV[1], tonumber(ARGV[2]), ARGV[3], AR
 local now, ready = now_ms(), waiting()
 local limits = limit_texts('bound', 'delayed_bound')
 local bound, delayed_bound = bound_in_messages(limits[1]), tonumber(limits[2] or 1000000)
-local batch, taken, delayed, given, full, earliest = KEYS[16] == KEYS[1] and '' or KEYS[16], 0, 0, 0, 0, nil
+local batch, taken, duplicates, delayed, given, full, earliest = KEYS[16] == KEYS[1] and '' or KEYS[16], 0, 0, 0, 0, 0, nil
 local answers = {now, 0, bound, ''}
 local pushed = {}
 
@@ -114,7 +114,10 @@ local closed = batch ~= '' and (not open[1] or open[2]) and policy ~= 'exempt'
 local function answer(message, id, due, unique, unique_ms, deadline)
   if closed then return 'closed' end
   local owner = unique ~= '' and redis.call('GET', KEYS[UNIQUE] .. unique)
-  if owner then return 'duplicate:' .. owner end
+  if owner then
+    duplicates = duplicates + 1
+    return 'duplicate:' .. owner
+  end
   due = due and due > now and due or nil
   local no = lateness(deadline, due) or refusal(due)
   if no == 'full' and policy == 'caller_runs' and given == 0 then
@@ -156,7 +159,8 @@ if taken > 0 then
     wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100))
   end
 end
-count('refused', #answers - 4 - taken)
+count('duplicates', duplicates)
+count('refused', #answers - 4 - taken - duplicates)
 
 -- Admission ------------------------------------------------------------------------------------------------------
 if ticket ~= '' and full > 0 and ARGV[5] == '1' then

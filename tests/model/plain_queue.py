@@ -135,7 +135,9 @@ class PlainQueue:
             self._leave_line(ticket)
             self.call_waiting(now)
         self.counters["published"] += taken
-        self.counters["refused"] += len(answers) - taken
+        duplicates = sum(answer.startswith("duplicate:") for answer in answers)
+        self.counters["duplicates"] += duplicates
+        self.counters["refused"] += len(answers) - taken - duplicates
         if taken:
             self.counters["high_water"] = max(self.counters["high_water"], self.depth)
         return answers

@@ -10,6 +10,7 @@ from millpond.broker.control import cancel as control_cancel
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import purge as inspect_purge
+from millpond.broker.inspect.depth import depth
 from millpond.broker.outcomes import (
     NOT_RUN,
     REDELIVER,
@@ -141,6 +142,16 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
     end(SUCCEEDED)(client, hand)
     assert dead_letters.requeue(client.store, "default", letter.id)
     assert send(client) == "first"
+
+
+def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Client) -> None:
+    """What `rejected` counts makes a bound by time grow, and alarms an operator; a duplicate does neither."""
+    assert [send(client) is None for _ in range(3)] == [True, False, False]
+    limits.change(client.store, "default", bound=1)
+    with pytest.raises(QueueFull):
+        client.send(Square(n=2), overflow="reject")
+    counters = depth(client.store, "default").counters
+    assert (counters["published"], counters["duplicates"], counters["refused"]) == (1, 2, 1)
 
 
 def test_a_duplicate_is_known_before_the_queue_is_full(client: Client) -> None:
