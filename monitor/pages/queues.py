@@ -9,6 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
 from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parsed
+from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.pages.handler import Handler
 from millpond.monitor.snapshot import QueueView
 from millpond.tasks.pools import Table
@@ -29,7 +30,9 @@ class Queue(Handler):
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
         seen = await self.ask(_one, self.store, self.table, self.history, name)
-        self.show("queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, **seen)
+        self.show(
+            "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **seen
+        )
 
 
 class Change(Handler):

@@ -31,7 +31,10 @@ def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
     send(watched, "seen", 7)
     page = ann.get("/queues/seen").text
     assert (figures(page)["ready"], figures(page)["published"]) == ("7", "7")
-    assert "of 50, block" in page
+    assert "of 50, overflow block" in page
+    assert {"released", "rejected", "duplicates", "stale outcomes"} <= set(
+        re.findall(r"<dt>([^<]+)</dt>", page)
+    )
     told = json.loads(ann.get("/api/millpond/queues/seen").text)
     assert (told["depth"], told["ready"], told["limits"]["bound"]) == (7, 7, 50)
     assert told["oldest_seconds"] >= 0
