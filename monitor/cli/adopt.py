@@ -48,18 +48,24 @@ def adopt(
             audit.record_command(store, f"{done}: {moved} messages")
     for row in rows:
         print(json.dumps(row) if as_json else _line(row))
+    if not rows and not as_json:
+        print("no queue has delayed messages" if back else "stock workers left no message unacknowledged")
 
 
 def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
     from millpond.broker.inspect.depth import depth
     from millpond.broker.server import now_ms
     from millpond.broker.stock_unacked import take_in, unacked
+    from millpond.monitor.cli.store import require_queue
 
     asked_at = now_ms(store) / 1000
     held = set() if everything else _held()
     found: dict[str, list[Unacked]] = {name: [] for name in queues}
     for each in unacked(store, queues):
         found.setdefault(each.queue, []).append(each)
+    for name in queues:
+        if not found[name]:
+            require_queue(store, name)
     rows = []
     for queue, entries in sorted(found.items()):
         ready = depth(store, queue).ready
@@ -96,7 +102,10 @@ def _held() -> set[str]:
 def _hand_back(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back
+    from millpond.monitor.cli.store import require_queue
 
+    for name in queues:
+        require_queue(store, name)
     rows = []
     for queue in queues or depth.queues(store):
         moved, seen = hand_back(store, queue), depth.depth(store, queue)

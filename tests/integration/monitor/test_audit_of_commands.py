@@ -113,3 +113,15 @@ def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:
     assert main(["queue", "pause", "nobody"]) != 0
     assert main(["dead", "requeue", "default"]) != 0
     assert list(audit.recent(store)) == []
+
+
+def test_adopting_what_is_not_there_is_said(
+    names: Names, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that no queue has is an error, and no success; nothing left is a sentence, and no silence."""
+    assert main(["adopt", "defualt"]) == main(["adopt", "--back", "defualt"]) == 2
+    assert capsys.readouterr().err.count("no queue is named 'defualt'") == 2
+    assert main(["adopt"]) == 0
+    assert capsys.readouterr().out == "stock workers left no message unacknowledged\n"
+    assert main(["adopt", "default"]) == 0
+    assert capsys.readouterr().out.startswith("default: 0 taken in")
