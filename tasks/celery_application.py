@@ -16,16 +16,24 @@ def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     check_module(name.partition(":")[0].partition(".")[0], setting="app")
     try:
-        return find_app(name)
+        found = find_app(name)
     except Exception as error:
         raise unusable(name, error) from error
+    if not isinstance(found, Celery):
+        raise unusable(name, None)
+    return found
 
 
-def unusable(name: str, error: Exception) -> SettingsError:
-    """Return the error of an application that cannot be loaded."""
-    return SettingsError(
-        f"app names {name!r}, which is no Celery application: {type(error).__name__}: {error}"
-    )
+def unusable(name: str, error: Exception | None) -> SettingsError:
+    """Return the error of an application that cannot be loaded; without `error` it is another object."""
+    module = name.partition(":")[0]
+    # Celery looks for a variable first and for a module last, and reports its last attempt.
+    is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
+    if error is None or is_missing or (isinstance(error, ModuleNotFoundError) and error.name == name):
+        reason = f"name the variable that holds it, as in {module}:app"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return SettingsError(f"app names {name!r}, which is no Celery application: {reason}")
 
 
 def broker_url(app: Celery) -> str | None:

@@ -120,7 +120,13 @@ def test_what_is_replaced_is_said_at_the_start(running: tuple[dict[str, str], Pa
     ("name", "said"),
     [
         ("shopp", "app names 'shopp', and no such module is installed or lies in"),
-        ("shop:nothing", "app names 'shop:nothing', which is no Celery application"),
+        *(
+            (
+                name,
+                f"app names {name!r}, which is no Celery application: name the variable that holds it",
+            )
+            for name in ("shop:nothing", "shop:add", "plain")
+        ),
         ("broken", "app names 'broken', which is no Celery application: RuntimeError: no settings"),
     ],
 )
@@ -129,6 +135,7 @@ def test_an_application_that_cannot_be_loaded_is_one_line(
 ) -> None:
     """No worker starts, and one line says what is wrong with the name or the module."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('no settings')\n")
+    (tmp_path / "plain.py").write_text("greeting = 'hello'\n")
     env = {**os.environ, "SHOP_BROKER": url, "PYTHONPATH": os.pathsep.join([str(FOLDER), str(tmp_path)])}
     command = [sys.executable, "-P", "-m", "millpond", "worker", "--app", name, "default"]
     done = subprocess.run(
