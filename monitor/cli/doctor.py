@@ -29,7 +29,8 @@ def doctor(
         counts[finding.status] += 1
         print(json.dumps(asdict(finding)) if as_json else "\n".join(_lines(finding)), flush=True)
     if not as_json:
-        print(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failed")
+        warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
+        print(f"{counts['ok']} ok, {warnings}, {counts['fail']} failed")
     raise typer.Exit(1 if counts["fail"] else 0)
 
 
@@ -45,7 +46,7 @@ def findings() -> "Iterator[Finding]":
     try:
         chosen, written = settings(), sources.read(Settings, shipped())
     except MillpondError as error:
-        yield fail("settings", str(error), "correct it; tasks/SETTINGS.md has every setting")
+        yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return
     variables = len(set(written.names.values()))
     file = f"read from {written.file.path}" if written.file else "no millpond.toml here"

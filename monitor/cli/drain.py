@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.2
 @app.command(epilog="Example: millpond drain email --json")
 def drain(
     name: Name,
-    wait: Annotated[bool, typer.Option(help="Heartbeat until nothing of the pool runs any more.")] = True,
+    wait: Annotated[bool, typer.Option(help="Report until nothing of the pool runs any more.")] = True,
     as_json: Json = False,
 ) -> None:
     """Drain a pool on all hosts: fetch nothing more, finish the running tasks, release the others.

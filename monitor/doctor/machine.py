@@ -18,18 +18,18 @@ def installed(settings: Settings) -> Iterator[Finding]:
     """Yield the extras that the settings and the services need, with their missing packages."""
     remote = {urlsplit(root).scheme for root in settings.files.roots}
     used = {
-        **dict.fromkeys(extras.of_queues(settings.table.queues), "the handlers of its queue"),
-        "flower": "millpond flower",
-        "gateway": "millpond gateway",
-        **({"embedded": "millpond up"} if settings.broker_url is None else {}),
-        **({"traces": "traces_endpoint"} if settings.traces_endpoint else {}),
-        **({"s3": "the roots at s3://"} if "s3" in remote else {}),
+        **dict.fromkeys(extras.of_queues(settings.table.queues), "the handlers of its queue need"),
+        "flower": "millpond flower needs",
+        "gateway": "millpond gateway needs",
+        **({"embedded": "millpond up needs"} if settings.broker_url is None else {}),
+        **({"traces": "traces_endpoint needs"} if settings.traces_endpoint else {}),
+        **({"s3": "the roots at s3:// need"} if "s3" in remote else {}),
     }
     lacking = extras.missing(*used)
     if whole := [name for name in used if name not in lacking]:
         yield ok("extras", f"installed here: {', '.join(sorted(whole))}")
     for name, packages in lacking.items():
-        found = f"{name} lacks {', '.join(packages)}, which {used[name]} needs"
+        found = f"{name} lacks {', '.join(packages)}, which {used[name]}"
         make = fail if name in ("traces", "s3") else warn
         yield make("extras", found, f"where it is used: {extras.install_command([name])}")
 
@@ -44,7 +44,7 @@ def mail(settings: Settings) -> Finding:
         client = connect(smtp.model_copy(update={"timeout_seconds": min(smtp.timeout_seconds, MAIL_SECONDS)}))
     except MillpondError as error:
         make = warn if is_default else fail
-        remedy = "name yours in [smtp] of millpond.toml" if is_default else "see [smtp] in tasks/SETTINGS.md"
+        remedy = "name yours in [smtp] of millpond.toml" if is_default else "see: millpond config smtp"
         return make("mail", str(error), f"{remedy}, or start it")
     client.close()
     login = ", and takes the login" if smtp.username else ""

@@ -61,7 +61,11 @@ def token(
     ] = None,
     right: Annotated[
         list[str] | None,
-        typer.Option("--right", metavar="RIGHT", help="shed or priority; may be repeated."),
+        typer.Option(
+            "--right",
+            metavar="RIGHT",
+            help="What its tasks may do: shed or priority; may be repeated.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -48,7 +48,8 @@ def in_words(name: str, contract: "type[Contract]") -> str:
     """Return a kind as lines for people."""
     from millpond.producer.examples import example
 
-    lines = [f"{name}  (queue {contract.queue})", f"  {_about(contract)}"]
+    about = _about(contract)
+    lines = [f"{name}  (queue {contract.queue})", *([f"  {about}"] if about else ())]
     schema = contract.model_json_schema()
     required = schema.get("required", ())
     for field, described in schema.get("properties", {}).items():

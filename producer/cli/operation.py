@@ -57,8 +57,8 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
     _check_fields(operation)
     is_counted = STDIN not in arguments
     if is_counted and next(iter(inputs), None) is None:
-        wanted = ", ".join(operation.patterns) or "any file"
-        raise BadInput(f"{' '.join(arguments)}: holds no {wanted}; name files, or say --match GLOB")
+        wanted = ", ".join(operation.patterns) or "file"
+        raise BadInput(f"{' '.join(arguments)}: holds no {wanted}; name files, or --match GLOB")
     if out is not None and os.path.lexists(out) and not out.is_dir():
         raise BadInput(f"--out {out} is a file: name a folder")
     roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))

@@ -22,6 +22,7 @@ MAIL = ["--from", "a@example.org", "--text", "hello"]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Run in a folder with a few files, and no broker configured."""
     (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "people.csv").write_text("email,name\nann@example.org,Ann\n")
     (tmp_path / "nobody.csv").write_text("email\n")
     (tmp_path / "binary.csv").write_bytes(b"email\n\xff\xfe@example.org\n")
@@ -37,6 +38,7 @@ WRONG = [
     (["nonsense"], "no command is named 'nonsense'. See: millpond --help"),
     (["files", "checksum"], "Missing argument"),
     (["files", "thumbnail", "a.txt"], "Missing option '--out'"),
+    (["files", "checksum", "empty"], "empty: holds no file; name files, or --match GLOB"),
     (["files", "checksum", "nope.txt"], "nope.txt: there is no such file or folder"),
     (["files", "checksum", "a.txt", "--algorithm", "rot13"], "algorithm: "),
     (["files", "thumbnail", ".", "--out", "out"], "--match GLOB"),
