@@ -77,6 +77,8 @@ class Probe:
         self._free_rate = free_rate
         #: The number of ends and the server's time at the start, ms.
         self._first = (0, 0)
+        #: The cost of the last run, whatever came of it, in seconds of the pool's rate.
+        self.cost_seconds = 0.0
 
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
         """Return the elasticity after at most about `most_seconds`.
@@ -101,6 +103,9 @@ class Probe:
         finally:
             for queue in self._queues:
                 _hold(self._store, queue, 0, 0)
+            rate = max(self._free_rate, found.rate if found is not None else 0.0)
+            lost = self._lost(turns, found.rate if found is not None else 0.0)
+            self.cost_seconds = lost / rate if rate else HALF * (time.monotonic() - begun)
         return found
 
     def _limits(self, half: int, step: int, found: Elasticity | None, turns: int) -> set[int]:
@@ -179,7 +184,7 @@ class Probe:
         )
         ends, at_ms = self._ended()
         since = (at_ms - self._first[1]) / 1000
-        return max(of_windows, self._free_rate * since - (ends - self._first[0]))
+        return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
     def _compared(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
         """Return the elasticity between a part and all slots, its error, and the two rates."""

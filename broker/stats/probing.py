@@ -131,7 +131,7 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
     try:
         recent, mean = _recent(store, found)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
-        measured = Probe(
+        prober = Probe(
             store,
             found.queues,
             slots=found.slots,
@@ -139,13 +139,16 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             free_rate=free_rate,
             chance=Random(),
             is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
-        ).run(most_seconds=most_seconds)
+        )
+        try:
+            measured = prober.run(most_seconds=most_seconds)
+        finally:
+            _spend(store, found.pool, prober.cost_seconds)
         if measured is not None:
             _, mean = _recent(store, found)  # of the runs that were measured, whatever ran before
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
             measured = _with_last(store, found.pool, measured)
             elasticity.keep(store, found.pool, measured)
-            _spend(store, found.pool, measured)
         return measured
     finally:
         with translate_errors("giving the lock of a probe back"):
@@ -222,12 +225,11 @@ def _is_known(store: Store, found: Candidate) -> bool:
     return elasticity.holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
 
 
-def _spend(store: Store, pool: str, measured: Elasticity) -> None:
+def _spend(store: Store, pool: str, seconds: float) -> None:
     """Record the cost of a probe, in seconds of the pool's throughput."""
-    cost = measured.lost / measured.rate if measured.rate else measured.seconds
     key = probe_cost_key(pool, store.prefix)
     with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:
-        pipe.set(key, 0, ex=HOUR, nx=True).incrbyfloat(key, cost)
+        pipe.set(key, 0, ex=HOUR, nx=True).incrbyfloat(key, seconds)
         pipe.execute()
 
 
