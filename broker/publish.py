@@ -26,7 +26,7 @@ CHUNK_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Accepted:
     """The message is on its queue."""
 
     id: str
@@ -34,7 +34,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The claim is held by an earlier task; this message was not taken."""
+    """The claim is held by an earlier task; this message was not accepted."""
 
     id: str
     duplicate_of: str
@@ -42,7 +42,7 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """The queue is at its bound; this message was not taken.
+    """The queue is at its bound; this message was not accepted.
 
     The pool clears `per_second` messages (None: not measured, or no pool is there); none while the queue is
     `paused`. `delayed`: the bound of delayed messages is reached.
@@ -59,7 +59,7 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """The message could not start by its deadline, for the pool gets to it in `wait_ms`; it was not taken."""
+    """The message could not start by its deadline, for the pool gets to it in `wait_ms`; it is refused."""
 
     id: str
     queue: str
@@ -76,13 +76,13 @@ class HandedToCaller:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The batch is closed, cancelled or unknown; this message was not taken."""
+    """The batch is closed, cancelled or unknown; this message was not accepted."""
 
     id: str
     batch: str
 
 
-Outcome = Taken | Duplicate | Full | Closed | Late | HandedToCaller
+Outcome = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> list[Outcome]:
     _now, depth, bound, rate, *answers = reply
     full = depth, bound, rate
     return [
-        Taken(message.id) if answer == b"taken" else _refusal(message, bytes(answer), *full)
+        Accepted(message.id) if answer == b"taken" else _refusal(message, bytes(answer), *full)
         for message, answer in zip(chunk, answers, strict=True)
     ]
 

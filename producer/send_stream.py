@@ -19,7 +19,7 @@ from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing, new_id
-from millpond.broker.publish import Closed, Duplicate, Full, Late, Outcome, Taken, publish
+from millpond.broker.publish import Accepted, Closed, Duplicate, Full, Late, Outcome, publish
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.celery_tasks import call_of, is_celery_task
@@ -71,7 +71,7 @@ class Sender:
                 with self._telling(same_policy):
                     answers = self._offer(same_policy, policy, timeout_seconds, flow)
                     for message, answer in zip(same_policy, answers, strict=True):
-                        is_plain = type(answer) is Taken and not self.unanswered
+                        is_plain = type(answer) is Accepted and not self.unanswered
                         yield (
                             Sent(message.id, message.queue)
                             if is_plain
@@ -228,7 +228,7 @@ def _composed(
 
 def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
     match answer:
-        case Taken(id):
+        case Accepted(id):
             return Sent(id, message.queue)
         case Duplicate(id, original):
             return Sent(id, message.queue, duplicate_of=original)

@@ -21,7 +21,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.keys import batch_key
 from millpond.broker.message import Outgoing, compose, new_id
-from millpond.broker.publish import Duplicate, Taken, publish
+from millpond.broker.publish import Accepted, Duplicate, publish
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
@@ -119,7 +119,7 @@ class Outbox:
         )
         taken = 0
         for outcome in outcomes:
-            if not isinstance(outcome, Taken | Duplicate):
+            if not isinstance(outcome, Accepted | Duplicate):
                 break
             taken += 1
         return taken

@@ -153,7 +153,7 @@ class Settling(Publishing):
         lease = delivery.lease
         if lease.in_flight.pop(delivery.token, None) is None:
             return
-        lease.moves += 1
+        lease.fetched_and_settled += 1
         request = FetchRequest(lease, 0, 0, [(delivery, outcome)])
         fetch_call.call(self.store, request, lease_ms=self.lease_ms)
 

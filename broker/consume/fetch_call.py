@@ -155,7 +155,7 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: i
         UNREADABLE, lease.keys.queue, fetched.token, fetched.deliveries, clock_ms, lease=lease
     )
     lease.in_flight[fetched.token] = delivery
-    lease.moves += 1
+    lease.fetched_and_settled += 1
     try:
         message = delivery.message = Message.decode(fetched.payload)
     except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -162,9 +162,9 @@ class InFlightMessages:
         return sum(len(lease.in_flight) for lease in self.leases.values())
 
     @property
-    def moves(self) -> int:
+    def fetched_and_settled(self) -> int:
         """Count the messages that were fetched and settled so far, each of both."""
-        return sum(lease.moves for lease in tuple(self.leases.values()))
+        return sum(lease.fetched_and_settled for lease in tuple(self.leases.values()))
 
     @property
     def room(self) -> int:
@@ -261,7 +261,7 @@ class InFlightMessages:
                 lease = delivery.lease
                 if lease is None or lease.in_flight.pop(delivery.token, None) is None:
                     continue  # it is settled
-                lease.moves += 1
+                lease.fetched_and_settled += 1
                 if not lease.outcomes:
                     lease.outcomes_since = now
                 lease.outcomes.append(ended)

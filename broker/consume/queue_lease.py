@@ -44,7 +44,7 @@ class QueueLease:
     look_at: float = 0.0
     late: int = 0
     #: Messages fetched and messages settled: these grow while a consumer is at work.
-    moves: int = 0
+    fetched_and_settled: int = 0
     #: The server's clock less ours, ms, as the last fetches had it when they were asked.
     clocks: deque[int] = field(default_factory=lambda: deque(maxlen=16))
     #: The ms to add to this host's clock for the server's time, or a little more, never less: a busy process
@@ -81,7 +81,7 @@ class QueueLease:
         """Note a delivery that was fetched."""
         delivery.lease = self
         self.in_flight[delivery.token] = delivery
-        self.moves += 1
+        self.fetched_and_settled += 1
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
         """Queue the outcome of a delivery to be sent.
@@ -90,7 +90,7 @@ class QueueLease:
         """
         if self.in_flight.pop(delivery.token, None) is None:
             return False
-        self.moves += 1
+        self.fetched_and_settled += 1
         if not self.outcomes:
             self.outcomes_since = time.monotonic()
         self.outcomes.append((delivery, outcome))

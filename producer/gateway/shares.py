@@ -43,6 +43,6 @@ class Turns:
             lambda: asyncio.Semaphore(share(most, tokens))
         )
 
-    def of(self, token: str) -> asyncio.Semaphore:
+    def turn_of(self, token: str) -> asyncio.Semaphore:
         """Return the context manager within which a call of a token is made."""
         return self._turns[token]

@@ -41,12 +41,12 @@ class ThreadPools:
 
     async def search(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that reads waiting messages, in a turn of its token."""
-        async with self._turns_to_search.of(token):
+        async with self._turns_to_search.turn_of(token):
             return await _run(self._searches, call)
 
     async def cancel(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that waits for every worker, in a turn of its token."""
-        async with self._turns_to_cancel.of(token):
+        async with self._turns_to_cancel.turn_of(token):
             return await _run(self._cancellations, call)
 
     async def probe(self, call: Callable[[], T]) -> T:

@@ -369,7 +369,7 @@ def _settled(delivery: Delivery, outcome: Outcome) -> Settled:
 
 def _word(outcome: broker_publish.Outcome) -> str:
     match outcome:
-        case broker_publish.Taken():
+        case broker_publish.Accepted():
             return "taken"
         case broker_publish.Full(delayed=delayed):
             return "full:delayed" if delayed else "full"

@@ -16,7 +16,7 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
-from millpond.broker.publish import Full, Late, Outcome, Taken, publish
+from millpond.broker.publish import Accepted, Full, Late, Outcome, publish
 
 QUEUE = "mill"
 
@@ -46,7 +46,7 @@ class Pool:
         offered = [self._message() for _ in range(messages)]
         outcomes = publish(self.store, offered, policy="reject")
         for outcome in outcomes:
-            if isinstance(outcome, Taken):
+            if isinstance(outcome, Accepted):
                 self.accepted[outcome.id] = self.now
         return outcomes
 
@@ -89,7 +89,7 @@ class Pool:
     def run(self, seconds: float, *, per_second: float, pressed: bool = True) -> None:
         """Work at this speed, with producers that refill the queue after each task."""
         until = self.now + seconds
-        while pressed and all(isinstance(outcome, Taken) for outcome in self.press(100)):
+        while pressed and all(isinstance(outcome, Accepted) for outcome in self.press(100)):
             pass
         while self.now < until:
             if pressed:
@@ -135,7 +135,7 @@ def test_a_bound_as_a_time_follows_the_pool(pool: Pool, before: float, after: fl
 def test_the_bound_starts_at_a_hundred(pool: Pool) -> None:
     """Before anything was measured a time is worth 100 messages."""
     assert pool.bound == 100
-    assert sum(isinstance(outcome, Taken) for outcome in pool.press(200)) == 100
+    assert sum(isinstance(outcome, Accepted) for outcome in pool.press(200)) == 100
 
 
 def test_an_idle_pool_is_not_taken_for_a_slow_one(pool: Pool) -> None:
@@ -179,5 +179,5 @@ def test_a_deadline_that_cannot_be_met_is_refused(pool: Pool) -> None:
     late, in_time = pool.send_by(5), pool.send_by(60)
     assert isinstance(late, Late)
     assert late.wait_ms == pytest.approx(30_000, rel=0.2)
-    assert isinstance(in_time, Taken | Full)
+    assert isinstance(in_time, Accepted | Full)
     assert isinstance(pool.send_by(-1), Late)

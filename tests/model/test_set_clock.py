@@ -128,7 +128,7 @@ def test_room_that_was_granted_is_not_kept_for_ever(mill: Mill, step: int) -> No
     mill.pass_ms(2_500)
     mill.turn("one")
     answers = publish.publish(mill.store, asked * 2, policy="reject")
-    assert [type(each) for each in answers] == [publish.Taken, publish.Taken]
+    assert [type(each) for each in answers] == [publish.Accepted, publish.Accepted]
 
 
 def test_a_scheduler_takes_over_from_a_dead_one(mill: Mill) -> None:

@@ -27,11 +27,11 @@ class ChunkJob:
     """The tasks of a chunk that are in the child, and the number of these that are settled."""
 
     def __init__(
-        self, members: list[SlotRequest], shared: "Claims", on_end: "Callable[[ChunkJob, bool], None]"
+        self, members: list[SlotRequest], memory: "ChunkMemory", on_end: "Callable[[ChunkJob, bool], None]"
     ) -> None:
         #: Those that were not taken back, in order.
         self.members = members
-        self.claims = shared
+        self.memory = memory
         #: Since when, at the latest, the child has been with the task that it runs (monotonic seconds).
         self.running_since = monotonic()
         #: The child, once its word was read that it has the chunk; answers may be read before.
@@ -46,11 +46,11 @@ class ChunkJob:
         """
         for request in self.members:
             request.in_child, request.chunk = True, self
-        self.claims.offer(len(self.members))
+        self.memory.offer(len(self.members))
         limits = [limit for request in self.members for limit in request.limits if limit]
         return pool.apply_async(
             run_all,
-            args=(self.claims.number, [facts(request.delivery) for request in self.members]),
+            args=(self.memory.number, [facts(request.delivery) for request in self.members]),
             accept_callback=self.on_accepted,
             callback=self.on_success,
             error_callback=self.on_failure,
@@ -65,11 +65,11 @@ class ChunkJob:
 
     def settle_ended(self) -> None:
         """Settle the tasks that the child has ended so far."""
-        self._settle(self.claims.answers())
+        self._settle(self.memory.answers())
 
     def take_back(self) -> list[SlotRequest]:
         """Take back the tasks that the child has not started, and settle those that it has ended."""
-        first = len(self.members) - self.claims.take_back()
+        first = len(self.members) - self.memory.take_back()
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
             request.in_child, request.chunk = False, None
@@ -133,13 +133,13 @@ class ChunkJob:
 
 def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
     """Run tasks one after the other in a child, until the rest was taken back; return an answer for each."""
-    shared, answers = _shared[number], list[Answer]()
-    shared.begin()
+    memory, answers = _memories[number], list[Answer]()
+    memory.begin()
     for each in tasks:
-        if not shared.claim():
+        if not memory.claim():
             break
         answers.append(run(Delivery(*each)))
-        shared.keep(answers[-1])
+        memory.keep(answers[-1])
     return answers
 
 
@@ -149,8 +149,8 @@ KEPT_BYTES = 65_536
 _LENGTH_BYTES = 4
 
 
-class Claims:
-    """Count the tasks of one chunk that nobody has started, and keep the answers of those that ended."""
+class ChunkMemory:
+    """Memory shared by the worker and a child: the unstarted tasks of a chunk, and answers of ended ones."""
 
     def __init__(self, number: int) -> None:
         context = get_context("fork")
@@ -213,18 +213,18 @@ class Claims:
             self._ended.release()  # in this order: the worker reads only answers that were released
 
 
-#: All of this process, by their numbers; its children inherit them.
-_shared: list[Claims] = []
+#: Those of all chunks of this process, by their numbers; its children inherit them.
+_memories: list[ChunkMemory] = []
 
 
-def shared_by(pool: Any) -> list[Claims]:
-    """Make the claims for a pool of Celery's whose children are still to be forked.
+def memories_for(pool: Any) -> list[ChunkMemory]:
+    """Make the memories of a Celery pool whose children are still to be forked.
 
     None for one whose children inherit nothing.
     """
     if not (pool.uses_semaphore and pool.forking_enable and get_start_method() == "fork"):
         return []
     # Twice as many as its slots can use at once: those of a dead child are not used again for a while.
-    made = [Claims(len(_shared) + n) for n in range(2 * pool.limit)]
-    _shared.extend(made)
+    made = [ChunkMemory(len(_memories) + n) for n in range(2 * pool.limit)]
+    _memories.extend(made)
     return made

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from millpond.broker.celery.prefork_pool import waiting_for_slots
-from millpond.worker.dispatch.chunk_job import ChunkJob, shared_by
+from millpond.worker.dispatch.chunk_job import ChunkJob, memories_for
 from millpond.worker.dispatch.slot_request import SlotRequest
 
 #: A kind is short while its tasks take less than this on average, and no chunk has more tasks than this.
@@ -39,7 +39,7 @@ class Chunks:
         #: Those whose children may have tasks that they have not started.
         self._under_way: set[ChunkJob] = set()
         self._pool = pool
-        self._free = deque((0.0, each) for each in shared_by(pool))
+        self._free = deque((0.0, each) for each in memories_for(pool))
         self._shares = bool(self._free)
         self._call_after: Callable[[float, Callable[[], None]], Any] | None = None
         self._start: Callable[[list[SlotRequest]], None]
@@ -118,9 +118,9 @@ class Chunks:
     def _end(self, chunk: ChunkJob, in_good_order: bool) -> None:
         self._under_way.discard(chunk)
         if in_good_order:
-            self._free.appendleft((0.0, chunk.claims))
+            self._free.appendleft((0.0, chunk.memory))
         else:
-            self._free.append((monotonic() + _GONE_SECONDS, chunk.claims))
+            self._free.append((monotonic() + _GONE_SECONDS, chunk.memory))
 
     def _fits(self, request: SlotRequest) -> bool:
         short = self.mean_seconds[request.kind] < SHORT_SECONDS

@@ -97,7 +97,7 @@ class HealthReporter:
             self._facts["broker_answered_at"] = None
             return
         self._facts["broker_answered_at"] = now()
-        seen, before = self._in_flight.moves, self._seen
+        seen, before = self._in_flight.fetched_and_settled, self._seen
         self._seen = seen
         if not found or seen != before or self._in_flight.drained:
             self._facts["stalled_since"] = None

@@ -14,7 +14,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import purge
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
-from millpond.broker.publish import Caller, Full, Taken
+from millpond.broker.publish import Accepted, Caller, Full
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
@@ -72,7 +72,7 @@ def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
         with pytest.raises(QueueFull):
             client.send(Square(n=9), overflow=overflow, timeout=timedelta(0))
     assert wait_for_room(store, "default", ticket, 1) == 1
-    assert isinstance(ask(store, ticket), Taken)
+    assert isinstance(ask(store, ticket), Accepted)
 
 
 def ask(store: Store, ticket: str) -> Any:

@@ -16,7 +16,7 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerAway, BrokerError
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.message import compose
-from millpond.broker.publish import Taken, publish
+from millpond.broker.publish import Accepted, publish
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.noted import names
 from tests.harness.one_worker import OneWorker, settings_for, workers
@@ -65,7 +65,7 @@ def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
         compose("broker.act", {"file": str(file), "name": name, **more}, queue="default", sent_at_ms=0)
         for name in wanted
     ]
-    assert all(isinstance(outcome, Taken) for outcome in publish(store, messages))
+    assert all(isinstance(outcome, Accepted) for outcome in publish(store, messages))
 
 
 def once(file: Path, *wanted: str) -> bool:

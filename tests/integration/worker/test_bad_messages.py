@@ -13,7 +13,7 @@ from millpond.broker.batches import record
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.message import compose
-from millpond.broker.publish import Taken, publish
+from millpond.broker.publish import Accepted, publish
 from tests.harness.by_hand import Hand
 from tests.harness.noted import names
 from tests.harness.one_worker import OneWorker, settings_for, workers
@@ -202,7 +202,7 @@ def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store)
     long = compose(
         "broker.act", {"size": "x" * 16_000_000}, queue="default", sent_at_ms=0, batch=batch, claim="one"
     )
-    assert publish(store, [long]) == [Taken(long.id)]
+    assert publish(store, [long]) == [Accepted(long.id)]
     record.close_batch(store, batch)
     hand = Hand(store, "default")
     assert hand.take() == []
@@ -211,4 +211,4 @@ def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store)
     assert record.summary(store, batch).failed == 1
     assert record.summary(store, batch).complete
     short = compose("broker.act", {}, queue="default", sent_at_ms=0, claim="one")
-    assert publish(store, [short]) == [Taken(short.id)]
+    assert publish(store, [short]) == [Accepted(short.id)]

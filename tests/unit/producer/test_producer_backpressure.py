@@ -7,7 +7,7 @@ import pytest
 
 from millpond.broker.connection import Store
 from millpond.broker.message import Outgoing
-from millpond.broker.publish import NOBODY, Caller, Full, Outcome, Taken
+from millpond.broker.publish import NOBODY, Accepted, Caller, Full, Outcome
 from millpond.producer import backpressure
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 
@@ -44,7 +44,7 @@ class Queue:
             return Full(message.id, message.queue, self.bound, len(self.held))
         self.held.append(message.id)
         self.taken.append(message.id)
-        return Taken(message.id)
+        return Accepted(message.id)
 
 
 def messages(count: int) -> list[Outgoing]:
@@ -64,7 +64,7 @@ def offered(
 def test_block_waits_until_everything_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under `block` every message is taken, once, in the order given, though the queue holds few."""
     queue = Queue(bound=10, drained=3)
-    assert offered(queue, 100, monkeypatch) == [Taken(str(n)) for n in range(100)]
+    assert offered(queue, 100, monkeypatch) == [Accepted(str(n)) for n in range(100)]
     assert queue.taken == [str(n) for n in range(100)]
 
 
@@ -101,7 +101,7 @@ def test_block_gives_up_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     queue = Queue(bound=2)
     outcomes = offered(queue, 4, monkeypatch, timeout_seconds=0.02)
-    assert outcomes[:2] == [Taken("0"), Taken("1")]
+    assert outcomes[:2] == [Accepted("0"), Accepted("1")]
     assert all(isinstance(outcome, Full) for outcome in outcomes[2:])
     assert all(seconds <= 0.02 for seconds in queue.waits)
     assert queue.line == []
@@ -111,7 +111,7 @@ def test_no_time_means_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """`block` without time never waits."""
     queue = Queue(bound=1)
     outcomes = offered(queue, 2, monkeypatch, timeout_seconds=0.0)
-    assert [type(outcome) for outcome in outcomes] == [Taken, Full]
+    assert [type(outcome) for outcome in outcomes] == [Accepted, Full]
     assert queue.waits == []
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from millpond.worker.dispatch.chunk_job import KEPT_BYTES, Claims, shared_by
+from millpond.worker.dispatch.chunk_job import KEPT_BYTES, ChunkMemory, memories_for
 
 
 def in_a_child(act: Callable[[], None]) -> int:
@@ -22,7 +22,7 @@ def in_a_child(act: Callable[[], None]) -> int:
 
 def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> None:
     """What the child claimed is not had by the worker, and what the worker took not by the child."""
-    shared = Claims(0)
+    shared = ChunkMemory(0)
     shared.offer(5)
 
     def start_two() -> None:
@@ -41,7 +41,7 @@ def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> N
 
 def test_two_that_claim_at_once_have_each_task_once() -> None:
     """A child that claims and a worker that takes back as fast as they can leave none and share none."""
-    shared = Claims(0)
+    shared = ChunkMemory(0)
     for _ in range(5):
         shared.offer(500)
         child = get_context("fork").Process(target=_claim_all, args=(shared,))
@@ -53,7 +53,7 @@ def test_two_that_claim_at_once_have_each_task_once() -> None:
         assert taken + len(shared.answers()) == 500
 
 
-def _claim_all(shared: Claims) -> None:
+def _claim_all(shared: ChunkMemory) -> None:
     shared.begin()
     while shared.claim():
         shared.keep(None)
@@ -61,7 +61,7 @@ def _claim_all(shared: Claims) -> None:
 
 def test_what_a_killed_child_started_is_known() -> None:
     """It ended one and died in the next: the other three were never started."""
-    shared = Claims(0)
+    shared = ChunkMemory(0)
     shared.offer(5)
 
     def die_in_the_second() -> None:
@@ -76,8 +76,8 @@ def test_what_a_killed_child_started_is_known() -> None:
 
 
 def test_nothing_is_left_over_for_the_next_piece() -> None:
-    """Claims that nobody asked after and answers that nobody read are gone when the next piece begins."""
-    shared = Claims(0)
+    """Claims and answers that were not read are gone when the next piece begins."""
+    shared = ChunkMemory(0)
     shared.offer(3)
     shared.begin()
     assert shared.claim()
@@ -92,7 +92,7 @@ def test_nothing_is_left_over_for_the_next_piece() -> None:
 @pytest.mark.parametrize("unfit", ["x" * KEPT_BYTES, lambda: None], ids=["too long", "cannot be pickled"])
 def test_answers_that_cannot_be_kept_are_left_out_in_order(unfit: object) -> None:
     """After one that was not kept none is: the order says whose answer it is."""
-    shared = Claims(0)
+    shared = ChunkMemory(0)
     shared.offer(3)
     shared.begin()
     for answer in ("first", unfit, "third"):
@@ -106,8 +106,8 @@ def test_claims_are_made_for_children_that_inherit_them() -> None:
     def pool(*, prefork: bool, forks: bool) -> SimpleNamespace:
         return SimpleNamespace(uses_semaphore=prefork, forking_enable=forks, limit=3)
 
-    assert shared_by(pool(prefork=False, forks=True)) == []
-    assert shared_by(pool(prefork=True, forks=False)) == []
-    made = shared_by(pool(prefork=True, forks=True))
+    assert memories_for(pool(prefork=False, forks=True)) == []
+    assert memories_for(pool(prefork=True, forks=False)) == []
+    made = memories_for(pool(prefork=True, forks=True))
     assert len(made) == 6
     assert [each.number for each in made] == list(range(made[0].number, made[0].number + 6))

@@ -126,7 +126,7 @@ def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     piece = piece_of(grouper, "a", "b", "c", "d")
     assert piece is not None
     ended, running, *others = piece.members
-    child = piece.claims
+    child = piece.memory
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -151,7 +151,7 @@ def test_a_piece_that_gets_on_is_left_alone(
     assert piece is not None
     timers.fire()
     assert (timers.started, len(timers.due)) == ([], 1)
-    child = piece.claims
+    child = piece.memory
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -168,7 +168,7 @@ def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) 
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     members = list(piece.members)
-    child = piece.claims
+    child = piece.memory
     child.begin()
     child.claim()
     child.keep(ANSWER)
@@ -210,14 +210,14 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
     for _ in range(2):
         piece = piece_of(grouper, "a", "b")
         assert piece is not None
-        used.append(piece.claims)
+        used.append(piece.memory)
         piece.on_failure(lost)
     assert used[0] is not used[1]
     assert piece_of(grouper, "a", "b") is None
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: float("inf"))
     piece = piece_of(grouper, "a", "b")
     assert piece is not None
-    assert piece.claims is used[0]
+    assert piece.memory is used[0]
     piece.on_success([ANSWER, ANSWER])
 
 
@@ -226,7 +226,7 @@ def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     a, b, _c = piece.members
-    assert piece.claims.claim()
+    assert piece.memory.claim()
     assert not grouper.owns_its_child(b)
     assert timers.started == ["b", "c"]
     assert grouper.owns_its_child(a)
