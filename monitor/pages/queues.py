@@ -8,6 +8,7 @@ from millpond.broker import audit, limits, server
 from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
+from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parsed
 from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.pages.handler import Handler
@@ -88,4 +89,12 @@ def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[s
         "in": sparkline.rate_bars(samples, "published", now_ms=now_ms),
         "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
-    return {"view": view, "sparklines": sparklines, "overrides": limits.overrides(store, name)}
+    diagnoses = _of_pools(store, table, view) if view.depth.ready else []
+    overrides = limits.overrides(store, name)
+    return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
+
+
+def _of_pools(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
+    """Return the diagnoses of the pools of a queue that are behind."""
+    found = diagnose_all(store, snapshot.read(store, table))
+    return [each for each in found if each.pool in view.pools and not each.is_calm]

@@ -42,6 +42,14 @@ def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
     assert json.loads(ann.get("/api/millpond/queues/nobody").text) == {"error": "no queue is named 'nobody'"}
 
 
+def test_a_queue_that_waits_shows_why_its_pool_is_behind(ann: Visitor, watched: Store) -> None:
+    """The page of a queue has the diagnosis of its pool, with the next command."""
+    send(watched, "default", 1)
+    page = ann.get("/queues/default").text
+    assert "Pool default: no worker." in page
+    assert "<code>millpond worker default</code>" in page
+
+
 def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
     """A filled field holds at once, an empty one is as the table says, nonsense changes nothing."""
     send(watched, "limited", 1)
