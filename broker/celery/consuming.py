@@ -16,7 +16,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from millpond.broker import limits
 from millpond.broker.celery.settling import Settling
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.fetcher import CONTROL, FETCH, LOOK_SECONDS, WAIT, Fetcher
+from millpond.broker.consume.control_listener import CONTROL
+from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT, Fetcher
 from millpond.broker.consume.in_flight import UNLIMITED
 from millpond.broker.consume.lease_resumption import resume
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease

@@ -6,7 +6,8 @@ from typing import Any
 from kombu.transport import redis as stock
 
 from millpond.broker.celery.backend_notices import BackendNotifier
-from millpond.broker.consume.fetcher import CONTROL, FETCH, LOOK_SECONDS, WAIT
+from millpond.broker.consume.control_listener import CONTROL
+from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT
 from millpond.broker.consume.in_flight import AT_ONCE
 
 

@@ -13,19 +13,15 @@ import time
 from time import sleep
 from typing import Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
+from millpond.broker.consume.control_listener import ControlListener
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
 from millpond.broker.consume.lease_resumption import resume
-from millpond.broker.consume.look_out import LookOut
 from millpond.broker.consume.queue_lease import FetchRequest
-from millpond.broker.control import state
-from millpond.broker.control.state import ControlState
-from millpond.broker.errors import BrokerError
-from millpond.broker.keys import QueueKeys, epoch_key
+from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -35,16 +31,13 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 WATCHED_LOOK_SECONDS = 10.0
 
-#: Seconds between looks of a drained process at whether its pool goes on.
-DRAINED_LOOK_SECONDS = 5
-
 #: How long the server may owe an answer where no socket timeout is set.
 PATIENCE_SECONDS = 5.0
 
 #: How long the loop of an idle process leaves the interpreter to the thread of a new task.
 START_SECONDS = 0.0002
 
-FETCH, WAIT, CONTROL = "FETCH", "WAIT", "CONTROL"
+FETCH, WAIT = "FETCH", "WAIT"
 
 
 class Fetcher:
@@ -57,17 +50,15 @@ class Fetcher:
         self.active: set[str] = set()
         self.fetch_client = channel.new_client()
         self.wait_client = channel.new_client()
-        self.control_client = channel.new_client()
+        self.listener = ControlListener(channel, in_flight)
+        self.look_out = self.listener.look_out
         self._patience: float = channel.socket_timeout or PATIENCE_SECONDS
-        self._listening = False
-        self._learned_at = 0.0
         self._request: FetchRequest | None = None
         self._request_since = 0.0
         self._waiting: list[str] | None = None
         self._behind: FetchRequest | None = None
         self._waiting_until = 0.0
         self._was_full = False
-        self.look_out = LookOut(in_flight.name, channel.store, self._control_connection)
         self._taken_up: set[str] = set()
         # A call of a lost connection is answered no more; its outcomes are sent again on this one.
         if in_flight.fetcher is not None:
@@ -99,12 +90,8 @@ class Fetcher:
         """
         now = time.monotonic()
         self._check_patience(now)
-        if self.in_flight.at_once == 1:
-            pass  # nothing drives it that could listen
-        elif not self._listening:
-            self._listen()
-        elif self.in_flight.drained and now - self._learned_at > DRAINED_LOOK_SECONDS:
-            self._learn_later()  # no call would notice that the connection which brings changes is dead
+        if self.in_flight.at_once != 1:  # else nothing drives it that could listen
+            self.listener.on_tick(now)
         if now >= self.look_out.due_at:
             self.look_out.on_tick(self.active, self._keys, now, self._patience)
         self._look_after_being_full()
@@ -155,7 +142,7 @@ class Fetcher:
             return None if looks_out_at == math.inf else max(0.0, looks_out_at - now)
         times = [looks_out_at]
         if self.in_flight.drained:
-            times.append(self._learned_at + DRAINED_LOOK_SECONDS)
+            times.append(self.listener.due_at)
         for lease in self.in_flight.leases.values():
             if lease.look_at and lease.keys.queue in self.active:
                 times.append(lease.look_at)
@@ -194,42 +181,6 @@ class Fetcher:
 
     def _keys(self, queue: str) -> QueueKeys:
         return self.in_flight.leases[queue].keys
-
-    def _control_connection(self) -> Any:
-        return self.channel.connection.cycle.connected(self.channel, self.control_client, CONTROL)
-
-    def _listen(self) -> None:
-        """Subscribe to the control state, and read its present value."""
-        self._control_connection().send_command("SUBSCRIBE", epoch_key(self.channel.global_keyprefix))
-        self._listening = True
-        self.look_out.begin()
-        self._learn()
-
-    def _learn_later(self) -> None:
-        """Read the changes since the control state that is known."""
-        self._learn(self.in_flight.control)
-
-    def _learn(self, since: ControlState | None = None) -> None:
-        if self.in_flight.of_channel:
-            return  # it starts no tasks, so no change of the control state concerns it
-        self._learned_at = time.monotonic()
-        try:
-            known = state.read(self.channel.store, since)
-        except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
-            raise RedisConnectionError(str(error)) from error
-        before = self.in_flight.control
-        if known.epoch and known.epoch == before.epoch and (since is not None or known == before):
-            return
-        self.in_flight.control = known
-        for lease in self.in_flight.leases.values():
-            lease.fetchable = True  # a pool that was drained may go on
-        self.in_flight.on_control(self._confirm)
-
-    def _confirm(self) -> None:
-        try:
-            state.acknowledge(self.channel.store, self.in_flight.name, self.in_flight.control.epoch)
-        except BrokerError as error:
-            logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
 
     # Receiving
 
@@ -274,7 +225,7 @@ class Fetcher:
             return
         fetch_call.note(request, reply)
         if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
-            self._learn_later()
+            self.listener.read_changes()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
         buries = not self.in_flight.of_channel
@@ -319,23 +270,7 @@ class Fetcher:
 
     def on_control_change(self) -> None:
         """Read that something was cancelled, a pool drained, or a ready list changed."""
-        connection = self.control_client.connection
-        while True:
-            try:
-                read = connection.read_response(push_request=True)
-            except ResponseError as error:
-                read = error
-            match read:  # an answer to a question of the look-out is never a list
-                case [b"message", *_]:
-                    self._learn_later()
-                case [b"invalidate", keys]:
-                    self.look_out.on_notice(keys)
-                case [*_]:
-                    pass
-                case _:
-                    self.look_out.on_answer(read)
-            if not connection.can_read(timeout=0):
-                break
+        self.listener.on_readable()
         now = time.monotonic()
         if now >= self.look_out.due_at:
             self.look_out.on_tick(self.active, self._keys, now, self._patience)

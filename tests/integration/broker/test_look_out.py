@@ -65,7 +65,7 @@ class Process:
         found = {
             fetcher.fetch_client: fetcher.on_reply,
             fetcher.wait_client: self._on_wait,
-            fetcher.control_client: fetcher.on_control_change,
+            fetcher.listener.client: fetcher.on_control_change,
         }
         return {c.connection._sock: read for c, read in found.items() if c.connection._sock is not None}
 

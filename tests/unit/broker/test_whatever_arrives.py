@@ -80,7 +80,8 @@ def test_one_message_is_answered_for_by_itself(
     fetch_call.accept(lease, reply, ask_all)
     for delivery in list(lease.in_flight.values()):
         kind = delivery.message.kind
-        outcome = {"ok": Succeeded(told), "dead": DeadLetter(told, told), "aside": PutAside(kind, told, 0)}[
+        result = json.dumps(told)  # a result is kept as JSON in ASCII
+        outcome = {"ok": Succeeded(result), "dead": DeadLetter(told, told), "aside": PutAside(kind, told, 0)}[
             end
         ]
         assert lease.settle(delivery, outcome)

@@ -1,0 +1,107 @@
+"""The connection on which a process learns of changes: of the control state, and of the ready lists.
+
+The control state (cancellations, drained pools) is published by its epoch. The answers and notices of the
+look-out (look_out.py) arrive on the same connection.
+"""
+
+import logging
+import time
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.consume.look_out import LookOut
+from millpond.broker.control import state
+from millpond.broker.control.state import ControlState
+from millpond.broker.errors import BrokerError
+from millpond.broker.keys import epoch_key
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks of a drained process at whether its pool goes on.
+DRAINED_LOOK_SECONDS = 5
+
+CONTROL = "CONTROL"
+
+
+class ControlListener:
+    """The subscription of one channel, and its process's knowledge of the control state."""
+
+    def __init__(self, channel: Any, in_flight: InFlightMessages) -> None:
+        self.client = channel.new_client()
+        self.look_out = LookOut(in_flight.name, channel.store, self.connection)
+        self._channel = channel
+        self._in_flight = in_flight
+        self._is_subscribed = False
+        self._read_at = 0.0
+
+    def connection(self) -> Any:
+        """Return the connection, connected and watched by the poller."""
+        return self._channel.connection.cycle.connected(self._channel, self.client, CONTROL)
+
+    @property
+    def due_at(self) -> float:
+        """When a drained process reads the control state again (monotonic seconds)."""
+        return self._read_at + DRAINED_LOOK_SECONDS
+
+    def on_tick(self, now: float) -> None:
+        """Subscribe at first; read again where no call would notice that the connection is dead."""
+        if not self._is_subscribed:
+            self._subscribe()
+        elif self._in_flight.drained and now > self.due_at:
+            self.read_changes()
+
+    def _subscribe(self) -> None:
+        """Subscribe to the control state, and read its present value."""
+        self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
+        self._is_subscribed = True
+        self.look_out.begin()
+        self._read()
+
+    def read_changes(self) -> None:
+        """Read the changes since the control state that is known."""
+        self._read(self._in_flight.control)
+
+    def _read(self, since: ControlState | None = None) -> None:
+        if self._in_flight.of_channel:
+            return  # it starts no tasks, so no change of the control state concerns it
+        self._read_at = time.monotonic()
+        try:
+            known = state.read(self._channel.store, since)
+        except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
+            raise RedisConnectionError(str(error)) from error
+        before = self._in_flight.control
+        if known.epoch and known.epoch == before.epoch and (since is not None or known == before):
+            return
+        self._in_flight.control = known
+        for lease in self._in_flight.leases.values():
+            lease.fetchable = True  # a pool that was drained may go on
+        self._in_flight.on_control(self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        try:
+            state.acknowledge(self._channel.store, self._in_flight.name, self._in_flight.control.epoch)
+        except BrokerError as error:
+            logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
+
+    def on_readable(self) -> None:
+        """Read everything that arrived: a change of the control state or a ready list, or an answer."""
+        connection = self.client.connection
+        while True:
+            try:
+                read = connection.read_response(push_request=True)
+            except ResponseError as error:
+                read = error
+            match read:  # an answer to a question of the look-out is never a list
+                case [b"message", *_]:
+                    self.read_changes()
+                case [b"invalidate", keys]:
+                    self.look_out.on_notice(keys)
+                case [*_]:
+                    pass
+                case _:
+                    self.look_out.on_answer(read)
+            if not connection.can_read(timeout=0):
+                return
