@@ -24,6 +24,16 @@ def load(name: str) -> Celery:
     return found
 
 
+def tasks(name: str) -> frozenset[str]:
+    """Return the names of the tasks of an application, Celery's own left out. Raises `SettingsError`."""
+    app = load(name)
+    try:
+        app.loader.import_default_modules()
+        return frozenset(each for each in app.tasks if not each.startswith("celery."))
+    except Exception as error:
+        raise unusable(name, error) from error
+
+
 def unusable(name: str, error: Exception | None) -> SettingsError:
     """Return the error of an application that cannot be loaded; without `error` it is another object."""
     module = name.partition(":")[0]

@@ -71,11 +71,12 @@ def require_kind(principal: Principal, kind: str) -> None:
 
 
 def require_options(
-    principal: Principal, contract: type[Contract], options: SendOptions, overflow: str | None
+    principal: Principal, contract: type[Contract] | None, options: SendOptions, overflow: str | None
 ) -> None:
     """Raise `ApiError` 403 for a queue, id, priority or overflow policy that the principal may not choose."""
     queue, name = options.queue, principal.name
-    if queue not in (None, contract.queue) and not principal.may_name(queue or ""):
+    own = None if contract is None else contract.queue
+    if queue not in (None, own) and not principal.may_name(queue or ""):
         text = f"the token {name} may not name the queue {queue}: add it to `queues` of the token"
         raise api_error(403, "forbidden_queue", text)
     if overflow == "shed" and not principal.has("shed"):

@@ -17,6 +17,7 @@ from typing import Literal
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
+from millpond.producer.celery_tasks import is_celery_task
 from millpond.producer.client import Client
 from millpond.producer.gateway.problems import api_error
 from millpond.producer.message import Message, contract_from
@@ -149,7 +150,10 @@ class SendBatcher:
     def _policy(self, pending: _Pending) -> Overflow:
         if pending.overflow is not None:
             return pending.overflow
-        return self._policies.of(pending.message.queue or contract_from(pending.message.contract).queue)
+        queue, item = pending.message.queue, pending.message.contract
+        if queue is None and is_celery_task(item):
+            return "reject"  # its application routes it later
+        return self._policies.of(queue or contract_from(item).queue)
 
     def _finish(self, taken: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
         self._calls -= 1

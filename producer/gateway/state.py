@@ -31,6 +31,12 @@ class State:
     def __init__(self, settings: Settings, client: Client) -> None:
         self.settings = settings.gateway
         self.client = client
+        #: The tasks of the Celery application that the settings name.
+        self.app_tasks: frozenset[str] = frozenset()
+        if settings.app is not None:
+            from millpond.tasks import celery_application
+
+            self.app_tasks = celery_application.tasks(settings.app)
         tokens = len(settings.gateway.tokens)
         self.threads = ThreadPools(settings.gateway.max_streams, tokens)
         self.owners = BatchOwners(client.store, self.threads)

@@ -9,12 +9,15 @@ the path.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from millpond.worker.supervise.parent_death import with_parent_death_signal
 
 WAYS = ("stock", "transport", "app")
 ROOT = Path(__file__).parents[2]
@@ -39,7 +42,7 @@ class Running:
     def run(self, *command: str, seconds: float = 240, check: bool = True) -> str:
         """Run a program of the application's own beside the worker, and return what it prints."""
         done = subprocess.run(
-            command,
+            with_parent_death_signal(command),
             cwd=self.folder,
             env=self.env,
             capture_output=True,
@@ -102,7 +105,9 @@ def worker(
     env = environment(way, url, paths, more)
     with (folder / "worker.log").open("ab") as log:
         process = subprocess.Popen(
-            command(way, name, pool, queues, folder),
+            with_parent_death_signal(
+                command(way, name, pool, queues, folder), on_parent_death=signal.SIGTERM
+            ),
             cwd=folder,
             env={**env, "MILLPOND_CONFIG": str(folder / "millpond.toml")} if way == "app" else env,
             stdin=subprocess.DEVNULL,

@@ -1,7 +1,8 @@
 """`POST /send/{kind}`: send one task and answer with its outcome.
 
 A `SendEndpoint` reads the request and answers it. Each kind has a route of its own, so that OpenAPI shows its
-contract with an example. A request never waits for room: a full queue is 429 with `Retry-After`.
+contract with an example. The tasks of the Celery application that the settings name have one route, and
+`args` and `kwargs` in the body. A request never waits for room: a full queue is 429 with `Retry-After`.
 """
 
 import json
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Request
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
@@ -26,7 +27,7 @@ from millpond.producer.gateway.options import RequestOptions, read_query, tracep
 from millpond.producer.gateway.problems import api_error, invalid_fields, translate
 from millpond.producer.gateway.schemas import Accepted, accepted
 from millpond.producer.gateway.state import State
-from millpond.producer.message import Message
+from millpond.producer.message import Call, Message
 from millpond.producer.send_outcomes import Sent
 from millpond.tasks.contract import Contract, contract_of, kinds
 from millpond.tasks.errors import MillpondError
@@ -40,17 +41,26 @@ _DEFAULTS = RequestOptions()
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class SendEndpoint:
-    """Sends tasks of one kind, one a request."""
+class Arguments(BaseModel):
+    """The arguments of a task of a Celery application."""
 
-    def __init__(self, state: State, contract: type[Contract]) -> None:
-        self.contract = contract
+    model_config = ConfigDict(extra="forbid")
+
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+
+
+class SendEndpoint:
+    """Sends tasks of one kind, one a request; without a contract, of a Celery application's task `kind`."""
+
+    def __init__(self, state: State, kind: str, contract: type[Contract] | None = None) -> None:
+        self.kind, self.contract = kind, contract
         self._state = state
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Return the answer to one request. Raises `ApiError`."""
         principal = scope["state"]["principal"]
-        require_kind(principal, self.contract.kind)
+        require_kind(principal, self.kind)
         job = self._validate(await _body(scope, receive))
         query = scope["query_string"]
         options = read_query(RequestOptions, query) if query else _DEFAULTS
@@ -67,11 +77,11 @@ class SendEndpoint:
         status = 202 if sent.duplicate_of is None else 200
         return Response(_encode(accepted(sent)), status, headers, "application/json")
 
-    def _validate(self, body: bytearray) -> Contract:
+    def _validate(self, body: bytearray) -> Contract | Call:
         try:
-            job = self.contract.model_validate(json_text.read(body))
+            job = (self.contract or Arguments).model_validate(json_text.read(body))
             json_text.must_be_finite(job, body)
-            return job
+            return Call(self.kind, *job.args, **job.kwargs) if isinstance(job, Arguments) else job
         except ValidationError as error:
             raise invalid_fields(error.errors(include_url=False, include_input=False)) from None
         except (ValueError, RecursionError) as error:
@@ -80,7 +90,9 @@ class SendEndpoint:
 
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:
     """Return the endpoints by path, one for each kind."""
-    return {f"/send/{kind}": SendEndpoint(state, contract) for kind, contract in sorted(kinds().items())}
+    return {
+        f"/send/{kind}": SendEndpoint(state, kind, contract) for kind, contract in sorted(kinds().items())
+    }
 
 
 def routes(state: State) -> APIRouter:
@@ -90,8 +102,10 @@ def routes(state: State) -> APIRouter:
         _add(router, path, endpoint)
 
     @router.post("/send/{kind}", include_in_schema=False)
-    async def unknown(kind: str) -> None:
-        contract_of(kind)
+    async def other(kind: str, request: Request) -> Response:
+        if kind not in state.app_tasks:
+            contract_of(kind)
+        return await SendEndpoint(state, kind).answer(request.scope, request.receive)
 
     return router
 
@@ -106,6 +120,7 @@ class _DirectRoute(APIRoute):
 
 def _add(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
     contract = endpoint.contract
+    assert contract is not None
     body: Any = Annotated[contract, Body(examples=[example(contract)])]
 
     async def send(request: Request, job: body) -> Response:  # noqa: ARG001

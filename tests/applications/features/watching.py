@@ -12,6 +12,7 @@ import featured
 from celery import signals
 from featured import add, app, held, noted, notes, notes_when
 
+from millpond.worker.supervise.parent_death import with_parent_death_signal
 from tests.applications.features.feature import PATIENCE, feature, until
 from tests.applications.features.sending import free, occupied
 
@@ -386,7 +387,8 @@ feature(P, "`celery amqp queue.purge`, `celery purge`", True)(
 @feature(P, "`celery beat` with `beat_schedule`", True)
 def beat() -> Any:
     command = [sys.executable, "-m", "celery", "-A", "featured", "beat", "-s", "beat-schedule", "--pidfile="]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+    started = with_parent_death_signal(command)
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         try:
             return len(notes_when("beat", 2, CLI_SECONDS)) >= 2
         finally:
@@ -397,7 +399,8 @@ def beat() -> Any:
 def dump() -> Any:
     app.control.enable_events(reply=True, timeout=SECONDS, limit=1)
     command = [sys.executable, "-u", "-m", "celery", "-A", "featured", "events", "--dump"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+    started = with_parent_death_signal(command)
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         ender = threading.Timer(CLI_SECONDS, running.terminate)
         ender.start()
         try:

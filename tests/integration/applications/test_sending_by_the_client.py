@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from millpond.tasks.settings import Settings
 from tests.applications.ways import Running, worker
+from tests.harness.gateway_process import running as gateway
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -117,3 +119,20 @@ def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Cal
         "tick": ("small", "every 1s"),
         "rare": ("small", "30 3 * * mon UTC"),
     }
+
+
+def test_the_gateway_sends_an_applications_tasks(
+    running: Running, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name and arguments, on the application's routes; what it does not have is 404, another body 422."""
+    monkeypatch.setenv("PYTHONPATH", running.env["PYTHONPATH"])
+    for name in ("APP_BROKER", "APP_RESULTS"):
+        monkeypatch.setenv(name, url)
+    with gateway(Settings(broker_url=url, app="orders")) as served:
+        added = served.ask("POST", "/send/orders.add", {"args": [2], "kwargs": {"y": 5}})
+        assert added.status == 202, added.text
+        program = f"from orders import app; print(app.AsyncResult({added.json['id']!r}).get(60))"
+        assert running.run(sys.executable, "-c", program).strip() == "7"
+        assert served.ask("POST", "/send/orders.note", {"args": ["routed"]}).json["queue"] == "small"
+        assert served.ask("POST", "/send/orders.nothing", {"args": []}).status == 404
+        assert served.ask("POST", "/send/orders.add", {"x": 1}).status == 422

@@ -1,6 +1,7 @@
 """Every command with an effect leaves one line: its user, the change, in the same words as by a page."""
 
 import getpass
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,6 +44,10 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
     limits.declare(store, "default", {}, authoritative=False)
     for _ in range(2):
         _bury(store)
+    left = compose(Square.kind, {"n": 2}, queue="default", sent_at_ms=0)
+    unacked = {"a tag": json.dumps([json.loads(left.payload), "", "default"])}
+    store.client.hset(f"{prefix}unacked", mapping=unacked)
+    store.client.zadd(f"{prefix}unacked_index", {"a tag": 1})
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
         batch = client.batch()
         waits = batch.send(Square(n=1), delay=timedelta(hours=1))
@@ -78,6 +83,8 @@ COMMANDS = {
     "dead requeue default --all": "requeued 2 dead letters of default",
     "dead purge default {letter}": "purged 1 dead letter of default",
     "dead purge default --kind squares.square": "purged 2 dead letters of default",
+    "adopt --all default": "took in from stock workers: 1 messages",
+    "adopt --back default": "handed back to stock workers: 1 messages",
 }
 
 
