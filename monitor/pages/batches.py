@@ -21,8 +21,14 @@ class Batches(Handler):
 
     async def get(self) -> None:
         """Render the batches, the newest first."""
-        found = await self.ask(lambda: list(record.recent(self.store, limit=SHOWN)))
-        self.show("batches.html", tab="batches", found=found, state_of=state_of)
+        found = await self.ask(lambda: list(record.recent(self.store, limit=SHOWN + 1)))
+        self.show(
+            "batches.html",
+            tab="batches",
+            found=found[:SHOWN],
+            more=len(found) > SHOWN,
+            state_of=state_of,
+        )
 
 
 class Batch(Handler):

@@ -132,6 +132,16 @@ def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) 
     assert depth.depth(watched, "gone").dead == 1
 
 
+def test_a_page_that_leaves_batches_out_says_so(ann: Visitor, watched: Store) -> None:
+    """A hundred are shown; the older ones are not passed over in silence."""
+    assert "are shown" not in ann.get("/batches").text
+    for _ in range(101):
+        record.open_batch(watched)
+    page = ann.get("/batches").text
+    assert "The newest 100 are shown; <code>millpond batches --limit N</code> lists more." in page
+    assert len(set(re.findall(r'href="[^"]*/batches/([^"/]+)"', page))) == 100
+
+
 def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
     """Its counts are there; cancelling asks first, then holds."""
     batch = record.open_batch(watched, description="the night run")

@@ -145,5 +145,5 @@ def test_chips_of_dead_letters_say_of_how_many() -> None:
         ).decode()
 
     assert "Counted" not in shown()
-    assert "Counted in the newest 1,000 that fit, of 4,321" in shown(counted=dead.COUNTED, total=4321)
+    assert "Counted in the newest 1,000 that match, of 4,321" in shown(counted=dead.COUNTED, total=4321)
     assert "2 more are not shown" in shown(more_reasons=2)
