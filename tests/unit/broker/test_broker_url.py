@@ -1,4 +1,4 @@
-"""The one parser of broker URLs: what it understands, what it refuses, and that it never shows a password."""
+"""The one parser of broker URLs: its forms, its refusals, and no password is ever shown."""
 
 import ssl
 from typing import Any
@@ -86,7 +86,7 @@ UNDERSTOOD: list[tuple[str, dict[str, Any]]] = [
     ("sentinel://a?ssl=true&sentinel_ssl=false", {"tls": REQUIRED, "sentinel_tls": False}),
 ]
 
-#: What each says wrong, and a word that its refusal has.
+#: Wrong URLs, each with a word of its refusal.
 REFUSED = [
     ("", "begins with"),
     ("Geheim", "begins with"),
@@ -164,7 +164,7 @@ def test_a_url_is_refused_alike_and_without_its_password(text: str, word: str) -
     ],
 )
 def test_nothing_that_shows_a_url_shows_its_password(text: str) -> None:
-    """Neither URL, connection or settings, nor what `celery inspect conf` and `report` show."""
+    """Neither URL, connection or settings, nor the output of `celery inspect conf` and `report`."""
     settings = Settings(broker_url=text)
     app = celery_app(settings)
     with app.connection_for_read() as connection:
@@ -202,6 +202,6 @@ def test_connections_of_two_logins_share_no_pool() -> None:
 
 
 def test_an_application_may_name_another_broker() -> None:
-    """What `app.connection(url)` names is connected to, whatever the settings say."""
+    """`app.connection(url)` connects to its URL, whatever the settings say."""
     with celery_app(Settings(broker_url="redis://:a@h")).connection("redis://:b@other/1") as connection:
         assert connection.as_uri(include_password=True) == "redis://:b@other:6379/1"

@@ -1,4 +1,4 @@
-"""What calls cost beside their items, and how many round trips a run has, from sums."""
+"""The cost of calls beside their items, and the round trips of a run, from sums."""
 
 import random
 from collections import Counter

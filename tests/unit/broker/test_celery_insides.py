@@ -84,7 +84,7 @@ def inherited_privates(module: Any, tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", files(in_room=False), ids=lambda path: str(path.relative_to(ROOT)))
 def test_private_names_are_touched_in_one_room(path: Path) -> None:
-    """What is private to Celery, kombu or billiard stands in broker/celery alone."""
+    """Private names of Celery, kombu and billiard stand in broker/celery alone."""
     tree = ast.parse(path.read_text())
     if not foreign_names(tree) and "broker.celery" not in path.read_text():
         return
@@ -107,7 +107,7 @@ def test_private_names_are_touched_in_one_room(path: Path) -> None:
 ALLOWED = {"_exit", "_current_frames"}
 
 
-#: What the room assumes: the name, and the file that says why.
+#: The room's assumptions: the name, and the file that gives the reason.
 ASSUMED: dict[str, str] = {
     "celery._state:_task_stack.push": "task_tracer",
     "celery._state:_task_stack.pop": "task_tracer",
@@ -161,14 +161,15 @@ def test_celerys_request_is_made_of_what_ours_sets() -> None:
 
     kept = set(re.findall(r"self\.(_\w+)", inspect.getsource(Request.__init__)))
     ours = inspect.getsource(DeliveryRequest)
-    #: What only methods ask for that ours replaces: `execute`, `execute_using_pool`, `acknowledge`, `reject`.
+    #: Attributes read only by methods that ours replaces: `execute`, `execute_using_pool`, `acknowledge`,
+    #: `reject`.
     unused = {"_utc", "_body", "_decoded", "_content_type", "_content_encoding", "_on_ack", "_on_reject"}
     unused |= {"_connection_errors", "__payload"}
     assert not {name for name in kept if name not in ours} - unused
 
 
 def test_the_tracer_returns_what_the_slot_reads() -> None:
-    """The value or an ExceptionInfo, then the state with what was raised."""
+    """The value or an ExceptionInfo, then the state with the error."""
     from celery.app.trace import TraceInfo, trace_ok_t
 
     assert trace_ok_t._fields == ("retval", "info", "runtime", "retstr")

@@ -12,7 +12,7 @@ from millpond.broker.stats.window import KindFigures, Window
 
 
 def measured(at_once: float, slots: int, *, error: float = 0.08, step_error: float = 0.3) -> Elasticity:
-    """Return what is measured of a pool whose dependency takes so many at once."""
+    """Return the measurement of a pool whose dependency takes so many at once."""
     half, step = slots // 2, min(slots - 1, math.ceil(0.75 * slots))
 
     def between(part: int) -> float:
@@ -57,7 +57,7 @@ def test_two_results_that_are_not_sure_are_surer_together() -> None:
 @pytest.mark.parametrize("mean", [0.01, 0.1, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize("left", [-5.0, 0.0, 2.0, 7.0, 15.0, 72.0])
 def test_a_probe_is_no_longer_than_its_budget_allows(mean: float, left: float) -> None:
-    """What a probe can cost at most is left of the budget, or it is not begun."""
+    """The greatest cost of a probe is left of the budget, or it is not begun."""
     minute = Window(60.0, 480.0, 480.0, {"order": KindFigures(ended=100, service_seconds=100 * mean)})
     found = probing.Candidate("p", 8, ("q",), minute)
     seconds = probing._affordable_seconds(found, left)

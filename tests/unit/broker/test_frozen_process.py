@@ -1,4 +1,4 @@
-"""Freeze a process past its lease, in thought, and ask it what it may start."""
+"""A process frozen past its lease, in thought: the tasks that it may start."""
 
 import pytest
 
@@ -23,7 +23,7 @@ class Renewing:
 def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lease(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was fetched before a pause longer than the lease is not started right after it."""
+    """A message fetched before a pause longer than the lease is not started right after it."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("cold"))
     lease.registered = True

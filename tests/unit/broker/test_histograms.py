@@ -1,4 +1,4 @@
-"""Histograms of what many processes measured."""
+"""Histograms of measurements of many processes."""
 
 import random
 
@@ -25,7 +25,7 @@ def test_a_quantile_is_off_by_a_fifth_at_most(share: float) -> None:
 
 
 def test_parts_add_up_and_an_earlier_state_can_be_taken_off() -> None:
-    """What processes measured adds up; what was seen since a sample is the difference."""
+    """Measurements of processes add up; those since a sample are the difference."""
     first, second = histogram([0.001, 2.0]), histogram([0.5])
     both = total([first, second])
     assert (both.count, both.seconds, both.mean) == (3, pytest.approx(2.501), pytest.approx(0.8336, rel=0.01))
@@ -34,6 +34,6 @@ def test_parts_add_up_and_an_earlier_state_can_be_taken_off() -> None:
 
 
 def test_nothing_seen_has_no_quantile_and_the_longest_is_cut() -> None:
-    """No figure is invented for nothing, and one for what is longer than every bound."""
+    """No figure is invented for nothing, and one for durations longer than every bound."""
     assert (Histogram().quantile(0.5), Histogram().mean) == (None, None)
     assert histogram([1e9]).quantile(0.99) == BOUNDS[-1]

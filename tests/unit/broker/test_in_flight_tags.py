@@ -1,4 +1,4 @@
-"""What one process promises when it consumes several queues: a token is of its queue."""
+"""A process that consumes several queues: a token belongs to its queue."""
 
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
@@ -8,7 +8,7 @@ from tests.harness.by_hand import delivery_of
 
 
 def held_twice() -> tuple[InFlightMessages, Delivery, Delivery]:
-    """Return what has two messages of two queues in flight under the same token, and their deliveries."""
+    """Return a registry with two messages of two queues under the same token, and their deliveries."""
     in_flight, deliveries = InFlightMessages(), []
     for queue in ("one", "two"):
         delivery = delivery_of("1/0", f"task of {queue}")
@@ -29,7 +29,7 @@ def test_an_outcome_is_for_the_queue_of_its_message() -> None:
 
 
 def test_an_outcome_is_of_one_delivery() -> None:
-    """What finished in one queue says nothing of another's, and is settled once."""
+    """A delivery that finished in one queue leaves another's as it is, and is settled once."""
     in_flight, one, two = held_twice()
     in_flight.finished.append((two, DeadLetter("FinalError", "it failed")))
     in_flight.finished.append((one, SUCCEEDED))

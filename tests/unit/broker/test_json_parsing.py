@@ -1,4 +1,4 @@
-"""What is quicker than the standard library takes and refuses the same."""
+"""The quicker parser takes and refuses the same texts as the standard library."""
 
 import json
 import math

@@ -45,7 +45,7 @@ OWN = st.dictionaries(st.sampled_from(["batch", "once", "at", "link"]), VALUES)
 
 
 def ask_all(delivery: Delivery) -> None:
-    """Ask what a worker asks of a delivery before it starts it; what raises is this message's fault."""
+    """Read the facts that a worker reads before it starts a delivery; an error is the message's fault."""
     message = delivery.message
     assert delivery.has_expired in (True, False)
     assert isinstance((delivery.tag, message.name, message.retries, delivery.ready_ms), tuple)

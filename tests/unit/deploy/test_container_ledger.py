@@ -1,4 +1,4 @@
-"""The ledger of the tests with containers tells what was lost, repeated and done at once."""
+"""The ledger of the tests with containers finds lost, repeated and simultaneous runs."""
 
 from tests.scenarios.containers import ledger
 from tests.scenarios.containers.ledger import Fault, Run

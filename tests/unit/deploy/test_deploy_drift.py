@@ -13,7 +13,7 @@ from millpond.tasks.settings import Settings
 
 TOP = Path(__file__).parents[3]
 POOLS = Table().pools
-#: What a worker needs beside its prefork children.
+#: The memory of a worker beside its prefork children.
 WORKER_MB = 512
 
 

@@ -14,7 +14,7 @@ COLUMNS = 24
 
 
 def lost(given: Any, kept: Any, path: str = "") -> list[str]:
-    """Name what of a value is not in another."""
+    """Name the parts of a value that another lacks."""
     match given, kept:
         case dict(), dict():
             return [fault for name in given for fault in lost(given[name], kept.get(name), f"{path}/{name}")]

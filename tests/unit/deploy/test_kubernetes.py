@@ -17,7 +17,7 @@ from tests.unit.deploy import keda
 from tests.unit.deploy.kubernetes import FOLDER, OVERLAYS, environment, megabytes, pods, rendered
 
 POOLS = Table().pools
-#: What a worker needs beside its prefork children.
+#: The memory of a worker beside its prefork children.
 WORKER_MB = 512
 #: For each overlay one: the oldest that is still looked after, and the newest that the schemas know.
 VERSIONS = ("1.34", "1.37")
@@ -121,7 +121,7 @@ def test_the_environment_is_one_that_the_settings_read(
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_pod_is_behind_a_policy(overlay: str) -> None:
-    """Traffic of every pod is closed but for what is named; Flower can be reached, workers cannot."""
+    """Traffic of every pod is closed but for the named ports; Flower can be reached, workers cannot."""
     objects = rendered(overlay)
     closed = objects["NetworkPolicy", "millpond-closed"]["spec"]
     assert closed["policyTypes"] == ["Ingress", "Egress"]

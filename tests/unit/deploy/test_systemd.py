@@ -13,7 +13,7 @@ from millpond.tasks.pools import DRAIN_SECONDS, STOP_MARGIN_SECONDS, Table
 FOLDER = Path(__file__).parents[3] / "deploy" / "systemd"
 POOLS = Table().pools
 SERVICES = sorted(FOLDER.glob("*.service"))
-#: What a worker needs beside its prefork children.
+#: The memory of a worker beside its prefork children.
 WORKER_MB = 512
 #: The exposure by `systemd-analyze security`, from 0 to 10, that no unit is above.
 MOST_EXPOSED = 2.0

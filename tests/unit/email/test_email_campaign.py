@@ -65,7 +65,7 @@ cell = st.text(alphabet=st.characters(exclude_categories=("Cs",), exclude_charac
 
 @given(st.lists(st.lists(cell, min_size=2, max_size=2), max_size=8), st.sampled_from(["\n", "\r\n"]))
 def test_any_row_can_be_gone_on_behind(table, end):
-    """For any cells, reading in two goes gives what reading in one does."""
+    """For any cells, reading in two goes gives the same as reading in one."""
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in table]
     data = ("\ufeffa,b" + end + "".join(line + end for line in quoted)).encode()
     whole = list(rows(BytesIO(data))[1])
@@ -91,7 +91,7 @@ def test_any_row_can_be_gone_on_behind(table, end):
     ],
 )
 def test_faults_name_the_line(csv, says):
-    """What is wrong with a file is one line that names the line of the file and what is wrong there."""
+    """An error in a file is one message that names the line and the fault."""
     with pytest.raises(BadInput, match=says) as caught:
         read(csv)
     assert "\n" not in str(caught.value)
@@ -128,7 +128,7 @@ def test_memory_does_not_grow_with_the_file():
 
 
 class Box:
-    """Take mails while there is room, and remember what is to be done again."""
+    """Take mails while there is room, and remember the continuations."""
 
     def __init__(self, room: int = 10**9) -> None:
         self.room = room
@@ -280,6 +280,6 @@ def test_file_that_changed_between_pieces_stops_the_campaign(ledger):
 
 
 def test_worker_without_an_outbox_says_so():
-    """A campaign that runs where nothing may be sent fails with what to do."""
+    """A campaign that runs where nothing may be sent fails with an advice."""
     with pytest.raises(FinalError, match="Millpond worker"):
         outbox_of(Context())

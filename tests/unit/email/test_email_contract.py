@@ -1,4 +1,4 @@
-"""Check what a mail contract takes and refuses: addresses, headers, bodies, sizes."""
+"""Check the values that a mail contract takes and refuses: addresses, headers, bodies, sizes."""
 
 import json
 import subprocess
@@ -64,7 +64,7 @@ def test_addresses_have_one_form(given, kept):
     ],
 )
 def test_bad_addresses_are_refused_in_every_field(bad):
-    """What is not one address of one line is refused as sender, recipient, hidden copy and reply address."""
+    """Anything but one address on one line is refused as sender, recipient, hidden copy and reply address."""
     for field in ("sender", "to", "cc", "bcc", "reply_to"):
         with pytest.raises(ValidationError):
             mail(**{field: bad if field == "sender" else [bad]})
@@ -168,7 +168,7 @@ def test_header_given_twice_is_refused():
     ],
 )
 def test_what_cannot_be_mailed_is_refused(changes):
-    """Two bodies or none, a template outside its folder, what is over a bound: refused."""
+    """Two bodies or none, a template outside its folder, a size over a bound: refused."""
     with pytest.raises((ValidationError, UnicodeEncodeError)):
         mail(**changes)
 

@@ -122,7 +122,7 @@ def test_no_text_becomes_a_header(subject, header, name, body):
 
 @given(subject=hostile, body=hostile)
 def test_no_rendered_text_becomes_a_header(subject, body):
-    """What templates make is held to the same rule: BadInput, or a mail with the headers meant."""
+    """The output of templates is held to the same rule: BadInput, or a mail with the headers meant."""
     try:
         envelope = made(mail(), content=Content(subject, body, None))
     except BadInput:

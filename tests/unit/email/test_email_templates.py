@@ -1,4 +1,4 @@
-"""Check the templates of mails: what they make, what they may read, and that they end."""
+"""Check the templates of mails: their output, their reach, and that they end."""
 
 import itertools
 import re
@@ -15,7 +15,7 @@ from millpond.tasks.email.templates import content_of
 from millpond.tasks.errors import BadInput, RetryLater
 from tests.harness.peak_memory import peak_mb
 
-#: What a template that follows calls x is long, and no more than a mail may hold.
+#: The value x of the templates below is long, and no more than a mail may hold.
 BIG = "{% set x = 'a' * 900000 %}"
 
 
@@ -57,7 +57,7 @@ def test_html_is_escaped_and_text_is_not():
 
 
 def test_named_templates_come_from_the_folder(folder):
-    """NAME.txt and NAME.html are used where they exist, with what they include."""
+    """NAME.txt and NAME.html are used where they exist, with their includes."""
     one = content_of(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
     assert (one.text, one.html) == ("Hello Bob -- us", None)
     two = content_of(mail(text=None, template="both", context={"name": "<"}), folder=folder)
@@ -142,7 +142,7 @@ def test_template_reaches_no_interpreter(source):
 
 
 def test_template_changes_nothing_of_its_mail():
-    """What a template does to its values ends with its rendering."""
+    """A change by a template to its values ends with its rendering."""
     job = mail(subject="{{ values.clear() }}", text="{{ values }}", context={"values": [1]})
     assert (content_of(job, folder=None).text, job.context) == ("[1]", {"values": [1]})
 
@@ -251,7 +251,7 @@ def memory_of_this_process() -> int:
     ],
 )
 def test_large_template_is_quick_and_small(source, length, folder):
-    """What froze the mail pool for 95 s or took 1.6 GB is a mail like any other."""
+    """A template that froze the mail pool for 95 s or took 1.6 GB is a mail like any other."""
     before = time.process_time()
     assert len(text_of(source, folder, a="a", comment="(" * 63_000)) == length
     [child] = [each for each in psutil.Process().children() if "template_engine" in each.cmdline()[-1]]
@@ -302,7 +302,7 @@ def test_process_killed_from_outside_is_no_fault_of_the_mail(monkeypatch):
 
 
 def test_filters_of_people():
-    """`truncate` by position, `urlize` and `wordcount` do what Jinja's do; links are escaped once."""
+    """`truncate` by position, `urlize` and `wordcount` do the same as Jinja's; links are escaped once."""
     assert text_of("{{ t|truncate(9) }}|{{ t|wordcount }}", t="hello world foo") == "hello...|3"
     html = content_of(mail(html="{{ t|urlize }}", context={"t": "<i> http://a.b/?c&d"}), folder=None).html
     assert html == '&lt;i&gt; <a href="http://a.b/?c&amp;d" rel="noopener">http://a.b/?c&amp;d</a>'

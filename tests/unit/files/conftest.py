@@ -116,7 +116,7 @@ def unpacked(store: Storage, root: Path, context: Context) -> Callable[..., dict
 
 @pytest.fixture
 def refusal(store: Storage, root: Path, context: Context) -> Callable[..., str]:
-    """Return a function that unpacks what cannot be, and gives the message; nothing may be left."""
+    """Return a function that unpacks a bad archive, and gives the message; nothing may be left."""
 
     def run(content: bytes, **options: str) -> str:
         (root / "in").write_bytes(content)

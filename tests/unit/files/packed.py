@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-#: What a good archive holds; None is a folder.
+#: The entries of a good archive; None is a folder.
 FILES: dict[str, bytes | None] = {
     "a.txt": b"hello",
     "deep/er/größe €.txt": b"0123456789" * 30_000,
@@ -71,7 +71,7 @@ def quoted_overlap(kernel: bytes) -> bytes:
 
 
 def output_of(program: str, *arguments: str, folder: Path, given: bytes = b"") -> bytes:
-    """Run a program of the system in a folder, and return what it writes; skip where it is not installed."""
+    """Run a program of the system in a folder, and return its output; skip where it is not installed."""
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     done = subprocess.run([program, *arguments], cwd=folder, input=given, capture_output=True, check=True)

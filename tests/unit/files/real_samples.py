@@ -44,7 +44,7 @@ def from_debian(package: str, folder: Path) -> Path:
 
 
 def uudecoded(path: Path) -> bytes:
-    """Return what a uuencoded file holds."""
+    """Return the content of a uuencoded file."""
     content, is_begun = b"", False
     for line in path.read_bytes().splitlines():
         if line == b"end":

@@ -29,7 +29,7 @@ JOB = Unpack(source="in", target="out")
 
 
 def unpacked(folder: Path) -> dict[str, bytes | None]:
-    """Return what lies below a folder: files with their content, and folders that hold nothing."""
+    """Return the tree below a folder: files with their content, and empty folders."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -82,7 +82,7 @@ def test_an_archive_in_an_archive_stays_packed(store: Storage, root: Path, conte
 
 
 def test_streams_one_after_the_other_are_one(store: Storage, root: Path, context: Context) -> None:
-    """What parallel compressors write, and zero padding behind it, is read to the end."""
+    """Output of parallel compressors, and zero padding behind it, is read to the end."""
     content = tar(*FILES.items())
     for packer in ("gzip", "bzip2", "xz", "zstd"):
         pack = PACKERS[packer]
@@ -92,7 +92,7 @@ def test_streams_one_after_the_other_are_one(store: Storage, root: Path, context
 
 
 def test_names_in_another_encoding_need_to_be_told(store: Storage, root: Path, context: Context) -> None:
-    """A name that is no UTF-8 is an error that names the entry, until `encoding` says what it is."""
+    """A name that is no UTF-8 is an error that names the entry, until `encoding` is given."""
     for number, (content, encoding, name) in enumerate(
         [
             (zipped(("ab", b"x")).replace(b"ab", "ü1".encode("cp437")), "cp437", "ü1"),

@@ -25,7 +25,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def refused(root: Path, tmp_path: Path, context: Context) -> Refuse:
-    """Return a function that unpacks what must be refused, and gives the message."""
+    """Return a function that unpacks a hostile archive, and gives the message."""
 
     def refuse(content: bytes, *, error: type[Exception] = BadInput, **limits: int) -> str:
         (root / "in").write_bytes(content)
@@ -62,7 +62,7 @@ def refused(root: Path, tmp_path: Path, context: Context) -> Refuse:
 def test_names_that_lead_out_or_astray(
     refused: Refuse, pack: Callable[..., bytes], name: str, reason: str
 ) -> None:
-    """No name of an entry leads outside the target, or is what another system takes for such a name."""
+    """No name of an entry leads outside the target, here or on another system."""
     assert reason in refused(pack(("good", b"x"), (name, b"evil")))
 
 
@@ -120,7 +120,7 @@ def test_a_ratio_that_is_too_good_is_refused(refused: Refuse, content: bytes) ->
 
 @pytest.mark.parametrize("pack", [zipped, tar])
 def test_the_sum_and_the_number_of_entries_are_bounded(refused: Refuse, pack: Callable[..., bytes]) -> None:
-    """Limits hold for all entries together, and a claim in a header is not what is counted."""
+    """Limits hold for all entries together, and sizes are counted, not taken from a header."""
     message = refused(pack(("a", b"x" * 600), ("b", b"x" * 600)), error=TooLarge, max_unpacked_bytes=1_000)
     assert "over 1000 bytes (max_unpacked_bytes)" in message
     many = pack(*((str(at), b"") for at in range(11)))
@@ -214,5 +214,5 @@ def test_a_zip_that_is_cut_off_is_refused(refused: Refuse) -> None:
     ],
 )
 def test_what_is_no_archive_is_told_by_its_content(refused: Refuse, content: bytes, message: str) -> None:
-    """A name says nothing; what the first bytes say is in the message."""
+    """A name proves nothing; the format of the first bytes is in the message."""
     assert message in refused(content)

@@ -1,4 +1,4 @@
-"""Tars as real programs write them are read, or refused for what they are and not as damaged."""
+"""Tars as real programs write them are read, or refused by their format and not as damaged."""
 
 import gzip
 import os
@@ -68,7 +68,7 @@ def test_streams_one_after_the_other_are_one(unpacked: Unpacked, tmp_path: Path,
 def test_archives_one_after_the_other_are_one(
     unpacked: Unpacked, refusal: Refusal, pack: Callable[[bytes], bytes]
 ) -> None:
-    """What stood behind the first end mark was left out without a word."""
+    """Entries behind the first end mark are read; they were left out without a word."""
     one, two = tar(("a", b"1")), tar(("b", b"2"), ("c/d", b"3"))
     assert unpacked(pack(one) + pack(two)) == {"a": b"1", "b": b"2", "c/d": b"3"}
     assert "entry 2 (a) comes twice" in refusal(pack(one) + pack(one))
@@ -101,7 +101,7 @@ def test_sparse_files_are_read(unpacked: Unpacked, tmp_path: Path, form: tuple[s
 
 
 def test_a_sparse_bomb_is_one(root: Path, context: Context, tmp_path: Path) -> None:
-    """A hole counts as what it makes."""
+    """A hole counts by its length."""
     with (tmp_path / "hole").open("wb") as file:
         file.truncate(10**12)
     (root / "in").write_bytes(output_of("tar", "--sparse", "-cf", "-", "hole", folder=tmp_path))
@@ -125,7 +125,7 @@ def test_what_gnu_tar_writes(unpacked: Unpacked, tmp_path: Path, form: str) -> N
 
 
 def test_an_incremental_backup_is_read(unpacked: Unpacked, tmp_path: Path) -> None:
-    """Its folders list what they held, in place of content."""
+    """Its folders list their entries, in place of content."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "a").write_bytes(b"content")
     content = output_of("tar", "--listed-incremental=snapshot", "-cf", "-", "d", folder=tmp_path)
@@ -166,7 +166,7 @@ def test_what_lies_behind_a_whole_stream_is_no_damage(
 
 
 def test_a_second_stream_that_is_damaged_is_noticed(refusal: Refusal) -> None:
-    """What begins as a stream must be one."""
+    """A file that begins as a stream must be one."""
     content = tar(("a", os.urandom(9_000)), ("b", b"x"))
     packed = gzip.compress(content[:4_000]) + gzip.compress(content[4_000:])
     assert "is damaged" in refusal(packed[:-300] + b"\xff" * 100 + packed[-200:])

@@ -1,4 +1,4 @@
-"""Zips as real programs write them are read, or refused for what they are and not as damaged."""
+"""Zips as real programs write them are read, or refused by their format and not as damaged."""
 
 import io
 import os
@@ -18,7 +18,7 @@ Refusal = Callable[..., str]
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFSOCK, 0])
 def test_the_content_of_an_entry_decides_and_not_its_label(unpacked: Unpacked, kind: int) -> None:
-    """What was read from a pipe is labelled as a pipe, and is a file."""
+    """An entry read from a pipe is labelled as a pipe, and is a file."""
     entry = zipfile.ZipInfo("-")
     entry.create_system, entry.external_attr = 3, (kind | 0o600) << 16
     assert unpacked(zipped((entry, b"hello\n"))) == {"-": b"hello\n"}
@@ -106,7 +106,7 @@ def test_bytes_may_lie_before_the_first_entry(unpacked: Unpacked, stub: bytes, i
 
 @pytest.mark.parametrize("behind", [b"", bytes(100), b"a signature"])
 def test_bytes_may_lie_behind_the_directory(unpacked: Unpacked, behind: bytes) -> None:
-    """A comment, padding, or what a program appended."""
+    """A comment, padding, or bytes that a program appended."""
     assert unpacked(zipped(("a", b"hello")) + behind) == {"a": b"hello"}
 
 
@@ -114,7 +114,7 @@ def test_bytes_may_lie_behind_the_directory(unpacked: Unpacked, behind: bytes) -
     ("system", "attributes"), [(3, 0o040755 << 16), (0, 0x10), (3, 0o040755 << 16 | 0x10)]
 )
 def test_a_folder_may_have_no_slash(unpacked: Unpacked, system: int, attributes: int) -> None:
-    """Its label says what it is, for it has no content that could."""
+    """Its label names its sort, for it has no content that could."""
     folder = zipfile.ZipInfo("dir")
     folder.create_system, folder.external_attr = system, attributes
     assert unpacked(zipped((folder, b""), ("dir/a.txt", b"x"))) == {"dir/a.txt": b"x"}

@@ -71,7 +71,7 @@ class Case:
         return message
 
     def refused_images(self) -> str:
-        """Return what both operations say, the same for each target."""
+        """Return the errors of both operations, the same for each target."""
         said = {
             self.refused(lambda run=run, target=target: run(target))
             for run, target in product(
@@ -206,7 +206,7 @@ def _inputs(folder: Path) -> list[str]:
     ],
 )
 def test_a_case_ends_as_its_table_says(folder: Path, name: str, root: Path) -> None:
-    """What went wrong once comes out right, or is refused with one clear line."""
+    """A file that went wrong once comes out right, or is refused with one clear line."""
     if name not in EXPECTED:
         pytest.skip(f"{name} has no line here yet")
     EXPECTED[name](Case(folder / name, root))

@@ -1,4 +1,4 @@
-"""Every file contract has a body, and a process loads only the libraries of what it runs."""
+"""Every file contract has a body, and a process loads only the libraries of its tasks."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def configured(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_every_file_contract_has_a_body() -> None:
-    """What may be sent can be done."""
+    """Every contract that may be sent can be run."""
     sent = {kind for kind in kinds() if kind.startswith("files.")}
     assert sent == {kind for kind in handlers() if kind.startswith("files.")}
 

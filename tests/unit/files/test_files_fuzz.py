@@ -40,7 +40,7 @@ CSV = 'a,b,"c d"\n1,2.5,x\n-7,,"y, ""z""\nnew"\n2024-01-01,true,é\n'.encode()
 JSONL = '{"a":1,"b":[1,{"c":null}],"d":"é\\u00e9"}\n{"a":2.5,"e":{"f":[[]]}}\n\n{"a":"x"}\n'.encode()
 LIMITS = Files(max_entries=500, max_unpacked_bytes=5_000_000)
 
-#: What files are full of that parsers trip over.
+#: Bytes that parsers trip over.
 _TOKENS = [b'"', b"\n", b"\r", b",", b"\\", b"{", b"}", b"[", b"]", b":", b"\0", b"\xff", b"../", b"/", b"PK"]
 _patches = st.lists(
     st.tuples(

@@ -96,7 +96,7 @@ def test_a_photograph_is_turned_upright(
     store: Storage, root: Path, context: Context, scene: Image.Image, orientation: int, body: Any
 ) -> None:
     """The camera's note of how it was held is applied, for each of the eight ways, and dropped."""
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose.ROTATE_90 turns back what 6 asks for
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose.ROTATE_90 undoes orientation 6
     held = scene.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else scene
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
@@ -177,7 +177,7 @@ def _in_display_p3(source: Path, target: Path) -> None:
 def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
     store: Storage, root: Path, context: Context, scene: Image.Image, body: Any, mode: str
 ) -> None:
-    """Print colours, 16 bits, palettes and transparency come out as what any program shows."""
+    """Print colours, 16 bits, palettes and transparency come out as any program shows them."""
     picture = scene.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         picture = picture.convert("I").point(lambda value: value * 256).convert("I;16")
@@ -290,7 +290,7 @@ def test_a_cancelled_task_writes_nothing(
 
 
 def test_an_unknown_format_is_refused_before_anything_is_sent() -> None:
-    """The producer hears at once what a target may end in."""
+    """The producer is told at once the endings that a target may have."""
     with pytest.raises(ValueError, match=r"\.jpg, \.jpeg, \.png"):
         Thumbnail(source="a.jpg", target="a.bmp")
     assert Thumbnail(source="a.jpg", target="a.bmp", format="png").target_format == "png"

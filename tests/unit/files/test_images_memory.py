@@ -1,4 +1,4 @@
-"""The memory of an image is bounded by what its header says: pixels, times their bytes, times the copies."""
+"""The memory of an image is bounded by its header: pixels, times their bytes, times the copies."""
 
 import struct
 import subprocess

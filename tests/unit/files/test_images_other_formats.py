@@ -73,7 +73,7 @@ def test_a_heic_cut_short_is_damaged(store: Storage, root: Path, context: Contex
 def test_without_its_decoder_a_heic_is_not_called_damaged(
     store: Storage, root: Path, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says what to install."""
+    """The message names the package to install."""
     monkeypatch.setitem(sys.modules, "pi_heif", None)
     (root / "in.heic").write_bytes(PHOTO.read_bytes())
     for body, contract in BODIES:
@@ -102,7 +102,7 @@ def test_producers_load_no_decoder(module: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
 def test_a_bmp_is_read(store: Storage, root: Path, context: Context, scene: Image.Image, mode: str) -> None:
-    """What scanners and old programs write, in every depth."""
+    """Files of scanners and old programs, in every depth."""
     picture = scene.convert(mode)
     picture.save(root / "in.bmp")
     convert(ConvertImage(source="in.bmp", target="out.png"), store, context)
@@ -199,7 +199,7 @@ KINDS: dict[str, Callable[[Image.Image], bytes]] = {
 def test_every_kind_cut_short_is_refused(
     store: Storage, root: Path, context: Context, scene: Image.Image, kind: str, kept: float
 ) -> None:
-    """What ends early is refused, with the reader's reason, the same for each target."""
+    """A file that ends early is refused, with the reader's reason, the same for each target."""
     whole = KINDS[kind](scene)
     (root / "in").write_bytes(whole[: int(len(whole) * kept)])
     for target in ("out.jpg", "out.png", "out.webp"):

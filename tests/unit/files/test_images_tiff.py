@@ -71,7 +71,7 @@ def tiff(planes: list[bytes], *, order: str = "<", big: bool = False, tile: int 
 
 
 def error_of(store: Storage, context: Context) -> set[str]:
-    """Return what both operations say of `in.tif`, for each target's format; nothing may be left."""
+    """Return the errors of both operations on `in.tif`, for each target's format; nothing may be left."""
     said = set()
     for (body, contract), form in product(
         [(thumbnail, Thumbnail), (convert, ConvertImage)], ("jpg", "png", "webp", "avif")

@@ -58,7 +58,7 @@ def handmade(content: bytes, *, filters: bytes = b"", count: int = 1) -> bytes:
 
 @pytest.fixture
 def refused(root: Path, context: Context) -> Refuse:
-    """Return a function that reads what must be refused, and gives the message."""
+    """Return a function that reads a bad document, and gives the message."""
 
     def refuse(
         content: bytes, *, error: type[Exception] = BadInput, password: str | None = None, **limits: int
@@ -102,7 +102,7 @@ def test_a_hyphen_at_a_line_end_stays() -> None:
 
 
 def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, context: Context) -> None:
-    """A scanned document gives an empty text, its pages, and what to do."""
+    """A scanned document gives an empty text, its pages, and an advice."""
     (root / "in.pdf").write_bytes(document("", " "))
     result = pdf_text(JOB, store, context)
     assert (root / "out.txt").read_text().strip() == ""
@@ -114,7 +114,7 @@ def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, 
 def test_an_encrypted_document_needs_its_password(
     store: Storage, root: Path, context: Context, refused: Refuse
 ) -> None:
-    """Without a password, and with a wrong one, the message says what is missing."""
+    """Without a password, and with a wrong one, the message asks for the password."""
     content = document("secret", password="sesame")
     assert "is encrypted: give its password" in refused(content)
     assert "is encrypted: the password is wrong" in refused(content, password="open")
@@ -142,7 +142,7 @@ def test_what_is_no_whole_pdf_is_refused(refused: Refuse, content: bytes, messag
 def test_a_bomb_is_stopped_at_its_memory(
     refused: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A page that inflates beyond what the child may use is refused, and the worker lives on."""
+    """A page that inflates beyond the child's memory is refused, and the worker lives on."""
     small = tmp_path / "pdf_pages.py"
     source = Path(pdf_pages.__file__).read_text()
     small.write_text(source.replace("MEMORY_BYTES = 1024 *", "MEMORY_BYTES = 256 *"))

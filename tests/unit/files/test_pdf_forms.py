@@ -1,4 +1,4 @@
-"""The text of a PDF has what a person reads on it, filled fields and comments too."""
+"""The text of a PDF has all that a person reads on it, filled fields and comments too."""
 
 import io
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def form(*fields: str, **parts: str) -> bytes:
     ],
 )
 def test_every_kind_of_field_gives_its_value(text: Text, field: str, line: str) -> None:
-    """Fields of a form were left out: an order form came without what was ordered."""
+    """Fields of a form are in the text: an order form came without its items."""
     drawn = "BT /F 12 Tf 50 700 Td (Order) Tj ET"
     result, found = text(form(field, drawn=drawn))
     assert found == (f"Order\n{line}" if line else "Order")
@@ -140,7 +140,7 @@ def test_a_form_without_any_text_is_no_scan(text: Text) -> None:
     ],
 )
 def test_comments_are_read(text: Text, comment: str, line: str) -> None:
-    """What was written on a page with a reader is part of it, and a note's window is not a second one."""
+    """Text written on a page with a reader is part of it, and a note's window is not a second one."""
     content = handmade(f"<</Type/Annot/Rect[10 10 200 30]{comment}>>", page="/Annots[6 0 R]")
     assert text(content)[1] == line
 
@@ -189,7 +189,7 @@ def simple(*pages: str, **options: Any) -> bytes:
     ids=["5k zeros", "60k zeros", "line ends", "HTML", "900k"],
 )
 def test_anything_may_lie_behind_the_end_mark(text: Text, behind: bytes) -> None:
-    """What a download or a disk added costs nobody the document, with or without a password."""
+    """Bytes added by a download or a disk do not spoil the document, with or without a password."""
     assert text(simple("Hello", "world") + behind)[1] == "Hello\fworld"
     locked = simple("Hello", encrypt=StandardEncryption("sesame", strength=128))
     assert text(locked + behind, password="sesame")[1] == "Hello"

@@ -26,7 +26,7 @@ from millpond.tasks.files.storage import Storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_800)]
 
-#: Differences from Pillow, by name and by what is said of them.
+#: Differences from Pillow, by name, with their reason.
 IMAGES = {
     "*cmyk*": "differs: libvips has a press profile for CMYK without one, Pillow subtracts",
     "xmp_tags_orientation*": "differs: an orientation in XMP alone is not applied, as browsers do not",
@@ -78,7 +78,7 @@ def listed(reasons: dict[str, str], *texts: str) -> bool:
 
 
 def attempt(run: Callable[[], Any]) -> tuple[Any, str]:
-    """Return what an operation gives, or None and its error; no other one may come out of it."""
+    """Return the result of an operation, or None and its error; no other error may come out of it."""
     try:
         return run(), ""
     except FinalError as error:
@@ -106,7 +106,7 @@ def pillow_reads(path: Path) -> Image.Image | None:
 
 
 def test_images_of_pillow(tmp_path: Path, store: Storage, root: Path, context: Context) -> None:
-    """Every picture that both read is the same one, and what we refuse is listed."""
+    """Every picture that both read is the same one, and our refusals are listed."""
     samples = from_pypi("pillow", tmp_path) / "Tests" / "images"
     compared, unlisted = 0, []
     for path in files_of(samples):
@@ -140,7 +140,7 @@ def _words(text: str) -> Counter[str]:
 
 
 def test_pdfs_of_pypdf(tmp_path: Path, store: Storage, root: Path, context: Context) -> None:
-    """Nine words in ten of what pdftotext finds are found, in every document."""
+    """Nine in ten of pdftotext's words are found, in every document."""
     if not shutil.which("pdftotext"):
         pytest.skip("pdftotext is not installed")
     compared, unlisted = 0, []
@@ -225,7 +225,7 @@ def test_tables_as_pythons_csv_and_pyarrow_read_them(
     from millpond.tasks.files.contract import ToParquet
     from millpond.tasks.files.tables import to_parquet
 
-    # Text alone: what a type makes of a value is tested with the types.
+    # Text alone: the reading of a value by a type is tested with the types.
     compared = 0
     for path in files_of(Path(json.__file__).parents[1]):
         if path.suffix not in (".csv", ".tsv", ".jsonl") or path.stat().st_size > 10_000_000:

@@ -83,7 +83,7 @@ def create(store: Storage, *entries: str) -> None:
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "..", "", ".", "a/..", "x\0y"])
 def test_an_entry_cannot_leave_the_folder(store: Storage, names: Names, name: str) -> None:
-    """No name of an entry is written outside the folder, and what came before it is removed."""
+    """No name of an entry is written outside the folder, and earlier entries are removed."""
     with pytest.raises(BadInput, match="outside"):
         create(store, "before", name)
     assert names() == []
@@ -107,7 +107,7 @@ def test_a_link_put_into_the_folder_is_not_followed(store: Storage, root: Path, 
 
 
 def test_an_interruption_leaves_nothing_behind(store: Storage, names: Names) -> None:
-    """What was unpacked before is removed, and the folders made for it."""
+    """Entries unpacked before are removed, and the folders made for them."""
     with pytest.raises(KeyboardInterrupt):
         _fill_and_stop(store)
     assert names() == []

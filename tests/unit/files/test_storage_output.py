@@ -50,7 +50,7 @@ def _write_and_fail(store: Storage, error: BaseException) -> None:
 
 
 def test_folders_that_were_there_stay_when_a_task_fails(store: Storage, root: Path, names: Names) -> None:
-    """Only what the failed task made is removed."""
+    """Only the failed task's own files are removed."""
     (root / "a").mkdir()
     with pytest.raises(ValueError), store.open_output("a/b/target"):
         raise ValueError
@@ -167,7 +167,7 @@ def _kill(child: "subprocess.Popen[str]") -> None:
 def test_a_task_killed_while_it_writes_leaves_the_old_content(
     store: Storage, root: Path, names: Names
 ) -> None:
-    """SIGKILL leaves nothing half-written under the target's name; the next run sweeps what it did leave."""
+    """SIGKILL leaves nothing half-written under the target's name; the next run sweeps the rest."""
     (root / "target").write_bytes(b"old")
     child = _child(root, "file.write(b'half' * 100_000)")
     _kill(child)
@@ -179,7 +179,7 @@ def test_a_task_killed_while_it_writes_leaves_the_old_content(
 
 
 def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) -> None:
-    """What another process still writes is left to it."""
+    """A file that another process still writes is left to it."""
     child = _child(root, "file.write(b'theirs')")
     try:
         write(store, "target")
@@ -193,7 +193,7 @@ def test_a_living_writer_is_not_swept(store: Storage, root: Path, names: Names) 
 
 @pytest.mark.parametrize("piece", [1_000, 10_000_000])
 def test_a_disk_that_fills_up_is_tried_later(store: Storage, small_disk: Path, piece: int) -> None:
-    """A full disk is one clear line and frees what was written; the task goes once there is room."""
+    """A full disk is one clear line and the written part is removed; the task goes once there is room."""
     (small_disk / "old").write_bytes(b"x" * 500_000)
     with pytest.raises(RetryLater, match="no room left to write disk/a/target"):
         _write_pieces(store, "disk/a/target", piece)

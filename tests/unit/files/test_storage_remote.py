@@ -112,7 +112,7 @@ NAMES = ["a*b", "a?b", "[ab]", "*", "?", "**", "{a,b}", "a b%20c", "x/*/y", "ä*
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_no_pattern(remote: Storage, keys: Any, name: str) -> None:
-    """A target with a star "succeeded" and was not there; what it matches is not touched."""
+    """A target with a star is written under that name; files that it matches are not touched."""
     others = ["aXb", "a", "b", "x/z/y", "c"]
     for other in others:
         put(remote, other, b"other")
@@ -125,7 +125,7 @@ def test_a_name_is_no_pattern(remote: Storage, keys: Any, name: str) -> None:
 
 
 def test_names_in_a_folder_are_no_patterns(remote: Storage, keys: Any) -> None:
-    """The same for what an archive calls its entries."""
+    """The same for the names of an archive's entries."""
     fill(remote, "a*", "ab", "b/[c]")
     assert keys() == ["folder/a*", "folder/ab", "folder/b/[c]"]
     assert get(remote, "folder/a*") == b"a*"
@@ -156,7 +156,7 @@ def test_a_target_is_there_after_writing(
 def test_the_folder_for_what_is_collected_is_ours_alone(
     remote: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any, in_the_way: str
 ) -> None:
-    """Another user's link in a shared scratch folder leads nowhere; the message says what to do."""
+    """Another user's link in a shared scratch folder leads nowhere; the message gives an advice."""
     monkeypatch.setenv("MILLPOND_SCRATCH", str(tmp_path))
     own = tmp_path / f"millpond-{os.getuid()}"
     elsewhere = tmp_path / "elsewhere"
@@ -209,7 +209,7 @@ def test_a_missing_object_is_one_clear_line(remote: Storage) -> None:
 
 
 def test_a_protocol_without_its_library_says_so() -> None:
-    """The message names what to install."""
+    """The message names the package to install."""
     with pytest.raises(FinalError, match="nosuch"):
         get(Storage(roots=("nosuch://bucket",)), "x")
 

@@ -127,7 +127,7 @@ def test_writing_replaces_a_link_and_leaves_what_it_leads_to(
 def test_a_link_swapped_in_after_the_check_is_not_followed(
     store: Storage, root: Path, secret: Path, name: str
 ) -> None:
-    """What was checked is what is opened, or nothing is."""
+    """The checked file is the opened one, or nothing is opened."""
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("inside")

@@ -113,7 +113,7 @@ def test_a_header_alone_is_an_empty_table(to_table: Convert) -> None:
 
 
 def test_declared_types_are_followed(to_table: Convert) -> None:
-    """`types` overrules what the values look like."""
+    """`types` overrules the look of the values."""
     _, table = to_table(b"a,b,c\n007,1,2024-01-01\n", types={"a": "int64", "b": "string", "c": "timestamp"})
     assert types(table) == {"a": "int64", "b": "string", "c": "timestamp[us]"}
     assert table["a"].to_pylist() == [7]
@@ -144,7 +144,7 @@ def test_declared_types_are_followed(to_table: Convert) -> None:
 def test_bad_input_names_its_line(
     refused_table: Refused, content: bytes, options: dict[str, Any], message: str
 ) -> None:
-    """What cannot be read is one line that says where, and what to do; nothing is left behind."""
+    """An unreadable table is one line with the place and an advice; nothing is left behind."""
     assert message in refused_table(content, **options)
 
 

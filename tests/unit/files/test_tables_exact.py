@@ -1,4 +1,4 @@
-"""No value of a table changes on the way: what would be rounded is text, what a quote swallows is refused."""
+"""No value of a table changes on the way: a number that would be rounded is text, an open quote is refused."""
 
 import csv
 import io
@@ -144,7 +144,7 @@ def test_another_delimiter_is_asked_for(
     "content", [b"a;b\n1\n", b'"a;b"\n1\n', b"a,b|c\n1,2\n", b"a,b\n1;2,3;4\n", b"a b\n1 2\n", b"a\n1|2\n"]
 )
 def test_a_character_in_a_name_is_no_delimiter(to_table: Convert, content: bytes) -> None:
-    """Only what header and first row agree on is asked about."""
+    """Only separators on which header and first row agree are in doubt."""
     assert to_table(content)[0].rows == 1
 
 
@@ -273,7 +273,7 @@ def test_any_numbers_together_are_exact(numbers: list[Any], shape: str) -> None:
 def test_a_fraction_of_csv_is_a_number_where_no_digit_is_lost(
     to_table: Convert, value: str, expected: str
 ) -> None:
-    """What a program printed of a double is one; more digits stay text."""
+    """A double as a program prints it is one; more digits stay text."""
     _, table = to_table(f"a\n0.5\n{value}\n".encode())
     assert str(table.schema.field("a").type) == expected
     assert Fraction(str(table["a"][1].as_py())) == Fraction(value)

@@ -96,7 +96,7 @@ def test_declared_types_are_followed(to_table: Convert, refused_table: Refused) 
     ],
 )
 def test_bad_input_names_its_line(refused_table: Refused, content: bytes, message: str) -> None:
-    """What cannot be read is one line that says where; nothing is left behind."""
+    """An unreadable file is one line with the place; nothing is left behind."""
     assert message in refused_table(content, **JSONL)
 
 
@@ -109,7 +109,7 @@ def test_bad_input_names_its_line(refused_table: Refused, content: bytes, messag
     ],
 )
 def test_deep_nesting_is_refused(refused_table: Refused, line: bytes) -> None:
-    """What would overflow the parser's stack, and end the worker, is an error with a line."""
+    """Nesting that would overflow the parser's stack, and end the worker, is an error with a line."""
     assert "line 2, nests deeper than 32 levels" in refused_table(b'{"a":1}\n' + line + b"\n", **JSONL)
 
 
@@ -117,7 +117,7 @@ def test_deep_nesting_is_refused(refused_table: Refused, line: bytes) -> None:
     "opening", [b'{"a":' * 31 + b"1" + b"}" * 31, b'{"a":' + b"[" * 31 + b"]" * 31 + b"}"]
 )
 def test_the_deepest_that_is_accepted_can_be_read_back(to_table: Convert, opening: bytes) -> None:
-    """Parquet's readers take what is written."""
+    """Parquet's readers take the output."""
     assert to_table(opening, **JSONL)[0].rows == 1
 
 

@@ -117,7 +117,7 @@ def test_the_numbers_follow_from_what_was_measured() -> None:
 
 
 def test_a_verdict_for_more_slots_has_a_number_and_what_it_brings() -> None:
-    """The advice says how many slots, what they bring, and the setting that gives them."""
+    """The advice has the number of slots, their gain, and the setting for them."""
     seen = replace(with_queue(ready=1_000, in_rate=24.0), elasticity=elastic(1.0))
     verdict = diagnose(seen)
     assert (verdict.slots, verdict.slots_wanted, verdict.predicted_rate) == (8, 12, 30.0)
@@ -125,7 +125,7 @@ def test_a_verdict_for_more_slots_has_a_number_and_what_it_brings() -> None:
 
 
 def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
-    """Twice as many slow tasks are not a slow dependency: each kind takes what it took."""
+    """Twice as many slow tasks are not a slow dependency: each kind takes as long as before."""
     past = [window(10, mean=0.1)] * 3
     past[0].kinds["report"] = KindFigures(ended=20, service_seconds=20.0)
     usual = usual_seconds(past, [])
@@ -141,7 +141,7 @@ def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
 
 
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
-    """A page writes verdicts as sentences; what somebody would type is not written large."""
+    """A page writes verdicts as sentences; a command keeps its small letter."""
     assert sentence(diagnose(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
 
 

@@ -1,4 +1,4 @@
-"""What is said of pools that cannot be measured as they are, and of queues that something holds."""
+"""Diagnoses of pools that cannot be measured as they are, and of queues that something holds."""
 
 from dataclasses import replace
 
@@ -98,7 +98,7 @@ def test_a_held_queue_explains_its_own_backlog_only(held: QueueView, other: Queu
 
 
 def test_an_in_flight_limit_bounds_the_slots_that_are_advised() -> None:
-    """Slots beyond what a queue may run at once are not advised; at the limit, the limit is named."""
+    """Slots beyond the in-flight limit of a queue are not advised; at the limit, the limit is named."""
     limited = replace(queue(ready=1_000, in_flight=8), limits=Limits(in_flight=10))
     found = diagnose(with_queues(limited, elasticity=elastic(1.0)))
     assert (found.state, found.slots_wanted) == ("workers", 10)

@@ -25,7 +25,7 @@ class Loop:
         self.calls.append(call)
 
     def turn(self) -> None:
-        """Call once what was asked for so far."""
+        """Call each callback so far once."""
         due, self.calls = self.calls, []
         for call in due:
             call()
@@ -41,7 +41,7 @@ def events(name: str) -> list[dict[str, Any]]:
 
 
 def test_a_search_finds_what_flowers_own_finds() -> None:
-    """By name, state and argument, whatever was searched before, and not what was forgotten."""
+    """By name, state and argument, whatever was searched before, without forgotten tasks."""
     assert options.max_tasks
     state = LazyState(max_tasks_in_memory=2)
     for event in [*events("first"), *events("second")[:2]]:

@@ -30,7 +30,7 @@ def test_a_length_of_time_has_the_units_that_fit(seconds: float | None, words: s
 
 
 def test_rates_counts_shares_and_moments() -> None:
-    """A rare event is told by the minute, and what is not known is a dash."""
+    """A rare event is shown by the minute, and an unknown value is a dash."""
     assert [rate(r) for r in (None, 0.0, 0.05, 2.5, 1234.0)] == ["-", "0.0/s", "3.0/min", "2.5/s", "1,234/s"]
     assert (count(1_234_567), share(0.876), share(None)) == ("1,234,567", "88%", "-")
     assert (moment(0), moment(None)) == ("1970-01-01 00:00:00 UTC", "-")

@@ -73,7 +73,7 @@ def test_a_crontab_is_in_the_time_zone_of_its_application() -> None:
     ],
 )
 def test_another_entry_is_refused_in_words(timing: Any, said: str) -> None:
-    """The error names the entry and what to do."""
+    """The error names the entry and the remedy."""
     with pytest.raises(SettingsError, match=said) as refusal:
         entry(timing)
     assert "'it'" in str(refusal.value)

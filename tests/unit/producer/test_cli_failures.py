@@ -1,4 +1,4 @@
-"""What a person sees of failures: each kind, not each file."""
+"""Failures as a person sees them: each kind, not each file."""
 
 from millpond.producer.cli.failures import Failures
 

@@ -1,4 +1,4 @@
-"""What the gateway loads: contracts, never a body."""
+"""The gateway loads contracts, never a body."""
 
 from test_producer_imports import BODIES, CELERY, LIBRARIES, imported, modules_after
 

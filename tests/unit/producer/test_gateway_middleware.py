@@ -73,7 +73,7 @@ def _in_pieces(*pauses: float) -> Receive:
 
 
 def test_a_body_that_stops_coming_is_given_up_and_a_slow_one_is_not() -> None:
-    """Each wait for a piece ends after the idle time, whoever else waits; a body may take longer in all."""
+    """Each wait for a piece ends after the idle time, beside other waits; a body may take longer in all."""
     bodies = (_never, _in_pieces(0.1, 0.1, 0.1), _in_pieces(0), _in_pieces(0.1, 5), _never)
     assert ask(_read, *bodies) == [408, 202, 202, 408, 408]
 

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: what Python adds is refused on the way in, and null on the way out."""
+"""JSON as RFC 8259 has it: Python's additions are refused on the way in, and null on the way out."""
 
 import json
 

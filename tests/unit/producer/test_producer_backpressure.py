@@ -1,4 +1,4 @@
-"""Blocking in the line, against a queue made of a number: what is asked, and when."""
+"""Blocking in the line, against a queue made of a number: the calls, and their times."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -96,7 +96,7 @@ def test_who_is_not_called_looks_again_and_stays(monkeypatch: pytest.MonkeyPatch
 
 
 def test_block_gives_up_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `timeout_seconds` without room what is left is refused, what was taken stays taken, and the
+    """After `timeout_seconds` without room the rest is refused, accepted messages stay accepted, and the
     place in the line is given up.
     """
     queue = Queue(bound=2)

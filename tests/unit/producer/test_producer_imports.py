@@ -1,4 +1,4 @@
-"""What importing the client and asking for help costs."""
+"""The cost of importing the client and of asking for help."""
 
 import ast
 import re
@@ -57,7 +57,7 @@ def test_importing_the_front_door_imports_nothing() -> None:
 
 
 def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
-    """What Millpond's own modules take to import is less than redis-py and pydantic take."""
+    """Importing Millpond's own modules takes less time than redis-py and pydantic."""
     code = "import redis, pydantic; from millpond import Client, SendEmail, Thumbnail"
     own = other = 0
     for line in run("-X", "importtime", "-c", code).stderr.splitlines():
@@ -70,7 +70,7 @@ def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
 
 
 def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
-    """`--help` of any command loads nothing heavy, which is what keeps it quick."""
+    """`--help` of any command loads nothing heavy, so it is quick."""
     code = (
         "import millpond; millpond.main(['files', 'thumbnail', '--help']); millpond.main(['--help']); "
         "[millpond.main([name, '--help']) for name in millpond.COMMANDS]"
@@ -87,7 +87,7 @@ def test_help_loads_neither_pydantic_nor_redis_nor_rich() -> None:
 
 
 def test_type_checkers_know_every_name() -> None:
-    """What a program may import from `millpond` has its type in the stubs, from the module that has it."""
+    """Each public name of `millpond` has its type in the stubs, from its own module."""
     stub = ast.parse((ROOT / "millpond" / "__init__.pyi").read_text())
     typed = {
         (each.module, name.asname)

@@ -1,4 +1,4 @@
-"""Finding files as they are walked, and naming what is written."""
+"""Finding files as they are walked, and naming the written files."""
 
 import os
 from pathlib import Path, PurePosixPath

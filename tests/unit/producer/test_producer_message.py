@@ -1,4 +1,4 @@
-"""What is checked of a message before anything is sent, and what goes on the wire."""
+"""The checks of a message before it is sent, and its form on the wire."""
 
 import json
 from base64 import b64decode
@@ -94,7 +94,7 @@ def test_what_a_call_cannot_use_is_named_before_anything_is_sent() -> None:
 
 
 def test_a_contract_without_a_kind_is_refused() -> None:
-    """No worker could know what to do with it."""
+    """No worker could run it."""
 
     class Nameless(Contract):
         n: int
@@ -107,7 +107,7 @@ def test_a_contract_without_a_kind_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [object(), len, b"\xff"], ids=["object", "function", "bytes"])
 def test_what_json_cannot_say_is_refused(value: object) -> None:
-    """A field of any type is checked as it is written down: the error names the kind, and what to do."""
+    """A field of any type is checked as it is written down: the error names the kind, and the remedy."""
     with pytest.raises(
         BadContract, match=r"test\.message\.loose cannot be written as JSON: .*bytes as base64"
     ):
@@ -131,7 +131,7 @@ def test_a_kind_and_its_fields_stand_for_their_contract() -> None:
 
 
 def test_secrets_travel_but_are_not_shown() -> None:
-    """A field declared secret is in the body of the message and not in what Flower shows."""
+    """A field declared secret is in the body of the message, and Flower does not show it."""
     mail = SendEmail(sender="a@example.org", to=("b@example.org",), subject="s", text="the secret")
     sent = composed(Message(mail))
     assert "the secret" in b64decode(sent["body"]).decode()
@@ -139,7 +139,7 @@ def test_secrets_travel_but_are_not_shown() -> None:
 
 
 def test_fields_with_their_default_stay_at_home() -> None:
-    """Fields left at their default are not sent, so an older worker takes what a newer producer sends."""
+    """Fields left at their default are not sent, so an older worker takes messages of a newer producer."""
     body = json.loads(b64decode(composed(Message(Square(n=1)))["body"]))
     assert body[1] == {"n": 1}
 

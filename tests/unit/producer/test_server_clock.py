@@ -22,7 +22,7 @@ class Network:
 
     @property
     def server_ms(self) -> float:
-        """Return what the server's clock shows now."""
+        """Return the server's time now."""
         return (self.elapsed + SERVER_AHEAD_SECONDS + self.step_seconds) * 1000
 
     def answer(self, _store: Store) -> int:

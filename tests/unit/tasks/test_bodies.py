@@ -1,4 +1,4 @@
-"""Bodies are declared as they are imported, and what cannot be one is refused there."""
+"""Bodies are declared as they are imported, and an impossible one is refused there."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class Wait(Contract, kind="test.bodies.wait"):
 
 
 def test_a_coroutine_is_refused_where_it_is_declared() -> None:
-    """`async def` is no body: it would end at once, having done nothing; the words say what to write."""
+    """`async def` is no body: it would end at once, having done nothing; the error shows the right form."""
 
     async def wait(job: Wait, context: Context) -> None:
         pass
@@ -46,7 +46,7 @@ def test_a_body_is_declared_with_its_contract(given: Any) -> None:
 
 
 def test_a_kind_has_one_body() -> None:
-    """A second function of a kind is refused: which of them ran would depend on what is imported last."""
+    """A second function of a kind is refused: which of them ran would depend on the last import."""
 
     class Once(Contract, kind="test.bodies.once"):
         """A kind with one handler."""

@@ -86,7 +86,7 @@ def declared(annotation: Any, default: Any = ..., **changes: Any) -> type[Contra
     ],
 )
 def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, default: Any) -> None:
-    """One line names the field and what to write; no kind of that name is left behind."""
+    """One line names the field and the remedy; no kind of that name is left behind."""
     before = kinds()
     with pytest.raises(BadContract, match=r"value.*: (write|choose|send|leave|make)") as caught:
         declared(annotation, default)

@@ -79,7 +79,7 @@ def test_a_duration_is_read(written: object, meant: float) -> None:
 
 @pytest.mark.parametrize("written", NO_DURATIONS, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_duration_is_refused_with_an_example(written: object) -> None:
-    """One line that shows what was written and how it is written."""
+    """One line that shows the given text and the right form."""
     with pytest.raises(
         BadQuantity, match=r"no duration: write a duration, as in 500ms, 30s, 2m30s"
     ) as refused:
@@ -96,7 +96,7 @@ def test_a_rate_is_read(written: object, meant: float) -> None:
 
 @pytest.mark.parametrize("written", NO_RATES, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_rate_is_refused_with_an_example(written: object) -> None:
-    """One line that shows what was written and how it is written."""
+    """One line that shows the given text and the right form."""
     with pytest.raises(BadQuantity, match=r"no rate: write a rate, as in 50/s, 3000/m"):
         per_second(written)
 
@@ -109,7 +109,7 @@ def test_a_bound_is_read(written: object, meant: int | str) -> None:
 
 @pytest.mark.parametrize("written", NO_BOUNDS, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_bound_is_refused_with_an_example(written: object) -> None:
-    """One line that shows what was written and how it is written."""
+    """One line that shows the given text and the right form."""
     with pytest.raises(BadQuantity, match="no bound: write messages, as in 5000, or a time"):
         queue_bound(written)
 
@@ -164,7 +164,7 @@ def test_the_gateway_does_not_repeat_what_it_refuses() -> None:
 def test_options_of_commands_read_it(
     arguments: list[str], url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is no duration, rate or bound ends a command in one line that shows how it is written."""
+    """A text that is no duration, rate or bound ends a command in one line that shows the right form."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     settings.cache_clear()  # tests before this one may have read them
     assert millpond.main(arguments) == 2

@@ -120,7 +120,7 @@ def test_a_retry_is_the_same_message_but_for_what_changes() -> None:
 
 
 def test_a_value_is_kept_for_a_batch_alone() -> None:
-    """Nobody asks for the others'; one that is too long is a failure that says what to do."""
+    """Others' are not kept; one that is too long is a failure that names the remedy."""
     assert run(number) == Succeeded(None, "3")
     assert run(number, batch="b") == Succeeded('{"value":3}', "3")
     long = run(returning("x" * RESULT_LENGTH), batch="b")
@@ -165,7 +165,7 @@ def test_a_secret_is_cut_out_of_all_that_is_told(caplog: pytest.LogCaptureFixtur
 
 
 def test_middleware_runs_around_the_handler_outermost_first() -> None:
-    """Each sees the job and the context, what the next returned, and what it raised."""
+    """Each sees the job and the context, the result of the next, and its error."""
     seen: list[Any] = []
 
     class Note(Middleware):

@@ -1,4 +1,4 @@
-"""What a missing extra is answered with: everything that is missing at once, and a command that works."""
+"""The error for a missing extra: everything that is missing at once, and a command that works."""
 
 import json
 import sys

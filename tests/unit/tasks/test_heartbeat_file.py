@@ -1,4 +1,4 @@
-"""What is read from the files in which processes say how they are, and how it is judged."""
+"""The heartbeat files of processes, and the health that follows from them."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def well(**changed: object) -> Heartbeat:
-    """Return the heartbeat of a process that is well, but for what is changed."""
+    """Return the heartbeat of a process that is well, but for the given changes."""
     at = now()
     heartbeat = Heartbeat("email", 1, os.getpid(), 1, 1, "", at, at, at, True)
     return replace(heartbeat, **changed)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Middleware: how it is named, what it may do, and what is refused."""
+"""Middleware: its names, its rights, and its refusals."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -70,7 +70,7 @@ def test_it_is_named_in_order_and_made_once() -> None:
     ],
 )
 def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> None:
-    """What the setting names wrongly is told with the name, before anything runs."""
+    """A wrong name in the setting is an error with the name, before anything runs."""
     with pytest.raises(SettingsError) as refused:
         middleware.load([name])
     assert said in str(refused.value)
@@ -79,7 +79,7 @@ def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> Non
 
 
 def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry point is loaded behind what the setting names."""
+    """An entry point is loaded behind the middleware of the setting."""
     point = EntryPoint("shop", "shop_middleware:Inner", middleware.GROUP)
     monkeypatch.setattr(
         "importlib.metadata.entry_points", lambda group: [point] if group == middleware.GROUP else []

@@ -1,4 +1,4 @@
-"""What is a secret of a task, and what of a text is cut out."""
+"""The secrets of a task, and their removal from a text."""
 
 import json
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ def test_what_an_open_field_says_too_is_no_secret() -> None:
 
 
 def test_a_name_that_the_contract_does_not_have_opens_nothing() -> None:
-    """It may be a hidden one, misspelt: what it holds stays a secret."""
+    """It may be a hidden one, misspelt: its value stays a secret."""
     assert cut("s3cret!", wrods={"key": "s3cret!"}, words={"key": "s3cret!"}) == "[redacted]"
 
 

@@ -58,6 +58,6 @@ def test_missed_periods_are_counted(timing: dict[str, str]) -> None:
     ],
 )
 def test_a_wrong_timing_is_refused(timing: dict[str, str], said: str) -> None:
-    """What cannot be meant is refused when the settings are read, in words."""
+    """A time that cannot be meant is refused when the settings are read, in words."""
     with pytest.raises(ValidationError, match=said):
         Periodic(kind="k", **timing)

@@ -17,7 +17,7 @@ SETTINGS = list(catalog(Settings))
 
 
 def test_the_page_is_not_stale() -> None:
-    """tasks/SETTINGS.md is what `millpond config --markdown` writes; run it again when a setting changes."""
+    """tasks/SETTINGS.md is written by `millpond config --markdown`; run it again when a setting changes."""
     assert PAGE.read_text() == page(Settings), "run: millpond config --markdown > tasks/SETTINGS.md"
 
 
@@ -28,7 +28,7 @@ def test_the_readme_links_to_it() -> None:
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_every_setting_says_what_it_is(setting: object) -> None:
-    """A sentence, what it may be, its variable and its name on the page; no two alike."""
+    """A sentence, its values, its variable and its name on the page; no two alike."""
     found = next(each for each in SETTINGS if each is setting)
     description = found.field.description or ""
     assert description.endswith(".")

@@ -1,4 +1,4 @@
-"""What a running task knows of cancellations."""
+"""The cancellations that a running task knows of."""
 
 from collections.abc import Collection
 

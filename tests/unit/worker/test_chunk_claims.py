@@ -1,4 +1,4 @@
-"""Two processes claim the tasks of one piece: each task is had once, and the dead keep what they had."""
+"""Two processes claim the tasks of one chunk: each task is claimed once, and claims of the dead stay."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def in_a_child(act: Callable[[], None]) -> int:
 
 
 def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> None:
-    """What the child claimed is not had by the worker, and what the worker took not by the child."""
+    """A task that the child claimed is not the worker's, and one that the worker took not the child's."""
     shared = ChunkMemory(0)
     shared.offer(5)
 

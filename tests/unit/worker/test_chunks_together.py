@@ -1,4 +1,4 @@
-"""Look after pieces: what may share a child, and what is taken back from it, before anything of it runs."""
+"""Chunks: tasks that may share a child, and tasks that are taken back before they run."""
 
 from collections import deque
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class Request(SimpleNamespace):
 
 
 class Timers:
-    """Let a test say when the timers fire."""
+    """Timers that a test fires."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []
@@ -66,11 +66,11 @@ class Timers:
         self.due.append(call)
 
     def start(self, taken: list[Any]) -> None:
-        """Note what is to wait for a slot again."""
+        """Note the tasks that are to wait for a slot again."""
         self.started += [request.id for request in taken]
 
     def fire(self) -> None:
-        """Fire what is due."""
+        """Fire the timers that are due."""
         due, self.due = self.due, []
         for call in due:
             call()
@@ -91,7 +91,7 @@ def grouper(timers: Timers) -> Chunks:
 
 
 def piece_of(grouper: Chunks, *ids: str) -> ChunkJob | None:
-    """Have the first start while the others wait for the one slot; send the piece to a pool."""
+    """Start the first while the others wait for the one slot; send the chunk to a pool."""
     first, *others = [Request(id) for id in ids]
     SLOTS._waiting.clear()
     SLOTS._waiting.extend((None, (other,), {}) for other in others)
@@ -107,7 +107,7 @@ def ids(piece: ChunkJob | None) -> list[str]:
 
 
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a second pass."""
+    """Pass a second."""
     monkeypatch.setattr("millpond.worker.dispatch.chunks.monotonic", lambda: monotonic() + 1.0)
 
 
@@ -122,7 +122,7 @@ def test_short_tasks_that_wait_go_along(grouper: Chunks) -> None:
 def test_what_is_behind_a_task_that_turned_out_long_is_taken_back(
     grouper: Chunks, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What had ended is settled, what runs goes on, the rest waits for a slot."""
+    """Ended tasks are settled, the running one goes on, the rest waits for a slot."""
     piece = piece_of(grouper, "a", "b", "c", "d")
     assert piece is not None
     ended, running, *others = piece.members
@@ -164,7 +164,7 @@ def test_a_piece_that_gets_on_is_left_alone(
 
 
 def test_when_its_child_dies_only_what_ran_counts_as_delivered(grouper: Chunks) -> None:
-    """What had ended counts, and what had not started goes back."""
+    """Ended tasks count, and those not started go back."""
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     members = list(piece.members)
@@ -192,7 +192,7 @@ def test_only_pieces_that_something_concerns_are_taken_back(grouper: Chunks) -> 
 
 
 def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Chunks, timers: Timers) -> None:
-    """Nothing is looked after any more: whoever stops it gives back what was not started."""
+    """No chunk is looked after any more: `stop` takes back the tasks that were not started."""
     piece = piece_of(grouper, "a", "b")
     grouper.stop()
     assert ids(piece) == []
@@ -222,7 +222,7 @@ def test_the_claims_of_a_dead_child_are_not_used_for_a_while(
 
 
 def test_a_child_is_not_ended_for_a_task_that_it_has_not_started(grouper: Chunks, timers: Timers) -> None:
-    """What waits in a child is taken back and starts again, if it may; what runs there has its child."""
+    """A task that waits in a child is taken back and starts again, if it may; a running one has its child."""
     piece = piece_of(grouper, "a", "b", "c")
     assert piece is not None
     a, b, _c = piece.members

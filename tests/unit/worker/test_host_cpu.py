@@ -1,4 +1,4 @@
-"""How busy a host is, from what its kernel counts."""
+"""How busy a host is, from the counts of its kernel."""
 
 from pathlib import Path
 

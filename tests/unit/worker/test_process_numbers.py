@@ -26,7 +26,7 @@ def take(numbers: ProcessNumbers, count: int, pool: str = "email") -> list[int]:
 
 
 def test_a_second_supervisor_goes_on_where_the_first_ends() -> None:
-    """What one gives back as it ends, the next takes again."""
+    """A number that one returns as it ends, the next takes again."""
     with ProcessNumbers(BROKER, "") as first, ProcessNumbers(BROKER, "") as second:
         assert take(first, 2) == [1, 2]
         assert take(second, 2) == [3, 4]

@@ -1,4 +1,4 @@
-"""When a process that died is started again, and what is said of it."""
+"""The time at which a dead process is started again, and its log lines."""
 
 import signal
 

@@ -38,7 +38,7 @@ def test_at_the_rate_every_task_is_shown() -> None:
 
 
 def test_beyond_the_rate_a_sample_is_shown() -> None:
-    """Of 5,000 a second, what may come at once is chosen, then 200 a second, spread over the time."""
+    """Of 5,000 a second, a burst is chosen, then 200 a second, spread over the time."""
     clock = Clock()
     sample = Sample(200, clock)
     found = chosen(sample, clock, per_second=5_000, seconds=10)

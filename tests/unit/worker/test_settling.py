@@ -1,4 +1,4 @@
-"""What slots finish is settled by the event loop, and threads do not run far ahead of it."""
+"""Deliveries that slots finish are settled by the event loop, and threads do not run far ahead of it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from tests.harness.by_hand import delivery_of
 
 
 class Loop:
-    """Stand for the event loop: keep what it is asked to call."""
+    """The event loop's stand-in: keeps the callbacks that it is given."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -53,7 +53,7 @@ def finish(in_flight: InFlightMessages, n: int) -> None:
 
 
 def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> None:
-    """And again for what ends after the loop has settled."""
+    """And again for deliveries that end after the loop has settled."""
     for n in range(5):
         finish(in_flight, n)
     assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
@@ -65,7 +65,7 @@ def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> No
 
 
 def test_asks_again_once_the_loop_has_begun_anew(loop: Loop, in_flight: InFlightMessages) -> None:
-    """What the loop was asked may be lost with its connection; tasks from before it end after it."""
+    """A callback in the loop may be lost with its connection; tasks from before it end after it."""
     finish(in_flight, 1)
     loop.asked.clear()
     in_flight.settle_by(loop.call_soon, in_flight.settle_finished)
@@ -101,7 +101,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
 def test_a_thread_far_ahead_does_not_keep_a_process_that_ends(
     slots: ThreadSlots, in_flight: InFlightMessages, eventually: Eventually
 ) -> None:
-    """Nothing is sent by turns any more; what is left is settled on the way out."""
+    """Nothing is sent by the loop any more; the rest is settled on the way out."""
     for n in range(AHEAD):
         finish(in_flight, n)
     thread = threading.Thread(target=slots.wait_for_backlog)
@@ -121,7 +121,7 @@ def test_a_thread_that_is_not_ahead_does_not_wait(
 
 
 def test_nothing_waits_where_there_is_no_loop(in_flight: InFlightMessages, slots: ThreadSlots) -> None:
-    """With greenlets the next call sends what has finished, however much it is."""
+    """With greenlets the next call sends the finished ones, however many."""
     in_flight.settle_by(None, in_flight.settle_finished)
     for n in range(AHEAD):
         finish(in_flight, n)

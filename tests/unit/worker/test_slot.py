@@ -1,4 +1,4 @@
-"""What a slot answers, whatever runs in it: a handler, or a plain Celery task by Celery's tracer."""
+"""The answer of a slot, whatever runs in it: a handler, or a plain Celery task by Celery's tracer."""
 
 import json
 from base64 import b64encode
@@ -105,7 +105,7 @@ def test_a_task_that_would_stop_the_worker_is_delivered_again(app: Celery) -> No
 
 def greet(job: Greet, context: Context) -> str:
     """Greet."""
-    task = trace._task_stack.top  # what `current_task` is, and Celery's loggers ask
+    task = trace._task_stack.top  # Celery's loggers read `current_task`
     assert (task.name, task.request.id, task.request.retries) == (Greet.kind, context.id, 0)
     return f"hello {job.name}"
 

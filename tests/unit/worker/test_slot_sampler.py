@@ -179,7 +179,7 @@ def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
 
 
 def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, tmp_path: Path) -> None:
-    """What is no peer and no lock of the process is named too."""
+    """A place that is no peer and no lock of the process is named too."""
     child = subprocess.Popen(["sleep", "60"])
     slots.run(child.wait)
     assert main_place(slots).category == "child"
@@ -232,7 +232,7 @@ def test_garbage_that_is_collected_meanwhile_stops_nothing() -> None:
 
 
 def test_places_are_bounded(slots: Slots) -> None:
-    """However many peers a process speaks to, what it reports is bounded."""
+    """However many peers a process speaks to, its report is bounded."""
     for n in range(1_000):
         slots.sampler._add(Place("peer", f"10.0.0.{n}:80"), 0.001)
     assert len(slots.sampler.take()) <= 41

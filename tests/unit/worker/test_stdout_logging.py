@@ -1,4 +1,4 @@
-"""What a body prints is logged, a record for each `print`."""
+"""The output of a body is logged, a record for each `print`."""
 
 import faulthandler
 import io
@@ -32,7 +32,7 @@ def test_a_print_of_several_arguments_is_one_record(
 def test_what_is_written_is_logged_with_the_end_of_a_line(
     prints: PrintedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines of one write stay together; what does not end waits for its end, or for a flush."""
+    """Lines of one write stay together; a line without its end waits for that, or for a flush."""
     prints.write("one\ntwo\n")
     prints.write("\n")
     prints.write("th")
@@ -65,7 +65,7 @@ def test_threads_do_not_mix_their_lines(prints: PrintedLines, caplog: pytest.Log
 def test_a_handler_that_prints_does_not_go_round_in_circles(
     prints: PrintedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is written while a line is logged is dropped, as Celery does."""
+    """Output while a line is logged is dropped, as Celery does."""
 
     class Echo(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -124,7 +124,7 @@ def test_it_says_that_it_has_no_descriptor(prints: PrintedLines) -> None:
 
 
 def test_standard_output_and_error_have_descriptors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a child writes to either comes out there."""
+    """The output of a child comes out there."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     StdoutLogging(Celery(set_as_current=False)).redirect_stdouts_to_logger(logging.getLogger("printed"))

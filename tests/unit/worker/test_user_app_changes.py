@@ -1,4 +1,4 @@
-"""What `millpond worker --app` names at its start: settings replaced or without effect, and what to do."""
+"""The lines of `millpond worker --app` at its start: settings replaced or without effect, and remedies."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ def told(pool: str, **conf: Any) -> str:
 
 
 def lines(text: str) -> dict[str, str]:
-    """Return the lines of a table by what they are about."""
+    """Return the lines of a table by their subjects."""
     return {line[2:].split("  ")[0]: " ".join(line.split()) for line in text.splitlines()[1:]}
 
 
 def test_replaced_and_unhonoured_settings_are_named_with_the_remedy() -> None:
-    """Each line has both values, the reason and what to do; defaults that change no task's fate have none."""
+    """Each line has both values, the reason and the remedy; defaults that change no task's fate have none."""
     found = lines(
         told(
             "quick",

@@ -1,4 +1,4 @@
-"""What a process of a pool is started with follows the pools table."""
+"""The arguments of a pool's process follow the pools table."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a supervisor tells Prometheus of its processes, read as Prometheus reads it."""
+"""A supervisor's metrics of its processes, read as Prometheus reads them."""
 
 import os
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
 
 
 def test_any_text_may_be_in_a_label() -> None:
-    """Quotes, backslashes and line ends come through; so does what took longer than any bucket."""
+    """Quotes, backslashes and line ends come through; so does a run longer than any bucket."""
     hostile, long = 'a"b\\c\nd', Histogram((0,) * len(BOUNDS) + (1,), 9e9)
     text = exposition([Metric("took", "histogram", "How long", [({"kind": hostile}, long)])])
     [family] = text_string_to_metric_families(text.decode())
