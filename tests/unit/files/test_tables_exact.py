@@ -1,4 +1,4 @@
-"""No value of a table changes on the way: a number that would be rounded is text, an open quote refused.
+"""Values of a table stay the same: a number that would be rounded is text, an open quote refused."""
 
 import csv
 import io
