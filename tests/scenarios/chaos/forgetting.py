@@ -62,12 +62,10 @@ class Forgetting:
             self._broker.ahead_seconds += _FORWARD_SECONDS
 
     def _fail_over(self, broker: GuardedBroker) -> Fault:
-        begins = time.time()
-        until = broker.fail_over(self._draw.uniform(0.2, _BEHIND_SECONDS))
-        return self._forgetful(begins, until)
+        return self._forgetful(*broker.fail_over(self._draw.uniform(0.2, _BEHIND_SECONDS)))
 
     def _restore_copy(self, broker: Broker) -> Fault:
-        begins = time.time()
+        begins = broker.all_written_at()
         copy = broker.copy()
         time.sleep(self._draw.uniform(0.2, _BEHIND_SECONDS))
         broker.kill()
@@ -77,7 +75,8 @@ class Forgetting:
         return self._forgetful(begins, until)
 
     def _cut_power(self, broker: Broker) -> Fault:
-        begins, synced = time.time(), broker.size
+        begins = broker.all_written_at()
+        synced = broker.size
         time.sleep(self._draw.uniform(0.1, _UNSYNCED_SECONDS))
         broker.kill()
         until = time.time()

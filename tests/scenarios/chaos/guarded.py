@@ -13,8 +13,12 @@ from tests.scenarios.chaos.server import free_port
 MASTER = "chaos"
 _WAIT_SECONDS = 60.0
 
-#: The master must be silent for so long before the sentinel fails over.
-_DOWN_AFTER_MS = 500
+#: A master that is slow is never taken for dead: the sentinel fails over when it is told to.
+_DOWN_AFTER_MS = 600_000
+#: Longer than a replica lags: before, the sentinel would not make it follow its master again.
+_FAILOVER_MS = 30_000
+#: How often the sentinel looks at the servers, instead of every ten seconds.
+_LOOKS_EVERY_MS = 500
 
 
 class GuardedBroker:
@@ -34,7 +38,7 @@ class GuardedBroker:
             [
                 f"sentinel monitor {MASTER} 127.0.0.1 {self.master.port} 1",
                 f"sentinel down-after-milliseconds {MASTER} {_DOWN_AFTER_MS}",
-                f"sentinel failover-timeout {MASTER} 3000",
+                f"sentinel failover-timeout {MASTER} {_FAILOVER_MS}",
             ],
             port=free_port(),
         )
@@ -43,25 +47,29 @@ class GuardedBroker:
         self.master.start()
         self._follow()
         self.sentinel.start("--sentinel")
+        self._asked("SENTINEL", "DEBUG", "info-period", str(_LOOKS_EVERY_MS))
         self.url = f"sentinel://127.0.0.1:{self.sentinel.port}/{MASTER}/0"
-        _until(lambda: self._knows_the_replica())
+        _until(self._knows_the_replica)
 
-    def fail_over(self, lag_seconds: float) -> float:
-        """Cut the replica off for so long, kill the master, and wait until the replica has taken over.
+    def fail_over(self, lag_seconds: float) -> tuple[float, float]:
+        """Cut the replica off for so long, kill the master, and make the sentinel promote the replica.
 
-        The dead server comes back as a replica. Returns when it was killed.
+        The dead server comes back as a replica. Returns since and until when the replica lacks what came.
         """
+        since, written = time(), int(self.master.client.info("replication")["master_repl_offset"])
+        _until(lambda: int(self.replica.client.info("replication")["slave_repl_offset"]) >= written)
         # A replica of a port where nobody listens keeps what it has, as one behind a broken network does.
         self.replica.client.execute_command("REPLICAOF", "127.0.0.1", 1)
         sleep(lag_seconds)
         self.master.kill()
-        killed_at = time()
+        until = time()
+        _until(lambda: self._asked("SENTINEL", "FAILOVER", MASTER))
         _until(lambda: self.replica.client.info("replication")["role"] == "master")
         self.master, self.replica = self.replica, self.master
         _until(lambda: self._master_port() == self.master.port)
         self._follow()
         _until(self._knows_the_replica)
-        return killed_at
+        return since, until
 
     def kill(self) -> None:
         """Kill all servers."""
