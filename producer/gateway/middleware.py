@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import most_requests
+from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
@@ -24,6 +25,9 @@ NDJSON = "application/x-ndjson"
 #: A body of one task may take so many idle timeouts, and the time that its bytes take at this rate.
 PATIENCE = 2
 LEAST_BYTES_A_SECOND = 1_000
+
+#: All senders without a token that the gateway knows share one share; no token has this name.
+STRANGERS = ""
 
 
 class RequestGuard:
@@ -39,6 +43,8 @@ class RequestGuard:
         self._endpoints = endpoints
         self._idle = IdleTimeout(settings.idle_seconds)
         self._requests = Shares(most_requests(settings), len(settings.tokens), "requests")
+        self._strangers = Shares(most_requests(settings), 2, "requests")
+        self._loop = LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,10 +52,16 @@ class RequestGuard:
             if scope["path"].startswith("/health/"):
                 await self._app(scope, receive, send)
                 return
-            receive = self._authenticate(scope, receive)
-            endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
-            with self._requests.hold(scope["state"]["principal"].name):
-                await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
+            headers = Headers(scope=scope)
+            try:
+                principal = authenticate(self._settings.tokens, headers)
+            except ApiError as error:
+                await self._turn_away(error, scope, receive, send)
+                return
+            scope.setdefault("state", {})["principal"] = principal
+            with self._requests.hold(principal.name):
+                await self._loop.turn(principal.name)
+                await self._loop.metered(principal.name, self._answer(headers, scope, receive, send))
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
@@ -57,16 +69,28 @@ class RequestGuard:
         except Exception as error:  # the application has answered it
             _log(error)
 
-    def _authenticate(self, scope: Scope, receive: Receive) -> Receive:
-        """Set the principal of a request; return a `receive` that bounds its body."""
-        headers = Headers(scope=scope)
-        scope.setdefault("state", {})["principal"] = authenticate(self._settings.tokens, headers)
+    async def _turn_away(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a stranger, in turn."""
+        with self._strangers.hold(STRANGERS):
+            await self._loop.turn(STRANGERS)
+            await self._loop.metered(STRANGERS, error.response()(scope, receive, send))
+
+    async def _answer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
+        try:
+            receive = self._bound(headers, scope["state"]["principal"].name, receive)
+            await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+
+    def _bound(self, headers: Headers, token: str, receive: Receive) -> Receive:
+        """Return a `receive` that bounds a body, and awaits the token's turn for each piece but the first."""
         is_stream = headers.get("content-type", "").startswith(NDJSON)
         limit = self._settings.max_stream_bytes if is_stream else self._settings.max_task_bytes
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)
-        return _bounded(receive, limit, self._idle, is_stream=is_stream)
+        return _bounded(receive, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
 
 
 def _as_app(endpoint: SendEndpoint) -> ASGIApp:
@@ -83,7 +107,9 @@ def _as_app(endpoint: SendEndpoint) -> ASGIApp:
     return app
 
 
-def _bounded(receive: Receive, limit: int, idle: IdleTimeout, *, is_stream: bool) -> Receive:
+def _bounded(
+    receive: Receive, limit: int, idle: IdleTimeout, turn: Callable[[], Awaitable[None]], *, is_stream: bool
+) -> Receive:
     """Return a `receive` of at most `limit` bytes, each piece within the idle timeout.
 
     One task comes at a least rate besides; a stream may last as long as its client has something to send.
@@ -92,6 +118,8 @@ def _bounded(receive: Receive, limit: int, idle: IdleTimeout, *, is_stream: bool
 
     async def bounded() -> Message:
         nonlocal left, more
+        if left < limit:
+            await turn()
         try:
             message = await (idle.receive(receive) if more else receive())
         except TimeoutError:

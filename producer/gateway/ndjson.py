@@ -17,15 +17,18 @@ class LineSplitter:
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
-        self._rest = b""
+        # Grows in place: bytes would be copied for each piece, in all the square of a line's length.
+        self._rest = bytearray()
         self._skips = False
         self._number = 0
 
     def split(self, piece: bytes) -> Iterator[Line]:
         """Yield the lines that end in this piece."""
-        *whole, self._rest = (self._rest + piece).split(b"\n")
-        for text in whole:
+        *ended, begun = piece.split(b"\n")
+        for end in ended:
             self._number += 1
+            text = bytes(self._rest) + end if self._rest else end
+            self._rest.clear()
             if self._skips:
                 self._skips = False
             elif len(text) > self._longest:
@@ -33,9 +36,11 @@ class LineSplitter:
             elif text.strip():
                 yield Line(self._number, text)
         if self._skips:
-            self._rest = b""
-        elif len(self._rest) > self._longest:
-            self._rest, self._skips = b"", True
+            return
+        self._rest += begun
+        if len(self._rest) > self._longest:
+            self._rest.clear()
+            self._skips = True
             yield Line(self._number + 1, None)
 
     def end(self) -> Iterator[Line]:

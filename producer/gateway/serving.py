@@ -8,6 +8,7 @@ import contextlib
 import gc
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -28,7 +29,9 @@ from millpond.tasks.settings import Settings
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
 #: Connections accepted before those that are open are read again: a flood of new ones holds up no request.
-_ACCEPTED_AT_ONCE = 32
+_ACCEPTED_AT_ONCE = 8
+#: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
@@ -76,6 +79,7 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # Every object of now lives as long as the process; a full garbage collection would stop all connections
     # for a tenth of a second.
     gc.collect()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from millpond.broker import limits
 from millpond.broker.connection import connect
-from tests.scenarios.load.abuse import CONTAINER_BYTES, abused, p99
+from tests.scenarios.load.abuse import CONTAINER_BYTES, abused
 from tests.scenarios.load.measure import QUEUE, Pressed, commands, pool, press, producers, wait_until_done
 from tests.scenarios.load.waits import settling
 
@@ -41,10 +41,12 @@ def _pressed(folder: Path, policy: str, asked: argparse.Namespace) -> Pressed:
 def _abused(folder: Path, seconds: float) -> str:
     """Abuse the gateway beside a well-behaved client."""
     seen = abused(folder, seconds=seconds)
-    quiet, abuse = p99(seen.quiet_ms), p99(seen.abused_ms)
+    quiet, abuse = seen.p99s(0)
+    quiet_cost, abuse_cost = seen.p99s(1)
     return (
-        f"abuse: p99 {quiet:.1f} ms quiet, {abuse:.1f} ms abused, {seen.ratio:.2f} times; "
-        f"{len(seen.quiet_ms)} and {len(seen.abused_ms)} requests, {seen.failed} failed; the memory of the "
+        f"abuse: p99 {quiet:.1f} ms quiet, {abuse:.1f} ms abused, {abuse / quiet:.2f} times; of the "
+        f"gateway's processor {quiet_cost:.1f} and {abuse_cost:.1f} ms, {abuse_cost / quiet_cost:.2f} times; "
+        f"{len(seen.quiet)} and {len(seen.abused)} requests, {seen.failed} failed; the memory of the "
         f"gateway {seen.most_bytes / 1024**2:.0f} MiB at most, of {CONTAINER_BYTES / 1024**2:.0f}"
     )
 

@@ -1,0 +1,97 @@
+"""The event loop's time is shared among tokens, whatever one of them asks."""
+
+import asyncio
+import time
+
+from millpond.producer.gateway.loop_shares import LoopShares
+
+USED_SECONDS = 0.1
+
+
+async def use(shares: LoopShares, token: str, seconds: float = USED_SECONDS) -> None:
+    """Occupy the loop for so long in one step."""
+
+    async def occupy() -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0)
+
+    await shares.turn(token)
+    await shares.metered(token, occupy())
+
+
+def test_a_token_above_its_share_waits_for_the_others_of_now() -> None:
+    """Fifty requests of one token start one after another; one of another token overtakes what waits."""
+    order: list[str] = []
+
+    async def ask(shares: LoopShares, token: str) -> None:
+        await use(shares, token, 0.005)
+        order.append(token)
+
+    async def run() -> None:
+        shares = LoopShares()
+        await ask(shares, "client")
+        await use(shares, "abuser")
+        many = [asyncio.create_task(ask(shares, "abuser")) for _ in range(50)]
+        await asyncio.sleep(0)  # these stand in line
+        await ask(shares, "client")
+        for each in many:
+            each.cancel()
+
+    asyncio.run(run())
+    assert order == ["client", "client"]
+
+
+def test_a_token_that_is_alone_waits_for_nothing() -> None:
+    """A turn of the only token is there at once, however much it used."""
+
+    async def run() -> None:
+        shares = LoopShares()
+        await use(shares, "alone")
+        turn = shares.turn("alone")
+        try:
+            turn.send(None)
+        except StopIteration:
+            return
+        raise AssertionError("it waits")
+
+    asyncio.run(run())
+
+
+def test_what_a_client_that_went_left_in_line_holds_up_nobody() -> None:
+    """A request behind cancelled ones starts."""
+
+    async def run() -> None:
+        shares = LoopShares()
+        await use(shares, "other", 0.0)
+        await use(shares, "token")
+        gone = [asyncio.create_task(shares.turn("token")) for _ in range(3)]
+        await asyncio.sleep(0)
+        for each in gone:
+            each.cancel()
+        async with asyncio.timeout(30):
+            await shares.turn("token")
+
+    asyncio.run(run())
+
+
+def test_errors_and_answers_pass_through_the_meter() -> None:
+    """A cancelled call ends as cancelled, and a call that fails fails."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    async def run() -> None:
+        shares = LoopShares()
+        await shares.turn("token")
+        ended = await asyncio.gather(shares.metered("token", fail()), return_exceptions=True)
+        assert isinstance(ended[0], ValueError)
+        waiting = asyncio.create_task(shares.metered("token", asyncio.sleep(60)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        ended = await asyncio.gather(waiting, return_exceptions=True)
+        assert isinstance(ended[0], asyncio.CancelledError)
+
+    asyncio.run(run())
