@@ -29,7 +29,7 @@ _MOST_LINES = 200
 @lru_cache(maxsize=1_000)
 def hides(contract: "type[BaseModel]") -> bool:
     """True if a contract has hidden fields, in a nested model too."""
-    return any(not field.repr for model in _models(contract) for field in _fields(model).values())
+    return any(not field.repr for model in models_of(contract) for field in _fields(model).values())
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def _shown(models: "list[type[BaseModel]]", value: Any) -> Any:
 
 
 def _direct_models(some: "Iterable[FieldInfo]") -> "list[type[BaseModel]]":
-    return [model for field in some for model in _models_in(field.annotation)]
+    return [model for field in some for model in models_in(field.annotation)]
 
 
-def _models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
+def models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
     """Yield the models, dataclasses and typed dictionaries in an annotation."""
     annotation = getattr(annotation, "__value__", annotation)  # of a `type` alias
     if isinstance(annotation, type) and (
@@ -81,7 +81,7 @@ def _models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
     ):
         yield annotation
     for each in get_args(annotation):
-        yield from _models_in(each)
+        yield from models_in(each)
 
 
 @lru_cache(maxsize=1_000)
@@ -101,7 +101,7 @@ def _fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
 
 
 @lru_cache(maxsize=1_000)
-def _models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
+def models_of(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
     """Return a contract and all models nested in it."""
     found, left = set["type[BaseModel]"](), [contract]
     while left:

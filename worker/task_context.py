@@ -25,6 +25,7 @@ from millpond.broker.publish import Accepted, Duplicate, publish
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
+from millpond.tasks.open_fields import refuse_undeclared
 from millpond.tasks.process.tracing import traceparent
 from millpond.tasks.settings import settings
 from millpond.worker import middleware
@@ -132,6 +133,7 @@ class Outbox:
     def _message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
+        refuse_undeclared(job)
         sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
         return compose(
             job.kind,

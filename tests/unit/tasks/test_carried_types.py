@@ -1,6 +1,7 @@
 """Contracts whose values would change on their way are refused where they are declared; the others arrive."""
 
 import json
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -29,8 +30,10 @@ from pydantic import (
     field_serializer,
 )
 
+from millpond.producer.message import Message, outgoing
 from millpond.tasks.contract import Contract, kinds
 from millpond.tasks.errors import BadContract
+from millpond.tasks.open_fields import refuse_undeclared
 
 numbers = count()
 
@@ -159,3 +162,49 @@ def test_what_is_accepted_arrives_as_it_was_sent(data: st.DataObject) -> None:
     arrived = contract.model_validate(json.loads(wire))
     assert arrived == job
     assert type(arrived.value) is type(job.value)  # type: ignore[attr-defined]
+
+
+class _Account(BaseModel):
+    name: str = "a"
+    password: str = Field("correct horse", repr=False)
+
+
+class _Login(BaseModel):
+    password: SecretStr = SecretStr("correct horse")
+
+
+class Opaque(Contract, kind="carried.opaque"):
+    """Has fields whose type does not say what is in them, and one that declares a model with such a field."""
+
+    anything: Any = None
+    table: dict[str, Any] = {}
+    rows: list = []  # type: ignore[type-arg]
+    pair: tuple[Cat, Any] = (Cat(name="c"), None)
+
+
+@pytest.mark.parametrize("hidden", [_Account(), _Login(), SecretStr("correct horse")], ids=repr)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda it: {"anything": it},
+        lambda it: {"table": {"deep": [{"in": it}]}},
+        lambda it: {"rows": [1, (it,)]},
+        lambda it: {"pair": (Cat(name="c"), {"in": it})},
+    ],
+    ids=["Any", "dict", "list", "tuple"],
+)
+def test_what_an_open_field_would_send_in_the_open_or_as_stars_is_refused(
+    fields: Callable[[Any], dict[str, Any]], hidden: Any
+) -> None:
+    """A model or a secret in a field that does not declare it is refused as it is sent, and not repeated."""
+    job = Opaque(**fields(hidden))
+    with pytest.raises(BadContract, match=r"^carried.opaque cannot be sent: \w+ holds") as refused:
+        refuse_undeclared(job)
+    assert "horse" not in str(refused.value)
+    with pytest.raises(BadContract, match="cannot be sent"):
+        outgoing(Message(job), job, queue="default", now_ms=0)
+
+
+def test_what_json_can_write_is_sent_in_an_open_field() -> None:
+    """Plain values and declared models are no fault."""
+    refuse_undeclared(Opaque(anything=[1, "a", None, {"b": (2.5, True)}], pair=(Cat(name="d"), 1)))
