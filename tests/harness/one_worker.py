@@ -4,7 +4,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,22 +87,35 @@ def settings_for(
 
 
 @contextmanager
-def workers(settings: Settings, folder: Path, *, count: int = 1, first: int = 1) -> Iterator[list[OneWorker]]:
-    """Run worker processes of the pool `default`, started side by side, until the block is left."""
+def workers(
+    settings: Settings,
+    folder: Path,
+    *,
+    count: int = 1,
+    first: int = 1,
+    pool: str = "default",
+    prefix: Sequence[str] = (),
+) -> Iterator[list[OneWorker]]:
+    """Run worker processes of a pool, started side by side, until the block is left.
+
+    `prefix` stands before the command of each.
+    """
     with ExitStack() as stack:
         numbers = range(first, first + count)
-        started = [_start(settings, folder / f"worker-{n}.log", n, stack) for n in numbers]
+        started = [_start(settings, folder / f"worker-{n}.log", pool, n, prefix, stack) for n in numbers]
         for worker, ready in started:
             _must_be_ready(worker, ready)
         yield [worker for worker, _ in started]
 
 
-def _start(settings: Settings, log_file: Path, number: int, stack: ExitStack) -> tuple[OneWorker, int]:
+def _start(
+    settings: Settings, log_file: Path, pool: str, number: int, prefix: Sequence[str], stack: ExitStack
+) -> tuple[OneWorker, int]:
     here, there = os.pipe()
     stack.callback(os.close, here)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            with_parent_death_signal(command("default", number, ready_fd=there)),
+            with_parent_death_signal([*prefix, *command(pool, number, ready_fd=there)]),
             env=environment(settings),
             pass_fds=[there],
             stdin=subprocess.DEVNULL,
