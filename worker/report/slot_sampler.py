@@ -55,18 +55,23 @@ RUNNING: dict[int, str] = {}
 
 
 def _current_frames() -> dict[int, FrameType]:
-    """Return the frame of each thread; garbage is not collected meanwhile.
+    """Return the frame of each other thread; garbage is not collected meanwhile.
+
+    The caller's own frame would hold itself, and so keep all of them, with the inputs and pictures of tasks
+    that have ended, until garbage is collected.
 
     Before Python 3.11.8 and 3.12.1 the call holds a lock that the end of a `threading.local` takes too, so a
     collection inside it would stop the process for good (gh-106883).
     """
-    if not gc.isenabled():
-        return sys._current_frames()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
-        return sys._current_frames()
+        frames = sys._current_frames()
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
+    del frames[threading.get_ident()]
+    return frames
 
 
 @dataclass(slots=True)

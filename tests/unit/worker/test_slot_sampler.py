@@ -2,11 +2,13 @@
 
 import asyncio
 import fcntl
+import gc
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -229,6 +231,34 @@ def test_garbage_that_is_collected_meanwhile_stops_nothing() -> None:
     """A look while a thread's own data is garbage ends: it stopped the process for good on Python 3.11.7."""
     done = subprocess.run([sys.executable, "-c", COLLECTING], capture_output=True, text=True, timeout=60)
     assert done.stdout == "went on\n", done.stderr
+
+
+def test_a_look_keeps_nothing_that_a_task_held() -> None:
+    """What a task holds is freed as it returns, not when garbage is collected, however often it was seen."""
+
+    class Picture:
+        pass
+
+    seen, held = threading.Event(), []
+
+    def task() -> None:
+        picture = Picture()
+        held.append(weakref.ref(picture))
+        seen.wait(60)
+
+    thread = threading.Thread(target=task)
+    gc.disable()
+    try:
+        thread.start()
+        assert thread.ident is not None
+        sampler = SlotSampler({thread.ident: "kind"})
+        for _ in range(3):
+            sampler.look()
+        seen.set()
+        thread.join()
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_places_are_bounded(slots: Slots) -> None:
