@@ -7,6 +7,8 @@ UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 # Two processes, each with servers of its own and whole files, for most of the time is waiting.
 IN_TWO := -n 2 --dist loadfile
+# Files in the order of their folders: those of tests/unit, all quick, come last and fill what the long ones leave.
+UNITS_LAST := --no-loadscope-reorder
 
 # `$(call step,what is done,command)`: a dot every two seconds, for a slow network is silent, and the time at the end.
 define step
@@ -45,7 +47,7 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail, one to 
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
 test: install ## Run units, real servers, real workers: a quarter of an hour
-	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers"
+	$(PYTEST) $(IN_TWO) $(UNITS_LAST) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-unit: install ## Run the unit tests alone: one to two minutes
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers" tests/unit

@@ -99,7 +99,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
             (tmp_path / f"g{n}.open").touch()
         code, lines, _ = ended(draining)
         assert code == 0
-        assert json.loads(lines[0])["running"] in (2, 6), "it may look before what was fetched is back"
+        assert 2 <= json.loads(lines[0])["running"] <= 6, "it may look before what was fetched is back"
         assert json.loads(lines[-1]) == {
             "pool": "default",
             "drained": True,

@@ -74,11 +74,32 @@ def slots() -> Slots:
     return Slots()
 
 
+#: Where a slot is before it waits for what the test is about, for long on a busy machine.
+COMPUTES = ("processor", "runnable", "interpreter")
+
+
+def seen_until(slots: Slots, wanted: Callable[[dict[Place, float]], bool], seconds: float = 60) -> None:
+    """Look until the places are those that are wanted."""
+    deadline = monotonic() + seconds
+    while not wanted(places := slots.places()):
+        assert monotonic() < deadline, places
+
+
+def main(places: dict[Place, float]) -> Place:
+    """Return the place where most of the time was spent."""
+    return max(places, key=lambda each: places[each])
+
+
 def main_place(slots: Slots) -> Place:
-    places = slots.places()
-    place = max(places, key=lambda each: places[each])
-    assert places[place] > 0.6, places
-    return place
+    """Return the place where a slot waits."""
+    found: list[Place] = []
+
+    def waits(places: dict[Place, float]) -> bool:
+        found.append(main(places))
+        return places[found[-1]] > 0.6 and found[-1].category not in COMPUTES
+
+    seen_until(slots, waits)
+    return found[-1]
 
 
 def test_a_peer_is_named_with_library_and_line(
@@ -171,13 +192,16 @@ def test_slots_that_compute_share_the_interpreter(slots: Slots) -> None:
         while not done.is_set():
             sum(range(1000))
 
+    def share(places: dict[Place, float]) -> bool:
+        seen = {place.category: share for place, share in places.items()}
+        return seen.get("processor", 0) > 0.02 and sum(seen.get(each, 0) for each in COMPUTES) > 0.7
+
     for _ in range(3):
         slots.run(compute)
-    places = slots.places()
-    done.set()
-    seen = {place.category: share for place, share in places.items()}
-    assert seen["processor"] > 0.02
-    assert seen["processor"] + seen.get("runnable", 0) + seen.get("interpreter", 0) > 0.7, places
+    try:
+        seen_until(slots, share)
+    finally:
+        done.set()
 
 
 def test_a_child_program_a_sleep_and_a_locked_database_are_named(slots: Slots, tmp_path: Path) -> None:
@@ -277,7 +301,7 @@ def test_a_task_that_ended_is_not_counted(slots: Slots, eventually: Eventually) 
     assert not slots.sampler.take()
 
 
-def test_the_round_trips_of_a_connection_are_counted(slots: Slots) -> None:
+def test_the_round_trips_of_a_connection_are_counted(slots: Slots, eventually: Eventually) -> None:
     """A handler that asks over one connection again and again is seen to; the kernel counts."""
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -295,9 +319,14 @@ def test_the_round_trips_of_a_connection_are_counted(slots: Slots) -> None:
                 while not stop.is_set():
                     connection.sendall(b"well?")
                     connection.recv(9)
+                    asked.append(1)
 
+        asked: list[int] = []
         slots.run(ask, "chatty")
+        eventually(lambda: asked)
         slots.places(1.0)
+        before = len(asked)
+        slots.places(0.2)
         stop.set()
         calls: dict[tuple[str, str], CallFigures] = {}
         for name, value in slots.sampler.take_calls().items():
@@ -305,7 +334,7 @@ def test_the_round_trips_of_a_connection_are_counted(slots: Slots) -> None:
         host, port = server.getsockname()
     trips = calls["chatty", f"{host}:{port}"].round_trips(1.0)
     assert trips is not None
-    assert 20 < trips <= 100  # at most one each ten milliseconds
+    assert before / 2 < trips <= len(asked) + 1
 
 
 def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
@@ -317,9 +346,9 @@ def test_a_peer_has_the_name_that_its_handler_gives_it(slots: Slots) -> None:
             stop.wait(10)
 
     slots.run(call, "order")
-    places = slots.places(0.5)
+    place = main_place(slots)
     stop.set()
-    assert max(places, key=lambda place: places[place]).name == "crm"
+    assert place.name == "crm"
 
 
 def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,9 +367,9 @@ def test_a_client_span_names_the_peer(slots: Slots, monkeypatch: pytest.MonkeyPa
         assert threading.get_ident() not in CALLING
 
     slots.run(call, "order")
-    places = slots.places(0.5)
+    place = main_place(slots)
     stop.set()
-    assert max(places, key=lambda place: places[place]).name == "postgresql db.example.org:5432"
+    assert place.name == "postgresql db.example.org:5432"
 
 
 def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots) -> None:
@@ -349,9 +378,10 @@ def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots)
     for argv, category in ((burn, "processor"), (["sleep", "60"], "child")):
         with subprocess.Popen(argv) as child:
             slots.run(child.wait)
-            places = slots.places(0.8)
-            child.kill()
-        assert max(places, key=lambda place: places[place]).category == category, places
+            try:
+                seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
+            finally:
+                child.kill()
 
 
 def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from millpond.worker.report.stdout_logging import PrintedLines, StdoutLogging
 
 
 @pytest.fixture
-def prints() -> PrintedLines:
+def prints() -> Iterator[PrintedLines]:
     """Make the stream that takes the place of standard output."""
-    return PrintedLines(logging.getLogger("printed"), logging.WARNING)
+    made = PrintedLines(logging.getLogger("printed"), logging.WARNING)
+    yield made
+    made.flush()  # else the rest is logged when it is collected, in a later test
 
 
 def test_a_print_of_several_arguments_is_one_record(
