@@ -83,6 +83,10 @@ def _for_processors(facts: PoolFacts, busy: float) -> tuple[list[str], str, str]
     if max((report.throttled for report in running), default=0.0) >= processors.THROTTLED:
         advice = "raise the quota of their container; more slots would only share it"
         return ["the quota of their container holds them back"], advice, ""
+    measured = facts.current_elasticity
+    if measured is not None and measured.saturated:
+        advice = "make the handlers faster, or add hosts: measured, more slots on these hosts bring no more"
+        return [words.compared(measured)], advice, ""
     if facts.has_room and busy < FULL_HOST:
         free = f"the slots compute on {cores / facts.headroom:.1f} of {cores} processors"
         return [free], "there is room for more processes; measure what they bring", words.probe(facts)

@@ -37,6 +37,7 @@ from tests.harness.pool_facts import (
         (of_two(1.0), PEER, "workers", "set processes = 2"),
         (of_two(1.0), COMPUTES, "workers", "set processes = 2"),
         (of_two(0.0), PEER, "dependency", "10.0.0.7:5432"),
+        (of_two(0.0), COMPUTES, "processor", "measured, more slots on these hosts bring no more"),
         (of_two(0.6), PEER, "unclear", "--second-slot"),
     ],
 )
