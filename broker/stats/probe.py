@@ -173,17 +173,16 @@ class Probe:
     def _lost(self, turns: Sequence[_Turn], rate: float) -> float:
         """Return the ends that the probe has cost so far.
 
-        By the windows with a part of the slots, or, where that is more, by all that ended since the start
-        beside the rate from before, which counts the time between windows and the missing prefetch as well.
+        By the windows with a part of the slots, and the waits between them alike, or, where that is
+        more, by all that ended since the start beside the rate from before.
         """
+        windows = [(limit, seen) for turn in turns for limit, seen in turn.items()]
         of_windows = sum(
-            max(0.0, rate - seen.rate) * seen.seconds
-            for turn in turns
-            for limit, seen in turn.items()
-            if limit != self._slots
+            max(0.0, rate - seen.rate) * seen.seconds for limit, seen in windows if limit != self._slots
         )
         ends, at_ms = self._ended()
         since = (at_ms - self._first[1]) / 1000
+        of_windows *= max(1.0, since / (sum(seen.seconds for _, seen in windows) or since or 1.0))
         return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
     def _compared(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
