@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from millpond.tasks.durations import seconds
 from millpond.tasks.errors import BadQuantity
+from millpond.tasks.process import interrupt
 from millpond.tasks.process.health import QUESTIONS, judge
 from millpond.tasks.process.heartbeat_file import heartbeats
 
@@ -62,9 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     faults = found.faults(asked)
     if given.json:
         answers = {question: not found.faults(question) for question in QUESTIONS}
-        print(json.dumps({"asked": asked, **answers, "faults": faults, "processes": found.processes}))
+        text = json.dumps({"asked": asked, **answers, "faults": faults, "processes": found.processes})
     else:
-        print("\n".join(faults) or f"{asked}: {', '.join(found.processes)}")
+        text = "\n".join(faults) or f"{asked}: {', '.join(found.processes)}"
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the exit code is the answer
+        interrupt.discard_output()
     return 1 if faults else 0
 
 

@@ -1,7 +1,7 @@
 """End a command: its exit code, and one line for everything that a person can cause.
 
 0 all succeeded, 1 something failed, 2 wrong usage or input, 3 the broker is away, 130 interrupted (Ctrl-C),
-143 told to end (SIGTERM).
+141 the reader of a pipe went away, as `head` does, 143 told to end (SIGTERM).
 """
 
 import re
@@ -28,6 +28,7 @@ FAILED = 1
 USAGE = 2
 AWAY = 3
 INTERRUPTED = 130
+UNREAD = 141
 TERMINATED = 143
 
 _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
@@ -37,14 +38,31 @@ def run(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> in
     """Run a command line and return its exit code; nothing is raised."""
     try:
         code = command.main(list(arguments), prog_name=program, standalone_mode=False, obj=obj)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _flushed(code if isinstance(code, int) else 0)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends so where a command's `print` meets it
+            return _unread()
+        return _flushed(end.code if isinstance(end.code, int) else FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
         return _explain(error, program)
+
+
+def _flushed(code: int) -> int:
+    """Write the rest of the output; return the code, or that of a reader that went away."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
+    return code
+
+
+def _unread() -> int:
+    from millpond.tasks.process import interrupt
+
+    interrupt.discard_output()
+    return UNREAD
 
 
 def _explain(error: Exception, program: str) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: it ends without a traceback, at any moment.
+"""Ctrl-C in a command, or a reader of its output that goes away: it ends without a traceback, at any moment.
 
 A `KeyboardInterrupt` in the middle of an import leaves by way of the imported module, which may catch it or
 print it. Nothing has been begun then, so the process ends at once.
@@ -6,6 +6,7 @@ print it. Nothing has been begun then, so the process ends at once.
 
 import os
 import signal
+import sys
 from types import FrameType
 
 #: The exit code of a program that a person interrupted.
@@ -27,6 +28,13 @@ def end_at_once() -> None:
     """End this process at a SIGINT without another word: it has done all that it had to do."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
+def discard_output() -> None:
+    """Discard the rest of the output: Python flushes it as it ends, and would report that nobody reads it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
