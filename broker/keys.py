@@ -11,8 +11,8 @@ from functools import cached_property, lru_cache
 PRIORITY_STEPS = (0, 3, 6, 9)
 SEPARATOR = "\x06\x16"
 
-#: How many processes look out for messages of one queue.
-LOOK_OUTS = 2
+#: How many processes watch for messages of one queue.
+WATCHERS = 2
 
 
 def step_of(priority: int) -> int:
@@ -103,9 +103,9 @@ class QueueKeys:
         return self._own("wake")
 
     @cached_property
-    def look_out_places(self) -> tuple[str, ...]:
-        """The places of the processes that look out for messages."""
-        return tuple(self._own(f"lookout:{place}") for place in range(1, LOOK_OUTS + 1))
+    def watcher_places(self) -> tuple[str, ...]:
+        """The places of the processes that watch for messages."""
+        return tuple(self._own(f"lookout:{place}") for place in range(1, WATCHERS + 1))
 
     def in_flight(self, consumer: str) -> str:
         """The hash of the messages that a consumer has in flight."""

@@ -1,7 +1,7 @@
 """The connection on which a process learns of changes: of the control state, and of the ready lists.
 
 The control state (cancellations, drained pools) is published by its epoch. The answers and notices of the
-look-out (look_out.py) arrive on the same connection.
+watcher (watcher.py) arrive on the same connection.
 """
 
 import logging
@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.look_out import LookOut
+from millpond.broker.consume.watcher import Watcher
 from millpond.broker.control import state
 from millpond.broker.control.state import ControlState
 from millpond.broker.errors import BrokerError
@@ -31,7 +31,7 @@ class ControlListener:
 
     def __init__(self, channel: Any, in_flight: InFlightMessages) -> None:
         self.client = channel.new_client()
-        self.look_out = LookOut(in_flight.name, channel.store, self.connection)
+        self.watcher = Watcher(in_flight.name, channel.store, self.connection)
         self._channel = channel
         self._in_flight = in_flight
         self._is_subscribed = False
@@ -57,7 +57,7 @@ class ControlListener:
         """Subscribe to the control state, and read its present value."""
         self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
         self._is_subscribed = True
-        self.look_out.begin()
+        self.watcher.begin()
         self._read()
 
     def read_changes(self) -> None:
@@ -94,14 +94,14 @@ class ControlListener:
                 read = connection.read_response(push_request=True)
             except ResponseError as error:
                 read = error
-            match read:  # an answer to a question of the look-out is never a list
+            match read:  # an answer to a question of the watcher is never a list
                 case [b"message", *_]:
                     self.read_changes()
                 case [b"invalidate", keys]:
-                    self.look_out.on_notice(keys)
+                    self.watcher.on_notice(keys)
                 case [*_]:
                     pass
                 case _:
-                    self.look_out.on_answer(read)
+                    self.watcher.on_answer(read)
             if not connection.can_read(timeout=0):
                 return

@@ -2,7 +2,7 @@
 
 Neither blocks the event loop. When a call finds nothing, the waiting connection sleeps on the wake lists: it
 takes only a token, so no message is ever in the hands of a blocking pop. Stock producers push no token: a few
-processes look out for their messages and push it (look_out.py). Where none does, each looks again after a
+processes watch for their messages and push it (watcher.py). Where none does, each looks again after a
 second by itself; else after ten, lest a token was lost. A call that fetches is sent along behind the wait
 where it can be: the server carries it out as soon as the wait is over, and a round trip is saved.
 """
@@ -26,7 +26,7 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at a queue that nobody was woken for: where nobody looks out for messages, and where
+#: Seconds between looks at a queue that nobody was woken for: where no process watches for messages, and where
 #: some process does.
 LOOK_SECONDS = 1.0
 WATCHED_LOOK_SECONDS = 10.0
@@ -51,7 +51,7 @@ class Fetcher:
         self.fetch_client = channel.new_client()
         self.wait_client = channel.new_client()
         self.listener = ControlListener(channel, in_flight)
-        self.look_out = self.listener.look_out
+        self.watcher = self.listener.watcher
         self._patience: float = channel.socket_timeout or PATIENCE_SECONDS
         self._request: FetchRequest | None = None
         self._request_since = 0.0
@@ -74,12 +74,12 @@ class Fetcher:
             self._taken_up.add(keys.queue)
         lease.fetchable = True
         self.active.add(keys.queue)
-        self.look_out.due_at = 0.0
+        self.watcher.due_at = 0.0
 
     def stop(self, queue: str) -> None:
         """Fetch nothing more from a queue; its messages in flight are settled as before."""
         self.active.discard(queue)
-        self.look_out.leave(queue)
+        self.watcher.leave(queue)
 
     # Sending
 
@@ -92,8 +92,8 @@ class Fetcher:
         self._check_patience(now)
         if self.in_flight.at_once != 1:  # else nothing drives it that could listen
             self.listener.on_tick(now)
-        if now >= self.look_out.due_at:
-            self.look_out.on_tick(self.active, self._keys, now, self._patience)
+        if now >= self.watcher.due_at:
+            self.watcher.on_tick(self.active, self._keys, now, self._patience)
         self._look_after_being_full()
         if self._request is None:
             # The call behind a wait has all the credit: credit is given once.
@@ -137,10 +137,10 @@ class Fetcher:
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
         now = time.monotonic()
-        looks_out_at = self.look_out.due_at
+        watches_at = self.watcher.due_at
         if self._request is not None:
-            return None if looks_out_at == math.inf else max(0.0, looks_out_at - now)
-        times = [looks_out_at]
+            return None if watches_at == math.inf else max(0.0, watches_at - now)
+        times = [watches_at]
         if self.in_flight.drained:
             times.append(self.listener.due_at)
         for lease in self.in_flight.leases.values():
@@ -165,7 +165,7 @@ class Fetcher:
     def _send_wait(self) -> None:
         queues, now = sorted(self.active), time.monotonic()
         connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
-        watched = all(map(self.look_out.looks_out, queues))
+        watched = all(map(self.watcher.is_watched, queues))
         seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
         words = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
@@ -177,7 +177,7 @@ class Fetcher:
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
         if not self.in_flight.is_limited:  # messages that wait for a permit are not watched for
-            self.look_out.on_idle(self.active)
+            self.watcher.on_idle(self.active)
 
     def _keys(self, queue: str) -> QueueKeys:
         return self.in_flight.leases[queue].keys
@@ -272,8 +272,8 @@ class Fetcher:
         """Read that something was cancelled, a pool drained, or a ready list changed."""
         self.listener.on_readable()
         now = time.monotonic()
-        if now >= self.look_out.due_at:
-            self.look_out.on_tick(self.active, self._keys, now, self._patience)
+        if now >= self.watcher.due_at:
+            self.watcher.on_tick(self.active, self._keys, now, self._patience)
 
     def finish(self) -> None:
         """Wait for the reply of the call that is under way, at most as long as the socket lets it."""

@@ -123,12 +123,12 @@ def stretch() -> None:
 
     in_flight.GATHERED_SECONDS *= STRETCH
 
-    from millpond.broker.consume import look_out
+    from millpond.broker.consume import watcher
     from millpond.worker.dispatch import chunks
 
     for module, names in (
         (chunks, ("SHORT_SECONDS", "LONG_SECONDS")),
-        (look_out, ("SHORTEST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS")),
+        (watcher, ("SHORTEST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS")),
     ):
         for name in names:
             setattr(module, name, STRETCH * getattr(module, name))

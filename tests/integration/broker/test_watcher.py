@@ -1,4 +1,4 @@
-"""Messages that push no wake token are taken at once: a few processes look out for them, for all that wait.
+"""Messages that push no wake token are taken at once: a few processes watch for them, for all that wait.
 
 The processes here are fetchers on real connections, whose loops a thread of the test's turns; nobody looks by
 itself before twelve seconds are over.
@@ -17,7 +17,7 @@ from redis import Redis
 from millpond.broker import publish
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetcher as fetcher_module
-from millpond.broker.consume import look_out
+from millpond.broker.consume import watcher
 from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.keys import QueueKeys
@@ -75,14 +75,14 @@ class Process:
 
     @property
     def is_waiting(self) -> bool:
-        """True if it waits, and knows that some process looks out."""
-        return self.fetcher._waiting is not None and self.fetcher.look_out.looks_out(QUEUE)
+        """True if it waits, and knows that some process watches."""
+        return self.fetcher._waiting is not None and self.fetcher.watcher.is_watched(QUEUE)
 
     @property
-    def looks_out(self) -> bool:
-        """True if it looks out itself, and would be told of a message."""
-        post = self.fetcher.look_out._posts.get(QUEUE)
-        return post is not None and post.place > 0 and post.is_tracked
+    def watches(self) -> bool:
+        """True if it watches itself, and would be told of a message."""
+        watched = self.fetcher.watcher._queues.get(QUEUE)
+        return watched is not None and watched.place > 0 and watched.is_tracked
 
     def close(self) -> None:
         """End as a killed process does: its connections are closed."""
@@ -117,7 +117,7 @@ def push(store: Store, step: int = 0) -> str:
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Process]]]:
-    """Return `start(url, store, count)`: idle processes, the first of which look out."""
+    """Return `start(url, store, count)`: idle processes, the first of which watch."""
     for name in ("LOOK_SECONDS", "WATCHED_LOOK_SECONDS"):
         monkeypatch.setattr(fetcher_module, name, 0.2)
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
             waits = [each.waits for each in processes]
             turn(processes, lambda: all(each.waits > n for each, n in zip(processes, waits, strict=True)))
             turn(processes, lambda: all(each.is_waiting for each in processes))
-            turn(processes, lambda: sum(each.looks_out for each in processes) == min(count, 2))
+            turn(processes, lambda: sum(each.watches for each in processes) == min(count, 2))
             return processes
 
         yield started
@@ -146,11 +146,11 @@ def test_a_plain_push_is_taken_at_once(each_url: str, each_store: Store, start: 
     for _ in range(3):
         wanted = push(each_store, step)
         assert turn([process], lambda wanted=wanted: wanted in process.taken) < 5
-        turn([process], lambda: process.is_waiting and process.looks_out)
+        turn([process], lambda: process.is_waiting and process.watches)
 
 
 def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> None:
-    """Two of eight processes look out, and each message wakes one process, hardly ever a second."""
+    """Two of eight processes watch, and each message wakes one process, hardly ever a second."""
     processes = start(url, store, 8)
     before = sum(each.waits for each in processes)
     for _ in range(10):
@@ -164,11 +164,11 @@ def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> N
 def test_another_process_looks_out_for_one_that_died(url: str, store: Store, start: Any) -> None:
     """When all that looked out are dead, another does so within seconds, and nobody waits for long."""
     processes = start(url, store, 3)
-    for dead in [each for each in processes if each.looks_out]:
+    for dead in [each for each in processes if each.watches]:
         processes.remove(dead)
         dead.close()
     [left] = processes
-    turn(processes, lambda: left.looks_out, 4 * look_out.PLACE_SECONDS)
+    turn(processes, lambda: left.watches, 4 * watcher.PLACE_SECONDS)
     wanted = push(store)
     assert turn(processes, lambda: wanted in left.taken) < 5
 
@@ -176,11 +176,11 @@ def test_another_process_looks_out_for_one_that_died(url: str, store: Store, sta
 def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, start: Any) -> None:
     """A process that stops consuming leaves its place at once."""
     processes = start(url, store, 3)
-    left = next(each for each in processes if not each.looks_out)
+    left = next(each for each in processes if not each.watches)
     for each in processes:
         if each is not left:
             each.fetcher.stop(QUEUE)
-    assert turn([left], lambda: left.looks_out) < look_out.PLACE_SECONDS
+    assert turn([left], lambda: left.watches) < watcher.PLACE_SECONDS
 
 
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
@@ -192,7 +192,7 @@ def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: 
         turn([process], lambda: process.fetcher._waiting is not None)
         wanted = push(store)
         assert turn([process], lambda: wanted in process.taken) < 10
-        assert not process.fetcher.look_out.is_able
+        assert not process.fetcher.watcher.is_tracking
     finally:
         process.close()
         store.client.execute_command("ACL", "DELUSER", "modest")

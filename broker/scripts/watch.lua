@@ -1,4 +1,4 @@
--- Look whether messages are ready or due, and wake one idle process if there are; called by a process that looks out.
+-- Look whether messages are ready or due, and wake one idle process if there are; called by a process that watches the queue.
 --
 -- KEYS  the ready lists of a queue, and no other: an old server tells the caller of a change to any key that is named here
 -- ARGV  1 the wake list   2 the hash of the drain rate   3 the delayed messages

@@ -1,9 +1,9 @@
-"""Look out for messages of stock producers, which push no wake token, on behalf of every idle process.
+"""Watch for messages of stock producers, which push no wake token, on behalf of every idle process.
 
-Two processes of each queue look out: each takes one of the queue's places for a few seconds, and keeps it.
+Two processes watch each queue: each takes one of the queue's places for a few seconds, and keeps it.
 They ask the server whether messages are ready, and it tells them of the first change to a ready list after
 that (`CLIENT TRACKING`, on the connection that control changes arrive on, by RESP3). Then they ask again:
-look_out.lua pushes a wake token where messages are ready, and one idle process takes it. The second process
+watch.lua pushes a wake token where messages are ready, and one idle process takes it. The second process
 asks a moment after the first, so that one message wakes one process. While a queue is not empty they ask
 less often. Where the server, the user's rights or the client's protocol allow none of it, every process
 looks for itself, as before (`Fetcher`).
@@ -34,13 +34,13 @@ ROUND_SECONDS = 1.5
 #: How much later than the first the second process asks.
 APART_SECONDS = 0.01
 
-#: While messages are ready, how long a process that looks out waits before it asks again.
+#: While messages are ready, how long a process that watches waits before it asks again.
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
 
 @dataclass
-class Post:
-    """One queue as a process knows it: its place there, and how many processes look out."""
+class WatchedQueue:
+    """One queue as a process knows it: its place there, and how many processes watch it."""
 
     keys: QueueKeys
     place: int = 0
@@ -54,19 +54,19 @@ class Post:
     is_tracked: bool = False
 
 
-class LookOut:
-    """The look-out of one process; its answers and notices are read by the fetcher from the connection."""
+class Watcher:
+    """The watcher of one process; its answers and notices are read by the fetcher from the connection."""
 
     def __init__(self, name: str, store: Store, connection: Callable[[], Any]) -> None:
         self._name = name
         self._store = store
         self._connection = connection
         #: True once the server tracks for this connection.
-        self.is_able = False
+        self.is_tracking = False
         #: When `on_tick` has something to do although nothing arrives (monotonic seconds).
         self.due_at = 0.0
-        self._posts: dict[str, Post] = {}
-        self._expected: deque[tuple[str, Post | None, float]] = deque()
+        self._queues: dict[str, WatchedQueue] = {}
+        self._expected: deque[tuple[str, WatchedQueue | None, float]] = deque()
         self._patience = math.inf
         #: Wake tokens that were asked for: questions that found messages.
         self.passed_on = 0
@@ -79,10 +79,14 @@ class LookOut:
         connection._parser.set_invalidation_push_handler(lambda notice: notice)
         self._send(connection, [(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
 
-    def looks_out(self, queue: str) -> bool:
-        """True if some process looks out for a queue, as far as is known here."""
-        post = self._posts.get(queue)
-        return post is not None and post.taken > 0 and time.monotonic() - post.answered_at < PLACE_SECONDS
+    def is_watched(self, queue: str) -> bool:
+        """True if some process watches a queue, as far as is known here."""
+        watched = self._queues.get(queue)
+        return (
+            watched is not None
+            and watched.taken > 0
+            and time.monotonic() - watched.answered_at < PLACE_SECONDS
+        )
 
     def on_tick(
         self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float, patience: float
@@ -93,27 +97,27 @@ class LookOut:
         """
         self._patience = patience
         if self._is_owed(now):
-            raise RedisTimeoutError(f"no answer to a look-out for {patience} s")
-        if self.is_able:
+            raise RedisTimeoutError(f"no answer to a watching call for {patience} s")
+        if self.is_tracking:
             self._ask(queues, keys_of, now)
         self._plan()
 
     def _ask(self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float) -> None:
-        asked: list[tuple[tuple[Any, ...], str, Post | None]] = []
+        asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]] = []
         for queue in queues:
-            post = self._posts.get(queue) or self._posts.setdefault(queue, Post(keys_of(queue)))
-            if now >= post.claim_at:
-                post.claim_at = now + ROUND_SECONDS
-                asked.append((self._claim(post, PLACE_SECONDS), "claim", post))
-            if post.place and now >= post.ask_at:
-                post.is_tracked, post.asked_at, post.ask_at = True, now, now + ROUND_SECONDS
-                keys = post.keys
+            watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
+            if now >= watched.claim_at:
+                watched.claim_at = now + ROUND_SECONDS
+                asked.append((self._claim(watched, PLACE_SECONDS), "claim", watched))
+            if watched.place and now >= watched.ask_at:
+                watched.is_tracked, watched.asked_at, watched.ask_at = True, now, now + ROUND_SECONDS
+                keys = watched.keys
                 asked.append((("CLIENT", "CACHING", "YES"), "caching", None))
                 asked.append(
                     (
-                        script("look_out").command(keys.ready, (keys.wake, keys.drain_rate, keys.delayed)),
+                        script("watch").command(keys.ready, (keys.wake, keys.drain_rate, keys.delayed)),
                         "look",
-                        post,
+                        watched,
                     )
                 )
         if asked:
@@ -121,9 +125,9 @@ class LookOut:
 
     def on_idle(self, queues: Iterable[str]) -> None:
         """Ask at once, for this process has found the queues empty and does not look any more."""
-        for post in map(self._posts.get, queues):
-            if post is not None and post.place and not post.is_tracked:
-                post.pause = post.ask_at = 0.0
+        for watched in map(self._queues.get, queues):
+            if watched is not None and watched.place and not watched.is_tracked:
+                watched.pause = watched.ask_at = 0.0
         self._plan()
 
     def _plan(self) -> None:
@@ -131,9 +135,12 @@ class LookOut:
         times = [math.inf]
         if self._expected:
             times.append(self._expected[0][2] + self._patience)
-        if self.is_able:
-            posts = self._posts.values()
-            times += [min(post.claim_at, post.ask_at) if post.place else post.claim_at for post in posts]
+        if self.is_tracking:
+            known = self._queues.values()
+            times += [
+                min(watched.claim_at, watched.ask_at) if watched.place else watched.claim_at
+                for watched in known
+            ]
         self.due_at = min(times)
 
     def _is_owed(self, now: float) -> bool:
@@ -143,61 +150,61 @@ class LookOut:
 
     def leave(self, queue: str) -> None:
         """Leave the place at a queue that this process consumes no more."""
-        post = self._posts.pop(queue, None)
-        if post is not None and post.place and self.is_able:
+        watched = self._queues.pop(queue, None)
+        if watched is not None and watched.place and self.is_tracking:
             with suppress(RedisError, OSError):
-                self._send(self._connection(), [(self._claim(post, 0), "left", None)])
+                self._send(self._connection(), [(self._claim(watched, 0), "left", None)])
 
     # The server's words
 
     def on_notice(self, keys: Any) -> None:
         """Ask again about the queues of which a ready list changed; None: any may have."""
         changed = None if keys is None else {key.decode() for key in keys}
-        for post in self._posts.values():
-            if post.is_tracked and (changed is None or not changed.isdisjoint(post.keys.ready)):
-                post.is_tracked = False
-                apart = (post.place - 1) * APART_SECONDS
-                post.ask_at = max(time.monotonic() + apart, post.asked_at + post.pause)
+        for watched in self._queues.values():
+            if watched.is_tracked and (changed is None or not changed.isdisjoint(watched.keys.ready)):
+                watched.is_tracked = False
+                apart = (watched.place - 1) * APART_SECONDS
+                watched.ask_at = max(time.monotonic() + apart, watched.asked_at + watched.pause)
         self._plan()
 
     def on_answer(self, answer: Any) -> None:
         """Take in the answer to the oldest question."""
-        kind, post, _since = self._expected.popleft()
+        kind, watched, _since = self._expected.popleft()
         if isinstance(answer, NoScriptError):
-            for name in ("claim_look_out", "look_out"):
+            for name in ("claim_watch", "watch"):
                 self._store.client.script_load(script(name).source)
-            if post is not None:
-                post.claim_at = post.ask_at = 0.0
+            if watched is not None:
+                watched.claim_at = watched.ask_at = 0.0
         elif isinstance(answer, ResponseError):
             self._refused(kind, answer)
         elif kind == "tracking":
-            self.is_able, self.due_at = True, 0.0
+            self.is_tracking, self.due_at = True, 0.0
             return
-        elif kind == "claim" and post is not None:
-            before, (post.place, post.taken) = post.place, divmod(answer, 10)
-            post.answered_at = time.monotonic()
-            if post.place and not before:
-                post.is_tracked, post.ask_at = False, 0.0
-        elif kind == "look" and post is not None:
+        elif kind == "claim" and watched is not None:
+            before, (watched.place, watched.taken) = watched.place, divmod(answer, 10)
+            watched.answered_at = time.monotonic()
+            if watched.place and not before:
+                watched.is_tracked, watched.ask_at = False, 0.0
+        elif kind == "look" and watched is not None:
             self.passed_on += answer > 0
-            longer = max(SHORTEST_PAUSE_SECONDS, 2 * post.pause)
-            post.pause = min(LONGEST_PAUSE_SECONDS, longer) if answer else 0.0
+            longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
+            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if answer else 0.0
         self._plan()
 
     def _refused(self, kind: str, error: ResponseError) -> None:
-        """Look out no more: a right is missing, or the server is out of memory; the places expire."""
+        """Watch no more: a right is missing, or the server is out of memory; the places expire."""
         if kind in ("tracking", "caching"):
-            self.is_able = False
+            self.is_tracking = False
         logger.debug("looking out for messages: %s refused: %s", kind, error)
 
     # Asking
 
-    def _claim(self, post: Post, seconds: float) -> tuple[Any, ...]:
-        return script("claim_look_out").command(post.keys.look_out_places, (self._name, int(seconds * 1000)))
+    def _claim(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
+        return script("claim_watch").command(watched.keys.watcher_places, (self._name, int(seconds * 1000)))
 
-    def _send(self, connection: Any, asked: list[tuple[tuple[Any, ...], str, Post | None]]) -> None:
+    def _send(self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]) -> None:
         packed = connection.pack_commands([words for words, _, _ in asked])
         # No health check: its answer would be taken for one of these.
         connection.send_packed_command(packed, check_health=False)
         now = time.monotonic()
-        self._expected.extend((kind, post, now) for _, kind, post in asked)
+        self._expected.extend((kind, watched, now) for _, kind, watched in asked)

@@ -1,4 +1,4 @@
--- Take or keep a place among the processes that look out for messages of a queue (consume/look_out.py).
+-- Take or keep a place among the processes that watch for messages of a queue (consume/watcher.py).
 --
 -- KEYS  the places of the queue: a string each, the process that has it; it expires
 -- ARGV  1 the process   2 for how long it takes a place, ms; '0': it leaves the one that it has
