@@ -26,7 +26,7 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at a queue that nobody was woken for: where no process watches for messages, and where
+#: Seconds between looks at a queue without a wake token: where no process watches for messages, and where
 #: some process does.
 LOOK_SECONDS = 1.0
 WATCHED_LOOK_SECONDS = 10.0
