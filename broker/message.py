@@ -265,13 +265,6 @@ def compose(
     """
     id = id or new_id()
     body = _write([args, kwargs, _EMBED]).encode()
-    own: dict[str, Any] = {"at": sent_at_ms}
-    if batch is not None:
-        own["batch"] = batch
-    if after is not None:
-        own["after"] = after
-    if claim is not None and not claim_ms:
-        own["once"] = claim
     written = {
         **(headers or {}),
         "lang": "py",
@@ -293,7 +286,7 @@ def compose(
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        OWN: own,
+        OWN: own_facts(sent_at_ms, batch, after, None if claim_ms else claim),
     }
     if traceparent is not None:
         written["traceparent"] = traceparent
@@ -316,6 +309,14 @@ def compose(
         }
     )
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
+
+
+def own_facts(
+    sent_at_ms: int, batch: str | None, after: Mapping[str, Any] | None, once: str | None
+) -> dict[str, Any]:
+    """Return Millpond's own facts of a message, as its header has them."""
+    facts = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 #: Ids in stock of this process. To ask the system's source of randomness for each would be a fifth of the

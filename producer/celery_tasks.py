@@ -6,11 +6,14 @@ name the application; else it is composed here, as JSON.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from millpond.broker.message import OWN, Outgoing, compose, iso, moment_ms
+from millpond.broker.message import OWN, Outgoing, compose, iso, moment_ms, own_facts
 from millpond.producer.message import Call, Message
 from millpond.tasks.errors import BadContract, UnknownQueue
+
+if TYPE_CHECKING:
+    from millpond.broker.celery.signatures import Made
 
 _write = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -52,27 +55,11 @@ def outgoing(
         from millpond.tasks.celery_application import load
 
         item = load(app).signature(item.kind, item.args, item.kwargs)
-    from millpond.broker.celery import signatures
-
-    chosen: dict[str, Any] = {}
-    if message.id is not None or (item["subtask_type"] is None and "task_id" not in item["options"]):
-        chosen["task_id"] = id
-    if message.queue is not None:
-        chosen["queue"] = message.queue
-    if message.priority:
-        chosen["priority"] = message.priority
-    made = signatures.make(signatures.signature_of(item), chosen)
-    own: dict[str, Any] = {"at": now_ms}
-    if batch is not None:
-        own["batch"] = batch
-    if after is not None:
-        own["after"] = after
-    if message.once is not None and not message.claim_ms:
-        own["once"] = message.once
+    made = _by_celery(message, item, id)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]
     headers.update(more(made.queue, headers["id"]))
-    headers[OWN] = own
+    headers[OWN] = own_facts(now_ms, batch, after, None if message.claim_ms else message.once)
     if due_ms is not None:
         headers["eta"] = iso(due_ms)
     if expires_ms is not None:
@@ -88,6 +75,20 @@ def outgoing(
         message.claim_ms,
         deadline_ms,
     )
+
+
+def _by_celery(message: Message, item: Any, id: str) -> "Made":
+    """Return the message that Celery makes of a signature, with the options that are given here."""
+    from millpond.broker.celery import signatures
+
+    chosen: dict[str, Any] = {}
+    if message.id is not None or (item["subtask_type"] is None and "task_id" not in item["options"]):
+        chosen["task_id"] = id
+    if message.queue is not None:
+        chosen["queue"] = message.queue
+    if message.priority:
+        chosen["priority"] = message.priority
+    return signatures.make(signatures.signature_of(item), chosen)
 
 
 def _by_name(
