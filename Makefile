@@ -46,13 +46,13 @@ demo: install ## Run the main job on photographs, tables, PDFs and mail, one to 
 	@echo 'The main job, on this machine alone; everything it makes stays in demo-out/ …'
 	@$(BIN)/python -m examples.demo $(if $(QUICK),--quick) $(if $(PHOTOS),"$(PHOTOS)")
 
-test: install ## Run units, real servers, real workers: a quarter of an hour
+test: install ## Run units, real servers, real workers: six to twelve minutes
 	$(PYTEST) $(IN_TWO) $(UNITS_LAST) $(AGAIN) -m "not slow and not browser and not containers"
 
 test-unit: install ## Run the unit tests alone: one to two minutes
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "not slow and not browser and not containers" tests/unit
 
-test-slow: install ## Run the slow tests: long faults, large inputs; ten to fifteen minutes
+test-slow: install ## Run the slow tests: long faults, large inputs; a quarter to half an hour
 	$(PYTEST) $(IN_TWO) $(AGAIN) -m "slow and not evidence and not containers and not browser"
 
 test-evidence: install ## Run the very long tests, for the record; CI does not

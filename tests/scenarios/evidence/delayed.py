@@ -26,21 +26,23 @@ SOON = timedelta(seconds=1)
 TIMES = 20
 
 
-def run(count: int, folder: Path) -> dict[str, Any]:
+def run(
+    count: int, folder: Path, *, look_seconds: float = LOOK_SECONDS, times: int = TIMES
+) -> dict[str, Any]:
     """Do it and return what was measured; memory is in MB."""
     with server(folder) as url:
         chosen = settings(url, bound=1_000, executor="threads", concurrency=4)
         with workers(chosen, folder) as [worker], Client(settings=chosen) as client:
-            limits.change(client.store, "default", delayed_bound=count + TIMES)
+            limits.change(client.store, "default", delayed_bound=count + times)
             process = psutil.Process(worker.pid)
             _late_ms(client)
-            before = _idle(process)
+            before = _idle(process, look_seconds)
             begun = time.monotonic()
             later = Message(Square(n=1), delay=timedelta(hours=6))
             client.send_many(later for _ in range(count))
             sent_seconds = time.monotonic() - begun
-            during = _idle(process)
-            late = sorted(_late_ms(client) for _ in range(TIMES))
+            during = _idle(process, look_seconds)
+            late = sorted(_late_ms(client) for _ in range(times))
             waiting = depth(client.store, "default").delayed
             server_mb = client.store.client.info("memory")["used_memory"] / 1e6
     assert waiting == count, f"{waiting} of {count} are still delayed"
@@ -58,9 +60,9 @@ def run(count: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def _idle(process: psutil.Process) -> dict[str, float]:
+def _idle(process: psutil.Process, seconds: float) -> dict[str, float]:
     used, begun = sum(process.cpu_times()[:2]), time.monotonic()
-    time.sleep(LOOK_SECONDS)
+    time.sleep(seconds)
     used = sum(process.cpu_times()[:2]) - used
     memory = process.memory_info().rss / 1e6
     return {"MB": round(memory, 1), "CPU": round(used * 1000 / (time.monotonic() - begun), 1)}

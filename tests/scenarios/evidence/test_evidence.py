@@ -44,5 +44,5 @@ def test_flower_hears_of_every_task_and_is_right_when_started_again(kinds_path: 
 
 def test_delayed_tasks_cost_an_idle_worker_nothing(kinds_path: None, tmp_path: Path) -> None:
     """While 20,000 wait for hours, the worker is as small as before, and what is due soon starts soon."""
-    found = delayed.run(20_000, tmp_path)
+    found = delayed.run(20_000, tmp_path, look_seconds=4, times=7)
     assert found["due in a second, ended so many ms after: median"] < 500

@@ -45,7 +45,7 @@ def from_debian(package: str, folder: Path) -> Path:
 
 def uudecoded(path: Path) -> bytes:
     """Return the content of a uuencoded file."""
-    content, is_begun = b"", False
+    content, is_begun = bytearray(), False
     for line in path.read_bytes().splitlines():
         if line == b"end":
             break
@@ -54,7 +54,7 @@ def uudecoded(path: Path) -> bytes:
             length = (((line[0] - 32) & 63) * 4 + 5) // 3
             content += binascii.a2b_uu(line[: length + 1].ljust(length + 1))
         is_begun = is_begun or line.startswith(b"begin ")
-    return content
+    return bytes(content)
 
 
 def files_of(folder: Path) -> Iterator[Path]:
