@@ -240,7 +240,9 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
     Handlers that are refused sleep until they ask again: the peer that they ask is named then.
     """
-    found = facts.most("peer", "child", "file", "lock", "sleep")
+    found = facts.most("peer", "child", "file", "lock")
+    if found is None or found[1] < NAMED:
+        found = facts.most("sleep")
     if found is None or found[1] < NAMED:
         return "", "the dependency", ()
     place, share = found

@@ -80,6 +80,8 @@ def test_a_saturated_dependency_is_named_where_handlers_sleep_until_it_takes_the
     found = diagnose(facts((sleeps, 0.9), (PEER, 0.05), elasticity=elastic(0.0)))
     assert (found.state, found.name) == ("dependency", PEER.name)
     assert "asleep at shop.orders:44" in found.evidence[-1]
+    inside = diagnose(facts((sleeps, 0.6), (LOCK, 0.4), elasticity=elastic(0.0)))
+    assert (inside.state, inside.name) == ("dependency", "SQLite")
 
 
 @pytest.mark.parametrize(
