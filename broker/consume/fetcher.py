@@ -59,6 +59,8 @@ class Fetcher:
         self._behind: FetchRequest | None = None
         self._waiting_until = 0.0
         self._was_full = False
+        #: True if messages of a queue wait for a permit of its in-flight limit.
+        self._is_limited = False
         self._taken_up: set[str] = set()
         # A call of a lost connection is answered no more; its outcomes are sent again on this one.
         if in_flight.fetcher is not None:
@@ -98,7 +100,7 @@ class Fetcher:
         if self._request is None:
             # The call behind a wait has all the credit: credit is given once.
             fetching = self.active if self._behind is None else set()
-            request = self.in_flight.take(fetching, now)
+            request = self.in_flight.next_request(fetching, now)
             if request is not None:
                 self._send(request)
         if self._request is None and self._waiting is None and self._has_to_be_woken():
@@ -132,7 +134,7 @@ class Fetcher:
         """Wake the event loop in time for the next call."""
         cycle = getattr(self.channel.connection, "cycle", None)  # a closed channel has no connection
         if cycle is not None:
-            cycle.wake_up_in(0.0 if self.in_flight.is_limited else GATHERED_SECONDS)
+            cycle.wake_up_in(0.0 if self._is_limited else GATHERED_SECONDS)
 
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
@@ -176,7 +178,7 @@ class Fetcher:
             then = fetch_call.command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
-        if not self.in_flight.is_limited:  # messages that wait for a permit are not watched for
+        if not self._is_limited:  # messages that wait for a permit are not watched for
             self.watcher.on_idle(self.active)
 
     def _keys(self, queue: str) -> QueueKeys:
@@ -224,6 +226,7 @@ class Fetcher:
             self.in_flight.lose(request.lease)
             return
         fetch_call.note(request, reply)
+        self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())
         if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
             self.listener.read_changes()
         was_idle = not self.in_flight.count

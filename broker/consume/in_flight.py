@@ -90,7 +90,7 @@ class InFlightMessages:
         self.leases: dict[str, QueueLease] = {}
         #: Queue -> the term of a lease on it.
         self.lease_terms_ms: Mapping[str, int] = {}
-        #: Deliveries that have ended, with their outcomes; slots append, `take` empties it.
+        #: Deliveries that have ended, with their outcomes; slots append, `next_request` empties it.
         self.finished: deque[tuple[Delivery, Outcome]] = deque()
         #: Set whenever outcomes were taken to be sent; threads that are far ahead wait for it.
         self.outcomes_taken = threading.Event()
@@ -170,11 +170,6 @@ class InFlightMessages:
     def room(self) -> int:
         """Count the messages that this process may fetch now."""
         return 0 if self.starts_nothing else max(0, self.slots + self.prefetch - self.count)
-
-    @property
-    def is_limited(self) -> bool:
-        """True if messages of a queue wait for a permit of its in-flight limit."""
-        return any(lease.is_limited for lease in self.leases.values())
 
     # Leases
 
@@ -275,7 +270,7 @@ class InFlightMessages:
         """Count the outcomes that were not sent to the broker: after a kill now, their tasks run again."""
         return len(self.finished) + sum(len(lease.outcomes) for lease in tuple(self.leases.values()))
 
-    def take(self, active: set[str], now: float) -> FetchRequest | None:
+    def next_request(self, active: set[str], now: float) -> FetchRequest | None:
         """Return the next call to send: outcomes of finished deliveries, and room for more; None: not yet.
 
         Queues take turns. Outcomes wait a moment for company, unless a slot is about to be free, or messages

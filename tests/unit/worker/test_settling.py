@@ -58,7 +58,7 @@ def test_asks_once_for_any_number(loop: Loop, in_flight: InFlightMessages) -> No
         finish(in_flight, n)
     assert (len(loop.asked), in_flight.unsettled_count) == (1, 5)
     loop.turn()
-    assert in_flight.take(set(), now=0.0) is None, "nobody has them in flight any more"
+    assert in_flight.next_request(set(), now=0.0) is None, "nobody has them in flight any more"
     assert in_flight.unsettled_count == 0
     finish(in_flight, 5)
     assert len(loop.asked) == 1
@@ -94,7 +94,7 @@ def test_a_thread_far_ahead_waits_until_what_is_finished_was_sent(
     assert (len(lease.outcomes), in_flight.unsettled_count) == (AHEAD, AHEAD)
     thread.join(0.2)
     assert thread.is_alive()
-    assert in_flight.take(set(), now=0.0) is not None
+    assert in_flight.next_request(set(), now=0.0) is not None
     eventually(lambda: not thread.is_alive())
 
 
