@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
         # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
-    from celery.exceptions import SecurityError
+    from celery.exceptions import ImproperlyConfigured, SecurityError
 
     from millpond.worker.app import make_app
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
         worker = app.Worker(**options(asked.pool, asked.number, pool))
-    except SecurityError as error:
+    except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
     worker.start()

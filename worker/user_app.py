@@ -5,6 +5,7 @@ settings that its promises need, and names each change as a worker starts; every
 application's own. Kinds of Millpond's own run beside its tasks.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,9 @@ NEEDED: dict[str, tuple[Any, str]] = {
     "broker_connection_max_retries": (None, "a worker waits for its broker for as long as it takes"),
     "broker_connection_retry_on_startup": (True, "a worker waits for its broker for as long as it takes"),
 }
+
+#: Variables that name a broker to Celery.
+OF_THE_ENVIRONMENT = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 
 #: Options of kombu's Redis transport that have no effect on ours.
 WITHOUT_EFFECT = (
@@ -113,6 +117,8 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
             app.conf[name] = ours
             if name.startswith("task_") or theirs != DEFAULTS[name]:
                 changes.append(Change(name, theirs, ours, why))
+    for name in OF_THE_ENVIRONMENT:  # Celery would prefer them to what is set here
+        os.environ.pop(name, None)
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
@@ -143,8 +149,9 @@ def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator
 def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
     """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
     for name in ("broker_write_url", "broker_read_url"):
-        theirs = celery_application.parsed(app.conf[name])
-        if app.conf[name] and (theirs is None or theirs.plain != url.plain):
+        written = getattr(app.conf, name)
+        theirs = celery_application.parsed(written)
+        if written and (theirs is None or theirs.plain != url.plain):
             yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
     if app.conf.broker_use_ssl and url.tls is None:
         why = "write rediss:// and its ssl_… options in the broker's URL"

@@ -100,6 +100,15 @@ def test_no_setting_is_replaced_in_silence(setting: str, value: Any, said: str) 
     assert said in found
 
 
+def test_a_broker_of_the_environment_is_named_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery prefers CELERY_BROKER_URL to settings; what tasks send goes to the broker of their worker."""
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://other/0")
+    app = Celery("shop", set_as_current=False)
+    changes = user_app.configure(app, settings_of(), ("heavy",))
+    assert "redis://other:6379/0 -> redis://localhost:6379/0" in " ".join(user_app.table(changes).split())
+    assert app.connection_for_write().as_uri() == "redis://localhost:6379/0"
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
