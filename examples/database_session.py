@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from millpond import Context, Contract, Middleware, body
+from millpond import Context, Contract, Middleware, handler
 
 
 class DatabaseSession(Middleware):
@@ -36,7 +36,7 @@ class PlaceOrder(Contract, kind="shop.place-order"):
     total: int
 
 
-@body(PlaceOrder)
+@handler(PlaceOrder)
 def place_order(job: PlaceOrder, context: Context) -> None:
     """Write an order; a total below zero is an error, and then nothing is written."""
     context.state["session"].execute("insert into orders values (?, ?)", (job.number, job.total))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from millpond import Client, Context, Contract, Middleware, Sending, body
+from millpond import Client, Context, Contract, Middleware, Sending, handler
 
 #: The tenant on whose behalf this thread works.
 tenant: ContextVar[str] = ContextVar("tenant", default="")
@@ -43,7 +43,7 @@ class Receipt(Contract, kind="shop.receipt"):
     batch: str
 
 
-@body(Invoice)
+@handler(Invoice)
 def invoice(job: Invoice, context: Context) -> str:
     """Send a receipt into the same batch, and return the tenant."""
     with Client() as client:
@@ -51,7 +51,7 @@ def invoice(job: Invoice, context: Context) -> str:
     return f"invoice {job.order} of {tenant.get()}"
 
 
-@body(Receipt)
+@handler(Receipt)
 def receipt(job: Receipt, context: Context) -> str:
     """Return the tenant, which the invoice's handler did not name."""
     return f"receipt {job.order} of {tenant.get()}"

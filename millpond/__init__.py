@@ -26,7 +26,7 @@ _NAMES = {
     "millpond.broker.batches.record": ("Result", "Summary"),
     "millpond.broker.task_state": ("TaskState",),
     "millpond.tasks.contract": ("Contract",),
-    "millpond.tasks.handlers": ("body",),
+    "millpond.tasks.handlers": ("body", "handler"),
     "millpond.tasks.context": ("Context",),
     "millpond.tasks.middleware": ("Middleware", "Sending"),
     "millpond.tasks.settings": ("Settings", "settings"),

@@ -84,6 +84,7 @@ from millpond.tasks.files.contract import (
     file_url as file_url,
 )
 from millpond.tasks.handlers import body as body
+from millpond.tasks.handlers import handler as handler
 from millpond.tasks.middleware import Middleware as Middleware
 from millpond.tasks.middleware import Sending as Sending
 from millpond.tasks.settings import Settings as Settings

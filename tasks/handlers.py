@@ -63,12 +63,12 @@ def handler(
 ) -> Callable[[HandlerFunction[C]], HandlerFunction[C]]:
     """Declare the decorated function as the handler of this contract's kind.
 
-    Raises `UnknownKind` for a contract without a kind, and where another function is the body of that kind;
+    Raises `UnknownKind` for a contract without a kind, and where another function handles that kind;
     `TypeError` for a class that is no contract, and for a function that a slot cannot call with a job and a
     context.
     """
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
-        raise TypeError(f"{contract!r:.80} is no contract: write @body(Greet) above the body of Greet")
+        raise TypeError(f"{contract!r:.80} is no contract: write @handler(Greet) above the handler of Greet")
     if not contract.kind:
         raise missing_kind(contract)
 
@@ -87,11 +87,11 @@ body = handler
 
 
 def _check(kind: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that cannot be the body of the kind, or a second one."""
+    """Refuse a function that cannot be the handler of the kind, or a second one."""
     name = getattr(function, "__name__", "it")
     if inspect.iscoroutinefunction(function):
         raise TypeError(
-            f"the body of {kind!r} is async, and a slot runs an ordinary function: "
+            f"the handler of {kind!r} is async, and a slot runs an ordinary function: "
             f"write `def {name}` and call asyncio.run(…) in it"
         )
     try:
@@ -99,13 +99,13 @@ def _check(kind: str, function: Callable[..., Any]) -> None:
             inspect.signature(function).bind("job", "context")
     except TypeError as unfit:
         raise TypeError(
-            f"the body of {kind!r} is called with the job and its context, and {name} cannot be ({unfit}): "
-            f"write `def {name}(job, context)`"
+            f"the handler of {kind!r} is called with the job and its context, and {name} cannot be "
+            f"({unfit}): write `def {name}(job, context)`"
         ) from None
     known = _handlers.get(kind)
     if known is not None and _place(known.function) != _place(function):
         raise UnknownKind(
-            f"two functions are the body of {kind!r}, {_place(known.function)} and {_place(function)}: "
+            f"two functions are the handler of {kind!r}, {_place(known.function)} and {_place(function)}: "
             "remove one, or give it a contract of its own"
         )
 
@@ -149,6 +149,6 @@ def load_handler(contract: type[Contract], modules: Iterable[str] = ()) -> Handl
         if contract.kind in _handlers:
             return _handlers[contract.kind]
     raise HandlerMissing(
-        f"the body of {contract.kind!r} cannot run here, for {lacking}. "
+        f"the handler of {contract.kind!r} cannot run here, for {lacking}. "
         "Install what it needs, or choose another overflow"
     )

@@ -6,7 +6,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.files.contract import Url
 from millpond.tasks.files.storage import storage
-from millpond.tasks.handlers import body
+from millpond.tasks.handlers import handler
 
 
 class Make(Contract, kind="demo.make", queue="files"):
@@ -17,7 +17,7 @@ class Make(Contract, kind="demo.make", queue="files"):
     target: Url
 
 
-@body(Make)
+@handler(Make)
 def make(job: Make, context: Context) -> None:
     """Write one piece, under its name only once it is whole."""
     from examples.demo import documents, scenery, tables

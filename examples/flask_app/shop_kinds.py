@@ -1,6 +1,6 @@
 """The kind of the shop and its handler: the application sends it, a worker runs it."""
 
-from millpond import Context, Contract, body
+from millpond import Context, Contract, handler
 
 
 class PackOrder(Contract, kind="shop.pack"):
@@ -9,7 +9,7 @@ class PackOrder(Contract, kind="shop.pack"):
     item: str
 
 
-@body(PackOrder)
+@handler(PackOrder)
 def pack(job: PackOrder, context: Context) -> str:
     """Pack an order."""
     return f"{job.item}, packed"

@@ -1,6 +1,6 @@
 """Kinds of the application, and their handlers: workers find this module by its name."""
 
-from millpond import Context, Contract, body
+from millpond import Context, Contract, handler
 
 
 class PackOrder(Contract, kind="orders.pack"):
@@ -9,7 +9,7 @@ class PackOrder(Contract, kind="orders.pack"):
     order: int
 
 
-@body(PackOrder)
+@handler(PackOrder)
 def pack(job: PackOrder, context: Context) -> str:
     """Pack an order."""
     from orders.models import Order

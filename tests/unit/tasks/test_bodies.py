@@ -40,8 +40,8 @@ def test_a_function_that_a_slot_cannot_call_is_refused_where_it_is_declared() ->
 
 @pytest.mark.parametrize("given", [len, "test.bodies.wait", Wait()])
 def test_a_body_is_declared_with_its_contract(given: Any) -> None:
-    """`@body` without one, or with the name of a kind, is told how it is written."""
-    with pytest.raises(TypeError, match=r"is no contract: write @body\(Greet\)"):
+    """`@handler` without one, or with the name of a kind, is told how it is written."""
+    with pytest.raises(TypeError, match=r"is no contract: X"):
         body(given)
 
 
@@ -55,7 +55,7 @@ def test_a_kind_has_one_body() -> None:
     def first(job: Once, context: Context) -> None:
         pass
 
-    with pytest.raises(UnknownKind, match=r"two functions are the body of 'test\.bodies\.once', .*second"):
+    with pytest.raises(UnknownKind, match=r"two functions are the handler of 'test\.bodies\.once', .*second"):
 
         @body(Once)
         def second(job: Once, context: Context) -> None:
@@ -63,3 +63,10 @@ def test_a_kind_has_one_body() -> None:
 
     assert handlers()[Once.kind].function is first
     assert body(Once)(first) is first, "a module that is loaded again declares the same"
+
+
+def test_the_decorator_has_the_glossarys_word() -> None:
+    """`from millpond import handler` is what the README says; the older name is the same."""
+    import millpond
+
+    assert millpond.handler is millpond.body
