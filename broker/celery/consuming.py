@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FEW = 100
 
 
-class Message(virtual.Message):
+class KombuMessage(virtual.Message):
     """kombu's message with its delivery; None for a message of remote control."""
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **kwargs: Any) -> None:
@@ -43,7 +43,7 @@ class Message(virtual.Message):
 class Consuming(Settling):
     """A channel's consumers, and its single gets."""
 
-    Message = Message
+    Message = KombuMessage
     handlers: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
