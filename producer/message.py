@@ -12,7 +12,7 @@ from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, explain, missing_kind, redact
 from millpond.tasks.durations import Duration
 from millpond.tasks.errors import BadContract
-from millpond.tasks.open_fields import refuse_undeclared
+from millpond.tasks.open_fields import has_open_fields, refuse_undeclared
 from millpond.tasks.redaction import hides
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
@@ -181,7 +181,8 @@ def outgoing(
 
 def _fields(contract: Contract) -> dict[str, Any]:
     """Return the fields that are not their default, as JSON has them. Raises `BadContract`."""
-    refuse_undeclared(contract)
+    if has_open_fields(type(contract)):
+        refuse_undeclared(contract)
     try:
         return contract.model_dump(mode="json", exclude_defaults=True)
     except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes

@@ -20,13 +20,13 @@ _OPEN: tuple[Any, ...] = (Any, object, dict, list, tuple, set, frozenset)
 
 def refuse_undeclared(job: Contract) -> None:
     """Raise `BadContract` for a model, a dataclass or a secret that the type of its field does not name."""
-    if _has_open_fields(type(job)):
-        for fault in _of_model(job, ""):
-            raise BadContract(f"{job.kind} cannot be sent: {fault}")
+    for fault in _of_model(job, "") if has_open_fields(type(job)) else ():
+        raise BadContract(f"{job.kind} cannot be sent: {fault}")
 
 
 @lru_cache(maxsize=1_000)
-def _has_open_fields(contract: type[BaseModel]) -> bool:
+def has_open_fields(contract: type[BaseModel]) -> bool:
+    """True if some field of the contract is open; others are sent without a look at their values."""
     some = (model for model in models_of(contract) if issubclass(model, BaseModel))
     return any(_is_open(field.annotation) for model in some for field in model.model_fields.values())
 

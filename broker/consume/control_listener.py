@@ -34,7 +34,7 @@ class ControlListener:
         self.watcher = Watcher(in_flight.name, channel.store, self.connection)
         self._channel = channel
         self._in_flight = in_flight
-        self._is_subscribed = False
+        self.is_subscribed = False
         self._read_at = 0.0
 
     def connection(self) -> Any:
@@ -47,8 +47,8 @@ class ControlListener:
         return self._read_at + DRAINED_LOOK_SECONDS
 
     def on_tick(self, now: float) -> None:
-        """Subscribe at first; read again where no call would notice that the connection is dead."""
-        if not self._is_subscribed:
+        """Subscribe at first; read again in a drained pool, where no call would notice a dead connection."""
+        if not self.is_subscribed:
             self._subscribe()
         elif self._in_flight.drained and now > self.due_at:
             self.read_changes()
@@ -56,7 +56,7 @@ class ControlListener:
     def _subscribe(self) -> None:
         """Subscribe to the control state, and read its present value."""
         self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
-        self._is_subscribed = True
+        self.is_subscribed = True
         self.watcher.begin()
         self._read()
 

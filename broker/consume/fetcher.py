@@ -92,7 +92,8 @@ class Fetcher:
         """
         now = time.monotonic()
         self._check_patience(now)
-        if self.in_flight.at_once != 1:  # else nothing drives it that could listen
+        listens = self.in_flight.at_once != 1  # else nothing drives it that could
+        if listens and (self.in_flight.drained or not self.listener.is_subscribed):
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
             self.watcher.on_tick(self.active, self._keys, now, self._patience)
