@@ -126,6 +126,8 @@ def test_adopting_what_is_not_there_is_said(
     names: Names, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A name that no queue has is an error, and no success; nothing left is a sentence, and no silence."""
+    assert main(["adopt", "--all"]) == 0
+    assert capsys.readouterr().out.startswith("default: 1 taken in")
     assert main(["adopt", "defualt"]) == main(["adopt", "--back", "defualt"]) == 2
     assert capsys.readouterr().err.count("no queue is named 'defualt'") == 2
     assert main(["adopt"]) == 0
