@@ -82,7 +82,7 @@ class Closed:
     batch: str
 
 
-Outcome = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
+Answer = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ NOBODY = Caller()
 
 def publish(
     store: Store, messages: Sequence[Outgoing], *, policy: Policy = "reject", caller: Caller = NOBODY
-) -> list[Outcome]:
-    """Publish messages and return an outcome for each, in their order.
+) -> list[Answer]:
+    """Publish messages and return the answer for each, in their order.
 
     `block` and `reject` both refuse messages that do not fit; a producer that blocks waits outside the server
     and calls again. Where the store asks for copies, this returns only once so many replicas have the
@@ -116,7 +116,7 @@ def publish(
     with translate_errors("sending"):
         replies = _run(store, [_call(store, chunk, policy, caller) for chunk in chunks])
     return [
-        outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _outcomes(chunk, reply)
+        outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _answers(chunk, reply)
     ]
 
 
@@ -210,7 +210,7 @@ def _keys(queue: str, prefix: str) -> tuple[str, ...]:
     return QueueKeys(queue, prefix).all
 
 
-def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> list[Outcome]:
+def _answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
     _now, depth, bound, rate, *answers = reply
     full = depth, bound, rate
     return [
@@ -219,7 +219,7 @@ def _outcomes(chunk: list[Outgoing], reply: list[Any]) -> list[Outcome]:
     ]
 
 
-def _refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Outcome:
+def _refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Answer:
     word, _, more = answer.decode().partition(":")
     match word:
         case "full":

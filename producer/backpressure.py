@@ -17,7 +17,7 @@ from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
 from millpond.broker.message import Outgoing
-from millpond.broker.publish import Caller, Full, Outcome, one_call, publish
+from millpond.broker.publish import Answer, Caller, Full, one_call, publish
 
 #: The most and the fewest messages that are composed and offered together.
 LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
@@ -80,7 +80,7 @@ class AdmissionLine:
     now_ms: Callable[[], int]
     wait: WaitForRoom = wait_for_room
 
-    def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Outcome]:
+    def send(self, messages: Sequence[Outgoing], timeout: Timeout, flow: FlowControl) -> list[Answer]:
         """Send the first messages of one queue, as far as there is room, once it is this producer's turn.
 
         Return the outcomes of these messages; an empty list at the timeout, or when to try again.
@@ -111,7 +111,7 @@ class AdmissionLine:
                 with suppress(BrokerError):
                     leave_line(self.store, first.queue, ticket)
 
-    def _publish(self, messages: Sequence[Outgoing], caller: Caller) -> list[Outcome]:
+    def _publish(self, messages: Sequence[Outgoing], caller: Caller) -> list[Answer]:
         return publish(self.store, messages, policy="block", caller=caller)
 
     def _wait_seconds(self, message: Outgoing, timeout: Timeout) -> float:
@@ -123,7 +123,7 @@ class AdmissionLine:
 
 def send_blocking(
     messages: Sequence[Outgoing], *, line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
-) -> Iterator[Outcome]:
+) -> Iterator[Answer]:
     """Return the outcomes of the messages, as they come under `block`, in order.
 
     Waits for room until no message was accepted for `timeout_seconds` (None: for ever); the outcome of every
@@ -134,8 +134,8 @@ def send_blocking(
 
 def _offered(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
-) -> Iterator[list[Outcome]]:
-    timeout, known, yielded = Timeout(timeout_seconds), dict[int, Outcome](), 0
+) -> Iterator[list[Answer]]:
+    timeout, known, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]
         is_last = not timeout.left

@@ -14,8 +14,7 @@ from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message, Outgoing
 from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
-from millpond.broker.publish import Full, HandedToCaller, one_call, publish
-from millpond.broker.publish import Outcome as Answer
+from millpond.broker.publish import Answer, Full, HandedToCaller, one_call, publish
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.send_outcomes import RanHere

@@ -19,7 +19,7 @@ from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing, new_id
-from millpond.broker.publish import Accepted, Closed, Duplicate, Full, Late, Outcome, publish
+from millpond.broker.publish import Accepted, Answer, Closed, Duplicate, Full, Late, publish
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
 from millpond.producer.celery_tasks import call_of, is_celery_task
@@ -90,7 +90,7 @@ class Sender:
 
     def _offer(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
-    ) -> Iterable[Outcome | Ran]:
+    ) -> Iterable[Answer | Ran]:
         match policy:
             case "block":
                 line = AdmissionLine(self.store, self.clock.now_ms)
@@ -172,7 +172,7 @@ class Sender:
         )
 
     def _outcome(
-        self, message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]
+        self, message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]
     ) -> Sent | Refused:
         outcome = _outcome(message, answer, age)
         self._tell(message, outcome.error if isinstance(outcome, Refused) else None)
@@ -226,7 +226,7 @@ def _composed(
     )
 
 
-def _outcome(message: Outgoing, answer: Outcome | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
+def _outcome(message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
     match answer:
         case Accepted(id):
             return Sent(id, message.queue)

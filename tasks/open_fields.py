@@ -1,6 +1,6 @@
-"""The fields of a contract whose type does not say what is in them: `Any`, `object`, a bare `dict` or `list`.
+"""The fields of a contract with an open type: `Any`, `object`, a bare `dict` or `list`.
 
-JSON would write a model in such a field as an object: a secret of it as stars, and what it hides in the open.
+JSON writes a model in such a field as an object, with its secrets as stars and its hidden fields in the open.
 """
 
 from collections.abc import Iterator

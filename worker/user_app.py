@@ -117,7 +117,7 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
             app.conf[name] = ours
             if name.startswith("task_") or theirs != DEFAULTS[name]:
                 changes.append(Change(name, theirs, ours, why))
-    for name in OF_THE_ENVIRONMENT:  # Celery would prefer them to what is set here
+    for name in OF_THE_ENVIRONMENT:  # Celery would prefer them to the settings here
         os.environ.pop(name, None)
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)

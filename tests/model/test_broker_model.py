@@ -367,7 +367,7 @@ def _settled(delivery: Delivery, outcome: Outcome) -> Settled:
     return Settled(delivery.token, action, state, due, text)
 
 
-def _word(outcome: broker_publish.Outcome) -> str:
+def _word(outcome: broker_publish.Answer) -> str:
     match outcome:
         case broker_publish.Accepted():
             return "taken"

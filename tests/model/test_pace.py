@@ -16,7 +16,7 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
-from millpond.broker.publish import Accepted, Full, Late, Outcome, publish
+from millpond.broker.publish import Accepted, Answer, Full, Late, publish
 
 QUEUE = "mill"
 
@@ -41,7 +41,7 @@ class Pool:
         self.now += seconds
         self.store.client.set(CLOCK, int(self.now * 1000))
 
-    def press(self, messages: int) -> list[Outcome]:
+    def press(self, messages: int) -> list[Answer]:
         """Offer so many messages."""
         offered = [self._message() for _ in range(messages)]
         outcomes = publish(self.store, offered, policy="reject")
@@ -56,7 +56,7 @@ class Pool:
             "model.task", {}, queue=QUEUE, sent_at_ms=ms, id=f"t{next(self._ids)}", deadline_ms=deadline_ms
         )
 
-    def send_by(self, seconds: float) -> Outcome:
+    def send_by(self, seconds: float) -> Answer:
         """Send one with a deadline."""
         [outcome] = publish(self.store, [self._message(int((self.now + seconds) * 1000))])
         return outcome

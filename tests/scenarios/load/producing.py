@@ -20,7 +20,7 @@ from load_kinds import Paced
 from millpond.broker.connection import Store
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Outgoing
-from millpond.broker.publish import NOBODY, Caller, Outcome, Policy, publish
+from millpond.broker.publish import NOBODY, Answer, Caller, Policy, publish
 from millpond.producer import backpressure
 from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
@@ -63,7 +63,7 @@ def _send(client: Client, folder: str, policy: str) -> str:
 
 def _watched(
     store: Store, messages: Sequence[Outgoing], *, policy: Policy, caller: Caller = NOBODY
-) -> list[Outcome]:
+) -> list[Answer]:
     """Publish, and look up before it when the server called this ticket."""
     if caller.ticket:
         kept = store.client.hget(f"{QueueKeys(messages[0].queue, store.prefix).line}:called", caller.ticket)

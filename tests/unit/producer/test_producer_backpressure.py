@@ -7,7 +7,7 @@ import pytest
 
 from millpond.broker.connection import Store
 from millpond.broker.message import Outgoing
-from millpond.broker.publish import NOBODY, Accepted, Caller, Full, Outcome
+from millpond.broker.publish import NOBODY, Accepted, Answer, Caller, Full
 from millpond.producer import backpressure
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 
@@ -24,7 +24,7 @@ class Queue:
 
     def publish(
         self, store: Store, messages: Sequence[Outgoing], *, policy: str, caller: Caller = NOBODY
-    ) -> list[Outcome]:
+    ) -> list[Answer]:
         self.asked.append(len(messages))
         answers = [self._take(message) for message in messages]
         self.line = [caller.ticket] if caller.stays and isinstance(answers[0], Full) else []
@@ -39,7 +39,7 @@ class Queue:
     def leave(self, store: Store, queue: str, ticket: str) -> None:
         self.line = []
 
-    def _take(self, message: Outgoing) -> Outcome:
+    def _take(self, message: Outgoing) -> Answer:
         if len(self.held) >= self.bound:
             return Full(message.id, message.queue, self.bound, len(self.held))
         self.held.append(message.id)
@@ -53,7 +53,7 @@ def messages(count: int) -> list[Outgoing]:
 
 def offered(
     queue: Queue, count: int, monkeypatch: pytest.MonkeyPatch, timeout_seconds: float | None = None
-) -> list[Outcome]:
+) -> list[Answer]:
     monkeypatch.setattr(backpressure, "publish", queue.publish)
     monkeypatch.setattr(backpressure, "leave_line", queue.leave)
     line = AdmissionLine(STORE, lambda: 0, queue.wait)
