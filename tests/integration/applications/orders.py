@@ -84,7 +84,7 @@ def note(text: str) -> None:
 
 @app.task(bind=True)
 def headers(self: Task) -> Any:
-    """Return what Millpond tells the task of itself."""
+    """Return the facts of the task that Millpond's context has."""
     return self.request.millpond
 
 

@@ -1,4 +1,4 @@
-"""What Celery's tools see of an application under `millpond worker --app`, whose children are spawned."""
+"""An application as Celery's tools see it under `millpond worker --app`, whose children are spawned."""
 
 import json
 import sys

@@ -100,7 +100,7 @@ def rows(column: int) -> dict[str, bool]:
 def test_the_page_says_which_promises_hold(
     way: str, column: int, url: str, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """Each "yes" and each "no" of the page is what a client finds."""
+    """Each "yes" and each "no" of the page holds for a client."""
     broker = url if way == "stock" else url.replace("redis://", "millpond://")
     more = {"APP_RESULTS": url, "MILLPOND_QUEUES__DEFAULT__MAX_DELIVERIES": "3"}
     paths = [Path(__file__).parent]

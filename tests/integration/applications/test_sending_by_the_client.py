@@ -124,7 +124,7 @@ def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Cal
 def test_the_gateway_sends_an_applications_tasks(
     running: Running, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By name and arguments, on the application's routes; what it does not have is 404, another body 422."""
+    """By name and arguments, on the application's routes; an unknown name is 404, another body 422."""
     monkeypatch.setenv("PYTHONPATH", running.env["PYTHONPATH"])
     for name in ("APP_BROKER", "APP_RESULTS"):
         monkeypatch.setenv(name, url)

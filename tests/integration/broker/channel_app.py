@@ -1,6 +1,6 @@
 """A Celery application as somebody has it, on the transport that `CHANNEL_TRANSPORT` names, or kombu's own.
 
-Run by `celery -A channel_app worker`. Its tasks note in the file `CHANNEL_NOTES` what they did.
+Run by `celery -A channel_app worker`. Its tasks note their runs in the file `CHANNEL_NOTES`.
 """
 
 import os

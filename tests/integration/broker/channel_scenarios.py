@@ -1,4 +1,4 @@
-"""What applications do with kombu's channels, each as a function of a transport that returns a short text."""
+"""Uses of kombu's channels in applications, each as a function of a transport that returns a short text."""
 
 import socket
 import time

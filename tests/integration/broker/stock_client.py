@@ -14,7 +14,7 @@ from celery import Celery, chain, group
 
 
 def main() -> None:
-    """Publish what each line asks for."""
+    """Publish the message that each line describes."""
     app = Celery("stock", broker=sys.argv[1], set_as_current=False)
     app.conf.broker_transport_options = {"priority_steps": [0, 3, 6, 9]}
     for line in sys.stdin:

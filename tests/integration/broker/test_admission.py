@@ -157,7 +157,7 @@ def test_waiting_asks_the_server_nothing(client: Client, eventually: Eventually)
     threads = blocked(client, list(range(20)), eventually, done)
     before = commands(client)
     threads[0].join(2)
-    assert commands(client) - before <= 2  # what a slow machine's producers still had to say
+    assert commands(client) - before <= 2  # late words of a slow machine's producers
     limits.change(client.store, "default", bound=100)
     for thread in threads:
         thread.join(10)

@@ -35,7 +35,7 @@ def filled(client: Client, count: int) -> Batch:
 
 
 def followers(store: Store) -> list[Summary]:
-    """Return what the tasks on the queue `email` were told of their batches."""
+    """Return the batch summaries of the tasks on the queue `email`."""
     hand = Hand(store, "email")
     raw = store.client.lrange(hand.lease.keys.ready[1], 0, -1)
     told = [json.loads(message)["headers"]["millpond"] for message in raw]
@@ -67,7 +67,7 @@ def test_an_empty_batch_is_followed_when_it_is_closed(client: Client, store: Sto
 
 
 def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store) -> None:
-    """What follows a cancelled batch is told when it was cancelled, and how much had been done."""
+    """The callback of a cancelled batch has the time of the cancellation, and the counts until then."""
     with client.batch(then=Message(Square(n=7), queue="email", priority=3)) as batch:
         batch.send_many(Square(n=n) for n in range(2))
         hand = Hand(store, "default")
@@ -81,7 +81,7 @@ def test_a_cancelled_batch_is_followed_and_says_so(client: Client, store: Store)
 
 
 def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, store: Store) -> None:
-    """A dead letter sent again after the batch was complete counts anew; what followed has been sent."""
+    """A dead letter sent again after the batch was complete counts anew; its callback has been sent."""
     batch, hand = filled(client, 2), Hand(store, "default")
     hand.take(2)
     hand.end(SUCCEEDED, 1)

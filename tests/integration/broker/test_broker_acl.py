@@ -83,7 +83,7 @@ def test_the_rules_of_the_readme_are_enough(guarded: OwnServer, eventually: Call
 
 
 def test_another_prefix_is_denied(guarded: OwnServer) -> None:
-    """The same user under another prefix is refused, in a line that says what the server said."""
+    """The same user under another prefix is refused, in a line with the server's words."""
     url = f"redis://millpond:secret@127.0.0.1:{guarded.port}/0"
     with (
         Client(url, settings=Settings(key_prefix="other:")) as client,

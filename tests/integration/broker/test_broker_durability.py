@@ -1,4 +1,4 @@
-"""What a worker says of a broker that may lose messages."""
+"""A worker's log lines about a broker that may lose messages."""
 
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[st
 
 @pytest.mark.usefixtures("kinds_path")
 def test_a_worker_says_so_when_it_starts(tmp_path: Path, eventually: Callable[..., Any]) -> None:
-    """The log of a worker has one line for each risk, and what to set."""
+    """The log of a worker has one line for each risk, with the setting against it."""
     with (
         running(OwnServer(embedded_binary(), tmp_path / "server", EVICTS)) as server,
         workers(settings_for(server.url), tmp_path) as (worker,),

@@ -1,4 +1,4 @@
-"""A broker behind TLS: producers and workers encrypt what they say, and check whom they say it to."""
+"""A broker behind TLS: producers and workers encrypt connections, and check the server's certificate."""
 
 import shutil
 import socket

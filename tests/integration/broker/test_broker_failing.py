@@ -1,4 +1,4 @@
-"""The server or the network fails: producers are told in time, workers keep what they hold and go on."""
+"""The server or the network fails: producers get an error in time, workers keep their messages."""
 
 import threading
 from collections import Counter
@@ -77,7 +77,7 @@ def once(file: Path, *wanted: str) -> bool:
 def test_connections_are_cut(
     worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """After a cut the worker is back within two seconds; what ran meanwhile is settled, and ran once."""
+    """After a cut the worker is back within two seconds; tasks of that time are settled, and ran once."""
     send(direct, file, "held", seconds=1.5)
     eventually(lambda: names(file) == ["held"])
     network.cut()
@@ -110,7 +110,7 @@ def test_the_network_is_away_for_longer_than_a_lease(
 def test_the_server_is_killed_and_started_again(
     worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """What was taken before a power cut of the server is done after it, once; the worker was never told."""
+    """Tasks accepted before a power cut of the server run after it, once; the worker was not restarted."""
     send(direct, file, *(f"held-{n}" for n in range(4)), seconds=2)
     send(direct, file, *(f"waiting-{n}" for n in range(20)))
     eventually(lambda: len(names(file)) == 4)
@@ -127,7 +127,7 @@ def test_the_server_is_killed_and_started_again(
 def test_the_server_is_full(
     worker: OneWorker, server: OwnServer, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """A full server refuses what is sent, in words; the worker still settles, keeps its lease and drains."""
+    """A full server refuses new tasks, in words; the worker still settles, keeps its lease and drains."""
     send(direct, file, "long", seconds=LEASE_SECONDS + 3)
     send(direct, file, *(f"waiting-{n}" for n in range(60)), seconds=0.1)
     client = server.client
@@ -147,7 +147,7 @@ def test_the_server_is_full(
 def test_the_server_becomes_a_replica(
     worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """A read-only replica refuses what is sent, in words; when it is a master again the worker goes on."""
+    """A read-only replica refuses new tasks, in words; when it is a master again the worker goes on."""
     client = server.client
     client.replicaof("127.0.0.1", "1")
     try:
@@ -175,7 +175,7 @@ def test_the_scripts_are_flushed(
 def test_a_slow_command_is_in_the_way(
     worker: OneWorker, server: OwnServer, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """While the server is busy producers are told in time; the worker keeps what it holds and goes on."""
+    """While the server is busy producers get an error in time; the worker keeps its messages and goes on."""
     send(direct, file, "held", seconds=1)
     eventually(lambda: names(file) == ["held"])
     sleeper = server.client

@@ -129,7 +129,7 @@ def test_a_send_without_its_copies_says_so(
 def test_a_worker_says_that_sends_wait_for_no_replica(
     guarded: tuple[str, list[OwnServer]], eventually: Callable[..., Any]
 ) -> None:
-    """Where there are replicas and the setting is off, what a worker checks at its start names it."""
+    """Where there are replicas and the setting is off, a worker's checks at its start name it."""
     _, (master, *_) = guarded
     eventually(lambda: is_online(master), 30)
     assert "MILLPOND_SEND_COPIES=1" in " ".join(durability_risks(connect(master.url)))

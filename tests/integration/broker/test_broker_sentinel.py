@@ -42,7 +42,7 @@ def guarded(tmp_path: Path, missing: Callable[[str], NoReturn]) -> Iterator[tupl
 def test_a_fail_over_loses_nothing(
     guarded: tuple[str, OwnServer], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """What the replica had is done after it took over; meanwhile a send says why it fails."""
+    """Messages of the replica run after it took over; meanwhile a send says why it fails."""
     url, master = guarded
     settings = Settings(broker_url=url, drain_seconds=5, broker_timeout_seconds=2)
     eventually(lambda: master.client.info("replication").get("slave0", {}).get("state") == "online", 30)

@@ -33,7 +33,7 @@ from tests.harness.own_server import OwnServer, free_port, running
 PASSWORD, ENCODED = "p@ss/w:%?;&", "p%40ss%2Fw%3A%25%3F%3B%26"
 OF_SENTINEL, SENTINEL_ENCODED = "of@sentinels", "of%40sentinels"
 
-#: Ways to write the URL of one server, with what a test fills in.
+#: Ways to write the URL of one server, with the places that a test fills in.
 URLS = {
     "percent-encoded": "redis://:{password}@127.0.0.1:{port}/1",
     "user and option": "redis://default:{password}@localhost:{port}/?db=1&socket_timeout=4",
@@ -73,7 +73,7 @@ def _tls(folder: Path, port: int) -> list[str]:
 def places(
     tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
 ) -> Iterator[dict[str, Any]]:
-    """Run a server that can be reached in every way, and two sentinels over it; give what a URL says."""
+    """Run a server that can be reached in every way, and two sentinels over it; give the parts of a URL."""
     binary = shutil.which("redis-server") or missing("redis-server")
     folder = tmp_path_factory.mktemp("urls")
     authority = trustme.CA()
@@ -158,7 +158,7 @@ for url in sys.argv[1:]:
 
 
 def test_a_stock_celery_application_connects_by_every_url(places: dict[str, Any]) -> None:
-    """A URL that begins with `millpond` is all: it is parsed alike, and what Celery shows has no password."""
+    """A URL that begins with `millpond` is all: it is parsed alike, and Celery shows no password."""
     urls = [url.format(**places) for url in URLS.values()]
     named = [
         url.replace("redis://", "millpond://") if url.startswith("redis://") else f"millpond+{url}"
@@ -185,7 +185,7 @@ def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
 
 
 def test_the_command_line_speaks_to_every_url(each: str, commands: ForkedCommands) -> None:
-    """`millpond status` shows what there is."""
+    """`millpond status` shows the queues."""
     done = _millpond(commands, ["status", "--json"], Settings(broker_url=each))
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -286,7 +286,7 @@ def test_every_program_refuses_alike(
 
 
 def test_celerys_own_command_refuses_without_the_password(tmp_path: Path) -> None:
-    """`celery -A millpond.worker.app` says what is wrong with the URL, and nothing of it."""
+    """`celery -A millpond.worker.app` names the fault of the URL, and shows nothing of it."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker"],
         env=environment(Settings(broker_url="redis://:Geheim/x@127.0.0.1/0")),

@@ -103,7 +103,7 @@ def test_a_stock_eta_is_kept(
 def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
     stock: Stock, worker: OneWorker, module_url: str, module_store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """What a stock client sent for later waits in Redis from the first fetch on, however much it is."""
+    """Tasks that a stock client sent for later wait in Redis from the first fetch on, however many."""
     later = [[ACT, {"file": str(file), "name": "later"}, {"countdown": 900}]] * 20
     stock(*later)
     eventually(lambda: depth.depth(module_store, "default").delayed == 20)
@@ -169,7 +169,7 @@ def test_a_consumer_is_added_and_taken_away(
 
 
 def test_what_waits_is_where_stock_tools_count_it(url: str, store: Store) -> None:
-    """`LLEN queue` and its priority lists count what waits; `celery purge` empties them."""
+    """`LLEN queue` and its priority lists count the waiting messages; `celery purge` empties them."""
     store = Store(store.client)
     for priority in (0, 2, 3, 6, 9):
         publish(store, [compose(ACT, {}, queue="mill", sent_at_ms=0, priority=priority)])
@@ -189,7 +189,7 @@ def read_by_stock(url: str, queue: str) -> tuple[Any, dict[str, Any], dict[str, 
 
 
 def test_our_messages_are_stock_messages(url: str, store: Store) -> None:
-    """What our transport and our client publish is, part by part, stock Celery's own message."""
+    """A message of our transport or our client is, part by part, stock Celery's own."""
     ours = celery_app(Settings(broker_url=url))
     theirs = Celery("stock", broker=url, set_as_current=False)
     theirs.conf.task_ignore_result = True
@@ -204,7 +204,7 @@ def test_our_messages_are_stock_messages(url: str, store: Store) -> None:
 
 
 def _comparable(body: Any, headers: dict[str, Any], properties: dict[str, Any]) -> Any:
-    """Leave out what differs from message to message, and our own header."""
+    """Leave out the parts that differ from message to message, and our own header."""
     changing = {"id", "root_id", "origin", "expires", "millpond"}
     shown = {name: value for name, value in headers.items() if name not in changing}
     assert headers["root_id"] == headers["id"] == properties["correlation_id"]

@@ -1,4 +1,4 @@
-"""Cancel what waits, with nobody there to fetch it: it is settled, and counted, at once."""
+"""Cancel waiting tasks, with no worker to fetch them: they are settled, and counted, at once."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -78,7 +78,7 @@ def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) ->
 
 
 def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, store: Store) -> None:
-    """What is done, what never was and a dead letter are told apart from what was cancelled."""
+    """An ended task, an unknown one and a dead letter are told apart from cancelled ones."""
     done, failed = client.send(Square(n=1)), client.send(Square(n=2))
     hand = Hand(store, "default")
     hand.take(2)
@@ -104,7 +104,7 @@ def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) 
     client.cancel("first")
     known = state.read(store)
     assert known.cancelled >= {*old, "first"}
-    store.client.zrem(keys.cancelled_key(store.prefix), "old-7")  # seen by whoever reads everything
+    store.client.zrem(keys.cancelled_key(store.prefix), "old-7")  # seen by a process that reads everything
     batch = client.batch()
     client.cancel("name with a space")
     client.cancel("ended", terminate=True)
@@ -150,7 +150,7 @@ def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, 
 
 
 def test_the_search_for_a_batch_ends_with_its_last_task(client: Client, store: Store) -> None:
-    """A batch of which nothing waits costs no search of what others sent."""
+    """A batch without waiting tasks costs no search of the others' messages."""
     with client.batch() as batch:
         batch.send(Square(n=1))
     assert batch.cancel().settled == 1
@@ -175,7 +175,7 @@ def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Sto
 def test_what_ran_and_wants_to_run_later_is_over(
     client: Client, store: Store, what: str, action: Literal["replace", "delay"]
 ) -> None:
-    """A retry of what was cancelled meanwhile does not wait for its time: its batch is complete at once."""
+    """A retry of a task cancelled meanwhile does not wait for its time: its batch is complete at once."""
     with client.batch() as batch:
         task = batch.send(Square(n=1), once="one")
     hand = Hand(store, "default")
@@ -193,7 +193,7 @@ def test_what_ran_and_wants_to_run_later_is_over(
 
 
 def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> None:
-    """Who holds messages and starts nothing any more has heard whatever comes; who has left is forgotten."""
+    """A process that starts nothing has acknowledged all future changes; one that left is forgotten."""
     client.send(Square(n=1))
     hand = Hand(store, "default")
     hand.take(1)

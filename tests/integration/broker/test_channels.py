@@ -49,7 +49,7 @@ def ours(server: Server, eventually: Eventually) -> Iterator[Broker]:
 
 
 def differences() -> dict[str, tuple[str, str]]:
-    """Return what the table says of each difference: as on kombu's Redis, and here."""
+    """Return the table's words on each difference: as on kombu's Redis, and here."""
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| .+ \|$", TABLE.read_text(), re.MULTILINE)
     return {what: (theirs, here) for what, theirs, here in rows if not set(what) <= {"-"} and what != "what"}
 
@@ -76,7 +76,7 @@ def test_the_table_names_scenarios() -> None:
 
 
 def test_stock_clients_with_ten_priority_steps_are_served(server: Server) -> None:
-    """What they put on lists of their own is taken in by whoever consumes with the same options."""
+    """Messages on lists of their own are taken in by a consumer with the same options."""
     url = fresh_database(server)
     with broker(url).queue(**TEN_STEPS) as (producer, _, _):
         for step in range(10):

@@ -55,7 +55,7 @@ class Fleet:
         subprocess.run([sys.executable, "-c", code], env=self.env, check=True, timeout=60)
 
     def noted(self) -> list[str]:
-        """Return what the tasks have noted."""
+        """Return the notes of the tasks."""
         return self.notes.read_text().splitlines()
 
     def started(self) -> int:
@@ -63,7 +63,7 @@ class Fleet:
         return sum(line.startswith("start") for line in self.noted())
 
     def counted(self) -> dict[str, int]:
-        """Return what the queue has counted, and the messages that are ready, in flight and dead."""
+        """Return the counters of the queue, and the messages that are ready, in flight and dead."""
         found = {
             name.decode(): int(n) for name, n in self.client.hgetall("millpond:{celery}:counters").items()
         }
@@ -114,7 +114,7 @@ def stop_gracefully(fleet: Fleet, eventually: Eventually, pool: str, stops: int)
 def test_graceful_stops_count_no_delivery(
     fleet: Fleet, eventually: Eventually, pool: str, stops: int
 ) -> None:
-    """A worker that fetched twenty ahead gives back what has not started, and finishes what has."""
+    """A worker that fetched twenty ahead releases the tasks not started, and finishes the others."""
     fleet.run(SEND.format(task="nap", calls=[(n, 0.3) for n in range(stops + 7)]))
     stop_gracefully(fleet, eventually, pool, stops)
     counted = fleet.counted()

@@ -46,7 +46,7 @@ class Process:
         return self._clients[-1]
 
     def settle_first(self) -> None:
-        """Settle what was delivered first."""
+        """Settle the first delivery."""
         self.in_flight.settle(self.delivered[0], SUCCEEDED)
 
     def become_idle(self) -> None:
@@ -104,7 +104,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) -> None:
     """Under an in-flight limit the next message comes with the call that settles one, and wakes nobody."""
     limits.change(store, QUEUE, in_flight=1)
-    process.read(process.fetcher.wait_client)  # a change of a limit wakes who waits
+    process.read(process.fetcher.wait_client)  # a change of a limit wakes a waiting process
     process.fetcher.on_wait()
     send(store, 3)
     process.become_idle()
@@ -125,7 +125,7 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
 
 
 def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Process) -> None:
-    """What the waiting turn may fetch is not fetched a second time by the turn that settles meanwhile."""
+    """The credit of the waiting call is not given a second time to the call that settles meanwhile."""
     send(store)
     process.read(process.fetcher.wait_client)
     process.fetcher.on_wait()

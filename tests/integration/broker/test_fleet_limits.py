@@ -67,7 +67,7 @@ def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
 def test_a_paused_queue_is_handed_out_when_it_goes_on(
     client: Client, file: Path, eventually: Eventually
 ) -> None:
-    """Nothing of it starts while others go on taking; what waited starts at once when it is resumed."""
+    """Nothing of it starts while other queues go on; its waiting tasks start at once when it is resumed."""
     limits.pause(client.store, "default")
     before = inspect_depth.depth(client.store, "default").counters["fetched"]
     with client.batch() as batch:

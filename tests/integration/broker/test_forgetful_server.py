@@ -23,7 +23,7 @@ QUEUE = "olden"
 
 
 class Copy:
-    """A copy of what the server has under the store's prefix, to which it can be put back."""
+    """A copy of the server's keys under the store's prefix, to which it can be put back."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -44,7 +44,7 @@ def send(store: Store, *ids: str) -> None:
 
 
 def ids(hand: Hand) -> list[str]:
-    """Return the ids of what a consumer has in flight."""
+    """Return the ids of the messages that a consumer has in flight."""
     return [delivery.message.id for delivery in hand.lease.in_flight.values()]
 
 
@@ -79,7 +79,7 @@ def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, hand:
 def test_what_the_server_forgot_is_dropped_and_said(
     store: Store, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the server does not have in flight is not started here; the log and a counter say how much."""
+    """A message not in flight on the server is not started here; log and counter have the number."""
     send(store, "ended", "waits")
     hand.take(1)
     copy = Copy(store)
@@ -103,7 +103,7 @@ def test_what_the_server_forgot_is_dropped_and_said(
 
 
 def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) -> None:
-    """A copy from before the consumer came: what it has in flight is lost to it, and is delivered again."""
+    """A copy from before the consumer came: its messages in flight are lost to it, and delivered again."""
     send(store, "one")
     copy = Copy(store)
     consumer = Hand(store, QUEUE)
@@ -119,7 +119,7 @@ def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) ->
 
 
 def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store, hand: Hand) -> None:
-    """Its lease holds again with its next call, renewal or return, and what it has in flight is its own."""
+    """Its lease holds again with its next call, renewal or return, and its messages in flight are its own."""
     send(store, "one", "two", "three")
     hand.take(3)
     keys = hand.lease.keys

@@ -1,4 +1,4 @@
-"""A server that is out of memory: what would fill it further is refused, what empties it can be done."""
+"""A server that is out of memory: commands that fill it are refused, those that empty it are not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_no_policy_fills_a_full_server_further(client: Client) -> None:
 
 
 def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
-    """What fills the server may be a queue that was paused; the change is done, and noted."""
+    """A paused queue may fill the server; the change is done, and noted."""
     client.send(Square(n=1))
     fill(client.store)
     limits.pause(client.store, "default")

@@ -48,7 +48,7 @@ def start(store: Store, in_flight: InFlightMessages) -> Fetcher:
 
 
 def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) -> None:
-    """A consumer whose very first turn was carried out and not answered does not sit on what it fetched."""
+    """A consumer whose very first turn was carried out and not answered does not keep its messages."""
     send(store, 3)
     in_flight = InFlightMessages()
     turn_without_reply(store, in_flight)

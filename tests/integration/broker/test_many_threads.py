@@ -39,7 +39,7 @@ def test_threads_beyond_the_connections_wait(url: str, prefix: str) -> None:
 
 
 def test_a_thread_that_gets_no_connection_is_told_so(url: str) -> None:
-    """With every connection in use for longer than the time-out, the error says so and what to do."""
+    """With every connection in use for longer than the time-out, the error names the cause and the remedy."""
     with closing(connect(f"{url}?max_connections=1&timeout=0.2")) as store:
         taken = store.client.connection_pool.get_connection()
         began = time.monotonic()

@@ -139,7 +139,7 @@ def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
 
 
 def test_a_body_is_given_nothing_that_closes_its_batch() -> None:
-    """A body knows its batch's id; neither its context nor what it sends by can close, feed or cancel it."""
+    """A body knows its batch's id; neither its context nor its outbox can close, feed or cancel it."""
     context = Context(batch="b", outbox=Outbox("id", lambda: 0))
     public = {name for name in dir(context) if not name.startswith("_")}
     assert not [name for name in public if isinstance(getattr(context, name), Batch | Client)]
@@ -151,7 +151,7 @@ def test_a_body_is_given_nothing_that_closes_its_batch() -> None:
 def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
     tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A stream of results resumes by itself behind what it gave: none is missing, none comes twice."""
+    """A stream of results resumes by itself behind the last one: none is missing, none comes twice."""
     lines = ["appendonly yes", "appendfsync always"]
     with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
         client = Client(server.url)

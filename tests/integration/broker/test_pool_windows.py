@@ -1,4 +1,4 @@
-"""What a pool did in the last minutes, as worker processes report it."""
+"""The runs of a pool in the last minutes, as worker processes report them."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -136,5 +136,5 @@ def _has_facts(log: str) -> None:
 
 
 def test_the_kind_is_known_to_workers_alone() -> None:
-    """What is redacted above was redacted where the contract is known; a listing elsewhere shows nothing."""
+    """The above was redacted where the contract is known; a listing elsewhere shows nothing."""
     assert "test.blurt" not in kinds()

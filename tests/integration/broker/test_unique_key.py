@@ -145,7 +145,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
 
 
 def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Client) -> None:
-    """What `rejected` counts makes a bound by time grow, and alarms an operator; a duplicate does neither."""
+    """Rejected messages make a bound by time grow, and alarm an operator; a duplicate does neither."""
     assert [send(client) is None for _ in range(3)] == [True, False, False]
     limits.change(client.store, "default", bound=1)
     with pytest.raises(QueueFull):
@@ -155,7 +155,7 @@ def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Cl
 
 
 def test_a_duplicate_is_known_before_the_queue_is_full(client: Client) -> None:
-    """The name is looked at before the bound, and what is refused takes no name."""
+    """The name is looked at before the bound, and a refused message takes no name."""
     limits.change(client.store, "default", bound=1)
     client.send(Square(n=1), once=NAME, id="first")
     assert send(client) == "first"

@@ -60,7 +60,7 @@ class Process:
 
     @property
     def handlers(self) -> dict[Any, Callable[[], None]]:
-        """What reads each connection that is open."""
+        """The reader of each open connection."""
         fetcher = self.fetcher
         found = {
             fetcher.fetch_client: fetcher.on_reply,
@@ -184,7 +184,7 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
 
 
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
-    """A user who may not use CLIENT TRACKING has what there was before: a look every second."""
+    """A user without the right to CLIENT TRACKING has a look every second, as before."""
     rules = ("on", "nopass", "~*", "&*", "+@all", "-client|tracking")
     store.client.execute_command("ACL", "SETUSER", "modest", *rules)
     process = Process(url, store, username="modest")

@@ -8,7 +8,7 @@ import schemathesis
 
 @schemathesis.serializer("application/x-ndjson")
 def lines_of_json(_context: Any, value: Any) -> bytes:
-    """Write a value twice, as two lines, or what is no object as it is."""
+    """Write a value twice, as two lines; one that is no object as it is."""
     if isinstance(value, bytes):
         return value
     return (json.dumps(value) + "\n").encode() * 2

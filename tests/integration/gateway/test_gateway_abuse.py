@@ -85,7 +85,7 @@ CHUNKED = ("Content-Type: application/json", "Transfer-Encoding: chunked", "", "
     ids=["address", "one line", "many lines", "extension of a chunk", "trailer", "many trailers"],
 )
 def test_a_header_without_end_ends_its_connection(gateway: Running, begin: bytes, piece: bytes) -> None:
-    """What precedes or follows a body has a bound; the memory of the gateway does not grow with what is
+    """Headers and trailers have a bound; the memory of the gateway does not grow with what is
     sent."""
     process = psutil.Process(gateway.process.pid)
     before = process.memory_info().rss

@@ -116,7 +116,7 @@ def test_a_name_that_leads_here_is_not_this_machine(host: str, is_here: bool) ->
 
 
 def test_the_command_makes_a_token_and_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
-    """What `millpond gateway token` prints opens the kinds it was made for, and the hash is not the token."""
+    """A token of `millpond gateway token` opens the kinds it is for, and the hash is not the token."""
     assert millpond.main(["gateway", "token", "shop", "--kind", "email.*", "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
     secret = made.pop("token")

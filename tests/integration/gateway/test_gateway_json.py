@@ -31,7 +31,7 @@ def test_no_nan_comes_in(gateway: Running, broker: Store, queue: str, number: st
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [1.5, float("-inf")]}])
 def test_no_nan_goes_out(gateway: Running, broker: Store, value: Any) -> None:
-    """What a body returned is null where JSON has no number for it: the events of a batch, and a task."""
+    """A result is null where JSON has no number for it: the events of a batch, and a task."""
     id = str(uuid4())
     assert task_result.open_record(broker, id, "squares.square")
     batch = record.open_batch(broker)

@@ -1,4 +1,4 @@
-"""What the gateway tells Prometheus of itself."""
+"""The gateway's own metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ SINGLE = {"route": "/send/squares.square", "method": "POST"}
 
 
 def figures(gateway: Running) -> Callable[..., float]:
-    """Return `value(name, **labels)` of what it tells now; 0 where it tells nothing."""
+    """Return `value(name, **labels)` of its metrics now; 0 where one is missing."""
     answer = gateway.ask("GET", "/metrics")
     assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (200, "text/plain")
     samples = [each for family in text_string_to_metric_families(answer.text) for each in family.samples]

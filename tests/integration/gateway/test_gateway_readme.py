@@ -1,4 +1,4 @@
-"""What the gateway's README shows works as it stands there, with real workers."""
+"""The examples of the gateway's README work as they stand there, with real workers."""
 
 import re
 import subprocess

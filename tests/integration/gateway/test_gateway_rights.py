@@ -1,4 +1,4 @@
-"""Who may do what: every route and every option of the gateway, with every right missing.
+"""Rights: every route and every option of the gateway, with every right missing.
 
 The routes are those of the application itself and the options those of its models: a new one without a row
 here fails.
@@ -21,7 +21,7 @@ from tests.harness.gateway_process import NDJSON, Answer, Running, running, stre
 
 MAIL = {"sender": "a@example.org", "to": "b@example.org", "subject": "s", "text": "t"}
 
-#: What each right of a token is, as settings have it; `kind` opens another kind.
+#: Each right of a token, as settings have it; `kind` opens another kind.
 RIGHTS: dict[str, dict[str, tuple[str, ...]]] = {
     "kind": {"kinds": ("email.*", "squares.*")},
     "queue": {"queues": ("def*",)},
@@ -49,7 +49,7 @@ HOLDERS: dict[str, dict[str, tuple[str, ...]]] = {
     **{f"no-{right}": _with(set(RIGHTS) - {right}) for right in RIGHTS},
 }
 
-#: What a token needs for a route, and the code of the refusal. `None`: any token; "": not even a token.
+#: The right that a route needs, and the code of the refusal. `None`: any token; "": not even a token.
 ROUTES: dict[str, str | None] = {
     "POST /send/{kind}": "forbidden_kind",
     "POST /send": "forbidden_kind",  # by the line
@@ -103,7 +103,7 @@ def mail(**options: Any) -> str:
 
 
 def test_every_route_of_the_application_has_a_row(module_url: str) -> None:
-    """A route or an option that is added without saying what it needs fails here."""
+    """A route or an option that is added without its right fails here."""
     settings = Settings(broker_url=module_url)
     load_contracts(())
     state = State(settings, Client(settings=settings))
@@ -153,7 +153,7 @@ def _request(route: str, owned: dict[str, str], kind: str = "email.send") -> tup
 def test_a_route_is_closed_to_the_token_of_another(
     gateway: Running, owned: dict[str, str], route: str
 ) -> None:
-    """Without a token only health answers; no other token touches what one sent or opened.
+    """Without a token only health answers; no other token touches a token's tasks and batches.
 
     Tried with a token of the same kinds, one whose name begins alike, and one that has every other right.
     """
@@ -176,7 +176,7 @@ def test_a_route_is_closed_to_the_token_of_another(
     "route", [route for route, code in ROUTES.items() if code and code != "forbidden_kind"]
 )
 def test_a_route_is_open_to_its_owner(gateway: Running, route: str) -> None:
-    """What is refused to others works for the owner, and for a token for every kind."""
+    """A call refused to others works for the owner, and for a token for every kind."""
     for holder in ("shop", "all"):
         task = ask(gateway, "shop", "POST", "/send/email.send?track=true", MAIL).headers["Location"]
         batch = ask(gateway, "shop", "POST", "/batches").headers["Location"]

@@ -52,7 +52,7 @@ def test_a_full_queue_says_when_to_come_back(
     ],
 )
 def test_what_does_not_fit_is_named(gateway: Running, path: str, body: Any, code: str, field: str) -> None:
-    """What does not fit a contract or an option is 422 and names the field."""
+    """A value that does not fit a contract or an option is 422 and names the field."""
     answer = gateway.ask("POST", path, body)
     assert (answer.status, answer.json["error"]["code"]) == (422, code)
     assert [fault["field"] for fault in answer.json["error"]["fields"]] == [field]

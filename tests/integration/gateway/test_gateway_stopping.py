@@ -1,4 +1,4 @@
-"""How a gateway ends, and what it says while its broker is away."""
+"""How a gateway ends, and its answers while its broker is away."""
 
 import json
 import signal

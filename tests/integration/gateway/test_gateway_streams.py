@@ -91,7 +91,7 @@ def test_curl_streams_many(
 
 
 def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:
-    """With `overflow=reject`, or when the wait is over, what found no room says when to come back."""
+    """With `overflow=reject`, or when the wait is over, a line without room has the time to come back."""
     limits.change(broker, queue, bound=1)
     body = stream(*(square(n, queue=queue) for n in range(3)))
     for query in ("overflow=reject", "wait_seconds=0.1"):
@@ -115,7 +115,7 @@ def test_a_stream_is_bounded(gateway: Running, queue: str) -> None:
 def test_slow_streams_leave_room_for_others(
     gateway: Running, queue: str, eventually: Callable[..., Any]
 ) -> None:
-    """With as many idle streams as may be, one more is 503, and single tasks go on; who leaves makes room."""
+    """With as many idle streams as may be, one more is 503, single tasks go on; one that ends makes room."""
     opened = [begun(gateway) for _ in range(32)]
     for connection in opened:
         connection.send(chunk(stream(square(1, queue=queue))))

@@ -34,5 +34,5 @@ def test_a_task_continues_the_trace_of_its_request(gateway: Running, broker: Sto
     ],
 )
 def test_a_header_that_names_no_trace_is_left_out(given: str, kept: str | None) -> None:
-    """Only what W3C calls valid is continued, a later version as this one."""
+    """Only a trace that is valid by W3C is continued, a later version as this one."""
     assert traceparent([(b"host", b"here"), (b"traceparent", given.encode())]) == kept

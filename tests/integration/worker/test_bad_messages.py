@@ -44,12 +44,12 @@ def good(file: Path, name: str) -> dict[str, Any]:
 
 
 def act(file: Path, name: str) -> dict[str, Any]:
-    """Return what a task is told that notes its name."""
+    """Return the arguments of a task that notes its name."""
     return {"file": str(file), "name": name}
 
 
 def altered(**changes: Any) -> Callable[[Path], bytes]:
-    """Return what makes a good message with other parts, by `part` or `part__of_it`; None: left out."""
+    """Return a maker of good messages with other parts, by `part` or `part__of_it`; None: left out."""
 
     def make(file: Path) -> bytes:
         message = good(file, "bad")
@@ -73,7 +73,7 @@ def body(value: object) -> str:
 
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
-#: What was sent, and a word of the reason that its dead letter has.
+#: A message, and a word of the reason that its dead letter has.
 BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "not JSON": (lambda _: b"\xff\xfe{", "not a message"),
     "a list": (lambda _: b"[1, 2]", "not a message"),
@@ -130,7 +130,7 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     ),
 }
 
-#: What no client of ours writes, and does no harm: it runs.
+#: Parts that no client of ours writes, and that do no harm: the task runs.
 STRANGE: dict[str, Callable[[Path], bytes]] = {
     "our own header of another type": altered(headers__millpond="ours"),
     "our own header with other types in it": altered(
@@ -174,7 +174,7 @@ def test_a_bad_message_is_a_dead_letter(
 def test_a_strange_message_runs(
     worker: OneWorker, module_store: Store, file: Path, eventually: Eventually, what: str
 ) -> None:
-    """What is not needed to run a task may have any type."""
+    """A header that is not needed to run a task may have any type."""
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])

@@ -1,4 +1,4 @@
-"""Cancel what runs in the children of a prefork pool: told, or ended; and what follows a batch."""
+"""Cancel tasks that run in prefork children: asked, or ended; and the callback of a batch."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def test_a_cancelled_batch_ends_what_runs_only_if_asked(
         batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
     eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
     assert batch.cancel().unacknowledged == ()
-    eventually(lambda: batch.summary().pending == 2)  # the next call of the worker settles what it dropped
+    eventually(lambda: batch.summary().pending == 2)  # the next call of the worker settles the dropped tasks
     batch.cancel(terminate=True)
     summary = batch.wait(PATIENCE)
     assert (summary.complete, summary.cancelled, summary.succeeded) == (True, 6, 0)

@@ -1,4 +1,4 @@
-"""Short tasks share a prefork child: what one of them does to it is not the others' loss."""
+"""Short tasks share a prefork child: one that kills it costs the others nothing."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

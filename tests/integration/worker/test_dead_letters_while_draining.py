@@ -1,4 +1,4 @@
-"""What a body says of its message while its worker drains holds, also when the drain has to be cut short."""
+"""The outcome that a body chooses while its worker drains holds, also when the drain has to be cut short."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -63,7 +63,7 @@ def millpond(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
-    """Return a command's exit code, its lines, and what it complained of."""
+    """Return a command's exit code, its lines, and its errors."""
     out, err = command.communicate(timeout=60)
     return command.returncode, out.splitlines(), err
 
@@ -85,7 +85,7 @@ def gate(folder: Path, name: str) -> Any:
 def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """What runs ends, what was fetched goes back uncounted, nothing starts until `resume`."""
+    """Running tasks end, fetched ones go back uncounted, nothing starts until `resume`."""
     settings = settings.model_copy(update={"drain_seconds": 60})
     store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client, client.batch() as batch:
@@ -144,7 +144,7 @@ def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
 def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
     executor: str, settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A draining worker is not waited for; what ran ends, and a retry that comes back later is not run."""
+    """A draining worker is not waited for; its tasks end, and a retry that comes back later is not run."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 4}
     table = Table(pools={"default": pool})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 20, "table": table})

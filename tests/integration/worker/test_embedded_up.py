@@ -1,4 +1,4 @@
-"""`millpond up` as a person runs it: what it says, how it stops, and what it leaves."""
+"""`millpond up` as a person runs it: its words, its stop, and its remains."""
 
 import json
 import re
@@ -57,7 +57,7 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    """Start `millpond up` in a folder of the test; what is left of it at the end is killed."""
+    """Start `millpond up` in a folder of the test; its remaining processes are killed at the end."""
     started: list[Up] = []
 
     def start(name: str, *arguments: str) -> Up:
@@ -72,7 +72,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
 
 def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive) -> None:
-    """It says what runs where; after Ctrl-C nothing of it runs, and the exit code is 0."""
+    """It names the programs and their addresses; after Ctrl-C nothing of it runs, and the exit code is 0."""
     running = up("data", "--pool", "default", "--pool", "files")
     said = running.read_until("Ctrl-C stops")
     assert re.search(r"broker  redis://:\*\*@127\.0\.0\.1:\d+/0, private", said)
@@ -149,7 +149,7 @@ def test_the_next_start_has_the_same_addresses(
 
 
 def test_addresses_are_taken_as_options_and_kept(up: Callable[..., Up]) -> None:
-    """What was asked for once holds from then on; zero asks for another free port."""
+    """An option that was given once holds from then on; zero asks for another free port."""
     port, other = free_port(), free_port()
     first = up(
         "data", "--pool", "default", "--port", str(port), "--flower-port", str(other), "--password", "a/b c"
@@ -239,7 +239,7 @@ def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], event
     ],
 )
 def test_a_wrong_option_is_one_line(up: Callable[..., Up], arguments: list[str], said: str) -> None:
-    """It names the option and what it may be, in no library's words."""
+    """It names the option and its values, in no library's words."""
     code, written = up("data", *arguments).rest()
     [line] = [line for line in written.splitlines() if not line.startswith("Starting")]
     assert code == 2

@@ -39,7 +39,7 @@ def settings(
 
 @pytest.fixture
 def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
-    """Gather what is told of each task, as Flower does, from the worker's next heartbeat on."""
+    """Gather the events of each task, as Flower does, from the worker's next heartbeat on."""
     tasks: Told = defaultdict(list)
     heard = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What a lost connection leaves in a worker process, which may lose thousands in its life."""
+"""The remains of a lost connection in a worker process, which may lose thousands in its life."""
 
 import gc
 import weakref

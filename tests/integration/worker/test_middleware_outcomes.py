@@ -44,7 +44,7 @@ def test_outcomes_start_and_stop_are_told(
 ) -> None:
     """A middleware hears of the start, of each outcome with its time, and of the stop.
 
-    What it raises is logged.
+    Its errors are logged.
     """
     (tmp_path / "notes_middleware.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")

@@ -1,4 +1,4 @@
-"""Tasks written for Celery itself, named in `kinds`, get what bodies get."""
+"""Tasks written for Celery itself, named in `kinds`, are treated as bodies are."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def settings(
 def test_plain_celery_tasks_are_settled_counted_and_buried(
     settings: Settings, eventually: Eventually
 ) -> None:
-    """What fails for good is a dead letter, what is ignored is none, and figures count each run."""
+    """A final failure is a dead letter, an ignored one is none, and figures count each run."""
     store = connect(settings.broker_url or "")
     app = Celery(broker=settings.broker_url)
     with app.connection_for_write() as connection:

@@ -1,4 +1,4 @@
-"""The private server: nobody else gets in, two run side by side, and what it took is there again."""
+"""The private server: nobody else gets in, two run side by side, and its tasks are there again."""
 
 import stat
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a handler forks is not the worker, and what it starts ends with it."""
+"""A child that a handler forks is not the worker, and its processes end with it."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_what_a_task_started_ends_with_it(
 def test_daemons_that_ended_leave_no_dead_process_and_no_exit_code_is_lost(
     url: str, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
 ) -> None:
-    """A prefork child reaps the orphans of its tasks, and leaves to a `Popen` what it waits for."""
+    """A prefork child reaps the orphans of its tasks, and leaves a `Popen` its own child."""
     from forking_kinds import Daemon, Note
 
     def are_reaped() -> bool:

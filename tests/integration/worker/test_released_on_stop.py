@@ -36,7 +36,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
 
 
 def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store) -> None:
-    """A task that has ended counts, with what it returned, although the loop never came to settle it."""
+    """A task that has ended counts, with its result, although the loop never came to settle it."""
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]
     delivery = next(iter(lease.in_flight.values()))

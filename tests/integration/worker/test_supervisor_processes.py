@@ -1,4 +1,4 @@
-"""The supervisor, with real workers: restart what dies, drain, keep the deadline, leave nothing behind."""
+"""The supervisor, with real workers: restart the dead, drain, keep the deadline, leave nothing behind."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
 
 @dataclass
 class Supervised:
-    """A running supervisor, and what a test does to it."""
+    """A running supervisor, and the acts of a test on it."""
 
     url: str
     folder: Path
@@ -63,7 +63,7 @@ class Supervised:
 def supervised(
     url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> Iterator[Callable[..., Supervised]]:
-    """Start supervisors of the pool `default`, ready; what is left of them at the end is killed."""
+    """Start supervisors of the pool `default`, ready; the rest of them is killed at the end."""
     started: list[Supervised] = []
 
     def start(*, drain_seconds: float = 30, **pool: Any) -> Supervised:
@@ -130,7 +130,7 @@ def test_two_on_one_host_have_processes_of_different_names(
 
 
 def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path) -> None:
-    """`millpond worker` ends with 1 and one line of what is wrong; another attempt would say the same."""
+    """`millpond worker` ends with 1 and one line with the fault; another attempt would say the same."""
     tmp_path.joinpath("broken_kinds.py").write_text("import nowhere_at_all\n")
     chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
     argv = [sys.executable, "-P", "-m", "millpond", "worker", "default"]

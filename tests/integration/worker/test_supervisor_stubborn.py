@@ -85,7 +85,7 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
 def test_what_a_dead_process_had_started_goes_with_it(
     supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
 ) -> None:
-    """A process that is killed takes along what it had started itself, and is replaced."""
+    """A process that is killed takes along its own children, and is replaced."""
     shells = supervise(WITH_A_CHILD)
     eventually(lambda: shells.logged("takes messages") == 2 and len(shells.family()) == 4)
     shell = psutil.Process(shells.process.pid).children()[0]
@@ -107,7 +107,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
 
 
 def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[..., Shells]) -> None:
-    """What a second attempt would not change is said once, and not tried again; the others end as well."""
+    """A lasting fault is logged once, and not tried again; the others end as well."""
     shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78")
     assert shells.process.wait(60) == 1
     assert shells.logged("exit code 78 before it took messages: correct the error above, then") == 1
@@ -117,7 +117,7 @@ def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[...,
 def test_one_that_cannot_start_any_more_is_tried_again(
     supervise: Callable[..., Shells], eventually: Eventually, tmp_path: Path
 ) -> None:
-    """A pool at work goes on with what it has: the module may be mended before the next attempt."""
+    """A pool at work goes on with its processes: the module may be mended before the next attempt."""
     broken = tmp_path / "broken"
     shells = supervise(f"[ -e {broken} ] && exit 78; {OBEDIENT}")
     eventually(lambda: shells.logged("takes messages") == 2)

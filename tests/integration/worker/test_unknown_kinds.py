@@ -23,7 +23,7 @@ from tests.harness.one_worker import OneWorker, settings_for, workers
 
 Eventually = Callable[..., Any]
 
-#: Longer than any of these tests: what is put aside and not taken stays.
+#: Longer than any of these tests: a message put aside and not taken stays.
 LONG = {"unknown_kind_seconds": 600}
 
 
@@ -136,7 +136,7 @@ def test_a_process_without_room_keeps_it_alive(
 
 
 def is_put_off(store: Store) -> bool:
-    """True when what was put aside is looked at again in a minute: its time was over, and it is not dead."""
+    """True when a message put aside is looked at again in a minute: its time was over, and it is not dead."""
     [*due] = store.client.zrange("millpond:{default}:delayed", 0, -1, withscores=True)
     return bool(due) and due[0][1] > server.now_ms(store) + 30_000
 
@@ -145,7 +145,7 @@ def is_put_off(store: Store) -> bool:
 def test_what_nobody_has_dies_after_its_time(
     url: str, own_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
 ) -> None:
-    """Not before; its batch counts it, its name is free again, and the reason names what to start."""
+    """Not before; its batch counts it, its name is free again, and the reason names the worker to start."""
     with workers(old(url, unknown_kind_seconds=1.5), tmp_path, first=9) as (worker,):
         batch = None
         began = time.monotonic()
@@ -180,7 +180,7 @@ def test_what_nobody_has_dies_after_its_time(
 def test_thousands_of_them_hold_up_nobody(
     old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """Each is handed out once; then the worker does what it can, and turns no more often than when idle."""
+    """Each is handed out once; then the worker runs its own kinds, and turns no more often than when idle."""
 
     def seconds_of_200() -> float:
         batch = record.open_batch(own_store)
@@ -247,7 +247,7 @@ def test_of_many_kinds_not_all_are_put_aside(
 def test_a_worker_names_at_its_start_what_it_cannot_run(
     url: str, tmp_path: Path, kinds_path: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kind of its queue whose extra is missing is named in one line, with what installs it."""
+    """A kind of its queue whose extra is missing is named in one line, with the command that installs it."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['minijinja'] = None\n")

@@ -13,7 +13,7 @@ from millpond.tasks.settings import Settings
 from tests.harness.noted import names
 from tests.harness.one_worker import settings_for, workers
 
-#: What the handler does, and the name of what it raises.
+#: The act of the handler, and the name of its error.
 RAISED = {
     "unspeakable": "Unspeakable",
     "leave": "Base",

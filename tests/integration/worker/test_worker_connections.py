@@ -1,4 +1,4 @@
-"""Cut the connections of workers and end workers under load, and count what their bodies noted."""
+"""Cut the connections of workers and end workers under load, and count the notes of their bodies."""
 
 import time
 from collections import Counter
@@ -47,17 +47,17 @@ def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
         cut(module_store)
         eventually(lambda: wanted <= set(names(file, "end")), 20)
         eventually(lambda: inspect_depth.depth(module_store, "default").in_flight == 0)
-        assert "Deprecat" not in worker.log  # Celery's advice would end what runs
+        assert "Deprecat" not in worker.log  # Celery's advice would end running tasks
     assert Counter(names(file)) == dict.fromkeys(wanted, 1)
 
 
 def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
     module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
 ) -> None:
-    """A child's answer is longer than a pipe holds: what was read of it before is not thrown away.
+    """A child's answer is longer than a pipe holds: the part read before is not thrown away.
 
     Celery's event loop begins anew with a new connection, and would take the rest of an answer for the
-    beginning of one: the worker ends of it, or waits for ever for what no child will write.
+    beginning of one: the worker ends of it, or waits for ever for bytes that no child will write.
     """
     pool = {"executor": "prefork", "concurrency": 1}
     with workers(settings_for(module_url, pool=pool), tmp_path) as [worker], Client(module_url) as client:
@@ -76,7 +76,7 @@ def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
 def test_a_worker_under_load_stops_when_its_slots_are_free(
     executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
 ) -> None:
-    """SIGTERM under load ends a worker once what runs has ended; the rest is ready, nothing ran twice."""
+    """SIGTERM under load ends a worker once its tasks have ended; the rest is ready, nothing ran twice."""
     pool = {"executor": executor, "concurrency": 2, "prefetch": 8}
     settings = settings_for(module_url, pool=pool, drain_seconds=25)
     with Client(settings=settings) as client:

@@ -1,4 +1,4 @@
-"""What a health check is told: a frozen worker, a broker that is away, a consumer that is stuck."""
+"""The answers to a health check: a frozen worker, a broker that is away, a consumer that is stuck."""
 
 import json
 import os
@@ -216,7 +216,7 @@ def test_a_poison_message_leaves_the_pool_in_health(
 def test_the_supervisor_answers_by_http(
     settings: Settings, server: OwnServer, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """GET /live, /ready and /working on loopback say what the command says; /metrics has the slots."""
+    """GET /live, /ready and /working on loopback answer as the command does; /metrics has the slots."""
     with (tmp_path / "log").open("wb") as log:
         argv = [sys.executable, "-P", "-m", "millpond.worker.supervise.supervisor", "default"]
         process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
