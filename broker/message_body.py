@@ -4,6 +4,8 @@ from base64 import b64decode
 from collections.abc import Iterable
 from typing import Any
 
+from millpond.broker.message_compression import decompress
+
 #: Positional arguments, keyword arguments, and Celery's part: callbacks, errbacks, chain and chord.
 Arguments = tuple[Any, Any, dict[str, Any]]
 
@@ -39,7 +41,6 @@ def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[s
 
 def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
     """Decode a body; kombu decodes all but plain JSON, and types of its own in it."""
-    from kombu.compression import decompress
     from kombu.serialization import loads
 
     body = envelope["body"]

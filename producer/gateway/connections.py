@@ -22,6 +22,9 @@ MAX_HEADER_BYTES = 64 * 1024
 HEADER_SECONDS = 10.0
 #: The part of the connections that is kept for requests on their way: probes among them.
 _RESERVED = 0.1
+#: The part of the connections that may be silent since they opened, and at least so many: a thousand that
+#: close at once would keep the event loop for a tenth of a second.
+_SILENT, _LEAST_SILENT = 0.1, 16
 #: Files that are open beside the connections of clients.
 _OTHER_FILES = 500
 
@@ -33,16 +36,23 @@ class ConnectionLimits:
         self.connections = settings.max_connections
         self.requests = most_requests(settings)
         self.header_seconds = min(HEADER_SECONDS, settings.idle_seconds)
-        #: Connections without a request, the one that waits longest first.
+        self.silent = max(_LEAST_SILENT, int(settings.max_connections * _SILENT))
+        #: Connections without a request, the one that waits longest first; and those that never had one.
         self.waiting: dict[BoundedConnection, None] = {}
+        self.unheard: dict[BoundedConnection, None] = {}
 
     def make_room(self, open_: set[Any]) -> None:
-        """Close connections that wait for their request while more are open than may be."""
+        """Close connections that wait for their request while more are open, or silent, than may be."""
+        while len(self.unheard) > self.silent:
+            self._close(next(iter(self.unheard)), open_)
         while len(open_) > self.connections and self.waiting:
-            oldest = next(iter(self.waiting))
-            del self.waiting[oldest]
-            open_.discard(oldest)
-            oldest.transport.abort()
+            self._close(next(iter(self.waiting)), open_)
+
+    def _close(self, connection: "BoundedConnection", open_: set[Any]) -> None:
+        self.waiting.pop(connection, None)
+        self.unheard.pop(connection, None)
+        open_.discard(connection)
+        connection.transport.abort()
 
 
 def most_requests(settings: Gateway) -> int:
@@ -82,7 +92,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
-        self._limits.waiting[self] = None
+        self._limits.waiting[self] = self._limits.unheard[self] = None
         self._start_timer()
         self._limits.make_room(self.connections)
 
@@ -134,6 +144,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _stop_waiting(self) -> None:
         self._limits.waiting.pop(self, None)
+        self._limits.unheard.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None

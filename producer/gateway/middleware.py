@@ -26,6 +26,9 @@ NDJSON = "application/x-ndjson"
 PATIENCE = 2
 LEAST_BYTES_A_SECOND = 1_000
 
+#: The part of the requests that may wait for their bodies at once, and at least so many.
+_BODIES, _LEAST_BODIES = 0.2, 32
+
 #: All senders without a token that the gateway knows share one share; no token has this name.
 STRANGERS = ""
 
@@ -43,6 +46,8 @@ class RequestGuard:
         self._endpoints = endpoints
         self._idle = IdleTimeout(settings.idle_seconds)
         self._requests = Shares(most_requests(settings), len(settings.tokens), "requests")
+        bodies = max(_LEAST_BODIES, int(most_requests(settings) * _BODIES))
+        self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
         self._strangers = Shares(most_requests(settings), 2, "requests")
         self._loop = LoopShares()
 
@@ -90,7 +95,17 @@ class RequestGuard:
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
             raise _too_large(limit)
-        return _bounded(receive, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
+        received = self._in_share(token, receive, is_stream=is_stream)
+        return _bounded(received, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
+
+    def _in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
+        """Return a `receive` that holds a body of the token while it waits; streams have a bound already."""
+
+        async def waiting() -> Message:
+            with self._bodies.hold(token):
+                return await receive()
+
+        return receive if is_stream else waiting
 
 
 def _as_app(endpoint: SendEndpoint) -> ASGIApp:

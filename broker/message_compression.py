@@ -1,0 +1,42 @@
+"""Compressed bodies of stock clients, unpacked to a bounded length: a kilobyte may become a gigabyte."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: The most that a body may unpack to; a plain message has at most a third, unless its queue allows more.
+MOST_BYTES = 32 * 1024**2
+#: What unpacking may take besides.
+_WINDOW_BYTES = 128 * 1024**2
+
+_UNPACKERS: Mapping[str, Callable[[], Any]] = {
+    "application/x-gzip": zlib.decompressobj,
+    "application/x-bz2": bz2.BZ2Decompressor,
+    "application/x-lzma": lambda: lzma.LZMADecompressor(memlimit=_WINDOW_BYTES),
+    "application/zstd": lambda: _zstd().ZstdDecompressor(),
+}
+
+
+def decompress(body: bytes, compression: str) -> bytes:
+    """Return an unpacked body. Raises `ValueError` for one too long, cut short or packed otherwise."""
+    from kombu.compression import get_encoder
+
+    _, content_type = get_encoder(compression)
+    if content_type not in _UNPACKERS:
+        raise ValueError(f"{content_type} cannot be unpacked within a bound: take gzip, bzip2, lzma or zstd")
+    unpacker = _UNPACKERS[content_type]()
+    unpacked: bytes = unpacker.decompress(body, MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
+        raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes: send where its data lies instead")
+    if not unpacker.eof:
+        raise ValueError("the compressed body is cut short")
+    return unpacked
+
+
+def _zstd() -> Any:
+    """Return the module that kombu takes."""
+    from kombu import compression
+
+    return compression.zstd
