@@ -82,14 +82,14 @@ local function lease_of(consumer)
   return 2
 end
 
--- Note that a consumer with a lease of so many ms called or renewed. When nobody has for half of the longest, the server or the network
+-- Note that a consumer with a lease of so many ms called or renewed. When nobody has for two fifths of the longest, the server or the network
 -- was away, or the server's clock was set forward: leases that expired meanwhile may be of the living. After the clock was set
 -- back, leases would last for as long as it went back: none lasts longer than the longest one taken now. Returns when the
 -- measurement of the drain rate began, whether a slot was idle, the longest lease (ms), and when the last silence ended.
 local function speak(now, lease)
   local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'idle', 'longest_lease', 'silent_till', 'spoken_at')
   local before, longest = tonumber(p[5] or now), math.max(lease, tonumber(p[3] or 0))
-  local silent_till = now - before > longest / 2 and now or tonumber(p[4] or 0)
+  local silent_till = now - before > longest * 0.4 and now or tonumber(p[4] or 0)
   if now < before then
     silent_till = 0
     for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[CONSUMERS], '(' .. now + longest, '+inf')) do

@@ -84,6 +84,22 @@ def test_living_workers_keep_what_they_have_in_flight(mill: Mill, step: int) -> 
     assert mill.counter("leases_lost") == 0
 
 
+def test_a_small_step_leaves_a_late_renewal_its_time(mill: Mill) -> None:
+    """A step of less than half a lease is noticed too: a worker on a busy machine renews five seconds late."""
+    mill.send(4)
+    mill.turn("idle")
+    assert mill.turn("busy", 4) == 4
+    for _ in range(4):
+        mill.pass_ms(LOOK_MS)
+        mill.turn("idle")
+    mill.pass_ms(6_000)
+    for _ in range(6):
+        mill.pass_ms(LOOK_MS)
+        assert mill.turn("idle", 4) == 0
+    assert mill.renew("busy")
+    assert mill.counter("leases_lost") == 0
+
+
 def test_what_a_dead_worker_had_is_back_in_time(mill: Mill, step: int) -> None:
     """A lease that nobody renews lasts for itself, a third of it and a margin, wherever the clock went."""
     mill.send(4)
