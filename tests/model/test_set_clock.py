@@ -85,7 +85,7 @@ def test_living_workers_keep_what_they_have_in_flight(mill: Mill, step: int) -> 
 
 
 def test_a_small_step_leaves_a_late_renewal_its_time(mill: Mill) -> None:
-    """A step of less than half a lease is noticed too: a worker on a busy machine renews five seconds late."""
+    """A step of less than half a lease is noticed too: a worker on a busy machine renews late."""
     mill.send(4)
     mill.turn("idle")
     assert mill.turn("busy", 4) == 4

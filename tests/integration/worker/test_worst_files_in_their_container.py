@@ -123,7 +123,7 @@ WORST: dict[str, tuple[Callable[[Path], None], Callable[[int], Contract], str]] 
     "endless line": (
         endless_line,
         lambda n: ToParquet(source="in.jsonl", target=f"line{n}.parquet"),
-        "BadInput",
+        "TooLarge",
     ),
     "swelling pdf": (swelling_pdf, lambda n: PdfText(source="in.pdf", target=f"out{n}.txt"), "TooLarge"),
     "many entries": (many_entries, lambda n: Unpack(source="in.zip", target=f"zip{n}"), ""),
