@@ -131,6 +131,7 @@ def _lines(finding: "Finding") -> "Iterator[str]":
         initial_indent=head,
         subsequent_indent=" " * len(head),
         break_on_hyphens=False,
+        break_long_words=False,
     )
     if finding.do:
         indent = " " * len(head)
@@ -140,4 +141,5 @@ def _lines(finding: "Finding") -> "Iterator[str]":
             initial_indent=f"{indent}-> ",
             subsequent_indent=f"{indent}   ",
             break_on_hyphens=False,
+            break_long_words=False,
         )

@@ -200,3 +200,14 @@ def test_no_line_is_wider_than_the_terminal(
     assert max(map(len, lines)) <= int(width)
     assert lines[-1].endswith("1 failed")
     assert all(line.isascii() for line in lines)
+
+
+def test_a_command_to_copy_keeps_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a narrow terminal too, the path in a remedy is one word: broken, it names another file."""
+    from millpond.monitor.cli.doctor import _lines
+    from millpond.monitor.doctor.finding import warn
+
+    monkeypatch.setenv("COLUMNS", "60")
+    path = f"/srv/{'a-long-folder-' * 6}/millpond.whl[email]"
+    lines = list(_lines(warn("extras", f"{path} lacks minijinja", f"pip install '{path}'")))
+    assert sum(path in line for line in lines) == 2
