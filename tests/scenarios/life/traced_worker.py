@@ -51,6 +51,7 @@ class Trace:
     def stop(self) -> None:
         """Write the rest."""
         self._is_over.set()
+        self._writer.join()  # it may be about to write
         self._write()
         os.close(self._file)
 
@@ -85,7 +86,8 @@ class Trace:
             while not self._is_over.wait(WRITE_SECONDS):
                 self._write()
 
-        threading.Thread(target=write, name=f"{ASIDE}trace", daemon=True).start()
+        self._writer = threading.Thread(target=write, name=f"{ASIDE}trace", daemon=True)
+        self._writer.start()
 
     def _write(self) -> None:
         noted = self._noted[:]
