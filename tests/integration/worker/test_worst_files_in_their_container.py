@@ -98,7 +98,7 @@ def long_window(root: Path) -> None:
             entry = tarfile.TarInfo(str(number))
             entry.size = MIB
             archive.addfile(entry, io.BytesIO(block))
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 100 * MIB}]
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 96 * MIB}]
     with lzma.open(root / "in.tar.xz", "wb", filters=filters) as packed:
         packed.write((root / "in.tar").read_bytes())
 

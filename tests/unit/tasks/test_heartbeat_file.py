@@ -96,6 +96,14 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     assert [question for question in ("live", "ready", "working") if health.faults(question)] == no
 
 
+def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
+    """Another user could put a link into it."""
+    folder().mkdir(parents=True)
+    folder().chmod(0o777)
+    with pytest.raises(PermissionError, match="others may write to it: chmod 700"):
+        HeartbeatFile("email", 1).open()
+
+
 @pytest.mark.parametrize("write", ["heartbeat", "metrics"])
 def test_a_link_in_the_place_of_the_folder_is_not_followed(write: str, scratch: Path) -> None:
     """Another user may make one in the shared scratch folder; nothing is written or removed behind it."""
