@@ -125,7 +125,7 @@ def test_a_killed_one_leaves_nothing_behind(
     running.process.kill()
     running.process.wait()
     eventually(lambda: not alive(family))
-    assert local_instance(running.data) is None
+    eventually(lambda: local_instance(running.data) is None)
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
         assert is_reachable(pond.url)
 
