@@ -7,7 +7,6 @@ the workers of tests know the kinds of tests/kinds as well. A server that is not
 home and fails them in CI; one that this Python has no wheel of skips them everywhere.
 """
 
-import itertools
 import os
 import secrets
 import shutil
@@ -29,15 +28,13 @@ from millpond.worker.local import valkey as private
 from millpond.worker.local.embedded import Embedded, embedded
 from millpond.worker.local.valkey import Server
 from tests.harness.at_rest import assert_at_rest
+from tests.harness.databases import DATABASES, fresh_database
 
 T = TypeVar("T")
 Eventually = Callable[..., T]
 
-#: More databases than a session has tests, so that each has its own; a server allocates one when it is used.
-DATABASES = 2_000
 #: How many times slower than idle the machine may be that runs the tests.
 PATIENCE = 4.0
-_databases = itertools.count(1)
 
 
 @pytest.fixture(scope="session", name="missing")
@@ -124,11 +121,6 @@ def _serve(folder: Path, binary: str) -> Iterator[Server]:
 def prefix() -> str:
     """Return a key prefix that no other test uses."""
     return f"t-{secrets.token_hex(4)}:"
-
-
-def fresh_database(server: Server) -> str:
-    """Return the URL of a database of `server` that nobody has used."""
-    return f"{server.url.rpartition('/')[0]}/{next(_databases)}"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.applications.application import APPLICATIONS, Application
 from tests.applications.ways import WAYS, worker
-from tests.conftest import fresh_database
+from tests.harness.databases import fresh_database
 
 Eventually = Callable[..., Any]
 

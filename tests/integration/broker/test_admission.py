@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.publish import Accepted, Caller, Full
 from millpond.producer.client import Client
-from millpond.tasks.errors import QueueFull
+from millpond.tasks.errors import BrokerAway, QueueFull
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import embedded_binary
@@ -38,11 +39,20 @@ def in_line(client: Client) -> int:
     return int(client.store.client.zcard(QueueKeys("default", client.store.prefix).waiters))
 
 
+def send(client: Client, name: int, done: list[int]) -> None:
+    """Send one task, and again where the server died while it had the call: nobody knows what became of that."""
+    while True:
+        with suppress(BrokerAway):
+            client.send(Square(n=name))
+            break
+    done.append(name)
+
+
 def blocked(client: Client, names: list[int], eventually: Eventually, done: list[int]) -> list[Any]:
     """Start threads that wait for room, one behind the other."""
     threads = []
     for place, name in enumerate(names, start=in_line(client) + 1):
-        thread = threading.Thread(target=lambda n=name: (client.send(Square(n=n)), done.append(n)))
+        thread = threading.Thread(target=send, args=(client, name, done))
         thread.start()
         threads.append(thread)
         eventually(lambda place=place: in_line(client) == place)

@@ -17,7 +17,8 @@ from millpond.broker import limits
 from millpond.broker.connection import connect
 from millpond.broker.errors import QueueFull
 from millpond.worker.local.valkey import Server
-from tests.conftest import Eventually, fresh_database
+from tests.conftest import Eventually
+from tests.harness.databases import fresh_database
 
 TRANSPORT = "millpond.broker.transport:Transport"
 TABLE = Path(__file__).parents[3] / "broker" / "CHANNELS.md"

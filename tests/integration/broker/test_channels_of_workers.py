@@ -13,7 +13,8 @@ from redis import Redis
 
 from millpond.worker.local import valkey
 from millpond.worker.local.valkey import Server
-from tests.conftest import Eventually, fresh_database
+from tests.conftest import Eventually
+from tests.harness.databases import fresh_database
 from tests.harness.own_server import OwnServer, running
 
 HERE = Path(__file__).parent
