@@ -40,7 +40,7 @@ def in_line(client: Client) -> int:
 
 
 def send(client: Client, name: int, done: list[int]) -> None:
-    """Send one task, and again where the server died while it had the call: nobody knows what became of that."""
+    """Send one task, and again where the server died during the call: nobody knows what became of that."""
     while True:
         with suppress(BrokerAway):
             client.send(Square(n=name))
