@@ -18,7 +18,7 @@ from millpond.tasks.errors import SettingsError
 from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
-from millpond.worker import middleware, startup_checks, unknown_kinds, user_app
+from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
 from millpond.worker.celery import inspection, slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
@@ -53,7 +53,7 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
     changes = user_app.configure(app, configured, pools)
 
     def tell(**_: Any) -> None:
-        if told := user_app.table([*changes, *user_app.of_tasks(app)]):
+        if told := user_app.table([*changes, *user_options.changes(app), *user_app.of_tasks(app)]):
             logger.warning("%s", told)
 
     if not quiet:

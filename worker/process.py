@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.environ.setdefault("USE_FAST_LOCALS", "1")
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
+    from millpond.worker import user_options
     from millpond.worker.app import make_app
 
     log_to_stderr(configured.log_format)  # until Celery configures logging
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
-        worker = app.Worker(**options(asked.pool, asked.number, pool))
+        worker = app.Worker(**user_options.install(app, options(asked.pool, asked.number, pool)))
     except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)

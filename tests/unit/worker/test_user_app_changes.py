@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.signals import user_preload_options
+from click import Option
 
 from millpond.tasks.settings import Settings
-from millpond.worker import user_app
+from millpond.worker import user_app, user_options
 
 TABLE = {"pools": {"quick": {"executor": "threads"}, "heavy": {"executor": "prefork"}}, "queues": {}}
 
@@ -139,3 +141,24 @@ def test_an_option_of_the_transport_is_kept_or_named(option: str, value: Any, sa
     assert said in named
     assert bool(named) == bool(said)
     assert said or app.conf.broker_transport_options[option] == value
+
+
+def test_options_of_the_application_have_their_defaults_and_are_named() -> None:
+    """Steps and receivers get an application's own options, as on Celery's command line; each is named."""
+    app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
+    app.user_options["worker"].add(Option(("--shards",), type=int, default=4))
+    app.user_options["preload"].add(Option(("--stage",), default="dev"))
+    heard: list[Any] = []
+
+    def hear(options: Any, **_: Any) -> None:
+        heard.append(options)
+
+    user_preload_options.connect(hear)
+    try:
+        assert user_options.install(app, {"pool": "threads"}) == {"pool": "threads", "shards": 4}
+    finally:
+        user_preload_options.disconnect(hear)
+    assert heard == [{"stage": "dev"}]
+    found = lines(user_app.table(list(user_options.changes(app))))
+    assert "- -> 4 `millpond worker` has no options" in found["option --shards"]
+    assert "- -> dev" in found["option --stage"]

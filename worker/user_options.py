@@ -1,0 +1,40 @@
+"""Options that an application gives `celery worker` (`app.user_options`): they have their defaults here.
+
+Its bootsteps and its `user_preload_options` receivers get them as they do under Celery's command line.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from celery import Celery
+
+from millpond.worker.user_app import Change
+
+_WHY = "`millpond worker` has no options of an application: read it from a setting or its environment"
+
+
+def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a worker with those of the application; its preload options are announced."""
+    if not (app.user_options["worker"] or app.user_options["preload"]):
+        return chosen
+    from celery.signals import user_preload_options
+
+    if preload := _defaults(app, "preload"):
+        user_preload_options.send(sender=app, app=app, options=preload)
+    return {**_defaults(app, "worker"), **chosen}
+
+
+def changes(app: Celery) -> Iterator[Change]:
+    """Yield the options of the application that cannot be given here."""
+    for kind in ("preload", "worker"):
+        for name, value in sorted(_defaults(app, kind).items()):
+            yield Change(f"option --{name.replace('_', '-')}", "-", value, _WHY)
+
+
+def _defaults(app: Celery, kind: str) -> dict[str, Any]:
+    """Return the options of a kind as a command line without any of them gives them."""
+    if not (declared := app.user_options[kind]):
+        return {}
+    from click import Command  # importing it is left to applications that have options
+
+    return Command(kind, params=list(declared)).make_context(kind, [], resilient_parsing=False).params
