@@ -66,8 +66,8 @@ class Message:
         self.unique_key = unique_key if isinstance(unique_key, str) else ""
         self.sent_ms = sent_ms if isinstance(sent_ms, int) else None
         retries = headers.get("retries")
-        #: The runs before this one that asked for another.
-        self.retries = retries if isinstance(retries, int) else 0
+        #: The runs before this one that asked for another; fewer than none would be runs without end.
+        self.retries = max(0, retries) if isinstance(retries, int) else 0
         shadow = headers.get("shadow")
         #: The task's name as people see it: Celery's `shadow`, or its kind.
         self.name = shadow if shadow and isinstance(shadow, str) else self.kind
@@ -117,7 +117,8 @@ class Message:
             decoded = None  # an unusual body is read with more patience, or refused with a reason
         if type(decoded) is list and len(decoded) == 3:
             args, kwargs, embed = decoded
-            if type(args) is list and type(kwargs) is dict and type(embed) is dict:
+            is_usual = type(args) is list and type(kwargs) is dict and type(embed) is dict
+            if is_usual and not any(embed.values()):
                 return args, kwargs, embed
         return message_body.decode(self.envelope, self.headers, self.properties)
 

@@ -18,6 +18,9 @@ class BadMessage(ValueError):
         self.reason = reason
 
 
+#: The parts of Celery's own that a task is followed by.
+_SIGNATURES = frozenset(("callbacks", "errbacks", "chain", "chord"))
+
 #: Keys by which kombu marks a date, a UUID and the like.
 OWN_TYPE = b"__type__"
 
@@ -36,7 +39,18 @@ def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[s
     args, kwargs, embed = decoded
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         raise BadMessage("invalid message", "its arguments must be a list and an object")
-    return args, kwargs, embed if isinstance(embed, dict) else {}
+    return args, kwargs, _checked(embed) if isinstance(embed, dict) else {}
+
+
+def _checked(embed: dict[str, Any]) -> dict[str, Any]:
+    """Return Celery's part if it holds signatures; else the task would run first and fail by it then."""
+    for name, part in embed.items():
+        if not part or name not in _SIGNATURES:
+            continue
+        each = [part] if name == "chord" else part
+        if not isinstance(each, list | tuple) or not all(isinstance(one, dict) for one in each):
+            raise BadMessage("invalid message", f"its {name} must hold signatures, objects with a task")
+    return embed
 
 
 def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:

@@ -50,6 +50,10 @@ RESULT_LENGTH = 65_536
 ERROR_LENGTH = 1_024
 TRACEBACK_LENGTH = 8_192
 
+#: The longest wait that an error may ask for, and how often the backoff doubles: a float has an end.
+_LONGEST_WAIT = 10 * 365 * 86_400.0
+_DOUBLINGS = 64
+
 _OUTCOMES = frozenset(
     (Succeeded, CancelledOutcome, Expired, Continued, Retry, Delay, Release, Redeliver, Requeue, DeadLetter)
 )
@@ -57,6 +61,8 @@ _OUTCOMES = frozenset(
 #: Errors of other libraries that name an outcome of their own; the program that runs tasks adds them.
 outcomes_of_errors: dict[type[BaseException], Callable[[Any], Outcome]] = {}
 
+# Bound here: a handler may leave another under this name.
+_process_id = os.getpid
 _write = json.JSONEncoder(separators=(",", ":")).encode
 
 _running: ContextVar[Context | None] = ContextVar("millpond_running", default=None)
@@ -79,7 +85,7 @@ def execute(
     The value is kept as JSON for a task of a batch, and with `keep_result` for any.
     Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.
     """
-    began, before, pid = time.time(), _running.set(context), os.getpid()
+    began, before, pid = time.time(), _running.set(context), _process_id()
     try:
         message = delivery.message
         args, kwargs, _embed = message.arguments
@@ -90,13 +96,13 @@ def execute(
         for each in reversed(middleware):
             call = partial(each.around_executing, call_next=call)
         value = call(job, context)
-        if os.getpid() != pid:
+        if _process_id() != pid:
             forked_child.end()
         if type(value) in _OUTCOMES:
             return value  # type: ignore[no-any-return]
         outcome = _succeeded(handler, delivery, value, keep=keep_result or context.batch is not None)
     except BaseException as error:
-        if os.getpid() != pid:
+        if _process_id() != pid:
             forked_child.end(error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -125,11 +131,24 @@ def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> 
 def failed(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, began: float
 ) -> Outcome:
-    """Classify an error: return the outcome that it stands for. `began` is when the handler did, seconds."""
+    """Classify an error: return the outcome that it stands for. `began` is when the handler did, seconds.
+
+    An error whose own attributes raise is a failure by its name: no error is left to the slot.
+    """
+    try:
+        return _classified(handler, delivery, context, error, began)
+    except BaseException as unsaid:
+        name = _name(error)
+        return DeadLetter(name, f"{name}: (it cannot be read: {_name(unsaid)})")
+
+
+def _classified(
+    handler: Handler, delivery: Delivery, context: Context, error: BaseException, began: float
+) -> Outcome:
     for known, outcome_of in outcomes_of_errors.items():
         if isinstance(error, known):
             found = outcome_of(error)
-            _log(logging.INFO, handler, delivery, "raised", f"{type(error).__name__}: {_text(error)}")
+            _log(logging.INFO, handler, delivery, "raised", f"{_name(error)}: {_text(error)}")
             return found
     line = error_line(error, partial(_clean, handler, delivery))
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
@@ -155,7 +174,7 @@ def failed(
         "worker": context.worker,
         "started_at": began,
     }
-    return DeadLetter(type(error).__name__, line, facts, expected=expected)
+    return DeadLetter(_name(error), line, facts, expected=expected)
 
 
 def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
@@ -163,7 +182,7 @@ def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
 
     `clean` cuts secrets out of the whole, for one may be longer than a line.
     """
-    return clean(f"{type(error).__name__}: {_text(error)}").splitlines()[0][:ERROR_LENGTH]
+    return clean(f"{_name(error)}: {_text(error)}").splitlines()[0][:ERROR_LENGTH]
 
 
 def backoff_seconds(handler: Handler, retries: int) -> float:
@@ -171,7 +190,7 @@ def backoff_seconds(handler: Handler, retries: int) -> float:
 
     Source: Brooker, "Exponential backoff and jitter", 2015.
     """
-    return random.uniform(0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0**retries))
+    return random.uniform(0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0 ** min(retries, _DOUBLINGS)))
 
 
 def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
@@ -196,7 +215,7 @@ def _retry(handler: Handler, delivery: Delivery, context: Context, error: RetryL
     message = delivery.message
     _args, kwargs, _embed = message.arguments
     wait = error.after_seconds
-    if wait is None:
+    if wait is None or not 0 <= wait <= _LONGEST_WAIT:  # no time is beyond that, and NaN is none
         wait = backoff_seconds(handler, message.retries)
     due_ms = delivery.now_ms() + int(wait * 1000)
     fields = redact(handler.contract, kwargs) if handler.contract is not None else kwargs
@@ -220,11 +239,16 @@ def _clean(handler: Handler, delivery: Delivery, text: str) -> str:
     return scrubbed(text, secrets_in(handler.secretive, args, kwargs))
 
 
+def _name(error: BaseException) -> str:
+    """Return the name of an error's class, even where its metaclass has another idea of it."""
+    return str(type.__dict__["__name__"].__get__(type(error)))
+
+
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # a plain text: a subclass may have methods of its own
     except BaseException as unsaid:
-        return f"(its message cannot be read: __str__ raised {type(unsaid).__name__})"
+        return f"(its message cannot be read: __str__ raised {_name(unsaid)})"
 
 
 def _traceback(error: BaseException) -> str:

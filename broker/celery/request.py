@@ -198,6 +198,7 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
     info = properties.get("delivery_info")
     return {
         **headers,
+        "retries": message.retries,
         "hostname": hostname,
         "properties": properties,
         "reply_to": properties.get("reply_to"),

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
@@ -26,6 +26,7 @@ What = Literal[
     "leave",
     "cancelled",
     "unspeakable",
+    "retry by hand",
     "interrupt",
     "memory",
     "reject",
@@ -92,6 +93,8 @@ def act(job: Act, context: Context) -> str:
             raise asyncio.CancelledError
         case "unspeakable":
             raise Unspeakable
+        case "retry by hand":
+            raise Retry("nothing is sent by this")
         case "interrupt":
             raise KeyboardInterrupt
         case "memory":

@@ -53,7 +53,7 @@ Answer = tuple[Outcome, float, float]
 
 outcomes_of_errors[Ignore] = lambda _error: SUCCEEDED
 outcomes_of_errors[Reject] = lambda error: REQUEUE if error.requeue else REJECTED
-outcomes_of_errors[Retry] = lambda error: Continued(error_line(error.exc or error))
+outcomes_of_errors[Retry] = lambda error: _outcome_of_retry(error)
 
 
 #: Signals of a task's run; a receiver of one of them is called by Celery's tracer alone.
@@ -65,6 +65,14 @@ _SIGNALS = (
     signals.task_retry,
     signals.task_internal_error,
 )
+
+
+def _outcome_of_retry(error: Retry) -> Outcome:
+    """Return the outcome of Celery's `Retry`: without a signature nothing was sent, and nothing would come."""
+    if error.sig is None:
+        text = "Retry: raised by hand, which sends nothing: call self.retry, or raise RetryLater"
+        return DeadLetter("Retry", text)
+    return Continued(error_line(error.exc or error))
 
 
 class CeleryHandler(Handler):

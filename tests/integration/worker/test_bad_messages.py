@@ -108,6 +108,14 @@ BAD: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "a field that is missing": (altered(body=body([[], {}, EMBED])), "bad contract"),
     "a field too many": (altered(body=body([[], {"file": "x", "n": 1}, EMBED])), "bad contract"),
     "arguments by position": (altered(body=body([[1], {}, EMBED])), ""),
+    "callbacks that are none": (
+        lambda file: altered(body=body([[], act(file, "bad"), {**EMBED, "callbacks": "x"}]))(file),
+        "its callbacks",
+    ),
+    "a chain of no signatures": (
+        lambda file: altered(body=body([[], act(file, "bad"), {**EMBED, "chain": [1]}]))(file),
+        "its chain",
+    ),
     "an eta that is no time": (altered(headers__eta="tomorrow"), "invalid message"),
     "an eta of another type": (altered(headers__eta={"at": 1}), "invalid message"),
     "an expiry that is no time": (altered(headers__expires="tomorrow"), ""),

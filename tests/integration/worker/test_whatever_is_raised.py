@@ -16,6 +16,7 @@ from tests.harness.one_worker import settings_for, workers
 #: The act of the handler, and the name of its error.
 RAISED = {
     "unspeakable": "Unspeakable",
+    "retry by hand": "Retry",
     "leave": "Base",
     "cancelled": "CancelledError",
     "memory": "MemoryError",

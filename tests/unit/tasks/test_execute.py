@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import pickle
+import time
 from base64 import b64encode
 from typing import Any
 
@@ -17,7 +18,7 @@ from millpond.broker.outcomes import DeadLetter, Outcome, Retry, Succeeded
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import Cancelled, FinalError, RetryLater
-from millpond.tasks.execute import RESULT_LENGTH, execute
+from millpond.tasks.execute import RESULT_LENGTH, backoff_seconds, execute
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware
 
@@ -95,6 +96,72 @@ def test_whatever_is_raised_is_one_dead_letter_by_its_own_name(error: BaseExcept
     assert "in execute" not in outcome.traceback
     assert outcome.facts is not None
     assert (outcome.facts["worker"], outcome.facts["retries"]) == ("here", 0)
+
+
+class Meta(type):
+    """The class of a class that has no name to show."""
+
+    @property
+    def __name__(cls) -> str:
+        raise RuntimeError("no name")
+
+
+class Nameless(Exception, metaclass=Meta):
+    """An error whose class has no name."""
+
+
+class Closed(Exception):
+    """An error whose traceback cannot be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__traceback__":
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+
+class Text(str):
+    """A text with methods of its own."""
+
+    def __format__(self, spec: str) -> str:
+        raise RuntimeError("not to be formatted")
+
+
+class Odd(Exception):
+    """An error whose text is not a plain one."""
+
+    def __str__(self) -> str:
+        return Text("odd")
+
+
+@pytest.mark.parametrize(
+    ("error", "name"), [(Nameless("x"), "Nameless"), (Closed("x"), "Closed"), (Odd(), "Odd")]
+)
+def test_an_error_that_cannot_be_read_is_a_failure_too(error: BaseException, name: str) -> None:
+    """Its class, its attributes and its text are the body's own; none of them costs the slot."""
+    outcome = run(raising(error))
+    assert isinstance(outcome, DeadLetter)
+    assert outcome.reason == name
+    assert outcome.error.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("wait", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_retry_after_no_time_comes_after_the_backoff(wait: float) -> None:
+    """A wait that is none is the mistake of a dependency, and the task's to wait out."""
+    outcome = run(raising(RetryLater("busy", after_seconds=wait)))
+    assert isinstance(outcome, Retry)
+    assert abs(outcome.due_ms / 1000 - time.time()) < 86_400
+
+
+def test_a_message_with_fewer_runs_than_none_ends() -> None:
+    """A stranger's negative count of runs would be runs without end, and without a backoff."""
+    outcome = run(raising(RetryLater("busy")), retries=-(10**30))
+    assert isinstance(outcome, Retry)
+    assert Message.decode(outcome.message).retries == 1
+
+
+def test_the_backoff_of_very_many_runs_is_its_limit() -> None:
+    """A power of two that no float holds is no error."""
+    assert 0 <= backoff_seconds(Handler(Job, number, retries=5_000), 5_000) <= 86_400
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
