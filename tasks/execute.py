@@ -104,7 +104,7 @@ def execute(
     except BaseException as error:
         if _process_id() != pid:
             forked_child.end(error)
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` asks the error itself
             raise
         return failed(handler, delivery, context, error, began=began)
     finally:
@@ -190,7 +190,9 @@ def backoff_seconds(handler: Handler, retries: int) -> float:
 
     Source: Brooker, "Exponential backoff and jitter", 2015.
     """
-    return random.uniform(0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0 ** min(retries, _DOUBLINGS)))
+    return random.uniform(
+        0, min(handler.backoff_limit_seconds, handler.backoff_seconds * 2.0 ** min(retries, _DOUBLINGS))
+    )
 
 
 def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:

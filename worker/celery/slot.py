@@ -68,7 +68,7 @@ _SIGNALS = (
 
 
 def _outcome_of_retry(error: Retry) -> Outcome:
-    """Return the outcome of Celery's `Retry`: without a signature nothing was sent, and nothing would come."""
+    """Return the outcome of Celery's `Retry`; without a signature nothing was sent, and nothing comes."""
     if error.sig is None:
         text = "Retry: raised by hand, which sends nothing: call self.retry, or raise RetryLater"
         return DeadLetter("Retry", text)

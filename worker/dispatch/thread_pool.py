@@ -53,9 +53,10 @@ class ThreadSlots:
                 if self._in_flight.is_far_ahead:
                     self.wait_for_backlog()
             except BaseException:  # a task's SystemExit is no reason for a thread of a pool to end
-                logger.exception("Task %s[%s] could not be settled", request.name, request.id)
-                with suppress(Exception):  # else it would be held as long as this process lives
+                with suppress(BaseException):  # else it would be held as long as this process lives
                     request.redeliver(ExceptionInfo())
+                with suppress(BaseException):  # a traceback asks errors that may raise, and the thread stays
+                    logger.exception("Task %s[%s] could not be settled", request.name, request.id)
 
     def wait_for_backlog(self) -> None:
         """Wait until outcomes were sent to the broker, or the process ends."""

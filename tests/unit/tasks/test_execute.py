@@ -111,12 +111,10 @@ class Nameless(Exception, metaclass=Meta):
 
 
 class Closed(Exception):
-    """An error whose traceback cannot be read."""
+    """An error none of whose attributes can be read, its class neither."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "__traceback__":
-            raise RuntimeError(name)
-        return super().__getattribute__(name)
+        raise RuntimeError(name)
 
 
 class Text(str):
@@ -133,12 +131,14 @@ class Odd(Exception):
         return Text("odd")
 
 
-@pytest.mark.parametrize(
-    ("error", "name"), [(Nameless("x"), "Nameless"), (Closed("x"), "Closed"), (Odd(), "Odd")]
-)
-def test_an_error_that_cannot_be_read_is_a_failure_too(error: BaseException, name: str) -> None:
+@pytest.mark.parametrize("name", ["Nameless", "Closed", "Odd"])
+def test_an_error_that_cannot_be_read_is_a_failure_too(name: str) -> None:
     """Its class, its attributes and its text are the body's own; none of them costs the slot."""
-    outcome = run(raising(error))
+
+    def body(job: Job, context: Context) -> None:
+        raise {"Nameless": Nameless, "Closed": Closed, "Odd": Odd}[name]()
+
+    outcome = run(body)
     assert isinstance(outcome, DeadLetter)
     assert outcome.reason == name
     assert outcome.error.startswith(f"{name}: ")
