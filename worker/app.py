@@ -53,6 +53,7 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
     changes = user_app.configure(app, configured, pools)
 
     def tell(**_: Any) -> None:
+        user_app.check_results(app)  # here Django is set up, whose models a backend may use
         if told := user_app.table([*changes, *user_options.changes(app), *user_app.of_tasks(app)]):
             logger.warning("%s", told)
 

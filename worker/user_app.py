@@ -185,6 +185,16 @@ def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> 
         yield Change(f"queue {queue}", "-", "-", _no_pool(queue))
 
 
+def check_results(app: Celery) -> None:
+    """End a worker whose result backend cannot be made, as stock does: no task would end with a result."""
+    try:
+        _ = app.backend
+    except Exception as error:
+        said = " ".join(str(error).split())
+        print(f"millpond: result_backend cannot be used: {type(error).__name__}: {said}", file=sys.stderr)
+        sys.exit(os.EX_CONFIG)
+
+
 def of_tasks(app: Celery) -> Iterator[Change]:
     """Yield the options of tasks that keep a promise from holding, once every task is there."""
     for name, task in sorted(app.tasks.items()):

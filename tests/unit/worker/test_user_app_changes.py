@@ -1,5 +1,7 @@
 """The lines of `millpond worker --app` at its start: settings replaced or without effect, and remedies."""
 
+import os
+import re
 from typing import Any
 
 import pytest
@@ -162,3 +164,12 @@ def test_options_of_the_application_have_their_defaults_and_are_named() -> None:
     found = lines(user_app.table(list(user_options.changes(app))))
     assert "- -> 4 `millpond worker` has no options" in found["option --shards"]
     assert "- -> dev" in found["option --stage"]
+
+
+def test_a_result_backend_that_cannot_be_made_ends_the_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stock ends there, too: tasks whose results are lost one by one would be the alternative."""
+    app = Celery("shop", broker="memory://", backend="nosuch://x", set_as_current=False)
+    with pytest.raises(SystemExit) as ended:
+        user_app.check_results(app)
+    assert ended.value.code == os.EX_CONFIG
+    assert re.fullmatch(r"millpond: result_backend cannot be used: .*nosuch.*\n", capsys.readouterr().err)
