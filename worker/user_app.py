@@ -204,6 +204,10 @@ def of_tasks(app: Celery) -> Iterator[Change]:
             yield Change(
                 f"acks_late of {name}", False, False, "a killed worker loses it, and it has no dead letter"
             )
+        flush_every, ahead = getattr(task, "flush_every", 0), getattr(app, "in_flight", None)
+        if ahead is not None and isinstance(flush_every, int) and flush_every > ahead.prefetch:
+            why = f"celery-batches collects what a process holds: give its pool prefetch = {flush_every}"
+            yield Change(f"flush_every of {name}", flush_every, f"prefetch {ahead.prefetch}", why)
         if task.rate_limit:
             yield Change(f"rate_limit of {name}", task.rate_limit, task.rate_limit, _RATE)
 

@@ -2,10 +2,11 @@
 
 import os
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import user_preload_options
 from click import Option
 
@@ -173,3 +174,18 @@ def test_a_result_backend_that_cannot_be_made_ends_the_worker(capsys: pytest.Cap
         user_app.check_results(app)
     assert ended.value.code == os.EX_CONFIG
     assert re.fullmatch(r"millpond: result_backend cannot be used: .*nosuch.*\n", capsys.readouterr().err)
+
+
+def test_a_batch_that_the_pool_never_holds_is_named() -> None:
+    """A task of celery-batches that waits for more messages than are fetched ahead names the remedy."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.in_flight = SimpleNamespace(prefetch=4)
+
+    class Batches(Task):
+        flush_every = 5
+
+    app.task(base=Batches, name="shop.together", shared=False, acks_late=True)(print)
+    found = lines(user_app.table(list(user_app.of_tasks(app))))
+    assert "5 -> prefetch 4" in found["flush_every of shop.together"]
+    app.in_flight.prefetch = 5
+    assert not list(user_app.of_tasks(app))
