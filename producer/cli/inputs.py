@@ -88,8 +88,8 @@ class Inputs:
                 if entry.is_dir(follow_symlinks=False):
                     if self.keep_out is None or Path(entry.path).absolute() != self.keep_out.absolute():
                         yield from self._walk(entry.path, below / entry.name)
-                elif entry.is_file() and self._fits(entry.name):
-                    yield Found(entry.path, below / entry.name)
+                elif self._fits(entry.name) and (found := _entry(entry, below)) is not None:
+                    yield found
 
     def _fits(self, name: str) -> bool:
         return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
@@ -108,6 +108,14 @@ def paths_from(descriptor: int) -> Iterator[str]:
             raise BadInput("a path on stdin is over 65,536 bytes: separate the paths by newlines or NUL")
     if rest:
         yield os.fsdecode(rest)
+
+
+def _entry(entry: "os.DirEntry[str]", below: PurePosixPath) -> Found | Unreadable | None:
+    """Return an entry of a folder, which stands for itself alone where it cannot be read; None: no file."""
+    try:
+        return Found(entry.path, below / entry.name) if entry.is_file() else None
+    except OSError as error:  # a link to itself, a folder that nobody may look into behind a link
+        return Unreadable(entry.path, error.strerror or str(error))
 
 
 def _named(path: str) -> Found | Unreadable:

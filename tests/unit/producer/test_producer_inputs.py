@@ -1,5 +1,6 @@
 """Finding files as they are walked, and naming the written files."""
 
+import errno
 import os
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +56,14 @@ def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.Mo
     found = list(Inputs([str(tree)], patterns=("*.jpg",)))
     assert [each.reason for each in found if isinstance(each, Unreadable)] == ["Permission denied"]
     assert len(found) == 4
+
+
+def test_a_link_to_itself_is_told(tree: Path) -> None:
+    """An entry that leads nowhere but to itself stands for itself: the others are found and counted."""
+    (tree / "loop.jpg").symlink_to("loop.jpg")
+    inputs = Inputs([str(tree)], patterns=("*.jpg",))
+    assert [each.reason for each in inputs if isinstance(each, Unreadable)] == [os.strerror(errno.ELOOP)]
+    assert inputs.count() == 5
 
 
 @pytest.mark.parametrize("separator", [b"\n", b"\0"])
