@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import zstandard
 
-from millpond.tasks.errors import BadInput
+from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD, detected
 
 _CHUNK = 64 * 1024
@@ -59,7 +59,7 @@ class Decompressed:
                     return output
             return b""
         except _DAMAGE as error:
-            raise BadInput(f"{self._what} is damaged: {error}") from error
+            raise _refusal(self._what, error) from error
 
     def _begin_next(self) -> bool:
         """Begin the stream that follows the one that ended; zero bytes at the end are padding."""
@@ -156,6 +156,17 @@ def raw_lzma(properties: bytes, what: str) -> Any:
         raise BadInput(f"{what} needs a dictionary of {window} bytes, over {MAX_WINDOW_BYTES}: refused")
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": max(window, 4096), "lc": lc, "lp": lp, "pb": pb}]
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
+
+
+def _refusal(what: str, error: Exception) -> BadInput:
+    """Return why a stream is refused: only one that its reader cannot make sense of is damaged."""
+    reason = str(error).lower()
+    if isinstance(error, MemoryError) or "memory" in reason:  # xz's limit and zstd's, by their own words
+        most = f"a dictionary of {MAX_WINDOW_BYTES} bytes at most"
+        return TooLarge(f"{what} needs more memory to unpack than it may have: compress it with {most}")
+    if "unsupported" in reason or "dictionary mismatch" in reason:
+        return BadInput(f"{what} is compressed in a way that is not supported here: {error}")
+    return BadInput(f"{what} is damaged: {error}")
 
 
 _DAMAGE = (OSError, EOFError, ValueError, MemoryError, zlib.error, lzma.LZMAError, zstandard.ZstdError)

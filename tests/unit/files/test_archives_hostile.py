@@ -193,6 +193,33 @@ def test_a_tar_that_is_cut_off_anywhere_is_refused(refused: Refuse, pack: Callab
             refused(packed[:cut] + b"????")
 
 
+_HUGE = {"dict_size": 1 << 30}
+
+
+def _zstd_of_a_large_window(data: bytes) -> bytes:
+    """Return a frame that does not say how long its content is, so that its window is all that is known."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=28)
+    frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return frame.compress(data) + frame.flush()
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda data: lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, **_HUGE}]),
+        _zstd_of_a_large_window,
+    ],
+    ids=["xz", "zstd"],
+)
+def test_an_archive_that_needs_too_much_memory_is_not_called_damaged(
+    refused: Refuse, pack: Callable[[bytes], bytes]
+) -> None:
+    """A dictionary over the bound is named as that: the file is whole, and may be packed anew."""
+    message = refused(pack(tar(("a", b"x"))), error=TooLarge)
+    assert "needs more memory to unpack" in message
+    assert "damaged" not in message
+
+
 def test_a_zip_that_is_cut_off_is_refused(refused: Refuse) -> None:
     """A zip has its directory at its end, so no part of it passes for the whole."""
     content = zipped(*FILES.items())
