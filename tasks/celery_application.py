@@ -49,9 +49,12 @@ def unusable(name: str, error: Exception | None) -> SettingsError:
 def broker_url(app: Celery) -> str | None:
     """Return the application's own broker, where Millpond's settings name none."""
     url = _joined(app.conf.broker_write_url or app.conf.broker_url)
-    if not url or url.startswith("amqp"):
-        return None
-    tls = app.conf.broker_use_ssl
+    return None if not url or url.startswith("amqp") else with_tls(app, url)
+
+
+def with_tls(app: Celery, written: Any) -> str:
+    """Return a URL of the application's settings with the options of its `broker_use_ssl`."""
+    url, tls = _joined(written), app.conf.broker_use_ssl
     if not tls or "ssl_" in url:
         return url
     options = {"ssl": "true", **(tls if isinstance(tls, dict) else {})}

@@ -150,7 +150,7 @@ def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
     """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
     for name in ("broker_write_url", "broker_read_url"):
         written = getattr(app.conf, name)
-        theirs = celery_application.parsed(written)
+        theirs = celery_application.parsed(celery_application.with_tls(app, written))
         if written and (theirs is None or theirs.plain != url.plain):
             yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
     if app.conf.broker_use_ssl and url.tls is None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from celery import Celery, Task
 from celery.signals import user_preload_options
 from click import Option
 
+from millpond.tasks import celery_application
 from millpond.tasks.settings import Settings
 from millpond.worker import user_app, user_options
 
@@ -191,3 +193,12 @@ def test_a_batch_that_the_pool_never_holds_is_named() -> None:
     assert "5 -> prefetch 4" in found["flush_every of shop.together"]
     app.in_flight.prefetch = 5
     assert "flush_every of shop.together" not in {each.setting for each in user_app.of_tasks(app)}
+
+
+def test_a_broker_in_use_as_it_is_set_is_not_named() -> None:
+    """With `broker_use_ssl`, the broker in use is `rediss://` where the setting has `redis://`: no change."""
+    app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
+    app.conf.update(broker_use_ssl={"ssl_cert_reqs": ssl.CERT_NONE}, task_default_queue="heavy")
+    chosen = settings_of().model_copy(update={"broker_url": celery_application.broker_url(app)})
+    assert not [each for each in user_app.configure(app, chosen) if each.setting.startswith("broker_")]
+    assert app.conf.broker_url.startswith("rediss://")
