@@ -197,6 +197,10 @@ def check_results(app: Celery) -> None:
 
 def of_tasks(app: Celery) -> Iterator[Change]:
     """Yield the options of tasks that keep a promise from holding, once every task is there."""
+    traced = sys.modules.get("opentelemetry.instrumentation.celery")
+    if traced is not None and traced.CeleryInstrumentor().is_instrumented_by_opentelemetry:
+        why = "each run has a span of Millpond's too: leave the instrumentor to programs that send"
+        yield Change("CeleryInstrumentor", "on", "on", why)
     for name, task in sorted(app.tasks.items()):
         if name.startswith("celery."):
             continue

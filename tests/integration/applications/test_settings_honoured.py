@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery.contrib.migrate import migrate_tasks
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
@@ -73,3 +74,29 @@ def test_results_lie_at_the_brokers_url(written: str, found: str) -> None:
     """`result_backend` may be the broker's URL, in each of its forms."""
     backend = Celery(broker="memory://", backend=written, set_as_current=False).backend
     assert backend.as_uri() == found
+
+
+def test_celery_migrate_moves_messages_to_this_transport_and_ends(url: str, store: Store) -> None:
+    """`celery migrate -a -t 1` empties a queue of stock's broker into ours, and ends."""
+    app = Celery(broker=url, set_as_current=False)
+    for n in range(3):
+        app.send_task("old.task", (n,), queue="before")
+    target, options = url.replace("redis://", "millpond://"), {"global_keyprefix": store.prefix}
+    with (
+        app.connection_for_read() as source,
+        app.connection_for_write(target, transport_options=options) as there,
+    ):
+        seen: list[str] = []
+        migrate_tasks(
+            source,
+            there,
+            app=app,
+            ack_messages=True,
+            timeout=1,
+            queues={"before": "after"},
+            callback=lambda _state, _body, message: seen.append(message.headers["task"]),
+        )
+    assert seen == ["old.task"] * 3
+    with app.connection_for_read() as source:
+        assert source.default_channel.client.llen("before") == 0
+    assert depth(store, "after").ready == 3

@@ -3,6 +3,7 @@
 import os
 import re
 import ssl
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,3 +203,12 @@ def test_a_broker_in_use_as_it_is_set_is_not_named() -> None:
     chosen = settings_of().model_copy(update={"broker_url": celery_application.broker_url(app)})
     assert not [each for each in user_app.configure(app, chosen) if each.setting.startswith("broker_")]
     assert app.conf.broker_url.startswith("rediss://")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_spans_that_come_twice_are_named(on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry's own instrumentor beside Millpond's spans is named while it is on."""
+    made = SimpleNamespace(is_instrumented_by_opentelemetry=on)
+    module = SimpleNamespace(CeleryInstrumentor=lambda: made)
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.celery", module)
+    assert ("CeleryInstrumentor" in told("heavy")) is on
