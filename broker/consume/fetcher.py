@@ -7,7 +7,6 @@ second by itself; else after ten, lest a token was lost. A call that fetches is 
 where it can be: the server carries it out as soon as the wait is over, and a round trip is saved.
 """
 
-import logging
 import math
 import time
 from time import sleep
@@ -23,8 +22,6 @@ from millpond.broker.consume.lease_resumption import resume
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
-
-logger = logging.getLogger(__name__)
 
 #: Seconds between looks at a queue without a wake token: where no process watches for messages, and where
 #: some process does.
@@ -218,13 +215,12 @@ class Fetcher:
 
     def _take_in(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
         if not reply.lease:
-            logger.warning(
-                "queue %s: the lease expired; its %d messages in flight go to other consumers",
-                request.lease.queue,
-                len(request.lease.in_flight),
-            )
-            request.lease.late += reply.late
-            self.in_flight.lose(request.lease)
+            lease = request.lease
+            lease.late += reply.late
+            # It expired, or the server has forgotten it, with all that came since: that is said and counted.
+            resume(self.channel.store, self.in_flight, lease, lease_ms=self.lease_ms)
+            if request.consumer == lease.consumer:
+                self.in_flight.lose(lease)
             return
         fetch_call.note(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())

@@ -46,8 +46,8 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
         )
     if lost:
         logger.warning(
-            "queue %s: the broker does not have %d messages in flight that this process has: they are "
-            "delivered again, and their ends here change nothing",
+            "queue %s: the broker does not have %d messages in flight that this process has: those that it "
+            "has at all are delivered again, and their ends here change nothing",
             lease.queue,
             lost,
         )

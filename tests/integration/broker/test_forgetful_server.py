@@ -1,6 +1,9 @@
 """A server that forgets: put back to an older copy, as by a fail-over that lagged, or robbed of a key."""
 
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,10 @@ from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 from tests.harness.by_hand import LEASE_MS, Hand
+from tests.harness.noted import names
+from tests.harness.one_worker import settings_for, workers
+
+Eventually = Callable[..., Any]
 
 QUEUE = "olden"
 
@@ -173,3 +180,25 @@ def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
         consumer.end(SUCCEEDED)
         summary = batch.wait(10)
         assert (summary.complete, summary.succeeded) == (True, 1)
+
+
+def test_a_running_worker_says_what_its_server_forgot(
+    url: str, store: Store, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    """All is deleted under it, and no connection ends: the loss is counted, and what comes next runs."""
+
+    def act(name: str, what: str) -> None:
+        fields = {"file": str(file), "name": name, "what": what}
+        publish.publish(store, [compose("broker.act", fields, queue="default", sent_at_ms=0)])
+
+    with workers(settings_for(url, key_prefix=store.prefix), tmp_path) as (worker,):
+        act("held", "wait")
+        eventually(lambda: names(file) == ["held"])
+        store.client.delete(*store.client.keys(f"{store.prefix}*"))
+        act("next", "note")
+        eventually(lambda: names(file, "end") == ["next"])
+        Path(f"{file}.go").touch()
+        eventually(lambda: inspect_depth.depth(store, "default").counters.get("forgotten") == 1)
+        eventually(lambda: "with 1 deliveries" in worker.log)
+        assert "1 messages in flight that this process has" in worker.log
+        eventually(lambda: inspect_depth.depth(store, "default").in_flight == 0)
