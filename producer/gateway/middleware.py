@@ -90,6 +90,10 @@ class RequestGuard:
 
     def _bound(self, headers: Headers, token: str, receive: Receive) -> Receive:
         """Return a `receive` that bounds a body, and awaits the token's turn for each piece but the first."""
+        coding = headers.get("content-encoding", "identity")
+        if coding.strip().lower() != "identity":
+            text = f"a body is read as it is sent, not as {coding:.40}: leave out Content-Encoding"
+            raise api_error(415, "content_encoding", text)
         is_stream = headers.get("content-type", "").startswith(NDJSON)
         limit = self._settings.max_stream_bytes if is_stream else self._settings.max_task_bytes
         announced = headers.get("content-length", "0")

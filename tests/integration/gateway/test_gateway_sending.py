@@ -59,19 +59,21 @@ def test_what_does_not_fit_is_named(gateway: Running, path: str, body: Any, code
 
 
 def test_each_refusal_has_its_status(gateway: Running) -> None:
-    """An unknown kind, another media type, too long a body, a closed batch and a missing one differ."""
+    """An unknown kind, another media type or coding, too long a body, a closed and a missing batch differ."""
     batch = gateway.ask("POST", "/batches").json["id"]
     gateway.ask("POST", f"/batches/{batch}/close")
     unknown = "00000000-0000-4000-8000-000000000000"
     found = {
         "kind": gateway.ask("POST", "/send/no.such", {}).status,
         "media": gateway.ask("POST", "/send/squares.square", "n=7", media="text/plain").status,
+        "coding": gateway.ask("POST", "/send/squares.square", {"n": 1}, content_encoding="gzip").status,
         "long": gateway.ask("POST", "/send/squares.square", {"n": 1, "x": "x" * 30_000}).status,
         "closed": gateway.send(query=f"?batch={batch}").status,
         "batch": gateway.ask("GET", f"/batches/{unknown}").status,
         "method": gateway.ask("DELETE", "/kinds").status,
     }
-    assert found == {"kind": 404, "media": 415, "long": 413, "closed": 409, "batch": 404, "method": 405}
+    sent = {"kind": 404, "media": 415, "coding": 415, "long": 413, "closed": 409}
+    assert found == sent | {"batch": 404, "method": 405}
 
 
 def test_a_long_body_of_no_announced_length_is_refused(gateway: Running) -> None:
