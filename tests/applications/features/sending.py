@@ -164,7 +164,8 @@ def priority() -> Any:
     for what in (9, 9, 9, 0, 0, 0):
         noted.apply_async((f"{there} ran", what), priority=what)
     free(there, busy)
-    return sorted(notes_when(f"{there} ran", 6)[:3]) == ["0", "0", "0"]
+    # The third of them and the first of the others run at the same time, in two slots.
+    return notes_when(f"{there} ran", 6)[:4].count("0") == 3
 
 
 @feature(S, "a megabyte of arguments", 1_000_000)
