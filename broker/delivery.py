@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -27,6 +27,8 @@ class Delivery:
     lease: Any = None
     lost: bool = False
     on_settled: Callable[[], None] | None = None
+    #: When its process received it (monotonic seconds of that process).
+    fetched_at: float = field(default_factory=time.monotonic)
 
     @property
     def tag(self) -> str:

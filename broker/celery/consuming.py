@@ -15,6 +15,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits
 from millpond.broker.celery.settling import Settling
+from millpond.broker.celery.waiting_tasks import line_of
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import CONTROL
 from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT, Fetcher
@@ -89,6 +90,7 @@ class Consuming(Settling):
             fetcher.start(self.queue_keys(queue))
         except ResponseError as error:
             raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
+        self.in_flight.ahead.line = line_of(self) or self.in_flight.ahead.line
 
     def _declare(self, queue: str) -> None:
         table = self.queues.get(queue, {})

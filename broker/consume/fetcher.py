@@ -16,9 +16,11 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
+from millpond.broker.consume.behind_wait import request_behind_wait
 from millpond.broker.consume.control_listener import ControlListener
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
 from millpond.broker.consume.lease_resumption import resume
+from millpond.broker.consume.prefetch import AGAIN_SECONDS
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.keys import QueueKeys
 from millpond.broker.scripts import script
@@ -94,6 +96,7 @@ class Fetcher:
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
             self.watcher.on_tick(self.active, self._keys, now, self._patience)
+        self.in_flight.give_back_in_time(now)
         self._look_after_being_full()
         if self._request is None:
             # The call behind a wait has all the credit: credit is given once.
@@ -137,10 +140,12 @@ class Fetcher:
     def seconds_to_next(self) -> float | None:
         """Return the seconds until `on_tick` has something to do although nothing arrives; None: never."""
         now = time.monotonic()
-        watches_at = self.watcher.due_at
+        times = [self.watcher.due_at]
+        if self.in_flight.has_waiting:
+            times.append(max(self.in_flight.ahead.look_at, now + AGAIN_SECONDS))  # the next tick looks, too
         if self._request is not None:
-            return None if watches_at == math.inf else max(0.0, watches_at - now)
-        times = [watches_at]
+            soonest = min(times)
+            return None if soonest == math.inf else max(0.0, soonest - now)
         if self.in_flight.drained:
             times.append(self.listener.due_at)
         for lease in self.in_flight.leases.values():
@@ -169,7 +174,7 @@ class Fetcher:
         seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
         words = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
-        request = self.in_flight.request_behind_wait(self.active, now + seconds)
+        request = request_behind_wait(self.in_flight, self.active, now + seconds)
         if request is None:
             connection.send_command(*words)
         else:

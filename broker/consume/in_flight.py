@@ -20,11 +20,12 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
+from millpond.broker.consume.prefetch import Prefetch
 from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.control.state import ControlState
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys, batch_key
-from millpond.broker.outcomes import Outcome
+from millpond.broker.outcomes import Outcome, Release
 from millpond.broker.server import elapsed_seconds
 
 #: Outcomes that are gathered before they are sent although more work is at hand, and the longest time one
@@ -41,10 +42,6 @@ AT_ONCE = 1_000
 
 #: The slots of a channel that set no limit to its messages in flight.
 UNLIMITED = 1_000_000
-
-#: How long a process relies on a reading of the server's clock.
-CLOCK_GOOD_SECONDS = 25.0
-
 
 #: All of this process; a forked one must not fetch, renew or settle messages that are in flight here.
 _of_this_process = WeakSet["InFlightMessages"]()
@@ -83,6 +80,8 @@ class InFlightMessages:
         self.pools = pools
         self.slots = UNLIMITED if of_channel else 1
         self.prefetch = prefetch
+        #: How much of the prefetch is in use, learnt from the tasks that end here.
+        self.ahead = Prefetch()
         #: The most messages that one call fetches.
         self.at_once = AT_ONCE
         #: `round_robin`; or `priority` (the queues first consumed come first) or `sorted`, as kombu has them.
@@ -169,7 +168,25 @@ class InFlightMessages:
     @property
     def room(self) -> int:
         """Count the messages that this process may fetch now."""
-        return 0 if self.starts_nothing else max(0, self.slots + self.prefetch - self.count)
+        running, beyond = self.reach
+        return 0 if self.starts_nothing else max(0, running + beyond - self.count)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Return how many tasks run at a time, and how many messages may be fetched beyond these."""
+        running = self.ahead.slots(self.slots)
+        return running, self.ahead.beyond(self.slots + self.prefetch - running)
+
+    @property
+    def has_waiting(self) -> bool:
+        """True if messages wait for a slot that may have to go back."""
+        return self.ahead.line is not None and self.count > self.reach[0] and not self.starts_nothing
+
+    def give_back_in_time(self, now: float) -> None:
+        """Give back the messages that wait for a slot, once the first of them has waited too long."""
+        if now >= self.ahead.look_at and self.has_waiting:
+            lines = [tuple(lease.in_flight.values()) for lease in self.leases.values()]  # threads settle
+            self.ahead.give_back_in_time(lines, self.reach[0], now)
 
     # Leases
 
@@ -249,21 +266,25 @@ class InFlightMessages:
 
     def settle_finished(self) -> None:
         """Queue the outcomes of finished deliveries, each for its queue."""
-        now = monotonic()
+        now, ahead = monotonic(), self.ahead
         with suppress(IndexError):  # threads do this too, while the pool drains
             while True:
-                delivery, _outcome = ended = self.finished.popleft()
+                delivery, outcome = ended = self.finished.popleft()
                 lease = delivery.lease
                 if lease is None or lease.in_flight.pop(delivery.token, None) is None:
                     continue  # it is settled
                 lease.fetched_and_settled += 1
+                ahead.ended += type(outcome) is not Release
                 if not lease.outcomes:
                     lease.outcomes_since = now
                 lease.outcomes.append(ended)
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> bool:
         """Queue the outcome of a delivery; return False if it is not in flight here."""
-        return delivery.lease is not None and bool(delivery.lease.settle(delivery, outcome))
+        if delivery.lease is None or not delivery.lease.settle(delivery, outcome):
+            return False
+        self.ahead.ended += type(outcome) is not Release
+        return True
 
     @property
     def unsettled_count(self) -> int:
@@ -278,6 +299,7 @@ class InFlightMessages:
         """
         if self.finished:
             self.settle_finished()
+        self.ahead.measure(now, is_full=self.count >= self.reach[0])
         for queue in self._in_order(now):
             lease = self.leases[queue]
             if lease.lease_lost:
@@ -289,12 +311,13 @@ class InFlightMessages:
             if not (fetches or lease.outcomes):
                 continue
             count = sum(len(each.in_flight) for each in self.leases.values())
-            room = max(0, self.slots + self.prefetch - count) if fetches else 0
+            running, beyond = self.reach
+            room = max(0, running + beyond - count) if fetches else 0
             if room and self.may_fetch is not None:
                 room = 1 if self.may_fetch() else 0
-            wants = room > 0 and count <= self.slots + self.prefetch // 2
+            wants = room > 0 and count <= running + beyond // 2
             if wants or (lease.outcomes and self._is_time(lease, count, now)):
-                free = max(0, self.slots - count) if room else 0
+                free = max(0, running - count) if room else 0
                 request = FetchRequest(lease, min(room, self.at_once), free, lease.take_outcomes())
                 self.outcomes_taken.set()
                 return request
@@ -319,24 +342,6 @@ class InFlightMessages:
     def _is_time(self, lease: QueueLease, count: int, now: float) -> bool:
         waited = now - lease.outcomes_since >= GATHERED_SECONDS
         return waited or lease.is_limited or not count or self.draining or len(lease.outcomes) >= GATHERED
-
-    def request_behind_wait(self, active: set[str], until: float) -> FetchRequest | None:
-        """Return the fetch call to send along behind a wait that ends by `until`; None if there is none.
-
-        None with several queues, with one message asked for at a time, with a look at a queue due before
-        `until`, with a server's clock that was not read lately. None under an in-flight limit, where the call
-        that settles asks for more. None without a free slot: under a limit such a call would fetch nothing,
-        although slots may be free when the wait ends.
-        """
-        if len(active) != 1 or self.may_fetch is not None:
-            return None
-        lease, count = self.leases[next(iter(active))], self.count
-        is_known = lease.registered and not lease.lease_lost and until - lease.clocked_at < CLOCK_GOOD_SECONDS
-        if not is_known or lease.is_limited or 0.0 < lease.look_at <= until:
-            return None
-        if count >= self.slots or self.at_once == 1:
-            return None
-        return FetchRequest(lease, min(self.room, self.at_once), self.slots - count, [], None, lease.consumer)
 
 
 def _is_in(names: Set[str], delivery: Delivery) -> bool:

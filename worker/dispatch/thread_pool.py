@@ -46,6 +46,14 @@ class ThreadSlots:
             self._at_work += 1
         self._executor.submit(self._work)
 
+    def take_back(self) -> list[SlotRequest]:
+        """Take every request that waits, which then starts no more; return them, the oldest first."""
+        taken: list[SlotRequest] = []
+        with suppress(Empty):
+            while True:
+                taken.append(self._waiting.get_nowait())
+        return taken
+
     def _work(self) -> None:
         while (request := self._next()) is not None:
             try:

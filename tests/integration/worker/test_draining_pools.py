@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker.connection import connect
+from millpond.broker.connection import Store, connect
+from millpond.broker.control import state
 from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import depth
 from millpond.broker.keys import known_epochs_key
@@ -68,6 +69,12 @@ def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
     return command.returncode, out.splitlines(), err
 
 
+def acts_on_drain(store: Store) -> bool:
+    """True once the pool is drained and a process has acknowledged it."""
+    known = state.read(store)
+    return bool(known.drained) and str(known.epoch).encode() in store.client.hvals(known_epochs_key())
+
+
 @pytest.fixture
 def settings(url: str, kinds_path: None) -> Settings:
     """Return settings with two threads and two seconds to drain."""
@@ -92,6 +99,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
         started = eventually(lambda: len(found := list(tmp_path.glob("*.started"))) == 2 and found)
         draining = millpond(settings, "drain", "default", "--json")
+        eventually(lambda: acts_on_drain(store))
         eventually(lambda: depth(store, "default").ready == 4)
         batch.send_many(Square(n=n) for n in range(3))
         assert draining.poll() is None, "two tasks still run"
