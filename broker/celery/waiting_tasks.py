@@ -24,13 +24,13 @@ class WaitingTasks:
         from celery.worker import state  # a worker has it, a producer has no need of it
 
         self._consumer, self._channel, self._state = consumer, channel, state
-        #: Workers of Millpond's acknowledge late, always.
-        self._acknowledges_late = hasattr(consumer, "threads")
+        #: Workers of Millpond's acknowledge late, always, and ask for as many messages as they have slots.
+        self.slots: Callable[[int], int] | None = (
+            None if hasattr(consumer, "threads") else self._free_of_early
+        )
 
-    def slots(self, granted: int) -> int:
+    def _free_of_early(self, granted: int) -> int:
         """Return the slots for messages in flight: all but those with a task that was acknowledged early."""
-        if self._acknowledges_late:
-            return granted  # a worker of Millpond's asks for as many messages as it has slots
         pool = self._consumer.pool
         semaphore = self._consumer.controller.semaphore
         size = int((semaphore.initial_value if pool.uses_semaphore else pool.limit) or 1)

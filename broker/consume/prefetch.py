@@ -3,11 +3,12 @@
 The depth of the prefetch is the number of tasks that the process ends in `SOON_SECONDS`, at most the setting:
 so a pool of long tasks prefetches nothing, and what other processes could run does not wait here. A task that
 turns out long meets a few messages that were fetched behind it: once the first of these has waited for
-`WAITED_SECONDS`, all go back to the head of the queue, no delivery counted.
+`WAITED_SECONDS`, and one still has a moment later, all go back to the head of the queue, no delivery counted.
+A process that only stood still, as on a busy machine, has started them by then.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -18,19 +19,21 @@ from millpond.broker.delivery import Delivery
 #: A message is prefetched if it will start within this time.
 SOON_SECONDS = 0.05
 
-#: How long ends are counted for the rate; what took longer than the second is of a process that stood.
+#: How long ends are counted for the rate, unless so many come sooner; what took longer than the second is of
+#: a process that stood.
 COUNTED_SECONDS, STOOD_SECONDS = 0.1, 0.5
+COUNTED_ENDS = 16
 
-#: How long a message waits for a slot before it goes back, and when it is tried again to give it back.
-WAITED_SECONDS = 0.08
+#: How long a message waits for a slot before it may have to go back, and when that is looked at again.
+WAITED_SECONDS = 0.06
 AGAIN_SECONDS = 0.02
 
 
 class Line(Protocol):
     """The tasks of a process that wait for a slot."""
 
-    def slots(self, granted: int) -> int:
-        """Return how many tasks run at once, of the messages that the consumer may have."""
+    #: Returns how many tasks run at once, of the messages that the consumer may have; None: as many.
+    slots: Callable[[int], int] | None
 
     def give_back(self) -> int:
         """Release the messages of all tasks that wait, the newest first; return their number."""
@@ -52,10 +55,13 @@ class Prefetch:
         #: When to look for messages that wait (monotonic seconds).
         self.look_at = 0.0
         self._pause = AGAIN_SECONDS
+        #: True if a message had waited too long at the last look.
+        self._waited = False
 
     def slots(self, granted: int) -> int:
         """Return how many tasks run at once, of the messages that a consumer may have."""
-        return granted if self.line is None else self.line.slots(granted)
+        line = self.line
+        return granted if line is None or line.slots is None else line.slots(granted)
 
     def beyond(self, most: int) -> int:
         """Return how many messages may be fetched beyond the slots, at `most` so many."""
@@ -64,10 +70,10 @@ class Prefetch:
     def measure(self, now: float, *, is_full: bool) -> None:
         """Set the depth by the rate of ends. A process that is not full could end more: it only deepens."""
         seconds = now - self._since
-        if seconds < COUNTED_SECONDS:
+        if seconds < COUNTED_SECONDS and self.ended < COUNTED_ENDS:
             return
         if seconds < STOOD_SECONDS:
-            soon = int(self.ended / seconds * SOON_SECONDS)
+            soon = int(self.ended / max(seconds, 0.001) * SOON_SECONDS)
             if soon > self.depth or is_full:
                 self.depth = soon
         self._since, self.ended = now, 0
@@ -80,9 +86,12 @@ class Prefetch:
         """
         first = next(islice(merge(*queues, key=attrgetter("fetched_at")), slots, None), None)
         if first is None or self.line is None:
+            self._waited = False
             return
         self.look_at = max(first.fetched_at + WAITED_SECONDS, now + AGAIN_SECONDS)
-        if now < first.fetched_at + WAITED_SECONDS:
+        waits, waited = now >= first.fetched_at + WAITED_SECONDS, self._waited
+        self._waited = waits
+        if not (waits and waited):
             return
         count = self.line.give_back()
         # Of some pools nothing can be taken: these are tried less and less often.
@@ -90,4 +99,4 @@ class Prefetch:
         self.look_at = now + self._pause
         if count:
             self.given_back += count
-            self.depth, self._since, self.ended = 0, now, 0
+            self.depth, self._since, self.ended, self._waited = 0, now, 0, False

@@ -46,6 +46,13 @@ def test_it_is_the_tasks_that_end_in_a_moment(ahead: Prefetch, ended: int, depth
     assert ahead.beyond(16) == depth
 
 
+def test_many_ends_are_measured_at_once(ahead: Prefetch) -> None:
+    """A process whose prefetch went back has it again after a few short tasks."""
+    ahead.depth, ahead.ended = 0, 16
+    ahead.measure(100.01, is_full=True)
+    assert ahead.beyond(16) == 16
+
+
 def test_an_idle_process_keeps_it_and_a_stalled_one_measures_nothing(ahead: Prefetch) -> None:
     """A process that is not full could have ended more; one that stood for long has not measured."""
     ahead.ended = 10
@@ -77,7 +84,18 @@ def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
     ahead.give_back_in_time([[waits], [running]], 1, late - 0.03)
     assert (ahead.given_back, ahead.beyond(16), ahead.look_at) == (0, 16, late)
     ahead.give_back_in_time([[waits], [running]], 1, late)
-    assert (ahead.given_back, ahead.beyond(16), ahead.look_at) == (3, 0, late + AGAIN_SECONDS)
+    ahead.give_back_in_time([[waits], [running]], 1, late + AGAIN_SECONDS)
+    assert (ahead.given_back, ahead.beyond(16), round(ahead.look_at - late, 6)) == (3, 0, 2 * AGAIN_SECONDS)
+
+
+def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
+    """At its second look the messages that waited have started; what waits now is fresh."""
+    old, older, fresh = (delivery_of(f"{n}/0", "task") for n in range(3))
+    now = fresh.fetched_at + 1
+    fresh.fetched_at = now
+    ahead.give_back_in_time([[older, old]], 1, now)
+    ahead.give_back_in_time([[old, fresh]], 1, now + AGAIN_SECONDS)
+    assert (ahead.given_back, ahead.beyond(16)) == (0, 16)
 
 
 def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Prefetch) -> None:
@@ -85,11 +103,11 @@ def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Pref
     ahead.line = OneSlot(waiting=0)
     both, pauses = [delivery_of("1/0", "runs"), delivery_of("2/0", "waits")], []
     now = both[1].fetched_at + WAITED_SECONDS
-    for _ in range(8):
+    for _ in range(9):
         ahead.give_back_in_time([both], 1, now)
         pauses.append(round(ahead.look_at - now, 2))
         now = ahead.look_at
-    assert pauses == [0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
     assert ahead.beyond(16) == 16
 
 
@@ -102,7 +120,8 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
     lease.add(running)
     lease.add(waits)
     assert in_flight.room == 15
-    in_flight.give_back_in_time(waits.fetched_at + WAITED_SECONDS)
+    for late in (0.0, AGAIN_SECONDS):
+        in_flight.give_back_in_time(waits.fetched_at + WAITED_SECONDS + late)
     in_flight.settle(waits, RELEASE)
     assert in_flight.room == 0
     in_flight.settle(running, SUCCEEDED)
