@@ -50,6 +50,8 @@ class Prefetch:
         #: Ends since the count began.
         self.ended = 0
         self._since = 0.0
+        #: True if all slots were busy whenever it was looked at since then.
+        self._was_full = False
         #: Messages that went back because they waited.
         self.given_back = 0
         #: When to look for messages that wait (monotonic seconds).
@@ -68,15 +70,16 @@ class Prefetch:
         return most if self.line is None or self.depth >= most else int(self.depth)
 
     def measure(self, now: float, *, is_full: bool) -> None:
-        """Set the depth by the rate of ends. A process that is not full could end more: it only deepens."""
+        """Set the depth by the rate of ends; where slots were free meanwhile, it only deepens."""
+        self._was_full = self._was_full and is_full
         seconds = now - self._since
         if seconds < COUNTED_SECONDS and self.ended < COUNTED_ENDS:
             return
         if seconds < STOOD_SECONDS:
             soon = int(self.ended / max(seconds, 0.001) * SOON_SECONDS)
-            if soon > self.depth or is_full:
+            if soon > self.depth or self._was_full:
                 self.depth = soon
-        self._since, self.ended = now, 0
+        self._since, self.ended, self._was_full = now, 0, is_full
 
     def give_back_in_time(self, queues: Iterable[Iterable[Delivery]], slots: int, now: float) -> None:
         """Give back what waits if the first of it has waited too long, and note when to look again.

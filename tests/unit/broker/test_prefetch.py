@@ -62,6 +62,13 @@ def test_an_idle_process_keeps_it_and_a_stalled_one_measures_nothing(ahead: Pref
     assert ahead.beyond(16) == 4
 
 
+def test_a_burst_after_a_pause_has_the_depth_of_the_one_before(ahead: Prefetch) -> None:
+    """The time without work says nothing of how soon tasks end."""
+    ahead.measure(100.05, is_full=False)
+    ahead.measure(100.25, is_full=True)
+    assert ahead.beyond(16) == 16
+
+
 @pytest.mark.parametrize(("outcome", "ended"), [(SUCCEEDED, 1), (RELEASE, 0)])
 @pytest.mark.parametrize("by_thread", [True, False])
 def test_what_was_given_back_is_no_end(outcome: Outcome, ended: int, by_thread: bool) -> None:
