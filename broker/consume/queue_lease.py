@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from millpond.broker.delivery import Delivery
@@ -118,7 +119,10 @@ class QueueLease:
 
     def take_outcomes(self, limit: int = 100) -> list[tuple[Delivery, Outcome]]:
         """Return the oldest outcomes, which are sent now."""
-        taken = [self.outcomes.popleft() for _ in range(min(limit, len(self.outcomes)))]
+        taken: list[tuple[Delivery, Outcome]] = []
+        with suppress(IndexError):  # a thread of a pool that drains takes some at the same time
+            while len(taken) < limit:
+                taken.append(self.outcomes.popleft())
         self.outcomes_since = time.monotonic()
         return taken
 
