@@ -1,5 +1,8 @@
 """A process that consumes several queues: a token belongs to its queue."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import QueueKeys
@@ -44,3 +47,25 @@ def test_a_lost_lease_is_that_of_one_queue() -> None:
     in_flight.lose(in_flight.leases["two"])
     assert not in_flight.may_start(two)
     assert in_flight.may_start(one)
+
+
+def test_threads_take_each_outcome_once() -> None:
+    """The event loop and a thread of a pool that drains take outcomes at the same time."""
+    in_flight, one, _two = held_twice()
+    lease = in_flight.leases["one"]
+    lease.outcomes.extend((one, SUCCEEDED) for _ in range(20_000))
+
+    def take() -> int:
+        count = 0
+        while found := lease.take_outcomes(3):
+            count += len(found)
+        return count
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            taken = [each.result() for each in [threads.submit(take) for _ in range(4)]]
+    finally:
+        sys.setswitchinterval(before)
+    assert sum(taken) == 20_000
