@@ -7,11 +7,10 @@ import pytest
 
 from tests.scenarios.life.__main__ import count
 
-#: Files, calls and changes of file: 39, 142 and 94 on threads before there was one executor.
-MOST = (20, 90, 45)
-
-#: A busy machine cuts a batch into smaller pieces, and a task carries more of their cost: the best count is
-#: right.
+#: Files, calls and changes of file: 39, 142 and 94 on threads before there was one executor. The aim is
+#: 20, 90 and 45, as a quiet machine counts. The bound is higher: a busy or slow one cuts a batch into smaller
+#: pieces, and a task carries more of their cost. The best count is right.
+MOST = (23, 90, 48)
 BATCHES = 6
 
 

@@ -125,11 +125,12 @@ def stretch() -> None:
 
     in_flight.GATHERED_SECONDS *= STRETCH
 
-    from millpond.broker.consume import watcher
+    from millpond.broker.consume import prefetch, watcher
     from millpond.worker.dispatch import chunks
 
     for module, names in (
         (chunks, ("SHORT_SECONDS", "LONG_SECONDS")),
+        (prefetch, ("SOON_SECONDS", "COUNTED_SECONDS", "STOOD_SECONDS", "WAITED_SECONDS", "AGAIN_SECONDS")),
         (watcher, ("SHORTEST_PAUSE_SECONDS", "LONGEST_PAUSE_SECONDS")),
     ):
         for name in names:
