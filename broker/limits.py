@@ -82,15 +82,18 @@ def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
             keys = QueueKeys(queue, store.prefix)
             pipe.hgetall(keys.limits).hget(keys.drain_rate, "bound")
         answers = pipe.execute()
-        return [_in_force(raw, measured) for raw, measured in zip(answers[::2], answers[1::2], strict=True)]
+        return [
+            _limits_in_force(stored, bound) for stored, bound in zip(answers[::2], answers[1::2], strict=True)
+        ]
 
 
-def _in_force(raw: Mapping[bytes, bytes], measured: bytes | None) -> Limits:
-    found = {name.decode(): value.decode() for name, value in raw.items()}
+def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None) -> Limits:
+    """Return the limits of a queue: those set at run time before the table's, a bound by time as measured."""
+    found = {name.decode(): value.decode() for name, value in stored.items()}
     values = {name: found.get(name, found.get(_TABLE + name)) for name in NAMES}
     seconds = (values["bound"] or "").removesuffix("s") if (values["bound"] or "").endswith("s") else "0"
     if seconds != "0":
-        values["bound"] = (measured or str(FIRST_BOUND).encode()).decode()
+        values["bound"] = (measured_bound or str(FIRST_BOUND).encode()).decode()
     parsed = {name: _parse(name, value) for name, value in values.items() if value is not None}
     return Limits(**parsed, bound_seconds=float(seconds))
 

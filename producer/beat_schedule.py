@@ -47,13 +47,13 @@ class BeatEntry:
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"
 
-    def due_after(self, at_ms: int) -> int:
+    def next_due(self, at_ms: int) -> int:
         """Return the first due time after `at_ms`; both are ms since the epoch."""
         if (period := self._period_ms) is not None:
             return (at_ms // period + 1) * period
         return next(self._times(at_ms))
 
-    def due_until(self, at_ms: int) -> int:
+    def last_due(self, at_ms: int) -> int:
         """Return the last due time at or before `at_ms`."""
         if (period := self._period_ms) is not None:
             return at_ms // period * period

@@ -55,7 +55,7 @@ def outgoing(
         from millpond.tasks.celery_application import load
 
         item = load(app).signature(item.kind, item.args, item.kwargs)
-    made = _by_celery(message, item, id)
+    made = _made_by_celery(message, item, id)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]
     headers.update(more(made.queue, headers["id"]))
@@ -77,7 +77,7 @@ def outgoing(
     )
 
 
-def _by_celery(message: Message, item: Any, id: str) -> "Made":
+def _made_by_celery(message: Message, item: Any, id: str) -> "Made":
     """Return the message that Celery makes of a signature, with the options that are given here."""
     from millpond.broker.celery import signatures
 

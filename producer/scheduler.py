@@ -48,8 +48,8 @@ class Scheduled(Protocol):
     def queue(self) -> str | None: ...
     @property
     def timing(self) -> str: ...
-    def due_after(self, at_ms: int) -> int: ...
-    def due_until(self, at_ms: int) -> int: ...
+    def next_due(self, at_ms: int) -> int: ...
+    def last_due(self, at_ms: int) -> int: ...
     def missed_between(self, last_ms: int, due_ms: int) -> int: ...
 
 
@@ -122,21 +122,21 @@ class Scheduler:
             schedules.declare(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
         for state in schedules.read(store, self.table):
             self._check(state, self.table[state.name], at_ms)
-        soonest = min((p.due_after(at_ms) for p in self.table.values()), default=at_ms + 60_000)
+        soonest = min((p.next_due(at_ms) for p in self.table.values()), default=at_ms + 60_000)
         return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))
 
     def _check(self, state: Schedule, periodic: Scheduled, at_ms: int) -> None:
         last_ms = max(state.last_due_ms, state.since_ms)
-        due_ms = periodic.due_until(at_ms)
+        due_ms = periodic.last_due(at_ms)
         if due_ms > last_ms:
             self._fire(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
-        next_ms = periodic.due_after(at_ms)
+        next_ms = periodic.next_due(at_ms)
         if next_ms != state.next_due_ms:
             schedules.update(self.client.store, state.name, next_due_ms=next_ms)
 
     def _fire(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
         name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
-        period = timedelta(milliseconds=periodic.due_after(due_ms) - due_ms)
+        period = timedelta(milliseconds=periodic.next_due(due_ms) - due_ms)
         try:
             sent = self.client.send(
                 periodic.sendable,

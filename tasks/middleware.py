@@ -108,11 +108,11 @@ def load(names: Iterable[str]) -> tuple[Middleware, ...]:
 
     The same objects each time it is asked in a process. Raises `SettingsError` for a name that is none.
     """
-    return (*(_named(name) for name in names), *_of_packages())
+    return (*(_load_one(name) for name in names), *_of_packages())
 
 
 @cache
-def _named(name: str, setting: str = "middleware") -> Middleware:
+def _load_one(name: str, setting: str = "middleware") -> Middleware:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise SettingsError(

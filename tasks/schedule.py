@@ -58,7 +58,7 @@ class Periodic(BaseModel):
         from cronsim import CronSimError
 
         try:
-            self.due_after(0)
+            self.next_due(0)
         except (CronSimError, StopIteration):
             raise ValueError(
                 f"{expression!r} is no time of cron's, or never comes: as in '30 3 * * 1-5'"
@@ -76,14 +76,14 @@ class Periodic(BaseModel):
             return f"every {in_units(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
 
-    def due_after(self, at_ms: int) -> int:
+    def next_due(self, at_ms: int) -> int:
         """Return the first due time after `at_ms`; both are ms since the epoch."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return (at_ms // period + 1) * period
         return next(self._times(at_ms))
 
-    def due_until(self, at_ms: int) -> int:
+    def last_due(self, at_ms: int) -> int:
         """Return the last due time at or before `at_ms`."""
         if self.every is not None:
             period = self._period_ms(self.every)

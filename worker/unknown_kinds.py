@@ -33,7 +33,7 @@ class UnknownKinds:
         self._logged: dict[str, float] = {}
 
     def outcome(self, kind: str, delivery: Delivery) -> Outcome:
-        """Return the outcome of such a delivery: put aside, or expired."""
+        """Return the outcome of a delivery whose kind this process lacks: put aside, or expired."""
         queue, now_ms = delivery.queue, delivery.now_ms()
         seconds = self._queues.get(queue, Queue()).unknown_kind_seconds
         until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(delivery)

@@ -62,7 +62,7 @@ def _waited_for() -> set[int]:
 def kill_with_descendants(pid: int) -> None:
     """Kill a process and every process below it.
 
-    All are stopped first: none starts another, or is handed to another parent, between the look and the kill.
+    All are stopped first: none starts another, or is handed to another parent, while they are listed.
     """
     family = [pid]
     _signal(pid, signal.SIGSTOP)

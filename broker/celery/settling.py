@@ -21,7 +21,7 @@ from millpond.broker.consume import fetch_call
 from millpond.broker.consume.channel_leases import ChannelLeases
 from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.lease_renewer import LeaseRenewer, leave
+from millpond.broker.consume.lease_renewer import LeaseRenewer, end_leases
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.control import state
 from millpond.broker.delivery import Delivery
@@ -198,7 +198,7 @@ class Settling(Publishing):
         """Settle the finished deliveries, release the others, and end the leases."""
         with self.in_flight.lock:
             self._abandon_call()
-            leave(self.store, self.in_flight)
+            end_leases(self.store, self.in_flight)
 
     def _abandon_call(self) -> None:
         if self.fetcher is not None:

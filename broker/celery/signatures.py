@@ -76,7 +76,7 @@ class _Catching:
         self._made.clear()
         sent, chosen = signature.clone(), dict(options)
         if isinstance(sent, _chain):  # which does not pass a producer on to the first of its tasks
-            sent, chosen["chain"] = _first_of(sent, chosen.pop("link_error", None))
+            sent, chosen["chain"] = _split_chain(sent, chosen.pop("link_error", None))
         sent.apply_async(producer=self._producer, retry=False, add_to_parent=False, **chosen)
         if len(self._made) == 1:
             return self._made[0]
@@ -86,8 +86,8 @@ class _Catching:
         )
 
 
-def _first_of(chain: Any, link_error: Any) -> tuple[Signature, list[Signature] | None]:
-    """Return the first task of a chain, and those after it, the last of them first, as Celery sends them."""
+def _split_chain(chain: Any, link_error: Any) -> tuple[Signature, list[Signature] | None]:
+    """Return the first task of a chain, and the rest in reverse order, as Celery sends it."""
     options = chain.options
     tasks, _results = chain.prepare_steps(
         chain.args, {}, chain.tasks, link_error=options.get("link_error", link_error), app=chain.app

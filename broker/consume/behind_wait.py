@@ -1,4 +1,4 @@
-"""The fetch call that is sent along behind a wait."""
+"""The fetch call that is pipelined behind the blocking pop of a wake token."""
 
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import FetchRequest
@@ -7,13 +7,12 @@ from millpond.broker.consume.queue_lease import FetchRequest
 CLOCK_GOOD_SECONDS = 25.0
 
 
-def request_behind_wait(in_flight: InFlightMessages, active: set[str], until: float) -> FetchRequest | None:
-    """Return the fetch call to send along behind a wait that ends by `until`; None if there is none.
+def pipelined_request(in_flight: InFlightMessages, active: set[str], until: float) -> FetchRequest | None:
+    """Return the fetch call to pipeline behind a blocking pop that ends by `until`, or None.
 
-    None with several queues, with one message asked for at a time, with a look at a queue due before
-    `until`, with a server's clock that was not read lately. None under an in-flight limit, where the call
-    that settles asks for more. None without a free slot: under a limit such a call would fetch nothing,
-    although slots may be free when the wait ends.
+    A fetch is pipelined only if the process consumes one queue, asks for several messages at a time, has
+    read the server's clock lately, has a free slot, and is not to fetch by the clock before `until`. Under an
+    in-flight limit the call that settles fetches, and nothing is pipelined.
     """
     if len(active) != 1 or in_flight.may_fetch is not None:
         return None

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from millpond.broker.connection import Store
 from millpond.broker.consume.fetch_call import settle_pending
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.lease_renewer import LEAVING_MS, LeaseRenewer, leave
+from millpond.broker.consume.lease_renewer import LEAVING_MS, LeaseRenewer, end_leases
 from millpond.broker.consume.lease_resumption import resume
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.outcomes import REDELIVER
@@ -65,7 +65,7 @@ class ChannelLeases(LeaseRenewer):
                 if not self._given_back:
                     self._give_back(self._started())
                 if not self.in_flight.count:
-                    leave(self.store, self.in_flight)
+                    end_leases(self.store, self.in_flight)
                     return self._end()
         except (RedisError, OSError) as error:
             logger.debug("what a closed channel held could not be given back: %s", error)
@@ -104,7 +104,7 @@ class ChannelLeases(LeaseRenewer):
                     lease.settle(delivery, REDELIVER)
         try:
             settle_pending(self.store, self.in_flight, lease_ms=LEAVING_MS)
-            leave(self.store, self.in_flight)
+            end_leases(self.store, self.in_flight)
         except (RedisError, OSError) as error:
             logger.debug("what a channel held comes back when its lease expires: %s", error)
 

@@ -16,7 +16,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from millpond.broker.consume import fetch_call
-from millpond.broker.consume.behind_wait import request_behind_wait
+from millpond.broker.consume.behind_wait import pipelined_request
 from millpond.broker.consume.control_listener import ControlListener
 from millpond.broker.consume.in_flight import GATHERED_SECONDS, InFlightMessages
 from millpond.broker.consume.lease_resumption import resume
@@ -174,7 +174,7 @@ class Fetcher:
         seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
         words = ("BLPOP", *(key for lease in leases for key in lease.wake_keys), seconds)
-        request = request_behind_wait(self.in_flight, self.active, now + seconds)
+        request = pipelined_request(self.in_flight, self.active, now + seconds)
         if request is None:
             connection.send_command(*words)
         else:

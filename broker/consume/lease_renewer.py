@@ -110,7 +110,7 @@ class LeaseRenewer:
         return True
 
 
-def leave(store: Store, in_flight: InFlightMessages) -> int:
+def end_leases(store: Store, in_flight: InFlightMessages) -> int:
     """Settle the finished deliveries, release all others in flight, and end the leases.
 
     Return the number of released messages.

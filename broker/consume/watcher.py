@@ -99,10 +99,13 @@ class Watcher:
         if self._is_owed(now):
             raise RedisTimeoutError(f"no answer to a watching call for {patience} s")
         if self.is_tracking:
-            self._ask(queues, keys_of, now)
+            self._send_watch_commands(queues, keys_of, now)
         self._plan()
 
-    def _ask(self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float) -> None:
+    def _send_watch_commands(
+        self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float
+    ) -> None:
+        """Send what is due for each queue: the claim of a place, and the script that watches, tracked."""
         asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]] = []
         for queue in queues:
             watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))

@@ -140,7 +140,7 @@ def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
 
 
 def elastic(facts: PoolFacts) -> Diagnosis | None:
-    """The measured throughput grows with slots, or it does not."""
+    """Return the diagnosis by the measured elasticity: workers, saturated or unclear; None: not measured."""
     measured = facts.current_elasticity
     if measured is None or facts.use < FULL:
         return None

@@ -58,7 +58,7 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _missing(facts: PoolFacts) -> Diagnosis | None:
+def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
     view = facts.view
     if not facts.waiting or not view.processes_missing or view.pool is None:
         return None
@@ -223,7 +223,7 @@ RULES: tuple[Rule, ...] = (
     _no_worker,
     _paused,
     _drained,
-    _missing,
+    _processes_missing,
     _limited,
     _calm,
     _too_little,

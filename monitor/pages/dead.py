@@ -60,7 +60,7 @@ class DeadLetters(SearchHandler):
 
     async def get(self) -> None:
         """Render the dead letters that match the search, the newest first."""
-        found, reasons, queues, total = await self.ask(self._found)
+        found, reasons, queues, total = await self.ask(self._found_letters)
         self.show(
             "dead.html",
             tab="dead",
@@ -75,8 +75,8 @@ class DeadLetters(SearchHandler):
             error_of=error_of,
         )
 
-    def _found(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
-        """Return at most COUNTED that fit, their kinds and reasons, all queues, and how many are dead."""
+    def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
+        """Return the first letters that fit the search, their kinds and reasons, all queues, and the total."""
         search = self.search()
         seen = list(islice(search.results(self.store), COUNTED))
         total = sum(each.dead for each in depth.depths(self.store, search.queues))

@@ -21,7 +21,7 @@ class Queues(Handler):
 
     async def get(self) -> None:
         """Render the queues."""
-        seen = await self.ask(_all, self.store, self.table, self.history)
+        seen = await self.ask(_queues_page_data, self.store, self.table, self.history)
         self.show("queues.html", tab="queues", **seen)
 
 
@@ -42,7 +42,7 @@ class Change(Handler):
     async def post(self, name: str, what: str) -> None:
         """Make the change; an empty field of the form unsets its limit."""
         self.require_change_right()
-        _named(await self.ask(snapshot.queue_views, self.store, self.table), name)
+        _queue_or_404(await self.ask(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
             changes = await self.ask(parsed, {limit: self.asked(limit) for limit in LIMITS})
             message = f"The limits of {name} are set."
@@ -57,14 +57,14 @@ class Change(Handler):
         self.redirect_with(self.reverse_url(*back), message)
 
 
-def _named(views: list[QueueView], name: str) -> QueueView:
+def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
     for view in views:
         if view.name == name:
             return view
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _all(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
+def _queues_page_data(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.now_ms(store)
@@ -80,7 +80,7 @@ def _all(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
 
 
 def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
-    view = _named(snapshot.queue_views(store, table), name)
+    view = _queue_or_404(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
     now_ms = server.now_ms(store)
     sparklines = {

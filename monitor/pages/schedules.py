@@ -10,8 +10,8 @@ class Schedules(Handler):
 
     async def get(self) -> None:
         """Render the schedules."""
-        found, leader = await self.ask(self._found)
+        found, leader = await self.ask(self._schedules_and_leader)
         self.show("schedules.html", tab="schedules", found=found, leader=leader)
 
-    def _found(self) -> tuple[list[Schedule], str | None]:
+    def _schedules_and_leader(self) -> tuple[list[Schedule], str | None]:
         return schedules.schedules(self.store), schedules.leader(self.store)

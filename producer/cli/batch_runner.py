@@ -169,7 +169,10 @@ class ResultReader(threading.Thread):
             self.finished.set()
 
     def messages(self, inputs: Iterable[LabelledMessage | Skipped]) -> Iterator[Message]:
-        """Yield the messages, each with an id, by which its result is known. Raises the reader's error."""
+        """Yield the messages to send, each with an id; count and print the inputs that are skipped.
+
+        Raises the error of the thread that reads results.
+        """
         for item in inputs:
             self.raise_error()
             if isinstance(item, Skipped):

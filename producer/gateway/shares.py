@@ -24,7 +24,10 @@ class Shares:
 
     @contextmanager
     def hold(self, token: str) -> Iterator[None]:
-        """Take one unit during the block. Raises `ApiError` 503."""
+        """Count one request, or connection, of a token during the block.
+
+        Raises `ApiError` 503 if the token has as many at once as its share.
+        """
         if self._held[token] >= self._share:
             text = f"the token {token} has {self._share} {self._what} at once, its share: try again later"
             raise api_error(503, "share_used", text, retry_after=1)

@@ -40,7 +40,7 @@ def _words(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], sources
     if "[key]" in fault["loc"]:
         return f"{path[-1]!r} is no name: write 1 to 60 letters, digits, . _ -"
     if fault["type"] == "extra_forbidden":
-        return _no_such(path, model, sources)
+        return _unknown_name(path, model, sources)
     if fault["type"] == "missing":
         return _missing(path, model, sources)
     if fault["type"] in ("value_error", "assertion_error") and not _is_quantity(fault):
@@ -87,8 +87,8 @@ def _names(path: Keys, sources: Sources) -> Sequence[str]:
     return [*default_pools(), *(found if isinstance(found, dict) else ())]
 
 
-def _no_such(path: Keys, model: type[BaseModel], sources: Sources) -> str:
-    """Return the line about a name that no table has: the names there are, and the one that was meant."""
+def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:
+    """Return the line about a name that does not exist: its place, a similar name, or all valid ones."""
     *table, name = path
     siblings = _siblings(model, table)
     what = "table" if not table and isinstance(sources.values.get(str(name)), dict) else "setting"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
 
-from millpond.tasks.email.control_characters import one_line
+from millpond.tasks.email.control_characters import require_one_line
 
 MAX_NAME_CHARACTERS = 200
 
@@ -47,7 +47,7 @@ def mailbox(text: str) -> Mailbox:
     """Return the parts of an address with or without a name. Raises `ValueError` with the reason."""
     from email_validator import EmailNotValidError, validate_email
 
-    name, bare = _split(one_line(text).strip())
+    name, bare = _split(require_one_line(text).strip())
     try:
         checked = validate_email(bare, check_deliverability=False)
     except EmailNotValidError as error:

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from millpond.tasks.email.control_characters import one_line
+from millpond.tasks.email.control_characters import require_one_line
 
 MAX_ATTACHMENTS = 20
 
@@ -29,7 +29,7 @@ def _file_name(name: str) -> str:
         raise ValueError(
             f"{name!r} cannot be the name of an attached file: it must hold no slash, backslash or '=?'"
         )
-    return one_line(name)
+    return require_one_line(name)
 
 
 def guessed_type(name: str) -> str:
@@ -66,7 +66,7 @@ class Attachment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]
+    url: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(require_one_line)]
     name: FileName | None = None
     content_type: ContentType | None = None
 

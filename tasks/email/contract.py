@@ -21,7 +21,7 @@ from pydantic import (
 from millpond.tasks.contract import Contract
 from millpond.tasks.email.address import Address, mailbox
 from millpond.tasks.email.attachment import Attachments
-from millpond.tasks.email.control_characters import body_text, one_line
+from millpond.tasks.email.control_characters import body_text, require_one_line
 from millpond.tasks.email.custom_headers import CustomHeaders
 
 MAX_RECIPIENTS = 100
@@ -44,7 +44,9 @@ def _bounded(context: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_many)]
-Subject = Annotated[str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(one_line)]
+Subject = Annotated[
+    str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(require_one_line)
+]
 Body = Annotated[str, StringConstraints(max_length=MAX_BODY_CHARACTERS), AfterValidator(body_text)]
 TemplateName = Annotated[
     str,
@@ -110,11 +112,12 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
     out.
     """
 
-    source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(one_line)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(require_one_line)]
     column: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "email"
     chunk: int = Field(default=500, ge=1, le=5_000)
     campaign: (
-        Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(one_line)] | None
+        Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(require_one_line)]
+        | None
     ) = None
     row: int = Field(default=0, ge=0)
     line: int = Field(default=0, ge=0)

@@ -9,7 +9,7 @@ import unicodedata
 _REFUSED = frozenset({"Cc", "Zl", "Zp", "Cs"})
 
 
-def one_line(text: str, *, tabs_allowed: bool = False) -> str:
+def require_one_line(text: str, *, tabs_allowed: bool = False) -> str:
     """Return `text` unchanged. Raises `ValueError` for a line break or another control character."""
     if text.isascii() and text.isprintable():
         return text

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from millpond.tasks.email.control_characters import one_line
+from millpond.tasks.email.control_characters import require_one_line
 
 MAX_HEADERS = 50
 MAX_VALUE_CHARACTERS = 4_000
@@ -50,7 +50,7 @@ def _check_name(name: str, seen: set[str]) -> None:
 
 def _check_value(name: str, value: str) -> None:
     try:
-        one_line(value, tabs_allowed=True)
+        require_one_line(value, tabs_allowed=True)
     except ValueError as error:
         raise ValueError(f"the header {name} {error}") from None
     if not value.strip():

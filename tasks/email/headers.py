@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from email.header import Header
 
 from millpond.tasks.email.address import Mailbox, mailbox
-from millpond.tasks.email.control_characters import one_line
+from millpond.tasks.email.control_characters import require_one_line
 from millpond.tasks.errors import BadInput
 
 LINE_CHARACTERS = 76
@@ -55,7 +55,7 @@ def _written(box: Mailbox) -> str:
 
 def _check(name: str, value: str) -> None:
     try:
-        one_line(value, tabs_allowed=True)
+        require_one_line(value, tabs_allowed=True)
     except ValueError as error:
         raise BadInput(f"the header {name} {error}") from None
 

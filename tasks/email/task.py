@@ -31,7 +31,7 @@ def send_email(job: SendEmail, context: Context) -> Receipt:
 
 @body(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
-    """Send a chunk of a campaign to its queue, one message a row, and a continuation."""
+    """Send a chunk of a campaign, one task a row, and then the task that sends the next chunk."""
     context.checkpoint()
     mailer = _mailer(os.getpid())
     return send_chunk(

@@ -71,7 +71,10 @@ class PondConsumer(Consumer):
     # Events
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Send events a few times a second; Celery would wait for the broker in every turn of its loop."""
+        """Register what the loop reads and calls by the clock: results, events, health, and chunks.
+
+        Events are sent a few times a second; Celery would wait for the broker in every turn of its loop.
+        """
         super().register_with_event_loop(hub)
         keep_reading(self.pool, hub)
         if self.event_dispatcher:

@@ -104,7 +104,7 @@ class ChunkJob:
             self._mark_as_running(self.members[self._settled])
 
     def on_success(self, answers: Any, **_: Any) -> None:
-        """Settle each member by its own answer."""
+        """Settle each task of the chunk by its own outcome; what is no list is the failure of the child."""
         if not isinstance(answers, list):
             self.on_failure(answers)
             return

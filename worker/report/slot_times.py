@@ -39,14 +39,14 @@ class SlotTimes:
         if self._sampler is not None:
             span_peers.listen()
             self._unsent.update(_fields(self._sampler))
-            self._add_children()
+            self._add_child_samples()
 
     def send(self, store: Store, pool: str) -> None:
         """Add all that is unsent to the pool's present window."""
         window.add(store, pool, self._unsent)
         self._unsent.clear()
 
-    def _add_children(self) -> None:
+    def _add_child_samples(self) -> None:
         seen: dict[int, Counter[str]] = {}
         for said in read_metrics(self._pid):
             now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})

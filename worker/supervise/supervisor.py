@@ -102,7 +102,7 @@ class Supervisor:
             for child in self.children:
                 self._start(child)
             while self.deadline is None or any(child.process for child in self.children):
-                for key, _ in self.selector.select(self._seconds_to_next()):
+                for key, _ in self.selector.select(self._seconds_to_next_timer()):
                     self._on_signals(arrived) if key.data is None else self._on_ready(key.data)
                 self._on_clock()
         logger.info("all processes have ended%s", ", some by force" if self.killed else "")
@@ -135,7 +135,7 @@ class Supervisor:
         if self.deadline is not None and now >= self.deadline:
             self._kill()
 
-    def _seconds_to_next(self) -> float | None:
+    def _seconds_to_next_timer(self) -> float | None:
         times = [child.restart_at for child in self.children if child.restart_at is not None]
         if self.deadline is not None and not self.killed:
             times.append(self.deadline)

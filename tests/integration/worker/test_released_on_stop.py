@@ -4,7 +4,7 @@ from millpond.broker import publish
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.lease_renewer import leave
+from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
@@ -30,7 +30,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]
     in_flight.settle(next(iter(lease.in_flight.values())), SUCCEEDED)
-    assert leave(store, in_flight) == 2
+    assert end_leases(store, in_flight) == 2
     depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
 
@@ -41,7 +41,7 @@ def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store
     lease = in_flight.leases["left"]
     delivery = next(iter(lease.in_flight.values()))
     in_flight.finished.append((delivery, DeadLetter("FinalError", "it failed")))
-    assert leave(store, in_flight) == 2
+    assert end_leases(store, in_flight) == 2
     depth = inspect_depth.depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
     assert not in_flight.settle(delivery, SUCCEEDED), "the loop settles it, late"

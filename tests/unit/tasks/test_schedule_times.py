@@ -16,10 +16,10 @@ def test_a_period_counts_from_the_epoch() -> None:
     """Two schedulers that never met agree on the times of `every`."""
     hourly = Periodic(kind="k", every="1h")
     at = ms("2026-03-01T10:20:30")
-    assert hourly.due_until(at) == ms("2026-03-01T10:00:00")
-    assert hourly.due_after(at) == ms("2026-03-01T11:00:00")
-    assert hourly.due_until(ms("2026-03-01T11:00:00")) == ms("2026-03-01T11:00:00")
-    assert hourly.due_after(ms("2026-03-01T11:00:00")) == ms("2026-03-01T12:00:00")
+    assert hourly.last_due(at) == ms("2026-03-01T10:00:00")
+    assert hourly.next_due(at) == ms("2026-03-01T11:00:00")
+    assert hourly.last_due(ms("2026-03-01T11:00:00")) == ms("2026-03-01T11:00:00")
+    assert hourly.next_due(ms("2026-03-01T11:00:00")) == ms("2026-03-01T12:00:00")
 
 
 def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
@@ -27,12 +27,12 @@ def test_cron_is_read_in_its_time_zone_through_the_change_of_clocks() -> None:
     nightly = Periodic(kind="k", cron="30 3 * * *", timezone="Europe/Berlin")
     times, at = [], ms("2026-03-27T12:00:00")
     for _ in range(3):
-        at = nightly.due_after(at)
+        at = nightly.next_due(at)
         times.append(at)
     assert times == [ms("2026-03-28T02:30:00"), ms("2026-03-29T01:30:00"), ms("2026-03-30T01:30:00")]
-    assert [nightly.due_until(at + 5) for at in times] == times
-    assert [nightly.due_until(at) for at in times] == times
-    assert nightly.due_until(times[2] - 1) == times[1]
+    assert [nightly.last_due(at + 5) for at in times] == times
+    assert [nightly.last_due(at) for at in times] == times
+    assert nightly.last_due(times[2] - 1) == times[1]
 
 
 @pytest.mark.parametrize("timing", [{"every": "15m"}, {"cron": "*/15 * * * *"}])
