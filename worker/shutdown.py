@@ -16,7 +16,7 @@ from celery import Celery, signals
 from millpond.broker.celery.descendants import kill_with_descendants
 from millpond.broker.connection import connect, translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
-from millpond.broker.consume.lease_renewer import leave
+from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.errors import MillpondError
 from millpond.tasks.settings import Settings
 
@@ -96,7 +96,7 @@ class Drain:
                 self._settings.broker_url or "", prefix=self._settings.key_prefix, timeout_seconds=2
             )
             with translate_errors("giving back what is held"):
-                leave(store, self._in_flight)
+                end_leases(store, self._in_flight)
         except MillpondError as error:
             logger.warning("%s What is held comes back when its lease runs out.", error)
 

@@ -76,7 +76,7 @@ class DeadLetters(SearchHandler):
         )
 
     def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
-        """Return the first letters that fit the search, their kinds and reasons, all queues, and the total."""
+        """Return the first letters that fit the search, their kinds and reasons, all queues, the total."""
         search = self.search()
         seen = list(islice(search.results(self.store), COUNTED))
         total = sum(each.dead for each in depth.depths(self.store, search.queues))
