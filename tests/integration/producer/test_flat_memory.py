@@ -13,12 +13,13 @@ from flat_memory import campaign, files, fleet
 
 from millpond.tasks.settings import Settings
 
-FILES = 2_000
-RECIPIENTS = 2_500
+FILES = 4_000
+RECIPIENTS = 5_000
 #: A tenth of the inputs fills the queue several times, so what is under way is at its most by then.
 BOUND = 100
-#: Half a kilobyte kept for each input would be as much; what is kept on purpose is 70 bytes a file.
-GROWTH_MB = 1.0
+#: Half a kilobyte kept for each input would be as much; what is kept on purpose is 70 bytes a file. The
+#: allocator takes memory by the megabyte, which is half of it.
+GROWTH_MB = 2.0
 
 pytestmark = pytest.mark.slow
 
