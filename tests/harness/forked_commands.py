@@ -146,7 +146,7 @@ def _keep(request: dict[str, Any], files: list[int]) -> NoReturn:
 
 
 def _become(request: dict[str, Any], files: list[int]) -> NoReturn:
-    """Be the command, as if it had been started so."""
+    """Run as the command, started with these words."""
     code: object = 1
     try:
         os.setsid()

@@ -1,4 +1,4 @@
-"""Hold processes to a container's memory: a control group, as a container engine makes one."""
+"""Limit processes to a container's memory: a control group, as a container engine makes one."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -20,7 +20,7 @@ _HERE = threading.local()
 
 
 class Advisory(Contract, kind="everyday.advisory"):
-    """Hold an advisory lock of PostgreSQL."""
+    """An advisory lock of PostgreSQL, taken for a time."""
 
     url: str
     seconds: float
@@ -41,7 +41,7 @@ class Resolve(Contract, kind="everyday.resolve"):
 
 
 class RecordLock(Contract, kind="everyday.record_lock"):
-    """Hold a record lock of a file (fcntl)."""
+    """A record lock of a file (fcntl), taken for a time."""
 
     path: str
     seconds: float

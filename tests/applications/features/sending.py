@@ -43,7 +43,7 @@ def occupied(there: str, number: int) -> list[Any]:
 
 
 def free(there: str, busy: list[Any]) -> None:
-    """Let the tasks of `occupied` end."""
+    """End the tasks of `occupied`."""
     note(f"{there} go", "go")
     for each in busy:
         each.get(PATIENCE)

@@ -47,7 +47,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def consume(url: str, number: int) -> None:
-    """Have a consumer take so many messages and be killed."""
+    """Kill a consumer that has taken so many messages."""
     command = [sys.executable, "-c", CONSUMER, url, str(number)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
