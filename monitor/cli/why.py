@@ -48,8 +48,11 @@ def why(
     from millpond.tasks.name_suggestions import unknown
     from millpond.tasks.settings import settings
 
-    if (probe or second_slot) and (pool is None or not probe):
+    if probe and pool is None:
         raise BadInput("--probe measures one pool: name it, as in millpond why email --probe")
+    if second_slot and not probe:
+        example = f"millpond why {pool or 'email'} --probe --second-slot"
+        raise BadInput(f"--second-slot is part of a measurement: give --probe too, as in {example}")
     with open_store() as store:
         names = [view.name for view in read(store, settings().table).pools]
         if pool is not None and pool not in names:

@@ -36,6 +36,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 WRONG = [
     (["nonsense"], "no command is named 'nonsense'. See: millpond --help"),
+    (["why", "--probe"], "--probe measures one pool: name it, as in millpond why email --probe"),
+    (["why", "files", "--second-slot"], "give --probe too, as in millpond why files --probe --second-slot"),
     (["files", "checksum"], "Missing argument"),
     (["files", "thumbnail", "a.txt"], "Missing option '--out'"),
     (["files", "checksum", "empty"], "empty: holds no file; name files, or --match GLOB"),
