@@ -1,5 +1,6 @@
 """Chains, groups, chords and what is built of them."""
 
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from featured import (
     total,
 )
 
-from tests.applications.features.feature import PATIENCE, feature, until
+from tests.applications.features.feature import PATIENCE, feature
 
 C = "Canvas"
 
@@ -98,7 +99,12 @@ def chain_link_error() -> Any:
 
 
 def _heard(text: str) -> bool:
-    return bool(until(lambda: any(text in each for each in notes("on_error"))))
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if any(text in each for each in notes("on_error")):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @feature(C, "a chain ends at its first error", ["FAILURE", []])
