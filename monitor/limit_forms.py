@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from millpond.tasks.durations import per_second, queue_bound
+from millpond.tasks.durations import parse_bound, parse_rate
 from millpond.tasks.errors import BadInput
 from millpond.tasks.pools import Overflow
 
@@ -47,9 +47,9 @@ def _overflow(text: str) -> str:
 
 #: The limits that can be set, each with its parser.
 LIMITS: dict[str, Callable[[str], Any]] = {
-    "bound": queue_bound,
+    "bound": parse_bound,
     "overflow": _overflow,
-    "rate": per_second,
+    "rate": parse_rate,
     "burst": _burst,
     "in_flight": _whole("in flight"),
     "max_deliveries": _whole("max deliveries"),

@@ -21,7 +21,7 @@ from millpond.broker.task_state import TaskState
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
 from millpond.producer.send_outcomes import Refused, Sent, Tally
-from millpond.tasks.durations import Duration, delta
+from millpond.tasks.durations import Duration, to_timedelta
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Batch:
             self.id,
             after=after,
             ended=_is_settled if is_still_open else self._is_complete,
-            reconnect_timeout=delta(reconnect_timeout, "reconnect_timeout"),
+            reconnect_timeout=to_timedelta(reconnect_timeout, "reconnect_timeout"),
         )
 
     def failures(self) -> Iterator[Result]:
@@ -136,7 +136,9 @@ class Batch:
 
     def wait(self, timeout: Duration | None = None) -> Summary:
         """Wait until the batch is complete, at most for `timeout`, and return its summary."""
-        ends_at = None if timeout is None else time.monotonic() + delta(timeout, "timeout").total_seconds()
+        ends_at = (
+            None if timeout is None else time.monotonic() + to_timedelta(timeout, "timeout").total_seconds()
+        )
         pause = 0.01
         while not self._is_complete(summary := self.summary()):
             left = pause if ends_at is None else ends_at - time.monotonic()

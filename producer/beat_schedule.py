@@ -16,7 +16,7 @@ from celery import Celery
 from celery.canvas import Signature
 from celery.schedules import crontab, maybe_schedule, schedule
 
-from millpond.tasks.durations import in_units
+from millpond.tasks.durations import format_seconds
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.schedule import MOST_MISSED
 
@@ -42,7 +42,7 @@ class BeatEntry:
     def timing(self) -> str:
         """The timing as text for people."""
         if (period := self._period_ms) is not None:
-            return f"every {in_units(period / 1000)}"
+            return f"every {format_seconds(period / 1000)}"
         cron = self.timing_of_celery
         fields = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
         return " ".join(str(getattr(cron, f"_orig_{name}")) for name in fields) + f" {cron.tz}"

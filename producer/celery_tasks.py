@@ -52,9 +52,9 @@ def outgoing(
     if isinstance(item, Call):
         if app is None:
             return _by_name(message, item, id=id, now_ms=now_ms, batch=batch, after=after, more=more)
-        from millpond.tasks.celery_application import load
+        from millpond.tasks.celery_application import load_app
 
-        item = load(app).signature(item.kind, item.args, item.kwargs)
+        item = load_app(app).signature(item.kind, item.args, item.kwargs)
     made = _made_by_celery(message, item, id)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]

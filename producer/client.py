@@ -26,7 +26,7 @@ from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
-from millpond.tasks.durations import Duration, delta
+from millpond.tasks.durations import Duration, to_timedelta
 from millpond.tasks.middleware import load as load_middleware
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process import tracing
@@ -235,6 +235,6 @@ def _shared(overflow: Overflow | None, timeout: Duration | None, batch: Batch | 
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")
     return {
         "overflow": overflow,
-        "timeout_seconds": None if timeout is None else delta(timeout, "timeout").total_seconds(),
+        "timeout_seconds": None if timeout is None else to_timedelta(timeout, "timeout").total_seconds(),
         "batch": batch.id if isinstance(batch, Batch) else batch,
     }

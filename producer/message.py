@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
-from millpond.tasks.contract import Contract, contract_of, explain, missing_kind, redact
+from millpond.tasks.contract import Contract, contract_of, describe_errors, missing_kind_error, redact
 from millpond.tasks.durations import Duration
 from millpond.tasks.errors import BadContract
 from millpond.tasks.open_fields import has_open_fields, refuse_undeclared
@@ -78,8 +78,8 @@ class Message:
         for name in ("delay", "expires", "deadline", "for_"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, datetime | timedelta):
-                object.__setattr__(self, name, durations.delta(value, name))
-        if self.for_ is not None and (self.once is None or durations.delta(self.for_, "for_") < _MS):
+                object.__setattr__(self, name, durations.to_timedelta(value, name))
+        if self.for_ is not None and (self.once is None or durations.to_timedelta(self.for_, "for_") < _MS):
             raise ValueError(
                 "for_ is how long the claim of once=… holds: give both, and at least a millisecond"
             )
@@ -96,7 +96,7 @@ class Message:
     @property
     def claim_ms(self) -> int:
         """Return how long the claim of `once` holds; 0: for as long as the task lives."""
-        return 0 if self.for_ is None else durations.delta(self.for_, "for_") // _MS
+        return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
         """Return when it is due, when it expires and its deadline; None each where it has none."""
@@ -126,7 +126,7 @@ def contract_from(item: Sendable) -> Contract:
     """
     if isinstance(item, Contract):
         if not item.kind:
-            raise missing_kind(type(item))
+            raise missing_kind_error(type(item))
         return item
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise TypeError(
@@ -137,7 +137,7 @@ def contract_from(item: Sendable) -> Contract:
     try:
         return contract_of(kind).model_validate(fields)
     except ValidationError as error:
-        raise explain(error, what=kind) from None
+        raise describe_errors(error, what=kind) from None
 
 
 def outgoing(
@@ -196,7 +196,7 @@ def _moment(when: Duration | datetime | None, now_ms: int) -> int | None:
     if when is None:
         return None
     if not isinstance(when, datetime):
-        when = durations.delta(when, "a time")
+        when = durations.to_timedelta(when, "a time")
         moment = now_ms + when // _MS
         if not 0 <= moment < _LATEST_MS:
             raise ValueError(f"{when} from now is before 1970 or after the year 9999")

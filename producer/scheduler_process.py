@@ -52,9 +52,9 @@ def schedule(
 
 def _of_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
     from millpond.producer.beat_schedule import entries
-    from millpond.tasks.celery_application import load
+    from millpond.tasks.celery_application import load_app
 
-    found: dict[str, Scheduled] = dict(entries(load(name)))
+    found: dict[str, Scheduled] = dict(entries(load_app(name)))
     if both := table.keys() & found.keys():
         raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
     return found

@@ -33,7 +33,7 @@ def celery_app(settings: Settings) -> Celery:
         amqp="millpond.tasks.app:NamedAMQP",
         set_as_current=False,
     )
-    app.conf.update(_configuration(settings.table))
+    app.conf.update(_celery_settings(settings.table))
     app.conf.update(
         broker_transport=TRANSPORT,
         broker_transport_options={**transport_options(settings), **({"url": url} if url else {})},
@@ -57,7 +57,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _configuration(table: Table) -> dict[str, Any]:
+def _celery_settings(table: Table) -> dict[str, Any]:
+    """Return the Celery settings that Millpond's promises rest on."""
     return {
         # Messages are JSON, on queues of the table or created on demand.
         "task_serializer": "json",

@@ -24,11 +24,12 @@ _JSON_MARKER: Any = Json
 
 
 def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
-    """Yield a line for each field of a model that would change or get lost on its way."""
-    yield from _faults(model, "", set())
+    """Yield a line for each field whose value would change or get lost between client and worker."""
+    yield from _model_faults(model, "", set())
 
 
-def _faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str]:
+def _model_faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str]:
+    """Yield a line for each fault of a model and its nested models; `seen` has the models checked before."""
     if model in seen:
         return
     seen.add(model)
@@ -41,7 +42,9 @@ def _faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str
         yield f"{place or model.__name__} has a serializer of its own: send what JSON can write as it is"
     for name, field in model.model_fields.items():
         yield from _field_faults(model, f"{place}{name}", name, field)
-        encoded = any(isinstance(each, EncodedBytes) for each in field.metadata) or _bytes_as_text(model)
+        encoded = any(isinstance(each, EncodedBytes) for each in field.metadata) or _writes_bytes_as_text(
+            model
+        )
         metadata = [each for each in field.metadata if not (encoded and isinstance(each, EncodedBytes))]
         tagged = field.discriminator is not None
         for each in metadata:
@@ -50,6 +53,7 @@ def _faults(model: type[BaseModel], place: str, seen: set[type]) -> Iterator[str
 
 
 def _field_faults(model: type[BaseModel], place: str, name: str, field: FieldInfo) -> Iterator[str]:
+    """Yield a line for each option of a field that keeps it from arriving under its own name."""
     if field.exclude:
         yield f"{place} is excluded and is not sent: leave out exclude=True"
     config = model.model_config
@@ -66,6 +70,7 @@ def _field_faults(model: type[BaseModel], place: str, name: str, field: FieldInf
 
 
 def _metadata_faults(each: Any, place: str) -> Iterator[str]:
+    """Yield a line if an annotation of a field changes how its value is written."""
     if isinstance(each, PlainSerializer | WrapSerializer):
         yield f"{place} has a serializer of its own: send a type that JSON can write as it is"
     if each is _JSON_MARKER or isinstance(each, _JSON_MARKER):
@@ -75,6 +80,7 @@ def _metadata_faults(each: Any, place: str) -> Iterator[str]:
 def _type_faults(
     annotation: Any, place: str, seen: set[type], *, encoded: bool, tagged: bool
 ) -> Iterator[str]:
+    """Yield a line for each part of a type that JSON cannot carry unchanged."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is _JSON_MARKER:
         yield from _metadata_faults(annotation, place)
@@ -85,7 +91,7 @@ def _type_faults(
         encoded = encoded or any(isinstance(each, EncodedBytes) for each in arguments[1:])
         tagged = tagged or any(getattr(each, "discriminator", None) for each in arguments[1:])
         arguments = arguments[:1]
-    elif origin in (Union, UnionType) and not tagged and (pair := _confusable(arguments)):
+    elif origin in (Union, UnionType) and not tagged and (pair := _find_confusable_members(arguments)):
         yield f"{place} may come out as another type, {pair}: choose one, or give models a discriminator"
     elif origin is Literal:
         return
@@ -95,7 +101,7 @@ def _type_faults(
         elif issubclass(annotation, bytes | bytearray) and not encoded:
             yield f"{place} is bytes, which JSON has not: write Base64Bytes"
         elif issubclass(annotation, BaseModel):
-            yield from _faults(annotation, f"{place}.", seen)
+            yield from _model_faults(annotation, f"{place}.", seen)
     elif _is_secret(origin):
         yield f"{place} is Secret, which is sent as stars: write the type in it and Field(repr=False)"
         return
@@ -107,30 +113,31 @@ def _is_secret(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Secret)
 
 
-def _bytes_as_text(model: type[BaseModel]) -> bool:
+def _writes_bytes_as_text(model: type[BaseModel]) -> bool:
+    """True if a model writes and reads bytes as base64 or hexadecimal text."""
     writes, reads = model.model_config.get("ser_json_bytes"), model.model_config.get("val_json_bytes")
     return writes == reads and writes in ("base64", "hex")
 
 
-def _confusable(members: tuple[Any, ...]) -> str:
+def _find_confusable_members(members: tuple[Any, ...]) -> str:
     """Return two members of a union that JSON writes alike, as words; empty if there are none."""
     first: dict[str, type] = {}
     for each in members:
-        for form, kind in _forms(each):
+        for form, kind in _json_forms(each):
             known = first.setdefault(form, kind)
             if known is not kind and {known, kind} != {int, float}:
                 return f"{known.__name__} or {kind.__name__}"
     return ""
 
 
-def _forms(member: Any) -> Iterator[tuple[str, type]]:
-    """Yield how JSON writes the values of a member, each with its type in Python."""
+def _json_forms(member: Any) -> Iterator[tuple[str, type]]:
+    """Yield the JSON form of each value of a union's member, with its Python type."""
     origin, arguments = get_origin(member), get_args(member)
     if origin is Annotated:
-        yield from _forms(arguments[0])
+        yield from _json_forms(arguments[0])
     elif origin in (Union, UnionType):
         for each in arguments:
-            yield from _forms(each)
+            yield from _json_forms(each)
     elif origin is Literal:
         for each in arguments:
             yield ("text" if isinstance(each, Enum) else _JSON_FORMS.get(type(each), "text")), type(each)

@@ -12,30 +12,30 @@ from millpond.tasks.errors import BadBrokerUrl, SettingsError
 from millpond.tasks.module_loading import check_module
 
 
-def load(name: str) -> Celery:
+def load_app(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     check_module(name.partition(":")[0].partition(".")[0], setting="app")
     try:
         found = find_app(name)
     except Exception as error:
-        raise unusable(name, error) from error
+        raise load_error(name, error) from error
     if not isinstance(found, Celery):
-        raise unusable(name, None)
+        raise load_error(name, None)
     return found
 
 
-def tasks(name: str) -> frozenset[str]:
+def task_names(name: str) -> frozenset[str]:
     """Return the names of the tasks of an application, Celery's own left out. Raises `SettingsError`."""
-    app = load(name)
+    app = load_app(name)
     try:
         app.loader.import_default_modules()
         return frozenset(each for each in app.tasks if not each.startswith("celery."))
     except Exception as error:
-        raise unusable(name, error) from error
+        raise load_error(name, error) from error
 
 
-def unusable(name: str, error: Exception | None) -> SettingsError:
-    """Return the error of an application that cannot be loaded; without `error` it is another object."""
+def load_error(name: str, error: Exception | None) -> SettingsError:
+    """Return the error for an application that cannot be loaded; without `error` it is another object."""
     module = name.partition(":")[0]
     # Celery looks for a variable first and for a module last, and reports its last attempt.
     is_missing = isinstance(error, AttributeError) and getattr(error.obj, "__name__", None) == module
@@ -48,32 +48,33 @@ def unusable(name: str, error: Exception | None) -> SettingsError:
 
 def broker_url(app: Celery) -> str | None:
     """Return the application's own broker, where Millpond's settings name none."""
-    url = _joined(app.conf.broker_write_url or app.conf.broker_url)
-    return None if not url or url.startswith("amqp") else with_tls(app, url)
+    url = _join_urls(app.conf.broker_write_url or app.conf.broker_url)
+    return None if not url or url.startswith("amqp") else add_tls_options(app, url)
 
 
-def with_tls(app: Celery, written: Any) -> str:
+def add_tls_options(app: Celery, written: Any) -> str:
     """Return a URL of the application's settings with the options of its `broker_use_ssl`."""
-    url, tls = _joined(written), app.conf.broker_use_ssl
+    url, tls = _join_urls(written), app.conf.broker_use_ssl
     if not tls or "ssl_" in url:
         return url
     options = {"ssl": "true", **(tls if isinstance(tls, dict) else {})}
-    written = urlencode({name: _spelled(value) for name, value in options.items()})
+    written = urlencode({name: _spell_option(value) for name, value in options.items()})
     return f"{url}{'&' if '?' in url else '?'}{written}"
 
 
-def parsed(url: Any) -> BrokerURL | None:
-    """Return a URL of the application's settings as Millpond reads it; None if it is no broker of ours."""
+def parse_broker_url(url: Any) -> BrokerURL | None:
+    """Return a URL of the application's settings as Millpond reads it; None if it is no Redis or Valkey."""
     try:
-        return BrokerURL.parse(_joined(url))
+        return BrokerURL.parse(_join_urls(url))
     except BadBrokerUrl:
         return None
 
 
-def _joined(url: Any) -> str:
+def _join_urls(url: Any) -> str:
+    """Return one URL of a setting that may list several, as Sentinel's does."""
     return ";".join(url) if isinstance(url, list | tuple) else str(url or "")
 
 
-def _spelled(value: Any) -> str:
+def _spell_option(value: Any) -> str:
     """Return an option of `broker_use_ssl` as it is written in a URL."""
     return value.name if isinstance(value, ssl.VerifyMode) else str(value)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from millpond.broker.message import Message
 
 
-def _never() -> bool:
+def _never_cancelled() -> bool:
     return False
 
 
@@ -38,7 +38,7 @@ class Context:
     retries: int = 0
     deliveries: int = 1
     batch: str | None = None
-    is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
+    is_cancelled: Callable[[], bool] = field(default=_never_cancelled, repr=False)
     report: Callable[[int, int | None], None] = field(default=_ignore_progress, repr=False)
     mark_call: Callable[[str, int], AbstractContextManager[None]] = field(default=_ignore_call, repr=False)
     #: The counts of the batch that this task follows (`then=`), as they were when the batch completed.

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from millpond.tasks.carried_types import unsupported_fields
 from millpond.tasks.errors import BadContract, UnknownKind
-from millpond.tasks.field_faults import in_words
+from millpond.tasks.field_faults import describe_fault
 from millpond.tasks.name_suggestions import unknown
 from millpond.tasks.redaction import redact
 
@@ -62,7 +62,7 @@ class Contract(BaseModel):
         return redact(type(self), self.model_dump(mode="json"))
 
 
-def missing_kind(contract: type[Contract]) -> UnknownKind:
+def missing_kind_error(contract: type[Contract]) -> UnknownKind:
     """Return the error for a contract that is declared without a kind."""
     name = contract.__qualname__
     return UnknownKind(f'{name} has no kind: declare it as class {name}(Contract, kind="…")')
@@ -89,13 +89,13 @@ def kinds() -> dict[str, type[Contract]]:
     return dict(_kinds)
 
 
-def explain(error: ValidationError, *, what: str) -> BadContract:
-    """Return pydantic's report as an error of one line that names each field at fault."""
-    faults = "; ".join(f"{_place(fault['loc'])}: {in_words(fault)}" for fault in error.errors())
+def describe_errors(error: ValidationError, *, what: str) -> BadContract:
+    """Return pydantic's report as one line that names each field at fault."""
+    faults = "; ".join(f"{_field_path(fault['loc'])}: {describe_fault(fault)}" for fault in error.errors())
     return BadContract(f"{what} does not fit its contract: {faults}")
 
 
-def _place(location: tuple[int | str, ...]) -> str:
+def _field_path(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "it"
 
 
@@ -103,9 +103,9 @@ __all__ = [
     "SHIPPED",
     "Contract",
     "contract_of",
-    "explain",
+    "describe_errors",
     "kinds",
     "load_shipped",
-    "missing_kind",
+    "missing_kind_error",
     "redact",
 ]

@@ -31,7 +31,7 @@ _BARE = re.compile(rf"(?:{_NUMBER})(?:[eE][+-]?[0-9]+)?")
 _RATE = re.compile(rf"(?P<count>{_BARE.pattern})\s*(?:/\s*(?P<unit>s|m|min|h|d))?")
 
 
-def seconds(value: object) -> float:
+def parse_seconds(value: object) -> float:
     """Return the seconds of a duration, zero or more. Raises `BadQuantity`."""
     match value:
         case timedelta():
@@ -41,30 +41,30 @@ def seconds(value: object) -> float:
         case int() | float():
             found = float(value) if abs(value) <= LONGEST_SECONDS else math.inf
         case str():
-            found = _seconds_of(value.strip())
+            found = _parse_text(value.strip())
         case _:
             found = math.nan
     if not 0 <= found <= LONGEST_SECONDS:
-        raise BadQuantity(f"{_shown(value)} is no duration: write {DURATION}")
+        raise BadQuantity(f"{_show_value(value)} is no duration: write {DURATION}")
     return found
 
 
-def delta(value: Duration, name: str) -> timedelta:
+def to_timedelta(value: Duration, name: str) -> timedelta:
     """Return a duration of the Python interface; `name` is the argument's. Raises `BadQuantity`."""
     if isinstance(value, timedelta):
         return value
     try:
-        return timedelta(seconds=seconds(value))
+        return timedelta(seconds=parse_seconds(value))
     except BadQuantity as error:
         raise BadQuantity(f"{name}: {error}") from None
 
 
-def milliseconds(value: object) -> int:
+def parse_milliseconds(value: object) -> int:
     """Return the whole milliseconds of a duration. Raises `BadQuantity`."""
-    return round(seconds(value) * 1000)
+    return round(parse_seconds(value) * 1000)
 
 
-def per_second(value: object) -> float:
+def parse_rate(value: object) -> float:
     """Return the tasks a second of a rate, more than none. Raises `BadQuantity`."""
     found = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -72,25 +72,25 @@ def per_second(value: object) -> float:
     elif isinstance(value, str) and (written := _RATE.fullmatch(value.strip())):
         found = float(written["count"]) / _SECONDS[written["unit"] or "s"]
     if not 0 < found < math.inf:
-        raise BadQuantity(f"{_shown(value)} is no rate: write {RATE}")
+        raise BadQuantity(f"{_show_value(value)} is no rate: write {RATE}")
     return found
 
 
-def queue_bound(value: object) -> int | str:
-    """Return messages, or seconds as the broker has them: `5000`, `30s`, `0.5s`. Raises `BadQuantity`."""
+def parse_bound(value: object) -> int | str:
+    """Return a bound as the broker has it: messages (`5000`) or seconds (`30s`). Raises `BadQuantity`."""
     plain = re.sub(r"(?<=\d)[,_](?=\d)", "", str(value).strip())
     if plain.isdecimal() and 0 < len(plain) < 16 and int(plain) > 0:
         return int(plain)
     if not isinstance(value, bool) and not _BARE.fullmatch(plain):
         try:
-            if (found := seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
+            if (found := parse_seconds(value if isinstance(value, timedelta) else plain)) >= 0.001:
                 return f"{found:.3f}".rstrip("0").rstrip(".") + "s"
         except BadQuantity:
             pass
-    raise BadQuantity(f"{_shown(value)} is no bound: write {BOUND}")
+    raise BadQuantity(f"{_show_value(value)} is no bound: write {BOUND}")
 
 
-def in_units(length: float) -> str:
+def format_seconds(length: float) -> str:
     """Return seconds as this grammar writes them, the largest units first: `2m30s`, `1d`, `500ms`, `0s`."""
     left, parts = round(length * 1000), []
     for unit in _UNITS:
@@ -99,7 +99,8 @@ def in_units(length: float) -> str:
     return "".join(parts) or "0s"
 
 
-def _seconds_of(text: str) -> float:
+def _parse_text(text: str) -> float:
+    """Return the seconds of a text, NaN if it is no duration."""
     if _BARE.fullmatch(text):
         return float(text)
     parts = _PARTS.fullmatch(text)
@@ -108,5 +109,5 @@ def _seconds_of(text: str) -> float:
     return sum(float(count) * _SECONDS[unit] for unit, count in parts.groupdict().items() if count)
 
 
-def _shown(value: object) -> str:
+def _show_value(value: object) -> str:
     return str(value) if isinstance(value, timedelta) else f"{value!r:.80}"

@@ -35,7 +35,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.tasks import forked_child
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, explain
+from millpond.tasks.contract import Contract, describe_errors
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware
@@ -125,7 +125,7 @@ def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     try:
         return handler.contract.model_validate(kwargs)
     except ValidationError as error:
-        raise explain(error, what=handler.kind) from None
+        raise describe_errors(error, what=handler.kind) from None
 
 
 def failed(

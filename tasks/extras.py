@@ -19,33 +19,35 @@ from millpond.tasks.errors import StartError
 OF_QUEUES = frozenset({"email", "files"})
 
 
-def require(purpose: str, *extras: str) -> None:
+def require_extras(purpose: str, *extras: str) -> None:
     """Raise `StartError`, with all missing packages, unless these extras are installed."""
-    if lacking := missing(*extras):
-        raise StartError(f"{purpose} needs {listed(lacking)}. Install with: {install_command(lacking)}")
+    if lacking := missing_packages(*extras):
+        raise StartError(
+            f"{purpose} needs {list_packages(lacking)}. Install with: {install_command(lacking)}"
+        )
 
 
-def missing(*extras: str) -> dict[str, list[str]]:
+def missing_packages(*extras: str) -> dict[str, list[str]]:
     """Return the packages that are not installed, by extra; complete extras are left out."""
-    packages = {extra: [name for name in _packages(extra) if not _is_installed(name)] for extra in extras}
+    packages = {extra: [name for name in _packages_of(extra) if not _is_installed(name)] for extra in extras}
     return {extra: names for extra, names in packages.items() if names}
 
 
-def of_queues(queues: Iterable[str]) -> list[str]:
+def extras_of_queues(queues: Iterable[str]) -> list[str]:
     """Return the extras that the shipped kinds of these queues need."""
     return sorted(OF_QUEUES.intersection(queues))
 
 
-def of_module(module: str) -> str | None:
+def extra_of_module(module: str) -> str | None:
     """Return the extra that installs a module; None if no extra does."""
     top = module.partition(".")[0]
     for extra in sorted({*_metadata_field("Provides-Extra")} - {"all"}):
-        if any(name == top or name.startswith(f"{top}-") for name in _packages(extra)):
+        if any(name == top or name.startswith(f"{top}-") for name in _packages_of(extra)):
             return extra
     return None
 
 
-def listed(lacking: dict[str, list[str]]) -> str:
+def list_packages(lacking: dict[str, list[str]]) -> str:
     """Return the missing packages as text, by extra."""
     return "; ".join(f"{', '.join(names)} (extra {extra!r})" for extra, names in lacking.items())
 
@@ -55,13 +57,13 @@ def install_command(extras: Iterable[str]) -> str:
     wanted, pip = ",".join(extras), shutil.which("pip")
     is_ours = pip is not None and Path(pip).parent == Path(sys.prefix) / "bin"
     program = "pip" if is_ours else f"{shlex.quote(sys.executable)} -m pip"
-    origin, editable = _origin()
+    origin, editable = _install_source()
     if origin == str(Path.cwd()):
         origin = "."
     return f"{program} install {'-e ' if editable else ''}{shlex.quote(f'{origin}[{wanted}]')}"
 
 
-def _origin() -> tuple[str, bool]:
+def _install_source() -> tuple[str, bool]:
     """Return the source of this installation, a folder, a wheel or its name, and whether it is editable."""
     try:
         text = metadata.distribution("millpond").read_text("direct_url.json")
@@ -74,7 +76,8 @@ def _origin() -> tuple[str, bool]:
     return unquote(url.path), bool(told.get("dir_info", {}).get("editable"))
 
 
-def _packages(extra: str) -> Iterator[str]:
+def _packages_of(extra: str) -> Iterator[str]:
+    """Yield the packages that an extra adds."""
     from packaging.requirements import Requirement
 
     for line in _metadata_field("Requires-Dist"):

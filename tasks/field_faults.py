@@ -33,7 +33,7 @@ _WORDS = {
 }
 
 
-def in_words(fault: Mapping[str, Any]) -> str:
+def describe_fault(fault: Mapping[str, Any]) -> str:
     """Return the fault of a field, one of `ValidationError.errors()`, in plain words."""
     kind, context = str(fault.get("type")), fault.get("ctx", {})
     if kind in ("value_error", "assertion_error"):

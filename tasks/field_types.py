@@ -13,20 +13,20 @@ from millpond.tasks.errors import BadQuantity
 
 
 @dataclass(frozen=True)
-class MayBe:
+class ValidValues:
     """The valid values of a setting, as words after "write"."""
 
     words: str
 
 
-def whole(value: Any) -> Any:
+def require_whole(value: Any) -> Any:
     """Refuse true and false for a whole number, which pydantic would read as 1 and 0."""
     if isinstance(value, bool):
         raise BadQuantity(f"{value!r} is not a number")
     return value
 
 
-def entries(value: Any) -> Any:
+def parse_entries(value: Any) -> Any:
     """Return the entries of a list, written as `a,b` in a variable, or as JSON or TOML."""
     if not isinstance(value, str):
         return value
@@ -38,56 +38,65 @@ def entries(value: Any) -> Any:
         return tomllib.loads(f"list = {value}")["list"]  # its error is a ValueError as well
 
 
-Count = Annotated[int, BeforeValidator(whole), Field(gt=0, le=10**15), MayBe("a whole number from 1 on")]
+Count = Annotated[
+    int, BeforeValidator(require_whole), Field(gt=0, le=10**15), ValidValues("a whole number from 1 on")
+]
 CountOrNone = Annotated[
-    int, BeforeValidator(whole), Field(ge=0, le=10**15), MayBe("a whole number from 0 on")
+    int, BeforeValidator(require_whole), Field(ge=0, le=10**15), ValidValues("a whole number from 0 on")
 ]
 Port = Annotated[
-    int, BeforeValidator(whole), Field(ge=0, le=65535), MayBe("the number of a port, from 0 to 65535")
+    int,
+    BeforeValidator(require_whole),
+    Field(ge=0, le=65535),
+    ValidValues("the number of a port, from 0 to 65535"),
 ]
 
 #: A list of texts: in a variable separated by commas.
 Words = Annotated[
-    tuple[str, ...], BeforeValidator(entries), MayBe('a list, as in ["a", "b"]; in a variable a,b')
+    tuple[str, ...],
+    BeforeValidator(parse_entries),
+    ValidValues('a list, as in ["a", "b"]; in a variable a,b'),
 ]
 Logins = Annotated[
     tuple[SecretStr, ...],
-    BeforeValidator(entries),
-    MayBe('a list of logins, as in ["user:password"]; in a variable user:password'),
+    BeforeValidator(parse_entries),
+    ValidValues('a list of logins, as in ["user:password"]; in a variable user:password'),
 ]
 
-Url = Annotated[str, MayBe("a URL, as in redis://host:6379/0")]
+Url = Annotated[str, ValidValues("a URL, as in redis://host:6379/0")]
 
 #: A host name, an IPv4 address or an IPv6 address without brackets.
 Host = Annotated[
     str,
     Field(pattern=r"^([^\s/:@,;\[\]]+|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?)$"),
-    MayBe("the name or the address of a host, without a port"),
+    ValidValues("the name or the address of a host, without a port"),
 ]
 
 #: A name that is used in keys, metrics and lines.
 Name = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), MayBe("a name of 1 to 60 letters, digits, . _ -")
+    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$"), ValidValues("a name of 1 to 60 letters, digits, . _ -")
 ]
 
 #: Seconds, more than none, however they are written.
-Seconds = Annotated[float, BeforeValidator(durations.seconds), Field(gt=0), MayBe(durations.DURATION)]
+Seconds = Annotated[
+    float, BeforeValidator(durations.parse_seconds), Field(gt=0), ValidValues(durations.DURATION)
+]
 
 #: Tasks a second, more than none.
-Rate = Annotated[float, BeforeValidator(durations.per_second), MayBe(durations.RATE)]
+Rate = Annotated[float, BeforeValidator(durations.parse_rate), ValidValues(durations.RATE)]
 
 #: Messages, or seconds as a text: `30s`.
-Bound = Annotated[int | str, BeforeValidator(durations.queue_bound), MayBe(durations.BOUND)]
+Bound = Annotated[int | str, BeforeValidator(durations.parse_bound), ValidValues(durations.BOUND)]
 
 
-def _period(value: Any) -> timedelta:
-    return timedelta(seconds=durations.seconds(value))
+def _parse_period(value: Any) -> timedelta:
+    return timedelta(seconds=durations.parse_seconds(value))
 
 
 #: The time between two periods of a schedule; written back in units.
 Period = Annotated[
     timedelta,
-    BeforeValidator(_period),
-    PlainSerializer(lambda period: durations.in_units(period.total_seconds())),
-    MayBe("a duration of 1s or more, as in 15m, 1h or 1d"),
+    BeforeValidator(_parse_period),
+    PlainSerializer(lambda period: durations.format_seconds(period.total_seconds())),
+    ValidValues("a duration of 1s or more, as in 15m, 1h or 1d"),
 ]

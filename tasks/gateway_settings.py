@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from millpond.tasks.field_types import Count, MayBe, Name, Seconds, Words, entries
+from millpond.tasks.field_types import Count, Name, Seconds, ValidValues, Words, parse_entries
 
 #: The rights of a token beyond sending.
 Right = Literal["shed", "priority"]
@@ -16,15 +16,15 @@ class GatewayToken(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name = Field(description="The name of its holder, in logs.")
-    hash: Annotated[str, MayBe("sha256: and 64 hex digits, as `millpond gateway token NAME` prints them")] = (
-        Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
-    )
+    hash: Annotated[
+        str, ValidValues("sha256: and 64 hex digits, as `millpond gateway token NAME` prints them")
+    ] = Field(pattern=r"^sha256:[0-9a-f]{64}$", repr=False, description="The digest of the token.")
     kinds: Words = Field(("*",), description="The kinds that it may send, or patterns such as `email.*`.")
     queues: Words = Field(
         (), description="Queues, or patterns, that it may name beside the own queues of its kinds; `*`: all."
     )
     rights: Annotated[
-        tuple[Right, ...], BeforeValidator(entries), MayBe('a list of "shed" and "priority"')
+        tuple[Right, ...], BeforeValidator(parse_entries), ValidValues('a list of "shed" and "priority"')
     ] = Field(
         (),
         description="`shed`: it may throw out the oldest tasks of a full queue. `priority`: it may choose "
@@ -48,8 +48,8 @@ class Gateway(BaseModel):
 
     tokens: Annotated[
         tuple[GatewayToken, ...],
-        BeforeValidator(entries),
-        MayBe("name:sha256:…, or [[gateway.tokens]] tables"),
+        BeforeValidator(parse_entries),
+        ValidValues("name:sha256:…, or [[gateway.tokens]] tables"),
     ] = Field((), description="Who may send. Without any, the gateway stays on loopback and is open there.")
     contracts: Words = Field((), description="Modules that declare further contracts, and no handlers.")
     max_task_bytes: Count = Field(

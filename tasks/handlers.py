@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, missing_kind
+from millpond.tasks.contract import Contract, missing_kind_error
 from millpond.tasks.errors import HandlerMissing, UnknownKind
 from millpond.tasks.redaction import hides
 
@@ -70,7 +70,7 @@ def handler(
     if not (isinstance(contract, type) and issubclass(contract, Contract)):
         raise TypeError(f"{contract!r:.80} is no contract: write @handler(Greet) above the handler of Greet")
     if not contract.kind:
-        raise missing_kind(contract)
+        raise missing_kind_error(contract)
 
     def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
         _check(contract.kind, function)

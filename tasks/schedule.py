@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from millpond.tasks.durations import in_units
+from millpond.tasks.durations import format_seconds
 from millpond.tasks.field_types import Period
 
 #: The most missed periods that are counted.
@@ -73,7 +73,7 @@ class Periodic(BaseModel):
     def timing(self) -> str:
         """The timing as text for people."""
         if self.every is not None:
-            return f"every {in_units(self.every.total_seconds())}"
+            return f"every {format_seconds(self.every.total_seconds())}"
         return f"{self.cron} {self.timezone}"
 
     def next_due(self, at_ms: int) -> int:

@@ -32,11 +32,11 @@ from millpond.tasks.field_types import (
     CountOrNone,
     Host,
     Logins,
-    MayBe,
     Name,
     Port,
     Seconds,
     Url,
+    ValidValues,
     Words,
 )
 from millpond.tasks.gateway_settings import Gateway, GatewayToken
@@ -190,7 +190,7 @@ class Settings(BaseModel):
         Annotated[
             str,
             Field(pattern=r"^https?://[^\s/]"),
-            MayBe("a URL, as in http://localhost:4318/v1/traces"),
+            ValidValues("a URL, as in http://localhost:4318/v1/traces"),
         ]
         | None
     ) = Field(
@@ -229,9 +229,9 @@ class Settings(BaseModel):
             return handler(given)
         written = sources.read(cls, shipped())
         try:
-            return handler(sources.merged(written.values, given))
+            return handler(sources.merge_tables(written.values, given))
         except ValidationError as error:
-            raise SettingsError(faults.explained(error, cls, written)) from None
+            raise SettingsError(faults.describe_faults(error, cls, written)) from None
 
 
 def shipped() -> dict[str, Any]:

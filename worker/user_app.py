@@ -79,11 +79,11 @@ class Change:
 def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
     with _as_defaults() as stock:
-        app = celery_application.load(name)
+        app = celery_application.load_app(name)
         try:
             _ = app.conf.task_acks_late  # reads its settings, whatever form they have
         except Exception as error:
-            raise celery_application.unusable(name, error) from error
+            raise celery_application.load_error(name, error) from error
         if app.conf.defaults:
             app.conf.defaults[-1].update(stock)  # it may have taken its own copy
         return app
@@ -150,7 +150,7 @@ def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
     """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
     for name in ("broker_write_url", "broker_read_url"):
         written = getattr(app.conf, name)
-        theirs = celery_application.parsed(celery_application.with_tls(app, written))
+        theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, written))
         if written and (theirs is None or theirs.plain != url.plain):
             yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
     if app.conf.broker_use_ssl and url.tls is None:

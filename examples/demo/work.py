@@ -10,7 +10,7 @@ from examples.demo.kinds import Make
 from examples.demo.material import CUT_SHORT, REFUSED, Material
 from millpond.producer.message import Message
 from millpond.tasks.contract import Contract
-from millpond.tasks.email.campaign import recipients
+from millpond.tasks.email.campaign import mails_of_file
 from millpond.tasks.email.contract import SendCampaign
 from millpond.tasks.files.contract import Checksum, Compress, PdfText, Thumbnail, ToParquet, file_url
 
@@ -89,5 +89,7 @@ def _campaign(people: Path) -> Job:
         sender="The Miller <miller@example.org>", subject=_SUBJECT, text=_TEXT, html=_HTML, source=str(people)
     )
     with people.open("rb") as stream:
-        mails = [Message(mail.job, id=mail.id) for mail in recipients(campaign, stream, campaign_id="demo")]
+        mails = [
+            Message(mail.job, id=mail.id) for mail in mails_of_file(campaign, stream, campaign_id="demo")
+        ]
     return Job("mails", "email", mails, people.stat().st_size, (REFUSED,))

@@ -154,7 +154,7 @@ def _chosen(
 ) -> "Iterator[DeadLetter]":
     from millpond.broker.inspect.dead_letters import letters
     from millpond.broker.server import now_ms
-    from millpond.tasks.durations import milliseconds
+    from millpond.tasks.durations import parse_milliseconds
 
     now = now_ms(store)
     return letters(
@@ -163,8 +163,8 @@ def _chosen(
         kind=kind,
         reason=reason,
         task_id=task,
-        since_ms=None if since is None else now - milliseconds(since),
-        until_ms=None if before is None else now - milliseconds(before),
+        since_ms=None if since is None else now - parse_milliseconds(since),
+        until_ms=None if before is None else now - parse_milliseconds(before),
     )
 
 

@@ -33,9 +33,9 @@ def flower(
     ] = None,
 ) -> None:
     """Serve Flower for the configured broker; on loopback, unless there is a login."""
-    from millpond.tasks.extras import require
+    from millpond.tasks.extras import require_extras
 
-    require("millpond flower", "flower")
+    require_extras("millpond flower", "flower")
     from millpond.monitor.flower import serve
     from millpond.tasks.process.running_up import adopt_local
 

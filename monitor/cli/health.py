@@ -9,7 +9,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Sequence
 from typing import NoReturn
 
-from millpond.tasks.durations import seconds
+from millpond.tasks.durations import parse_seconds
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process import interrupt
 from millpond.tasks.process.health import QUESTIONS, judge
@@ -35,7 +35,7 @@ class _OneLine(ArgumentParser):
 
 def _duration(text: str) -> float:
     try:
-        return seconds(text)
+        return parse_seconds(text)
     except BadQuantity as error:
         raise ArgumentTypeError(str(error)) from None
 

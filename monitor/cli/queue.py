@@ -64,15 +64,15 @@ def set_(
     as_json: Json = False,
 ) -> None:
     """Set limits of a queue; they apply at once, until they are unset."""
-    from millpond.tasks.durations import per_second, queue_bound
+    from millpond.tasks.durations import parse_bound, parse_rate
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import there_are
     from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
-        "bound": None if bound is None else queue_bound(bound),
+        "bound": None if bound is None else parse_bound(bound),
         "overflow": overflow,
-        "rate": None if rate is None else per_second(rate),
+        "rate": None if rate is None else parse_rate(rate),
         "burst": burst,
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,

@@ -24,10 +24,10 @@ def top(
     """
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.tables import console
-    from millpond.tasks.durations import seconds
+    from millpond.tasks.durations import parse_seconds
     from millpond.tasks.settings import settings
 
-    pause, shown, table = max(LEAST_SECONDS, seconds(every)), console(), settings().table
+    pause, shown, table = max(LEAST_SECONDS, parse_seconds(every)), console(), settings().table
     with open_store() as store:
         if once or not shown.is_terminal:
             shown.print(screen(store, table, shown.width))

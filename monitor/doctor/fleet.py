@@ -61,7 +61,7 @@ def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> It
 
 def _remedy(queue: str, kinds: list[str]) -> str:
     """Return how the workers of a queue get its kinds."""
-    needed = extras.of_queues([queue])
+    needed = extras.extras_of_queues([queue])
     if needed and all(kind.startswith(f"{queue}.") for kind in kinds):
         return f"where its workers run: {extras.install_command(needed)}"
     return "start a worker with MILLPOND_KINDS=MODULE, the module that declares it"

@@ -18,14 +18,14 @@ def installed(settings: Settings) -> Iterator[Finding]:
     """Yield the extras that the settings and the services need, with their missing packages."""
     remote = {urlsplit(root).scheme for root in settings.files.roots}
     used = {
-        **dict.fromkeys(extras.of_queues(settings.table.queues), "the handlers of its queue need"),
+        **dict.fromkeys(extras.extras_of_queues(settings.table.queues), "the handlers of its queue need"),
         "flower": "millpond flower needs",
         "gateway": "millpond gateway needs",
         **({"embedded": "millpond up needs"} if settings.broker_url is None else {}),
         **({"traces": "traces_endpoint needs"} if settings.traces_endpoint else {}),
         **({"s3": "the roots at s3:// need"} if "s3" in remote else {}),
     }
-    lacking = extras.missing(*used)
+    lacking = extras.missing_packages(*used)
     if whole := [name for name in used if name not in lacking]:
         yield ok("extras", f"installed here: {', '.join(sorted(whole))}")
     for name, packages in lacking.items():

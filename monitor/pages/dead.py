@@ -13,7 +13,7 @@ from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTIONS, Search
 from millpond.monitor.json_views import error_of, whole_letter_json
 from millpond.monitor.pages.handler import Handler
-from millpond.tasks.durations import milliseconds
+from millpond.tasks.durations import parse_milliseconds
 
 #: Dead letters on one page, and the newest ones that the summary counts.
 SHOWN, COUNTED = 100, 1_000
@@ -40,13 +40,13 @@ class SearchHandler(Handler):
         since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
         if before is not None:
-            until_ms = min(until_ms, now - milliseconds(before))
+            until_ms = min(until_ms, now - parse_milliseconds(before))
         return Search(
             queues=(queue,) if queue else tuple(self.known_queues()),
             kind=self.asked("kind"),
             reason=self.asked("reason"),
             task_id=self.asked("task"),
-            since_ms=None if since is None else now - milliseconds(since),
+            since_ms=None if since is None else now - parse_milliseconds(since),
             until_ms=until_ms,
         )
 

@@ -44,7 +44,7 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
     """
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown_queue
-    from millpond.tasks.extras import of_queues, require
+    from millpond.tasks.extras import extras_of_queues, require_extras
     from millpond.tasks.process.running_up import USED, local_instance
     from millpond.tasks.settings import settings
 
@@ -65,7 +65,9 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
         elif sys.stderr.isatty():
             _print("no broker is configured: starting one and its workers for this command …")
         queues = (queue for pool in pools for queue in chosen.table.pools[pool].queues)
-        require("starting a broker and workers for this command", "embedded", *of_queues(queues))
+        require_extras(
+            "starting a broker and workers for this command", "embedded", *extras_of_queues(queues)
+        )
         files = chosen.files.model_copy(update={"roots": (*roots, *chosen.files.roots)})
         own = chosen.model_copy(update={"files": files})
         with (

@@ -31,11 +31,11 @@ def config(
     import json
     import sys
 
-    from millpond.tasks.configuration.settings_page import page
+    from millpond.tasks.configuration.settings_page import settings_page
     from millpond.tasks.settings import Settings
 
     if markdown:
-        sys.stdout.write(page(Settings))
+        sys.stdout.write(settings_page(Settings))
         return
     found, unused = _in_force()
     chosen = _chosen(found, names or [])
@@ -54,7 +54,7 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
 
     from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration import sources
-    from millpond.tasks.configuration.catalog import in_force
+    from millpond.tasks.configuration.catalog import settings_in_force
     from millpond.tasks.process.running_up import local_instance
     from millpond.tasks.settings import Settings, settings, shipped
 
@@ -63,7 +63,7 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     if local is not None:
         chosen = local.applied_to(chosen)
     found = []
-    for each in in_force(chosen, written):
+    for each in settings_in_force(chosen, written):
         if local is not None and each.name in ("broker_url", "key_prefix"):
             each = replace(each, origin="the millpond up that runs here")
         if each.name == "broker_url" and chosen.broker_url:
@@ -96,8 +96,8 @@ def _as_toml(found: "list[InForce]") -> "Iterator[str]":
     import shutil
     import textwrap
 
-    from millpond.tasks.configuration.catalog import HIDDEN, toml
-    from millpond.tasks.configuration.model_fields import may_be
+    from millpond.tasks.configuration.catalog import HIDDEN, to_toml
+    from millpond.tasks.configuration.model_fields import describe_values
 
     width, table = shutil.get_terminal_size().columns, ""
     for each in sorted(found, key=lambda each: "." in each.name):
@@ -106,8 +106,8 @@ def _as_toml(found: "list[InForce]") -> "Iterator[str]":
             table = inside
             yield f"\n[{inside}]"
         is_written = each.value is not None and each.value != HIDDEN
-        entry = f"{name} = {toml(each.value)}" if is_written else f"# {name} {each.value or '(not set)'}"
-        comment = f"{each.origin}; {may_be(each.setting.field)}"
+        entry = f"{name} = {to_toml(each.value)}" if is_written else f"# {name} {each.value or '(not set)'}"
+        comment = f"{each.origin}; {describe_values(each.setting.field)}"
         if len(entry) + len(comment) + 4 <= width and is_written:
             yield f"{entry}  # {comment}"
         else:

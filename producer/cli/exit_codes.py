@@ -120,7 +120,7 @@ def _usage(error: TyperException) -> str:
 
 def _install_command(module: str) -> str | None:
     """Return the command that installs the extra which brings a module; None: no extra does."""
-    from millpond.tasks.extras import install_command, of_module
+    from millpond.tasks.extras import extra_of_module, install_command
 
-    extra = of_module(module)
+    extra = extra_of_module(module)
     return install_command([extra]) if extra else None

@@ -26,11 +26,11 @@ def gateway(
         return
     import logging
 
-    from millpond.tasks.extras import require
+    from millpond.tasks.extras import require_extras
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import settings_or_local
 
-    require("millpond gateway", "gateway")
+    require_extras("millpond gateway", "gateway")
     from millpond.producer.gateway.serving import serve
 
     chosen = settings_or_local(lambda line: typer.echo(line, err=True))

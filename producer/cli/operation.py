@@ -23,7 +23,7 @@ from millpond.producer.cli.output_paths import (
 )
 from millpond.producer.cli.progress import TotalEstimate
 from millpond.producer.message import Message, contract_from
-from millpond.tasks.contract import Contract, contract_of, explain
+from millpond.tasks.contract import Contract, contract_of, describe_errors
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import file_url
 from millpond.tasks.files.endings import IMAGE_TARGETS
@@ -88,7 +88,7 @@ def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Sk
                 fields["target"] = targets.target(found.below)
             contract = contract_of(operation.kind).model_validate({**fields, **operation.fields})
         except ValidationError as error:
-            yield Skipped(found.place, str(explain(error, what=operation.kind)))
+            yield Skipped(found.place, str(describe_errors(error, what=operation.kind)))
         except ValueError as error:
             yield Skipped(found.place, str(error))
         else:

@@ -38,10 +38,10 @@ def _use_its_broker(app: str) -> None:
     """Use the broker of the application's own settings where Millpond's name none."""
     import os
 
-    from millpond.tasks.celery_application import broker_url, load
+    from millpond.tasks.celery_application import broker_url, load_app
     from millpond.tasks.settings import settings
 
-    url = None if settings().broker_url else broker_url(load(app))
+    url = None if settings().broker_url else broker_url(load_app(app))
     if url:
         os.environ["MILLPOND_BROKER_URL"] = url
         settings.cache_clear()

@@ -34,7 +34,7 @@ Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 def _seconds(value: object) -> float:
     """Return the seconds of a duration; the error does not repeat the value."""
     try:
-        return durations.seconds(value)
+        return durations.parse_seconds(value)
     except BadQuantity:
         raise ValueError(f"write {durations.DURATION}") from None
 

@@ -22,7 +22,7 @@ from millpond.tasks.errors import (
     UnknownKind,
     UnknownQueue,
 )
-from millpond.tasks.field_faults import in_words
+from millpond.tasks.field_faults import describe_fault
 
 #: `Retry-After`, in seconds, where the drain rate of the queue is unknown; and the most in any answer.
 UNKNOWN_RETRY_SECONDS = 5
@@ -128,7 +128,7 @@ def _bounded(seconds: float) -> int:
 
 def invalid_fields(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
     """Return the 422 answer to pydantic's list of errors; it names each field, without its value."""
-    fields = [FieldError(field=_path(error["loc"]), message=in_words(error)) for error in errors]
+    fields = [FieldError(field=_path(error["loc"]), message=describe_fault(error)) for error in errors]
     listed = "; ".join(f"{each.field}: {each.message}" for each in fields)
     return api_error(422, "bad_contract", f"{subject} is not valid: {listed}", fields=fields)
 

@@ -9,19 +9,19 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from millpond.tasks.configuration.model_fields import (
-    bare,
+    describe_values,
+    format_path,
     is_list,
     is_secret,
     is_table,
-    may_be,
     model_of,
-    shown_path,
-    values_of,
+    strip_annotated,
+    value_type_of,
 )
 from millpond.tasks.configuration.sources import Sources
 from millpond.tasks.configuration.toml_file import Keys
-from millpond.tasks.configuration.variable_names import variable
-from millpond.tasks.durations import in_units
+from millpond.tasks.configuration.variable_names import variable_name
+from millpond.tasks.durations import format_seconds
 
 #: Stands for the name of a pool, a queue or a schedule.
 ANY_NAME = "NAME"
@@ -41,19 +41,19 @@ class Setting:
     @property
     def name(self) -> str:
         """Return its name as millpond.toml has it: `smtp.host`, `pools.NAME.concurrency`."""
-        return shown_path(self.path)
+        return format_path(self.path)
 
     @property
     def variable(self) -> str:
         """Return the variable of the environment that sets it; fields of a list are set with the list."""
-        return variable(self.within or self.path)
+        return variable_name(self.within or self.path)
 
     @property
     def default(self) -> str:
         """Return its default as TOML; empty for one that must be given or is not set."""
         if self.field.is_required() or self.field.default is None:
             return ""
-        return toml(self.field.get_default(call_default_factory=True))
+        return to_toml(self.field.get_default(call_default_factory=True))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class InForce:
             "name": self.name,
             "value": self.value,
             "from": self.origin,
-            "may_be": may_be(self.setting.field),
+            "may_be": describe_values(self.setting.field),
             "variable": self.setting.variable,
             "description": self.setting.field.description,
         }
@@ -81,8 +81,8 @@ def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
     """Yield every setting of a model and its tables; a list of tables counts, and so do its fields."""
     model = model_of(annotation)
     for name, field in model.model_fields.items() if model else ():
-        below, values = (*path, name), values_of(field.annotation)
-        entry = get_args(bare(field.annotation))[0] if is_list(field.annotation) else None
+        below, values = (*path, name), value_type_of(field.annotation)
+        entry = get_args(strip_annotated(field.annotation))[0] if is_list(field.annotation) else None
         if model_of(field.annotation):
             yield from catalog(field.annotation, below)
         elif values is not None and model_of(values):
@@ -93,37 +93,40 @@ def catalog(annotation: Any, path: tuple[str, ...] = ()) -> Iterator[Setting]:
                 yield replace(inside, within=below)
 
 
-def in_force(settings: BaseModel, sources: Sources) -> Iterator[InForce]:
-    """Yield every setting of a read model with its value and its origin."""
-    yield from _of(settings, (), (), sources)
+def settings_in_force(settings: BaseModel, sources: Sources) -> Iterator[InForce]:
+    """Yield every setting with its value in force and the place where that was written."""
+    yield from _settings_of(settings, (), (), sources)
 
 
-def _of(model: BaseModel, path: Keys, general: tuple[str, ...], sources: Sources) -> Iterator[InForce]:
+def _settings_of(
+    model: BaseModel, path: Keys, general: tuple[str, ...], sources: Sources
+) -> Iterator[InForce]:
+    """Yield the settings of a model and its nested tables, `path` being the model's own place."""
     for name, field in type(model).model_fields.items():
         value, here, setting = getattr(model, name), (*path, name), Setting((*general, name), field)
         if isinstance(value, BaseModel):
-            yield from _of(value, here, setting.path, sources)
-        elif is_table(field.annotation) and model_of(values_of(field.annotation)):
+            yield from _settings_of(value, here, setting.path, sources)
+        elif is_table(field.annotation) and model_of(value_type_of(field.annotation)):
             for key, each in value.items():
-                yield from _of(each, (*here, key), (*setting.path, ANY_NAME), sources)
+                yield from _settings_of(each, (*here, key), (*setting.path, ANY_NAME), sources)
         else:
-            shown = HIDDEN if is_secret(field) and value else plain(value)
-            yield InForce(shown_path(here), shown, sources.origin(here), setting)
+            shown = HIDDEN if is_secret(field) and value else to_json_value(value)
+            yield InForce(format_path(here), shown, sources.origin(here), setting)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it, without secrets."""
+def to_json_value(value: Any) -> Any:
+    """Return a value as JSON can write it, with secrets masked."""
     match value:
         case SecretStr():
             return HIDDEN
         case BaseModel():
-            return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+            return {name: to_json_value(getattr(value, name)) for name in type(value).model_fields}
         case Mapping():
-            return {str(name): plain(each) for name, each in value.items()}
+            return {str(name): to_json_value(each) for name, each in value.items()}
         case tuple() | list():
-            return [plain(each) for each in value]
+            return [to_json_value(each) for each in value]
         case timedelta():
-            return in_units(value.total_seconds())
+            return format_seconds(value.total_seconds())
         case float() if value.is_integer():
             return int(value)
         case str() | bool() | int() | float() | None:
@@ -132,18 +135,18 @@ def plain(value: Any) -> Any:
             return str(value)
 
 
-def toml(value: Any) -> str:
-    """Return a value as TOML; None, which TOML cannot express, gives an empty text."""
+def to_toml(value: Any) -> str:
+    """Return a value as TOML; an empty text for None, which TOML cannot express."""
     import json
 
-    found = plain(value)
+    found = to_json_value(value)
     match found:
         case None:
             return ""
         case dict():
-            inside = ", ".join(f"{json.dumps(name)} = {toml(each)}" for name, each in found.items())
+            inside = ", ".join(f"{json.dumps(name)} = {to_toml(each)}" for name, each in found.items())
             return f"{{ {inside} }}" if inside else "{}"
         case list():
-            return f"[{', '.join(map(toml, found))}]"
+            return f"[{', '.join(map(to_toml, found))}]"
         case _:
             return json.dumps(found, ensure_ascii=False)

@@ -7,78 +7,82 @@ from pydantic import BaseModel, ValidationError
 
 from millpond.tasks.configuration.model_fields import (
     LIFTED,
-    at,
+    describe_values,
+    field_at,
+    format_path,
     is_secret,
     is_table,
-    may_be,
     model_of,
-    shown_path,
-    values_of,
+    value_type_of,
 )
 from millpond.tasks.configuration.sources import Sources
 from millpond.tasks.configuration.toml_file import Keys
-from millpond.tasks.field_faults import in_words
+from millpond.tasks.field_faults import describe_fault
 from millpond.tasks.name_suggestions import closest
 
 
-def explained(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
-    """Return one line that names every value at fault and a right one."""
-    return "; ".join(_line(fault, model, sources) for fault in error.errors(include_url=False))
+def describe_faults(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
+    """Return one line that names every value at fault and a valid one."""
+    return "; ".join(_describe_fault(fault, model, sources) for fault in error.errors(include_url=False))
 
 
-def _line(fault: Mapping[str, Any], model: type[BaseModel], sources: Sources) -> str:
+def _describe_fault(fault: Mapping[str, Any], model: type[BaseModel], sources: Sources) -> str:
+    """Return the line about one fault: the place of the value, then its description."""
     path: Keys = tuple(part for part in fault["loc"] if part != "[key]")
     written = path[:-1] if fault["type"] == "missing" else path
     place = sources.place(written) or ""
     if not place or sources.variable(written) is None:
-        shown = shown_path(path) if path and path != ("table",) else "the pools and queues"
+        shown = format_path(path) if path and path != ("table",) else "the pools and queues"
         place = f"{shown} ({place})" if place else shown
-    return f"{place}: {_words(fault, path, model, sources)}"
+    return f"{place}: {_fault_text(fault, path, model, sources)}"
 
 
-def _words(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], sources: Sources) -> str:
+def _fault_text(fault: Mapping[str, Any], path: Keys, model: type[BaseModel], sources: Sources) -> str:
+    """Return the description of one fault: why the value cannot be used, and what to write."""
     if "[key]" in fault["loc"]:
         return f"{path[-1]!r} is no name: write 1 to 60 letters, digits, . _ -"
     if fault["type"] == "extra_forbidden":
         return _unknown_name(path, model, sources)
     if fault["type"] == "missing":
-        return _missing(path, model, sources)
-    if fault["type"] in ("value_error", "assertion_error") and not _is_quantity(fault):
-        return in_words(fault)
-    field = at(model, path)
+        return _missing_keys(path, model, sources)
+    if fault["type"] in ("value_error", "assertion_error") and not _is_quantity_fault(fault):
+        return describe_fault(fault)
+    field = field_at(model, path)
     if field is None:
-        return in_words(fault)
+        return describe_fault(fault)
     if is_table(field.annotation):
-        inside = shown_path(path)
+        inside = format_path(path)
         below = model_of(field.annotation)
         if below is not None and path[-1] in below.model_fields:
-            return f"stands outside of every table: write it under [{shown_path(path[:-1])}.NAME]"
-        example = f"[{inside}.NAME]" if values_of(field.annotation) is not None else f"[{inside}]"
-        return f"{_shown(fault, field)} is no table: write {may_be(field)} under {example}"
-    return f"{_shown(fault, field)} cannot be used: write {may_be(field)}"
+            return f"stands outside of every table: write it under [{format_path(path[:-1])}.NAME]"
+        example = f"[{inside}.NAME]" if value_type_of(field.annotation) is not None else f"[{inside}]"
+        return f"{_show_value(fault, field)} is no table: write {describe_values(field)} under {example}"
+    return f"{_show_value(fault, field)} cannot be used: write {describe_values(field)}"
 
 
-def _is_quantity(fault: Mapping[str, Any]) -> bool:
-    """True for a refusal by the type of a field: the line has its words already."""
+def _is_quantity_fault(fault: Mapping[str, Any]) -> bool:
+    """True for a value that its field's type refused: a description of its own follows."""
     return type(fault.get("ctx", {}).get("error")).__name__ == "BadQuantity"
 
 
-def _shown(fault: Mapping[str, Any], field: Any) -> str:
+def _show_value(fault: Mapping[str, Any], field: Any) -> str:
+    """Return the value at fault, cut to 60 characters; a secret is not shown."""
     return "its value" if is_secret(field) else f"{fault.get('input')!r:.60}"
 
 
-def _missing(path: Keys, model: type[BaseModel], sources: Sources) -> str:
+def _missing_keys(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     """Return the keys that a table lacks; a pool without queues is most often another, misspelt."""
-    field, table = at(model, path), path[:-1]
-    words = f"{path[-1]} is missing: write {may_be(field)}" if field else f"{path[-1]} is missing"
+    field, table = field_at(model, path), path[:-1]
+    words = f"{path[-1]} is missing: write {describe_values(field)}" if field else f"{path[-1]} is missing"
     if path[0] == "table" and len(path) == 4:
-        meant = closest(str(path[2]), [each for each in _names(table[:-1], sources) if each != path[2]])
+        meant = closest(str(path[2]), [each for each in _known_names(table[:-1], sources) if each != path[2]])
         words = f'the pool {path[2]!r} has no queues: name those it takes from, as in queues = ["default"]'
         return f"{words}, or did you mean the pool {meant!r}?" if meant else words
     return words
 
 
-def _names(path: Keys, sources: Sources) -> Sequence[str]:
+def _known_names(path: Keys, sources: Sources) -> Sequence[str]:
+    """Return the names in the table at a path: those that ship, and those of the file."""
     from millpond.tasks.pools import default_pools
 
     found: Any = sources.values
@@ -90,13 +94,13 @@ def _names(path: Keys, sources: Sources) -> Sequence[str]:
 def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     """Return the line about a name that does not exist: its place, a similar name, or all valid ones."""
     *table, name = path
-    siblings = _siblings(model, table)
+    siblings = _names_beside(model, table)
     what = "table" if not table and isinstance(sources.values.get(str(name)), dict) else "setting"
     there_is = f"there is no such {what}"
-    if not table and name in _names(("table", "pools"), sources):
+    if not table and name in _known_names(("table", "pools"), sources):
         return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
     if meant := closest(str(name), siblings):
-        return f"{there_is}: did you mean {shown_path((*table, meant))}?"
+        return f"{there_is}: did you mean {format_path((*table, meant))}?"
     for home in ("pools", "queues", "smtp", "files", "gateway", "schedule"):
         if str(name) in _names_below(model, home):
             by_name = str(table[-1]) if len(table) > 2 else "NAME"
@@ -105,17 +109,18 @@ def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     return f"{there_is}; there are: {', '.join(sorted(siblings))}"
 
 
-def _siblings(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
+def _names_beside(model: type[BaseModel], table: Sequence[int | str]) -> list[str]:
+    """Return the names of the settings that may stand in a table."""
     if not table:
         return [*(name for name in model.model_fields if name != "table"), *LIFTED]
-    field = at(model, table)
+    field = field_at(model, table)
     below = None if field is None else model_of(field.annotation)
     return [] if below is None else list(below.model_fields)
 
 
 def _names_below(model: type[BaseModel], home: str) -> list[str]:
     """Return the names of settings in a table, or in the tables by name that it holds."""
-    field = at(model, LIFTED.get(home, (home,)))
-    values = None if field is None else values_of(field.annotation)
+    field = field_at(model, LIFTED.get(home, (home,)))
+    values = None if field is None else value_type_of(field.annotation)
     below = model_of(values if values is not None else field.annotation if field else None)
     return [] if below is None else list(below.model_fields)

@@ -7,52 +7,52 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from millpond.tasks.field_types import MayBe
+from millpond.tasks.field_types import ValidValues
 
 #: Tables that a person writes at the top, and where the model has them.
 LIFTED = {"pools": ("table", "pools"), "queues": ("table", "queues")}
 
 
-def shown_path(path: Iterable[int | str]) -> str:
-    """Return a path of the model as a person writes it: `pools.email.bound`, `gateway.tokens.0.hash`."""
+def format_path(path: Iterable[int | str]) -> str:
+    """Return a path of the model as the file has it: `pools.email.bound`, `gateway.tokens.0.hash`."""
     parts = [str(part) for part in path]
     return ".".join(parts[1:] if parts[0] == "table" and parts[1:] else parts)
 
 
-def bare(annotation: Any) -> Any:
+def strip_annotated(annotation: Any) -> Any:
     """Return a type without `Annotated` and `None`."""
     if get_origin(annotation) is Annotated:
-        return bare(get_args(annotation)[0])
+        return strip_annotated(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
         others = [each for each in get_args(annotation) if each is not type(None)]
-        return bare(others[0]) if len(others) == 1 else annotation
+        return strip_annotated(others[0]) if len(others) == 1 else annotation
     return annotation
 
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the pydantic model class of an annotation; None if it is not one."""
-    found = bare(annotation)
+    found = strip_annotated(annotation)
     return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
-def values_of(annotation: Any) -> Any:
-    """Return the type of the values of a table by name; None: the type is no such table."""
-    found = bare(annotation)
+def value_type_of(annotation: Any) -> Any:
+    """Return the type of the values of a table by name; None if the type is no such table."""
+    found = strip_annotated(annotation)
     return get_args(found)[1] if get_origin(found) is dict else None
 
 
 def is_list(annotation: Any) -> bool:
     """True for a list of entries."""
-    return get_origin(bare(annotation)) is tuple
+    return get_origin(strip_annotated(annotation)) is tuple
 
 
 def is_table(annotation: Any) -> bool:
     """True for a field that is written as a table: a model, or tables by name."""
-    return model_of(annotation) is not None or values_of(annotation) is not None
+    return model_of(annotation) is not None or value_type_of(annotation) is not None
 
 
-def at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
-    """Return the field that governs a path, or that the path lies in; None: there is none."""
+def field_at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
+    """Return the field that governs a path, or that the path lies in; None if there is none."""
     found: FieldInfo | None = None
     annotation: Any = model
     for part in path:
@@ -62,21 +62,21 @@ def at(model: type[BaseModel], path: Iterable[int | str]) -> FieldInfo | None:
             if field is None:
                 return None
             found, annotation = field, field.annotation
-        elif (values := values_of(annotation)) is not None:
+        elif (values := value_type_of(annotation)) is not None:
             annotation = values
             found = FieldInfo.from_annotation(values)
         elif is_list(annotation):
-            annotation = get_args(bare(annotation))[0]
+            annotation = get_args(strip_annotated(annotation))[0]
             found = FieldInfo.from_annotation(annotation)
     return found
 
 
-def may_be(field: FieldInfo) -> str:
-    """Return the words for the values of a field; they follow "write"."""
-    for each in _metadata(field):
-        if isinstance(each, MayBe):
+def describe_values(field: FieldInfo) -> str:
+    """Return the valid values of a field in words, to follow "write"."""
+    for each in _field_metadata(field):
+        if isinstance(each, ValidValues):
             return each.words
-    kind = bare(field.annotation)
+    kind = strip_annotated(field.annotation)
     if get_origin(kind) is Literal:
         *most, last = get_args(kind)
         return f"{', '.join(most)} or {last}"
@@ -93,14 +93,15 @@ def may_be(field: FieldInfo) -> str:
 
 def is_secret(field: FieldInfo) -> bool:
     """True for a hidden field: a secret, or one that its model keeps out of its `repr`."""
-    kind = bare(field.annotation)
+    kind = strip_annotated(field.annotation)
     if field.repr is False or kind is SecretStr or (is_list(kind) and get_args(kind)[0] is SecretStr):
         return True
     below = model_of(kind) or (model_of(get_args(kind)[0]) if is_list(kind) else None)
     return below is not None and any(is_secret(each) for each in below.model_fields.values())
 
 
-def _metadata(field: FieldInfo) -> Iterable[Any]:
+def _field_metadata(field: FieldInfo) -> Iterable[Any]:
+    """Yield the metadata of a field, also of a type that stands in a union."""
     yield from field.metadata
     annotation: Any = field.annotation
     if get_origin(annotation) in (Union, types.UnionType):

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.catalog import ANY_NAME, Setting, catalog, toml
-from millpond.tasks.configuration.model_fields import may_be
+from millpond.tasks.configuration.catalog import ANY_NAME, Setting, catalog, to_toml
+from millpond.tasks.configuration.model_fields import describe_values
 from millpond.tasks.pools import default_pools, default_queues
 
 _HEAD = """\
@@ -37,50 +37,51 @@ _TABLES = (
 )
 
 
-def page(model: type[BaseModel]) -> str:
+def settings_page(model: type[BaseModel]) -> str:
     """Return the whole page."""
     settings = list(catalog(model))
     parts = [_HEAD]
     for table, title, header in _TABLES:
-        rows = [_row(each) for each in settings if _table_of(each) == table]
+        rows = [_setting_row(each) for each in settings if _table_name(each) == table]
         parts.append(f"## {title}\n\n" + (f"In {header}.\n\n" if header else ""))
         parts.append("| setting | may be | default | what it does |\n|---|---|---|---|\n" + "".join(rows))
-        parts.append("".join(_shipped(table)))
+        parts.append("".join(_shipped_rows(table)))
     return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
 
 
-def _table_of(setting: Setting) -> str:
+def _table_name(setting: Setting) -> str:
     first, _, rest = setting.name.partition(".")
     return first if rest else ""
 
 
-def _row(setting: Setting) -> str:
-    name = setting.name.removeprefix(f"{_table_of(setting)}.").removeprefix(f"{ANY_NAME}.")
+def _setting_row(setting: Setting) -> str:
+    """Return the row of a setting in Markdown: its name and variable, valid values, default, description."""
+    name = setting.name.removeprefix(f"{_table_name(setting)}.").removeprefix(f"{ANY_NAME}.")
     default = (
         f"`{setting.default}`" if setting.default else "must be given" if setting.field.is_required() else "-"
     )
     cells = (
         f"`{name}`<br>`{setting.variable}`",
-        may_be(setting.field),
+        describe_values(setting.field),
         "must be given" if setting.field.is_required() else default,
         setting.field.description or "",
     )
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |\n"
 
 
-def _shipped(table: str) -> Iterator[str]:
-    """Yield the pools or queues that ship, where they differ from the defaults above."""
+def _shipped_rows(table: str) -> Iterator[str]:
+    """Yield a row for each pool or queue that ships, with the fields that differ from the defaults above."""
     tables: Mapping[str, Mapping[str, Any]] = {"pools": default_pools(), "queues": default_queues()}
     shipped = tables.get(table, {})
     for name, entry in shipped.items():
         usual = type(entry).model_fields
         own = [
-            f"`{field} = {_value(name, field, value)}`"
+            f"`{field} = {_shipped_value(name, field, value)}`"
             for field, value in entry
             if usual[field].is_required() or value != usual[field].default
         ]
         yield f"- `[{table}.{name}]` ships with {', '.join(own) or 'these defaults'}\n"
 
 
-def _value(name: str, field: str, value: object) -> str:
-    return "one a core" if (name, field) == ("files", "concurrency") else toml(value)
+def _shipped_value(name: str, field: str, value: object) -> str:
+    return "one a core" if (name, field) == ("files", "concurrency") else to_toml(value)

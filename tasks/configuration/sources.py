@@ -33,7 +33,7 @@ class Sources:
 
     def written_in_file(self, path: Keys) -> bool:
         """True if the file has a value at a path."""
-        found: Any = {} if self.file is None else lifted(self.file.values)
+        found: Any = {} if self.file is None else nest_tables(self.file.values)
         for part in path:
             try:
                 found = found[part]
@@ -49,7 +49,7 @@ class Sources:
         if not self.written_in_file(path):
             return "default"
         assert self.file is not None
-        line = self.file.line(as_written(path))
+        line = self.file.line(file_path(path))
         return f"{self.file.path}{f' line {line}' if line else ''}"
 
     def place(self, path: Keys) -> str | None:
@@ -58,7 +58,7 @@ class Sources:
             return name
         for end in range(len(path), 0, -1):
             if self.file is not None and self.written_in_file(path[:end]):
-                line = self.file.line(as_written(path))
+                line = self.file.line(file_path(path))
                 return f"{self.file.path}{f' line {line}' if line else ''}"
         return None
 
@@ -70,37 +70,38 @@ def read(model: type[BaseModel], shipped: Mapping[str, Any]) -> Sources:
     """
     path = config_file()
     file = TomlFile(path) if path.is_file() else None
-    written = lifted(file.values) if file else {}
-    found = variables.read(os.environ, model, merged(shipped, written))
-    faults = [*found.faults, *_folder_faults()]
+    written = nest_tables(file.values) if file else {}
+    found = variables.read_variables(os.environ, model, merge_tables(shipped, written))
+    faults = [*found.faults, *_scratch_faults()]
     if faults:
         raise SettingsError("; ".join(faults))
-    return Sources(merged(written, found.values), found.names, file, tuple(found.unused))
+    return Sources(merge_tables(written, found.values), found.names, file, tuple(found.unused))
 
 
-def lifted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a file with `[pools]` and `[queues]` where the model has them."""
+def nest_tables(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's values with `[pools]` and `[queues]` moved below `table`, as the model has them."""
     rest = {name: value for name, value in values.items() if name not in LIFTED}
     table = {name: values[name] for name in LIFTED if name in values}
-    return merged(rest, {"table": table}) if table else rest
+    return merge_tables(rest, {"table": table}) if table else rest
 
 
-def as_written(path: Keys) -> Keys:
-    """Return a path of the model as the file has it."""
+def file_path(path: Keys) -> Keys:
+    """Return a path of the model as the file spells it, without the `table` that the model adds."""
     return path[1:] if path[0] == "table" and path[1:] else path
 
 
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge one nested table over another; any other value is replaced."""
+def merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge one nested table over another; a value that is no table is replaced."""
     both = dict(below)
     for name, value in above.items():
         under = both.get(name)
         is_table = isinstance(under, dict) and isinstance(value, dict)
-        both[name] = merged(under, value) if is_table and under is not None else value
+        both[name] = merge_tables(under, value) if is_table and under is not None else value
     return both
 
 
-def _folder_faults() -> list[str]:
+def _scratch_faults() -> list[str]:
+    """Return a line if the scratch folder is not there."""
     scratch = os.environ.get("MILLPOND_SCRATCH")
     if scratch and not Path(scratch).is_dir():
         return [f"MILLPOND_SCRATCH names {scratch}, which is not a folder: create it or unset the variable"]

@@ -43,18 +43,18 @@ class TomlFile:
             line = error.object[: error.start].count(b"\n") + 1
             raise SettingsError(f"{path} line {line} is not UTF-8: save the file as UTF-8") from None
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(self._no_toml(str(error))) from None
+            raise SettingsError(self._syntax_error(str(error))) from None
 
     def line(self, path: Keys) -> int | None:
         """Return the line where a value, or the table around it, was written; None: it is not found."""
         best: tuple[int, int] | None = None
-        for number, keys in self._written():
-            depth = _common(keys, path)
+        for number, keys in self._key_lines():
+            depth = _common_length(keys, path)
             if depth in (len(keys), len(path)) and depth and (best is None or depth > best[0]):
                 best = depth, number
         return None if best is None else best[1]
 
-    def _written(self) -> list[tuple[int, Keys]]:
+    def _key_lines(self) -> list[tuple[int, Keys]]:
         """Return every key and header with its line; an entry of `[[lists]]` has its number in the path."""
         found: list[tuple[int, Keys]] = []
         table: Keys = ()
@@ -64,18 +64,18 @@ class TomlFile:
             if closing is not None:
                 closing = None if closing in line else closing
             elif header := _HEADER.fullmatch(line):
-                table = _split(header[2])
+                table = _split_keys(header[2])
                 if header[1] == "[[":
                     counted[table] = counted.get(table, -1) + 1
                     table = (*table, counted[table])
                 found.append((number, table))
             elif entry := _ENTRY.fullmatch(line):
-                found.append((number, (*table, *_split(entry[1]))))
+                found.append((number, (*table, *_split_keys(entry[1]))))
                 closing = next((mark for mark in ('"""', "'''") if entry[2].count(mark) == 1), None)
         return found
 
-    def _no_toml(self, said: str) -> str:
-        """Return the line about a file that does not parse: the place, its text, the right form."""
+    def _syntax_error(self, said: str) -> str:
+        """Return the line about a file that does not parse: the place, the text there, the right form."""
         lines = self.text.splitlines() or [""]
         at = _WHERE.search(said)
         number = int(at[1]) if at and at[1] else len(lines)
@@ -85,27 +85,29 @@ class TomlFile:
         if entry and _BARE_TEXT.fullmatch(entry[2].strip()) and not said.startswith("Cannot"):
             value = entry[2].strip()
             better = value.lower() if value.lower() in ("true", "false") else f'"{value}"'
-            hint = f": write {entry[1]} = {'a text in quotes' if _is_private(entry[1]) else better}"
+            hint = f": write {entry[1]} = {'a text in quotes' if _may_be_secret(entry[1]) else better}"
         elif written.startswith("[") and "]" not in written:
             hint = f": write {written}]"
         elif ":" in written and not entry:
             hint = ": write name = value, with = between them"
         reason = _WHERE.sub("", said).rstrip(".")
-        shown = "it" if entry and _is_private(entry[1]) else repr(written[:60])
+        shown = "it" if entry and _may_be_secret(entry[1]) else repr(written[:60])
         return (
             f"{self.path} line {number}: {shown} is not TOML{hint or f' ({reason[:1].lower()}{reason[1:]})'}"
         )
 
 
-def _is_private(key: str) -> bool:
+def _may_be_secret(key: str) -> bool:
+    """True if the value of a key may be a secret, so that it is not shown."""
     return any(word in key.lower() for word in ("password", "auth", "hash", "url", "secret", "token"))
 
 
-def _split(keys: str) -> Keys:
+def _split_keys(keys: str) -> Keys:
     return tuple(key.strip("\"'") for key in re.findall(_KEY, keys))
 
 
-def _common(one: Keys, other: Keys) -> int:
+def _common_length(one: Keys, other: Keys) -> int:
+    """Return the number of keys that two paths have in common at their beginnings."""
     return next(
         (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, values_of
+from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, value_type_of
 from millpond.tasks.name_suggestions import closest
 
 #: The field's name of a setting -> our name.
@@ -31,68 +31,73 @@ _ELSEWHERE = ("CONFIG", "DEBUG", "SCRATCH")
 Path = tuple[str, ...]
 
 
-def variable(path: Path) -> str:
+def variable_name(path: Path) -> str:
     """Return the variable of a path of the model: the shorter name where there are two."""
     shown = path[1:] if path[0] == "table" and len(path) > 1 else path
     return "MILLPOND_" + "__".join(part.upper() for part in shown)
 
 
 def resolve(name: str, model: type[BaseModel], known: Mapping[str, Any]) -> Path | None:
-    """Return the path that a name without its prefix means, `SMTP__HOST`; None: no setting is called so."""
+    """Return the path of the setting that `SMTP__HOST`, a name without its prefix, means.
+
+    None for no setting.
+    """
     parts = name.split("__")
     lifted = LIFTED.get(parts[0].lower())
     path: Path = lifted or ()
     annotation: Any = model
     for part in lifted or ():
-        annotation = _below(annotation, part)
+        annotation = _type_below(annotation, part)
     for part in parts[1:] if lifted else parts:
         if model_of(annotation) is not None:
             key = part.lower()
-        elif values_of(annotation) is not None and part:
+        elif value_type_of(annotation) is not None and part:
             names = {each.upper().replace("-", "_"): each for each in _entry_names(path, known)}
             key = names.get(part.upper().replace("-", "_"), part.lower())
         else:
             return None
-        annotation = _below(annotation, key)
+        annotation = _type_below(annotation, key)
         if annotation is None:
             return None
         path = (*path, key)
     return path
 
 
-def meant(name: str, path: Path | None, model: type[BaseModel], known: Mapping[str, Any]) -> str | None:
-    """Return the warning about a variable that is no setting's; None: it may be another program's."""
+def unknown_variable_warning(
+    name: str, path: Path | None, model: type[BaseModel], known: Mapping[str, Any]
+) -> str | None:
+    """Return the warning about a variable that sets nothing; None if it may belong to another program."""
     if path is not None:
-        return f"is written in capitals: write {variable(path)}"
+        return f"is written in capitals: write {variable_name(path)}"
     rest = name[len("MILLPOND_") :].upper().removeprefix("TABLE__").removeprefix("TABLE_")
     if not rest.strip("_"):
-        return _answer(None)
+        return _warning_text(None)
     if rest in _SYNONYMS:
-        return _answer(_SYNONYMS[rest])
-    every = list(_every(model, (), known))
-    by_plain = {_plain(".".join(each)): each for each in every}
-    if found := by_plain.get(_plain(rest)):
-        return _answer(".".join(found))
-    plain = _plain(rest)
-    prefix = next((each for each in _tables(model) if plain.startswith(each)), "")
+        return _warning_text(_SYNONYMS[rest])
+    every = list(_setting_paths(model, (), known))
+    by_plain = {_normalize_name(".".join(each)): each for each in every}
+    if found := by_plain.get(_normalize_name(rest)):
+        return _warning_text(".".join(found))
+    plain = _normalize_name(rest)
+    prefix = next((each for each in _table_prefixes(model) if plain.startswith(each)), "")
     near = {each[len(prefix) :]: by_plain[each] for each in by_plain if each.startswith(prefix)}
     best = closest(plain[len(prefix) :], near if prefix else [*near, *_ELSEWHERE])
     if best is None or len(plain) <= len(prefix) + 2:
-        return _answer(None) if "__" in rest else None
-    return _answer(".".join(near.get(best, (best,))))
+        return _warning_text(None) if "__" in rest else None
+    return _warning_text(".".join(near.get(best, (best,))))
 
 
-def _answer(setting: str | None) -> str:
+def _warning_text(setting: str | None) -> str:
     if setting is None:
         return "is set, and no setting is called so: see millpond config, or unset it"
-    return f"is set, and no setting is called so: did you mean {variable(tuple(setting.split('.')))}?"
+    return f"is set, and no setting is called so: did you mean {variable_name(tuple(setting.split('.')))}?"
 
 
-def _plain(name: str) -> str:
+def _normalize_name(name: str) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", name.upper())
 
 
-def _tables(model: type[BaseModel]) -> tuple[str, ...]:
+def _table_prefixes(model: type[BaseModel]) -> tuple[str, ...]:
     names = [name for name, field in model.model_fields.items() if is_table(field.annotation)]
     return tuple(f"{name.upper()}_" for name in (*names, *LIFTED))
 
@@ -105,24 +110,24 @@ def _entry_names(path: Path, known: Mapping[str, Any]) -> list[str]:
     return [str(name) for name in found] if isinstance(found, dict) else []
 
 
-def _every(annotation: Any, path: Path, known: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the path of every setting as a person writes it, with the known names of tables."""
-    below, values = model_of(annotation), values_of(annotation)
+def _setting_paths(annotation: Any, path: Path, known: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield the path of every setting as the file spells it, with the known names of tables."""
+    below, values = model_of(annotation), value_type_of(annotation)
     if below is not None:
         for name, field in below.model_fields.items():
             inner = path if (name == "table" and not path) else (*path, name)
-            yield from _every(field.annotation, inner, known)
+            yield from _setting_paths(field.annotation, inner, known)
     elif values is not None and model_of(values) is not None:
         lifted = LIFTED.get(path[0], path) if path else path
         for name in (*_entry_names(lifted, known), "NAME"):
-            yield from _every(values, (*path, name), known)
+            yield from _setting_paths(values, (*path, name), known)
     elif path:
         yield path
 
 
-def _below(annotation: Any, part: str) -> Any:
+def _type_below(annotation: Any, part: str) -> Any:
     model = model_of(annotation)
     if model is not None:
         field = model.model_fields.get(part)
         return None if field is None else field.annotation
-    return values_of(annotation)
+    return value_type_of(annotation)

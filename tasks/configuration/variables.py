@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
-from millpond.tasks.configuration.model_fields import LIFTED, at, bare, is_list, is_secret, is_table, may_be
-from millpond.tasks.configuration.variable_names import meant, resolve, variable
+from millpond.tasks.configuration.model_fields import (
+    LIFTED,
+    describe_values,
+    field_at,
+    is_list,
+    is_secret,
+    is_table,
+    strip_annotated,
+)
+from millpond.tasks.configuration.variable_names import resolve, unknown_variable_warning, variable_name
 
 PREFIX = "MILLPOND_"
 
@@ -20,7 +28,7 @@ OTHERS = ("MILLPOND_CONFIG", "MILLPOND_DEBUG", "MILLPOND_SCRATCH")
 _SERVICE_LINK = re.compile(r"MILLPOND(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
-class Read(NamedTuple):
+class VariablesRead(NamedTuple):
     """The variables as read: nested values, the variable of each path, faults, unread names."""
 
     values: dict[str, Any]
@@ -29,69 +37,72 @@ class Read(NamedTuple):
     unused: list[str]
 
 
-def read(environ: Mapping[str, str], model: type[BaseModel], known: Mapping[str, Any]) -> Read:
+def read_variables(
+    environ: Mapping[str, str], model: type[BaseModel], known: Mapping[str, Any]
+) -> VariablesRead:
     """Read all variables of Millpond; `known` has the names of the file's pools, queues and schedules.
 
     Shorter names come first, so that MILLPOND_SMTP__HOST replaces one field of MILLPOND_SMTP.
     """
-    found = Read({}, {}, [], [])
+    found = VariablesRead({}, {}, [], [])
     ours = [name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in OTHERS]
     for name in sorted(ours, key=lambda each: (each.count("__"), each)):
-        if _SERVICE_LINK.fullmatch(name) and _is_of_kubernetes(name, environ[name]):
+        if _SERVICE_LINK.fullmatch(name) and _is_own_variable(name, environ[name]):
             continue
         path = resolve(name[len(PREFIX) :], model, known)
         if path is None or name != name.upper():
-            said = meant(name, path, model, known)
+            said = unknown_variable_warning(name, path, model, known)
             found.unused.append(name) if said is None else found.faults.append(f"{name} {said}")
             continue
         try:
-            value = _parsed(environ[name], model, path)
+            value = _parse_value(environ[name], model, path)
         except ValueError as error:
             found.faults.append(f"{name} {error}")
             continue
-        _put(found.values, path, value)
-        found.names.update(dict.fromkeys([path, *_leaves(value, path)], name))
+        _set_at_path(found.values, path, value)
+        found.names.update(dict.fromkeys([path, *_leaf_paths(value, path)], name))
     return found
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+def _leaf_paths(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Yield the path of every value in a table."""
     if not isinstance(value, dict):
         yield path
         return
     for name, each in value.items():
-        yield from _leaves(each, (*path, str(name)))
+        yield from _leaf_paths(each, (*path, str(name)))
 
 
-def _is_of_kubernetes(name: str, value: str) -> bool:
+def _is_own_variable(name: str, value: str) -> bool:
+    """True unless Kubernetes set the variable for a service, as `MILLPOND_PORT=tcp://…`."""
     return not name.endswith("_PORT") or "://" in value
 
 
-def _parsed(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
-    """Return the value of a variable, as far as its text goes. Raises `ValueError` with the remedy."""
-    field = at(model, path)
+def _parse_value(text: str, model: type[BaseModel], path: tuple[str, ...]) -> Any:
+    """Return the value of a variable in its field's type. Raises `ValueError` with the remedy."""
+    field = field_at(model, path)
     assert field is not None
     kind, secret = field.annotation, is_secret(field)
     if not text.strip():
         if is_list(kind) or field.default == "":
             return () if is_list(kind) else ""
-        raise ValueError(f"is empty: write {may_be(field)}, or unset it")
-    if bare(kind) is not SecretStr and re.fullmatch(r"\s*(\"[^\"]*\"|'[^']*')\s*", text):
+        raise ValueError(f"is empty: write {describe_values(field)}, or unset it")
+    if strip_annotated(kind) is not SecretStr and re.fullmatch(r"\s*(\"[^\"]*\"|'[^']*')\s*", text):
         raise ValueError(
             "is written in quotes, which a shell takes off and nothing else does: leave them out"
         )
     if is_table(kind):
-        return _table(text, variable(path), secret=secret)
+        return _parse_table(text, variable_name(path), secret=secret)
     if is_list(kind) and text.lstrip().startswith(("[", "{")):
-        return _structure(text, secret=secret, example=may_be(field))
-    return text if bare(kind) is SecretStr else text.strip()
+        return _parse_structure(text, secret=secret, example=describe_values(field))
+    return text if strip_annotated(kind) is SecretStr else text.strip()
 
 
-def _table(text: str, name: str, *, secret: bool) -> Any:
+def _parse_table(text: str, name: str, *, secret: bool) -> Any:
     """Read a table as JSON, as TOML, or as `host=mail,port=587`."""
     example = f"{name}__NAME=value, or name=value,name=value, or JSON"
     if text.lstrip().startswith(("{", "[")):
-        return _structure(text, secret=secret, example=example)
+        return _parse_structure(text, secret=secret, example=example)
     found: dict[str, Any] = {}
     for part in text.split(","):
         key, equals, value = part.partition("=")
@@ -99,11 +110,12 @@ def _table(text: str, name: str, *, secret: bool) -> Any:
             raise ValueError(
                 f"is {'no table' if secret else f'{text!r:.60}, which is no table'}: write {example}"
             )
-        _put(found, tuple(key.strip().split(".")), value.strip())
+        _set_at_path(found, tuple(key.strip().split(".")), value.strip())
     return found
 
 
-def _structure(text: str, *, secret: bool, example: str) -> Any:
+def _parse_structure(text: str, *, secret: bool, example: str) -> Any:
+    """Return a list or table written as JSON or TOML. Raises `ValueError` with an example."""
     try:
         return json.loads(text)
     except ValueError:
@@ -115,7 +127,7 @@ def _structure(text: str, *, secret: bool, example: str) -> Any:
         raise ValueError(f"cannot be read: {shown} is neither JSON nor TOML. Write {example}") from None
 
 
-def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+def _set_at_path(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     """Set the value at its path; a table is merged into the one that is there."""
     *tables, last = path
     for part in tables:
@@ -124,4 +136,4 @@ def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     values[last] = value
 
 
-__all__ = ["LIFTED", "OTHERS", "PREFIX", "Read", "read"]
+__all__ = ["LIFTED", "OTHERS", "PREFIX", "VariablesRead", "read_variables"]

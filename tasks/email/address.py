@@ -43,34 +43,38 @@ class Mailbox:
 
 
 @lru_cache(maxsize=4096)
-def mailbox(text: str) -> Mailbox:
+def parse_mailbox(text: str) -> Mailbox:
     """Return the parts of an address with or without a name. Raises `ValueError` with the reason."""
     from email_validator import EmailNotValidError, validate_email
 
-    name, bare = _split(require_one_line(text).strip())
+    name, bare = _split_mailbox(require_one_line(text).strip())
     try:
         checked = validate_email(bare, check_deliverability=False)
     except EmailNotValidError as error:
         local, _, domain = bare.rpartition("@")
         if not _DOMAIN.fullmatch(domain):
             raise ValueError(f"{bare!r} is not a mail address: {error}") from None
-        if not _is_of_intranet(domain):
+        if not _is_intranet_domain(domain):
             raise ValueError(
                 f"{bare!r} is not a mail address of the Internet: {error} If it is one of your own network, "
                 "name its domain in MILLPOND_SMTP__INTRANET_DOMAINS"
             ) from None
-        return Mailbox(name, f"{mailbox(f'{local}@example.org').address.rpartition('@')[0]}@{domain.lower()}")
+        return Mailbox(
+            name, f"{parse_mailbox(f'{local}@example.org').address.rpartition('@')[0]}@{domain.lower()}"
+        )
     return Mailbox(name, f"{checked.local_part}@{checked.ascii_domain}")
 
 
-def _is_of_intranet(domain: str) -> bool:
+def _is_intranet_domain(domain: str) -> bool:
+    """True if the settings allow addresses of this domain, which has no dot."""
     from millpond.tasks.settings import settings  # here, for it imports TLS
 
     own = (each.lower().strip(".") for each in settings().smtp.intranet_domains)
     return any(domain.lower() == each or domain.lower().endswith(f".{each}") for each in own)
 
 
-def _split(text: str) -> tuple[str, str]:
+def _split_mailbox(text: str) -> tuple[str, str]:
+    """Return the name, unquoted, and the bare address of a text. Raises `ValueError` with the reason."""
     if not text.endswith(">") or "<" not in text:
         return "", text
     before, _, bare = text[:-1].rpartition("<")
@@ -84,9 +88,9 @@ def _split(text: str) -> tuple[str, str]:
     return name, bare.strip()
 
 
-def _normalized(text: str) -> str:
-    return str(mailbox(text))
+def _normalize_address(text: str) -> str:
+    return str(parse_mailbox(text))
 
 
 #: A mail address with or without a name, normalized.
-Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_normalized)]
+Address = Annotated[str, StringConstraints(min_length=3, max_length=700), AfterValidator(_normalize_address)]

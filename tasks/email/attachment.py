@@ -24,7 +24,7 @@ _TYPES = MimeTypes(filenames=())
 _BYTES = "application/octet-stream"
 
 
-def _file_name(name: str) -> str:
+def _check_file_name(name: str) -> str:
     if "/" in name or "\\" in name or "=?" in name or name in (".", ".."):
         raise ValueError(
             f"{name!r} cannot be the name of an attached file: it must hold no slash, backslash or '=?'"
@@ -32,29 +32,30 @@ def _file_name(name: str) -> str:
     return require_one_line(name)
 
 
-def guessed_type(name: str) -> str:
+def guess_content_type(name: str) -> str:
     """Return the content type that follows from the extension of a name, if an attachment may have it."""
     guessed = _TYPES.guess_type(name)[0]
     try:
-        return _leaf(guessed or _BYTES)
+        return _refuse_composite_type(guessed or _BYTES)
     except ValueError:
         return _BYTES
 
 
-def _leaf(content_type: str) -> str:
+def _refuse_composite_type(content_type: str) -> str:
+    """Return a content type unchanged. Raises `ValueError` for a type that contains other parts."""
     if content_type.startswith(("multipart/", "message/")):
         raise ValueError(f"{content_type} contains other parts: attach it as {_BYTES}")
     return content_type
 
 
-FileName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_file_name)]
+FileName = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_check_file_name)]
 ContentType = Annotated[
     str,
     StringConstraints(
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}$",
         to_lower=True,
     ),
-    AfterValidator(_leaf),
+    AfterValidator(_refuse_composite_type),
 ]
 
 
@@ -73,13 +74,14 @@ class Attachment(BaseModel):
     @property
     def file_name(self) -> str:
         """The name that the receiver sees."""
-        return self.name or _last_part(self.url)
+        return self.name or _name_in_url(self.url)
 
     @model_validator(mode="after")
-    def _has_a_name(self) -> Self:
+    def _check_has_name(self) -> Self:
+        """Refuse an attachment without a name whose URL does not end in a usable one."""
         if self.name is None:
             try:
-                _file_name(_last_part(self.url))
+                _check_file_name(_name_in_url(self.url))
             except ValueError as error:
                 raise ValueError(
                     f"give the attachment a name, the URL's own cannot be used: {error}"
@@ -87,22 +89,22 @@ class Attachment(BaseModel):
         return self
 
 
-def _last_part(url: str) -> str:
+def _name_in_url(url: str) -> str:
     path = unquote(urlsplit(url).path) if "://" in url else url
     return PurePosixPath(path).name[:200] or "attachment"
 
 
-def _from_url(value: Any) -> Any:
+def _attachment_from_url(value: Any) -> Any:
     return {"url": value} if isinstance(value, str) else value
 
 
-def _as_many(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
 #: Attachments; a string is short for an attachment with that URL.
 Attachments = Annotated[
-    tuple[Annotated[Attachment, BeforeValidator(_from_url)], ...],
-    BeforeValidator(_as_many),
+    tuple[Annotated[Attachment, BeforeValidator(_attachment_from_url)], ...],
+    BeforeValidator(_as_tuple),
     Field(max_length=MAX_ATTACHMENTS),
 ]

@@ -12,7 +12,7 @@ from threading import Condition
 
 
 class AttachmentRoom:
-    """So many bytes, held by threads in the order in which they ask."""
+    """The bytes of attachments that one process may hold; threads get them in the order in which they ask."""
 
     def __init__(self, bytes_: int) -> None:
         self._bytes = bytes_
@@ -22,7 +22,10 @@ class AttachmentRoom:
 
     @contextmanager
     def hold(self, needed: int) -> Iterator[None]:
-        """Reserve so many bytes during the block, at most all; no bytes are no wait."""
+        """Reserve bytes during the block, waiting until they are free.
+
+        More than there are counts as all of them.
+        """
         if not needed:
             yield
             return

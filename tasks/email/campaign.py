@@ -11,11 +11,11 @@ from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
-from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.address import parse_mailbox
 from millpond.tasks.email.contract import SendCampaign, SendEmail
-from millpond.tasks.email.csv_rows import Position, Row, rows
+from millpond.tasks.email.csv_rows import Position, Row, read_rows
 from millpond.tasks.errors import BadInput
-from millpond.tasks.field_faults import in_words
+from millpond.tasks.field_faults import describe_fault
 
 #: The namespace of the ids of mails (RFC 9562, section 5.5).
 NAMESPACE = UUID("6f1c1f4e-58a5-5c0a-9f5e-0d7f6b1b7c52")
@@ -44,8 +44,8 @@ class BadRow:
         return f"line {self.line}: {self.reason}"
 
 
-def recipients(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
-    """Yield the mails from the start of this run. Raises `BadInput`, which names the first bad line."""
+def mails_of_file(campaign: SendCampaign, stream: BinaryIO, *, campaign_id: str) -> Iterator[CampaignMail]:
+    """Yield the mails from the row where this run begins. Raises `BadInput` with the first bad line."""
     for each in read_mails(campaign, stream, campaign_id=campaign_id):
         if isinstance(each, BadRow):
             raise BadInput(f"the CSV cannot be used, {each}")
@@ -59,7 +59,7 @@ def read_mails(
 
     Raises `BadInput` for a fault of the whole file: a missing column, not UTF-8, not CSV.
     """
-    columns, all_rows = rows(stream, Position(campaign.row, campaign.line, campaign.offset))
+    columns, all_rows = read_rows(stream, Position(campaign.row, campaign.line, campaign.offset))
     if campaign.column not in columns:
         raise BadInput(
             f"the CSV has no column {campaign.column!r}, only {', '.join(map(repr, columns))}: "
@@ -68,27 +68,29 @@ def read_mails(
     shared: dict[str, Any] = {name: getattr(campaign, name) for name in _SHARED}
     for row in all_rows:
         try:
-            job = _mail(shared, columns, row, campaign.column)
+            job = _mail_of_row(shared, columns, row, campaign.column)
         except ValueError as error:
-            yield BadRow(row.line, _reason(error), row.after)
+            yield BadRow(row.line, _fault_reason(error), row.after)
         else:
             yield CampaignMail(mail_id(campaign_id, row.number, job.to[0]), job, row.after)
 
 
 def mail_id(campaign_id: str, row: int, address: str) -> str:
-    """Return the task id of the mail that a campaign sends for a row (from 0) and the address in it."""
-    return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{mailbox(address).address}"))
+    """Return the task id of a mail: a digest of the campaign, the row (from 0) and the row's address."""
+    return str(uuid5(NAMESPACE, f"{campaign_id}\n{row}\n{parse_mailbox(address).address}"))
 
 
-def _mail(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> SendEmail:
+def _mail_of_row(shared: dict[str, Any], columns: list[str], row: Row, column: str) -> SendEmail:
+    """Return the mail for a row. Raises `ValueError` if the row does not have the columns of the header."""
     if len(row.cells) != len(columns):
         raise ValueError(f"it has {len(row.cells)} fields where the header names {len(columns)}")
     context = dict(zip(columns, row.cells, strict=True))
     return SendEmail(**shared, to=(context[column],), context=context)
 
 
-def _reason(error: ValueError) -> str:
+def _fault_reason(error: ValueError) -> str:
+    """Return why a row makes no mail, in one line and without its values."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False)
-        return "; ".join(in_words(fault) for fault in faults)
+        return "; ".join(describe_fault(fault) for fault in faults)
     return str(error)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from millpond.tasks.contract import Contract
-from millpond.tasks.email.address import Address, mailbox
+from millpond.tasks.email.address import Address, parse_mailbox
 from millpond.tasks.email.attachment import Attachments
 from millpond.tasks.email.control_characters import body_text, require_one_line
 from millpond.tasks.email.custom_headers import CustomHeaders
@@ -32,18 +32,19 @@ MAX_CAMPAIGN_BODY_CHARACTERS = 64_000
 MAX_CONTEXT_CHARACTERS = 64_000
 
 
-def _as_many(value: Any) -> Any:
+def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-def _bounded(context: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def _check_context_length(context: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return the context unchanged. Raises `ValueError` if it is too long as JSON."""
     length = len(json.dumps(context, allow_nan=False, ensure_ascii=False))
     if length > MAX_CONTEXT_CHARACTERS:
         raise ValueError(f"is {length} characters as JSON, over the limit of {MAX_CONTEXT_CHARACTERS}")
     return context
 
 
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_many)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_as_tuple)]
 Subject = Annotated[
     str, StringConstraints(max_length=MAX_SUBJECT_CHARACTERS), AfterValidator(require_one_line)
 ]
@@ -54,7 +55,7 @@ TemplateName = Annotated[
         max_length=200, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$"
     ),
 ]
-TemplateContext = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
+TemplateContext = Annotated[dict[str, JsonValue], AfterValidator(_check_context_length)]
 
 
 class Mail(Contract):
@@ -74,7 +75,8 @@ class Mail(Contract):
     headers: CustomHeaders = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_body(self) -> Self:
+    def _check_one_body(self) -> Self:
+        """Refuse a mail with no body, or with both a text and a template."""
         inline = self.text is not None or self.html is not None
         if inline == (self.template is not None):
             raise ValueError("give the body in one form: text, html or both, or else a template")
@@ -92,10 +94,11 @@ class SendEmail(Mail, kind="email.send", queue="email"):
     @property
     def recipients(self) -> tuple[str, ...]:
         """The bare addresses of all recipients, each once, in the given order."""
-        return tuple(dict.fromkeys(mailbox(each).address for each in (*self.to, *self.cc, *self.bcc)))
+        return tuple(dict.fromkeys(parse_mailbox(each).address for each in (*self.to, *self.cc, *self.bcc)))
 
     @model_validator(mode="after")
-    def _some_recipients(self) -> Self:
+    def _check_recipients(self) -> Self:
+        """Refuse a mail without recipients, or with more than one SMTP session takes."""
         count = len(self.to) + len(self.cc) + len(self.bcc)
         if not count:
             raise ValueError("name at least one recipient in to, cc or bcc")
@@ -125,7 +128,8 @@ class SendCampaign(Mail, kind="email.campaign", queue="email"):
     size: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _short_enough_to_repeat(self) -> Self:
+    def _check_body_length(self) -> Self:
+        """Refuse a body so long that a copy in each of a campaign's messages would fill the queue."""
         if len(self.text or "") + len(self.html or "") > MAX_CAMPAIGN_BODY_CHARACTERS:
             raise ValueError(
                 f"text and html of a campaign are at most {MAX_CAMPAIGN_BODY_CHARACTERS} characters, for "

@@ -37,13 +37,13 @@ class Row:
 BEGINNING = Position()
 
 
-def rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iterator[Row]]:
+def read_rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iterator[Row]]:
     """Return the column names, and the rows from `start`, the `after` of a row of the same file.
 
     Raises `BadInput` with the line: not UTF-8, not CSV, a line too long, no columns, a column twice.
     """
     lines = _Lines(stream)
-    columns = [name.strip() for name in _next(csv.reader(lines, strict=True), lines) or []]
+    columns = [name.strip() for name in _next_cells(csv.reader(lines, strict=True), lines) or []]
     if not any(columns):
         raise BadInput("the CSV has no header: its first line must name the columns")
     doubled = sorted({name for name in columns if columns.count(name) > 1})
@@ -51,14 +51,15 @@ def rows(stream: BinaryIO, start: Position = BEGINNING) -> tuple[list[str], Iter
         raise BadInput(f"the CSV names the column {doubled[0]!r} twice: rename one")
     if start.offset:
         lines.seek(start)
-    return columns, _rest(lines, start.row)
+    return columns, _rows_from(lines, start.row)
 
 
-def _rest(lines: "_Lines", number: int) -> Iterator[Row]:
+def _rows_from(lines: "_Lines", number: int) -> Iterator[Row]:
+    """Yield the rows from here to the end of the file, numbered from `number`; blank lines are no rows."""
     reader = csv.reader(lines, strict=True)
     while True:
         first_line = lines.line + 1
-        cells = _next(reader, lines)
+        cells = _next_cells(reader, lines)
         if cells is None:
             return
         if cells:  # a blank line is not a row
@@ -66,7 +67,8 @@ def _rest(lines: "_Lines", number: int) -> Iterator[Row]:
             number += 1
 
 
-def _next(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
+def _next_cells(reader: Iterator[list[str]], lines: "_Lines") -> list[str] | None:
+    """Return the cells of the next row; None at the end. Raises `BadInput` with the line."""
     try:
         return next(reader)
     except StopIteration:

@@ -25,7 +25,8 @@ _OWNED = frozenset(
 _OWNED_PREFIXES = ("content-", "resent-", "arc-", "x-envelope-")
 
 
-def _checked(headers: dict[str, str]) -> dict[str, str]:
+def _check_headers(headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers unchanged. Raises `ValueError` that names the header at fault."""
     if len(headers) > MAX_HEADERS:
         raise ValueError(f"{len(headers)} headers are over the limit of {MAX_HEADERS}")
     seen: set[str] = set()
@@ -36,6 +37,7 @@ def _checked(headers: dict[str, str]) -> dict[str, str]:
 
 
 def _check_name(name: str, seen: set[str]) -> None:
+    """Raise `ValueError` for a name that is malformed, reserved for Millpond or a server, or given twice."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be the name of a header: use letters, digits and hyphens")
     lower = name.lower()
@@ -49,6 +51,7 @@ def _check_name(name: str, seen: set[str]) -> None:
 
 
 def _check_value(name: str, value: str) -> None:
+    """Raise `ValueError` for a value that is empty, too long, or not one line."""
     try:
         require_one_line(value, tabs_allowed=True)
     except ValueError as error:
@@ -63,4 +66,4 @@ def _check_value(name: str, value: str) -> None:
 
 
 #: Further headers by name, such as List-Unsubscribe or X-Campaign.
-CustomHeaders = Annotated[dict[str, str], AfterValidator(_checked)]
+CustomHeaders = Annotated[dict[str, str], AfterValidator(_check_headers)]

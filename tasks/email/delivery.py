@@ -21,7 +21,7 @@ from millpond.tasks.email.message import Envelope, LoadedAttachment, compose, me
 from millpond.tasks.email.receipt import Receipt
 from millpond.tasks.email.smtp_connections import SmtpConnections
 from millpond.tasks.email.smtp_session import SmtpResult
-from millpond.tasks.email.templates import content_of
+from millpond.tasks.email.templates import render_content
 from millpond.tasks.errors import BrokerError, FinalError, MillpondError, RetryLater, TooLarge
 from millpond.tasks.settings import Smtp
 
@@ -54,26 +54,28 @@ class Mailer:
 
         Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
         """
-        with self.room.hold(sum(self._size(each.url) for each in job.attachments)):
-            return self._send(job, task_id)
+        with self.room.hold(sum(self._attachment_size(each.url) for each in job.attachments)):
+            return self._send_claimed(job, task_id)
 
     def __post_init__(self) -> None:
         """Make the one room that all threads share; made at its first use, it could be two."""
         object.__setattr__(self, "room", AttachmentRoom(self.settings.max_attachment_bytes))
 
-    def _size(self, url: str) -> int:
+    def _attachment_size(self, url: str) -> int:
+        """Return the size of an attachment in bytes, 0 if it cannot be read here."""
         with suppress(MillpondError, OSError, ValueError), self.open_input(url) as file:
             return file.seek(0, SEEK_END)
         return 0  # opening it again raises the error
 
-    def _send(self, job: SendEmail, task_id: str) -> Receipt:
+    def _send_claimed(self, job: SendEmail, task_id: str) -> Receipt:
+        """Send a mail once the ledger has given this delivery the claim; return the receipt."""
         owner, claimed = uuid4().hex, time.monotonic()
         claim = self._claim(task_id, owner)
         message_id = message_id_of(task_id, self.settings.message_id_domain)
         if claim.state == "sent":
-            return _receipt(message_id, claim.outcomes, duplicate=True)
+            return _make_receipt(message_id, claim.outcomes, duplicate=True)
         try:
-            envelope = self._envelope(job, task_id)
+            envelope = self._compose_envelope(job, task_id)
             pending = [address for address in envelope.recipients if address not in claim.outcomes]
             renew = partial(self._renew, task_id, owner, claimed)
             answers = self.connections.send(envelope, pending, before_data=renew) if pending else SmtpResult()
@@ -81,9 +83,10 @@ class Mailer:
             with suppress(BrokerError):
                 self.ledger.record(task_id, owner, {}, sent=False)
             raise
-        return self._settle(task_id, owner, envelope, claim.outcomes, answers)
+        return self._record_answers(task_id, owner, envelope, claim.outcomes, answers)
 
     def _claim(self, task_id: str, owner: str) -> Claim:
+        """Claim the mail in the ledger. Raises `RetryLater` if another delivery has the claim."""
         try:
             claim = self.ledger.claim(task_id, owner, seconds=self.claim_seconds)
         except BrokerError as error:
@@ -103,17 +106,19 @@ class Mailer:
         ):
             raise RetryLater(f"another delivery of mail {task_id} overtook this one")
 
-    def _envelope(self, job: SendEmail, task_id: str) -> Envelope:
+    def _compose_envelope(self, job: SendEmail, task_id: str) -> Envelope:
+        """Return the composed mail with its sender and recipients."""
         return compose(
             job,
-            content_of(job, folder=self.settings.templates),
-            self._attachments(job),
+            render_content(job, folder=self.settings.templates),
+            self._load_attachments(job),
             task_id=task_id,
             domain=self.settings.message_id_domain,
             now=datetime.now(UTC),
         )
 
-    def _attachments(self, job: SendEmail) -> list[LoadedAttachment]:
+    def _load_attachments(self, job: SendEmail) -> list[LoadedAttachment]:
+        """Return the attachments with their content. Raises `TooLarge` over the limit of their sum."""
         loaded = []
         room = self.settings.max_attachment_bytes
         for each in job.attachments:
@@ -128,26 +133,33 @@ class Mailer:
             loaded.append(LoadedAttachment(each.file_name, each.content_type, data))
         return loaded
 
-    def _settle(
+    def _record_answers(
         self, task_id: str, owner: str, envelope: Envelope, before: Mapping[str, str], answers: SmtpResult
     ) -> Receipt:
+        """Record the mail server's answers in the ledger and return the receipt.
+
+        Raises `RetryLater` if a recipient was deferred, and `FinalError` if all were refused.
+        """
         outcomes = {**dict.fromkeys(answers.accepted, ACCEPTED), **answers.refused}
         if answers.deferred:
-            self._record(lambda: self.ledger.record(task_id, owner, outcomes, sent=False), task_id)
+            self._write_to_ledger(lambda: self.ledger.record(task_id, owner, outcomes, sent=False), task_id)
             raise RetryLater(
                 f"{len(answers.deferred)} of {len(envelope.recipients)} recipients were deferred: "
-                f"{_listed(answers.deferred)}"
+                f"{_list_refusals(answers.deferred)}"
             )
         settled = {**before, **outcomes}
-        receipt = _receipt(envelope.message_id, settled)
+        receipt = _make_receipt(envelope.message_id, settled)
         if not receipt.accepted:
-            self._record(lambda: self.ledger.forget(task_id, owner), task_id)
-            raise FinalError(f"every recipient was refused: {_listed(receipt.refused)}")
-        self._record(lambda: self.ledger.record(task_id, owner, outcomes, sent=True), task_id)
+            self._write_to_ledger(lambda: self.ledger.forget(task_id, owner), task_id)
+            raise FinalError(f"every recipient was refused: {_list_refusals(receipt.refused)}")
+        self._write_to_ledger(lambda: self.ledger.record(task_id, owner, outcomes, sent=True), task_id)
         return receipt
 
-    def _record(self, write: Callable[[], None], task_id: str) -> None:
-        """Write to the ledger; if it stays away, log it: the mail is sent and must not be sent again."""
+    def _write_to_ledger(self, write: Callable[[], None], task_id: str) -> None:
+        """Write to the ledger.
+
+        A failure is logged, not raised: the mail is sent and must not be sent again.
+        """
         for wait in RECORD_WAITS_SECONDS:
             time.sleep(wait)
             try:
@@ -162,7 +174,8 @@ class Mailer:
         return None
 
 
-def _receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bool = False) -> Receipt:
+def _make_receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bool = False) -> Receipt:
+    """Return the receipt for these answers by address."""
     return Receipt(
         message_id=message_id,
         accepted=tuple(address for address, outcome in outcomes.items() if outcome == ACCEPTED),
@@ -171,6 +184,6 @@ def _receipt(message_id: str, outcomes: Mapping[str, str], *, duplicate: bool = 
     )
 
 
-def _listed(refused: Mapping[str, str]) -> str:
+def _list_refusals(refused: Mapping[str, str]) -> str:
     shown = [f"{address}: {answer}" for address, answer in list(refused.items())[:10]]
     return "; ".join(shown) + ("; …" if len(refused) > 10 else "")

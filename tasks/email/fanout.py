@@ -41,7 +41,7 @@ class _Chunk:
     def mails(self) -> list[CampaignMail]:
         return [entry for entry in self.entries if isinstance(entry, CampaignMail)]
 
-    def before(self, mails: int) -> list[CampaignMail | BadRow]:
+    def entries_before(self, mails: int) -> list[CampaignMail | BadRow]:
         """Return the entries before mail number `mails`, counted from 0."""
         if mails >= len(self.mails):
             return self.entries
@@ -57,7 +57,7 @@ def send_chunk(
     open_input: OpenInput,
     templates: Path | None,
 ) -> CampaignStep:
-    """Send the mails of at most `job.chunk` rows and, unless these were the last, a continuation.
+    """Send the mails of at most `job.chunk` rows, and a continuation unless these were the last rows.
 
     `templates` is the folder of templates. Raises `BadInput` if they fail for each of the first rows.
     """
@@ -73,7 +73,7 @@ def send_chunk(
     if claim.state == "sent":
         return CampaignStep(campaign=campaign_id, first_row=job.row, sent=0, duplicate=True)
     try:
-        step = _send(job, campaign_id, outbox, open_input, templates)
+        step = _send_rows(job, campaign_id, outbox, open_input, templates)
     except BaseException:
         with suppress(BrokerError):
             ledger.forget(key, owner)
@@ -87,14 +87,15 @@ def send_chunk(
     return step
 
 
-def _send(
+def _send_rows(
     job: SendCampaign, campaign_id: str, outbox: Outbox, open_input: OpenInput, templates: Path | None
 ) -> CampaignStep:
+    """Send the mails of a chunk and its continuation, and return how far the campaign got."""
     with open_input(job.source) as stream:
-        chunk = _read(job, stream, campaign_id)
+        chunk = _read_chunk(job, stream, campaign_id)
     check_templates([mail.job for mail in chunk.mails[:CHECKED_MAILS]], folder=templates)
     accepted = outbox.send_many((mail.id, mail.job) for mail in chunk.mails)
-    done = chunk.before(accepted)
+    done = chunk.entries_before(accepted)
     bad = [entry for entry in done if isinstance(entry, BadRow)]
     step = CampaignStep(
         campaign=campaign_id,
@@ -112,7 +113,8 @@ def _send(
     return step.model_copy(update={"next_row": after.row})
 
 
-def _read(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Chunk:
+def _read_chunk(job: SendCampaign, stream: BinaryIO, campaign_id: str) -> _Chunk:
+    """Return the next rows of the file. Raises `BadInput` if the file changed since the first run."""
     size = stream.seek(0, 2)
     stream.seek(0)
     if job.size is not None and job.size != size:

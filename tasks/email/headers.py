@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from email.header import Header
 
-from millpond.tasks.email.address import Mailbox, mailbox
+from millpond.tasks.email.address import Mailbox, parse_mailbox
 from millpond.tasks.email.control_characters import require_one_line
 from millpond.tasks.errors import BadInput
 
@@ -20,17 +20,17 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 def text_line(name: str, value: str) -> bytes:
     """Return the lines of a header with text, such as Subject."""
-    _check(name, value)
-    return _line(name, _encoded(value) if _needs_encoding(value) else value)
+    _check_value(name, value)
+    return _line(name, _encode_word(value) if _needs_encoding(value) else value)
 
 
 def address_line(name: str, addresses: Iterable[str]) -> bytes:
     """Return the lines of a header with addresses; a local part outside ASCII stays UTF-8."""
-    return _line(name, ", ".join(_written(mailbox(each)) for each in addresses))
+    return _line(name, ", ".join(_write_address(parse_mailbox(each)) for each in addresses))
 
 
 def plain_line(name: str, value: str) -> bytes:
-    """Return the lines of a header whose value is our own."""
+    """Return the lines of a header whose value Millpond made itself."""
     return _line(name, value)
 
 
@@ -38,22 +38,24 @@ def _needs_encoding(value: str) -> bool:
     return not value.isascii() or "=?" in value or value != value.strip() or "\t" in value
 
 
-def _encoded(value: str) -> str:
+def _encode_word(value: str) -> str:
+    """Return a text as encoded words (RFC 2047)."""
     return Header(value, "utf-8", maxlinelen=LINE_CHARACTERS - 6).encode(linesep="")
 
 
-def _written(box: Mailbox) -> str:
+def _write_address(box: Mailbox) -> str:
+    """Return an address with its name, which is quoted or encoded where it must be."""
     if not box.name:
         return box.address
     if not box.name.isascii() or "=?" in box.name:
-        return f"{_encoded(box.name)} <{box.address}>"
+        return f"{_encode_word(box.name)} <{box.address}>"
     if _ATOMS.fullmatch(box.name):
         return f"{box.name} <{box.address}>"
     escaped = box.name.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}" <{box.address}>'
 
 
-def _check(name: str, value: str) -> None:
+def _check_value(name: str, value: str) -> None:
     try:
         require_one_line(value, tabs_allowed=True)
     except ValueError as error:
@@ -61,11 +63,11 @@ def _check(name: str, value: str) -> None:
 
 
 def _line(name: str, value: str) -> bytes:
-    _check(name, value)
-    return _folded(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
+    _check_value(name, value)
+    return _fold(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 
 
-def _folded(line: str) -> str:
+def _fold(line: str) -> str:
     """Return a line folded before spaces; a word longer than a line is on a line of its own."""
     lines = [""]
     for word in _WORD.findall(line):

@@ -12,8 +12,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 
-from millpond.tasks.email.address import mailbox
-from millpond.tasks.email.attachment import guessed_type
+from millpond.tasks.email.address import parse_mailbox
+from millpond.tasks.email.attachment import guess_content_type
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.control_characters import body_text
 from millpond.tasks.email.headers import address_line, plain_line, text_line
@@ -74,9 +74,9 @@ def compose(
         text_line("Subject", content.subject),
         *(text_line(name, value) for name, value in job.headers.items()),
     ]
-    body = _parts(content, attachments)
+    body = _build_body(content, attachments)
     _set_boundaries(body, seed=f"{message_id}\n{content!r}")
-    sender = mailbox(job.sender).address
+    sender = parse_mailbox(job.sender).address
     return Envelope(
         message_id=message_id,
         sender=sender,
@@ -88,7 +88,7 @@ def compose(
 
 def message_id_of(task_id: str, domain: str) -> str:
     """Return the Message-ID of a task's mail, the same at each delivery."""
-    return f"<{_id_left(task_id)}@{domain}>"
+    return f"<{_message_id_left(task_id)}@{domain}>"
 
 
 def _address_lines(job: SendEmail) -> list[bytes]:
@@ -98,33 +98,34 @@ def _address_lines(job: SendEmail) -> list[bytes]:
 
 
 def _all_addresses(job: SendEmail) -> tuple[str, ...]:
-    return (*job.recipients, *(mailbox(each).address for each in job.reply_to))
+    return (*job.recipients, *(parse_mailbox(each).address for each in job.reply_to))
 
 
-def _id_left(task_id: str) -> str:
+def _message_id_left(task_id: str) -> str:
     """Return the left-hand side of a Message-ID: the task's id if it is valid there, or else its digest."""
     if task_id.isascii() and task_id.replace("-", "").replace("_", "").isalnum() and len(task_id) <= 128:
         return task_id
     return hashlib.sha256(task_id.encode(errors="surrogatepass")).hexdigest()
 
 
-def _parts(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMessage:
+def _build_body(content: Content, attachments: Sequence[LoadedAttachment]) -> EmailMessage:
+    """Return the MIME message of the text, the HTML and the attachments."""
     body = EmailMessage(policy=_POLICY)
     if content.text is not None:
-        body.set_content(_mailable(content.text))
+        body.set_content(_normalize_line_ends(content.text))
         if content.html is not None:
-            body.add_alternative(_mailable(content.html), subtype="html")
+            body.add_alternative(_normalize_line_ends(content.html), subtype="html")
     else:
-        body.set_content(_mailable(content.html or ""), subtype="html")
+        body.set_content(_normalize_line_ends(content.html or ""), subtype="html")
     for each in attachments:
-        content_type = each.content_type or guessed_type(each.name)
+        content_type = each.content_type or guess_content_type(each.name)
         main, _, sub = content_type.partition("/")
         body.add_attachment(each.data, maintype=main, subtype=sub, filename=each.name)
     return body
 
 
-def _mailable(text: str) -> str:
-    """Return text that can be mailed; the library turns every line break into CRLF, a lone CR too."""
+def _normalize_line_ends(text: str) -> str:
+    """Return a text that mail can carry; the library turns every line break into CRLF, a lone CR too."""
     try:
         return body_text(text)
     except ValueError as error:

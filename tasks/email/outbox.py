@@ -18,11 +18,11 @@ class Outbox(Protocol):
         """
 
     def again(self, job: Contract, *, after_seconds: float) -> None:
-        """Send a continuation of this task, past the bound of its queue, which this task leaves."""
+        """Send a continuation of this task, beyond the bound of its queue, since this task leaves it."""
 
 
 def outbox_of(context: Context) -> Outbox:
-    """Return the outbox of a context. Raises `FinalError` if there is none."""
+    """Return the outbox of a handler's context. Raises `FinalError` if the context has none."""
     outbox: Outbox | None = getattr(context, "outbox", None)
     if outbox is None:
         raise FinalError("this task sends further tasks, which needs a Millpond worker: run it there")

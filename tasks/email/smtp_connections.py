@@ -33,6 +33,8 @@ REFUSED_PAUSE_SECONDS = 30.0
 
 @dataclass
 class _Connection:
+    """A session with the server: when it was last used, and whether a message is half sent on it."""
+
     client: smtplib.SMTP
     used: float
     clean: bool = True
@@ -55,7 +57,7 @@ class SmtpConnections:
 
         An idle connection that breaks before the message was sent is replaced, once.
         """
-        connection = self._take()
+        connection = self._take_idle()
         if connection is not None:
             try:
                 return self._send_over(connection, envelope, recipients, before_data)
@@ -78,6 +80,7 @@ class SmtpConnections:
         recipients: Sequence[str],
         before_data: Callable[[], None],
     ) -> SmtpResult:
+        """Submit a message over a connection; keep the connection if its session can go on, else close it."""
         connection.clean = False
         reusable = False
         try:
@@ -95,8 +98,9 @@ class SmtpConnections:
             else:
                 connection.client.close()
 
-    def _take(self) -> _Connection | None:
-        self._drop_stale()
+    def _take_idle(self) -> _Connection | None:
+        """Return an idle connection that still answers; None if there is none."""
+        self._close_stale()
         while True:
             with self._lock:
                 if not self._idle:
@@ -117,9 +121,10 @@ class SmtpConnections:
         connection.used = self._clock()
         with self._lock:
             self._idle.append(connection)
-        self._drop_stale()
+        self._close_stale()
 
-    def _drop_stale(self) -> None:
+    def _close_stale(self) -> None:
+        """Close the idle connections that were unused for longer than the settings keep them."""
         oldest_allowed = self._clock() - self._settings.keep_seconds
         while True:
             with self._lock:
@@ -129,6 +134,7 @@ class SmtpConnections:
             disconnect(connection.client)
 
     def _open(self) -> _Connection:
+        """Open a connection. Raises the last refusal again for some seconds after the server refused one."""
         until, reason = self._refused
         if (wait := until - self._clock()) > 0:
             raise RetryLater(reason, after_seconds=wait)

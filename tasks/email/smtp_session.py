@@ -50,7 +50,7 @@ def connect(settings: Smtp) -> smtplib.SMTP:
     """
     where = f"the SMTP server {settings.host}:{settings.port}"
     try:
-        client = _greeted(settings)
+        client = _open_client(settings)
     except ssl.SSLError as error:
         raise ServerRefused(
             f"{where}: TLS failed ({error}). Check MILLPOND_SMTP__SECURITY, or name its "
@@ -59,7 +59,7 @@ def connect(settings: Smtp) -> smtplib.SMTP:
     except (OSError, smtplib.SMTPException) as error:
         raise ConnectionBroken(f"{where} cannot be reached: {error or type(error).__name__}") from error
     try:
-        _secure(client, settings)
+        _encrypt_and_log_in(client, settings)
     except ssl.SSLError as error:
         client.close()
         raise ServerRefused(
@@ -70,31 +70,33 @@ def connect(settings: Smtp) -> smtplib.SMTP:
         raise ConnectionBroken(f"{where} closed the connection: {error}") from error
     except (smtplib.SMTPException, ValueError) as error:
         client.close()
-        raise ServerRefused(f"{where}: {_reason(error)}. Check MILLPOND_SMTP__*") from error
+        raise ServerRefused(f"{where}: {_error_reason(error)}. Check MILLPOND_SMTP__*") from error
     except OSError as error:
         client.close()
         raise ConnectionBroken(f"{where}: {error or type(error).__name__}") from error
     return client
 
 
-def _greeted(settings: Smtp) -> smtplib.SMTP:
+def _open_client(settings: Smtp) -> smtplib.SMTP:
+    """Return a connection that the server has greeted, encrypted from the start under `tls`."""
     if settings.security == "tls":
         return Utf8LoginTls(
-            settings.host, settings.port, timeout=settings.timeout_seconds, context=_tls(settings)
+            settings.host, settings.port, timeout=settings.timeout_seconds, context=_tls_context(settings)
         )
     return Utf8Login(settings.host, settings.port, timeout=settings.timeout_seconds)
 
 
-def _secure(client: smtplib.SMTP, settings: Smtp) -> None:
+def _encrypt_and_log_in(client: smtplib.SMTP, settings: Smtp) -> None:
+    """Encrypt the connection with STARTTLS and log in, as the settings say."""
     client.ehlo_or_helo_if_needed()
     if settings.security == "starttls":
-        client.starttls(context=_tls(settings))
+        client.starttls(context=_tls_context(settings))
         client.ehlo_or_helo_if_needed()
     if settings.username is not None and settings.password is not None:
         client.login(settings.username, settings.password.get_secret_value())
 
 
-def _tls(settings: Smtp) -> ssl.SSLContext:
+def _tls_context(settings: Smtp) -> ssl.SSLContext:
     """Return a context that always verifies the certificate and name of the server."""
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise SettingsError(f"MILLPOND_SMTP__CA_FILE names {settings.ca_file}, which is not a file")
@@ -110,28 +112,29 @@ def submit(
     """
     data_sent = False
     try:
-        options = _options(client, envelope)
-        _require(*client.mail(envelope.sender, options), f"the sender {envelope.sender}")
-        accepted, refused, deferred = _name_recipients(client, recipients)
+        options = _mail_options(client, envelope)
+        _check_reply(*client.mail(envelope.sender, options), f"the sender {envelope.sender}")
+        accepted, refused, deferred = _send_recipients(client, recipients)
         if not accepted:
             client.rset()
             return SmtpResult((), refused, deferred)
         before_data()
         data_sent = True
-        _require(*client.data(envelope.payload), "the message")
+        _check_reply(*client.data(envelope.payload), "the message")
         return SmtpResult(tuple(accepted), refused, deferred)
     except smtplib.SMTPDataError as error:  # the answer to DATA itself, before the message was sent
         data_sent = False
-        _require(error.smtp_code, error.smtp_error, "the message")
+        _check_reply(error.smtp_code, error.smtp_error, "the message")
         raise ConnectionBroken(f"the SMTP server answered DATA with {error.smtp_code}") from error
     except (OSError, smtplib.SMTPException) as error:
         doubt = ", after the message was sent: it may arrive twice" if data_sent else ""
         raise ConnectionBroken(
-            f"the SMTP connection broke{doubt} ({_reason(error)})", data_sent=data_sent
+            f"the SMTP connection broke{doubt} ({_error_reason(error)})", data_sent=data_sent
         ) from error
 
 
-def _options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
+def _mail_options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
+    """Return the options of the MAIL command. Raises `FinalError` if an address needs a missing SMTPUTF8."""
     options = [f"size={len(envelope.payload)}"] if client.has_extn("size") else []
     if envelope.needs_smtputf8:
         if not client.has_extn("smtputf8"):
@@ -143,9 +146,10 @@ def _options(client: smtplib.SMTP, envelope: Envelope) -> list[str]:
     return options
 
 
-def _name_recipients(
+def _send_recipients(
     client: smtplib.SMTP, recipients: Sequence[str]
 ) -> tuple[list[str], dict[str, str], dict[str, str]]:
+    """Name each recipient to the server; return the accepted, and the refused and deferred with answers."""
     accepted: list[str] = []
     refused: dict[str, str] = {}
     deferred: dict[str, str] = {}
@@ -154,32 +158,33 @@ def _name_recipients(
         if 200 <= code < 300:
             accepted.append(address)
         elif 500 <= code < 600 and code != _TOO_MANY_RECIPIENTS:
-            refused[address] = _answer(code, text)
+            refused[address] = _format_reply(code, text)
         elif 400 <= code < 600 and code != 421:
-            deferred[address] = _answer(code, text)
+            deferred[address] = _format_reply(code, text)
         else:
-            raise ConnectionBroken(f"the SMTP server ended the session: {_answer(code, text)}")
+            raise ConnectionBroken(f"the SMTP server ended the session: {_format_reply(code, text)}")
     return accepted, refused, deferred
 
 
-def _require(code: int, text: bytes | str, what: str) -> None:
+def _check_reply(code: int, text: bytes | str, what: str) -> None:
+    """Raise the error that a refusing reply stands for; `what` is the part of the mail that was refused."""
     if 200 <= code < 300:
         return
     if 500 <= code < 600:
-        raise FinalError(f"the SMTP server refuses {what}: {_answer(code, text)}")
+        raise FinalError(f"the SMTP server refuses {what}: {_format_reply(code, text)}")
     if 400 <= code < 500 and code != 421:
-        raise RetryLater(f"the SMTP server defers {what}: {_answer(code, text)}")
-    raise ConnectionBroken(f"the SMTP server ended the session: {_answer(code, text)}")
+        raise RetryLater(f"the SMTP server defers {what}: {_format_reply(code, text)}")
+    raise ConnectionBroken(f"the SMTP server ended the session: {_format_reply(code, text)}")
 
 
-def _answer(code: int, text: bytes | str) -> str:
+def _format_reply(code: int, text: bytes | str) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     return " ".join(f"{code} {words}".split())[:MAX_ANSWER_CHARACTERS]
 
 
-def _reason(error: Exception) -> str:
+def _error_reason(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPResponseException):
-        return _answer(error.smtp_code, error.smtp_error)
+        return _format_reply(error.smtp_code, error.smtp_error)
     return str(error) or type(error).__name__
 
 

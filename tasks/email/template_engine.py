@@ -28,16 +28,16 @@ _CAUSE = re.compile(r"^caused by: (.*) \(in (.*):(\d+)\)$", re.MULTILINE)
 _LINK = re.compile(r"https?://[^\s<>\"'()\[\]{}]+")
 
 
-def answer(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
+def answer_request(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any]:
     """Return the answer to one request.
 
-    `text`, the rendered text, null if there is no such file; or `error`, the reason in one line, and where it
-    is known `line` and `file`.
+    `text` is the rendered text, null if there is no such file. Instead of it, `error` is the reason in one
+    line, with `line` and `file` where they are known.
     """
     try:
-        text = _rendered(request, fuel)
+        text = _render(request, fuel)
     except TemplateError as error:
-        return _fault(error)
+        return _error_place(error)
     except (ValueError, OSError) as error:
         return {"error": str(error), "kind": type(error).__name__}
     if text is not None and len(text) > MAX_RENDERED_CHARACTERS:
@@ -45,7 +45,7 @@ def answer(request: dict[str, Any], *, fuel: int | None = FUEL) -> dict[str, Any
     return {"text": text}
 
 
-def _fault(error: TemplateError) -> dict[str, Any]:
+def _error_place(error: TemplateError) -> dict[str, Any]:
     """Return the reason and place of an error; of one in an included file, those inside that file."""
     causes = _CAUSE.findall(str(error))
     reason, file, line = causes[-1] if causes else (error.detail or error.message, error.name, error.line)
@@ -53,10 +53,11 @@ def _fault(error: TemplateError) -> dict[str, Any]:
     return {"error": " ".join(reason.split()), "kind": kind, "line": line, "file": file}
 
 
-def _rendered(request: dict[str, Any], fuel: int | None) -> str | None:
+def _render(request: dict[str, Any], fuel: int | None) -> str | None:
+    """Render the template of a request; return None if there is no file of that name."""
     folder, name, is_html = request["folder"], request["name"], request["html"]
     source = request["source"]
-    load = _loader(Path(folder)) if folder is not None else _no_folder
+    load = _folder_loader(Path(folder)) if folder is not None else _refuse_include
     if source is None and (source := load(name)) is None:
         return None
     environment = Environment(
@@ -69,15 +70,16 @@ def _rendered(request: dict[str, Any], fuel: int | None) -> str | None:
     )
     environment.remove_global("debug")
     return environment.render_str(
-        source, name, **{key: _passed(value) for key, value in request["values"] if key != "self"}
+        source, name, **{key: _to_template_value(value) for key, value in request["values"] if key != "self"}
     )
 
 
-def _loader(folder: Path) -> Callable[[str], str | None]:
+def _folder_loader(folder: Path) -> Callable[[str], str | None]:
     """Return a function that reads a template from the folder, and follows no link out of it."""
     folder = folder.resolve()
 
     def load(name: str) -> str | None:
+        """Return the text of a template; None if the folder has no such file."""
         path = (folder / name).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
             return None
@@ -88,16 +90,17 @@ def _loader(folder: Path) -> Callable[[str], str | None]:
     return load
 
 
-def _no_folder(name: str) -> str | None:
+def _refuse_include(name: str) -> str | None:
     raise ValueError(f"it includes {name}, and MILLPOND_SMTP__TEMPLATES names no folder")
 
 
-def _passed(value: Any) -> Any:
+def _to_template_value(value: Any) -> Any:
+    """Return a value as the engine takes it: whole numbers beyond 64 bits become text."""
     match value:
         case dict():
-            return {key: _passed(each) for key, each in value.items()}
+            return {key: _to_template_value(each) for key, each in value.items()}
         case list():
-            return [_passed(each) for each in value]
+            return [_to_template_value(each) for each in value]
         case int() if abs(value) > _MAX_WHOLE_NUMBER:
             return str(value)
     return value
@@ -130,7 +133,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-        written = json.dumps(answer(json.loads(line))).encode()
+        written = json.dumps(answer_request(json.loads(line))).encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.buffer.write(written + b"\n")
         sys.stdout.buffer.flush()

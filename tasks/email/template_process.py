@@ -19,7 +19,7 @@ _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class TemplateProcess:
-    """Renders one template at a time; starts the process at need, also after a rendering that broke it."""
+    """Renders one template at a time, in a process that is started when it is needed."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -37,7 +37,7 @@ class TemplateProcess:
         with self._lock:
             answer = json.loads(self._exchange(line))
         if "error" in answer:
-            raise BadInput(_reason(name, answer))
+            raise BadInput(_fault_line(name, answer))
         return None if answer["text"] is None else str(answer["text"])
 
     def stop(self) -> None:
@@ -48,7 +48,8 @@ class TemplateProcess:
             self._child = None
 
     def _exchange(self, request: bytes) -> bytes:
-        child = self._running()
+        """Write a request to the process and return its answer. Raises an error if the process ended."""
+        child = self._start_if_needed()
         try:
             assert child.stdin is not None
             assert child.stdout is not None
@@ -63,10 +64,11 @@ class TemplateProcess:
             self.stop()
             raise
         if not line.endswith(b"\n"):
-            raise self._ended(child)
+            raise self._exit_error(child)
         return line
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _start_if_needed(self) -> "subprocess.Popen[bytes]":
+        """Return the running process; start one if there is none."""
         if self._child is None or self._child.poll() is not None:
             self.stop()
             self._child = subprocess.Popen(
@@ -77,7 +79,8 @@ class TemplateProcess:
             )
         return self._child
 
-    def _ended(self, child: "subprocess.Popen[bytes]") -> FinalError | RetryLater:
+    def _exit_error(self, child: "subprocess.Popen[bytes]") -> FinalError | RetryLater:
+        """Return the error for the end of the process: a time or memory limit, or a kill from outside."""
         code = child.wait()
         self.stop()
         if code in _FROM_OUTSIDE:
@@ -88,7 +91,8 @@ class TemplateProcess:
         return BadInput(f"its rendering takes over {memory} MiB, or breaks the template engine")
 
 
-def _reason(name: str, answer: dict[str, Any]) -> str:
+def _fault_line(name: str, answer: dict[str, Any]) -> str:
+    """Return the reason of a failed rendering, with the file and line where they are known."""
     if answer["kind"] == "OutOfFuel":
         return "its rendering takes too many operations or makes too much text: loop over less"
     file = answer.get("file")
@@ -99,11 +103,11 @@ def _reason(name: str, answer: dict[str, Any]) -> str:
 
 def template_process() -> TemplateProcess:
     """Return the process of this worker process; a forked child has its own."""
-    return _process_of(os.getpid())
+    return _new_process(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _process_of(_pid: int) -> TemplateProcess:
+def _new_process(_pid: int) -> TemplateProcess:
     process = TemplateProcess()
     atexit.register(process.stop)
     return process

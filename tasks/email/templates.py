@@ -14,18 +14,18 @@ from millpond.tasks.email.template_process import template_process
 from millpond.tasks.errors import BadInput
 
 
-def content_of(job: SendEmail, *, folder: Path | None) -> Content:
+def render_content(job: SendEmail, *, folder: Path | None) -> Content:
     """Return the rendered subject and bodies. Raises `BadInput`, which names the template at fault."""
     values = job.context or {}
-    subject = job.subject if job.context is None else _inline("subject", job.subject, values, folder)
+    subject = job.subject if job.context is None else _render_inline("subject", job.subject, values, folder)
     if len(subject) > MAX_SUBJECT_CHARACTERS:
         raise BadInput(f"the rendered subject is over {MAX_SUBJECT_CHARACTERS} characters: shorten it")
     if job.template is not None:
-        return Content(subject, *_from_files(job.template, values, folder))
+        return Content(subject, *_render_files(job.template, values, folder))
     if job.context is None:
         return Content(subject, job.text, job.html)
     text, html = (
-        None if source is None else _inline(what, source, values, folder)
+        None if source is None else _render_inline(what, source, values, folder)
         for what, source in (("text", job.text), ("html", job.html))
     )
     return Content(subject, text, html)
@@ -36,7 +36,7 @@ def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
     fault = None
     for job in jobs:
         try:
-            content_of(job, folder=folder)
+            render_content(job, folder=folder)
             return
         except BadInput as error:
             fault = fault or error
@@ -44,12 +44,13 @@ def check_templates(jobs: Sequence[SendEmail], *, folder: Path | None) -> None:
         raise BadInput(f"no mail of this campaign was sent: {fault}")
 
 
-def _from_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
+def _render_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple[str | None, str | None]:
+    """Return the text and the HTML of a named template; None for a form without a file. Raises `BadInput`."""
     if folder is None:
         raise BadInput(
             f"template {name!r} cannot be used: set MILLPOND_SMTP__TEMPLATES to the folder it is in"
         )
-    text, html = (_rendered(f"{name}.{ending}", None, values, folder) for ending in ("txt", "html"))
+    text, html = (_render(f"{name}.{ending}", None, values, folder) for ending in ("txt", "html"))
     if text is None and html is None:
         raise BadInput(
             f"there is neither {name}.txt nor {name}.html in {folder}: add one, or correct the name"
@@ -57,13 +58,14 @@ def _from_files(name: str, values: dict[str, Any], folder: Path | None) -> tuple
     return text, html
 
 
-def _inline(what: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
+def _render_inline(what: str, source: str, values: dict[str, Any], folder: Path | None) -> str:
     if "{" not in source:
         return source
-    return _rendered(what, source, values, folder) or ""
+    return _render(what, source, values, folder) or ""
 
 
-def _rendered(what: str, source: str | None, values: dict[str, Any], folder: Path | None) -> str | None:
+def _render(what: str, source: str | None, values: dict[str, Any], folder: Path | None) -> str | None:
+    """Return the rendered text; None if there is no such file. Raises `BadInput` with the template."""
     html = what == "html" or what.endswith(".html")
     try:
         return template_process().render(what, source, values, html=html, folder=folder)

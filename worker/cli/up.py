@@ -100,11 +100,11 @@ def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> Non
 
     parts = [*([] if chosen.broker_url else ["embedded"]), *(["flower"] if flower else [])]
     known = (chosen.table.pools[name] for name in pools if name in chosen.table.pools)
-    bodies = extras.of_queues(queue for pool in known for queue in pool.queues)
-    if extras.missing(*parts):
-        extras.require("millpond up", *parts, *bodies)
-    if lacking := extras.missing(*bodies):
-        names, command = extras.listed(lacking), extras.install_command(lacking)
+    bodies = extras.extras_of_queues(queue for pool in known for queue in pool.queues)
+    if extras.missing_packages(*parts):
+        extras.require_extras("millpond up", *parts, *bodies)
+    if lacking := extras.missing_packages(*bodies):
+        names, command = extras.list_packages(lacking), extras.install_command(lacking)
         typer.echo(f"Its pools will lack {names}. Install with: {command}", err=True)
 
 

@@ -180,7 +180,7 @@ def test_an_extra_that_is_missing_is_named_with_its_command(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that a setting asks for fails, one that a command would need is a warning."""
-    monkeypatch.setattr(extras, "missing", lambda *_: {"traces": ["otel"], "flower": ["flower"]})
+    monkeypatch.setattr(extras, "missing_packages", lambda *_: {"traces": ["otel"], "flower": ["flower"]})
     monkeypatch.setenv("MILLPOND_TRACES_ENDPOINT", "http://localhost:1")
     _, findings = doctor()
     assert status(findings, "traces lacks otel") == "fail"

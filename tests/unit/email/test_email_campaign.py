@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millpond.tasks.context import Context
-from millpond.tasks.email.campaign import recipients
+from millpond.tasks.email.campaign import mails_of_file
 from millpond.tasks.email.contract import SendCampaign
-from millpond.tasks.email.csv_rows import rows
+from millpond.tasks.email.csv_rows import read_rows
 from millpond.tasks.email.fanout import send_chunk
 from millpond.tasks.email.ledger import MailLedger
 from millpond.tasks.email.outbox import outbox_of
@@ -31,7 +31,7 @@ def campaign(**changes) -> SendCampaign:
 
 
 def read(csv: bytes, **changes):
-    return list(recipients(campaign(**changes), BytesIO(csv), campaign_id="c"))
+    return list(mails_of_file(campaign(**changes), BytesIO(csv), campaign_id="c"))
 
 
 def test_each_row_is_a_mail():
@@ -46,7 +46,7 @@ def test_ids_are_the_same_each_time_and_differ_by_campaign_row_and_address():
     """Reading again gives the same ids; another campaign, row or address another one."""
     first = [mail.id for mail in read(CSV)]
     assert first == [mail.id for mail in read(CSV)]
-    other = [mail.id for mail in recipients(campaign(), BytesIO(CSV), campaign_id="d")]
+    other = [mail.id for mail in mails_of_file(campaign(), BytesIO(CSV), campaign_id="d")]
     twice = [mail.id for mail in read(b"email\na@example.org\na@example.org\nb@example.org\n")]
     assert len({*first, *other, *twice}) == 9
 
@@ -68,10 +68,10 @@ def test_any_row_can_be_gone_on_behind(table, end):
     """For any cells, reading in two goes gives the same as reading in one."""
     quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in table]
     data = ("\ufeffa,b" + end + "".join(line + end for line in quoted)).encode()
-    whole = list(rows(BytesIO(data))[1])
+    whole = list(read_rows(BytesIO(data))[1])
     assert [row.cells for row in whole] == table
     for row in whole:
-        assert list(rows(BytesIO(data), row.after)[1]) == whole[row.number + 1 :]
+        assert list(read_rows(BytesIO(data), row.after)[1]) == whole[row.number + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ class _Endless(RawIOBase):
 
 def test_memory_does_not_grow_with_the_file():
     """Three megabytes of rows are read in less than one."""
-    mails = recipients(campaign(), _Endless(6_500), campaign_id="c")
+    mails = mails_of_file(campaign(), _Endless(6_500), campaign_id="c")
     for _ in range(5_000):  # beyond the addresses that are remembered
         next(mails)
     tracemalloc.start()
@@ -190,7 +190,7 @@ def test_campaign_is_sent_in_pieces(ledger):
     steps = run_to_the_end(campaign(chunk=4), box, ledger)
     assert [step.sent for step in steps] == [4, 4, 2]
     assert [step.next_row for step in steps] == [4, 8, None]
-    assert box.mails == [m.id for m in recipients(campaign(), BytesIO(PEOPLE), campaign_id="c")]
+    assert box.mails == [m.id for m in mails_of_file(campaign(), BytesIO(PEOPLE), campaign_id="c")]
 
 
 def test_full_queue_is_not_waited_for(ledger):

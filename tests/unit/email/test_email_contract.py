@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from millpond.tasks.contract import contract_of
-from millpond.tasks.email.address import mailbox
+from millpond.tasks.email.address import parse_mailbox
 from millpond.tasks.email.contract import MAX_RECIPIENTS, SendCampaign, SendEmail
 from millpond.tasks.settings import settings
 
@@ -77,7 +77,7 @@ def test_any_name_is_kept_or_refused(name, address):
         kept = mail(to=[f"{name} <{address}>"]).to[0]
     except ValidationError:
         return
-    assert mailbox(kept).address == address
+    assert parse_mailbox(kept).address == address
     assert kept.isprintable() or not set(kept) & set("\r\n\0\u2028\u2029\x85")
     assert mail(to=[kept]).to == (kept,)
 
@@ -86,7 +86,7 @@ def test_any_name_is_kept_or_refused(name, address):
 def test_every_quoted_name_is_taken(name):
     """A name in double quotes may hold any character that is no control character."""
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    assert mailbox(mail(to=[f'"{escaped}" <a@example.org>']).to[0]).name == name.strip()
+    assert parse_mailbox(mail(to=[f'"{escaped}" <a@example.org>']).to[0]).name == name.strip()
 
 
 @pytest.mark.parametrize(

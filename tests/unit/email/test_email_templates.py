@@ -11,7 +11,7 @@ import pytest
 from millpond.tasks.email import template_engine
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.email.template_process import TemplateProcess
-from millpond.tasks.email.templates import content_of
+from millpond.tasks.email.templates import render_content
 from millpond.tasks.errors import BadInput, RetryLater
 from tests.harness.peak_memory import peak_mb
 
@@ -24,7 +24,7 @@ def mail(**changes) -> SendEmail:
 
 
 def text_of(source: str, folder=None, **values) -> str | None:
-    return content_of(mail(text=source, context=values), folder=folder).text
+    return render_content(mail(text=source, context=values), folder=folder).text
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 def test_without_context_nothing_is_a_template():
     """Braces in a plain mail are sent as they are."""
-    content = content_of(mail(subject="{{ a }}", text="{{ b }}", html="{% c %}"), folder=None)
+    content = render_content(mail(subject="{{ a }}", text="{{ b }}", html="{% c %}"), folder=None)
     assert (content.subject, content.text, content.html) == ("{{ a }}", "{{ b }}", "{% c %}")
 
 
@@ -51,32 +51,32 @@ def test_html_is_escaped_and_text_is_not():
     job = mail(
         subject="{{ n }}", text="{{ n }}", html="<b>{{ n }}</b>{{ n ~ '<' }}", context={"n": "<A & B>"}
     )
-    content = content_of(job, folder=None)
+    content = render_content(job, folder=None)
     assert (content.subject, content.text) == ("<A & B>", "<A & B>")
     assert content.html == "<b>&lt;A &amp; B&gt;</b>&lt;A &amp; B&gt;&lt;"
 
 
 def test_named_templates_come_from_the_folder(folder):
     """NAME.txt and NAME.html are used where they exist, with their includes."""
-    one = content_of(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
+    one = render_content(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
     assert (one.text, one.html) == ("Hello Bob -- us", None)
-    two = content_of(mail(text=None, template="both", context={"name": "<"}), folder=folder)
+    two = render_content(mail(text=None, template="both", context={"name": "<"}), folder=folder)
     assert (two.text, two.html) == ("<", "<b>&lt;</b>")
 
 
 def test_changed_template_is_read_again(folder):
     """A template that was edited is used from the next mail on."""
     job = mail(text=None, template="both", context={"name": "Bob"})
-    content_of(job, folder=folder)
+    render_content(job, folder=folder)
     (folder / "both.txt").write_text("Dear {{ name }}")
-    assert content_of(job, folder=folder).text == "Dear Bob"
+    assert render_content(job, folder=folder).text == "Dear Bob"
 
 
 @pytest.mark.parametrize("name", ["missing", "link"])
 def test_template_outside_the_folder_is_not_found(folder, name):
     """A name that is not there, and a link that leads outside, are BadInput that says where was looked."""
     with pytest.raises(BadInput, match=f"neither {name}.txt nor {name}.html"):
-        content_of(mail(text=None, template=name, context={}), folder=folder)
+        render_content(mail(text=None, template=name, context={}), folder=folder)
 
 
 @pytest.mark.parametrize("path", ["../secret.txt", "link.txt", "/etc/passwd", "news/../../secret.txt"])
@@ -89,7 +89,7 @@ def test_include_does_not_leave_the_folder(folder, path):
 def test_named_template_without_a_folder_names_the_setting():
     """Where no folder is configured, the error says how to configure one."""
     with pytest.raises(BadInput, match="MILLPOND_SMTP__TEMPLATES"):
-        content_of(mail(text=None, template="both"), folder=None)
+        render_content(mail(text=None, template="both"), folder=None)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_fault_of_an_included_file_names_the_file(folder):
     """The line of a fault is that of the file that it is in."""
     (folder / "foot.txt").write_text("\n{{ nobody }}")
     with pytest.raises(BadInput, match=r"of foot\.txt line 2: .*`nobody` is undefined"):
-        content_of(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
+        render_content(mail(text=None, template="news/may", context={"name": "Bob"}), folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_template_reaches_no_interpreter(source):
 def test_template_changes_nothing_of_its_mail():
     """A change by a template to its values ends with its rendering."""
     job = mail(subject="{{ values.clear() }}", text="{{ values }}", context={"values": [1]})
-    assert (content_of(job, folder=None).text, job.context) == ("[1]", {"values": [1]})
+    assert (render_content(job, folder=None).text, job.context) == ("[1]", {"values": [1]})
 
 
 def test_values_pass_whole():
@@ -263,8 +263,8 @@ def test_without_its_bounds_the_engine_is_not_stopped():
     """The bounds stop the attacks, not a fault of the templates: with more fuel they end well."""
     loop = "{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}"
     request = {"name": "text", "source": loop, "values": [], "html": False, "folder": None}
-    assert template_engine.answer(request)["kind"] == "OutOfFuel"
-    assert template_engine.answer(request, fuel=None) == {"text": ""}
+    assert template_engine.answer_request(request)["kind"] == "OutOfFuel"
+    assert template_engine.answer_request(request, fuel=None) == {"text": ""}
 
 
 def test_rendering_goes_on_after_an_attack():
@@ -295,7 +295,7 @@ def test_process_killed_from_outside_is_no_fault_of_the_mail(monkeypatch):
     process = TemplateProcess()
     assert process.render("text", "{{ n }}", {"n": 1}, html=False, folder=None) == "1"
     running = process._child
-    monkeypatch.setattr(process, "_running", lambda: running.kill() or (running.wait() and running))
+    monkeypatch.setattr(process, "_start_if_needed", lambda: running.kill() or (running.wait() and running))
     with pytest.raises(RetryLater, match="killed"):
         process.render("text", "{{ n }}", {"n": 1}, html=False, folder=None)
     process.stop()
@@ -304,7 +304,7 @@ def test_process_killed_from_outside_is_no_fault_of_the_mail(monkeypatch):
 def test_filters_of_people():
     """`truncate` by position, `urlize` and `wordcount` do the same as Jinja's; links are escaped once."""
     assert text_of("{{ t|truncate(9) }}|{{ t|wordcount }}", t="hello world foo") == "hello...|3"
-    html = content_of(mail(html="{{ t|urlize }}", context={"t": "<i> http://a.b/?c&d"}), folder=None).html
+    html = render_content(mail(html="{{ t|urlize }}", context={"t": "<i> http://a.b/?c&d"}), folder=None).html
     assert html == '&lt;i&gt; <a href="http://a.b/?c&amp;d" rel="noopener">http://a.b/?c&amp;d</a>'
 
 
@@ -320,4 +320,4 @@ def test_loops_still_know_where_they_are():
 def test_rendered_subject_is_bounded():
     """A subject that a template made too long is BadInput."""
     with pytest.raises(BadInput, match="subject"):
-        content_of(mail(subject="{{ 'x' * 901 }}", context={}), folder=None)
+        render_content(mail(subject="{{ 'x' * 901 }}", context={}), folder=None)

@@ -6,7 +6,7 @@ from millpond.broker.stats.history import Sample
 from millpond.monitor import sparkline
 from millpond.monitor.formatting import count, duration, moment, rate, sentence, share
 from millpond.monitor.limit_forms import parsed
-from millpond.tasks.durations import milliseconds
+from millpond.tasks.durations import parse_milliseconds
 from millpond.tasks.errors import BadInput
 
 
@@ -72,4 +72,4 @@ def test_words_become_a_sentence() -> None:
 def test_a_length_of_time_beyond_all_numbers_is_refused_in_words() -> None:
     """As it is typed into a search of dead letters."""
     with pytest.raises(BadInput, match="is no duration"):
-        milliseconds("9" * 400 + "d")
+        parse_milliseconds("9" * 400 + "d")

