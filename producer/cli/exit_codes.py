@@ -4,6 +4,7 @@
 141 the reader of a pipe went away, as `head` does, 143 told to end (SIGTERM).
 """
 
+import errno
 import re
 import sys
 import traceback
@@ -30,6 +31,9 @@ AWAY = 3
 INTERRUPTED = 130
 UNREAD = 141
 TERMINATED = 143
+
+#: What the kernel answers where nothing more can be written.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
 
@@ -90,6 +94,8 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
             return str(error), USAGE if isinstance(error, _WRONG_INPUT) else FAILED
         case OSError() if error.filename is not None:
             return f"{error.filename}: {error.strerror}", USAGE
+        case OSError() if error.errno in _UNWRITABLE:
+            return f"the output cannot be written: {error.strerror}", FAILED
         case ModuleNotFoundError() if lacking := _install_command(error.name or ""):
             return f"this needs {error.name}. Install with: {lacking}", FAILED
         case _:

@@ -164,6 +164,21 @@ def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, c
     assert (code in ("0", "1") if command.startswith("health") else code == "141", shell.stderr) == (True, "")
 
 
+@pytest.mark.parametrize("command", ["kinds", "status --json", "--help"])
+def test_output_on_a_full_disk_is_one_line_and_a_failure(fleet: Settings, command: str) -> None:
+    """`millpond … > /dev/full` says that nothing can be written; it is no fault in Millpond."""
+    shell = subprocess.run(
+        ["bash", "-c", f"{' '.join(MILLPOND)} {command} > /dev/full"],
+        env=environment(fleet),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    line = "millpond: the output cannot be written: No space left on device\n"
+    assert (shell.returncode, shell.stderr) == (1, line)
+
+
 @pytest.fixture
 def operator(
     fleet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
