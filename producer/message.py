@@ -5,15 +5,12 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
 from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
-from millpond.tasks.contract import Contract, contract_of, describe_errors, missing_kind_error, redact
+from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields, redact
 from millpond.tasks.durations import Duration
-from millpond.tasks.errors import BadContract
-from millpond.tasks.open_fields import has_open_fields, refuse_undeclared
 from millpond.tasks.redaction import hides
+from millpond.tasks.wire_fields import wire_fields
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200
@@ -134,10 +131,7 @@ def contract_from(item: Sendable) -> Contract:
             "the signature of a Celery task"
         )
     kind, fields = item
-    try:
-        return contract_of(kind).model_validate(fields)
-    except ValidationError as error:
-        raise describe_errors(error, what=kind) from None
+    return read_fields(contract_of(kind), fields)
 
 
 def outgoing(
@@ -157,7 +151,7 @@ def outgoing(
     `after` describes the batch that it follows; `id`, `traceparent` and `headers` are those of a message that
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
-    kwargs = _fields(contract)
+    kwargs = wire_fields(contract)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     return compose(
         contract.kind,
@@ -177,19 +171,6 @@ def outgoing(
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.claim_ms,
     )
-
-
-def _fields(contract: Contract) -> dict[str, Any]:
-    """Return the fields that are not their default, as JSON has them. Raises `BadContract`."""
-    if has_open_fields(type(contract)):
-        refuse_undeclared(contract)
-    try:
-        return contract.model_dump(mode="json", exclude_defaults=True)
-    except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes
-        raise BadContract(
-            f"{contract.kind} cannot be written as JSON: {error}. Send text, numbers, lists and objects; "
-            "bytes as base64 (pydantic: ser_json_bytes and val_json_bytes)"
-        ) from None
 
 
 def _moment(when: Duration | datetime | None, now_ms: int) -> int | None:

@@ -1,7 +1,9 @@
 """The types that a contract may have: those whose values come out of JSON as they went in."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from enum import Enum
+from re import Pattern
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -21,6 +23,16 @@ _JSON_FORMS: dict[type, str] = {
 
 #: Pydantic's marker, which type checkers are told is something else.
 _JSON_MARKER: Any = Json
+
+
+#: Types with keys, which JSON writes as text.
+_TABLES = (dict, defaultdict, Mapping)
+#: Types that lose something on their way, and the remedy.
+_REMEDIES: dict[Any, str] = {
+    **dict.fromkeys((Iterable, Iterator, Generator), "is read once: write list"),
+    Pattern: "is sent without its flags: write str",
+    **dict.fromkeys((Callable, type), "JSON has not: send a name"),
+}
 
 
 def unsupported_fields(model: type[BaseModel]) -> Iterator[str]:
@@ -94,7 +106,9 @@ def _type_faults(
     elif origin in (Union, UnionType) and not tagged and (pair := _find_confusable_members(arguments)):
         yield f"{place} may come out as another type, {pair}: choose one, or give models a discriminator"
     elif origin is Literal:
-        return
+        arguments = tuple(type(each) for each in arguments if isinstance(each, bytes))
+    elif origin in _TABLES and arguments and (kind := _unreadable_key(arguments[0])):
+        yield f"{place} has keys of {kind}, which arrive as text: choose text or a number, or send pairs"
     if isinstance(annotation, type) and origin is None:
         if issubclass(annotation, SecretStr | SecretBytes) or _is_secret(annotation):
             yield f"{place} is {annotation.__name__}, which is sent as stars: write str and Field(repr=False)"
@@ -102,6 +116,11 @@ def _type_faults(
             yield f"{place} is bytes, which JSON has not: write Base64Bytes"
         elif issubclass(annotation, BaseModel):
             yield from _model_faults(annotation, f"{place}.", seen)
+        elif annotation in _REMEDIES:
+            yield f"{place} is {annotation.__name__}, which {_REMEDIES[annotation]}"
+    elif origin in _REMEDIES:
+        yield f"{place} is {origin.__name__}, which {_REMEDIES[origin]}"
+        return
     elif _is_secret(origin):
         yield f"{place} is Secret, which is sent as stars: write the type in it and Field(repr=False)"
         return
@@ -144,3 +163,19 @@ def _json_forms(member: Any) -> Iterator[tuple[str, type]]:
     elif isinstance(origin or member, type):
         kind = origin or member
         yield ("object" if issubclass(kind, BaseModel) else _JSON_FORMS.get(kind, "text")), kind
+
+
+def _unreadable_key(key: Any) -> str:
+    """Return the name of a key's type that does not come back from text; empty if it does."""
+    origin, arguments = get_origin(key), get_args(key)
+    if origin is Annotated:
+        return _unreadable_key(arguments[0])
+    if origin in (Literal, Union, UnionType):
+        return "" if all(isinstance(each, str) for each in arguments) else "more than one type"
+    if origin is not None:
+        return str(origin.__name__)
+    if not isinstance(key, type):
+        return ""
+    if issubclass(key, Enum):
+        return "" if all(isinstance(each.value, str) for each in key) else key.__name__
+    return key.__name__ if issubclass(key, BaseModel | tuple) else ""

@@ -6,6 +6,9 @@ redacted wherever arguments are shown.
 """
 
 import importlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -89,8 +92,21 @@ def kinds() -> dict[str, type[Contract]]:
     return dict(_kinds)
 
 
+def read_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract:
+    """Return the contract with these fields. Raises `BadContract`.
+
+    A strict contract takes dates, numbers in texts and the like from JSON alone, so that is tried too.
+    """
+    try:
+        return contract.model_validate(fields)
+    except ValidationError as error:
+        with suppress(ValueError, TypeError, RecursionError):
+            return contract.model_validate_json(json.dumps(fields))
+        raise describe_errors(error, what=contract.kind) from None
+
+
 def describe_errors(error: ValidationError, *, what: str) -> BadContract:
-    """Return pydantic's report as one line that names each field at fault."""
+    """Return pydantic's report as an error of one line that names each field at fault."""
     faults = "; ".join(f"{_field_path(fault['loc'])}: {describe_fault(fault)}" for fault in error.errors())
     return BadContract(f"{what} does not fit its contract: {faults}")
 
@@ -107,5 +123,6 @@ __all__ = [
     "kinds",
     "load_shipped",
     "missing_kind_error",
+    "read_fields",
     "redact",
 ]

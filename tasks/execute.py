@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage
@@ -35,7 +35,7 @@ from millpond.broker.outcomes import (
 )
 from millpond.tasks import forked_child
 from millpond.tasks.context import Context
-from millpond.tasks.contract import Contract, describe_errors
+from millpond.tasks.contract import Contract, read_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
 from millpond.tasks.middleware import Middleware
@@ -122,10 +122,7 @@ def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     assert handler.contract is not None
     if args:
         raise BadContract(f"{handler.kind} takes its fields by name, and {len(args)} came by position")
-    try:
-        return handler.contract.model_validate(kwargs)
-    except ValidationError as error:
-        raise describe_errors(error, what=handler.kind) from None
+    return read_fields(handler.contract, kwargs)
 
 
 def failed(

@@ -25,9 +25,10 @@ from millpond.broker.publish import Accepted, Duplicate, publish
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
-from millpond.tasks.open_fields import refuse_undeclared
 from millpond.tasks.process.tracing import traceparent
+from millpond.tasks.redaction import redact
 from millpond.tasks.settings import settings
+from millpond.tasks.wire_fields import wire_fields
 from millpond.worker import middleware
 from millpond.worker.report.noted_calls import calling
 
@@ -133,15 +134,15 @@ class Outbox:
     def _message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
-        refuse_undeclared(job)
+        fields = wire_fields(job)
         sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
         return compose(
             job.kind,
-            job.model_dump(mode="json"),
+            fields,
             queue=job.queue,
             sent_at_ms=self._now_ms(),
             id=sending.id,
-            shown=job.redacted(),
+            shown=redact(type(job), fields),
             due_ms=due_ms,
             claim=claim,
             claim_ms=SENT_ONCE_MS,

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run
 from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.cli.inputs import STDIN, Inputs, Unreadable
@@ -23,8 +21,8 @@ from millpond.producer.cli.output_paths import (
 )
 from millpond.producer.cli.progress import TotalEstimate
 from millpond.producer.message import Message, contract_from
-from millpond.tasks.contract import Contract, contract_of, describe_errors
-from millpond.tasks.errors import BadInput
+from millpond.tasks.contract import Contract, contract_of, read_fields
+from millpond.tasks.errors import BadContract, BadInput
 from millpond.tasks.files.contract import file_url
 from millpond.tasks.files.endings import IMAGE_TARGETS
 
@@ -86,9 +84,9 @@ def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Sk
             fields = {"source": found.place if found.is_url else file_url(found.place)}
             if targets is not None:
                 fields["target"] = targets.target(found.below)
-            contract = contract_of(operation.kind).model_validate({**fields, **operation.fields})
-        except ValidationError as error:
-            yield Skipped(found.place, str(describe_errors(error, what=operation.kind)))
+            contract = read_fields(contract_of(operation.kind), {**fields, **operation.fields})
+        except BadContract as error:
+            yield Skipped(found.place, str(error))
         except ValueError as error:
             yield Skipped(found.place, str(error))
         else:
