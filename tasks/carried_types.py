@@ -2,14 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from enum import Enum
 from re import Pattern
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, EncodedBytes, PlainSerializer, SecretBytes, SecretStr, WrapSerializer
 from pydantic.fields import FieldInfo
 from pydantic.types import Json, Secret
+from typing_extensions import is_typeddict
 
 #: How JSON writes a type; types that are not here are written as text.
 _JSON_FORMS: dict[type, str] = {
@@ -85,6 +87,8 @@ def _metadata_faults(each: Any, place: str) -> Iterator[str]:
     """Yield a line if an annotation of a field changes how its value is written."""
     if isinstance(each, PlainSerializer | WrapSerializer):
         yield f"{place} has a serializer of its own: send a type that JSON can write as it is"
+    if isinstance(each, FieldInfo) and not each.repr:
+        yield f"{place} hides a part of its value: write Field(repr=False) for the whole of it"
     if each is _JSON_MARKER or isinstance(each, _JSON_MARKER):
         yield f"{place} is Json, which is read twice: write the type that is in it"
 
@@ -116,6 +120,8 @@ def _type_faults(
             yield f"{place} is bytes, which JSON has not: write Base64Bytes"
         elif issubclass(annotation, BaseModel):
             yield from _model_faults(annotation, f"{place}.", seen)
+        elif is_dataclass(annotation) or is_typeddict(annotation) or hasattr(annotation, "_fields"):
+            yield from _class_faults(annotation, place, seen)
         elif annotation in _REMEDIES:
             yield f"{place} is {annotation.__name__}, which {_REMEDIES[annotation]}"
     elif origin in _REMEDIES:
@@ -126,6 +132,19 @@ def _type_faults(
         return
     for each in arguments:
         yield from _type_faults(each, place, seen, encoded=encoded, tagged=False)
+
+
+def _class_faults(kind: type, place: str, seen: set[type]) -> Iterator[str]:
+    """Yield a line for each fault of a dataclass, a typed dictionary or a named tuple."""
+    if kind in seen:
+        return
+    seen.add(kind)
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        # A field of these may be hidden, but for one of a tuple, which is sent without its name.
+        named = get_origin(hint) is Annotated and not issubclass(kind, tuple)
+        encoded = any(isinstance(each, EncodedBytes) for each in get_args(hint))
+        annotation = get_args(hint)[0] if named else hint
+        yield from _type_faults(annotation, f"{place}.{name}", seen, encoded=encoded, tagged=False)
 
 
 def _is_secret(annotation: Any) -> bool:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import is_typeddict
 
@@ -37,10 +38,10 @@ def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, 
 
     If a contract hides any field, unknown names are hidden too: one may be a hidden name, misspelt.
     """
-    return _shown_fields([contract], kwargs) if hides(contract) else dict(kwargs)
+    return _redact_fields([contract], kwargs) if hides(contract) else dict(kwargs)
 
 
-def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
+def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of one of these models as they may be shown; any model may hide a field."""
     by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
@@ -51,34 +52,68 @@ def _shown_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> 
     for name, each in value.items():
         known = by_name.get(name, [])
         is_open = bool(known) and all(field.repr for field in known)
-        shown[name] = _shown(_direct_models(known), each) if is_open or each is None else _note(each)
+        shown[name] = _redact_value([field.annotation for field in known], each) if is_open else _note(each)
     return shown
 
 
-def _shown(models: "list[type[BaseModel]]", value: Any) -> Any:
-    """Return an open field's value as it may be shown; these models may stand in it."""
-    if value is None or not any(map(hides, models)):
+def _redact_value(annotations: list[Any], value: Any) -> Any:
+    """Return a value as it may be shown; its type is one of these, and all of them are followed."""
+    types = [member for each in annotations for member in _members(each)]
+    if value is None or not any(hides(model) for each in types for model in models_in(each)):
         return value
+    models = [each for each in types if _is_model(each)]
+    tables = [get_args(each) for each in types if _is_table(each)]
     if isinstance(value, list | tuple):
-        return [_shown(models, each) for each in value]
-    if not isinstance(value, dict):
+        items = [item for each in types if not _is_table(each) for item in get_args(each) if item is not ...]
+        return [_redact_value(items, each) for each in value] if items else _note(value)
+    if not isinstance(value, dict) or bool(models) == bool(tables):
         return _note(value)
-    names = {name for model in models for own, field in _fields(model).items() for name in _names(own, field)}
-    if names & value.keys():
-        return _shown_fields(models, value)
-    return {key: _shown(models, each) for key, each in value.items()}  # a table of models
+    if models:
+        return _redact_fields(models, value)
+    return {key: _redact_value([each for _key, each in tables], of_key) for key, of_key in value.items()}
 
 
-def _direct_models(some: "Iterable[FieldInfo]") -> "list[type[BaseModel]]":
-    return [model for field in some for model in models_in(field.annotation)]
+def _members(annotation: Any) -> Iterator[Any]:
+    """Yield the types that a value of this annotation may have, without aliases and annotations."""
+    annotation = _without_alias(annotation)
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    root = getattr(annotation, "model_fields", {}).get("root")
+    if origin is Annotated:
+        yield from _members(arguments[0])
+    elif origin in (Union, UnionType):
+        for each in arguments:
+            yield from _members(each)
+    elif root is not None and root.repr and getattr(annotation, "__pydantic_root_model__", False):
+        yield from _members(root.annotation)
+    else:
+        yield annotation
+
+
+def _without_alias(annotation: Any) -> Any:
+    """Return the type that a `type` alias, a `NewType` or a bound type variable stands for."""
+    for name in ("__value__", "__supertype__", "__bound__"):
+        while (meant := getattr(annotation, name, None)) is not None:
+            annotation = meant
+    return annotation
+
+
+def _is_model(annotation: Any) -> bool:
+    """True for a model, a dataclass or a typed dictionary."""
+    return isinstance(annotation, type) and (
+        hasattr(annotation, "model_fields") or is_dataclass(annotation) or is_typeddict(annotation)
+    )
+
+
+def _is_table(annotation: Any) -> bool:
+    """True for a type with keys and values."""
+    origin = get_origin(annotation)
+    return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(annotation)) == 2
 
 
 def models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
     """Yield the models, dataclasses and typed dictionaries in an annotation."""
-    annotation = getattr(annotation, "__value__", annotation)  # of a `type` alias
-    if isinstance(annotation, type) and (
-        hasattr(annotation, "model_fields") or is_dataclass(annotation) or is_typeddict(annotation)
-    ):
+    annotation = _without_alias(annotation)
+    if _is_model(annotation):
         yield annotation
     for each in get_args(annotation):
         yield from models_in(each)
@@ -108,7 +143,7 @@ def models_of(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
         model = left.pop()
         if model not in found:
             found.add(model)
-            left.extend(_direct_models(_fields(model).values()))
+            left.extend(nested for each in _fields(model).values() for nested in models_in(each.annotation))
     return frozenset(found)
 
 

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import count
 from pathlib import Path
 from re import Pattern
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import pytest
@@ -61,6 +62,15 @@ class Number(Enum):
     ONE = 1
 
 
+class Pair(NamedTuple):
+    word: Annotated[str, Field(repr=False)]
+
+
+@dataclass
+class Record:
+    word: SecretStr
+
+
 class Puppy(Dog):
     age: int = 1
 
@@ -86,6 +96,7 @@ def declared(annotation: Any, default: Any = ..., **changes: Any) -> type[Contra
     return create_model("Carried", __base__=Contract, __cls_kwargs__=arguments, **fields, **changes)
 
 
+@pytest.mark.filterwarnings("ignore:The 'repr' attribute")  # pydantic's own word of a part that is hidden
 @pytest.mark.parametrize(
     ("annotation", "default"),
     [
@@ -120,6 +131,9 @@ def declared(annotation: Any, default: Any = ..., **changes: Any) -> type[Contra
         (dict[int | str, str], ...),
         (list[dict[Number, int]], ...),
         (dict[str | None, int], ...),
+        (list[Annotated[str, Field(repr=False)]], ...),
+        (Pair, ...),
+        (Record, ...),
     ],
 )
 def test_what_would_change_on_its_way_is_refused_when_declared(annotation: Any, default: Any) -> None:

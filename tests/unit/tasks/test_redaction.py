@@ -1,16 +1,20 @@
 """The secrets of a task, and their removal from a text."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from itertools import count
+from typing import Annotated, Any, Generic, NewType, TypeVar
 
 import pydantic
 import pytest
-from pydantic import AliasChoices, BaseModel, Field
-from typing_extensions import TypedDict
+from pydantic import AliasChoices, BaseModel, Field, RootModel, create_model
+from typing_extensions import TypeAliasType, TypedDict
 
 from millpond.tasks.contract import Contract
 from millpond.tasks.redaction import hides, redact, redact_args, scrubbed, secrets_in
+
+_numbers = count()
 
 
 class Letter(Contract, kind="test.redaction.letter"):
@@ -136,3 +140,43 @@ def test_open_fields_of_nested_models_are_shown() -> None:
     assert shown["sites"] == {"x": [{"name": "b"}]}
     login = {"user": "ann", "password": "[redacted, 7 long]"}
     assert shown["site"] == {"name": "a", "login": login, "mirrors": [{"name": "b"}]}
+
+
+Bound = TypeVar("Bound", bound=Login)
+Renamed = NewType("Renamed", Login)
+Logins = TypeAliasType("Logins", list[Login])
+
+
+class Root(RootModel[dict[str, Login]]):
+    pass
+
+
+class Wrapped(BaseModel, Generic[Bound]):
+    inner: Bound
+
+
+@pytest.mark.parametrize(
+    ("annotation", "shape"),
+    [
+        (dict[str, Login], lambda it: {"user": it, "password": it}),
+        (dict[str, dict[str, list[Login]]], lambda it: {"password": {"user": [it]}}),
+        (Sequence[Mapping[str, Login]], lambda it: [{"user": it}]),
+        (tuple[Login, ...], lambda it: [it, it]),
+        (tuple[str, Login], lambda it: ["ann", it]),
+        (Renamed, lambda it: it),
+        (Logins, lambda it: [it]),
+        (Root, lambda it: {"user": it}),
+        (Wrapped[Login], lambda it: {"inner": it}),
+        (Login | list[Login], lambda it: [it]),
+        (list[Login] | None, lambda it: [it]),
+    ],
+)
+def test_secrets_are_found_by_the_type_of_each_value(annotation: Any, shape: Any) -> None:
+    """A table's keys may be the names of a model's fields, and a type may have another name."""
+    fields: Any = {"value": (annotation, ...)}
+    number = next(_numbers)
+    contract = create_model("C", __base__=Contract, __cls_kwargs__={"kind": f"test.typed.{number}"}, **fields)
+    kwargs = {"value": shape({"user": "ann", "password": "s3cret!"})}
+    assert hides(contract)
+    assert "s3cret!" not in json.dumps(redact(contract, kwargs))
+    assert "s3cret!" in secrets_in(contract, (), kwargs)
