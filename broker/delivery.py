@@ -27,6 +27,11 @@ class Delivery:
     lease: Any = None
     lost: bool = False
     on_settled: Callable[[], None] | None = None
+    #: Of its run: when its handler started (seconds since 1970 by this host's clock; None: it has not), the
+    #: seconds of a processor it took, and whether its Celery events were chosen (None: nobody listens).
+    started_at: float | None = None
+    cpu_seconds: float = 0.0
+    events_shown: bool | None = None
     #: When its process received it (monotonic seconds of that process).
     fetched_at: float = field(default_factory=time.monotonic)
 

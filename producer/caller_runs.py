@@ -5,9 +5,10 @@ counted, settled and buried as if the pool had run it; only its time limits do n
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from json import loads
+from typing import Any
 
 from millpond.broker.caller_lease import CallerLease
 from millpond.broker.connection import Store
@@ -24,7 +25,6 @@ from millpond.tasks.contract import contract_of
 from millpond.tasks.errors import HandlerMissing, UnknownKind
 from millpond.tasks.execute import execute, validated
 from millpond.tasks.handlers import Handler, load_handler
-from millpond.tasks.middleware import Middleware
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class CallerRuns:
     store: Store
     clock: ServerClock
     kinds: tuple[str, ...] = ()
-    middleware: tuple[Middleware, ...] = ()
+    around: tuple[Callable[..., Any], ...] = ()
 
     def offer(self, messages: Sequence[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
         """Yield the outcome of each message, in order. Raises `HandlerMissing` before the first is run."""
@@ -106,7 +106,7 @@ class CallerRuns:
                 if cancelled:
                     outcome = NOT_RUN
                 else:
-                    outcome = execute(handler, delivery, context, self.middleware, keep_result=True)
+                    outcome = execute(handler, delivery, context, self.around, keep_result=True)
         finally:
             held.settle(delivery, outcome)
         return Ran(about.id, _how(outcome))

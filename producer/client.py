@@ -29,10 +29,10 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
 from millpond.tasks.middleware import load as load_middleware
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process import tracing
 from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings
 from millpond.tasks.settings import settings as read_settings
+from millpond.tasks.tracing import Tracing, hooks_without_and_with
 
 _POLICIES = get_args(Overflow)
 
@@ -46,7 +46,7 @@ class Client:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         chosen = settings or read_settings()
         address = url or configured_broker(chosen)
-        tracing.configure(chosen.traces_endpoint, service="millpond-client")
+        tracing = Tracing(chosen.traces_endpoint, service="millpond-client")
         self.store = connect(
             address,
             prefix=chosen.key_prefix,
@@ -59,7 +59,7 @@ class Client:
             QueueCache(self.store, chosen.table),
             chosen.kinds,
             chosen.app,
-            load_middleware(chosen.middleware),
+            hooks_without_and_with(tracing, load_middleware(chosen.middleware)),
         )
 
     def send(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from itertools import groupby
 from sys import modules
 from typing import Any
@@ -28,11 +28,10 @@ from millpond.producer.message import Call, Message, contract_from, outgoing
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
-from millpond.producer.tracing import traced
 from millpond.tasks.contract import Contract
-from millpond.tasks.middleware import Middleware, Sending, add_headers, overriding
+from millpond.tasks.middleware import Hooks, Sending, add_headers
 from millpond.tasks.pools import Overflow
-from millpond.tasks.process import tracing
+from millpond.tasks.process.spans import SDK
 
 CHUNK_CHARACTERS = 4_000_000
 CHUNK_SECONDS = 0.05
@@ -49,7 +48,8 @@ class Sender:
     kinds: tuple[str, ...] = ()
     #: The Celery application of the settings, for tasks that are sent by name.
     app: str | None = None
-    middleware: tuple[Middleware, ...] = ()
+    #: Those of middleware, without OpenTelemetry in this process and with it.
+    hooks: tuple[Hooks, Hooks] = (Hooks(), Hooks())
     #: Tasks that middleware has seen and the broker has not answered yet, by id.
     unanswered: dict[str, Sending] = field(default_factory=dict, repr=False)
 
@@ -96,7 +96,7 @@ class Sender:
                 line = AdmissionLine(self.store, self.clock.now_ms)
                 return send_blocking(messages, line=line, timeout_seconds=timeout_seconds, flow=flow)
             case "caller_runs":
-                around = overriding(self.middleware, "around_executing")
+                around = self.hooks[0].around_executing
                 return CallerRuns(self.store, self.clock, self.kinds, around).offer(messages, flow)
         return publish(self.store, messages, policy=policy)
 
@@ -105,13 +105,12 @@ class Sender:
         told = header(batch, description)
         if is_celery_task(message.contract):
             celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
-            hooks = _hooks(self.middleware)[0]
-            return self._celery_task(message, celerys, hooks, now_ms=UNKNOWN, after=told)
+            return self._celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=told)
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
         sending = Sending(contract, message.id or new_id(), queue)
-        add_headers(_hooks(self.middleware)[0], sending)
+        add_headers(self.hooks[0].on_sending, sending)
         return _composed(message, sending, now_ms=UNKNOWN, after=told)
 
     def _compose(self, message: Message, batch: str | None) -> Outgoing:
@@ -125,22 +124,21 @@ class Sender:
         if queue and queue not in self.queues.known:
             self.queues.overflow(queue)  # an unknown queue is refused before any message of its chunk is sent
         sending = Sending(job, message.id or new_id(), queue, batch, message.traceparent)
-        middleware = traced(self.middleware) if tracing.SDK in modules else self.middleware
-        on_sending, on_sent = _hooks(middleware) if middleware else _NO_HOOKS
+        hooks = self.hooks[SDK in modules]
         try:
             if isinstance(job, Call):
-                made = self._celery_task(message, sending, on_sending)
+                made = self._celery_task(message, sending, hooks)
             else:
-                if on_sending:
-                    add_headers(on_sending, sending)
+                if hooks.on_sending:
+                    add_headers(hooks.on_sending, sending)
                 made = _composed(message, sending, now_ms=self.clock.now_ms())
             if len(made.payload) > self.queues.least_length:
                 self.queues.check_length(made)
         except Exception as error:
-            for each in on_sent:
-                each.on_sent(sending, error)
+            for on_sent in hooks.on_sent:
+                on_sent(sending, error)
             raise
-        if on_sent:
+        if hooks.on_sent:
             self.unanswered[made.id] = sending
         return made
 
@@ -148,7 +146,7 @@ class Sender:
         self,
         message: Message,
         sending: Sending,
-        on_sending: tuple[Middleware, ...],
+        hooks: Hooks,
         *,
         now_ms: int | None = None,
         after: dict[str, Any] | None = None,
@@ -156,7 +154,7 @@ class Sender:
         def headers(queue: str, id: str) -> dict[str, Any]:
             sending.queue, sending.id = queue, id
             self.queues.overflow(queue)
-            add_headers(on_sending, sending)
+            add_headers(hooks.on_sending, sending)
             trace = {} if sending.traceparent is None else {"traceparent": sending.traceparent}
             return {**sending.headers, **trace}
 
@@ -191,23 +189,14 @@ class Sender:
     def _tell(self, message: Outgoing, error: Exception | None) -> None:
         sending = self.unanswered.pop(message.id, None) if self.unanswered else None
         if sending is not None:
-            for each in _hooks(traced(self.middleware))[1]:
-                each.on_sent(sending, error)
+            for on_sent in self.hooks[SDK in modules].on_sent:
+                on_sent(sending, error)
 
     def _oldest_seconds(self, queue: str) -> float | None:
         try:
             return depth.depth(self.store, queue).oldest_seconds
         except BrokerError:
             return None
-
-
-_NO_HOOKS: tuple[tuple[Middleware, ...], tuple[Middleware, ...]] = ((), ())
-
-
-@lru_cache(maxsize=64)
-def _hooks(middleware: tuple[Middleware, ...]) -> tuple[tuple[Middleware, ...], tuple[Middleware, ...]]:
-    """Return those that override `on_sending`, and those that override `on_sent`."""
-    return overriding(middleware, "on_sending"), overriding(middleware, "on_sent")
 
 
 def _composed(

@@ -38,7 +38,6 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, read_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import Middleware
 from millpond.tasks.redaction import redact, scrubbed, secrets_in
 
 logger = logging.getLogger("millpond.tasks")
@@ -76,11 +75,11 @@ def execute(
     handler: Handler,
     delivery: Delivery,
     context: Context,
-    middleware: Sequence[Middleware] = (),
+    around: Sequence[Callable[..., Any]] = (),
     *,
     keep_result: bool = False,
 ) -> Outcome:
-    """Run a delivery and return how it ended; `middleware` overrides `around_executing`, the outermost first.
+    """Run a delivery and return how it ended; `around` is `Hooks.around_executing` of the middleware.
 
     The value is kept as JSON for a task of a batch, and with `keep_result` for any.
     Raises `KeyboardInterrupt` and `SystemExit`, which may be meant for the program: the caller decides.
@@ -91,10 +90,10 @@ def execute(
         args, kwargs, _embed = message.arguments
         job = message if handler.takes_message else validated(handler, args, kwargs)
         call = handler.function
-        if middleware:
+        if around:
             call = partial(forked_child.guarded, call)
-        for each in reversed(middleware):
-            call = partial(each.around_executing, call_next=call)
+            for hook in around:
+                call = partial(hook, call_next=call)
         value = call(job, context)
         if _process_id() != pid:
             forked_child.end()

@@ -1,14 +1,18 @@
 """Middleware: code that runs around sending, around executing, on an outcome, on a worker's start and stop.
 
+It is also asked which tasks' Celery events are sent, and about log lines.
+
 A middleware overrides the methods it needs; the others cost nothing. It is named in the
 setting `middleware`, as `module:Class`, or by an entry point of the group `millpond.middleware` of an
-installed package. The first is the outermost: it sees a job first and an outcome last.
+installed package. The first is the outermost: it sees a job first and an outcome last. Millpond's own use the
+same methods and lie around these: `tasks/tracing.py`, `tasks/process/log_context.py`,
+`tasks/process/log_redaction.py`, `worker/report/metering.py` and `worker/report/event_sampling.py`.
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from millpond.tasks.errors import SettingsError
@@ -86,6 +90,24 @@ class Middleware:
         """
         return call_next(job, context)
 
+    def shows_events(self, delivery: "Delivery") -> bool:
+        """True if the Celery events of a task are sent; asked as it arrives, where anybody may listen.
+
+        It is asked after the middleware inside it, if they all said True. A failure is shown in any case.
+        """
+        del delivery
+        return True
+
+    def log_fields(self, context: "Context") -> Mapping[str, Any]:
+        """Return fields for the JSON log lines that are written while a task runs."""
+        del context
+        return {}
+
+    def redact(self, line: str, context: "Context") -> str:
+        """Return a log line that was written while a task runs, without what must not be read there."""
+        del context
+        return line
+
     def on_outcome(self, delivery: "Delivery", outcome: "Outcome", seconds: float | None) -> None:
         """Note how a delivery ended, in the worker's process; `seconds` it ran, None: it did not."""
 
@@ -96,11 +118,32 @@ class Middleware:
         """Clean up as a worker process ends."""
 
 
-def overriding(middleware: Sequence[Middleware], method: str) -> tuple[Middleware, ...]:
-    """Return those that override a method, in order."""
-    return tuple(
-        each for each in middleware if getattr(type(each), method) is not getattr(Middleware, method)
-    )
+class Hooks:
+    """The methods that middleware overrides, bound, each in the order of its calls; compiled once.
+
+    A task is seen by the outermost first, and its end by the innermost first.
+    """
+
+    def __init__(self, middleware: Sequence[Middleware] = ()) -> None:
+        inwards = partial(_overriding, middleware)
+        outwards = partial(_overriding, middleware[::-1])
+        self.on_sending: tuple[Callable[[Sending], None], ...] = inwards("on_sending")
+        self.on_sent: tuple[Callable[[Sending, Exception | None], None], ...] = outwards("on_sent")
+        #: `execute` wraps the handler in each, the innermost first.
+        self.around_executing: tuple[Callable[..., Any], ...] = outwards("around_executing")
+        self.shows_events: tuple[Callable[[Delivery], bool], ...] = outwards("shows_events")
+        self.log_fields: tuple[Callable[[Context], Mapping[str, Any]], ...] = outwards("log_fields")
+        self.redact: tuple[Callable[[str, Context], str], ...] = outwards("redact")
+        self.on_outcome: tuple[Callable[[Delivery, Outcome, float | None], None], ...]
+        self.on_outcome = outwards("on_outcome")
+        self.on_worker_start: tuple[Callable[[], None], ...] = inwards("on_worker_start")
+        self.on_worker_stop: tuple[Callable[[], None], ...] = outwards("on_worker_stop")
+
+
+def _overriding(middleware: Sequence[Middleware], method: str) -> tuple[Any, ...]:
+    """Return a method of those that override it, bound."""
+    unchanged = getattr(Middleware, method)
+    return tuple(getattr(each, method) for each in middleware if getattr(type(each), method) is not unchanged)
 
 
 def load(names: Iterable[str]) -> tuple[Middleware, ...]:
@@ -147,10 +190,10 @@ def _of_packages() -> tuple[Middleware, ...]:
     )
 
 
-def add_headers(middleware: Sequence[Middleware], sending: Sending) -> Sending:
+def add_headers(on_sending: Iterable[Callable[[Sending], None]], sending: Sending) -> Sending:
     """Return a task that is about to be sent, with the headers that middleware gives it."""
-    for each in middleware:
-        each.on_sending(sending)
+    for hook in on_sending:
+        hook(sending)
     for name in sending.headers:
         if name in RESERVED:
             raise ValueError(

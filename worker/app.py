@@ -19,9 +19,9 @@ from millpond.tasks.handlers import handlers, note_lacking
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
-from millpond.worker.celery import inspection, slot
+from millpond.worker.celery import inspection
 from millpond.worker.celery.handler_task import register
-from millpond.worker.report import event_sampling, health, heartbeat, logs, slot_times, tracing
+from millpond.worker.report import health, heartbeat, logs, slot_times
 from millpond.worker.shutdown import install
 
 logger = logging.getLogger(__name__)
@@ -66,16 +66,13 @@ def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet
 def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> None:
     """Make this application's workers consume, settle and drain as Millpond does."""
     middleware.install(app, configured)
-    slot.prepare(app)
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
     install(app, configured, in_flight)
     child_watch.install(app, spawned=(initialize_spawned, (in_flight.pools,)))
     startup_checks.install(app, configured)
     logs.install(app, configured)
-    tracing.install(app, configured)
     unknown_kinds.install(app, configured)
-    event_sampling.install(app, configured)
     heartbeat.install(app, configured, in_flight)
     health.install(app, configured, in_flight)
     slot_times.install(app, samples=configured.sample_slots)

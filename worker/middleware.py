@@ -1,41 +1,48 @@
-"""The middleware of a worker.
+"""The middleware of a worker: Millpond's own and that of the settings.
 
-Loaded as it starts, told of its start and stop, asked before a handler's own tasks are sent.
+Loaded and compiled as it starts, told of its start and stop, asked before a handler's own tasks are sent.
 """
 
 from typing import Any
 
 from celery import Celery, signals
 
-from millpond.tasks.middleware import Middleware, load, overriding
+from millpond.tasks.middleware import Hooks, load
+from millpond.tasks.process.logs import LOG_MIDDLEWARE
 from millpond.tasks.settings import Settings
+from millpond.tasks.tracing import Tracing, hooks_without_and_with
+from millpond.worker.report.event_sampling import EventSampling
+from millpond.worker.report.metering import Metering
 
-#: The middleware of tasks that handlers of this process send.
-on_sending: tuple[Middleware, ...] = ()
+#: The hooks of tasks that handlers of this process send.
+on_sending: tuple[Any, ...] = ()
 
 
 def install(app: Celery, settings: Settings) -> None:
-    """Load the middleware of the settings into an application. Raises `SettingsError`."""
+    """Load the middleware of a worker into an application. Raises `SettingsError`."""
     global on_sending
-    app.middleware = load(settings.middleware)  # ordered, the outermost first
-    on_sending = overriding(app.middleware, "on_sending")
-    starting, stopping = (
-        overriding(app.middleware, "on_worker_start"),
-        overriding(app.middleware, "on_worker_stop"),
-    )
+    tracing = Tracing(settings.traces_endpoint, service="millpond-worker")
+    app.metering = Metering()
+    sampling = (EventSampling(rate),) if (rate := settings.task_events_per_second) else ()
+    middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load(settings.middleware))
+    app.hooks = hooks_without_and_with(tracing, middleware)
+    on_sending = app.hooks[0].on_sending
+    _connect(app, app.hooks[1])
 
+
+def _connect(app: Celery, hooks: Hooks) -> None:
     def start(**_: Any) -> None:
-        for each in starting:
-            each.on_worker_start()
+        for hook in hooks.on_worker_start:
+            hook()
 
     def stop(**_: Any) -> None:
-        for each in reversed(stopping):
-            each.on_worker_stop()
+        for hook in hooks.on_worker_stop:
+            hook()
 
     app.middleware_signals = start, stop  # signals keep weak references
-    if starting:
+    if hooks.on_worker_start:
         signals.worker_init.connect(start)
         signals.worker_process_init.connect(start)
-    if stopping:
+    if hooks.on_worker_stop:
         signals.worker_shutdown.connect(stop)
         signals.worker_process_shutdown.connect(stop)

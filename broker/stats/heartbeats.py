@@ -79,7 +79,7 @@ class Totals:
 def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
     """Send a heartbeat with its additions to the pool's totals; True if the caller is to write samples now.
 
-    The keys of `added` are fields of the totals: worker/report/task_metrics.py writes them, `totals_from`
+    The keys of `added` are fields of the totals: worker/report/metering.py writes them, `totals_from`
     reads them.
     """
     keys = (

@@ -1,7 +1,7 @@
-"""Write log lines: plain ones, or a JSON object each with the task, its kind, batch and trace.
+"""Write log lines: plain ones, or a JSON object each.
 
-Either way the secrets of the task that runs in this thread are cut out of every line that is logged
-meanwhile, by any logger.
+Middleware adds to the lines that are written while a task runs in this thread, by any logger: who it is
+(log_context.py), and the secrets that are cut out (log_redaction.py).
 """
 
 import logging
@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from json import dumps
 from typing import Any
 
-from millpond.broker.message import BadMessage
-from millpond.tasks.contract import kinds
 from millpond.tasks.execute import running
-from millpond.tasks.redaction import hides, scrubbed, secrets_in
+from millpond.tasks.middleware import Hooks, Middleware
+from millpond.tasks.process.log_context import LogContext
+from millpond.tasks.process.log_redaction import LogRedaction
 
 PLAIN = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+#: The built-in middleware of log lines, in every process of Millpond.
+LOG_MIDDLEWARE: tuple[Middleware, ...] = LogContext(), LogRedaction()
+
+_BUILT_IN = Hooks(LOG_MIDDLEWARE)
 
 
 def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
@@ -24,24 +29,26 @@ def log_to_stderr(log_format: str, *, level: int = logging.INFO) -> None:
         handler.setFormatter(formatter(log_format, handler.formatter))
 
 
-def formatter(log_format: str, plain: logging.Formatter | None = None) -> logging.Formatter:
+def formatter(
+    log_format: str, plain: logging.Formatter | None = None, hooks: Hooks = _BUILT_IN
+) -> logging.Formatter:
     """Return the formatter for a format; plain lines are written by `plain`."""
     if log_format == "json":
-        return JsonLines()
-    return plain if isinstance(plain, Scrubbing) else Scrubbing(plain or logging.Formatter(PLAIN))
+        return JsonLines(hooks)
+    return plain if isinstance(plain, PlainLines) else PlainLines(plain or logging.Formatter(PLAIN), hooks)
 
 
-class Scrubbing(logging.Formatter):
-    """Write the lines of another formatter, without the secrets of the task that runs."""
+class PlainLines(logging.Formatter):
+    """Write the lines of another formatter, redacted while a task runs."""
 
-    def __init__(self, inner: logging.Formatter) -> None:
+    def __init__(self, inner: logging.Formatter, hooks: Hooks = _BUILT_IN) -> None:
         super().__init__()
-        self._inner = inner
+        self._inner, self._hooks = inner, hooks
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         text = self._inner.format(record)
-        return text if running() is None else _without_secrets(text)
+        return text if running() is None else _redacted(text, self._hooks)
 
 
 class JsonLines(logging.Formatter):
@@ -51,48 +58,40 @@ class JsonLines(logging.Formatter):
     traceback) where there is one.
     """
 
+    def __init__(self, hooks: Hooks = _BUILT_IN) -> None:
+        super().__init__()
+        self._hooks = hooks
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line: dict[str, Any] = {
+            **self._about_task(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": _without_secrets(record.getMessage()),
+            "message": _redacted(record.getMessage(), self._hooks),
             "process": record.process,
-            **_about_task(record),
         }
         if record.exc_info:
-            line["error"] = _without_secrets(self.formatException(record.exc_info))
+            line["error"] = _redacted(self.formatException(record.exc_info), self._hooks)
         return dumps(line, default=str)
 
+    def _about_task(self, record: logging.LogRecord) -> dict[str, str]:
+        """Name the task that a line is about: the one in its `data`, or the one that runs in this thread."""
+        context = running()
+        fields: dict[str, Any] = {}
+        if context is not None:
+            for hook in self._hooks.log_fields:
+                fields |= hook(context)
+        said = getattr(record, "data", None)
+        if isinstance(said, dict):
+            fields |= {"task": said.get("id"), "kind": said.get("name")}
+        return {name: str(value) for name, value in fields.items() if value}
 
-def _about_task(record: logging.LogRecord) -> dict[str, str]:
-    """Name the task that a line is about: the one that it says, or the one that runs in this thread."""
+
+def _redacted(text: str, hooks: Hooks) -> str:
     context = running()
-    found: dict[str, Any] = {}
-    if context is not None and context.message is not None:
-        message = context.message
-        trace = _trace_of(message.traceparent)
-        found = {"task": message.id, "kind": message.kind, "batch": message.batch, "trace": trace}
-    said = getattr(record, "data", None)
-    if isinstance(said, dict):
-        found |= {"task": said.get("id"), "kind": said.get("name")}
-    return {name: str(value) for name, value in found.items() if value}
-
-
-def _trace_of(parent: Any) -> str | None:
-    """Return the trace of a traceparent."""
-    return parent.split("-")[1] if isinstance(parent, str) and parent.count("-") == 3 else None
-
-
-def _without_secrets(text: str) -> str:
-    """Cut out of a text the secrets of the task that runs in this thread."""
-    context = running()
-    contract = None if context is None else kinds().get(context.kind)
-    if context is None or context.message is None or contract is None or not hides(contract):
-        return text
-    try:
-        args, kwargs, _embed = context.message.arguments
-    except BadMessage:
-        return text
-    return scrubbed(text, secrets_in(contract, args, kwargs))
+    if context is not None:
+        for hook in hooks.redact:
+            text = hook(text, context)
+    return text

@@ -34,7 +34,6 @@ from millpond.worker.celery.strategy import receiver
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.slot_request import SlotRequest
 from millpond.worker.dispatch.thread_pool import ThreadSlots
-from millpond.worker.report.task_metrics import Meter
 from millpond.worker.shutdown_listener import ShutdownListener
 
 logger = logging.getLogger(__name__)
@@ -49,7 +48,6 @@ class PondConsumer(Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.chunks = Chunks(kwargs["pool"])
-        self.meter = Meter()
         #: How threads come to their tasks; made before any arrives.
         self.threads: ThreadSlots | None = None
         #: Hears for the children of a process that stops.

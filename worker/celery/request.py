@@ -39,34 +39,22 @@ from millpond.broker.outcomes import (
     Retry,
     Succeeded,
 )
-from millpond.broker.task_state import TaskState
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
-from millpond.tasks.middleware import overriding
+from millpond.tasks.process.spans import SDK
 from millpond.tasks.redaction import scrubbed, secrets_in
 from millpond.worker.celery.slot import Answer, run, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
 from millpond.worker.dispatch.thread_pool import ThreadSlots
-from millpond.worker.report import tracing
-from millpond.worker.report.event_sampling import ORDINARY, Sample
-from millpond.worker.report.task_metrics import Meter
 
 logger = logging.getLogger(__name__)
 
 #: How a task ends whose child was killed because somebody asked for it.
 ENDED = Cancelled("ended while it ran")
 
-#: How a run counts, by its outcome; an outcome that is not here is no run.
-_STATES: dict[type[Any], TaskState] = {
-    Succeeded: TaskState.SUCCEEDED,
-    DeadLetter: TaskState.FAILED,
-    Retry: TaskState.RETRIED,
-    Continued: TaskState.RETRIED,
-    Cancelled: TaskState.CANCELLED,
-    Redeliver: TaskState.LOST,
-    Requeue: TaskState.LOST,
-}
+#: Events of a task with which all is well; any other is sent whether or not the task was chosen.
+ORDINARY = frozenset(("task-started", "task-succeeded"))
 
 
 class RequestContext:
@@ -77,14 +65,12 @@ class RequestContext:
         self.in_flight: InFlightMessages = consumer.in_flight
         self.chunks: Chunks = consumer.chunks
         self.threads: ThreadSlots | None = consumer.threads
-        self.meter: Meter = consumer.meter
-        self.sample: Sample = consumer.app.sample
         self.sends_events = bool(self.eventer and self.eventer.enabled and task.send_events)
         #: For `worker_deduplicate_successful_tasks`, Celery keeps the ids of tasks that succeeded.
         self.remembers_successes = bool(consumer.app.conf.worker_deduplicate_successful_tasks)
-        #: Middleware that is told of outcomes, and the same where this process has OpenTelemetry.
-        self.on_outcome = overriding(consumer.app.middleware, "on_outcome")
-        self.on_outcome_traced = (*self.on_outcome, tracing.TRACING)
+        #: What middleware does at an outcome, without OpenTelemetry in this process and with it.
+        self.on_outcome = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
+        self.shows_events = consumer.app.hooks[0].shows_events
         self.write_at_once = writer_at_once(consumer.pool, consumer.hub)
 
 
@@ -206,11 +192,9 @@ class PondRequest(DeliveryRequest):
         if process.threads is None:
             mean = process.chunks.mean_seconds
             mean[self.kind] += WEIGHT * (seconds - mean[self.kind])
-        process.meter.used.append(used)
+        self.delivery.cpu_seconds = used
         self._finish(outcome, seconds)
-        if self.left_out_at is not None and type(outcome) is Succeeded:
-            process.sample.left_out.append(None)
-        elif process.sends_events:
+        if process.sends_events and (self.left_out_at is None or type(outcome) is not Succeeded):
             self._tell(outcome, seconds)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -262,27 +246,18 @@ class PondRequest(DeliveryRequest):
         """End the request, once: nothing counts it as running any more, and its delivery is settled."""
         if self.acknowledged:
             return
-        process, state = self.process, _STATES.get(type(outcome))
-        if state is not None and self.time_start is not None:
-            seconds = time.time() - self.time_start if seconds is None else seconds
-            # By its kind: a sender may give every task a name of its own (Celery's `shadow`).
-            process.meter.ended.append((self.kind, state, self._waited(self.time_start), seconds))
+        process, delivery, started_at = self.process, self.delivery, self.time_start
+        delivery.started_at = started_at
+        if seconds is None and started_at is not None:
+            seconds = time.time() - started_at
         self.acknowledged = True
-        task_ready(self, successful=process.remembers_successes and state is TaskState.SUCCEEDED)
-        if isinstance(outcome, DeadLetter):
-            process.meter.errors.append((self.kind, outcome.reason))
-        for each in process.on_outcome_traced if tracing.SDK in modules else process.on_outcome:
+        task_ready(self, successful=process.remembers_successes and type(outcome) is Succeeded)
+        for hook in process.on_outcome[SDK in modules]:
             try:
-                each.on_outcome(self.delivery, outcome, seconds)
+                hook(delivery, outcome, seconds)
             except Exception:  # the outcome stands, whatever becomes of it here
-                logger.exception("middleware %s failed on an outcome", type(each).__name__)
-        process.in_flight.finish(self.delivery, outcome)
-
-    def _waited(self, start: float) -> float | None:
-        """Return how long the message could have run before it did, seconds; None: its sender did not say."""
-        delivery = self.delivery
-        since_ms = delivery.message.sent_ms if delivery.due_ms is None else delivery.ready_ms
-        return None if since_ms is None else start + (delivery.clock_ms - since_ms) / 1000
+                _log_failed_hook(hook, "on an outcome")
+        process.in_flight.finish(delivery, outcome)
 
     # Showing
 
@@ -299,10 +274,17 @@ class PondRequest(DeliveryRequest):
 
     def announce(self) -> None:
         """Send the event that it was received, if it is chosen for the sample of events."""
-        if self.process.sample.admits():
-            self._tell_received()
-        else:
+        for shows_events in self.process.shows_events:
+            try:
+                if shows_events(self.delivery):
+                    continue
+            except Exception:
+                _log_failed_hook(shows_events, "as a task arrived")
+                continue
             self.left_out_at, self.is_quiet = time.time(), True
+            self.delivery.events_shown = False
+            return
+        self._tell_received()
 
     def send_event(self, type: str, **fields: Any) -> None:
         """Send an event, if the task is in the sample or something is wrong; `fields` are free of secrets."""
@@ -332,13 +314,17 @@ class PondRequest(DeliveryRequest):
             expires=self.expires and self.expires.isoformat(),
             **more,
         )
-        self.process.sample.shown.append(None)
+        self.delivery.events_shown = True
 
     def _scrubbed(self, text: str) -> str:
         if self.secretive is None:
             return text
         args, kwargs, _embed = self.delivery.message.arguments
         return scrubbed(text, secrets_in(self.secretive, args, kwargs))
+
+
+def _log_failed_hook(hook: Any, when: str) -> None:
+    logger.exception("middleware %s failed %s", type(hook.__self__).__name__, when)
 
 
 def _unwrapped(exc_info: Any) -> BaseException:

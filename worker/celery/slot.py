@@ -6,14 +6,19 @@ a tracer that another library has wrapped.
 """
 
 import logging
+import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property
 from sys import modules
 from typing import Any
 
-from celery import Celery, Task, signals
+from celery import Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
+from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.celery import descendants
 from millpond.broker.celery.backend_notices import error_of, tell_of
 from millpond.broker.celery.task_tracer import (
@@ -24,6 +29,7 @@ from millpond.broker.celery.task_tracer import (
     task_stack,
 )
 from millpond.broker.delivery import Delivery
+from millpond.broker.keys import batch_key
 from millpond.broker.message import BadMessage, Message
 from millpond.broker.outcomes import (
     REJECTED,
@@ -35,18 +41,22 @@ from millpond.broker.outcomes import (
     Redeliver,
     Succeeded,
 )
+from millpond.tasks.context import Context
 from millpond.tasks.contract import kinds
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.execute import error_line, execute, failed, outcomes_of_errors
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import Middleware, overriding
-from millpond.worker.report import tracing
-from millpond.worker.report.noted_calls import note_run
+from millpond.tasks.process.spans import SDK
+from millpond.tasks.settings import settings
+from millpond.worker.handler_services import FRESH_SECONDS, Outbox, Progress, cancellations
+from millpond.worker.report.noted_calls import calling, note_run
 from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
-from millpond.worker.task_context import TaskContext
 
 logger = logging.getLogger(__name__)
+
+#: The `around_executing` of middleware, the innermost first.
+Around = tuple[Callable[..., Any], ...]
 
 #: How it ended, the seconds it took, and the seconds of them on a processor.
 Answer = tuple[Outcome, float, float]
@@ -81,10 +91,56 @@ class CeleryHandler(Handler):
     takes_message = True
 
 
-def prepare(app: Celery) -> None:
-    """Choose the middleware for the slots of this application; it must not change after this."""
-    app.around_executing = overriding(app.middleware, "around_executing")
-    app.around_traced = tracing.TRACING, *app.around_executing
+class TaskContext(Context):
+    """The context of one delivery that runs in a slot; an attribute is made when it is first read."""
+
+    def __init__(self, delivery: Delivery, worker: str) -> None:
+        message = delivery.message
+        self.__dict__.update(
+            id=message.id,
+            kind=message.kind,
+            retries=message.retries,
+            deliveries=1 + delivery.deliveries,
+            batch=message.batch,
+            message=message,
+            worker=worker,
+            delivery=delivery,
+            since=time.monotonic(),
+        )
+
+    delivery: Delivery
+    since: float
+
+    def is_cancelled(self) -> bool:
+        """True if the task or its batch was cancelled; known no older than a moment."""
+        if time.monotonic() - self.since < FRESH_SECONDS:
+            return False  # it was not when it started
+        record = batch_key(self.batch, settings().key_prefix)
+        return cancellations(os.getpid()).any_of(*filter(None, (self.id, record)))
+
+    def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
+        """Note a call of a dependency for `millpond why`."""
+        return calling(self.kind, peer, items)
+
+    @cached_property
+    def report(self) -> "Progress":
+        """Report progress."""
+        return Progress(self.id)
+
+    @cached_property
+    def outbox(self) -> "Outbox":
+        """Send further tasks."""
+        return Outbox(self.id, self.delivery.now_ms)
+
+    @cached_property
+    def batch_summary(self) -> Summary | None:
+        """Return the counts of the batch that this task follows."""
+        return completed_batch(self.delivery.message.own.get("after"))
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """Return the objects that middleware hands to the handler."""
+        return {}
 
 
 def run(delivery: Delivery) -> Answer:
@@ -97,10 +153,9 @@ def run(delivery: Delivery) -> Answer:
     if began >= descendants.reap_at:
         descendants.reap_orphans()
     RUNNING[thread] = kind
-    app = task.app
     # OpenTelemetry may be set up at any time, as by the application in a child that has started.
-    middleware = app.around_traced if tracing.SDK in modules else app.around_executing
-    outcome = _run(task, delivery, context, middleware)
+    around = task.app.hooks[SDK in modules].around_executing
+    outcome = _run(task, delivery, context, around)
     RUNNING.pop(thread, None)
     seconds = time.monotonic() - began
     if NOTES["on"] and type(outcome) is Succeeded:
@@ -115,15 +170,15 @@ def run_in_child(*known: Any) -> Answer:
     return run(Delivery(*known))
 
 
-def _run(task: Task, delivery: Delivery, context: TaskContext, middleware: tuple[Middleware, ...]) -> Outcome:
+def _run(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
-        return _run_traced(task, handler, delivery, context, middleware)
+        return _run_traced(task, handler, delivery, context, around)
     requests = task.request_stack.stack
     task_stack.push(task)
     requests.append(RunningRequest(context.id, delivery, context.worker))
     try:
-        return execute(handler, delivery, context, middleware)
+        return execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
     finally:
@@ -149,13 +204,13 @@ def _run_traced(
     own: Handler | None,
     delivery: Delivery,
     context: TaskContext,
-    middleware: tuple[Middleware, ...],
+    around: Around,
 ) -> Outcome:
     """Run a task by Celery's tracer; tell and log here how one ended that did not come to it."""
     came: list[bool] = []
     handler = _traced(task, own, came)
     try:
-        outcome = execute(handler, delivery, context, middleware)
+        outcome = execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
         return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not came:

@@ -24,10 +24,9 @@ from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
-from millpond.worker.report.event_sampling import Sample
 from millpond.worker.report.host_cpu import HostCpu, Quota
+from millpond.worker.report.metering import Metering, busy
 from millpond.worker.report.slot_times import SlotTimes
-from millpond.worker.report.task_metrics import Meter, busy
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,8 @@ class HeartbeatReporter:
         self._answer_times: deque[float] = deque(maxlen=5)
         self._since = 0.0
         self._about: dict[str, Any] = {}
-        self._meter = Meter()
+        self._metering = Metering()
         self._host_cpu, self._quota = HostCpu(), Quota()
-        self._sample = Sample(0)
         self._samples_slots = samples_slots
         self._probe_share = probe_share
         #: The process that took the last samples looks for a pool to probe until others take theirs.
@@ -76,7 +74,7 @@ class HeartbeatReporter:
         queues = tuple(queue.name for queue in sender.task_consumer.queues)
         self._pool = sender.pool
         pool = type(sender.pool).__module__.rpartition(".")[2]
-        self._meter, self._sample = sender.meter, sender.app.sample
+        self._metering = sender.app.metering
         self._since = time.monotonic()
         self._about = {
             "name": sender.hostname,
@@ -112,16 +110,15 @@ class HeartbeatReporter:
 
     def _beat(self) -> None:
         slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
-        added = self._meter.count(slots=slots)
+        added = self._metering.count(slots=slots)
         added["turns"] += turns - self._turns
-        added.update(self._sample.count())
         self._turns = turns
         children = children_started(self._pool)
         added["children"] += children - self._children
         self._children = children
         self._unsent.update(added)
         if self._slot_times is not None:
-            self._slot_times.add(added, self._meter.errors)
+            self._slot_times.add(added, self._metering.errors)
         state = self._state(slots)
         self._write_metrics(state, added)
         began = time.monotonic()

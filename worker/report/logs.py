@@ -16,7 +16,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def set_up(loglevel: int, **_: Any) -> None:
         handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(app.hooks[0]))
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(loglevel)
@@ -24,7 +24,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def set_formatters(logger: logging.Logger, **_: Any) -> None:
         for handler in logger.handlers:
-            handler.setFormatter(formatter("plain", handler.formatter))
+            handler.setFormatter(formatter("plain", handler.formatter, app.hooks[0]))
 
     # Signals keep weak references.
     app.log_set_up = set_up if settings.log_format == "json" else set_formatters

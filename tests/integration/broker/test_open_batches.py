@@ -25,8 +25,8 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BatchClosed
 from millpond.tasks.settings import Settings, environment, settings
 from millpond.tasks.squares.contract import Square
+from millpond.worker.handler_services import Outbox
 from millpond.worker.local.valkey import embedded_binary
-from millpond.worker.task_context import Outbox
 from tests.harness.by_hand import Hand
 from tests.harness.own_server import OwnServer, running
 

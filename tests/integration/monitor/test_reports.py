@@ -18,8 +18,7 @@ from millpond.broker.task_state import TaskState
 from millpond.monitor import snapshot
 from millpond.tasks.pools import Table
 from millpond.worker.report import heartbeat
-from millpond.worker.report.event_sampling import Sample
-from millpond.worker.report.task_metrics import Meter
+from millpond.worker.report.metering import Metering
 
 Eventually = Callable[..., Any]
 
@@ -84,16 +83,15 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
 
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr(history, "write_samples", fail)
-    in_flight, meter = InFlightMessages(), Meter()
+    in_flight, metering = InFlightMessages(), Metering()
     in_flight.lease_renewer = SimpleNamespace(store=store, renewals=0, losses=0)
     consumer = SimpleNamespace(
         task_consumer=SimpleNamespace(queues=[SimpleNamespace(name="default")]),
         pool=None,
-        meter=meter,
-        app=SimpleNamespace(sample=Sample(0)),
+        app=SimpleNamespace(metering=metering),
         hostname="default.1@here",
     )
-    meter.ended.append(("a", TaskState.SUCCEEDED, None, 0.1))
+    metering.ended.append(("a", TaskState.SUCCEEDED, None, 0.1, 0.0, None))
     reporting = heartbeat.HeartbeatReporter(Table(), in_flight)
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)

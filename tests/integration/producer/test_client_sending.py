@@ -25,6 +25,7 @@ from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.contract import Contract
 from millpond.tasks.errors import BadContract, BatchClosed, BrokerAway, QueueFull, UnknownQueue
+from millpond.tasks.middleware import Hooks
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
 
@@ -293,7 +294,7 @@ class Notes(Middleware):
 def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
     """A task that is sent, one that is refused and one without an answer are each told of once."""
     notes = Notes()
-    sender = replace(client._sender, middleware=(notes,))
+    sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
     options: dict[str, Any] = {"overflow": "reject", "timeout_seconds": None, "batch": None}
     sender.one(Message(Square(n=1), id="one"), **options)
     bound(client, 1)

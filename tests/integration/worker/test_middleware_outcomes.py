@@ -1,4 +1,4 @@
-"""Middleware in a worker: told of its start and stop, and of how each delivery ended."""
+"""Middleware in a worker: told of its start and stop and of each outcome, asked about events and log lines."""
 
 import json
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from millpond import Client
+from millpond.broker.stats import heartbeats
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -23,6 +24,15 @@ class Notes(Middleware):
 
     def on_worker_start(self):
         self.note("start")
+
+    def shows_events(self, delivery):
+        return False
+
+    def log_fields(self, context):
+        return {"tenant": "acme", "message": "not to be replaced"}
+
+    def redact(self, line, context):
+        return line.replace("bottleneck", "[cut]")
 
     def on_outcome(self, delivery, outcome, seconds):
         self.note(type(outcome).__name__, delivery.message.kind, seconds is not None)
@@ -44,7 +54,7 @@ def test_outcomes_start_and_stop_are_told(
 ) -> None:
     """A middleware hears of the start, of each outcome with its time, and of the stop.
 
-    Its errors are logged.
+    Its errors are logged. It chooses the events that are sent, and changes the lines that are logged.
     """
     (tmp_path / "notes_middleware.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
@@ -54,6 +64,7 @@ def test_outcomes_start_and_stop_are_told(
         pool={"executor": executor, "concurrency": 1},
         kinds=("bottleneck_kinds",),
         middleware=("notes_middleware:Notes",),
+        log_format="json",
     )
     with workers(chosen, tmp_path) as (worker,):
         sender = chosen.model_copy(update={"middleware": ()})
@@ -62,7 +73,10 @@ def test_outcomes_start_and_stop_are_told(
 
             batch.send(Sleep(seconds=0))
             batch.send(Fail(seconds=0))
-        assert sorted(result.state for result in batch.results()) == ["failed", "succeeded"]
+            batch.close()
+            assert sorted(result.state for result in batch.results()) == ["failed", "succeeded"]
+            counted = eventually(lambda: _counted(client), 20)
+            assert (counted.left_out, counted.shown) == (1, 1)  # a failure is shown in any case
         assert worker.stop(30) == 0
         log = worker.log
     notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
@@ -73,3 +87,12 @@ def test_outcomes_start_and_stop_are_told(
     assert notes[0] == ["start"]
     assert ["stop"] in notes
     assert "middleware Notes failed on an outcome" in log
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    (failure,) = (line for line in lines if "raised unexpected" in line["message"])
+    assert (failure["tenant"], failure["kind"]) == ("acme", "bottleneck.fail")
+    assert failure["message"].startswith("Task [cut].fail[")
+
+
+def _counted(client: Client) -> heartbeats.Totals | None:
+    [found] = heartbeats.totals(client.store, ["default"])
+    return found if found.shown + found.left_out == 2 else None

@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from millpond.broker.connection import connect
 from millpond.broker.inspect import dead_letters, depth
 from millpond.producer.client import Client
-from millpond.tasks.process import tracing
+from millpond.tasks.process import spans
+from millpond.tasks.process.spans import flush
 from millpond.tasks.settings import Settings
 from tests.harness.one_worker import settings_for, workers
 
@@ -53,11 +54,11 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 @pytest.fixture
 def untraced_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Switch tracing off for the tests that follow."""
-    monkeypatch.setattr(tracing, "_chosen", {})
+    monkeypatch.setattr(spans, "_chosen", {})
     yield
-    if tracing._own_provider.cache_info().currsize:
-        tracing._own_provider(tracing.os.getpid()).shutdown()
-        tracing._own_provider.cache_clear()
+    if spans._own_provider.cache_info().currsize:
+        spans._own_provider(spans.os.getpid()).shutdown()
+        spans._own_provider.cache_clear()
 
 
 @pytest.mark.parametrize("executor", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
@@ -82,7 +83,7 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
         eventually(lambda: depth.depth(store, "default").in_flight == 0)
         worker.stop()
         store.close()
-    tracing.flush()
+    flush()
     names = eventually(lambda: len(spans) >= 7 and [span.name for span in spans])
     assert sorted(names) == sorted(
         ["send default", *["wait default", "run test.blurt", "settle default"] * 2]
@@ -112,8 +113,8 @@ def test_nothing_is_traced_unless_asked_for() -> None:
     """Without an endpoint and without OpenTelemetry set up, a worker has no tracer and imports none of it."""
     code = (
         "import sys; from millpond.worker.app import make_app; from millpond.tasks.settings import Settings; "
-        "make_app(Settings(broker_url='redis://localhost')); from millpond.tasks.process import tracing; "
-        "assert tracing.tracer() is tracing.begin('send', 'PRODUCER') is tracing.traceparent() is None; "
+        "make_app(Settings(broker_url='redis://localhost')); from millpond.tasks.process import spans; "
+        "assert spans.tracer() is spans.begin('send', 'PRODUCER') is spans.traceparent() is None; "
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(own)])"
     )

@@ -20,7 +20,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.errors import Cancelled, FinalError, RetryLater
 from millpond.tasks.execute import RESULT_LENGTH, backoff_seconds, execute
 from millpond.tasks.handlers import Handler
-from millpond.tasks.middleware import Middleware
+from millpond.tasks.middleware import Hooks, Middleware
 
 
 class Job(Contract, kind="execute.job"):
@@ -36,7 +36,9 @@ def run(function: Any, *, middleware: tuple[Middleware, ...] = (), **wanted: Any
     sent = compose(Job.kind, kwargs, queue="default", sent_at_ms=1_000, **wanted)
     delivery = Delivery(Message.decode(sent.payload), queue="default", token="1/0", clock_ms=5_000)
     context = Context(id=sent.id, kind=Job.kind, batch=sent.batch, worker="here")
-    outcome = execute(Handler(Job, function, retries=1), delivery, context, middleware)
+    outcome = execute(
+        Handler(Job, function, retries=1), delivery, context, Hooks(middleware).around_executing
+    )
     pickle.loads(pickle.dumps(outcome))  # it crosses a process boundary, whatever was raised
     return outcome
 

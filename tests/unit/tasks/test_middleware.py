@@ -56,7 +56,9 @@ def test_it_is_named_in_order_and_made_once() -> None:
     loaded = middleware.load(names)
     assert [type(each).__name__ for each in loaded] == ["Outer", "Inner"]
     assert middleware.load(names) == loaded
-    assert middleware.add_headers(loaded, about_to_send()).headers == {"seen": ["outer", "inner"]}
+    assert middleware.add_headers(middleware.Hooks(loaded).on_sending, about_to_send()).headers == {
+        "seen": ["outer", "inner"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -97,9 +99,30 @@ def test_a_header_of_the_protocol_is_not_middlewares_to_set(name: str) -> None:
             sending.headers[name] = "x"
 
     with pytest.raises(ValueError, match=f"'{name}' is a header of Celery's or Millpond's"):
-        middleware.add_headers([Bad()], about_to_send())
+        middleware.add_headers([Bad().on_sending], about_to_send())
 
 
 def test_what_is_not_overridden_costs_nothing() -> None:
     """A method that nobody overrides is not called."""
-    assert middleware.overriding([Middleware()], "around_executing") == ()
+    assert not any(vars(middleware.Hooks([Middleware()])).values())
+
+
+def test_a_task_is_seen_by_the_first_first_and_its_end_by_the_last() -> None:
+    """The order of the setting holds inwards; what comes back goes outwards."""
+
+    class Every(Middleware):
+        def on_sending(self, sending: middleware.Sending) -> None: ...
+        def on_sent(self, sending: middleware.Sending, error: Exception | None) -> None: ...
+        def around_executing(self, job: Any, context: Any, call_next: Any) -> Any: ...
+        def shows_events(self, delivery: Any) -> bool: ...  # type: ignore[empty-body]
+        def log_fields(self, context: Any) -> dict[str, Any]: ...  # type: ignore[empty-body]
+        def redact(self, line: str, context: Any) -> str: ...  # type: ignore[empty-body]
+        def on_outcome(self, delivery: Any, outcome: Any, seconds: float | None) -> None: ...
+        def on_worker_start(self) -> None: ...
+        def on_worker_stop(self) -> None: ...
+
+    outer, inner = Every(), Every()
+    for name, hooks in vars(middleware.Hooks([outer, inner])).items():
+        inwards = name in ("on_sending", "on_worker_start")
+        expected = [outer, inner] if inwards else [inner, outer]
+        assert [hook.__self__ for hook in hooks] == expected, name

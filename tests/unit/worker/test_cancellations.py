@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from millpond.broker.errors import BrokerAway
-from millpond.worker.task_context import ASKED_SECONDS, FRESH_SECONDS, Cancellations
+from millpond.worker.handler_services import ASKED_SECONDS, FRESH_SECONDS, Cancellations
 
 
 class _Server:

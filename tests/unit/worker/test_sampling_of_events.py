@@ -5,8 +5,14 @@ from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message, compose
+from millpond.broker.outcomes import RELEASE, SUCCEEDED, DeadLetter
 from millpond.worker.celery.request import PondRequest
-from millpond.worker.report.event_sampling import BURST_SECONDS, Sample
+from millpond.worker.report.event_sampling import BURST_SECONDS, EventSampling
+from millpond.worker.report.metering import Metering
+
+DELIVERY = Delivery(Message.decode(compose("k", {}, queue="default", sent_at_ms=0).payload))
 
 
 class Clock:
@@ -19,7 +25,7 @@ class Clock:
 
 
 def chosen(
-    sample: Sample, clock: Clock, *, per_second: float, seconds: float, jitter: float = 0
+    sample: EventSampling, clock: Clock, *, per_second: float, seconds: float, jitter: float = 0
 ) -> list[bool]:
     """Offer tasks at a rate; `jitter` is by how many seconds each may come late."""
     start, seeded = clock.now, random.Random(7)
@@ -27,20 +33,20 @@ def chosen(
     found = []
     for at in late:
         clock.now = start + at
-        found.append(sample.admits())
+        found.append(sample.shows_events(DELIVERY))
     return found
 
 
 def test_at_the_rate_every_task_is_shown() -> None:
     """200 tasks a second for ten minutes, in gusts of five seconds, are all chosen."""
     clock = Clock()
-    assert all(chosen(Sample(200, clock), clock, per_second=200, seconds=600, jitter=5))
+    assert all(chosen(EventSampling(200, clock), clock, per_second=200, seconds=600, jitter=5))
 
 
 def test_beyond_the_rate_a_sample_is_shown() -> None:
     """Of 5,000 a second, a burst is chosen, then 200 a second, spread over the time."""
     clock = Clock()
-    sample = Sample(200, clock)
+    sample = EventSampling(200, clock)
     found = chosen(sample, clock, per_second=5_000, seconds=10)
     assert all(found[: int(200 * BURST_SECONDS)])
     assert sum(found) == 200 * BURST_SECONDS + 200 * 10 - 1
@@ -49,18 +55,22 @@ def test_beyond_the_rate_a_sample_is_shown() -> None:
     assert all(chosen(sample, clock, per_second=2_000, seconds=1))
 
 
-def test_without_a_rate_everything_is_shown() -> None:
-    """0 is no bound."""
-    clock = Clock()
-    assert all(chosen(Sample(0, clock), clock, per_second=50_000, seconds=1))
-
-
-def test_what_was_counted_is_told_once() -> None:
-    """Each count is given away once, by the names that the reports have."""
-    sample = Sample(1)
-    sample.shown.append(None)
-    sample.left_out.extend([None, None])
-    assert (dict(sample.count()), +sample.count()) == ({"shown": 1, "left_out": 2}, {})
+def test_tasks_are_counted_by_whether_their_events_were_chosen() -> None:
+    """Every end counts once; a failure that was not chosen is shown, and so it counts."""
+    metering = Metering()
+    for outcome, chosen, seconds in (
+        (SUCCEEDED, True, 0.1),
+        (SUCCEEDED, False, 0.1),
+        (SUCCEEDED, None, 0.1),
+        (DeadLetter("ValueError", "no"), False, 0.1),
+        (RELEASE, False, None),
+    ):
+        delivery = Delivery(DELIVERY.message, started_at=0.0, events_shown=chosen)
+        metering.on_outcome(delivery, outcome, seconds)
+    counted = metering.count(slots=1)
+    assert (counted["shown"], counted["left_out"]) == (2, 1)
+    assert (counted["ended:succeeded:k"], counted["ended:failed:k"]) == (3, 1)
+    assert +metering.count(slots=0) == {}
 
 
 def test_a_task_is_said_to_start_once() -> None:

@@ -17,8 +17,8 @@ from millpond.broker.outcomes import DeadLetter, Redeliver, Succeeded
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.handlers import Handler
+from millpond.tasks.middleware import Hooks
 from millpond.tasks.pools import Table
-from millpond.worker.celery import slot
 from millpond.worker.celery.handler_task import register
 from millpond.worker.celery.slot import run
 
@@ -32,8 +32,7 @@ class Greet(Contract, kind="slot.greet"):
 @pytest.fixture
 def app() -> Iterator[Any]:
     with Celery("slot", set_as_current=False) as app:
-        app.middleware = ()
-        slot.prepare(app)
+        app.hooks = (Hooks(), Hooks())
         before = trace._localized[:]
         trace.setup_worker_optimizations(app, "here")
         yield app

@@ -1,4 +1,4 @@
-"""Metrics of a worker process: how its tasks ended, how long they waited and how long they ran.
+"""Built-in middleware that meters tasks: how they ended, how long they waited and how long they ran.
 
 A task costs one append where it ends; the heartbeat's thread counts the appended entries once a second.
 """
@@ -10,28 +10,68 @@ from typing import Any
 
 from celery.worker.state import active_requests
 
+from millpond.broker.delivery import Delivery
+from millpond.broker.outcomes import (
+    Cancelled,
+    Continued,
+    DeadLetter,
+    Outcome,
+    Redeliver,
+    Requeue,
+    Retry,
+    Succeeded,
+)
 from millpond.broker.stats.histogram import NAMES, bucket
 from millpond.broker.task_state import TaskState
+from millpond.tasks.middleware import Middleware
 
 #: Ends that are kept while the broker is away; more are not measured.
 KEPT = 500_000
 
 _MICROS = 1_000_000
 
+#: How a run counts, by its outcome; an outcome that is not here is no run.
+_STATES: dict[type[Any], TaskState] = {
+    Succeeded: TaskState.SUCCEEDED,
+    DeadLetter: TaskState.FAILED,
+    Retry: TaskState.RETRIED,
+    Continued: TaskState.RETRIED,
+    Cancelled: TaskState.CANCELLED,
+    Redeliver: TaskState.LOST,
+    Requeue: TaskState.LOST,
+}
 
-class Meter:
+#: The kind, how it ended (None: it did not run), the seconds it waited (None: not known) and ran, those of
+#: them on a processor, and whether its events were chosen (None: nobody listens).
+_Run = tuple[str, TaskState | None, float | None, float, float, bool | None]
+
+
+class Metering(Middleware):
     """The tasks that ended, counted by the fields of `millpond.broker.stats.heartbeats.Totals`."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        #: Kind, how it ended, seconds it waited (None: not known), seconds it ran. Appended by any thread.
-        self.ended: deque[tuple[str, TaskState, float | None, float]] = deque(maxlen=KEPT)
-        #: Seconds of a processor that each run took, where its process survived it.
-        self.used: deque[float] = deque(maxlen=KEPT)
+        #: Appended by any thread.
+        self.ended: deque[_Run] = deque(maxlen=KEPT)
         #: Kind and reason of each dead letter.
         self.errors: deque[tuple[str, str]] = deque(maxlen=KEPT)
         self._clock = clock
         self._looked_at = clock()
         self._running_seconds = 0.0
+
+    def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
+        """Note a run by its kind: a sender may give every task a name of its own (Celery's `shadow`)."""
+        kind, waited = delivery.message.kind, None
+        if type(outcome) is DeadLetter:
+            self.errors.append((kind, outcome.reason))
+        if seconds is None or delivery.started_at is None:
+            if delivery.events_shown:
+                self.ended.append((kind, None, None, 0.0, 0.0, True))
+            return
+        since_ms = delivery.message.sent_ms if delivery.due_ms is None else delivery.ready_ms
+        if since_ms is not None:
+            waited = delivery.started_at + (delivery.clock_ms - since_ms) / 1000
+        state = _STATES.get(type(outcome))
+        self.ended.append((kind, state, waited, seconds, delivery.cpu_seconds, delivery.events_shown))
 
     def count(self, *, slots: int) -> Counter[str]:
         """Return the counts since the last call; `slots` is the number of tasks the process can run at once.
@@ -39,18 +79,24 @@ class Meter:
         A task that still runs counts as busy for its time so far, so a long one shows at once.
         """
         counted: Counter[tuple[str, str, str]] = Counter()
-        service_seconds = 0.0
+        service_seconds = used = 0.0
+        shown = left_out = 0
         while self.ended:
-            kind, state, wait, service = self.ended.popleft()
+            kind, state, wait, service, cpu, chosen = self.ended.popleft()
+            used += cpu
+            if chosen is False and state is TaskState.SUCCEEDED:
+                left_out += 1
+            elif chosen or (chosen is False and state is not None):
+                shown += 1
+            if state is None:
+                continue
             counted["ended", state, kind] += 1
             _add(counted, "service", kind, service)
             if wait is not None:
                 _add(counted, "wait", kind, max(0.0, wait))
             service_seconds += service
         added = Counter({":".join(field): count for field, count in counted.items()})
-        used = 0.0
-        while self.used:
-            used += self.used.popleft()
+        added["shown"], added["left_out"] = shown, left_out
         added["cpu_us"] = int(used * _MICROS)
         now, running = self._clock(), sum(self._clock() - start for start in _starts())
         slot_seconds = max(0.0, now - self._looked_at) * slots

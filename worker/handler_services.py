@@ -1,4 +1,4 @@
-"""The context of a running handler: whether to stop, where to report progress, how to send further tasks.
+"""The services of a running handler: whether to stop, where to report progress, how to send further tasks.
 
 The body may run in a prefork child, which shares nothing with the process that holds its message, so all
 of it goes through a store of its own; each answer is kept for a moment, so that a body may ask as often
@@ -9,28 +9,22 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager, suppress
-from functools import cached_property, lru_cache
-from typing import Any
+from contextlib import suppress
+from functools import lru_cache
 
 from millpond.broker.batches.progress import report
-from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.connection import Store, connect
 from millpond.broker.control.state import cancelled_among
-from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
-from millpond.broker.keys import batch_key
 from millpond.broker.message import Outgoing, compose, new_id
 from millpond.broker.publish import Accepted, Duplicate, publish
-from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
 from millpond.tasks.middleware import Sending, add_headers
-from millpond.tasks.process.tracing import traceparent
+from millpond.tasks.process.spans import traceparent
 from millpond.tasks.redaction import redact
 from millpond.tasks.settings import settings
 from millpond.tasks.wire_fields import wire_fields
 from millpond.worker import middleware
-from millpond.worker.report.noted_calls import calling
 
 #: The age at which known cancellations are read again, and the least time between progress reports.
 FRESH_SECONDS = 0.25
@@ -87,7 +81,7 @@ class Cancellations:
 
 
 @lru_cache(maxsize=1)
-def _cancellations(_process: int) -> Cancellations:
+def cancellations(_process: int) -> Cancellations:
     return Cancellations(lambda names: cancelled_among(store(), names))
 
 
@@ -150,55 +144,3 @@ class Outbox:
             traceparent=sending.traceparent,
             headers=add_headers(middleware.on_sending, sending).headers,
         )
-
-
-class TaskContext(Context):
-    """The context of one delivery that runs in a slot; an attribute is made when it is first read."""
-
-    def __init__(self, delivery: Delivery, worker: str) -> None:
-        message = delivery.message
-        self.__dict__.update(
-            id=message.id,
-            kind=message.kind,
-            retries=message.retries,
-            deliveries=1 + delivery.deliveries,
-            batch=message.batch,
-            message=message,
-            worker=worker,
-            delivery=delivery,
-            since=time.monotonic(),
-        )
-
-    delivery: Delivery
-    since: float
-
-    def is_cancelled(self) -> bool:
-        """True if the task or its batch was cancelled; known no older than a moment."""
-        if time.monotonic() - self.since < FRESH_SECONDS:
-            return False  # it was not when it started
-        record = batch_key(self.batch, settings().key_prefix)
-        return _cancellations(os.getpid()).any_of(*filter(None, (self.id, record)))
-
-    def mark_call(self, peer: str, items: int) -> AbstractContextManager[None]:
-        """Note a call of a dependency for `millpond why`."""
-        return calling(self.kind, peer, items)
-
-    @cached_property
-    def report(self) -> "Progress":
-        """Report progress."""
-        return Progress(self.id)
-
-    @cached_property
-    def outbox(self) -> "Outbox":
-        """Send further tasks."""
-        return Outbox(self.id, self.delivery.now_ms)
-
-    @cached_property
-    def batch_summary(self) -> Summary | None:
-        """Return the counts of the batch that this task follows."""
-        return completed_batch(self.delivery.message.own.get("after"))
-
-    @cached_property
-    def state(self) -> dict[str, Any]:
-        """Return the objects that middleware hands to the handler."""
-        return {}

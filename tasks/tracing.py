@@ -1,0 +1,120 @@
+"""Built-in middleware that traces a task: its sending, its wait, its run and its settlement.
+
+The spans of a worker lie under the span of the sender, which the message names. A process that has not
+imported OpenTelemetry is without this middleware.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from millpond.broker.delivery import Delivery
+from millpond.broker.message import Message
+from millpond.broker.outcomes import Outcome
+from millpond.tasks.contract import kinds
+from millpond.tasks.execute import error_line, outcomes_of_errors
+from millpond.tasks.middleware import Hooks, Middleware, Sending
+from millpond.tasks.process import spans
+from millpond.tasks.redaction import hides, scrubbed, secrets_in
+
+_NS = 1_000_000
+
+
+class Tracing(Middleware):
+    """Traces tasks; `endpoint` is where to, None: where the program has OpenTelemetry sent.
+
+    Raises `SettingsError` if OpenTelemetry is not installed and there is an endpoint.
+    """
+
+    def __init__(self, endpoint: str | None, *, service: str) -> None:
+        spans.configure(endpoint, service=service)
+        #: The spans of tasks that the broker has not answered yet, by id.
+        self._sending: dict[str, Any] = {}
+
+    def on_sending(self, sending: Sending) -> None:
+        """Begin the span of a task, until the broker has answered; its message carries the span's name."""
+        span = spans.begin(f"send {sending.queue}", "PRODUCER", sending.traceparent)
+        if span is None:
+            return
+        own = {"batch": sending.batch}
+        span.set_attributes(spans.attributes(sending.job.kind, id=sending.id, queue=sending.queue, own=own))
+        sending.traceparent = spans.traceparent(span)
+        self._sending[sending.id] = span
+
+    def on_sent(self, sending: Sending, error: Exception | None) -> None:
+        """End the span of a task, as failed if the task was refused."""
+        span = self._sending.pop(sending.id, None)
+        if span is None:
+            return
+        if error is not None:
+            spans.failed(span, type(error).__name__)
+        span.end()
+
+    def around_executing(self, job: Any, context: Any, call_next: Callable[[Any, Any], Any]) -> Any:
+        """Trace a run; a retry will be linked to it by `context.state`."""
+        span = _begin_run(context.delivery)
+        if span is None:
+            return call_next(job, context)
+        context.state["traceparent"] = spans.traceparent(span)
+        with spans.current(span):
+            try:
+                value = call_next(job, context)
+            except BaseException as error:
+                if text := _failure(error, context.message):
+                    spans.failed(span, text)
+                raise
+            if text := getattr(value, "error", None) if isinstance(value, Outcome) else None:
+                spans.failed(span, text)
+            return value
+
+    def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
+        """Begin the span of a settlement; it ends when the broker has confirmed it."""
+        del outcome, seconds
+        if spans.tracer() is None:
+            return
+        message, queue = delivery.message, delivery.queue
+        told = spans.attributes(message.kind, id=message.id, queue=queue)
+        span = spans.begin(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
+        delivery.on_settled = span.end
+
+    def on_worker_stop(self) -> None:
+        """Send the spans that are buffered."""
+        spans.flush()
+
+
+def _begin_run(delivery: Delivery) -> Any:
+    """Trace the wait of a task until now, and begin the span of its run; None if tracing is off."""
+    if spans.tracer() is None:
+        return None
+    message = delivery.message
+    parent, queue = message.traceparent, delivery.queue
+    told = spans.attributes(message.kind, id=message.id, queue=queue, own=message.own)
+    now_ns, since_ms = time.time_ns(), delivery.ready_ms
+    if since_ms is not None:
+        began = min(now_ns, (since_ms - delivery.clock_ms) * _NS)
+        waited = spans.begin(f"wait {queue}", "INTERNAL", parent, attributes=told, start_time=began)
+        waited.end(now_ns)
+    told |= {"millpond.retries": message.retries, "millpond.deliveries": 1 + delivery.deliveries}
+    links = spans.link(message.own.get("link"))
+    return spans.begin(f"run {message.kind}", "CONSUMER", parent, attributes=told, links=links)
+
+
+def _failure(error: BaseException, message: Message) -> str | None:
+    """Return an error as a span shows it, without secrets; None for one that means a success."""
+    for known, outcome_of in outcomes_of_errors.items():
+        if isinstance(error, known):
+            return getattr(outcome_of(error), "error", None)
+    contract = kinds().get(message.kind)
+    if contract is None or not hides(contract):
+        return error_line(error)
+    args, kwargs, _embed = message.arguments
+    return error_line(error, partial(scrubbed, secrets=secrets_in(contract, args, kwargs)))
+
+
+def hooks_without_and_with(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:
+    """Return the hooks of a process that has not imported OpenTelemetry, and of one that has.
+
+    The program may import it at any time: `hooks[spans.SDK in sys.modules]` are those that hold now.
+    """
+    return Hooks(middleware), Hooks((tracing, *middleware))
