@@ -1,4 +1,4 @@
-"""Middleware in a worker: told of its start and stop and of each outcome, asked about events and log lines."""
+"""Middleware in a worker: told of its start, stop and outcomes, and asked about events and log lines."""
 
 import json
 from collections.abc import Callable
