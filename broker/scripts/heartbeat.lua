@@ -11,10 +11,13 @@
 local now = now_ms()
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - tonumber(ARGV[3])))
 redis.call('SADD', KEYS[4], ARGV[4])
 for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1]) end
--- After the clock was set back: no heartbeat is of the future, and no lock lasts longer than one taken now.
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')
+if redis.call('SET', KEYS[5], ARGV[1], 'NX', 'PX', ARGV[5]) then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', '(' .. (now - tonumber(ARGV[3])))
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')  -- the clock was set back
+  return 1
+end
+-- After the clock was set back no lock lasts longer than one taken now.
 if redis.call('PTTL', KEYS[5]) > tonumber(ARGV[5]) then redis.call('PEXPIRE', KEYS[5], ARGV[5]) end
-return redis.call('SET', KEYS[5], ARGV[1], 'NX', 'PX', ARGV[5]) and 1 or 0
+return 0

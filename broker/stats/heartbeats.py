@@ -1,4 +1,4 @@
-"""Heartbeats of worker processes, once a second each, and the totals of their pools.
+"""Heartbeats of worker processes, once a second each while it works, and the totals of their pools.
 
 A heartbeat is the present state of a process and expires by itself. It also adds to the totals of its pool,
 which only grow while processes come and go.
@@ -7,6 +7,7 @@ which only grow while processes come and go.
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from json import dumps, loads
+from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import pool_totals_key, pools_key, process_key, processes_key, sampling_key
@@ -91,9 +92,8 @@ def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
     )
     record = asdict(heartbeat)
     record["held"] = record.pop("in_flight")
-    words = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
-    for name, amount in added.items():
-        words += [name, amount]
+    words: list[Any] = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
+    words += [word for name, amount in added.items() if amount for word in (name, amount)]
     with translate_errors("sending a heartbeat"):
         return bool(script("heartbeat").run(store.client, keys, words))
 

@@ -1,7 +1,8 @@
-"""The thread that sends the heartbeat of this process once a second (broker/stats/heartbeats.py).
+"""The thread that sends the heartbeat of this process (broker/stats/heartbeats.py).
 
-It also writes samples of the history when they are due. A broker that is away is no fault: the
-numbers go with the next report.
+It looks once a second, and sends once a second while tasks run; an idle process sends every third time, for
+a hundred of them are to cost the broker little. It also writes samples of the history when they are due. A
+broker that is away is no fault: the numbers go with the next report.
 """
 
 import logging
@@ -32,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 #: The time between two heartbeats.
 HEARTBEAT_SECONDS = 1.0
+
+#: The time between two heartbeats of a process in which nothing happens.
+IDLE_SECONDS = 3.0
+
+#: Fields of the totals that grow in a process in which nothing happens.
+_IDLE_FIELDS = frozenset(("slot_us", "turns"))
 
 
 class HeartbeatReporter:
@@ -64,6 +71,9 @@ class HeartbeatReporter:
         self._probe_share = probe_share
         #: The process that took the last samples looks for a pool to probe until others take theirs.
         self._looks_until = 0.0
+        #: When the last heartbeat was sent, and what it said.
+        self._sent_at = 0.0
+        self._sent: tuple[object, ...] = ()
         self._prober: threading.Thread | None = None
         self._slot_times: SlotTimes | None = None
 
@@ -100,6 +110,7 @@ class HeartbeatReporter:
         self._beat()  # a ready process is shown at once, not after the first interval
         while not self._stop.wait(HEARTBEAT_SECONDS):
             self._beat()
+        self._sent_at = 0.0
         self._beat()
         if self._file is not None:
             self._file.close()
@@ -122,9 +133,12 @@ class HeartbeatReporter:
         state = self._state(slots)
         self._write_metrics(state, added)
         began = time.monotonic()
+        if self._is_quiet(state, added, began):
+            return
         try:
             takes_samples = heartbeats.send(self._store, state, self._unsent)
             self._answer_times.append(time.monotonic() - began)
+            self._sent_at, self._sent = began, _facts(state)
             self._unsent.clear()  # they are counted now, even if the samples fail
             if self._slot_times is not None:
                 self._slot_times.send(self._store, state.pool)
@@ -138,6 +152,16 @@ class HeartbeatReporter:
             logger.debug("%s", error)
         except Exception:  # for example of data of another version: the heartbeats must go on
             logger.exception("the samples of the history could not be written")
+
+    def _is_quiet(self, state: Heartbeat, added: Counter[str], now: float) -> bool:
+        """True if nothing happens here, and a heartbeat was sent a moment ago.
+
+        Not in the process that took the last samples, lest the next be late.
+        """
+        if now <= self._looks_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
+            return False
+        happens = state.busy or any(added[name] for name in added if name not in _IDLE_FIELDS)
+        return not happens and self._sent == _facts(state)
 
     def _probe(self) -> None:
         """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
@@ -177,6 +201,11 @@ class HeartbeatReporter:
     def _store(self) -> Store:
         store: Store = self._in_flight.lease_renewer.store
         return store
+
+
+def _facts(state: Heartbeat) -> tuple[object, ...]:
+    """Return the parts of a heartbeat that a reader must learn of at once."""
+    return state.slots, state.busy, state.in_flight, state.prefetch, state.draining
 
 
 def _cores() -> int:
