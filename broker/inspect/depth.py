@@ -99,33 +99,40 @@ def sent_at_ms(message: bytes) -> int | None:
     return None if found.sent_ms is None else max(found.sent_ms, due_ms or 0)
 
 
+def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
+    """Return the queues that have ready messages; a command for each, however many consume them."""
+    with translate_errors("looking for ready messages"), store.client.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.exists(*QueueKeys(queue, store.prefix).ready)
+        return [queue for queue, found in zip(queues, pipe.execute(), strict=True) if found]
+
+
 def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits of the queues from which a consumer could fetch a message now.
 
     Not of a paused queue or one whose in-flight limit is reached. Under a rate limit the next token may be
     due later, so the caller must consider the rate.
     """
-    found = zip(_counts(store, queues), read_all(store, queues), strict=True)
+    waiting = with_ready(store, queues)
+    found = zip(waiting, read_all(store, waiting), strict=True) if waiting else ()
     return [
         limits
-        for (ready, in_flight), limits in found
-        if ready and not limits.paused and not (limits.in_flight and in_flight >= limits.in_flight)
+        for queue, limits in found
+        if not limits.paused and not (limits.in_flight and _in_flight(store, queue) >= limits.in_flight)
     ]
 
 
-def _counts(store: Store, queues: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the numbers of ready and in-flight messages of each queue."""
-    keys = [QueueKeys(queue, store.prefix) for queue in queues]
-    with translate_errors("looking for fetchable messages"), store.client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            for ready in key.ready:
-                pipe.llen(ready)
-            pipe.zrange(key.consumers, 0, -1)
-        answers = pipe.execute()
-        width = len(keys[0].ready) + 1 if keys else 1
-        rows = [answers[i : i + width] for i in range(0, len(answers), width)]
-        for key, row in zip(keys, rows, strict=True):
-            for consumer in row[-1]:
-                pipe.hlen(key.in_flight(consumer.decode()))
-        in_flight = iter(pipe.execute())
-    return [(sum(row[:-1]), sum(next(in_flight) for _ in row[-1])) for row in rows]
+def _in_flight(store: Store, queue: str) -> int:
+    """Return the messages in flight of a queue with a limit.
+
+    Its calls leave the number, and how many messages had been fetched: it holds while that is so.
+    """
+    keys = QueueKeys(queue, store.prefix)
+    with (
+        translate_errors(f"reading what queue {queue!r} has in flight"),
+        store.client.pipeline(transaction=False) as pipe,
+    ):
+        pipe.hget(keys.drain_rate, "flying").hget(keys.counters, "fetched")
+        flying, fetched = pipe.execute()
+    count, at_fetched, *_ = (flying or b"0 -").split()
+    return int(count) if at_fetched == (fetched or b"0") else depth(store, queue).in_flight

@@ -61,7 +61,7 @@ def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     """Return the pool if only its slots or its dependencies can explain its backlog."""
     running = _running(store, pool)
     slots = sum(each.slots for each in running)
-    names = sorted({queue for each in running for queue in each.queues})
+    names = depth.with_ready(store, sorted({queue for each in running for queue in each.queues}))
     waiting = _not_paused(store, [each for each in depth.depths(store, names) if each.ready] if names else [])
     if reason := _stands(store, pool, slots, waiting):
         return NoCandidate(reason)
