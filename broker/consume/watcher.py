@@ -1,12 +1,13 @@
 """Watch for messages of stock producers, which push no wake token, on behalf of every idle process.
 
 Two processes watch each queue: each takes one of the queue's places for a few seconds, and keeps it.
-They ask the server whether messages are ready, and it tells them of the first change to a ready list after
-that (`CLIENT TRACKING`, on the connection that control changes arrive on, by RESP3). Then they ask again:
-watch.lua pushes a wake token where messages are ready, and one idle process takes it. The second process
-asks a moment after the first, so that one message wakes one process. While a queue is not empty they ask
-less often. Where the server, the user's rights or the client's protocol allow none of it, every process
-looks for itself, as before (`Fetcher`).
+They ask the server whether messages are ready, and it tells them of the first change to a ready list or to
+the delayed messages after that (`CLIENT TRACKING`, on the connection that control changes arrive on, by
+RESP3). Then they ask again, and when the next delayed message is due: watch.lua pushes a wake token where
+messages are ready, and one idle process takes it. The second process asks a moment after the first, so that
+one message wakes one process. While a queue is not empty they ask less often. The others ask now and then
+whether the places are taken. Where the server, the user's rights or the client's protocol allow none of it,
+every process looks for itself, as before (`Fetcher`).
 """
 
 import logging
@@ -27,9 +28,11 @@ from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
 
-#: How long a place is taken, and how often a process asks for one, or asks again although nothing was told.
-PLACE_SECONDS = 4.0
-ROUND_SECONDS = 1.5
+#: How long a place is taken; how often a process keeps its own, and asks again although nothing was told; and
+#: how often the others look whether the places are taken.
+PLACE_SECONDS = 3.0
+ROUND_SECONDS = 1.0
+LOOK_SECONDS = 3.0
 
 #: How much later than the first the second process asks.
 APART_SECONDS = 0.01
@@ -52,6 +55,11 @@ class WatchedQueue:
     pause: float = 0.0
     #: True while the server will tell of the next change to a ready list.
     is_tracked: bool = False
+
+    @property
+    def apart(self) -> float:
+        """How much later than the first this process asks."""
+        return max(0, self.place - 1) * APART_SECONDS
 
 
 class Watcher:
@@ -85,7 +93,7 @@ class Watcher:
         return (
             watched is not None
             and watched.taken > 0
-            and time.monotonic() - watched.answered_at < PLACE_SECONDS
+            and time.monotonic() - watched.answered_at < LOOK_SECONDS + PLACE_SECONDS
         )
 
     def on_tick(
@@ -110,15 +118,20 @@ class Watcher:
         for queue in queues:
             watched = self._queues.get(queue) or self._queues.setdefault(queue, WatchedQueue(keys_of(queue)))
             if now >= watched.claim_at:
-                watched.claim_at = now + ROUND_SECONDS
-                asked.append((self._claim(watched, PLACE_SECONDS), "claim", watched))
+                places = watched.keys.watcher_places
+                if watched.place or watched.taken < len(places):
+                    watched.claim_at = now + ROUND_SECONDS
+                    asked.append((self._claim(watched, PLACE_SECONDS), "claim", watched))
+                else:
+                    watched.claim_at = now + LOOK_SECONDS
+                    asked.append((("EXISTS", *places), "places", watched))
             if watched.place and now >= watched.ask_at:
                 watched.is_tracked, watched.asked_at, watched.ask_at = True, now, now + ROUND_SECONDS
                 keys = watched.keys
                 asked.append((("CLIENT", "CACHING", "YES"), "caching", None))
                 asked.append(
                     (
-                        script("watch").command(keys.ready, (keys.wake, keys.drain_rate, keys.delayed)),
+                        script("watch").command((*keys.ready, keys.delayed), (keys.wake, keys.drain_rate)),
                         "look",
                         watched,
                     )
@@ -161,13 +174,19 @@ class Watcher:
     # The server's words
 
     def on_notice(self, keys: Any) -> None:
-        """Ask again about the queues of which a ready list changed; None: any may have."""
+        """Ask again about the queues of which something changed; None: anything may have.
+
+        A change to delayed messages alone is one of many where tasks are retried: it can wait a little.
+        """
         changed = None if keys is None else {key.decode() for key in keys}
         for watched in self._queues.values():
+            soonest = time.monotonic() + watched.apart
             if watched.is_tracked and (changed is None or not changed.isdisjoint(watched.keys.ready)):
                 watched.is_tracked = False
-                apart = (watched.place - 1) * APART_SECONDS
-                watched.ask_at = max(time.monotonic() + apart, watched.asked_at + watched.pause)
+                watched.ask_at = max(soonest, watched.asked_at + watched.pause)
+            elif changed is not None and watched.keys.delayed in changed:
+                at = max(soonest, watched.asked_at + LONGEST_PAUSE_SECONDS)
+                watched.ask_at = min(watched.ask_at, at)
         self._plan()
 
     def on_answer(self, answer: Any) -> None:
@@ -188,10 +207,17 @@ class Watcher:
             watched.answered_at = time.monotonic()
             if watched.place and not before:
                 watched.is_tracked, watched.ask_at = False, 0.0
+        elif kind == "places" and watched is not None:
+            watched.taken, watched.answered_at = answer, time.monotonic()
+            if answer < len(watched.keys.watcher_places):
+                watched.claim_at = 0.0
         elif kind == "look" and watched is not None:
-            self.passed_on += answer > 0
+            found, due_ms = map(int, answer.split())
+            self.passed_on += found > 0
             longer = max(SHORTEST_PAUSE_SECONDS, 2 * watched.pause)
-            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if answer else 0.0
+            watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if found else 0.0
+            if due_ms >= 0:
+                watched.ask_at = min(watched.ask_at, time.monotonic() + due_ms / 1000 + watched.apart)
         self._plan()
 
     def _refused(self, kind: str, error: ResponseError) -> None:

@@ -154,8 +154,8 @@ if taken > 0 then
     redis.call('HSET', KEYS[COUNTERS], 'high_water', ready)
   end
   if taken > delayed + given then wake(1) end
-  -- A consumer that sleeps until a later message is due must learn of an earlier one.
-  if earliest and tonumber(redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')[2]) >= earliest then
+  -- A consumer that sleeps until a later message is due must learn of an earlier one; a process that watches does.
+  if earliest and not is_watched() and tonumber(redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')[2]) >= earliest then
     wake(math.min(redis.call('ZCARD', KEYS[CONSUMERS]), 100))
   end
 end
