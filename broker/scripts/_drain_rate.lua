@@ -5,6 +5,8 @@
 --             since, cleared, refused  start of this measurement (ms), and the counters at that time
 --             idle   1 if a slot had nothing to do since then
 --             rate   messages a second   held  messages in flight, both at the last measurement
+--             counted  messages fetched so far when `held` was counted
+--             flying   'n fetched ms': the messages in flight, known under an in-flight limit (settle_and_fetch.lua)
 --             longest_lease  ms of the longest lease that was taken
 --             silent_till  end of the last time without a call or renewal, ms
 --             bound  messages that a bound given as a time was worth at the last measurement
@@ -32,6 +34,7 @@ local function bound_in_messages(text)
   return tonumber(redis.call('HGET', KEYS[DRAIN_RATE], 'bound') or FIRST_BOUND)
 end
 
+-- Costs a command for each consumer: not for every call.
 local function total_in_flight()
   local total = 0
   for _, consumer in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
@@ -67,13 +70,15 @@ end
 
 -- Measure at most once a second and only if messages were cleared; `anew` starts over, for example when a consumer joins.
 local function measure(now, anew)
-  local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate')
+  local p = redis.call('HMGET', KEYS[DRAIN_RATE], 'since', 'cleared', 'refused', 'idle', 'rate', 'held', 'counted')
   local since = tonumber(p[1])
   if since and now < since then anew = true end  -- the clock was set back
   if since and not anew and now - since < MEASURE_MS then return end
-  local c = redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused')
+  local c = redis.call('HMGET', KEYS[COUNTERS], 'settled', 'retried', 'dead', 'shed', 'refused', 'fetched')
   local cleared = (c[1] or 0) + (c[2] or 0) + (c[3] or 0) - (c[4] or 0)
-  local refused, rate, in_flight = tonumber(c[5] or 0), tonumber(p[5]), total_in_flight()
+  local refused, rate, fetched = tonumber(c[5] or 0), tonumber(p[5]), c[6] or '0'
+  -- Where none was in flight and none was fetched since, none is.
+  local in_flight = p[6] == '0' and p[7] == fetched and 0 or total_in_flight()
   if since and not anew then
     local seconds, done = (now - since) / 1000, cleared - tonumber(p[2])
     if done <= 0 and not p[4] then return end
@@ -81,7 +86,8 @@ local function measure(now, anew)
     rate = estimated_rate(rate, done / seconds, seconds, p[4], pressed and seconds_of(limit_texts('bound')[1]))
   end
   redis.call('HDEL', KEYS[DRAIN_RATE], 'idle')
-  redis.call('HSET', KEYS[DRAIN_RATE], 'since', now, 'cleared', cleared, 'refused', refused, 'held', in_flight)
+  redis.call('HSET', KEYS[DRAIN_RATE], 'since', now, 'cleared', cleared, 'refused', refused,
+    'held', in_flight, 'counted', fetched)
   if rate then redis.call('HSET', KEYS[DRAIN_RATE], 'rate', string.format('%.4f', rate)) end
   set_bound(rate, in_flight)
 end

@@ -73,12 +73,16 @@ local function limit_texts(...)
   return texts
 end
 
+-- Forget how many messages are in flight: the next call under an in-flight limit counts them.
+local function forget_flying() redis.call('HDEL', KEYS[DRAIN_RATE], 'flying') end
+
 -- A consumer has its lease while it is listed (1). Where the list was deleted (2), what it has in flight shows that no other
 -- took it over: a sweep removes both in one step. 0: it has none.
 local function lease_of(consumer)
   if redis.call('ZSCORE', KEYS[CONSUMERS], consumer) then return 1 end
   if redis.call('EXISTS', KEYS[IN_FLIGHT] .. consumer) == 0 then return 0 end
   count('unlisted', 1)
+  forget_flying()
   return 2
 end
 
@@ -113,6 +117,12 @@ local function wake(n)
   if missing > 0 then redis.call('PEXPIRE', KEYS[WAKE], 60000) end
 end
 
+-- True if some process watches the ready lists and the delayed messages (consume/watcher.py).
+local function is_watched()
+  local own = string.sub(KEYS[WAKE], 1, -5)
+  return redis.call('EXISTS', own .. 'lookout:1', own .. 'lookout:2') > 0
+end
+
 -- A message returns to the head of its queue: it is the next to be fetched.
 local function return_to_head(priority, message)
   redis.call('RPUSH', KEYS[READY + priority], message)
@@ -127,6 +137,7 @@ local function release(in_flight, pass_on, keep)
       messages[#messages + 1] = {tonumber(string.match(pairs_[i], '^(%d+)/')), pairs_[i], pairs_[i + 1]}
     end
   end
+  if #messages > 0 then forget_flying() end
   table.sort(messages, function(a, b) return a[1] > b[1] end)
   for _, m in ipairs(messages) do
     redis.call('HDEL', in_flight, m[2])

@@ -11,4 +11,5 @@ if orphaned == 0 or redis.call('ZSCORE', KEYS[CONSUMERS], ARGV[1]) then return 0
 write_although_full()
 redis.call('ZADD', KEYS[CONSUMERS], now_ms() + tonumber(ARGV[2]), ARGV[1])
 count('orphaned', orphaned)
+forget_flying()
 return orphaned

@@ -13,5 +13,6 @@ for i = 2, #ARGV, 2 do
     redis.call('HSET', KEYS[LIMITS], ARGV[i], ARGV[i + 1])
   end
 end
+forget_flying()  -- it is kept only while a limit is in force
 wake(100)
 return 1

@@ -37,7 +37,7 @@ redis.call('ZADD', KEYS[CONSUMERS], now + lease, consumer)
 if ARGV[8] ~= '' then announce_kinds(consumer, ARGV[8]) end
 
 -- Settle ------------------------------------------------------------------------------------------------------
-local late, settled = 0, 0
+local late, settled, landed = 0, 0, 0  -- landed: messages that were in flight and are no more
 local aside = {}  -- kinds that this call put aside
 
 -- What was fetched and not run gives its token of the rate limit back.
@@ -102,6 +102,7 @@ if #tokens > 0 then
   redis.call('HDEL', held, unpack(tokens))
   for n, token in ipairs(tokens) do
     if messages[n] then
+      landed = landed + 1
       settle(messages[n], unpack(ARGV, 9 * n, 9 * n + 8))
     else
       late = late + 1
@@ -129,7 +130,9 @@ for i = 1, #expired, 2 do
 end
 
 -- End what was put aside and nobody took, which is not the pool's doing: its speed is measured without it.
-local over, are_more_over = end_aside(prefix, now)
+local has_aside = redis.call('EXISTS', aside_key()) == 1
+local over, are_more_over = 0, false
+if has_aside then over, are_more_over = end_aside(prefix, now) end
 if over > 0 and redis.call('HEXISTS', KEYS[DRAIN_RATE], 'cleared') == 1 then
   redis.call('HINCRBY', KEYS[DRAIN_RATE], 'cleared', over)
 end
@@ -144,6 +147,7 @@ end
 
 -- Fetch -----------------------------------------------------------------------------------------------------
 local LINE_MS = 1000  -- how often consumers look while producers wait for admission
+local WATCHED_MS = 50
 local next_ms = -1
 
 local function sooner(ms)
@@ -163,18 +167,30 @@ if till and now < tonumber(till) and (in_flight == 0 or tonumber(most) < in_flig
   sooner(tonumber(till) - now)
 end
 
-local flying = 0  -- counted under an in-flight limit alone
+-- Messages in flight, under an in-flight limit alone. Each call under the limit leaves what it knows, with the number of
+-- messages fetched so far; a fetch that did not (for a caller, by an older version) shows by that number. What is released
+-- forgets it. Once a second they are counted anew, for what an older version settles is not told.
+local FLYING_MS = 1000
+local ready, flying, known_since = depth(), 0, nil
+
+local function in_flight_now()
+  local n, fetched, at = string.match(redis.call('HGET', KEYS[DRAIN_RATE], 'flying') or '', '^(%d+) (%d+) (%d+)$')
+  local age = now - tonumber(at or 0)
+  if n and age >= 0 and age < FLYING_MS and fetched == (redis.call('HGET', KEYS[COUNTERS], 'fetched') or '0') then
+    n = tonumber(n) - landed
+    if n >= 0 then return n, tonumber(at) end
+  end
+  return total_in_flight(), now
+end
+
+local is_to_fetch = credit > 0 and not paused and (ready > 0 or has_aside)
+if in_flight > 0 and (is_to_fetch or landed > 0) then flying, known_since = in_flight_now() end
 
 local function allowance()
   if paused then return 0 end
   if rate == 0 and in_flight == 0 then return credit end
   local allowed = math.min(credit, slots)
-  if in_flight > 0 then
-    for _, c in ipairs(redis.call('ZRANGE', KEYS[CONSUMERS], 0, -1)) do
-      flying = flying + redis.call('HLEN', KEYS[IN_FLIGHT] .. c)
-    end
-    allowed = math.min(allowed, math.max(0, in_flight - flying))
-  end
+  if in_flight > 0 and known_since then allowed = math.min(allowed, math.max(0, in_flight - flying)) end
   if rate > 0 and allowed > 0 then
     local burst = limit('burst', math.max(1, rate))
     local b = redis.call('HMGET', KEYS[16], 'tokens', 'at')
@@ -191,7 +207,7 @@ local MOST = 1000
 
 local reply = {now, had, late, 0, epoch, 0}
 local allowed = credit > 0 and allowance() or 0
-local took = 0
+local took, kept_all = 0, 0
 
 local function hold(messages, step, longest)
   local last, kept = redis.call('HINCRBY', KEYS[COUNTERS], 'fetched', #messages), {}
@@ -208,12 +224,14 @@ local function hold(messages, step, longest)
       reply[#reply + 1] = message
     end
   end
+  kept_all = kept_all + #kept / 2
   for from = 1, #kept, MOST do redis.call('HSET', held, unpack(kept, from, math.min(#kept, from + MOST - 1))) end
 end
 
 if allowed > 0 then
   local longest = tonumber(texts[4] or 10000000)
-  local known, are_more = take_aside(consumer, allowed)
+  local known, are_more = {}, false
+  if has_aside then known, are_more = take_aside(consumer, allowed) end
   for step = 0, STEPS - 1 do
     if known[step] then
       hold(known[step], step, longest)
@@ -222,7 +240,7 @@ if allowed > 0 then
   end
   if are_more then sooner(0) end
   for step = 0, STEPS - 1 do
-    local messages = took < allowed and redis.call('RPOP', KEYS[READY + step], allowed - took)
+    local messages = took < allowed and ready > 0 and redis.call('RPOP', KEYS[READY + step], allowed - took)
     if messages then
       hold(messages, step, longest)
       took = took + #messages
@@ -231,8 +249,13 @@ if allowed > 0 then
   if took > 0 and rate > 0 then redis.call('HINCRBYFLOAT', KEYS[16], 'tokens', -took) end
 end
 
+if known_since then
+  local fetched = redis.call('HGET', KEYS[COUNTERS], 'fetched') or '0'
+  redis.call('HSET', KEYS[DRAIN_RATE], 'flying', string.format('%d %s %d', flying + kept_all, fetched, known_since))
+end
+
 -- What waits for a permit is fetched by the call that settles something and so frees one: nobody is woken for it.
-local left = depth()
+local left = took > 0 and depth() or ready
 if left > 0 and in_flight > 0 and flying + took >= in_flight then
   reply[6] = 1
 elseif left > 0 and took == allowed and allowed > 0 then
@@ -244,17 +267,28 @@ end
 if (paused or took < slots and left == 0) and not idle then redis.call('HSET', KEYS[DRAIN_RATE], 'idle', 1) end
 if ARGV[5] == '1' or math.abs(now - tonumber(since or 0)) >= MEASURE_MS then measure(now, ARGV[5] == '1') end
 -- A grant that nobody uses is taken back by the next call.
-if admit_waiters(now, waiting()) ~= false then sooner(LINE_MS) end
+if has_waiters() then
+  admit_waiters(now, waiting())
+  sooner(LINE_MS)
+end
 
--- The next lease to run out: the first consumer to look then returns what was in flight under it. Many do not look at once.
+-- Many do not look at once.
+local function apart()
+  return tonumber(string.sub(redis.sha1hex(consumer), 1, 4), 16) / 65536 * math.min(1000, 20 * redis.call('ZCARD', KEYS[CONSUMERS]))
+end
+
+-- The next lease to run out: the first consumer to look then returns what was in flight under it.
 local next_leases = redis.call('ZRANGE', KEYS[CONSUMERS], 0, 1, 'WITHSCORES')
 local of_another = next_leases[1] == consumer and 3 or 1
 if next_leases[of_another] then
-  local apart = tonumber(string.sub(redis.sha1hex(consumer), 1, 4), 16) / 65536 * math.min(1000, 20 * redis.call('ZCARD', KEYS[CONSUMERS]))
-  sooner(math.max(1, tonumber(next_leases[of_another + 1]) - now + 1 + apart))
+  sooner(math.max(1, tonumber(next_leases[of_another + 1]) - now + 1 + apart()))
 end
 
 local first = redis.call('ZRANGE', KEYS[DELAYED], 0, 0, 'WITHSCORES')
-if first[2] then sooner(tonumber(first[2]) - now) end
+if first[2] then
+  -- A process that watches wakes one consumer when it is due; the others look after that, lest it was killed.
+  local ms = tonumber(first[2]) - now
+  sooner(ms > 0 and is_watched() and ms + WATCHED_MS + apart() or ms)
+end
 reply[4] = next_ms
 return reply

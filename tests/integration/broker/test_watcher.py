@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from millpond.broker import publish
+from millpond.broker import limits, publish, server
 from millpond.broker.connection import Store
 from millpond.broker.consume import fetcher as fetcher_module
 from millpond.broker.consume import watcher
 from millpond.broker.consume.fetcher import Fetcher
 from millpond.broker.consume.in_flight import InFlightMessages
+from millpond.broker.inspect import depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED
+from tests.harness.by_hand import Hand
 
 QUEUE = "plain"
 
@@ -118,11 +120,11 @@ def push(store: Store, step: int = 0) -> str:
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Process]]]:
     """Return `start(url, store, count)`: idle processes, the first of which watch."""
-    for name in ("LOOK_SECONDS", "WATCHED_LOOK_SECONDS"):
-        monkeypatch.setattr(fetcher_module, name, 0.2)
     with ExitStack() as stack:
 
         def started(url: str, store: Store, count: int = 1) -> list[Process]:
+            for name in ("LOOK_SECONDS", "WATCHED_LOOK_SECONDS"):
+                monkeypatch.setattr(fetcher_module, name, 0.2)
             processes = [Process(url, store) for _ in range(count)]
             for process in processes:
                 stack.callback(process.close)
@@ -180,7 +182,7 @@ def test_a_process_that_leaves_makes_room_for_another(url: str, store: Store, st
     for each in processes:
         if each is not left:
             each.fetcher.stop(QUEUE)
-    assert turn([left], lambda: left.watches) < watcher.PLACE_SECONDS
+    assert turn([left], lambda: left.watches) < watcher.LOOK_SECONDS + watcher.PLACE_SECONDS - 0.5
 
 
 def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: Store) -> None:
@@ -208,3 +210,61 @@ def test_what_millpond_publishes_wakes_one(url: str, store: Store, start: Any) -
         turn(processes, lambda id=message.id: any(id in each.taken for each in processes))
         turn(processes, lambda: all(each.is_waiting for each in processes))
     assert sum(each.waits for each in processes) - before <= 15
+
+
+def test_one_delayed_message_wakes_one_when_it_is_due(url: str, store: Store, start: Any) -> None:
+    """Nobody is woken as it is sent, and one process when it is due, which is not late."""
+    processes = start(url, store, 8)
+    looks = sum(each.in_flight.fetch_calls + each.waits for each in processes)
+    for _ in range(3):
+        due = server.now_ms(store) + 300
+        message = compose("test.kind", {}, queue=QUEUE, sent_at_ms=0, due_ms=due)
+        publish.publish(store, [message])
+        turn(processes, lambda id=message.id: any(id in each.taken for each in processes))
+        assert server.now_ms(store) - due < 250
+        turn(processes, lambda: all(each.is_waiting for each in processes))
+    assert sum(each.in_flight.fetch_calls + each.waits for each in processes) - looks <= 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [None, 5])
+def test_a_look_costs_the_same_in_a_large_fleet(
+    url: str, store: Store, start: Any, limit: int | None
+) -> None:
+    """The commands that the server runs for a look of an idle process, or of its health check, do not grow
+    with the processes, whether the queue is empty or its in-flight limit keeps messages waiting.
+    """
+    per_look, per_check = [], []
+    for count in (4, 12):
+        processes = start(url, store, count)
+        if limit:
+            holder = Hand(store, QUEUE)
+            limits.change(store, QUEUE, in_flight=limit)
+            for _ in range(limit + 1):
+                push(store)
+            holder.take(limit)
+            turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
+        before, looks = server_commands(store), sum(each.in_flight.fetch_calls for each in processes)
+        for _ in range(10):
+            for each in processes:
+                each.in_flight.leases[QUEUE].fetchable = True
+                each.fetcher.rest()
+            turn(processes, lambda processes=processes: all(each.is_waiting for each in processes))
+        looks = sum(each.in_flight.fetch_calls for each in processes) - looks
+        assert looks >= 10 * count
+        per_look.append((server_commands(store) - before) / looks)
+        before = server_commands(store)
+        assert not depth.fetchable(store, [QUEUE])
+        per_check.append(server_commands(store) - before)
+        for each in processes:
+            each.fetcher.stop(QUEUE)
+            each.close()
+        if limit:
+            holder.end(SUCCEEDED)
+    assert per_look[1] < 1.25 * per_look[0] < 50
+    assert per_check[0] == per_check[1] < 10
+
+
+def server_commands(store: Store) -> int:
+    """Return how many commands the server has run, those of scripts among them."""
+    return sum(each["calls"] for each in store.client.info("commandstats").values())

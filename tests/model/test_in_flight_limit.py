@@ -1,0 +1,75 @@
+"""The kept number of messages in flight under a limit, beside a worker of an older version that does not keep it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from moved_clock import CLOCK
+
+from millpond.broker import limits
+from millpond.broker.connection import Store
+from millpond.broker.keys import QueueKeys
+from millpond.broker.message import compose
+from millpond.broker.outcomes import SUCCEEDED
+from millpond.broker.publish import publish
+from millpond.broker.scripts import script
+from tests.harness.by_hand import Hand
+
+QUEUE, LIMIT = "mill", 4
+
+
+@pytest.fixture
+def hands(store: Store, clock: None) -> tuple[Hand, Hand]:
+    """Return a worker of this version and one of the last, on a queue with a limit and a backlog."""
+    now = store.client.time()[0] * 1000
+    store.client.set(CLOCK, now)
+    limits.change(store, QUEUE, in_flight=LIMIT)
+    publish(store, [compose("any", {"n": n}, queue=QUEUE, sent_at_ms=now) for n in range(20)])
+    return Hand(store, QUEUE), Hand(store, QUEUE)
+
+
+@contextmanager
+def of_old(store: Store) -> Iterator[None]:
+    """Leave the kept number as it was, as the scripts of the last version do."""
+    key = QueueKeys(QUEUE, store.prefix).drain_rate
+    kept = store.client.hget(key, "flying")
+    yield
+    store.client.hdel(key, "flying")
+    if kept is not None:
+        store.client.hset(key, "flying", kept)
+
+
+def test_what_an_old_worker_fetches_counts_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
+    """The limit is never passed, whichever of the two fetches and however often."""
+    new, old = hands
+    for _ in range(4):
+        new.take(1)
+        with of_old(store):
+            old.take(1)
+        new.take(LIMIT)
+        assert len(new.lease.in_flight) + len(old.lease.in_flight) == LIMIT
+        new.end(SUCCEEDED)
+        with of_old(store):
+            old.end(SUCCEEDED)
+        store.client.incrby(CLOCK, 1_500)
+
+
+def test_what_an_old_worker_settles_counts_within_a_second(store: Store, hands: tuple[Hand, Hand]) -> None:
+    """Its permits are free for others then, although it says nothing of them."""
+    new, old = hands
+    with of_old(store):
+        old.take(3)
+    new.take(LIMIT)
+    with of_old(store):
+        old.end(SUCCEEDED)
+    store.client.incrby(CLOCK, 1_001)
+    assert len(new.take(LIMIT)) == LIMIT
+
+
+def test_what_is_released_counts_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
+    """The permits of a worker that ends are free for the others' next call."""
+    new, other = hands
+    other.take(3)
+    new.take(LIMIT)
+    script("end_lease").run(store.client, other.lease.keys.all, (other.lease.consumer,))
+    assert len(new.take(LIMIT)) == LIMIT
