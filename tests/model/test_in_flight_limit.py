@@ -1,4 +1,4 @@
-"""The kept number of messages in flight under a limit, beside a worker of an older version that does not keep it."""
+"""The messages in flight that are kept under a limit, beside a worker of an older version, which keeps none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
