@@ -1,4 +1,4 @@
-"""The messages in flight that are kept under a limit, beside a worker of an older version, which keeps none."""
+"""The messages in flight that are kept under a limit, beside an older worker, which keeps none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
