@@ -5,7 +5,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 from millpond.tasks.files.contract import file_url
-from millpond.tasks.files.endings import ARCHIVES, ending_of
+from millpond.tasks.files.endings import ARCHIVES, known_ending
 
 #: Returns the name of an output from the name of its input: "a.csv" -> "a.parquet".
 Naming = Callable[[str], str]
@@ -51,7 +51,7 @@ def unchanged(name: str) -> str:
 
 def folder_of_archive(name: str) -> str:
     """Return the name of the folder for an archive's content: the archive's name without its extensions."""
-    ending = ending_of(name, ARCHIVES)
+    ending = known_ending(name, ARCHIVES)
     if ending and len(name) > len(ending):
         return name[: -len(ending)]
     return PurePosixPath(name).stem + ".unpacked" if "." not in name else PurePosixPath(name).stem

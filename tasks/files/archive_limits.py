@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.folders import printable
 from millpond.tasks.settings import Files
 
 MAX_DEPTH = 64
@@ -26,9 +26,9 @@ CHUNK_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry's name as the archive has it, and a file's content in chunks; a folder has none.
+    """One entry of an archive: its name as stored, and a file's content in chunks (None: a folder).
 
-    The chunks must be taken before the next entry is.
+    The chunks must be read before the next entry is taken.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Quota:
         if self.entries + self.folders > self.limits.max_entries:
             raise TooLarge(f"{self._url} has over {self.limits.max_entries} entries (max_entries)")
 
-    def take(self, count: int) -> None:
-        """Add bytes that came out."""
+    def count_bytes(self, count: int) -> None:
+        """Add bytes of unpacked content. Raises `TooLarge`."""
         self.bytes += count
         if self.bytes > self.limits.max_unpacked_bytes:
             limit = f"{self.limits.max_unpacked_bytes} bytes (max_unpacked_bytes)"
@@ -72,8 +72,11 @@ class Quota:
             return
         raise TooLarge(f"{self._url} unpacks to over {limit}: a decompression bomb, or raise the limit")
 
-    def skip(self, count: int) -> None:
-        """Add bytes of headers and padding, which are not kept; each entry may have some."""
+    def count_padding(self, count: int) -> None:
+        """Add bytes of headers and padding, which are not kept; each entry may have some.
+
+        Raises `TooLarge`.
+        """
         self._skipped += count
         allowance = self.limits.max_unpacked_bytes + self.limits.max_entries * SKIPPED_BYTES_PER_ENTRY
         if self._skipped > allowance:
@@ -93,8 +96,8 @@ class Names:
 
     def accept(self, name: str, number: int, *, folder: bool) -> str:
         """Return the path to make, empty for the target itself."""
-        where = f"{self._url}, entry {number} ({shown(name)})"
-        parts = _parts(name, where)
+        where = f"{self._url}, entry {number} ({printable(name)})"
+        parts = _safe_parts(name, where)
         path = "/".join(parts)
         if not parts and not folder:
             raise BadInput(f"{where} has no name: the archive is damaged")
@@ -111,19 +114,26 @@ class Names:
         return path
 
 
-def decoded(raw: bytes, encoding: str | None, number: int, url: str) -> str:
-    """Return an entry's name; raise `BadInput`, with the option to give, where it is in no known encoding."""
+def decode_name(raw: bytes, encoding: str | None, number: int, url: str) -> str:
+    """Return the name of an entry as text.
+
+    Raises `BadInput`, with the option to give, if its encoding is not known.
+    """
     try:
         return raw.decode(encoding or "utf-8")
     except LookupError as error:
         raise BadInput(f"no text encoding is called {encoding!r}: name one such as 'cp437'") from error
     except UnicodeError as error:
-        where = f"{url}, entry {number} ({shown(raw.decode(errors='replace'))})"
+        where = f"{url}, entry {number} ({printable(raw.decode(errors='replace'))})"
         tip = "give the encoding of its names: encoding='cp437' (--encoding cp437), 'cp932', 'gb18030' …"
         raise BadInput(f"{where} has a name that is not {encoding or 'UTF-8'}: {tip}") from error
 
 
-def _parts(name: str, where: str) -> tuple[str, ...]:
+def _safe_parts(name: str, where: str) -> tuple[str, ...]:
+    """Return the parts of a relative path.
+
+    Raises `BadInput` for a name that leads out of the target or is malformed.
+    """
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         raise BadInput(f"{where} would be written outside the target: refused")
     if "\\" in name:

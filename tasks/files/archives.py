@@ -14,8 +14,8 @@ from millpond.tasks.files import tars, zips
 from millpond.tasks.files.archive_limits import Entry, Names, Quota
 from millpond.tasks.files.contract import FolderResult, Unpack
 from millpond.tasks.files.folders import Folder
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, looks_like
-from millpond.tasks.files.storage import Storage, length_of
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, describe_head, detect_format
+from millpond.tasks.files.storage import Storage, file_length
 from millpond.tasks.files.streams import Decompressed, Readable
 
 _COMPRESSED = ("gzip", "bzip2", "xz", "zstd")
@@ -27,39 +27,41 @@ def unpack(job: Unpack, storage: Storage, context: Context) -> FolderResult:
     Raises `BadInput` with the entry at fault, `TooLarge` over a limit of the settings; then nothing is left.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
-        length = length_of(file)
+        length = file_length(file)
         quota = Quota(storage.limits, length, job.source)
         names = Names(job.source, quota)
-        entries = _entries(file, job, quota)
+        entries = _read_entries(file, job, quota)
         with storage.output_folder(job.target) as folder:
             for entry in entries:
                 path = names.accept(entry.name, quota.entry(), folder=entry.chunks is None)
-                for _ in _made(folder, path, entry, quota):
+                for _ in _write_entry(folder, path, entry, quota):
                     context.checkpoint()
                     context.progress(min(file.tell(), length), length)
         return FolderResult(target=job.target, files=quota.files, bytes=quota.bytes)
 
 
-def _entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
-    """Return the entries, by the format that the file's first bytes show."""
+def _read_entries(file: BinaryIO, job: Unpack, quota: Quota) -> Iterator[Entry]:
+    """Yield the entries, read by the format that the file's first bytes show."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
-    kind = detected(head)
+    kind = detect_format(head)
     if kind == "zip":
-        return zips.entries(file, job.source, job.encoding, quota.limits)
+        return zips.read_entries(file, job.source, job.encoding, quota.limits)
     if kind in _COMPRESSED:
         what = f"{job.source}, {kind} as its first bytes say,"
-        return tars.entries(Decompressed(cast(Readable, file), kind, what), job.source, job.encoding, quota)
-    if kind == "tar" or tars.begins(head):
-        return tars.entries(cast(Readable, file), job.source, job.encoding, quota)
-    if zips.has_directory(file):
-        return zips.entries(file, job.source, job.encoding, quota.limits)
+        return tars.read_entries(
+            Decompressed(cast(Readable, file), kind, what), job.source, job.encoding, quota
+        )
+    if kind == "tar" or tars.is_tar(head):
+        return tars.read_entries(cast(Readable, file), job.source, job.encoding, quota)
+    if zips.is_zip(file):
+        return zips.read_entries(file, job.source, job.encoding, quota.limits)
     raise BadInput(
-        f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {looks_like(head)}"
+        f"{job.source} is no archive that is unpacked here (zip, tar, tar.gz …): {describe_head(head)}"
     )
 
 
-def _made(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:
+def _write_entry(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[None]:
     """Write an entry below the folder, and yield after each chunk."""
     if entry.chunks is None:
         if path:
@@ -69,7 +71,7 @@ def _made(folder: Folder, path: str, entry: Entry, quota: Quota) -> Iterator[Non
     quota.files += 1
     with folder.create(path) as output:
         for chunk in entry.chunks:
-            quota.take(len(chunk))
+            quota.count_bytes(len(chunk))
             output.write(chunk)
             yield
     yield

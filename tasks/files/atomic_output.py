@@ -27,7 +27,7 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 def claim_file(folder: int, name: str) -> tuple[str, int]:
     """Make and lock a new partial file for the target `name`; return its name and descriptor."""
-    return _claim(folder, name, lambda partial: os.open(partial, _FILE, 0o666, dir_fd=folder))
+    return _make_locked(folder, name, lambda partial: os.open(partial, _FILE, 0o666, dir_fd=folder))
 
 
 def claim_folder(folder: int, name: str) -> tuple[str, int]:
@@ -37,7 +37,7 @@ def claim_folder(folder: int, name: str) -> tuple[str, int]:
         os.mkdir(partial, dir_fd=folder)
         return os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
 
-    return _claim(folder, name, make)
+    return _make_locked(folder, name, make)
 
 
 def discard(folder: int, partial: str) -> None:
@@ -57,22 +57,23 @@ def partial_name(name: str, slot: int) -> str:
     return os.fsdecode(b"." + raw + tail)
 
 
-def _claim(folder: int, name: str, make: Callable[[str], int]) -> tuple[str, int]:
+def _make_locked(folder: int, name: str, make: Callable[[str], int]) -> tuple[str, int]:
+    """Make and lock the first free partial of a target. Raises `RetryLater` if other tasks have them all."""
     names = [partial_name(name, slot) for slot in range(SLOTS)]
     for partial in names:
-        _sweep(folder, partial)
+        _remove_leftover(folder, partial)
     for partial in names:
         try:
             descriptor = make(partial)
         except FileExistsError:
             continue
-        if _locked(folder, partial, descriptor, where_unsupported=True):
+        if _lock(folder, partial, descriptor, where_unsupported=True):
             return partial, descriptor
         os.close(descriptor)  # a sweeper took it for a leftover between its making and its locking
     raise RetryLater(f"{SLOTS} tasks write {name!r} at the moment: one target should have one writer")
 
 
-def _sweep(folder: int, partial: str) -> None:
+def _remove_leftover(folder: int, partial: str) -> None:
     """Remove a partial whose writer is dead."""
     try:
         descriptor = os.open(partial, _LOOK, dir_fd=folder)
@@ -84,13 +85,13 @@ def _sweep(folder: int, partial: str) -> None:
         discard(folder, partial)  # a link or a socket: no writer of ours made it
         return
     try:
-        if _locked(folder, partial, descriptor, where_unsupported=False):
+        if _lock(folder, partial, descriptor, where_unsupported=False):
             discard(folder, partial)
     finally:
         os.close(descriptor)
 
 
-def _locked(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
+def _lock(folder: int, partial: str, descriptor: int, *, where_unsupported: bool) -> bool:
     """Lock the open file; return True if that worked and the name still leads to it.
 
     On a file system without such locks a partial just made counts as locked, and none counts as left over.

@@ -7,7 +7,7 @@ _CHUNK = 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def same(one: int, one_name: str, other: int, other_name: str) -> bool:
+def is_same(one: int, one_name: str, other: int, other_name: str) -> bool:
     """Return True if `one_name` in the folder `one` equals `other_name` in the folder `other`.
 
     Both folders are descriptors. Regular files of the same bytes are equal, and folders of the same names
@@ -18,9 +18,9 @@ def same(one: int, one_name: str, other: int, other_name: str) -> bool:
     if stat.S_IFMT(first.st_mode) != stat.S_IFMT(second.st_mode):
         return False
     if stat.S_ISDIR(first.st_mode):
-        compare = _same_entries
+        compare = _is_same_folder
     elif stat.S_ISREG(first.st_mode) and first.st_size == second.st_size:
-        compare = _same_bytes
+        compare = _is_same_file
     else:
         return False
     here, there = os.open(one_name, _FLAGS, dir_fd=one), os.open(other_name, _FLAGS, dir_fd=other)
@@ -31,12 +31,13 @@ def same(one: int, one_name: str, other: int, other_name: str) -> bool:
         os.close(there)
 
 
-def _same_entries(here: int, there: int) -> bool:
+def _is_same_folder(here: int, there: int) -> bool:
     names = sorted(os.listdir(here))
-    return names == sorted(os.listdir(there)) and all(same(here, name, there, name) for name in names)
+    return names == sorted(os.listdir(there)) and all(is_same(here, name, there, name) for name in names)
 
 
-def _same_bytes(here: int, there: int) -> bool:
+def _is_same_file(here: int, there: int) -> bool:
+    """True if two open files have the same bytes from here on."""
     while True:
         chunk = os.read(here, _CHUNK)
         if chunk != _read_up_to(there, len(chunk) or 1):

@@ -62,19 +62,20 @@ class Column:
         tried: tuple[Any, ...] = _CANDIDATES
         if self.type is not None:
             tried = (self.type,) if wider is None or self._wide else (self.type, wider)
-        values = without_nothing(texts)
+        values = empty_to_null(texts)
         if values.null_count == len(values):
             return True
         for candidate in tried:
-            converted = _exactly(values, candidate)
+            converted = _cast_exactly(values, candidate)
             if converted is not None:
                 self.type = candidate
-                self._wide = self._wide or _holds_wide(converted)
+                self._wide = self._wide or _has_wide_integer(converted)
                 return True
         self.type = pa.string()
         return True
 
     def _learn_declared(self, texts: Any) -> bool:
+        """Learn from a batch of a column whose type the sender declared; False if a value does not fit."""
         assert self.declared is not None
         for candidate in (self.type,) if self.type is not None else DECLARED[self.declared]:
             if convert(texts, candidate) is not None:
@@ -94,7 +95,7 @@ def convert(texts: Any, type_: Any) -> Any | None:
     if type_ == pa.string():
         return texts
     try:
-        return without_nothing(texts).cast(type_)
+        return empty_to_null(texts).cast(type_)
     except pa.ArrowInvalid:
         return None
 
@@ -111,51 +112,51 @@ def first_misfit(texts: Any, type_: Any) -> int:
     return low
 
 
-def without_nothing(texts: Any) -> Any:
+def empty_to_null(texts: Any) -> Any:
     """Return the column with null for every spelling of no value."""
     nothing = pc.is_in(texts, value_set=pa.array(NOTHING))
     return pc.if_else(nothing, pa.scalar(None, pa.string()), texts) if pc.any(nothing).as_py() else texts
 
 
-def _exactly(values: Any, type_: Any) -> Any | None:
+def _cast_exactly(values: Any, type_: Any) -> Any | None:
     """Return the values as `type_` if nothing of how they are written is lost, else None."""
-    if type_ == pa.float64() and not _all(_written_as_double(values)):
+    if type_ == pa.float64() and not _all_true(_is_short_decimal(values)):
         return None
-    if type_ == pa.bool_() and not _all(pc.match_substring_regex(values, _WORD_BOOLEAN)):
+    if type_ == pa.bool_() and not _all_true(pc.match_substring_regex(values, _WORD_BOOLEAN)):
         return None
     try:
         converted = values.cast(type_)
     except pa.ArrowInvalid:
         return None
-    if type_ == pa.int64() and not _all(pc.equal(converted.cast(pa.string()), values)):
+    if type_ == pa.int64() and not _all_true(pc.equal(converted.cast(pa.string()), values)):
         return None
-    if type_ == pa.float64() and not _all_digits_held(values, converted):
+    if type_ == pa.float64() and not _keeps_all_digits(values, converted):
         return None
     return converted
 
 
-def is_exact(digits: str) -> bool:
-    """Return True if the double of these digits prints as the same number, so that none was lost."""
+def is_exact_double(digits: str) -> bool:
+    """True if the double of these digits prints as the same number, so that no digit was lost."""
     number = float(digits)
     return isfinite(number) and Decimal(repr(number)) == Decimal(digits)
 
 
-def _all_digits_held(values: Any, doubles: Any) -> bool:
-    """Return True if every number is finite, and no digit of those that are written was lost."""
-    if not _all(pc.is_finite(doubles)):
+def _keeps_all_digits(values: Any, doubles: Any) -> bool:
+    """True if every number is finite, and no digit of those that are written was lost."""
+    if not _all_true(pc.is_finite(doubles)):
         return False
     long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
     doubtful = pc.or_(long, pc.match_substring_regex(values, "[eE]"))
     doubtful = pc.and_(doubtful, pc.not_equal(doubles.cast(pa.string()), values))
-    return all(is_exact(digits) for digits in values.filter(doubtful).to_pylist())
+    return all(is_exact_double(digits) for digits in values.filter(doubtful).to_pylist())
 
 
-def _written_as_double(values: Any) -> Any:
+def _is_short_decimal(values: Any) -> Any:
     short = pc.less_equal(pc.binary_length(values), _DECIMAL_CHARACTERS)
     return pc.and_(short, pc.match_substring_regex(values, _DECIMAL))
 
 
-def _holds_wide(converted: Any) -> bool:
+def _has_wide_integer(converted: Any) -> bool:
     """Return True if an integer is among the values that a double could not hold."""
     if converted.type != pa.int64():
         return False
@@ -163,5 +164,5 @@ def _holds_wide(converted: Any) -> bool:
     return bool(max(abs(ends["min"]), abs(ends["max"])) > EXACT)
 
 
-def _all(flags: Any) -> bool:
+def _all_true(flags: Any) -> bool:
     return bool(pc.all(flags).as_py())

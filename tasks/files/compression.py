@@ -10,18 +10,18 @@ import zstandard
 from millpond.tasks.context import Context
 from millpond.tasks.errors import RetryLater
 from millpond.tasks.files.contract import Compress, FileResult
-from millpond.tasks.files.copy_loop import chunks
-from millpond.tasks.files.storage import Storage, length_of
+from millpond.tasks.files.copy_loop import read_chunks
+from millpond.tasks.files.storage import Storage, file_length
 
 
 def compress(job: Compress, storage: Storage, context: Context) -> FileResult:
     """Write the source as one zstd frame; an empty file becomes an empty frame."""
     storage.refuse_same(job.source, job.target)
     with storage.open_input(job.source) as source, storage.open_output(job.target) as target:
-        length = length_of(source)
+        length = file_length(source)
         frame = zstandard.ZstdCompressor(level=job.level, write_checksum=True).compressobj(size=length)
         read = 0
-        for chunk in chunks(source, context):
+        for chunk in read_chunks(source, context):
             read += len(chunk)
             if read > length:
                 break

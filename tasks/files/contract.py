@@ -21,14 +21,14 @@ Encoding = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")]
 Codec = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 
 
-def _plain(text: str) -> str:
+def _refuse_control_characters(text: str) -> str:
     """Refuse characters that could break a line of a log or end a path early."""
     if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
         raise ValueError("must hold no control character: percent-encode it in a file:// URL")
     return text
 
 
-def _delimiter(text: str) -> str:
+def _parse_delimiter(text: str) -> str:
     r"""Return the one character that separates columns; a tab may be written as `\t` or `tab`."""
     text = "\t" if text in (r"\t", "tab") else text
     if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
@@ -36,8 +36,10 @@ def _delimiter(text: str) -> str:
     return text
 
 
-Url = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_plain)]
-Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=3), AfterValidator(_delimiter)]
+Url = Annotated[
+    str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_refuse_control_characters)
+]
+Delimiter = Annotated[str, StringConstraints(min_length=1, max_length=3), AfterValidator(_parse_delimiter)]
 
 
 def file_url(path: str | os.PathLike[str]) -> str:
@@ -53,7 +55,7 @@ def file_url(path: str | os.PathLike[str]) -> str:
     text = str(absolute)
     try:
         text.encode()
-        return _plain(text)
+        return _refuse_control_characters(text)
     except ValueError:
         return absolute.as_uri()
 
@@ -72,7 +74,7 @@ class _Conversion(Contract):
     target: Url
 
     @model_validator(mode="after")
-    def _two_places(self) -> "_Conversion":
+    def _check_target_differs(self) -> "_Conversion":
         if self.source == self.target:
             raise ValueError(
                 "target must differ from source: a second run would read what the first one wrote"
@@ -94,7 +96,7 @@ class _Image(_Conversion):
         return self.format or IMAGE_TARGETS[PurePosixPath(self.target).suffix.lower()]
 
     @model_validator(mode="after")
-    def _known_format(self) -> "_Image":
+    def _check_format(self) -> "_Image":
         if self.format is None and PurePosixPath(self.target).suffix.lower() not in IMAGE_TARGETS:
             raise ValueError(f"target must end in one of {', '.join(IMAGE_TARGETS)}, or format be given")
         return self
@@ -141,7 +143,7 @@ class Compress(_Conversion, kind="files.compress", queue="files"):
 class Unpack(_Conversion, kind="files.unpack", queue="files"):
     """Unpack a zip or tar archive, the latter also in gzip, bzip2, xz or zstd, into a folder of its own.
 
-    `encoding` is that of the entries' names, where they are not in UTF-8 and the archive does not say.
+    `encoding` is that of the names of entries that are not in UTF-8.
     """
 
     encoding: Encoding | None = None

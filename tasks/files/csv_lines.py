@@ -21,22 +21,22 @@ _DELIMITERS = ",;\t|"
 
 
 class NoHeader(Exception):
-    """No header row can be read; the message says why."""
+    """No header row can be read; the message says why not."""
 
 
-def said_delimiter(text: io.RawIOBase) -> str | None:
-    """Return the delimiter that a first line `sep=;` names, as Excel writes it."""
+def declared_delimiter(text: io.RawIOBase) -> str | None:
+    """Return the delimiter that a first line `sep=;` declares, as Excel writes it."""
     try:
-        match = _SAID.match(next(_lines(text), "")[:20])
+        match = _SAID.match(next(_read_lines(text), "")[:20])
     except csv.Error:
         return None
     return match.group(1) if match else None
 
 
-def header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
+def read_header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> tuple[int, list[str]]:
     """Return the line and the fields of the first row; raise `NoHeader` where none can be read."""
     try:
-        row = next(_rows(_lines(text, lines_before), delimiter, lines_before, strict=True), None)
+        row = next(_read_rows(_read_lines(text, lines_before), delimiter, lines_before, strict=True), None)
     except csv.Error as error:
         raise NoHeader(f"{url}: no header can be read: {error}; is this a CSV file?") from error
     if row is None:
@@ -44,10 +44,10 @@ def header(text: io.RawIOBase, delimiter: str, url: str, lines_before: int) -> t
     return row
 
 
-def refuse_other_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, url: str) -> None:
+def refuse_ambiguous_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, url: str) -> None:
     """Raise `BadInput` if header and first row fit another delimiter as well or better: a person must say."""
     try:
-        widths = {each: _widths(opened(), each) for each in {delimiter, *_DELIMITERS}}
+        widths = {each: _count_columns(opened(), each) for each in {delimiter, *_DELIMITERS}}
     except csv.Error:
         return  # no row that long is taken apart for this
     own = widths.pop(delimiter)
@@ -59,14 +59,14 @@ def refuse_other_delimiter(opened: Callable[[], io.RawIOBase], delimiter: str, u
             )
 
 
-def first_ragged_row(
+def find_ragged_row(
     text: io.RawIOBase, delimiter: str, width: int, lines_before: int, before: int | None
 ) -> tuple[int, int] | None:
-    """Return the line and the number of columns of the first row that has not `width` of them.
+    """Return the line and the number of columns of the first row that does not have `width` columns.
 
     With `before`, only rows that begin above that line are looked at.
     """
-    rows = _rows(_lines(text, lines_before), delimiter, lines_before)
+    rows = _read_rows(_read_lines(text, lines_before), delimiter, lines_before)
     try:
         above = takewhile(lambda row: before is None or row[0] < before, rows)
         return next(((line, len(row)) for line, row in above if len(row) != width), None)
@@ -77,7 +77,9 @@ def first_ragged_row(
 def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: int) -> int | str:
     """Return the line at which the row of this index below the header begins, `?` where it is not found."""
     try:
-        for at, (line, _) in enumerate(_rows(_lines(text, lines_before), delimiter, lines_before), -1):
+        for at, (line, _) in enumerate(
+            _read_rows(_read_lines(text, lines_before), delimiter, lines_before), -1
+        ):
             if at == index:
                 return line
     except csv.Error:
@@ -85,7 +87,7 @@ def line_of_row(text: io.RawIOBase, delimiter: str, index: int, lines_before: in
     return "?"
 
 
-def first_longer(text: io.RawIOBase, limit: int) -> int:
+def line_of_longer_row(text: io.RawIOBase, limit: int) -> int:
     """Return the line at which the first row longer than `limit` bytes begins, however long it is."""
     line, begins, length, quoted = 1, 1, 0, False
     while chunk := text.read(64 * 1024):
@@ -101,12 +103,12 @@ def first_longer(text: io.RawIOBase, limit: int) -> int:
     return begins
 
 
-def _widths(text: io.RawIOBase, delimiter: str) -> list[int]:
-    """Return how many columns the header and the first row have by this delimiter."""
-    return [len(row) for _, row in islice(_rows(_lines(text), delimiter), 2)] or [0]
+def _count_columns(text: io.RawIOBase, delimiter: str) -> list[int]:
+    """Return the numbers of columns that the header and the first row have with this delimiter."""
+    return [len(row) for _, row in islice(_read_rows(_read_lines(text), delimiter), 2)] or [0]
 
 
-def _lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
+def _read_lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
     """Yield the lines; a long one ends the search, for csv would hold all its fields at once."""
     wrapped = io.TextIOWrapper(io.BufferedReader(cast(Any, text)), encoding="utf-8", newline="")
     while line := wrapped.readline(_LINE_CHARACTERS + 1):
@@ -118,7 +120,7 @@ def _lines(text: io.RawIOBase, skipped: int = 0) -> Iterator[str]:
         yield line
 
 
-def _rows(
+def _read_rows(
     lines: Iterator[str], delimiter: str, lines_before: int = 0, *, strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank with the number of the line at which it begins."""

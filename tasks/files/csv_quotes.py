@@ -16,9 +16,9 @@ _PIECES = 10_000
 
 
 class QuoteFault(Exception):
-    """A quote that opens a field and does not end it; `offset` is where it stands, in bytes.
+    """A quote that opens a field and does not end it, at `offset` in bytes.
 
-    `closes` is true where it is closed in the middle of its field, and `text` is the text that follows there.
+    `closes` is True if it is closed in the middle of its field, before the characters `text`.
     """
 
     def __init__(self, offset: int, *, closes: bool, text: bytes = b"") -> None:
@@ -27,9 +27,9 @@ class QuoteFault(Exception):
 
 
 class QuoteCheck:
-    """A check that takes a file's chunks in order, the last one empty, and raises the first `QuoteFault`.
+    """A check of quotes, fed with the chunks of a file in order, the last one empty.
 
-    Nothing is held but the field that the last chunk left open.
+    Raises the first `QuoteFault`. It keeps only the field that the last chunk left open.
     """
 
     def __init__(self, delimiter: str) -> None:
@@ -42,8 +42,8 @@ class QuoteCheck:
         # A line end stands before the first field, for the pattern.
         self._held, self._held_at = b"\n", -1
 
-    def take(self, chunk: bytes) -> None:
-        """Check the fields that the chunk completes."""
+    def check(self, chunk: bytes) -> None:
+        """Check the fields that this chunk completes."""
         if not chunk:
             if len(self._held) > 1:
                 raise QuoteFault(self._held_at + 1, closes=False)
@@ -67,7 +67,7 @@ class QuoteCheck:
 
 
 class QuotesChecked(io.RawIOBase):
-    """A text as it is, its quotes checked on the way."""
+    """A text stream that passes bytes on unchanged and checks their quotes meanwhile."""
 
     def __init__(self, text: io.RawIOBase, delimiter: str) -> None:
         super().__init__()
@@ -78,9 +78,9 @@ class QuotesChecked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as the text does."""
+        """Fill the buffer from the text. Raises `QuoteFault`."""
         count = cast(Any, self._text).readinto(buffer)
-        self._check.take(bytes(buffer[:count]))
+        self._check.check(bytes(buffer[:count]))
         return int(count)
 
 
@@ -89,8 +89,8 @@ def first_fault(text: io.RawIOBase, delimiter: str) -> QuoteFault | None:
     check = QuoteCheck(delimiter)
     try:
         while chunk := text.read(_CHUNK):
-            check.take(chunk)
-        check.take(b"")
+            check.check(chunk)
+        check.check(b"")
     except QuoteFault as fault:
         return fault
     return None

@@ -13,7 +13,7 @@ from millpond.tasks.files import csv_lines
 from millpond.tasks.files.columns import Column, convert, first_misfit
 from millpond.tasks.files.contract import ToParquet
 from millpond.tasks.files.csv_quotes import QuoteFault, QuotesChecked, first_fault, line_at
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.folders import printable
 from millpond.tasks.files.text import Utf8Reader
 
 #: A row must fit a block; a file with longer rows is read again with the second size.
@@ -25,6 +25,8 @@ Opener = Callable[..., Utf8Reader]
 
 
 class _RowOverBlock(Exception):
+    """A row is longer than the block of the CSV reader."""
+
     pass
 
 
@@ -42,16 +44,16 @@ class CsvRows:
 
     def schema(self) -> Any:
         """Read the file once and return the schema of every row; raise `BadInput` with the line at fault."""
-        self._names = self._header()
+        self._names = self._read_header()
         for self._block in BLOCK_BYTES:
             columns = [Column(name, self._job.types.get(name)) for name in self._names]
             try:
-                self._learn(columns)
+                self._learn_types(columns)
                 self._is_sound = True
                 return pa.schema([column.field for column in columns])
             except _RowOverBlock:
                 continue
-        raise self._row_too_long()
+        raise self._long_row_error()
 
     def batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, converted; raise `BadInput` if the file changed since `schema` was called."""
@@ -61,12 +63,16 @@ class CsvRows:
                 raise BadInput(f"{self._job.source} changed while it was read: send the task again")
             yield pa.record_batch(columns, schema=schema)
 
-    def _learn(self, columns: list[Column]) -> None:
+    def _learn_types(self, columns: list[Column]) -> None:
+        """Learn the type of each column from the whole file.
+
+        Raises `BadInput` with the value that does not fit.
+        """
         rows = 0
         for batch in self._text_batches():
             for at, column in enumerate(columns):
                 if not column.learn(batch.column(at)):
-                    raise self._misfit(column, batch.column(at), rows)
+                    raise self._type_error(column, batch.column(at), rows)
             rows += len(batch)
 
     def _text_batches(self) -> Iterator[Any]:
@@ -74,7 +80,7 @@ class CsvRows:
         text = self._open(again=True)
         # A block that was read once without a fault is not checked again.
         checked = text if self._is_sound else QuotesChecked(text, self._delimiter)
-        with self._explained():
+        with self._translate_errors():
             reader = pa.csv.open_csv(
                 io.BufferedReader(checked, self._block),
                 read_options=pa.csv.ReadOptions(
@@ -95,24 +101,24 @@ class CsvRows:
             )
         with reader:
             while True:
-                with self._explained():
+                with self._translate_errors():
                     try:
                         batch = reader.read_next_batch()
                     except StopIteration:
                         return
                 yield batch
 
-    def _header(self) -> list[str]:
-        """Return the columns' names: unique, an empty one named by its place."""
+    def _read_header(self) -> list[str]:
+        """Return the columns' names: unique, an empty one named by its number."""
         url = self._job.source
-        if (said := csv_lines.said_delimiter(self._open())) and self._job.delimiter in (None, said):
+        if (said := csv_lines.declared_delimiter(self._open())) and self._job.delimiter in (None, said):
             self._delimiter, self._lines_before = said, 1
         try:
-            line, row = csv_lines.header(self._open(), self._delimiter, url, self._lines_before)
+            line, row = csv_lines.read_header(self._open(), self._delimiter, url, self._lines_before)
         except csv_lines.NoHeader as error:
             raise self._quote_error() or BadInput(str(error)) from error
         if self._job.delimiter is None and not said:
-            csv_lines.refuse_other_delimiter(self._open, self._delimiter, url)
+            csv_lines.refuse_ambiguous_delimiter(self._open, self._delimiter, url)
         self._lines_before = line - 1
         names = [name or f"column_{at}" for at, name in enumerate(row, 1)]
         where = f"{self._job.source}, line {line},"
@@ -121,32 +127,35 @@ class CsvRows:
         for at, name in enumerate(names):
             if name in names[:at]:
                 first = names.index(name) + 1
-                raise BadInput(f"{where} names columns {first} and {at + 1} both {shown(name)!r}: rename one")
+                raise BadInput(
+                    f"{where} names columns {first} and {at + 1} both {printable(name)!r}: rename one"
+                )
         if unknown := sorted(set(self._job.types) - set(names)):
-            raise BadInput(f"{where} names no column {shown(unknown[0])!r}, which `types` does")
+            raise BadInput(f"{where} names no column {printable(unknown[0])!r}, which `types` does")
         return names
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
+        """Translate an error in the block: a quote at fault, a row of another width, or too long."""
         try:
             yield
         except QuoteFault as fault:
-            raise self._misshapen(fault) from fault
+            raise self._shape_error(fault) from fault
         except pa.ArrowInvalid as error:
             if "straddling" in str(error):
                 raise _RowOverBlock from error
-            raise self._misshapen(error) from error
+            raise self._shape_error(error) from error
 
-    def _misshapen(self, error: pa.ArrowInvalid | QuoteFault) -> BadInput:
+    def _shape_error(self, error: pa.ArrowInvalid | QuoteFault) -> BadInput:
         """Return the error for the first line with too few or too many columns, or with a quote at fault."""
         width, delimiter = len(self._names), self._delimiter
         quote = error if isinstance(error, QuoteFault) else first_fault(self._open(), delimiter)
         before = line_at(self._open(), quote.offset) if quote else None
-        found = csv_lines.first_ragged_row(self._open(), delimiter, width, self._lines_before, before)
+        found = csv_lines.find_ragged_row(self._open(), delimiter, width, self._lines_before, before)
         if found is None and quote:
-            return self._explained_fault(quote)
+            return self._describe_quote(quote)
         if found is None:
-            return BadInput(f"{self._job.source} cannot be read as CSV: {shown(str(error))}")
+            return BadInput(f"{self._job.source} cannot be read as CSV: {printable(str(error))}")
         line, columns = found
         return BadInput(
             f"{self._job.source}, line {line}, has {columns} columns where the header has {width}: "
@@ -155,26 +164,27 @@ class CsvRows:
 
     def _quote_error(self) -> BadInput | None:
         fault = first_fault(self._open(), self._delimiter)
-        return self._explained_fault(fault) if fault else None
+        return self._describe_quote(fault) if fault else None
 
-    def _explained_fault(self, fault: QuoteFault) -> BadInput:
+    def _describe_quote(self, fault: QuoteFault) -> BadInput:
         """Return the error for a quote that opens a field and does not end it."""
         where = f"{self._job.source}, line {line_at(self._open(), fault.offset)}, opens a quote that"
         if not fault.closes:
             return BadInput(f"{where} never closes: mend the line; a quote that is a character is doubled")
-        text = shown(fault.text.decode(errors="replace"))
+        text = printable(fault.text.decode(errors="replace"))
         return BadInput(f"{where} closes before {text!r}: mend the line; a quote inside a field is doubled")
 
-    def _misfit(self, column: Column, texts: Any, rows_before: int) -> BadInput:
+    def _type_error(self, column: Column, texts: Any, rows_before: int) -> BadInput:
+        """Return the error for the first value of a batch that does not fit its column, with its line."""
         kind = pa.timestamp("us") if column.declared == "timestamp" else column.field.type
         at = first_misfit(texts, column.type if column.type is not None else kind)
         line = csv_lines.line_of_row(self._open(), self._delimiter, rows_before + at, self._lines_before)
-        value = shown(texts[at].as_py() or "")
-        where = f"{self._job.source}, line {line}, column {shown(column.name)!r}"
+        value = printable(texts[at].as_py() or "")
+        where = f"{self._job.source}, line {line}, column {printable(column.name)!r}"
         return BadInput(f"{where}: {value!r} is no {column.declared}")
 
-    def _row_too_long(self) -> TooLarge:
-        line = csv_lines.first_longer(self._open(), BLOCK_BYTES[-1])
+    def _long_row_error(self) -> TooLarge:
+        line = csv_lines.line_of_longer_row(self._open(), BLOCK_BYTES[-1])
         return TooLarge(
             f"{self._job.source}: the row that begins at line {line} is longer than {BLOCK_BYTES[-1]} bytes: "
             "a quote that is never closed?"

@@ -4,16 +4,16 @@ import hashlib
 
 from millpond.tasks.context import Context
 from millpond.tasks.files.contract import Checksum, ChecksumResult
-from millpond.tasks.files.copy_loop import chunks
+from millpond.tasks.files.copy_loop import read_chunks
 from millpond.tasks.files.storage import Storage
 
 
-def checksum(job: Checksum, storage: Storage, context: Context) -> ChecksumResult:
+def compute_checksum(job: Checksum, storage: Storage, context: Context) -> ChecksumResult:
     """Return the digest of the source; that of an empty file is a digest like any other."""
     digest = hashlib.new(job.algorithm, usedforsecurity=False)
     length = 0
     with storage.open_input(job.source) as file:
-        for chunk in chunks(file, context):
+        for chunk in read_chunks(file, context):
             digest.update(chunk)
             length += len(chunk)
     return ChecksumResult(source=job.source, bytes=length, algorithm=job.algorithm, digest=digest.hexdigest())

@@ -33,7 +33,7 @@ ARCHIVES = (
 DOCUMENTS = (".pdf",)
 
 
-def ending_of(name: str, endings: Iterable[str]) -> str | None:
-    """Return the ending that a file's name or URL has, in lower case, or None if it is none of these."""
+def known_ending(name: str, endings: Iterable[str]) -> str | None:
+    """Return the ending of a file's name or URL in lower case; None if no operation reads such files."""
     lowered = name.lower()
     return next((ending for ending in endings if lowered.endswith(ending)), None)

@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files import atomic_output
-from millpond.tasks.files.byte_comparison import same
+from millpond.tasks.files.byte_comparison import is_same
 from millpond.tasks.files.locations import LocalLocation
-from millpond.tasks.files.os_errors import explained, room_explained
-from millpond.tasks.files.safe_open import descend, made_folder
+from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
+from millpond.tasks.files.safe_open import descend, make_folder
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,34 +31,34 @@ class Folder:
     @contextmanager
     def create(self, name: str) -> Iterator[BinaryIO]:
         """Yield a new file called `name` to write, seekable; missing folders above it are made."""
-        *above, last = self._parts(name)
-        url = f"{self.url.rstrip('/')}/{shown(name)}"
-        with explained(url, "write"):
-            folder = self._make(above)
+        *above, last = self._safe_parts(name)
+        url = f"{self.url.rstrip('/')}/{printable(name)}"
+        with translate_os_errors(url, "write"):
+            folder = self._open_folders(above)
             try:
                 descriptor = os.open(last, _NEW, 0o666, dir_fd=folder)
             finally:
                 os.close(folder)
-        with room_explained(url), os.fdopen(descriptor, "w+b") as file:
+        with translate_full_disk(url), os.fdopen(descriptor, "w+b") as file:
             yield file
 
     def mkdir(self, name: str) -> None:
         """Make a folder called `name`, and those above it; one that is there already is no error."""
-        with explained(f"{self.url.rstrip('/')}/{shown(name)}", "write"):
-            os.close(self._make(self._parts(name)))
+        with translate_os_errors(f"{self.url.rstrip('/')}/{printable(name)}", "write"):
+            os.close(self._open_folders(self._safe_parts(name)))
 
-    def _make(self, parts: list[str]) -> int:
+    def _open_folders(self, parts: list[str]) -> int:
         return descend(os.dup(self.descriptor), parts, made=[])
 
-    def _parts(self, name: str) -> list[str]:
+    def _safe_parts(self, name: str) -> list[str]:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or not parts or "\0" in name:
-            raise BadInput(f"an entry named {shown(name)} would be written outside {self.url}: refused")
+            raise BadInput(f"an entry named {printable(name)} would be written outside {self.url}: refused")
         return parts
 
 
-def shown(name: str) -> str:
-    """Return an untrusted name as it may stand in a message: one line of ASCII, not too long."""
+def printable(name: str) -> str:
+    """Return an untrusted name as a message may show it: one line of ASCII, not too long."""
     text = ascii(name)[1:-1]
     return text if len(text) <= 200 else f"{text[:200]}…"
 
@@ -68,31 +68,31 @@ def output_folder(location: LocalLocation) -> Iterator[Folder]:
     """Yield a folder that appears at the location when the block ends without an error."""
     name = location.parts[-1]
     with ExitStack() as stack:
-        stack.enter_context(room_explained(location.url))
-        with explained(location.url, "write"):
-            above = stack.enter_context(made_folder(location.root, location.parts[:-1]))
+        stack.enter_context(translate_full_disk(location.url))
+        with translate_os_errors(location.url, "write"):
+            above = stack.enter_context(make_folder(location.root, location.parts[:-1]))
             partial, descriptor = atomic_output.claim_folder(above, name)
             # The lock is the descriptor's: it is closed last, after the rename or the removal.
             stack.callback(os.close, descriptor)
         try:
             yield Folder(location.url, descriptor)
-            with explained(location.url, "write"):
-                _sync(descriptor)
-                _take_name(above, partial, name, location.url)
+            with translate_os_errors(location.url, "write"):
+                _sync_folder(descriptor)
+                _publish(above, partial, name, location.url)
         except BaseException:
             atomic_output.discard(above, partial)
             raise
 
 
-def _take_name(above: int, partial: str, name: str, url: str) -> None:
-    """Rename the partial unless the target is there, with content: then it must be the same."""
+def _publish(above: int, partial: str, name: str, url: str) -> None:
+    """Rename the partial to the target's name. A target that is there must have the same content."""
     try:
         os.rename(partial, name, src_dir_fd=above, dst_dir_fd=above)  # replaces an empty folder too
         os.fsync(above)
         return
     except OSError:
         try:
-            alike = same(above, partial, above, name)
+            alike = is_same(above, partial, above, name)
         except FileNotFoundError:
             alike = None
         if alike is None:
@@ -102,7 +102,7 @@ def _take_name(above: int, partial: str, name: str, url: str) -> None:
     atomic_output.discard(above, partial)
 
 
-def _sync(folder: int) -> None:
+def _sync_folder(folder: int) -> None:
     """Make everything below a folder durable, before the folder takes its name."""
     for _, _, files, below in os.fwalk(".", topdown=False, dir_fd=folder):
         for name in files:

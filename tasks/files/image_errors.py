@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from millpond.tasks.errors import BadInput, FinalError, RetryLater
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.folders import printable
 from millpond.tasks.files.vips import libvips
 
 #: Lines that come from writing the target, which follow from errors of its reader, and lines that name the
@@ -22,38 +22,39 @@ _NO_MEMORY = re.compile(r"out of memory|unable to allocate|cannot allocate|memor
 
 
 @contextmanager
-def reader_errors(url: str, *, target: str = "") -> Iterator[None]:
+def translate_reader_errors(url: str, *, target: str = "") -> Iterator[None]:
     """Translate an error of libvips in the block into that of the task for the image `url`.
 
-    A pipeline decodes while it encodes; with `target` the block writes that format, and an error without a
-    line of the reader's is the writer's.
+    A pipeline decodes while it encodes. With `target` the block writes that format, and an error without a
+    line of the reader is the writer's.
     """
     vips = libvips()
     try:
         yield
     except vips.Error as error:
-        raise _meaning(url, target, error) from error
+        raise _task_error(url, target, error) from error
     except EOFError as error:
-        raise _damaged(url, str(error)) from error
+        raise _damaged_error(url, str(error)) from error
 
 
-def unsupported(url: str, reason: str) -> BadInput:
+def unsupported_error(url: str, reason: str) -> BadInput:
     """Return the error for an image that may be sound, and is not read here."""
     return BadInput(f"{url} is not supported here: {reason}; convert it first")
 
 
-def _meaning(url: str, target: str, error: Exception) -> FinalError | RetryLater:
+def _task_error(url: str, target: str, error: Exception) -> FinalError | RetryLater:
+    """Return the task's error for an error of libvips: no memory, not writable, not supported, or damaged."""
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
     readers = [line for line in lines if not _NOT_THE_READER.match(line)]
-    reason = shown((readers or lines or ["its reader gives no reason"])[0])
+    reason = printable((readers or lines or ["its reader gives no reason"])[0])
     if _NO_MEMORY.search(str(error)):
         return RetryLater(f"{url}: no memory left to decode it: give the worker more ({reason})")
     if lines and not readers and target:
         return FinalError(f"{url} cannot be written as {target}: {reason}")
     if any(_UNSUPPORTED.search(line) for line in readers):
-        return unsupported(url, next(shown(line) for line in readers if _UNSUPPORTED.search(line)))
-    return _damaged(url, reason)
+        return unsupported_error(url, next(printable(line) for line in readers if _UNSUPPORTED.search(line)))
+    return _damaged_error(url, reason)
 
 
-def _damaged(url: str, reason: str) -> BadInput:
+def _damaged_error(url: str, reason: str) -> BadInput:
     return BadInput(f"{url} is damaged or cut short: get it again from where it came from ({reason})")

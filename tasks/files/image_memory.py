@@ -22,10 +22,10 @@ _PROGRESSIVE_SAMPLE = 2
 def refuse_too_large(
     url: str, picture: Picture, box: tuple[int, int] | None, form: ImageFormat, most: int
 ) -> None:
-    """Raise `TooLarge` where writing the picture as `form`, in a box or whole, takes over `most` bytes."""
+    """Raise `TooLarge` if writing the picture as `form`, in a box or whole, takes over `most` bytes."""
     pixels = picture.width * picture.height
     written = pixels if box is None else min(pixels, box[0] * box[1])
-    needed = pixels * _to_read(picture) + written * _ENCODER[form][picture.bands in (2, 4, 5)]
+    needed = pixels * _bytes_per_pixel(picture) + written * _ENCODER[form][picture.bands in (2, 4, 5)]
     if needed > most:
         raise TooLarge(
             f"{url} takes about {needed // 1024**2} MiB to read and write as {form}, more than "
@@ -33,7 +33,7 @@ def refuse_too_large(
         )
 
 
-def _to_read(picture: Picture) -> int:
+def _bytes_per_pixel(picture: Picture) -> int:
     """Return the bytes that a decoder takes for a pixel."""
     held = picture.bytes_per_pixel * _HELD_WHOLE.get(picture.format, 0)
     if picture.is_interlaced:

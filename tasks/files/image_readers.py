@@ -13,8 +13,8 @@ from typing import Any
 
 from millpond.tasks.errors import BadInput, FinalError
 from millpond.tasks.files import tiff_tags
-from millpond.tasks.files.image_errors import reader_errors, unsupported
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected, looks_like
+from millpond.tasks.files.image_errors import translate_reader_errors, unsupported_error
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, describe_head, detect_format
 from millpond.tasks.files.vips import libvips
 
 #: The loaders that read a picture from front to back and can decode a smaller one at once.
@@ -33,9 +33,9 @@ _CMYK_WITH_ALPHA = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture whose pixels are not decoded yet; `load` does that and takes libvips's access.
+    """A picture whose pixels are not decoded yet; `load` decodes them with the access that libvips names.
 
-    `shrinks` is true where `Image.thumbnail` may open the file itself, faster.
+    `shrinks` is True if `Image.thumbnail` may open the file itself, which is faster.
     """
 
     format: str
@@ -50,34 +50,34 @@ class Picture:
     shrinks: bool = False
 
 
-def opened(url: str, path: str) -> Picture:
-    """Return the picture that `path` leads to; raise `BadInput` for any other file, in terms of `url`."""
+def open_picture(url: str, path: str) -> Picture:
+    """Return the picture in the file `path`. Raises `BadInput`, which names `url`, for any other file."""
     with Path(path).open("rb") as file:
         head = file.read(HEAD_BYTES)
-    found = detected(head)
+    found = detect_format(head)
     if found == "HEIF":
         found = "AVIF" if _is_av1(path) else "HEIC"
     if found not in FORMATS:
         raise BadInput(
             f"{url} is no image that is read here ({', '.join(FORMATS)}): "
-            f"{looks_like(head)}; convert it first"
+            f"{describe_head(head)}; convert it first"
         )
-    with reader_errors(url):
+    with translate_reader_errors(url):
         if found == "HEIC":
-            return _heic(url, path)
+            return _open_heic(url, path)
         if found == "BMP":
-            return _bmp(url, path)
-        return _tiff(url, path) if found == "TIFF" else _simple(url, path, found)
+            return _open_bmp(url, path)
+        return _open_tiff(url, path) if found == "TIFF" else _open_plain(url, path, found)
 
 
-def _simple(url: str, path: str, found: str) -> Picture:
-    """Open a file of a format that libvips shows as it is."""
+def _open_plain(url: str, path: str, found: str) -> Picture:
+    """Open a file of a format whose pixels libvips gives upright and in RGB."""
     # The loader is named: of AVIF with several pictures libvips does not know the beginning.
     loader = getattr(libvips().Image, _LOADERS[found])
     header = loader(path, access="sequential")
     if header.bands > _CMYK_WITH_ALPHA:
-        raise unsupported(url, f"it has {header.bands} channels")
-    return _picture(
+        raise unsupported_error(url, f"it has {header.bands} channels")
+    return _describe_picture(
         header,
         found,
         lambda access: loader(path, access=access, memory=access == "random", fail_on="error"),
@@ -86,13 +86,13 @@ def _simple(url: str, path: str, found: str) -> Picture:
     )
 
 
-def _tiff(url: str, path: str) -> Picture:
+def _open_tiff(url: str, path: str) -> Picture:
     """Open the page of a TIFF that is its picture."""
     with Path(path).open("rb") as file:
         try:
-            page = tiff_tags.picture(file)
+            page = tiff_tags.choose_page(file)
         except tiff_tags.Unsupported as error:
-            raise unsupported(url, str(error)) from error
+            raise unsupported_error(url, str(error)) from error
     loader = partial(libvips().Image.tiffload, path, page=page.number)
 
     # Below "warning" a tile that cannot be decoded is black, and no error; of strips any odd tag is one.
@@ -100,14 +100,14 @@ def _tiff(url: str, path: str) -> Picture:
 
     def load(access: str) -> Any:
         image = loader(access=access, memory=access == "random", fail_on=fail_on)
-        kept = page.colours + page.has_alpha
+        kept = page.colour_count + page.has_alpha
         image = image if image.bands <= kept else image.extract_band(0, n=kept)
-        return image if page.ycbcr is None else _rgb(image, page.ycbcr)
+        return image if page.ycbcr is None else _ycbcr_to_rgb(image, page.ycbcr)
 
-    return _picture(loader(access="sequential"), "TIFF", load)
+    return _describe_picture(loader(access="sequential"), "TIFF", load)
 
 
-def _rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
+def _ycbcr_to_rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
     """Return Y, Cb, Cr as RGB."""
     scales, offsets = colours.scale_and_offset
     matrix = libvips().Image.new_from_array(colours.matrix)
@@ -117,7 +117,8 @@ def _rgb(image: Any, colours: tiff_tags.YCbCr) -> Any:
     return red_green_blue.copy(interpretation="srgb")
 
 
-def _picture(header: Any, found: str, load: Callable[[str], Any], **more: Any) -> Picture:
+def _describe_picture(header: Any, found: str, load: Callable[[str], Any], **more: Any) -> Picture:
+    """Return the picture for a header that libvips has read."""
     sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(header.format, 4)
     return Picture(
         found,
@@ -140,7 +141,7 @@ def _is_av1(path: str) -> bool:
         return False
 
 
-def _heic(url: str, path: str) -> Picture:
+def _open_heic(url: str, path: str) -> Picture:
     """Open the main picture of a HEIC file, which comes upright from its decoder."""
     try:
         import pi_heif
@@ -161,7 +162,7 @@ def _heic(url: str, path: str) -> Picture:
             data, width = image.data, image.stride // len(image.mode)
         except (ValueError, RuntimeError, EOFError) as error:
             raise _heif_error(url, error) from error
-        pixels = _from_memory(data, width, image.size[1], len(image.mode), profile)
+        pixels = _image_of_bytes(data, width, image.size[1], len(image.mode), profile)
         return pixels.crop(0, 0, *image.size) if width > image.size[0] else pixels
 
     width, height = image.size
@@ -174,11 +175,12 @@ def _heif_error(url: str, error: Exception) -> Exception:
     return told
 
 
-def _bmp(url: str, path: str) -> Picture:
+def _open_bmp(url: str, path: str) -> Picture:
     """Open a BMP with Pillow."""
     from PIL.BmpImagePlugin import BmpImageFile
 
     def read(*, pixels: bool) -> tuple[int, int, str, bytes]:
+        """Return the width, height and mode, and the pixels if they are asked for."""
         try:
             with Path(path).open("rb") as file, BmpImageFile(file) as image:
                 mode = image.mode if image.mode in ("L", "RGB", "RGBA") else "RGB"
@@ -188,7 +190,7 @@ def _bmp(url: str, path: str) -> Picture:
 
     def load(_access: str) -> Any:
         width, height, mode, data = read(pixels=True)
-        return _from_memory(data, width, height, len(mode), None)
+        return _image_of_bytes(data, width, height, len(mode), None)
 
     width, height, mode, _ = read(pixels=False)
     return Picture("BMP", width, height, len(mode), len(mode), load)
@@ -199,7 +201,8 @@ def _bmp_error(url: str, error: Exception) -> Exception:
     return told
 
 
-def _from_memory(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:
+def _image_of_bytes(data: Any, width: int, height: int, bands: int, profile: bytes | None) -> Any:
+    """Return an image of these pixels, 8 bits a sample, with its colour profile."""
     vips = libvips()
     image = vips.Image.new_from_memory(data, width, height, bands, "uchar")
     image = image.copy(interpretation="b-w" if bands < 3 else "srgb")

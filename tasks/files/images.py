@@ -12,9 +12,9 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.contract import ConvertImage, ImageResult, Thumbnail
 from millpond.tasks.files.endings import ImageFormat
-from millpond.tasks.files.image_errors import reader_errors
+from millpond.tasks.files.image_errors import translate_reader_errors
 from millpond.tasks.files.image_memory import refuse_too_large
-from millpond.tasks.files.image_readers import Picture, opened
+from millpond.tasks.files.image_readers import Picture, open_picture
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.vips import libvips
 
@@ -23,7 +23,7 @@ _LONGEST = {"jpeg": 65_500, "png": 1_000_000, "webp": 16_383, "avif": 16_384}
 _SMALL_PIXELS = 4_000_000
 
 
-def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult:
+def make_thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult:
     """Write the source, scaled down to fit the job's box, in the target's format."""
 
     def scale(path: str, picture: Picture) -> Any:
@@ -32,62 +32,63 @@ def thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageResult
         box = {"height": job.height, "size": "down", **profile}
         if picture.shrinks:
             return libvips().Image.thumbnail(path, job.width, fail_on="error", **box)
-        return picture.load(_access(picture)).thumbnail_image(job.width, **box)
+        return picture.load(_row_access(picture)).thumbnail_image(job.width, **box)
 
-    return _rewrite(job, storage, context, scale)
+    return _write_image(job, storage, context, scale)
 
 
-def convert(job: ConvertImage, storage: Storage, context: Context) -> ImageResult:
+def convert_image(job: ConvertImage, storage: Storage, context: Context) -> ImageResult:
     """Write the source in the target's format, at its own size."""
 
     def load(_path: str, picture: Picture) -> Any:
-        upright = picture.load(_access(picture)).autorot()
+        upright = picture.load(_row_access(picture)).autorot()
         if picture.has_profile:
             return upright.icc_transform("srgb", embedded=True, depth=8)
         return upright
 
-    return _rewrite(job, storage, context, load)
+    return _write_image(job, storage, context, load)
 
 
-def _access(picture: Picture) -> str:
-    """Return how to read the rows: turning an image takes them in another order than the file's."""
+def _row_access(picture: Picture) -> str:
+    """Return libvips's way of reading rows: a turned image is read in another order than the file's."""
     return "random" if picture.is_turned else "sequential"
 
 
-def _rewrite(
+def _write_image(
     job: Thumbnail | ConvertImage, storage: Storage, context: Context, load: Callable[[str, Picture], Any]
 ) -> ImageResult:
+    """Read an image, change it by `load`, and write it to the job's target; return its size."""
     form = job.target_format
     storage.refuse_same(job.source, job.target)
     with storage.local_input(job.source, empty_allowed=False) as path:
-        picture = opened(job.source, path)
+        picture = open_picture(job.source, path)
         _refuse_too_many_pixels(job.source, picture, storage.limits.max_pixels)
         box = (job.width, job.height) if isinstance(job, Thumbnail) else None
         refuse_too_large(job.source, picture, box, form, storage.limits.max_image_bytes)
         context.checkpoint()
-        with reader_errors(job.source):
-            image = _plain(load(path, picture), form, job.background)
+        with translate_reader_errors(job.source):
+            image = _flatten(load(path, picture), form, job.background)
         if max(image.width, image.height) > _LONGEST[form]:
             raise BadInput(
                 f"{job.source} is {image.width} x {image.height} pixels, and {form} holds {_LONGEST[form]} "
                 "a side: choose another format"
             )
         with storage.open_output(job.target) as file:
-            with reader_errors(job.source, target=form):
-                _save(image, file, form, job.quality)
+            with translate_reader_errors(job.source, target=form):
+                _encode(image, file, form, job.quality)
             context.checkpoint()
             length = file.tell()
     return ImageResult(target=job.target, bytes=length, format=form, width=image.width, height=image.height)
 
 
 def _refuse_too_many_pixels(url: str, picture: Picture, most: int) -> None:
-    """Raise `TooLarge` by the header, before a pixel is decoded."""
+    """Raise `TooLarge` by the sizes in the header, before a pixel is decoded."""
     if picture.width * picture.height > most:
         raise TooLarge(f"{url} is {picture.width} x {picture.height} pixels, more than max_pixels ({most})")
 
 
-def _plain(image: Any, form: ImageFormat, background: str) -> Any:
-    """Bring an image to 8-bit sRGB or grey, opaque where the format asks for it."""
+def _flatten(image: Any, form: ImageFormat, background: str) -> Any:
+    """Bring an image to 8-bit sRGB or grey; opaque if the format has no transparency."""
     grey = image.interpretation in ("b-w", "grey16") and image.bands == 1
     image = image.colourspace("b-w" if grey else "srgb")
     if image.format != "uchar":
@@ -97,7 +98,7 @@ def _plain(image: Any, form: ImageFormat, background: str) -> Any:
     return image
 
 
-def _save(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
+def _encode(image: Any, file: BinaryIO, form: ImageFormat, quality: int) -> None:
     """Encode into the file; an error of the file's own is raised as it is, not as libvips reports it."""
     vips = libvips()
     met: list[Exception] = []

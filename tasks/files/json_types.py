@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files.columns import EXACT
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.folders import printable
 
 MAX_COLUMNS = 4096
 #: An object of more names than this, over all rows, is a map rather than a record: its column is text.
@@ -19,8 +19,8 @@ MAX_NESTED = 512
 Path = tuple[str, ...]
 
 
-class Types:
-    """Learn the types of a file's columns: `learn` each part, then `finish`, then read."""
+class TypeLearner:
+    """Learns the types of a file's columns: `learn` from each part, then `finish`, then read."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -36,9 +36,9 @@ class Types:
         return list(self.types)
 
     @property
-    def leaves(self) -> int:
-        """Return how many values one object takes, absent ones included."""
-        return sum(_leaves(type_) for type_ in self.types.values()) or 1
+    def leaf_count(self) -> int:
+        """Return the number of values that one object takes, absent ones included."""
+        return sum(_count_leaves(type_) for type_ in self.types.values()) or 1
 
     def schema(self) -> Any:
         """Return the schema by which the file can be read."""
@@ -47,17 +47,17 @@ class Types:
     def learn(self, part: Any) -> None:
         """Learn from a part of the file: a table as pyarrow inferred it, or objects as Python parsed them."""
         columns = (
-            _of_objects(part)
+            _values_by_name(part)
             if isinstance(part, list)
             else dict(zip(part.column_names, part.columns, strict=True))
         )
         for name, values in columns.items():
-            array = _array_of(values)
+            array = _to_array(values)
             if array is None:
                 self.mixed.add(name)
             else:
-                self._wide.update(_wide_integers(array, (name,)))
-            self._merge(name, pa.string() if array is None else _without_moments(array.type))
+                self._wide.update(_wide_integer_paths(array, (name,)))
+            self._merge_type(name, pa.string() if array is None else _dates_to_text(array.type))
         if len(self.types) > MAX_COLUMNS:
             raise TooLarge(f"{self._url} has more than {MAX_COLUMNS} names: is its data keyed by a value?")
 
@@ -66,28 +66,35 @@ class Types:
         if not self.types:
             raise BadInput(f"{self._url} names no value: there is no column to write")
         if unknown := sorted(set(declared) - set(self.types)):
-            raise BadInput(f"{self._url} names no {shown(unknown[0])!r}, which `types` does")
+            raise BadInput(f"{self._url} names no {printable(unknown[0])!r}, which `types` does")
         for name, type_ in self.types.items():
-            rounded = any(path[0] == name and _at(type_, path[1:]) == pa.float64() for path in self._wide)
+            rounded = any(
+                path[0] == name and _type_at(type_, path[1:]) == pa.float64() for path in self._wide
+            )
             as_text = declared.get(name) == "string" and type_ != pa.string()
-            if rounded or as_text or _is_empty(type_) or (name in declared and pa.types.is_nested(type_)):
+            if (
+                rounded
+                or as_text
+                or _has_empty_object(type_)
+                or (name in declared and pa.types.is_nested(type_))
+            ):
                 self.mixed.add(name)
-            self.types[name] = pa.string() if name in self.mixed else _without_null(type_)
+            self.types[name] = pa.string() if name in self.mixed else _nulls_to_text(type_)
 
-    def _merge(self, name: str, type_: Any) -> None:
+    def _merge_type(self, name: str, type_: Any) -> None:
         known = self.types.get(name)
-        merged = type_ if known is None else _common(known, type_)
-        if merged is None or _leaves(merged) > MAX_NESTED:
+        merged = type_ if known is None else _common_type(known, type_)
+        if merged is None or _count_leaves(merged) > MAX_NESTED:
             self.mixed.add(name)
         self.types[name] = pa.string() if name in self.mixed else merged
 
 
-def _of_objects(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _values_by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row[name] for row in rows if name in row] for name in names}
 
 
-def _array_of(values: Any) -> Any | None:
+def _to_array(values: Any) -> Any | None:
     """Return a column as an array, or None where its values are of several kinds."""
     if not isinstance(values, list):
         return values.combine_chunks()
@@ -97,7 +104,7 @@ def _array_of(values: Any) -> Any | None:
         return None
 
 
-def _common(one: Any, other: Any) -> Any | None:
+def _common_type(one: Any, other: Any) -> Any | None:
     """Return the type that values of both fit, or None."""
     if one == other:
         return one
@@ -108,13 +115,13 @@ def _common(one: Any, other: Any) -> Any | None:
         return None
 
 
-def doubles(array: Any) -> Iterator[Any]:
+def double_arrays(array: Any) -> Iterator[Any]:
     """Yield the doubles in an array, at any depth, as arrays."""
     yield from (leaf for _, leaf in _leaf_arrays(array, ()) if leaf.type == pa.float64())
 
 
-def _wide_integers(array: Any, path: Path) -> Iterator[Path]:
-    """Yield where in an array integers are that a double would round."""
+def _wide_integer_paths(array: Any, path: Path) -> Iterator[Path]:
+    """Yield the paths in an array to integers that a double would round."""
     for where, leaf in _leaf_arrays(array, path):
         if leaf.type == pa.int64() and any(
             end is not None and abs(end) > EXACT for end in pc.min_max(leaf).as_py().values()
@@ -123,6 +130,7 @@ def _wide_integers(array: Any, path: Path) -> Iterator[Path]:
 
 
 def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """Yield the arrays of plain values in a nested array, each with its path."""
     if pa.types.is_struct(array.type):
         for at, field in enumerate(array.type):
             yield from _leaf_arrays(array.field(at), (*path, field.name))
@@ -132,8 +140,8 @@ def _leaf_arrays(array: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, array
 
 
-def _at(type_: Any, path: Path) -> Any | None:
-    """Return the type to which a path leads, None where it leads to nothing."""
+def _type_at(type_: Any, path: Path) -> Any | None:
+    """Return the type at the end of a path; None if the path leads to no type."""
     for name in path:
         if pa.types.is_list(type_):
             type_ = type_.value_type
@@ -144,32 +152,32 @@ def _at(type_: Any, path: Path) -> Any | None:
     return type_
 
 
-def _without_moments(type_: Any) -> Any:
+def _dates_to_text(type_: Any) -> Any:
     """Return the type with text where pyarrow took a text for a date."""
-    return _replaced(type_, pa.types.is_timestamp)
+    return _replace_leaves(type_, pa.types.is_timestamp)
 
 
-def _without_null(type_: Any) -> Any:
+def _nulls_to_text(type_: Any) -> Any:
     """Return the type with text where no value was ever seen."""
-    return _replaced(type_, pa.types.is_null)
+    return _replace_leaves(type_, pa.types.is_null)
 
 
-def _replaced(type_: Any, which: Any) -> Any:
+def _replace_leaves(type_: Any, which: Any) -> Any:
     if pa.types.is_struct(type_):
-        return pa.struct([(field.name, _replaced(field.type, which)) for field in type_])
+        return pa.struct([(field.name, _replace_leaves(field.type, which)) for field in type_])
     if pa.types.is_list(type_):
-        return pa.list_(_replaced(type_.value_type, which))
+        return pa.list_(_replace_leaves(type_.value_type, which))
     return pa.string() if which(type_) else type_
 
 
-def _leaves(type_: Any) -> int:
+def _count_leaves(type_: Any) -> int:
     if pa.types.is_struct(type_):
-        return sum(_leaves(field.type) for field in type_) or 1
-    return _leaves(type_.value_type) if pa.types.is_list(type_) else 1
+        return sum(_count_leaves(field.type) for field in type_) or 1
+    return _count_leaves(type_.value_type) if pa.types.is_list(type_) else 1
 
 
-def _is_empty(type_: Any) -> bool:
-    """Return True if an object without any name is in the type: Parquet has no column for it."""
+def _has_empty_object(type_: Any) -> bool:
+    """True if the type contains an object without any name, for which Parquet has no column."""
     if pa.types.is_struct(type_):
-        return type_.num_fields == 0 or any(_is_empty(field.type) for field in type_)
-    return pa.types.is_list(type_) and _is_empty(type_.value_type)
+        return type_.num_fields == 0 or any(_has_empty_object(field.type) for field in type_)
+    return pa.types.is_list(type_) and _has_empty_object(type_.value_type)

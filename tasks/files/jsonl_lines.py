@@ -9,8 +9,8 @@ from math import isinf
 from typing import Any
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.columns import is_exact
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.columns import is_exact_double
+from millpond.tasks.files.folders import printable
 
 BLOCK_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -42,7 +42,7 @@ class Block:
                 yield number, line
 
     def names(self) -> set[bytes]:
-        """Return every name of a value, at any depth; a few too many where a text looks like one."""
+        """Return the names of all values, at any depth; a text that looks like a name counts as one."""
         return set(_NAME.findall(self.data))
 
     def row_line(self, index: int) -> int:
@@ -50,7 +50,7 @@ class Block:
         return next(number for at, (number, _) in enumerate(self.lines()) if at == index)
 
 
-def blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
+def read_blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
     """Yield the file in blocks; raise `TooLarge` with the line that fits none."""
     line, tail = 1, b""
     while chunk := text.read(BLOCK_BYTES):
@@ -66,16 +66,16 @@ def blocks(text: io.RawIOBase, url: str) -> Iterator[Block]:
         yield Block(url, line, tail)
 
 
-def pieces(block: Block, width: int) -> Iterator[Block]:
+def split_block(block: Block, width: int) -> Iterator[Block]:
     """Yield a block in pieces whose objects, with up to `width` names each, stay below `MAX_CELLS`.
 
     Every line is an object from its first to its last character, so no parser can nest across lines: the
-    depth that is checked here is the depth that it meets.
+    depth that is checked here is the depth that the parser meets.
     """
     held: list[bytes] = []
     first, cells, rows = block.first_line, 0, 0
     for number, line in enumerate(block.data.split(b"\n"), block.first_line):
-        objects = _checked(line.strip(), block.url, number) * width
+        objects = _check_line(line.strip(), block.url, number) * width
         if objects > MAX_CELLS:
             raise TooLarge(f"{block.url}, line {number}: over {MAX_CELLS} values, counting absent ones")
         if cells + objects > MAX_CELLS:
@@ -87,33 +87,34 @@ def pieces(block: Block, width: int) -> Iterator[Block]:
         yield Block(block.url, first, b"\n".join(held), rows)
 
 
-def parsed(block: Block) -> list[dict[str, Any]]:
+def parse_block(block: Block) -> list[dict[str, Any]]:
     """Return a block's objects, read by Python; raise `BadInput` with the line and column at fault."""
-    return [_parsed_line(line, block.url, number) for number, line in block.lines()]
+    return [_parse_line(line, block.url, number) for number, line in block.lines()]
 
 
-def _checked(line: bytes, url: str, number: int) -> int:
-    """Return how many objects a line holds; raise `BadInput` unless it is one, and not too deep."""
+def _check_line(line: bytes, url: str, number: int) -> int:
+    """Return the number of objects on a line, nested ones included. Raises `BadInput` unless it is one."""
     if not line:
         return 0
     if line[:1] != b"{" or line[-1:] != b"}":
-        raise _no_object(line, url, number)
+        raise _not_an_object(line, url, number)
     objects = line.count(b"{")
-    if objects + line.count(b"[") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
+    if objects + line.count(b"[") > MAX_DEPTH and _nesting_depth(line) > MAX_DEPTH:
         raise TooLarge(f"{url}, line {number}, nests deeper than {MAX_DEPTH} levels")
     return objects
 
 
-def _no_object(line: bytes, url: str, number: int) -> BadInput:
+def _not_an_object(line: bytes, url: str, number: int) -> BadInput:
+    """Return the error for a line that is not one JSON object."""
     if line[:1] == b"[":
         return BadInput(
             f"{url}, line {number}, begins an array: JSONL has one object a line, without brackets"
         )
     cut = "ends before its object does" if line[:1] == b"{" else "is no JSON object"
-    return BadInput(f"{url}, line {number}, {cut}: {shown(line[:40].decode(errors='replace'))}")
+    return BadInput(f"{url}, line {number}, {cut}: {printable(line[:40].decode(errors='replace'))}")
 
 
-def _depth(line: bytes) -> int:
+def _nesting_depth(line: bytes) -> int:
     depth = deepest = 0
     for bracket in _TEXT.sub(b"", line).translate(None, _ALL_BUT_BRACKETS):
         depth += 1 if bracket in b"{[" else -1
@@ -121,9 +122,12 @@ def _depth(line: bytes) -> int:
     return deepest
 
 
-def _parsed_line(line: bytes, url: str, number: int) -> dict[str, Any]:
+def _parse_line(line: bytes, url: str, number: int) -> dict[str, Any]:
+    """Return the object on a line. Raises `BadInput` with the line and column at fault."""
     try:
-        row: dict[str, Any] = json.loads(line, object_pairs_hook=_unique, parse_float=_number)
+        row: dict[str, Any] = json.loads(
+            line, object_pairs_hook=_refuse_duplicate_names, parse_float=_parse_number
+        )
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()
         return row
@@ -136,7 +140,7 @@ def _parsed_line(line: bytes, url: str, number: int) -> dict[str, Any]:
     raise BadInput(f"{url}, line {number}, {fault}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("one object has the same name twice")
@@ -144,16 +148,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Digits(str):
-    """A number as it is written, for a double would lose some of its digits."""
+    """A number as it is written, because a double would lose some of its digits."""
 
     __slots__ = ()
 
 
-def _number(digits: str) -> float | Digits:
+def _parse_number(digits: str) -> float | Digits:
     number = float(digits)
     if isinf(number):
         raise ValueError(f"{digits[:20]} is too large a number")
-    return number if (len(digits) < 17 and "e" not in digits.lower()) or is_exact(digits) else Digits(digits)
+    return (
+        number
+        if (len(digits) < 17 and "e" not in digits.lower()) or is_exact_double(digits)
+        else Digits(digits)
+    )
 
 
 #: Numbers with a fraction that may have more digits than a double holds.
@@ -162,20 +170,21 @@ _LONG_FRACTION = re.compile(rb"-?(?=[0-9.]{17})[0-9]++\.[0-9]++(?:[eE][-+]?[0-9]
 
 def has_inexact_fraction(data: bytes) -> bool:
     """Return True if a number is among the bytes of which a double would lose digits; texts count as well."""
-    return any(not is_exact(digits.decode()) for digits in set(_LONG_FRACTION.findall(data)))
+    return any(not is_exact_double(digits.decode()) for digits in set(_LONG_FRACTION.findall(data)))
 
 
-def as_text(value: Any) -> str | None:
+def value_to_text(value: Any) -> str | None:
     """Return a value as it stands in a column of text: a text as it is, anything else as JSON."""
-    return value if value is None or (isinstance(value, str)) else _json(value)
+    return value if value is None or (isinstance(value, str)) else _to_json(value)
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
+    """Return a value as JSON; numbers that were kept as digits stay as they were written."""
     match value:
         case Digits():
             return str(value)
         case dict():
-            return "{" + ",".join(f"{_json(name)}:{_json(each)}" for name, each in value.items()) + "}"
+            return "{" + ",".join(f"{_to_json(name)}:{_to_json(each)}" for name, each in value.items()) + "}"
         case list():
-            return "[" + ",".join(map(_json, value)) + "]"
+            return "[" + ",".join(map(_to_json, value)) + "]"
     return json.dumps(value, ensure_ascii=False)

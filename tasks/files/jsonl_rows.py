@@ -17,9 +17,16 @@ from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import json_types
 from millpond.tasks.files.columns import DECLARED, EXACT, convert
 from millpond.tasks.files.contract import ToParquet
-from millpond.tasks.files.folders import shown
-from millpond.tasks.files.json_types import doubles
-from millpond.tasks.files.jsonl_lines import Block, as_text, blocks, has_inexact_fraction, parsed, pieces
+from millpond.tasks.files.folders import printable
+from millpond.tasks.files.json_types import double_arrays
+from millpond.tasks.files.jsonl_lines import (
+    Block,
+    has_inexact_fraction,
+    parse_block,
+    read_blocks,
+    split_block,
+    value_to_text,
+)
 from millpond.tasks.files.text import Utf8Reader
 
 
@@ -28,65 +35,70 @@ class JsonlRows:
 
     def __init__(self, job: ToParquet, opener: Callable[..., Utf8Reader], most_values: int) -> None:
         self._job, self._open, self._most_values = job, opener, most_values
-        self._types = json_types.Types(job.source)
+        self._types = json_types.TypeLearner(job.source)
 
     def schema(self) -> Any:
         """Read the file once and return the schema that every object fits."""
         rows = 0
-        for block in blocks(self._open(again=True), self._job.source):
-            for piece in pieces(block, len(block.names()) or 1):
-                self._types.learn(_table(piece) or parsed(piece))
+        for block in read_blocks(self._open(again=True), self._job.source):
+            for piece in split_block(block, len(block.names()) or 1):
+                self._types.learn(_read_with_arrow(piece) or parse_block(piece))
                 rows += piece.rows
         self._types.finish(self._job.types)
-        if rows * self._types.leaves > self._most_values:
+        if rows * self._types.leaf_count > self._most_values:
             raise TooLarge(
-                f"{self._job.source} makes {rows} rows of {self._types.leaves} values, nearly all absent: "
-                f"over {self._most_values} values (max_unpacked_ratio a byte)"
+                f"{self._job.source} makes {rows} rows of {self._types.leaf_count} values, nearly all "
+                f"absent: over {self._most_values} values (max_unpacked_ratio a byte)"
             )
-        return pa.schema([pa.field(name, self._target(name)) for name in self._types.names])
+        return pa.schema([pa.field(name, self._target_type(name)) for name in self._types.names])
 
     def batches(self, schema: Any) -> Iterator[Any]:
         """Read the file again, converted; raise `BadInput` with the line of a value of another type."""
         readable = self._types.schema()
-        for block in blocks(self._open(again=True), self._job.source):
-            for piece in pieces(block, self._types.leaves):
-                table = None if self._types.mixed else _table(piece, readable)
+        for block in read_blocks(self._open(again=True), self._job.source):
+            for piece in split_block(block, self._types.leaf_count):
+                table = None if self._types.mixed else _read_with_arrow(piece, readable)
                 if table is None:
-                    table = self._table_of(parsed(piece), readable)
-                yield from self._declared(table, piece, schema).to_batches()
+                    table = self._table_of_objects(parse_block(piece), readable)
+                yield from self._convert_declared(table, piece, schema).to_batches()
 
-    def _target(self, name: str) -> Any:
+    def _target_type(self, name: str) -> Any:
         declared = self._job.types.get(name)
         return DECLARED[declared][0] if declared else self._types.types[name]
 
-    def _table_of(self, rows: list[dict[str, Any]], schema: Any) -> Any:
+    def _table_of_objects(self, rows: list[dict[str, Any]], schema: Any) -> Any:
+        """Return parsed objects as a table of the schema. Raises `BadInput` if the file changed meanwhile."""
         for row in rows:
             for name in self._types.mixed & row.keys():
-                row[name] = as_text(row[name])
+                row[name] = value_to_text(row[name])
         try:
             return pa.Table.from_pylist(rows, schema=schema)
         except (pa.ArrowException, OverflowError) as error:
             raise BadInput(f"{self._job.source} changed while it was read: send the task again") from error
 
-    def _declared(self, table: Any, piece: Block, schema: Any) -> Any:
+    def _convert_declared(self, table: Any, piece: Block, schema: Any) -> Any:
         """Convert the columns whose type the sender declared."""
         for at, field in enumerate(schema):
             if table.schema.field(at).type != field.type:
                 column = table.column(at).combine_chunks()
-                table = table.set_column(at, field, self._converted(column, field, piece))
+                table = table.set_column(at, field, self._convert_column(column, field, piece))
         return table
 
-    def _converted(self, column: Any, field: Any, piece: Block) -> Any:
+    def _convert_column(self, column: Any, field: Any, piece: Block) -> Any:
+        """Return a column in its declared type.
+
+        Raises `BadInput` with the line and the value that does not fit.
+        """
         texts = column if column.type == pa.string() else column.cast(pa.string())
         converted = convert(texts, field.type)
         if converted is None:
             at = next(at for at in range(len(texts)) if convert(texts.slice(at, 1), field.type) is None)
-            where = f"{self._job.source}, line {piece.row_line(at)}, {shown(field.name)!r}"
-            raise BadInput(f"{where}: {shown(texts[at].as_py())!r} is no {self._job.types[field.name]}")
+            where = f"{self._job.source}, line {piece.row_line(at)}, {printable(field.name)!r}"
+            raise BadInput(f"{where}: {printable(texts[at].as_py())!r} is no {self._job.types[field.name]}")
         return converted
 
 
-def _table(piece: Block, schema: Any = None) -> Any | None:
+def _read_with_arrow(piece: Block, schema: Any = None) -> Any | None:
     """Return a piece as pyarrow reads it, or None where Python has to read it, or to find the fault."""
     if schema is None and has_inexact_fraction(piece.data):
         return None
@@ -107,6 +119,6 @@ def _table(piece: Block, schema: Any = None) -> Any | None:
 
 def _may_be_rounded(table: Any) -> bool:
     """Return True if a double is so large that it may have been an integer of other digits."""
-    leaves = (leaf for column in table.columns for leaf in doubles(column.combine_chunks()))
+    leaves = (leaf for column in table.columns for leaf in double_arrays(column.combine_chunks()))
     ends = (end for leaf in leaves for end in pc.min_max(leaf).as_py().values())
     return any(end is not None and abs(end) >= EXACT for end in ends)

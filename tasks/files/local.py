@@ -14,14 +14,14 @@ from typing import BinaryIO
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files import atomic_output
 from millpond.tasks.files.locations import LocalLocation
-from millpond.tasks.files.os_errors import explained, room_explained
-from millpond.tasks.files.safe_open import made_folder, opened_folder
+from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
+from millpond.tasks.files.safe_open import make_folder, open_folder
 
 
 @contextmanager
 def open_input(location: LocalLocation) -> Iterator[BinaryIO]:
     """Open a regular file for reading; devices, pipes and folders are refused before they are opened."""
-    with explained(location.url, "read"), opened_folder(location.root, location.parts[:-1]) as folder:
+    with translate_os_errors(location.url, "read"), open_folder(location.root, location.parts[:-1]) as folder:
         name = location.parts[-1]
         _refuse_irregular(os.stat(name, dir_fd=folder, follow_symlinks=False), location.url)
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -36,9 +36,9 @@ def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
     """Yield a file that appears at the location when the block ends without an error."""
     name = location.parts[-1]
     with ExitStack() as stack:
-        stack.enter_context(room_explained(location.url))
-        with explained(location.url, "write"):
-            folder = stack.enter_context(made_folder(location.root, location.parts[:-1]))
+        stack.enter_context(translate_full_disk(location.url))
+        with translate_os_errors(location.url, "write"):
+            folder = stack.enter_context(make_folder(location.root, location.parts[:-1]))
             _refuse_folder(folder, name, location.url)
             partial, descriptor = atomic_output.claim_file(folder, name)
             # The lock is the descriptor's: it is closed last, after the rename or the removal.
@@ -46,7 +46,7 @@ def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(os.dup(descriptor), "w+b") as file:
                 yield file
-            with explained(location.url, "write"):
+            with translate_os_errors(location.url, "write"):
                 os.fsync(descriptor)
                 os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
@@ -61,6 +61,7 @@ def path_of(file: BinaryIO) -> str:
 
 
 def _refuse_irregular(status: os.stat_result, url: str) -> None:
+    """Raise `BadInput` for a folder, a link, a device, a pipe or a socket."""
     if stat.S_ISDIR(status.st_mode):
         raise BadInput(f"{url} is a folder: name a file")
     if stat.S_ISLNK(status.st_mode):
@@ -70,6 +71,7 @@ def _refuse_irregular(status: os.stat_result, url: str) -> None:
 
 
 def _refuse_folder(folder: int, name: str, url: str) -> None:
+    """Raise `BadInput` if the target is a folder."""
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

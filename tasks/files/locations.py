@@ -50,10 +50,9 @@ Location = LocalLocation | RemoteLocation
 
 
 def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Location:
-    """Return the location that `url` names; raise `OutsideRoots` if no root holds it.
+    """Return the location that `url` names. Raises `OutsideRoots` if it is below no root.
 
-    With `to_write` the last part is kept as it is: it will be replaced, so where a link of that name leads
-    is of no matter.
+    With `to_write` a link as the last part is not followed: it will be replaced.
     """
     if not roots:
         raise OutsideRoots("file tasks are refused: no root is configured; set MILLPOND_FILES__ROOTS")
@@ -61,14 +60,15 @@ def locate(url: str, roots: tuple[str, ...], *, to_write: bool = False) -> Locat
     if scheme is None and not url.startswith("/"):
         first = roots[0]
         if _scheme(first) not in (None, *_LOCAL):
-            return _remote(f"{first.rstrip('/')}/{url}", url, roots)
-        return _local(os.path.join(_path(first), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
+            return _locate_remote(f"{first.rstrip('/')}/{url}", url, roots)
+        return _locate_local(os.path.join(_local_path(first), url), url, roots, to_write)  # noqa: PTH118 - no normalisation
     if scheme is None or scheme in _LOCAL:
-        return _local(_path(url), url, roots, to_write)
-    return _remote(url, url, roots)
+        return _locate_local(_local_path(url), url, roots, to_write)
+    return _locate_remote(url, url, roots)
 
 
-def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalLocation:
+def _locate_local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> LocalLocation:
+    """Return the location of a local path below a root. Raises `OutsideRoots` and `BadInput`."""
     if "\0" in path:
         raise BadInput(f"{url} holds a zero byte: no file has such a name")
     if ".." in path.split("/"):
@@ -83,7 +83,7 @@ def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> Local
     for root in roots:
         if _scheme(root) not in (None, *_LOCAL):
             continue
-        base = os.path.realpath(_path(root))
+        base = os.path.realpath(_local_path(root))
         if real.startswith(f"{base.rstrip('/')}/"):
             parts = tuple(part for part in real[len(base) :].split("/") if part not in ("", "."))
             if parts:
@@ -95,7 +95,8 @@ def _local(path: str, url: str, roots: tuple[str, ...], to_write: bool) -> Local
     )
 
 
-def _remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
+def _locate_remote(full: str, url: str, roots: tuple[str, ...]) -> RemoteLocation:
+    """Return the location of an object below a root. Raises `OutsideRoots`."""
     scheme = _scheme(full)
     assert scheme is not None
     rest = full.split("://", 1)[1]
@@ -119,7 +120,7 @@ def _scheme(url: str) -> str | None:
     return match.group(1).lower() if match else None
 
 
-def _path(url: str) -> str:
+def _local_path(url: str) -> str:
     """Return the path of a local URL or of a plain path; only a URL is percent-decoded."""
     if _scheme(url) is None:
         return url

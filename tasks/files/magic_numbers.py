@@ -2,7 +2,7 @@
 
 import re
 
-#: How many of a file's first bytes `detected` wants to see: the tar mark stands at 257.
+#: How many of a file's first bytes `detect_format` wants to see: the tar mark stands at 257.
 HEAD_BYTES = 512
 
 _STARTS = (
@@ -49,7 +49,7 @@ _BRANDS = {
 }
 
 
-def detected(head: bytes) -> str | None:
+def detect_format(head: bytes) -> str | None:
     """Return the format of a file that begins with `head`, or None where these bytes do not show it."""
     for start, what in _STARTS:
         if head.startswith(start):
@@ -70,11 +70,12 @@ def detected(head: bytes) -> str | None:
     ):
         return "BMP"
     if head[4:8] == b"ftyp":
-        return _by_brand(head)
+        return _format_of_brand(head)
     return "SVG" if _SVG.match(head) else None
 
 
-def _by_brand(head: bytes) -> str | None:
+def _format_of_brand(head: bytes) -> str | None:
+    """Return the format of an ISO media file (ISO/IEC 14496-12) by its brands."""
     box = head[: int.from_bytes(head[:4], "big")]
     brands = [box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))]
     known = [_BRANDS[brand] for brand in brands if brand in _BRANDS]
@@ -83,7 +84,7 @@ def _by_brand(head: bytes) -> str | None:
     return "HEIF" if any(brand in (b"mif1", b"msf1", b"mif2") for brand in brands) else "MPEG-4"
 
 
-def looks_like(head: bytes) -> str:
-    """Return a clause for a message on a file that is not of the expected format: which one it looks like."""
-    what = detected(head)
+def describe_head(head: bytes) -> str:
+    """Return a clause for an error about a file of another format: the format that its first bytes show."""
+    what = detect_format(head)
     return f"it looks like {what}" if what else "its first bytes show no format that is known here"

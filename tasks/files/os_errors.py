@@ -24,29 +24,29 @@ _FINAL = {
 
 
 @contextmanager
-def explained(url: str, doing: Doing) -> Iterator[None]:
+def translate_os_errors(url: str, doing: Doing) -> Iterator[None]:
     """Translate an `OSError` of the block into that of the task that reads or writes `url`."""
     try:
         yield
     except OSError as error:
-        raise meaning(error, url, doing) from error
+        raise task_error_for(error, url, doing) from error
 
 
 @contextmanager
-def room_explained(url: str) -> Iterator[None]:
+def translate_full_disk(url: str) -> Iterator[None]:
     """Translate a full disk in the block, and leave every other `OSError` as it is.
 
-    For the block that a caller runs while it writes: faults of its own input there are not of this file.
+    For a block that a caller runs while it writes: errors of the caller's own input are not of this file.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL or error.errno == errno.EFBIG:
-            raise meaning(error, url, "write") from error
+            raise task_error_for(error, url, "write") from error
         raise
 
 
-def meaning(error: OSError, url: str, doing: Doing) -> TaskError:
+def task_error_for(error: OSError, url: str, doing: Doing) -> TaskError:
     """Return the task error for an `OSError` met at `url`."""
     number = error.errno
     if number in _FULL:

@@ -14,7 +14,7 @@ from millpond.tasks.errors import BadInput, FinalError, TooLarge
 from millpond.tasks.extras import install_command
 from millpond.tasks.files import pdf_pages
 from millpond.tasks.files.contract import PdfText, TextResult
-from millpond.tasks.files.magic_numbers import looks_like
+from millpond.tasks.files.magic_numbers import describe_head
 from millpond.tasks.files.storage import Storage
 
 #: Where a PDF's first mark is looked for, as by other readers, and its last: anything may lie behind it.
@@ -32,32 +32,32 @@ def pdf_text(job: PdfText, storage: Storage, context: Context) -> TextResult:
     `BadInput` for a file that is no PDF, is cut off or damaged, or is encrypted without the right password.
     """
     with storage.open_input(job.source, empty_allowed=False) as file:
-        length = _whole_length(file, job.source)
+        length = _length_of_whole_pdf(file, job.source)
     characters = blank = 0
-    with storage.local_input(job.source) as path, _started(path, length, job) as reader:
-        pages, kind = reader.begin(storage.limits.max_entries)
+    with storage.local_input(job.source) as path, _start_reader(path, length, job) as reader:
+        pages, kind = reader.read_start(storage.limits.max_entries)
         with storage.open_output(job.target) as output:
             for number in range(1, pages + 1):
                 context.checkpoint()
                 if number > 1:
                     output.write(b"\f")
-                length, in_page = reader.page(number)
+                length, in_page = reader.read_page_length(number)
                 if output.tell() + length > storage.limits.max_unpacked_bytes:
                     raise TooLarge(f"{job.source} holds more text than max_unpacked_bytes allows")
-                for chunk in reader.text(length):
+                for chunk in reader.read_text(length):
                     output.write(chunk)
                 characters, blank = characters + in_page, blank + (not in_page)
                 context.progress(number, pages)
             size = output.tell()
-    note = _note(pages, blank, kind)
+    note = _describe_missing_text(pages, blank, kind)
     return TextResult(target=job.target, bytes=size, pages=pages, characters=characters, note=note)
 
 
-def _whole_length(file: BinaryIO, url: str) -> int:
+def _length_of_whole_pdf(file: BinaryIO, url: str) -> int:
     """Return the offset of a PDF's end; raise `BadInput` for one cut off, which PDFium would mend."""
     head = file.read(_HEAD_BYTES)
     if b"%PDF-" not in head:
-        raise BadInput(f"{url} is no PDF: {looks_like(head)}")
+        raise BadInput(f"{url} is no PDF: {describe_head(head)}")
     begins = max(0, file.seek(0, 2) - _TAIL_BYTES)
     file.seek(begins)
     tail = file.read(_TAIL_BYTES)
@@ -67,7 +67,8 @@ def _whole_length(file: BinaryIO, url: str) -> int:
     return begins + ends + len(_END_MARK)
 
 
-def _note(pages: int, blank: int, kind: int) -> str | None:
+def _describe_missing_text(pages: int, blank: int, kind: int) -> str | None:
+    """Return the result's note on pages without text; None if all have some."""
     if kind & pdf_pages.HAS_XFA:
         return "an XFA form, whose pages only Adobe's reader makes: the values of its fields are at the end"
     if blank == pages and kind & pdf_pages.HAS_FORM:
@@ -78,7 +79,7 @@ def _note(pages: int, blank: int, kind: int) -> str | None:
 
 
 @contextmanager
-def _started(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
+def _start_reader(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
     """Start the child that reads the PDF; it does not outlive the block."""
     secret, writing = os.pipe()
     try:
@@ -104,39 +105,39 @@ def _started(path: str, length: int, job: PdfText) -> Iterator["_Reader"]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """The output of the child, as `pdf_pages.py` describes it; where it stops, an error says why."""
+    """The output of the child, in the form that `pdf_pages.py` describes. Its early end raises an error."""
 
     child: "subprocess.Popen[bytes]"
     job: PdfText
 
-    def begin(self, most: int) -> tuple[int, int]:
+    def read_start(self, most: int) -> tuple[int, int]:
         """Return the number of pages, and the kind of the document."""
-        pages, kind = pdf_pages.COUNT.unpack(self._take(pdf_pages.COUNT.size, 0))
+        pages, kind = pdf_pages.COUNT.unpack(self._read_exactly(pdf_pages.COUNT.size, 0))
         if pages > most:
             raise TooLarge(f"{self.job.source} has {pages} pages, over {most} (max_entries)")
         return int(pages), int(kind)
 
-    def page(self, number: int) -> tuple[int, int]:
-        """Return how long the next page's text is, in bytes and in characters."""
-        length, characters = pdf_pages.PAGE.unpack(self._take(pdf_pages.PAGE.size, number))
+    def read_page_length(self, number: int) -> tuple[int, int]:
+        """Return the length of the next page's text, in bytes and in characters."""
+        length, characters = pdf_pages.PAGE.unpack(self._read_exactly(pdf_pages.PAGE.size, number))
         return length, characters
 
-    def text(self, length: int) -> Iterator[bytes]:
+    def read_text(self, length: int) -> Iterator[bytes]:
         """Yield the text of the page whose length was asked for last."""
         while length:
-            chunk = self._take(min(length, _CHUNK), 0)
+            chunk = self._read_exactly(min(length, _CHUNK), 0)
             length -= len(chunk)
             yield chunk
 
-    def _take(self, size: int, number: int) -> bytes:
+    def _read_exactly(self, size: int, number: int) -> bytes:
         assert self.child.stdout is not None
         data = self.child.stdout.read(size)
         if len(data) < size:
-            raise self._ended(number)
+            raise self._exit_error(number)
         return data
 
-    def _ended(self, number: int) -> FinalError:
-        """Return the error for why the child stopped, which it does at once after its last byte."""
+    def _exit_error(self, number: int) -> FinalError:
+        """Return the error that explains the end of the child, which exits right after its last byte."""
         where = f"{self.job.source}, page {number}," if number else self.job.source
         match self.child.wait():
             case pdf_pages.ENCRYPTED:

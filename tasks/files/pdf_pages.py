@@ -58,19 +58,19 @@ def main() -> int:
     for at in range(pages):
         try:
             with closing(document[at]) as page, closing(page.get_textpage()) as textpage:
-                parts = [textpage.get_text_range(), *form.texts(page)]
+                parts = [textpage.get_text_range(), *form.lines(page)]
         except pypdfium2.PdfiumError:
             return DAMAGED_PAGE
         if at + 1 == pages:
-            parts += form.data()
-        text = "\n".join(part for part in map(cleaned, parts) if part)
+            parts += form.xfa_lines()
+        text = "\n".join(part for part in map(clean_text, parts) if part)
         content = text.encode("utf-8", "replace")
         sys.stdout.buffer.write(PAGE.pack(len(content), len(text)) + content)
         sys.stdout.buffer.flush()
     return 0
 
 
-def cleaned(text: str) -> str:
+def clean_text(text: str) -> str:
     """Return a page's text with plain line ends, and with the hyphens at line ends that are on the page."""
     # PDFium has U+FFFE for a hyphen that ends a line, and joins the lines.
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "-")
@@ -122,7 +122,7 @@ class _Form:
             HAS_XFA if self._type == self._pdfium.FORMTYPE_XFA_FULL else 0
         )
 
-    def texts(self, page: Any) -> Iterator[str]:
+    def lines(self, page: Any) -> Iterator[str]:
         """Yield a line for each filled field, and each comment, in the order of the page."""
         pdfium = self._pdfium
         for at in range(pdfium.FPDFPage_GetAnnotCount(page)):
@@ -131,50 +131,51 @@ class _Form:
                 continue
             try:
                 if not pdfium.FPDFAnnot_GetFlags(annotation) & (_HIDDEN | _NOT_SHOWN):
-                    yield self._text(annotation)
+                    yield self._line_of(annotation)
             finally:
                 pdfium.FPDFPage_CloseAnnot(annotation)
 
-    def _text(self, annotation: Any) -> str:
+    def _line_of(self, annotation: Any) -> str:
+        """Return the line for a filled field or a comment; empty for any other annotation."""
         pdfium = self._pdfium
         subtype = pdfium.FPDFAnnot_GetSubtype(annotation)
         if subtype in (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP):
             return ""
         if subtype != pdfium.FPDF_ANNOT_WIDGET:
-            return self._string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
-        value = self._value(annotation) if self._form else ""
+            return self._read_string(pdfium.FPDFAnnot_GetStringValue, annotation, b"Contents")
+        value = self._field_value(annotation) if self._form else ""
         self._is_filled = self._is_filled or bool(value)
-        return f"{self._name(annotation)}: {value}" if value else ""
+        return f"{self._field_name(annotation)}: {value}" if value else ""
 
-    def _name(self, annotation: Any) -> str:
+    def _field_name(self, annotation: Any) -> str:
         """Return the name of a field for people, or else that in its form."""
         pdfium = self._pdfium
         for get in (pdfium.FPDFAnnot_GetFormFieldAlternateName, pdfium.FPDFAnnot_GetFormFieldName):
-            if name := self._string(get, self._form, annotation):
+            if name := self._read_string(get, self._form, annotation):
                 return name
         return "field"
 
-    def _value(self, annotation: Any) -> str:
+    def _field_value(self, annotation: Any) -> str:
         """Return the value of a field as a person would see it; empty where that is nothing."""
         pdfium, field = self._pdfium, (self._form, annotation)
         match pdfium.FPDFAnnot_GetFormFieldType(*field):
             case pdfium.FPDF_FORMFIELD_CHECKBOX | pdfium.FPDF_FORMFIELD_RADIOBUTTON:
                 if not pdfium.FPDFAnnot_IsChecked(*field):
                     return ""
-                return self._string(pdfium.FPDFAnnot_GetFormFieldExportValue, *field) or "Yes"
+                return self._read_string(pdfium.FPDFAnnot_GetFormFieldExportValue, *field) or "Yes"
             case pdfium.FPDF_FORMFIELD_COMBOBOX | pdfium.FPDF_FORMFIELD_LISTBOX:
                 chosen = [
-                    self._string(pdfium.FPDFAnnot_GetOptionLabel, *field, at)
+                    self._read_string(pdfium.FPDFAnnot_GetOptionLabel, *field, at)
                     for at in range(max(0, pdfium.FPDFAnnot_GetOptionCount(*field)))
                     if pdfium.FPDFAnnot_IsOptionSelected(*field, at)
                 ]
-                return ", ".join(chosen) or self._string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
+                return ", ".join(chosen) or self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
             case pdfium.FPDF_FORMFIELD_TEXTFIELD:
                 is_secret = pdfium.FPDFAnnot_GetFormFieldFlags(*field) & _IS_PASSWORD
-                return "" if is_secret else self._string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
+                return "" if is_secret else self._read_string(pdfium.FPDFAnnot_GetFormFieldValue, *field)
         return ""
 
-    def data(self) -> Iterator[str]:
+    def xfa_lines(self) -> Iterator[str]:
         """Yield a line for each value of an XFA form whose pages only Adobe's reader makes."""
         pdfium = self._pdfium
         with_data = (pdfium.FORMTYPE_XFA_FULL, pdfium.FORMTYPE_XFA_FOREGROUND)
@@ -184,24 +185,24 @@ class _Form:
             name = ctypes.create_string_buffer(_NAME_BYTES)
             pdfium.FPDF_GetXFAPacketName(self._document, at, name, _NAME_BYTES)
             if name.value == b"datasets":
-                yield from _values(self._packet(at))
+                yield from _element_lines(self._read_packet(at))
 
-    def _packet(self, at: int) -> bytes:
+    def _read_packet(self, at: int) -> bytes:
         length = ctypes.c_ulong()
         self._pdfium.FPDF_GetXFAPacketContent(self._document, at, None, 0, ctypes.byref(length))
         buffer = ctypes.create_string_buffer(length.value)
         self._pdfium.FPDF_GetXFAPacketContent(self._document, at, buffer, length.value, ctypes.byref(length))
         return buffer.raw
 
-    def _string(self, get: Callable[..., int], *arguments: Any) -> str:
+    def _read_string(self, get: Callable[..., int], *arguments: Any) -> str:
         length = get(*arguments, None, 0)
         buffer = ctypes.create_string_buffer(length)
         get(*arguments, ctypes.cast(buffer, ctypes.POINTER(self._pdfium.FPDF_WCHAR)), length)
         return buffer.raw.decode("utf-16-le", "replace").rstrip("\0").strip()
 
 
-def _values(data: bytes) -> Iterator[str]:
-    """Yield a line for each element of an XML document that holds a text and nothing else."""
+def _element_lines(data: bytes) -> Iterator[str]:
+    """Yield a line for each element of an XML document that contains text alone."""
     try:
         elements = ElementTree.fromstring(data).iter()
     except ElementTree.ParseError:

@@ -24,7 +24,7 @@ from millpond.tasks.errors import BadInput, FinalError, RetryLater
 from millpond.tasks.files import folders
 from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
-from millpond.tasks.files.os_errors import explained, room_explained
+from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
 from millpond.tasks.process.paths import opened_private_scratch, private_scratch
 from millpond.tasks.settings import scratch
 
@@ -34,8 +34,8 @@ _CHUNK = 1024 * 1024
 @contextmanager
 def open_input(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Open an object for reading; it is fetched in blocks as it is read."""
-    system = _system(location)
-    with _service_explained(location.url, "read"):
+    system = _file_system(location)
+    with _translate_service_errors(location.url, "read"):
         if system.isdir(location.path):
             raise BadInput(f"{location.url} is a folder: name a file")
         file = system.open(location.path, "rb")
@@ -51,13 +51,13 @@ class _Reader(io.RawIOBase):
         self._url = url
 
     def readinto(self, buffer: Any) -> int:
-        with _service_explained(self._url, "read"):
+        with _translate_service_errors(self._url, "read"):
             data = self._file.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with _service_explained(self._url, "read"):
+        with _translate_service_errors(self._url, "read"):
             return int(self._file.seek(offset, whence))
 
     def readable(self) -> bool:
@@ -73,9 +73,9 @@ class _Reader(io.RawIOBase):
 
 
 @contextmanager
-def fetched(file: BinaryIO) -> Iterator[str]:
+def fetch_to_local(file: BinaryIO) -> Iterator[str]:
     """Copy an open object to a local file for the duration of the block."""
-    with _private_folder() as folder, tempfile.TemporaryFile(dir=folder) as copy:
+    with _scratch_folder() as folder, tempfile.TemporaryFile(dir=folder) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
         copy.flush()
         # The file has no name that another could take.
@@ -86,26 +86,26 @@ def fetched(file: BinaryIO) -> Iterator[str]:
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Yield a local file that is sent to the location when the block ends without an error."""
     with (
-        room_explained(str(scratch())),
-        _private_folder() as folder,
+        translate_full_disk(str(scratch())),
+        _scratch_folder() as folder,
         tempfile.TemporaryFile(dir=folder) as file,
     ):
         yield cast(BinaryIO, file)
         file.flush()
-        _send(_system(location), cast(BinaryIO, file), location.path, location.url)
+        _upload(_file_system(location), cast(BinaryIO, file), location.path, location.url)
 
 
 @contextmanager
 def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
     """Yield a local folder whose files are sent below the location when the block ends without an error."""
-    with _private_folder() as private, tempfile.TemporaryDirectory(dir=private) as collected:
+    with _scratch_folder() as private, tempfile.TemporaryDirectory(dir=private) as collected:
         gathered = Path(collected, "folder")
         with folders.output_folder(LocalLocation(location.url, collected, (gathered.name,))) as folder:
             yield folder
         names = sorted(str(path.relative_to(gathered)) for path in gathered.rglob("*") if path.is_file())
-        system = _system(location)
-        with _service_explained(location.url, "write"):
-            there = {found[len(location.path) :].strip("/") for found in _found(system, location.path)}
+        system = _file_system(location)
+        with _translate_service_errors(location.url, "write"):
+            there = {found[len(location.path) :].strip("/") for found in _list_objects(system, location.path)}
         if not there <= set(names):
             raise BadInput(
                 f"{location.url} is there already and holds something else: "
@@ -113,16 +113,16 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
             )
         for name in names:
             with (gathered / name).open("rb") as file:
-                _send(
+                _upload(
                     system,
                     file,
                     f"{location.path}/{name}",
-                    f"{location.url.rstrip('/')}/{folders.shown(name)}",
+                    f"{location.url.rstrip('/')}/{folders.printable(name)}",
                 )
 
 
 @contextmanager
-def _private_folder() -> Iterator[str]:
+def _scratch_folder() -> Iterator[str]:
     """Yield a path to this user's own scratch folder that holds even if another user replaces its name."""
     try:
         descriptor = opened_private_scratch()
@@ -134,11 +134,12 @@ def _private_folder() -> Iterator[str]:
         os.close(descriptor)
 
 
-def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
+def _upload(system: Any, file: BinaryIO, path: str, url: str) -> None:
+    """Upload a file under a temporary name, then move it to its target. Raises `BadInput` for a folder."""
     folder, _, name = path.rpartition("/")
     file.seek(0)
     temporary = f"{folder}/.{name}.{_digest(file)[:32]}{PARTIAL_SUFFIX}"
-    with _service_explained(url, "write"):
+    with _translate_service_errors(url, "write"):
         if system.isdir(path):
             raise BadInput(f"{url} is a folder: name a file")
         if folder:
@@ -147,15 +148,15 @@ def _send(system: Any, file: BinaryIO, path: str, url: str) -> None:
             file.seek(0)
             with system.open(temporary, "wb") as sent:
                 shutil.copyfileobj(file, sent, _CHUNK)
-            _move(system, temporary, path)
-            _check_there(system, path, url, file.seek(0, os.SEEK_END))
+            _move_to_target(system, temporary, path)
+            _check_uploaded(system, path, url, file.seek(0, os.SEEK_END))
         except BaseException:
             with suppress(Exception):
                 system.rm_file(temporary)
             raise
 
 
-def _move(system: Any, temporary: str, path: str) -> None:
+def _move_to_target(system: Any, temporary: str, path: str) -> None:
     """Move an object to its target; a task that writes the same bytes may have moved it already.
 
     The name is data and no pattern: fsspec's own `mv` expands names.
@@ -171,7 +172,7 @@ def _move(system: Any, temporary: str, path: str) -> None:
             raise
 
 
-def _check_there(system: Any, path: str, url: str, length: int) -> None:
+def _check_uploaded(system: Any, path: str, url: str, length: int) -> None:
     """Raise `RetryLater` unless the target is there, with the length that was sent."""
     system.invalidate_cache()
     try:
@@ -187,7 +188,7 @@ def _digest(file: BinaryIO) -> str:
     return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
 
 
-def _found(system: Any, path: str) -> list[str]:
+def _list_objects(system: Any, path: str) -> list[str]:
     """List the objects below a path, without the partials of killed runs."""
     try:
         return [
@@ -197,7 +198,7 @@ def _found(system: Any, path: str) -> list[str]:
         return []
 
 
-def _system(location: RemoteLocation) -> Any:
+def _file_system(location: RemoteLocation) -> Any:
     """Return fsspec's file system for a protocol; fsspec keeps them, one a process and thread."""
     try:
         return fsspec.filesystem(location.protocol)
@@ -206,9 +207,9 @@ def _system(location: RemoteLocation) -> Any:
 
 
 @contextmanager
-def _service_explained(url: str, doing: Any) -> Iterator[None]:
+def _translate_service_errors(url: str, doing: Any) -> Iterator[None]:
     """Translate the errors of a service; one that fsspec does not map to an `OSError` is taken to pass."""
-    with explained(url, doing):
+    with translate_os_errors(url, doing):
         try:
             yield
         except (OSError, BadInput):

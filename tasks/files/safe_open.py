@@ -9,7 +9,7 @@ _TRIES = 5
 
 
 @contextmanager
-def opened_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
+def open_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
     """Yield a descriptor of the folder that `parts` name below the resolved `root`."""
     descriptor = descend(os.open(root, _FOLDER), parts, made=None)
     try:
@@ -19,15 +19,18 @@ def opened_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 @contextmanager
-def made_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
-    """Yield the same, with missing folders made; those are removed again if the block fails."""
+def make_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
+    """Yield a descriptor of the folder, with missing folders made.
+
+    These are removed again if the block fails.
+    """
     made: list[int] = []
-    descriptor = _made(root, parts, made)
+    descriptor = _make_and_open(root, parts, made)
     try:
         yield descriptor
     except BaseException:
         for depth in reversed(made):
-            with suppress(OSError), opened_folder(root, parts[:depth]) as above:
+            with suppress(OSError), open_folder(root, parts[:depth]) as above:
                 os.rmdir(parts[depth], dir_fd=above)
         raise
     finally:
@@ -59,7 +62,7 @@ def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int
     return folder
 
 
-def _made(root: str, parts: Sequence[str], made: list[int]) -> int:
+def _make_and_open(root: str, parts: Sequence[str], made: list[int]) -> int:
     """Make and open the folder, and again if a failing task meanwhile removes one that it had made."""
     for tries_left in reversed(range(_TRIES)):
         try:

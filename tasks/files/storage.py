@@ -14,7 +14,7 @@ from typing import BinaryIO
 from millpond.tasks.errors import BadInput, TooLarge
 from millpond.tasks.files import folders, local, remote
 from millpond.tasks.files.locations import LocalLocation, locate
-from millpond.tasks.files.os_errors import explained
+from millpond.tasks.files.os_errors import translate_os_errors
 from millpond.tasks.settings import Files, settings
 
 
@@ -36,7 +36,7 @@ class Storage:
         reader = (
             local.open_input(location) if isinstance(location, LocalLocation) else remote.open_input(location)
         )
-        with reader as file, explained(url, "read"):
+        with reader as file, translate_os_errors(url, "read"):
             self._check_length(url, file, empty_allowed)
             yield file
 
@@ -54,7 +54,7 @@ class Storage:
             if isinstance(location, LocalLocation):
                 yield local.path_of(file)
             else:
-                with remote.fetched(file) as path:
+                with remote.fetch_to_local(file) as path:
                     yield path
 
     def open_output(self, url: str) -> AbstractContextManager[BinaryIO]:
@@ -90,7 +90,8 @@ class Storage:
         )
 
     def _check_length(self, url: str, file: BinaryIO, empty_allowed: bool) -> None:
-        length = length_of(file)
+        """Raise `TooLarge` for a file over the limit, and `BadInput` for an empty one if it must not be."""
+        length = file_length(file)
         if length > self.limits.max_input_bytes:
             raise TooLarge(
                 f"{url} holds {length} bytes, more than max_input_bytes ({self.limits.max_input_bytes})"
@@ -105,7 +106,7 @@ def storage() -> Storage:
     return Storage(roots=files.roots, limits=files)
 
 
-def length_of(file: BinaryIO) -> int:
+def file_length(file: BinaryIO) -> int:
     """Return a seekable file's length in bytes, and leave it at its beginning."""
     length = file.seek(0, 2)
     file.seek(0)

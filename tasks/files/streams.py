@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import zstandard
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD, detected
+from millpond.tasks.files.magic_numbers import SKIPPABLE_ZSTD, detect_format
 
 _CHUNK = 64 * 1024
 #: So much shows whether another stream begins.
@@ -30,11 +30,11 @@ class Readable(Protocol):
 
 
 class Decompressed:
-    """Read the content of a compressed stream, and nothing after its end.
+    """The content of a compressed stream, and nothing after its end.
 
-    With `many`, several streams one after the other are one, as the formats have it for files; data that
-    follows that is no stream is left alone, as gzip and tar do. Raises `BadInput` for a stream that is
-    damaged or ends too early; `what` names it in the message.
+    With `many`, streams that follow each other are read as one, as the formats define it for files; other
+    data that follows is left alone, as gzip and tar do. Raises `BadInput`, with the name `what`, for a stream
+    that is damaged or ends too early.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Decompressed:
     def read(self, size: int, /) -> bytes:
         """Return at least one and at most `size` bytes, none at the end."""
         try:
-            while not self._decompressor.eof or self._begin_next():
+            while not self._decompressor.eof or self._begin_next_stream():
                 if self._decompressor.needs_input and not self._input:
                     self._input = self._packed.read(_CHUNK)
                     if not self._input:
@@ -59,9 +59,9 @@ class Decompressed:
                     return output
             return b""
         except _DAMAGE as error:
-            raise _refusal(self._what, error) from error
+            raise _refusal_reason(self._what, error) from error
 
-    def _begin_next(self) -> bool:
+    def _begin_next_stream(self) -> bool:
         """Begin the stream that follows the one that ended; zero bytes at the end are padding."""
         rest = self._decompressor.unused_data.lstrip(b"\0")
         while len(rest) < _BEGINNING_BYTES and (more := self._packed.read(_CHUNK)):
@@ -70,7 +70,7 @@ class Decompressed:
             return False
         if not self._many:
             raise BadInput(f"{self._what} is damaged: it goes on after its end")
-        if detected(rest[:_BEGINNING_BYTES]) != self._codec:
+        if detect_format(rest[:_BEGINNING_BYTES]) != self._codec:
             return False
         self._decompressor, self._input = self._make(), rest
         return True
@@ -124,9 +124,10 @@ class _Zstd:
         return rest
 
     def decompress(self, data: bytes, size: int) -> bytes:
+        """Return at most `size` bytes of the content; the rest is kept for the next call."""
         self._input += data
         if not self._is_begun:
-            self._begin()
+            self._begin_frame()
         if self._to_skip:
             skipped = min(self._to_skip, len(self._input))
             self._input, self._to_skip = self._input[skipped:], self._to_skip - skipped
@@ -136,8 +137,8 @@ class _Zstd:
         taken, self._output = self._output[:size], self._output[size:]
         return bytes(taken)
 
-    def _begin(self) -> None:
-        """Begin by the first bytes, as soon as they are there; no frame is shorter."""
+    def _begin_frame(self) -> None:
+        """Start a frame by its first bytes, as soon as they are there; no frame is shorter."""
         if len(self._input) < _ZSTD_HEAD_BYTES:
             return
         self._is_begun = True
@@ -145,7 +146,7 @@ class _Zstd:
             self._to_skip = _ZSTD_HEAD_BYTES + int.from_bytes(self._input[4:_ZSTD_HEAD_BYTES], "little")
 
 
-def raw_lzma(properties: bytes, what: str) -> Any:
+def raw_lzma_decompressor(properties: bytes, what: str) -> Any:
     """Return a decompressor of LZMA without a container, by its five bytes of properties."""
     if len(properties) < 5 or properties[0] >= 9 * 5 * 5:
         raise BadInput(f"{what} is damaged: its LZMA properties make no sense")
@@ -158,8 +159,8 @@ def raw_lzma(properties: bytes, what: str) -> Any:
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
 
 
-def _refusal(what: str, error: Exception) -> BadInput:
-    """Return why a stream is refused: only one that its reader cannot make sense of is damaged."""
+def _refusal_reason(what: str, error: Exception) -> BadInput:
+    """Return why a stream is refused: damaged, unless its reader says that a feature is not supported."""
     reason = str(error).lower()
     if isinstance(error, MemoryError) or "memory" in reason:  # xz's limit and zstd's, by their own words
         most = f"a dictionary of {MAX_WINDOW_BYTES} bytes at most"

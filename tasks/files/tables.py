@@ -10,9 +10,9 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import TableResult, ToParquet
 from millpond.tasks.files.csv_rows import CsvRows
-from millpond.tasks.files.endings import TABLES, TableFormat, ending_of
+from millpond.tasks.files.endings import TABLES, TableFormat, known_ending
 from millpond.tasks.files.jsonl_rows import JsonlRows
-from millpond.tasks.files.storage import Storage, length_of
+from millpond.tasks.files.storage import Storage, file_length
 from millpond.tasks.files.text import Utf8Reader
 
 #: A row group ends before it holds more than this in memory, however many rows were asked for.
@@ -36,28 +36,29 @@ def to_parquet(job: ToParquet, storage: Storage, context: Context) -> TableResul
 
     Progress is in bytes read, over two passes. Raises `BadInput` with the line and column at fault.
     """
-    table_format = job.format or _format_of(job.source)
+    table_format = job.format or _table_format(job.source)
     with storage.open_input(job.source, empty_allowed=False) as file:
-        rows = _rows(job, table_format, file, storage, context)
+        rows = _open_rows(job, table_format, file, storage, context)
         schema = rows.schema()
         with storage.open_output(job.target) as output:
-            count = _write(rows.batches(schema), schema, job, output)
-            size = length_of(output)
+            count = _write_batches(rows.batches(schema), schema, job, output)
+            size = file_length(output)
     return TableResult(target=job.target, bytes=size, rows=count, columns=len(schema))
 
 
-def _format_of(url: str) -> TableFormat:
-    if ending := ending_of(url, TABLES):
+def _table_format(url: str) -> TableFormat:
+    if ending := known_ending(url, TABLES):
         return TABLES[ending][0]
     raise BadInput(
         f"{url} ends in none of {', '.join(TABLES)}: give its format, format='csv' or 'jsonl' (--format csv)"
     )
 
 
-def _rows(
+def _open_rows(
     job: ToParquet, table_format: TableFormat, file: BinaryIO, storage: Storage, context: Context
 ) -> Rows:
-    length = length_of(file)
+    """Return the reader for a table's format; the file is read anew for each pass."""
+    length = file_length(file)
     passes = 0
 
     def advance(consumed: int) -> None:
@@ -71,22 +72,22 @@ def _rows(
         return Utf8Reader(file, job.source, job.encoding, advance)
 
     if table_format == "csv":
-        ending = ending_of(job.source, TABLES) or ".csv"
+        ending = known_ending(job.source, TABLES) or ".csv"
         return CsvRows(job, opener, job.delimiter or TABLES[ending][1] or ",")
     return JsonlRows(job, opener, max(ALWAYS_VALUES, length * storage.limits.max_unpacked_ratio))
 
 
-def _write(batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO) -> int:
+def _write_batches(batches: Iterator[Any], schema: Any, job: ToParquet, output: BinaryIO) -> int:
     """Write all batches in row groups; return the number of rows."""
     count = 0
     with pq.ParquetWriter(output, schema, compression=job.compression) as writer:
-        for group in row_groups(batches, schema, job.row_group_rows):
+        for group in gather_row_groups(batches, schema, job.row_group_rows):
             writer.write_table(group, row_group_size=job.row_group_rows)
             count += len(group)
     return count
 
 
-def row_groups(batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
+def gather_row_groups(batches: Iterator[Any], schema: Any, rows: int) -> Iterator[Any]:
     """Gather batches to tables of `rows` rows, of fewer where these would hold over `GROUP_BYTES`."""
     held: list[Any] = []
     held_rows = held_bytes = 0

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decoded
-from millpond.tasks.files.folders import shown
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, Quota, decode_name
+from millpond.tasks.files.folders import printable
 from millpond.tasks.files.streams import Readable
 
 #: The bound of one entry's headers, bytes; tarfile keeps long names and pax records whole.
@@ -28,8 +28,8 @@ _KINDS = {
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, LookupError, RecursionError, EOFError, MemoryError)
 
 
-def begins(head: bytes) -> bool:
-    """Return True if a tar, of any age, begins with this block: its checksum must be right."""
+def is_tar(head: bytes) -> bool:
+    """True if a tar of any age begins with this block: its checksum must be right."""
     try:
         tarfile.TarInfo.frombuf(head[:_BLOCK], "utf-8", "surrogateescape")
     except (tarfile.HeaderError, *_DAMAGE):
@@ -37,48 +37,49 @@ def begins(head: bytes) -> bool:
     return True
 
 
-def entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
+def read_entries(stream: Readable, url: str, encoding: str | None, quota: Quota) -> Iterator[Entry]:
     """Yield the entries of the tar; raise `BadInput` if it is damaged, cut off or has odd entries."""
     forward = _Forward(stream, url, quota)
-    if not begins(forward.peek(_BLOCK)):
+    if not is_tar(forward.peek(_BLOCK)):
         raise BadInput(f"{url} holds no tar, by its first header: only archives are unpacked")
-    return _entries(forward, url, encoding)
+    return _kept_entries(forward, url, encoding)
 
 
-def _entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[Entry]:
+def _kept_entries(forward: "_Forward", url: str, encoding: str | None) -> Iterator[Entry]:
+    """Yield the files and folders of all archives in the stream, each checked and named."""
     number = 0
     while True:
-        for member in _members(forward, url, number):
+        for member in _read_headers(forward, url, number):
             if member.type in _NOT_KEPT:
                 continue
             number += 1
-            name = _name(member, encoding, number, url)
-            _refuse_others(member, f"{url}, entry {number} ({shown(name)})")
-            yield Entry(name, None if _is_folder(member) else _content(forward, member, url))
+            name = _entry_name(member, encoding, number, url)
+            _refuse_special(member, f"{url}, entry {number} ({printable(name)})")
+            yield Entry(name, None if _is_folder(member) else _file_content(forward, member, url))
         # Several archives one after the other are one, as several streams of gzip are.
         if not forward.skip_zeros():
             break
-    forward.drain()
+    forward.read_to_end()
 
 
-def _members(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.TarInfo]:
+def _read_headers(forward: "_Forward", url: str, before: int) -> Iterator[tarfile.TarInfo]:
     """Yield the headers of one archive up to its end mark; `before` is how many entries came before it."""
     number = before
-    tar, member = _opened(forward, url)
+    tar, member = _open_tar(forward, url)
     while member is not None:
         number += 1
-        _mend_name(member, forward.last_block)
+        _repair_name(member, forward.last_block)
         yield member
         # tarfile keeps every member it has seen; none is needed again.
         cast(Any, tar).members.clear()
-        member = _next(tar, forward, url)
+        member = _next_header(tar, forward, url)
     if forward.last_block.strip(b"\0") or not forward.last_block:
         raise BadInput(
             f"{url} ends without a tar's end mark: it was cut off, or entry {number + 1} is damaged"
         )
 
 
-def _mend_name(member: tarfile.TarInfo, header: bytes) -> None:
+def _repair_name(member: tarfile.TarInfo, header: bytes) -> None:
     """Remove tarfile's addition to a name of GNU tar: the times of a backup, read as ustar's prefix."""
     name, prefix = (field.split(b"\0")[0] for field in (header[:100], header[345:500]))
     found = member.name.encode("utf-8", "surrogateescape")
@@ -87,20 +88,20 @@ def _mend_name(member: tarfile.TarInfo, header: bytes) -> None:
         member.name = name.decode("utf-8", "surrogateescape")
 
 
-def _name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
+def _entry_name(member: tarfile.TarInfo, encoding: str | None, number: int, url: str) -> str:
     """Return an entry's name; those in pax headers are UTF-8."""
     # A sparse file's path is one of GNU tar's own where it is long, and tarfile takes that.
     name = member.pax_headers.get("GNU.sparse.name", member.name)
     raw = name.encode("utf-8", "surrogateescape")
     in_utf8 = not {"path", "GNU.sparse.name"}.isdisjoint(member.pax_headers)
-    return decoded(raw, None if in_utf8 else encoding, number, url)
+    return decode_name(raw, None if in_utf8 else encoding, number, url)
 
 
 def _is_folder(member: tarfile.TarInfo) -> bool:
     return member.isdir() or member.type == _DUMPED_FOLDER
 
 
-def _content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
+def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Iterator[bytes]:
     """Yield a file's bytes; the holes of a sparse one are zeros."""
     if member.sparse is None:
         yield from forward.chunks(member.size)
@@ -124,7 +125,7 @@ def _zeros(count: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _refuse_others(member: tarfile.TarInfo, where: str) -> None:
+def _refuse_special(member: tarfile.TarInfo, where: str) -> None:
     if not _is_folder(member) and not member.issparse() and member.type not in _FILES:
         what = _KINDS.get(member.type, "of a kind that is not known here")
         raise BadInput(f"{where} is {what}: only files and folders are unpacked")
@@ -132,32 +133,32 @@ def _refuse_others(member: tarfile.TarInfo, where: str) -> None:
         raise BadInput(f"{where} has a negative length: the archive is damaged")
 
 
-def _opened(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
+def _open_tar(forward: "_Forward", url: str) -> tuple[tarfile.TarFile, tarfile.TarInfo | None]:
     """Open the tar, which reads its first header."""
-    forward.expect_header()
+    forward.begin_header()
     try:
         tar = tarfile.TarFile(
             fileobj=cast(Any, forward), mode="r", encoding="utf-8", errors="surrogateescape"
         )
         return tar, tar.next()
     except _DAMAGE as error:
-        raise _damaged(url, error) from error
+        raise _damaged_error(url, error) from error
 
 
-def _next(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
-    forward.expect_header()
+def _next_header(tar: tarfile.TarFile, forward: "_Forward", url: str) -> tarfile.TarInfo | None:
+    forward.begin_header()
     try:
         return tar.next()
     except _DAMAGE as error:
-        raise _damaged(url, error) from error
+        raise _damaged_error(url, error) from error
 
 
-def _damaged(url: str, error: Exception) -> BadInput:
-    return BadInput(f"{url} is no whole tar: {shown(str(error)) or type(error).__name__}")
+def _damaged_error(url: str, error: Exception) -> BadInput:
+    return BadInput(f"{url} is no whole tar: {printable(str(error)) or type(error).__name__}")
 
 
 class _Forward:
-    """The file as tarfile reads headers from it: forward only, and never much at a time."""
+    """The file as tarfile reads headers from it: forwards only, in small parts."""
 
     def __init__(self, stream: Readable, url: str, quota: Quota) -> None:
         self._stream, self._url, self._quota = stream, url, quota
@@ -174,8 +175,8 @@ class _Forward:
         if position < self._position:
             raise BadInput(f"{self._url} has a header that points back: the archive is damaged")
         while self._position < position:
-            skipped = len(self._take(min(CHUNK_BYTES, position - self._position)))
-            self._quota.skip(skipped)
+            skipped = len(self._read_available(min(CHUNK_BYTES, position - self._position)))
+            self._quota.count_padding(skipped)
             if not skipped:
                 return
 
@@ -185,9 +186,9 @@ class _Forward:
         if size < 0 or self._header_bytes > MAX_HEADER_BYTES:
             raise TooLarge(f"{self._url} has an entry whose headers are over {MAX_HEADER_BYTES} bytes")
         data = b""
-        while len(data) < size and (part := self._take(size - len(data))):
+        while len(data) < size and (part := self._read_available(size - len(data))):
             data += part
-        self._quota.skip(len(data))
+        self._quota.count_padding(len(data))
         if size == _BLOCK:
             self.last_block = data
         return data
@@ -198,14 +199,14 @@ class _Forward:
             self._ahead += part
         return self._ahead[:size]
 
-    def expect_header(self) -> None:
-        """Start to count anew: the bytes read next belong to the next entry."""
+    def begin_header(self) -> None:
+        """Reset the count of header bytes: the bytes read next belong to the next entry."""
         self._header_bytes = 0
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """Yield the content of the entry whose header was read last."""
         while size:
-            chunk = self._take(min(CHUNK_BYTES, size))
+            chunk = self._read_available(min(CHUNK_BYTES, size))
             if not chunk:
                 raise BadInput(f"{self._url} ends within an entry: it was cut off")
             size -= len(chunk)
@@ -214,15 +215,15 @@ class _Forward:
     def skip_zeros(self) -> bool:
         """Skip blocks of zeros; return True if the header of another archive follows."""
         while (block := self.peek(_BLOCK)) and not block.strip(b"\0"):
-            self._quota.skip(len(self._take(len(block))))
-        return begins(block)
+            self._quota.count_padding(len(self._read_available(len(block))))
+        return is_tar(block)
 
-    def drain(self) -> None:
-        """Read on to the end, so that a checksum there is checked."""
-        while rest := self._take(CHUNK_BYTES):
-            self._quota.skip(len(rest))
+    def read_to_end(self) -> None:
+        """Read to the end of the stream, so that a checksum there is verified."""
+        while rest := self._read_available(CHUNK_BYTES):
+            self._quota.count_padding(len(rest))
 
-    def _take(self, size: int) -> bytes:
+    def _read_available(self, size: int) -> bytes:
         data, self._ahead = self._ahead[:size], self._ahead[size:]
         data = data or self._stream.read(size)
         self._position += len(data)

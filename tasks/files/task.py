@@ -24,11 +24,11 @@ from millpond.tasks.handlers import body
 
 
 @body(Checksum)
-def checksum(job: Checksum, context: Context) -> ChecksumResult:
+def checksum_file(job: Checksum, context: Context) -> ChecksumResult:
     """Return the digest of a file."""
     from millpond.tasks.files import digests
 
-    return digests.checksum(job, storage(), context)
+    return digests.compute_checksum(job, storage(), context)
 
 
 @body(Thumbnail)
@@ -36,7 +36,7 @@ def thumbnail(job: Thumbnail, context: Context) -> ImageResult:
     """Make an image that fits a box."""
     from millpond.tasks.files import images
 
-    return images.thumbnail(job, storage(), context)
+    return images.make_thumbnail(job, storage(), context)
 
 
 @body(ConvertImage)
@@ -44,7 +44,7 @@ def convert(job: ConvertImage, context: Context) -> ImageResult:
     """Write an image in another format."""
     from millpond.tasks.files import images
 
-    return images.convert(job, storage(), context)
+    return images.convert_image(job, storage(), context)
 
 
 @body(Compress)

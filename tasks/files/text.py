@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from millpond.tasks.errors import BadInput
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detect_format
 
 _CHUNK = 1024 * 1024
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -35,28 +35,29 @@ class Utf8Reader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer with decoded text; 0 only at the end of the file."""
         while not self._ready and not self._ended:
-            self._take()
+            self._read_next()
         taken = min(len(buffer), len(self._ready))
         buffer[:taken] = self._ready[:taken]
         self._ready = self._ready[taken:]
         return taken
 
-    def _take(self) -> None:
+    def _read_next(self) -> None:
+        """Read and convert the next chunk, and report the bytes consumed."""
         chunk = self._file.read(_CHUNK)
         if not self._consumed:
             self._refuse_another_format(chunk[:HEAD_BYTES])
-        self._ready = memoryview(self._converted(chunk))
+        self._ready = memoryview(self._convert(chunk))
         self._consumed += len(chunk)
         self._ended = not chunk
         self._advance(self._consumed)
 
-    def _converted(self, chunk: bytes) -> bytes:
+    def _convert(self, chunk: bytes) -> bytes:
         """Return a chunk as UTF-8; an empty one ends the file."""
         try:
             text = self._decoder.decode(chunk, final=not chunk)
             converted = chunk if self._as_it_is else text.encode()
         except UnicodeError as error:
-            raise self._undecodable(chunk, error) from error
+            raise self._encoding_error(chunk, error) from error
         if not self._consumed:
             converted = converted.removeprefix(codecs.BOM_UTF8)
         if (zero := converted.find(b"\0")) >= 0:
@@ -69,7 +70,8 @@ class Utf8Reader(io.RawIOBase):
             self._broken = converted[-1:] not in (b"\n", b"\r")
         return converted if chunk or not self._broken else converted + b"\n"
 
-    def _undecodable(self, chunk: bytes, error: UnicodeError) -> BadInput:
+    def _encoding_error(self, chunk: bytes, error: UnicodeError) -> BadInput:
+        """Return the error for bytes that the encoding does not allow, with their line."""
         start, wrong = 0, "what stands there"
         if isinstance(error, UnicodeDecodeError):
             # The bytes that the decoder kept of the last chunk stand before this one in the error's object.
@@ -80,7 +82,8 @@ class Utf8Reader(io.RawIOBase):
         return BadInput(f"{self._url}, line {line}: {wrong} is not {self._encoding}: {tip}")
 
     def _refuse_another_format(self, head: bytes) -> None:
-        if what := detected(head):
+        """Raise `BadInput` if the first bytes show a binary format or UTF-16."""
+        if what := detect_format(head):
             raise BadInput(f"{self._url} is no text: it looks like {what}")
         if self._as_it_is and head.startswith(_UTF16_MARKS):
             raise BadInput(

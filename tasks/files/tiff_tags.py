@@ -62,8 +62,11 @@ class Page:
         return _TILE_WIDTH in self.tags
 
     @property
-    def colours(self) -> int:
-        """Return how many samples of a pixel are colours; palettes count as they are read, as three."""
+    def colour_count(self) -> int:
+        """Return the number of samples of a pixel that are colours.
+
+        A palette counts as three, as it is read.
+        """
         photometric = self.first(_PHOTOMETRIC, 1)
         return 3 if photometric == _PALETTE else _COLOURS[photometric]
 
@@ -74,7 +77,7 @@ class Page:
 
     @property
     def ycbcr(self) -> "YCbCr | None":
-        """Return how to make RGB of the samples, or None where the reader does that itself."""
+        """Return the constants that make RGB of the samples; None if the reader does that itself."""
         if self.first(_PHOTOMETRIC, 1) != _YCBCR or self.first(_COMPRESSION, 1) == _JPEG:
             return None
         return YCbCr(
@@ -111,21 +114,22 @@ class YCbCr:
         ]
 
 
-def picture(file: BinaryIO) -> Page:
-    """Return the page that is the picture; raise `Unsupported` where none can be read right.
+def choose_page(file: BinaryIO) -> Page:
+    """Return the page that is the picture. Raises `Unsupported` if none can be read right.
 
     Raises `EOFError` for a file that is damaged or cut short.
     """
-    pages = _pages(file)
+    pages = _read_pages(file)
     page = next((each for each in pages if each.is_whole_picture), pages[0])
     if _DNG_VERSION in pages[0].tags or (not page.is_whole_picture and _SUB_IFDS in page.tags):
         raise Unsupported("its picture is a camera's raw one, beside a preview")
-    if reason := _unsupported(page):
+    if reason := _unsupported_reason(page):
         raise Unsupported(reason)
     return page
 
 
-def _unsupported(page: Page) -> str | None:
+def _unsupported_reason(page: Page) -> str | None:
+    """Return why a page cannot be read right; None if it can."""
     photometric, compression = page.first(_PHOTOMETRIC, 1), page.first(_COMPRESSION, 1)
     bits = set(page.tags.get(_BITS, (1,)))
     samples = page.first(_SAMPLES, 1)
@@ -143,10 +147,11 @@ def _unsupported(page: Page) -> str | None:
         return "its inks are not cyan, magenta, yellow and black"
     if photometric == _CIELAB and max(bits) != 16:
         return "it holds CIE L*a*b* colours of 8 bits"
-    return _unsupported_ycbcr(page) if page.ycbcr else None
+    return _unsupported_ycbcr_reason(page) if page.ycbcr else None
 
 
-def _unsupported_ycbcr(page: Page) -> str | None:
+def _unsupported_ycbcr_reason(page: Page) -> str | None:
+    """Return why a page in Y, Cb and Cr cannot be read right; None if it can."""
     # Where the tag is missing TIFF has the colours at half the width and height.
     if page.tags.get(_SUBSAMPLING, (2, 2)) != (1, 1):
         return "its colours (Cb, Cr) have fewer samples than its brightness, and are not in JPEG"
@@ -160,10 +165,10 @@ def _unsupported_ycbcr(page: Page) -> str | None:
     return None
 
 
-def _pages(file: BinaryIO) -> list[Page]:
+def _read_pages(file: BinaryIO) -> list[Page]:
     """Return the pages of the main chain, at least one; raise `EOFError` where it leads out of the file."""
     try:
-        reader = _reader(file)
+        reader = _open_reader(file)
         found: list[Page] = []
         offset, seen = reader.first(), set[int]()
         while offset and offset not in seen and len(found) < _MOST_PAGES:
@@ -177,7 +182,7 @@ def _pages(file: BinaryIO) -> list[Page]:
     return found
 
 
-def _reader(file: BinaryIO) -> "_Reader":
+def _open_reader(file: BinaryIO) -> "_Reader":
     file.seek(0)
     head = file.read(4)
     order = "<" if head[:1] == b"I" else ">"
@@ -187,33 +192,36 @@ def _reader(file: BinaryIO) -> "_Reader":
 
 @dataclass(frozen=True)
 class _Reader:
+    """Reads the directories of a TIFF, in its byte order, classic or BigTIFF."""
+
     file: BinaryIO
     order: str
     big: bool
 
     def first(self) -> int:
-        """Return where the first directory lies."""
+        """Return the offset of the first directory."""
         self.file.seek(8 if self.big else 4)
-        return int(self._take("Q" if self.big else "I")[0])
+        return int(self._unpack_next("Q" if self.big else "I")[0])
 
     def directory(self, offset: int) -> tuple[dict[int, tuple[float, ...]], int]:
         """Return the values of the tags of one directory that are used here, and where the next one lies."""
         self.file.seek(offset)
-        (entries,) = self._take("Q" if self.big else "H")
+        (entries,) = self._unpack_next("Q" if self.big else "H")
         size = 20 if self.big else 12
         table = self.file.read(min(entries, 65_536) * size)
-        (following,) = self._take("Q" if self.big else "I", missing=0)
+        (following,) = self._unpack_next("Q" if self.big else "I", missing=0)
         tags: dict[int, tuple[float, ...]] = {}
         for at in range(0, len(table) - size + 1, size):
             tag, form, count = struct.unpack_from(f"{self.order}HH{'Q' if self.big else 'I'}", table, at)
             if tag in _USED and form in _FORMATS and 0 < count <= _MOST_VALUES:
                 value = table[at + (12 if self.big else 8) : at + size]
-                tags.setdefault(tag, self._values(form, count, value))
+                tags.setdefault(tag, self._tag_values(form, count, value))
             elif tag in _USED:
                 tags.setdefault(tag, ())
         return tags, following
 
-    def _values(self, form: int, count: int, inline: bytes) -> tuple[float, ...]:
+    def _tag_values(self, form: int, count: int, inline: bytes) -> tuple[float, ...]:
+        """Return the numbers of a tag: inline, or at the offset that stands there."""
         layout = f"{self.order}{_FORMATS[form] * count}"
         size = struct.calcsize(layout)
         if size > len(inline):
@@ -225,7 +233,7 @@ class _Reader:
             return tuple(above / below for above, below in zip(numbers[0::2], numbers[1::2], strict=True))
         return numbers
 
-    def _take(self, layout: str, missing: int | None = None) -> tuple[Any, ...]:
+    def _unpack_next(self, layout: str, missing: int | None = None) -> tuple[Any, ...]:
         data = self.file.read(struct.calcsize(layout))
         if missing is not None and len(data) < struct.calcsize(layout):
             return (missing,)

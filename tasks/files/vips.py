@@ -22,7 +22,7 @@ LOADERS = {
 
 def libvips() -> Any:
     """Return the pyvips module, set up; raise `RuntimeError` in a process forked from one that used it."""
-    module, process = _load()
+    module, process = _set_up()
     if process != os.getpid():
         raise RuntimeError(
             "libvips was used before this process was forked, and would hang here: use it in the child only"
@@ -31,7 +31,8 @@ def libvips() -> Any:
 
 
 @cache
-def _load() -> tuple[Any, int]:
+def _set_up() -> tuple[Any, int]:
+    """Import pyvips and set it up for untrusted input; return it with the id of this process."""
     import pyvips
 
     # It tells of every step of libvips, and of each damaged tile of a picture that is refused whole.

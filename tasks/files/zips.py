@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from millpond.tasks.errors import BadInput, TooLarge
-from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decoded
-from millpond.tasks.files.folders import shown
-from millpond.tasks.files.streams import Decompressed, Readable, raw_lzma
+from millpond.tasks.files.archive_limits import CHUNK_BYTES, Entry, decode_name
+from millpond.tasks.files.folders import printable
+from millpond.tasks.files.streams import Decompressed, Readable, raw_lzma_decompressor
 from millpond.tasks.settings import Files
 
 _STORED, _LZMA = zipfile.ZIP_STORED, zipfile.ZIP_LZMA
@@ -51,23 +51,25 @@ _DAMAGE = (
 )
 
 
-def entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
+def read_entries(file: BinaryIO, url: str, encoding: str | None, limits: Files) -> Iterator[Entry]:
     """Return the entries in the order of their bytes; raise `BadInput` for a directory that is refused."""
     try:
         directory = zipfile.ZipFile(cast(Any, _Directory(file, url, limits)))
     except _DAMAGE as error:
-        raise BadInput(f"{url} is no whole zip: {shown(str(error))}") from error
-    found = [_found(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)]
+        raise BadInput(f"{url} is no whole zip: {printable(str(error))}") from error
+    found = [_check_entry(info, number, url, encoding) for number, info in enumerate(directory.infolist(), 1)]
     found.sort(key=lambda entry: entry.info.header_offset)
-    begins = _content_begins(file, found, directory.start_dir)
+    begins = _content_offsets(file, found, directory.start_dir)
     return (
-        Entry(each.name, None if each.is_folder else _content(file, each, begin))
+        Entry(each.name, None if each.is_folder else _file_content(file, each, begin))
         for each, begin in zip(found, begins, strict=True)
     )
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ZipEntry:
+    """An entry of the directory: its name and size, the place and the compression of its content."""
+
     info: zipfile.ZipInfo
     name: str
     raw_name: bytes
@@ -76,11 +78,11 @@ class _Found:
     @property
     def is_folder(self) -> bool:
         """True by the slash that ends its name, or where a label says so and there is no content."""
-        labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_mode(self.info))
+        labelled = self.info.external_attr & _DOS_FOLDER or stat.S_ISDIR(_unix_mode(self.info))
         return self.name.endswith("/") or bool(labelled and not self.info.file_size)
 
 
-def has_directory(file: BinaryIO) -> bool:
+def is_zip(file: BinaryIO) -> bool:
     """True if the file ends as a zip does, after anything: a program that unpacks itself."""
     file.seek(max(0, file.seek(0, 2) - _END_BYTES))
     found = _END_MARK in file.read(_END_BYTES)
@@ -88,26 +90,26 @@ def has_directory(file: BinaryIO) -> bool:
     return found
 
 
-def _mode(info: zipfile.ZipInfo) -> int:
+def _unix_mode(info: zipfile.ZipInfo) -> int:
     """Return an entry's mode on Unix, 0 where it comes from another system."""
     return info.external_attr >> 16 if info.create_system in _WITH_MODE else 0
 
 
-def _found(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _Found:
-    """Return an entry of the directory; raise `BadInput` for one that is not unpacked here."""
+def _check_entry(info: zipfile.ZipInfo, number: int, url: str, encoding: str | None) -> _ZipEntry:
+    """Return an entry of the directory. Raises `BadInput` for one that is not unpacked here."""
     in_utf8 = bool(info.flag_bits & _NAMED_IN_UTF8)
     raw = info.orig_filename.encode("utf-8" if in_utf8 else "cp437")
-    name = _unicode_path(info.extra, raw) or decoded(raw, None if in_utf8 else encoding, number, url)
-    where = f"{url}, entry {number} ({shown(name)})"
+    name = _unicode_path(info.extra, raw) or decode_name(raw, None if in_utf8 else encoding, number, url)
+    where = f"{url}, entry {number} ({printable(name)})"
     if info.flag_bits & _ENCRYPTED:
         raise BadInput(f"{where} is encrypted: unpack it by hand, with its password")
     # An entry that was read from a pipe is labelled as one, and its content is a file's.
-    if stat.S_ISLNK(_mode(info)):
+    if stat.S_ISLNK(_unix_mode(info)):
         raise BadInput(f"{where} is a symbolic link: only files and folders are unpacked")
     if info.compress_type not in _CODECS:
         method = _METHODS.get(info.compress_type, f"method {info.compress_type}")
         raise BadInput(f"{where} is compressed by a method not known here ({method}): use deflate")
-    found = _Found(info, name, raw, where)
+    found = _ZipEntry(info, name, raw, where)
     if found.is_folder and info.file_size:
         raise BadInput(f"{where} is a folder with content of its own: refused, for it cannot be kept")
     return found
@@ -126,8 +128,11 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
     return None
 
 
-def _content_begins(file: BinaryIO, found: list[_Found], directory_begins: int) -> list[int]:
-    """Return where each entry's bytes begin; no two entries may share any, nor with the directory."""
+def _content_offsets(file: BinaryIO, found: list[_ZipEntry], directory_begins: int) -> list[int]:
+    """Return the offset of each entry's content.
+
+    No two entries may share bytes, nor an entry and the directory.
+    """
     begins = []
     ends = [entry.info.header_offset for entry in found] + [directory_begins]
     for entry, end in zip(found, ends[1:], strict=True):
@@ -149,7 +154,7 @@ def _content_begins(file: BinaryIO, found: list[_Found], directory_begins: int) 
     return begins
 
 
-def _content(file: BinaryIO, entry: _Found, begin: int) -> Iterator[bytes]:
+def _file_content(file: BinaryIO, entry: _ZipEntry, begin: int) -> Iterator[bytes]:
     """Yield a file's bytes; raise `BadInput` unless length and checksum are those of the directory."""
     file.seek(begin)
     packed: Readable = _Slice(file, entry.info.compress_size)
@@ -158,7 +163,9 @@ def _content(file: BinaryIO, entry: _Found, begin: int) -> Iterator[bytes]:
     if codec == "lzma":
         head = packed.read(4)
         properties = packed.read(int.from_bytes(head[2:4], "little"))
-        content = Decompressed(packed, lambda: raw_lzma(properties, entry.where), entry.where, many=False)
+        content = Decompressed(
+            packed, lambda: raw_lzma_decompressor(properties, entry.where), entry.where, many=False
+        )
     length = checksum = 0
     # LZMA need not mark its end.
     while (length < entry.info.file_size or codec != "lzma") and (chunk := content.read(CHUNK_BYTES)):
@@ -170,7 +177,7 @@ def _content(file: BinaryIO, entry: _Found, begin: int) -> Iterator[bytes]:
 
 
 class _Slice:
-    """Read the next bytes of a file, so many and no more."""
+    """The next bytes of a file, as many as an entry has and no more."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._left = file, size

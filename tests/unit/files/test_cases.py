@@ -42,12 +42,12 @@ class Case:
 
     def thumbnail(self, target: str = "small.png") -> Image.Image:
         job = Thumbnail(source=self.name, target=target, width=200, height=200)
-        images.thumbnail(job, self.store, self.context)
+        images.make_thumbnail(job, self.store, self.context)
         with Image.open(self.root / target) as image:
             return image.convert("RGB")
 
     def converted(self, target: str = "out.png") -> Image.Image:
-        images.convert(ConvertImage(source=self.name, target=target), self.store, self.context)
+        images.convert_image(ConvertImage(source=self.name, target=target), self.store, self.context)
         with Image.open(self.root / target) as image:
             return image.convert("RGB")
 

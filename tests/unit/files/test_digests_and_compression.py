@@ -15,7 +15,7 @@ from millpond.tasks.files import compression
 from millpond.tasks.files.compression import compress
 from millpond.tasks.files.contract import Checksum, Compress
 from millpond.tasks.files.copy_loop import CHUNK_BYTES
-from millpond.tasks.files.digests import checksum
+from millpond.tasks.files.digests import compute_checksum
 from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
@@ -29,7 +29,7 @@ def test_a_checksum_is_that_of_the_content(
 ) -> None:
     """Every algorithm agrees with the standard library on the whole content, an empty one included."""
     (root / "a").write_bytes(content)
-    result = checksum(Checksum(source="a", algorithm=algorithm), store, context)
+    result = compute_checksum(Checksum(source="a", algorithm=algorithm), store, context)
     assert result.digest == hashlib.new(algorithm, content).hexdigest()
     assert result.bytes == len(content)
 
@@ -73,7 +73,7 @@ def test_progress_is_told_in_bytes(store: Storage, root: Path, context: Context)
     """The last report is the whole."""
     (root / "a").write_bytes(TEXT)
     told: list[tuple[int, int | None]] = []
-    checksum(
+    compute_checksum(
         Checksum(source="a"), store, replace(context, report=lambda done, total: told.append((done, total)))
     )
     assert told[0] == (CHUNK_BYTES, len(TEXT))

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageStat
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, Cancelled
 from millpond.tasks.files.contract import ConvertImage, ImageFormat, Thumbnail
-from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
@@ -61,12 +61,12 @@ def test_one_format_becomes_another(
 ) -> None:
     """A picture comes out as the same picture, smaller or not, in the format of the target's name."""
     scene.save(root / name)
-    small = thumbnail(Thumbnail(source=name, target=target, width=100, height=100), store, context)
+    small = make_thumbnail(Thumbnail(source=name, target=target, width=100, height=100), store, context)
     image = opened(root / target)
     assert (image.format, image.size) == (form, (100, 75)) == (form, (small.width, small.height))
     assert looks_upright(image)
     assert small.bytes == (root / target).stat().st_size
-    convert(ConvertImage(source=name, target=target), store, context)
+    convert_image(ConvertImage(source=name, target=target), store, context)
     image = opened(root / target)
     assert (image.format, image.size) == (form, (640, 480))
     assert looks_upright(image)
@@ -86,12 +86,12 @@ def test_a_thumbnail_fits_its_box_and_is_never_enlarged(
 ) -> None:
     """The proportions stay; a small original stays as small."""
     scene.save(root / "a.jpg")
-    thumbnail(Thumbnail(source="a.jpg", target="t.png", width=box[0], height=box[1]), store, context)
+    make_thumbnail(Thumbnail(source="a.jpg", target="t.png", width=box[0], height=box[1]), store, context)
     assert opened(root / "t.png").size == size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("body", [thumbnail, convert])
+@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_a_photograph_is_turned_upright(
     store: Storage, root: Path, context: Context, scene: Image.Image, orientation: int, body: Any
 ) -> None:
@@ -101,16 +101,16 @@ def test_a_photograph_is_turned_upright(
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     held.save(root / "a.jpg", exif=exif)
-    contract = Thumbnail if body is thumbnail else ConvertImage
+    contract = Thumbnail if body is make_thumbnail else ConvertImage
     body(contract(source="a.jpg", target="t.jpg"), store, context)
     image = opened(root / "t.jpg")
-    assert image.size == ((320, 240) if body is thumbnail else (640, 480))
+    assert image.size == ((320, 240) if body is make_thumbnail else (640, 480))
     assert looks_upright(image)
     assert image.getexif().get(ORIENTATION, 1) == 1
 
 
 @pytest.mark.parametrize("target", ["t.jpg", "t.png", "t.webp", "t.avif"])
-@pytest.mark.parametrize("body", [thumbnail, convert])
+@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_where_a_photograph_was_taken_is_not_passed_on(
     store: Storage, root: Path, context: Context, scene: Image.Image, target: str, body: Any
 ) -> None:
@@ -122,7 +122,7 @@ def test_where_a_photograph_was_taken_is_not_passed_on(
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     scene.save(root / "a.jpg", exif=exif, comment="SecretComment", icc_profile=profile)
     assert opened(root / "a.jpg").getexif().get_ifd(GPS)
-    contract = Thumbnail if body is thumbnail else ConvertImage
+    contract = Thumbnail if body is make_thumbnail else ConvertImage
     body(contract(source="a.jpg", target=target), store, context)
     image = opened(root / target)
     assert not image.getexif()
@@ -130,7 +130,7 @@ def test_where_a_photograph_was_taken_is_not_passed_on(
     assert b"Secret" not in (root / target).read_bytes()
 
 
-@pytest.mark.parametrize("body", [thumbnail, convert])
+@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_colours_of_another_profile_become_srgb(
     store: Storage, root: Path, context: Context, scene: Image.Image, body: Any
 ) -> None:
@@ -138,7 +138,7 @@ def test_colours_of_another_profile_become_srgb(
     scene.save(root / "srgb.png")
     _in_display_p3(root / "srgb.png", root / "p3.png")
     assert opened(root / "p3.png").tobytes() != scene.tobytes()
-    contract = Thumbnail if body is thumbnail else ConvertImage
+    contract = Thumbnail if body is make_thumbnail else ConvertImage
     body(contract(source="p3.png", target="t.png"), store, context)
     image = opened(root / "t.png")
     box = (10, 10, 200, 100)
@@ -155,7 +155,7 @@ def test_a_profile_that_does_not_fit_is_ignored(
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     noted = {"garbage": b"garbage" * 100, "cut": srgb[:200], "lab": lab}[profile]
     scene.convert(mode).save(root / "a.jpg", icc_profile=noted)
-    bodies: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+    bodies: list[tuple[Any, Any]] = [(make_thumbnail, Thumbnail), (convert_image, ConvertImage)]
     for body, contract in bodies:
         body(contract(source="a.jpg", target="t.png"), store, context)
         image = opened(root / "t.png")
@@ -172,7 +172,7 @@ def _in_display_p3(source: Path, target: Path) -> None:
     image.write_to_file(str(target))
 
 
-@pytest.mark.parametrize("body", [thumbnail, convert])
+@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 @pytest.mark.parametrize("mode", ["CMYK", "L", "I;16", "1", "P", "RGBA", "LA"])
 def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
     store: Storage, root: Path, context: Context, scene: Image.Image, body: Any, mode: str
@@ -183,7 +183,7 @@ def test_every_kind_of_pixel_is_brought_to_eight_bits_of_srgb_or_grey(
         picture = picture.convert("I").point(lambda value: value * 256).convert("I;16")
     name = "a.jpg" if mode == "CMYK" else "a.png"
     picture.save(root / name)
-    contract = Thumbnail if body is thumbnail else ConvertImage
+    contract = Thumbnail if body is make_thumbnail else ConvertImage
     body(contract(source=name, target="t.jpg"), store, context)
     image = opened(root / "t.jpg")
     assert image.mode in ("RGB", "L")
@@ -202,7 +202,7 @@ def test_transparency_shows_the_background_where_a_format_has_none(
 ) -> None:
     """JPEG has no transparency: the background is asked for, white by default."""
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(root / "a.png")
-    convert(ConvertImage(source="a.png", target="t.jpg", background=background), store, context)
+    convert_image(ConvertImage(source="a.png", target="t.jpg", background=background), store, context)
     assert is_near(colour(opened(root / "t.jpg"), (0, 0, 64, 64)), wanted, within=3)
 
 
@@ -212,7 +212,7 @@ def test_transparency_stays_where_a_format_has_it(
 ) -> None:
     """A logo stays see-through."""
     Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(root / "a.png")
-    thumbnail(Thumbnail(source="a.png", target=target, width=32, height=32), store, context)
+    make_thumbnail(Thumbnail(source="a.png", target=target, width=32, height=32), store, context)
     assert opened(root / target).convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]
 
 
@@ -220,7 +220,7 @@ def test_of_an_animation_the_first_frame_is_taken(store: Storage, root: Path, co
     """A moving picture becomes a still one."""
     frames = [Image.new("RGB", (64, 48), shade) for shade in (RED, BLUE, BLUE)]
     frames[0].save(root / "a.gif", save_all=True, append_images=frames[1:], duration=50)
-    convert(ConvertImage(source="a.gif", target="t.webp"), store, context)
+    convert_image(ConvertImage(source="a.gif", target="t.webp"), store, context)
     image = opened(root / "t.webp")
     assert image.size == (64, 48)
     assert is_near(colour(image, (0, 0, 64, 48)), RED, within=8)
@@ -232,7 +232,7 @@ def test_progressive_and_interlaced_files_are_read(
 ) -> None:
     """Files made for slow connections are read like others."""
     scene.save(root / "a.jpg", progressive=True)
-    thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
+    make_thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
     assert looks_upright(opened(root / "t.jpg"))
 
 
@@ -244,19 +244,19 @@ def test_running_twice_gives_the_same_bytes(
     scene.save(root / "a.jpg")
     seen = set()
     for _ in range(3):
-        thumbnail(Thumbnail(source="a.jpg", target="t", format=form), store, context)
-        convert(ConvertImage(source="a.jpg", target="c", format=form), store, context)
+        make_thumbnail(Thumbnail(source="a.jpg", target="t", format=form), store, context)
+        convert_image(ConvertImage(source="a.jpg", target="c", format=form), store, context)
         seen.add(((root / "t").read_bytes(), (root / "c").read_bytes()))
     assert len(seen) == 1
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-@pytest.mark.parametrize("body", [thumbnail, convert])
+@pytest.mark.parametrize("body", [make_thumbnail, convert_image])
 def test_one_task_never_gets_the_image_of_another(
     store: Storage, root: Path, context: Context, body: Any, orientation: int
 ) -> None:
     """Files that are opened one after the other under one descriptor are told apart."""
-    contract = Thumbnail if body is thumbnail else ConvertImage
+    contract = Thumbnail if body is make_thumbnail else ConvertImage
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     for number, shade in enumerate((RED, BLUE, (10, 200, 10))):
@@ -271,7 +271,7 @@ def test_the_better_the_quality_the_longer_the_file(
     """Quality is passed on to the encoder."""
     scene.save(root / "a.png")
     lengths = [
-        convert(ConvertImage(source="a.png", target="t.jpg", quality=quality), store, context).bytes
+        convert_image(ConvertImage(source="a.png", target="t.jpg", quality=quality), store, context).bytes
         for quality in (20, 60, 95)
     ]
     assert lengths == sorted(set(lengths))
@@ -283,7 +283,7 @@ def test_a_cancelled_task_writes_nothing(
     """A cancellation before the end leaves the folder as it was."""
     scene.save(root / "a.jpg")
     with pytest.raises(Cancelled):
-        thumbnail(
+        make_thumbnail(
             Thumbnail(source="a.jpg", target="b/t.jpg"), store, replace(context, is_cancelled=lambda: True)
         )
     assert names() == ["a.jpg"]
@@ -303,7 +303,7 @@ def test_an_image_too_long_for_its_format_is_one_clear_line(
     """WebP holds 16383 pixels a side, and says so before it is tried."""
     Image.new("1", (17_000, 2)).save(root / "a.png")
     with pytest.raises(BadInput, match="choose another format"):
-        convert(ConvertImage(source="a.png", target="t.webp"), store, context)
+        convert_image(ConvertImage(source="a.png", target="t.webp"), store, context)
     assert names() == ["a.png"]
 
 
@@ -313,7 +313,7 @@ def test_libvips_refuses_to_run_where_it_would_hang(
     """In a process forked after libvips was used, a body fails with the reason; it does not wait for ever."""
     scene.save(root / "a.jpg")
     job = Thumbnail(source="a.jpg", target="t.jpg")
-    thumbnail(job, store, context)
+    make_thumbnail(job, store, context)
     monkeypatch.setattr(os, "getpid", lambda: -1)
     with pytest.raises(RuntimeError, match="forked"):
-        thumbnail(job, store, context)
+        make_thumbnail(job, store, context)

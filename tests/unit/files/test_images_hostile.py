@@ -18,12 +18,12 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, RetryLater, TooLarge
 from millpond.tasks.files import images
 from millpond.tasks.files.contract import ConvertImage, Thumbnail
-from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
 
 Names = Callable[[], list[str]]
-BODIES: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+BODIES: list[tuple[Any, Any]] = [(make_thumbnail, Thumbnail), (convert_image, ConvertImage)]
 
 
 def encoded(picture: Image.Image, form: str, **options: Any) -> bytes:
@@ -79,7 +79,7 @@ def test_the_bound_on_pixels_is_the_settings(
     refused(tight, context, TooLarge, "640 x 480 pixels")
     assert names() == ["hostile"]
     fitting = Storage(roots=(str(root),), limits=Files(max_pixels=640 * 480))
-    assert thumbnail(Thumbnail(source="hostile", target="t.jpg"), fitting, context).width == 320
+    assert make_thumbnail(Thumbnail(source="hostile", target="t.jpg"), fitting, context).width == 320
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF"])
@@ -127,7 +127,7 @@ def test_what_is_no_image_is_refused_whatever_it_is_called(
         (root / name).write_bytes(data)
     refused(store, context, BadInput, "is no image that is read here")
     with pytest.raises(BadInput, match="is no image that is read here"):
-        thumbnail(Thumbnail(source="photo.jpg", target="t.jpg"), store, context)
+        make_thumbnail(Thumbnail(source="photo.jpg", target="t.jpg"), store, context)
     assert names() == ["hostile", "photo.jpg"]
 
 
@@ -136,7 +136,7 @@ def test_an_image_with_another_formats_name_is_read_for_what_it_is(
 ) -> None:
     """A PNG called .jpg is a PNG."""
     scene.save(root / "photo.jpg", "PNG")
-    assert thumbnail(Thumbnail(source="photo.jpg", target="t.webp"), store, context).format == "webp"
+    assert make_thumbnail(Thumbnail(source="photo.jpg", target="t.webp"), store, context).format == "webp"
 
 
 def test_an_empty_file_is_refused(store: Storage, root: Path, context: Context, names: Names) -> None:
@@ -177,7 +177,7 @@ def test_a_disk_that_fills_up_is_tried_later(
         for form in ("jpg", "png", "webp", "avif"):
             job = ConvertImage(source="hostile", target=f"disk/a/t.{form}", quality=100)
             with pytest.raises(RetryLater, match="no room left"):
-                convert(job, store, context)
+                convert_image(job, store, context)
             assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -193,7 +193,7 @@ def test_no_memory_is_no_fault_of_the_image(
         raise libvips().Error("vips_tracked_malloc: out of memory")
 
     scene.save(root / "hostile", "JPEG")
-    monkeypatch.setattr(images, "_plain", fail)
+    monkeypatch.setattr(images, "_flatten", fail)
     refused(store, context, RetryLater, "no memory left")
 
 
@@ -214,14 +214,14 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail_leaves_nothing_half_writte
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        images._save = save_half
+        images._encode = save_half
         job = Thumbnail(source="a.jpg", target="t.jpg")
-        images.thumbnail(job, Storage(roots=({str(root)!r},)), Context())
+        images.make_thumbnail(job, Storage(roots=({str(root)!r},)), Context())
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert done.returncode == -9
     assert names() == [".t.jpg.0.millpond-part", "a.jpg"]
-    result = thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
+    result = make_thumbnail(Thumbnail(source="a.jpg", target="t.jpg"), store, context)
     assert names() == ["a.jpg", "t.jpg"]
     with Image.open(root / "t.jpg") as image:
         image.load()

@@ -13,8 +13,8 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import TooLarge
 from millpond.tasks.files.contract import ConvertImage, Thumbnail
 from millpond.tasks.files.image_memory import refuse_too_large
-from millpond.tasks.files.image_readers import opened
-from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.image_readers import open_picture
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
 
@@ -50,7 +50,7 @@ def test_two_small_files_do_not_fill_the_container(store: Storage, root: Path, c
     """A PNG of 1.5 MB whose pixels are held whole, eight bytes each, is refused before they are decoded."""
     (root / "in.png").write_bytes(interlaced_png(13_000))
     assert (root / "in.png").stat().st_size < 1_500_000
-    for body, contract in ((thumbnail, Thumbnail), (convert, ConvertImage)):
+    for body, contract in ((make_thumbnail, Thumbnail), (convert_image, ConvertImage)):
         with pytest.raises(
             TooLarge, match=r"takes about 1\d\d\d MiB to read and write as jpeg.*max_image_bytes"
         ):
@@ -62,11 +62,12 @@ def test_the_bound_is_the_settings(root: Path, context: Context, scene: Image.Im
     """An AVIF takes far more to write than a JPEG, and a thumbnail as little as it is small."""
     scene.save(root / "a.jpg")
     tight = Storage(roots=(str(root),), limits=Files(max_image_bytes=2 * MIB))
-    assert convert(ConvertImage(source="a.jpg", target="b.jpg"), tight, context).width == 640
+    assert convert_image(ConvertImage(source="a.jpg", target="b.jpg"), tight, context).width == 640
     with pytest.raises(TooLarge, match="as avif, more than max_image_bytes"):
-        convert(ConvertImage(source="a.jpg", target="b.avif"), tight, context)
+        convert_image(ConvertImage(source="a.jpg", target="b.avif"), tight, context)
     assert (
-        thumbnail(Thumbnail(source="a.jpg", target="b.avif", width=64, height=64), tight, context).width == 64
+        make_thumbnail(Thumbnail(source="a.jpg", target="b.avif", width=64, height=64), tight, context).width
+        == 64
     )
 
 
@@ -80,7 +81,7 @@ from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.vips import libvips
 import PIL.BmpImagePlugin, pi_heif
 libvips()
-body, contract = {"c": (images.convert, ConvertImage), "t": (images.thumbnail, Thumbnail)}[sys.argv[2]]
+body, contract = {"c": (images.convert_image, ConvertImage), "t": (images.make_thumbnail, Thumbnail)}[sys.argv[2]]
 def peak():
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024
@@ -97,7 +98,7 @@ def _estimate(url: str, path: Path, box: tuple[int, int] | None, form: str) -> i
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            refuse_too_large(url, opened(url, str(path)), box, form, middle)  # type: ignore[arg-type]
+            refuse_too_large(url, open_picture(url, str(path)), box, form, middle)  # type: ignore[arg-type]
             high = middle
         except TooLarge:
             low = middle

@@ -13,12 +13,12 @@ from PIL import Image, ImageChops
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, TooLarge
 from millpond.tasks.files.contract import ConvertImage, Thumbnail
-from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
 
 PHOTO = Path(__file__).parents[2] / "cases" / "img" / "photo.heic"
-BODIES: list[tuple[Any, Any]] = [(thumbnail, Thumbnail), (convert, ConvertImage)]
+BODIES: list[tuple[Any, Any]] = [(make_thumbnail, Thumbnail), (convert_image, ConvertImage)]
 
 
 def shown(path: Path) -> Image.Image:
@@ -37,10 +37,12 @@ def test_a_photograph_of_a_telephone_is_read(store: Storage, root: Path, context
     import pi_heif
 
     (root / "in.heic").write_bytes(PHOTO.read_bytes())
-    result = convert(ConvertImage(source="in.heic", target="out.png"), store, context)
+    result = convert_image(ConvertImage(source="in.heic", target="out.png"), store, context)
     assert (result.width, result.height) == (300, 200)
     assert far(shown(root / "out.png"), pi_heif.open_heif(PHOTO).to_pillow()) == 0
-    small = thumbnail(Thumbnail(source="in.heic", target="small.jpg", width=200, height=200), store, context)
+    small = make_thumbnail(
+        Thumbnail(source="in.heic", target="small.jpg", width=200, height=200), store, context
+    )
     assert (small.width, small.height) == (200, 133)
 
 
@@ -55,7 +57,7 @@ def test_every_way_to_call_a_heic_is_known(
     length = int.from_bytes(content[:4], "big")
     box = brands.ljust(length - 8, b"\0") if len(brands) < length - 8 else brands[: length - 8]
     (root / "in").write_bytes(content[:8] + box + content[length:])
-    assert convert(ConvertImage(source="in", target="out.png"), store, context).width == 300
+    assert convert_image(ConvertImage(source="in", target="out.png"), store, context).width == 300
 
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.9, 0.99])
@@ -87,7 +89,7 @@ def test_the_size_of_a_heic_is_bounded(root: Path, context: Context) -> None:
     (root / "in.heic").write_bytes(PHOTO.read_bytes())
     tight = Storage(roots=(str(root),), limits=Files(max_pixels=59_999))
     with pytest.raises(TooLarge, match="300 x 200 pixels"):
-        convert(ConvertImage(source="in.heic", target="out.jpg"), tight, context)
+        convert_image(ConvertImage(source="in.heic", target="out.jpg"), tight, context)
 
 
 @pytest.mark.parametrize(
@@ -105,12 +107,12 @@ def test_a_bmp_is_read(store: Storage, root: Path, context: Context, scene: Imag
     """Files of scanners and old programs, in every depth."""
     picture = scene.convert(mode)
     picture.save(root / "in.bmp")
-    convert(ConvertImage(source="in.bmp", target="out.png"), store, context)
+    convert_image(ConvertImage(source="in.bmp", target="out.png"), store, context)
     assert far(shown(root / "out.png"), picture) == 0
     content = (root / "in.bmp").read_bytes()
     (root / "in.bmp").write_bytes(content[: len(content) // 2])
     with pytest.raises(BadInput, match=r"damaged or cut short.*BMP: "):
-        convert(ConvertImage(source="in.bmp", target="cut.png"), store, context)
+        convert_image(ConvertImage(source="in.bmp", target="cut.png"), store, context)
     assert sorted(path.name for path in root.iterdir()) == ["in.bmp", "out.png"]
 
 
@@ -124,7 +126,7 @@ def test_of_several_frames_the_first_is_taken(
     with Image.open(root / "in") as image:
         wanted = image.convert("RGB")
     for body, contract in BODIES:
-        options = {"width": 640, "height": 480} if body is thumbnail else {}
+        options = {"width": 640, "height": 480} if body is make_thumbnail else {}
         body(contract(source="in", target="out.png", **options), store, context)
         found = shown(root / "out.png")
         assert found.size == wanted.size
@@ -144,10 +146,10 @@ def test_every_format_that_notes_how_a_camera_was_held_is_turned(
     scene.save(root / "in", form, exif=exif)
     with Image.open(root / "in") as image:
         wanted = ImageOps.exif_transpose(image).convert("RGB")
-    convert(ConvertImage(source="in", target="out.png"), store, context)
+    convert_image(ConvertImage(source="in", target="out.png"), store, context)
     assert far(shown(root / "out.png"), wanted) <= 8
     box = {"width": wanted.width // 2, "height": wanted.height // 2}
-    thumbnail(Thumbnail(source="in", target="small.png", **box), store, context)
+    make_thumbnail(Thumbnail(source="in", target="small.png", **box), store, context)
     small = shown(root / "small.png")
     assert small.size == (wanted.width // 2, wanted.height // 2)
     assert far(small.resize((8, 8)), wanted.resize((8, 8))) < 40
@@ -170,7 +172,7 @@ def test_what_is_not_read_is_called_by_its_name(
     """A sound file of another format is not damaged."""
     (root / "in.jpg").write_bytes(content)
     with pytest.raises(BadInput, match=f"no image that is read here.*it looks like .*{what}") as caught:
-        convert(ConvertImage(source="in.jpg", target="out.png"), store, context)
+        convert_image(ConvertImage(source="in.jpg", target="out.png"), store, context)
     assert "damaged" not in str(caught.value)
 
 
@@ -204,6 +206,6 @@ def test_every_kind_cut_short_is_refused(
     (root / "in").write_bytes(whole[: int(len(whole) * kept)])
     for target in ("out.jpg", "out.png", "out.webp"):
         with pytest.raises(BadInput, match="is damaged or cut short") as caught:
-            convert(ConvertImage(source="in", target=target), store, context)
+            convert_image(ConvertImage(source="in", target=target), store, context)
         assert "unable to write" not in str(caught.value)
     assert [path.name for path in root.iterdir()] == ["in"]

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops, ImageStat, TiffImagePlugin
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput
 from millpond.tasks.files.contract import ConvertImage, Thumbnail
-from millpond.tasks.files.images import convert, thumbnail
+from millpond.tasks.files.images import convert_image, make_thumbnail
 from millpond.tasks.files.storage import Storage
 
 Tags = dict[int, tuple[str, list[int]]]
@@ -74,7 +74,7 @@ def error_of(store: Storage, context: Context) -> set[str]:
     """Return the errors of both operations on `in.tif`, for each target's format; nothing may be left."""
     said = set()
     for (body, contract), form in product(
-        [(thumbnail, Thumbnail), (convert, ConvertImage)], ("jpg", "png", "webp", "avif")
+        [(make_thumbnail, Thumbnail), (convert_image, ConvertImage)], ("jpg", "png", "webp", "avif")
     ):
         with pytest.raises(BadInput) as caught:
             body(contract(source="in.tif", target=f"out.{form}"), store, context)  # type: ignore[operator]
@@ -84,11 +84,11 @@ def error_of(store: Storage, context: Context) -> set[str]:
 
 def distance(store: Storage, root: Path, context: Context, wanted: Image.Image, within: float = 6) -> float:
     """Convert `in.tif`; return by how much its pixels are away from those wanted, at most."""
-    convert(ConvertImage(source="in.tif", target="out.png"), store, context)
+    convert_image(ConvertImage(source="in.tif", target="out.png"), store, context)
     with Image.open(root / "out.png") as image:
         found = image.convert(wanted.mode)
     assert found.size == wanted.size
-    thumbnail(Thumbnail(source="in.tif", target="small.png", width=48, height=32), store, context)
+    make_thumbnail(Thumbnail(source="in.tif", target="small.png", width=48, height=32), store, context)
     with Image.open(root / "small.png") as image:
         assert image.size == (48, 32)
         small = ImageStat.Stat(ImageChops.difference(image.convert(wanted.mode), wanted.resize((48, 32))))
@@ -225,7 +225,7 @@ def test_the_page_that_is_the_picture_is_taken(
     """A smaller version or a mask before the picture is not taken for it."""
     small = chart.resize((24, 16))
     saved(root / "in.tif", [chart if not kind else small for kind in kinds], kinds)
-    result = convert(ConvertImage(source="in.tif", target="out.png"), store, context)
+    result = convert_image(ConvertImage(source="in.tif", target="out.png"), store, context)
     assert (result.width, result.height) == ((96, 64) if 0 in kinds else (24, 16))
 
 

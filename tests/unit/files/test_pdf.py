@@ -98,7 +98,7 @@ def test_every_script_comes_out(store: Storage, root: Path, context: Context) ->
 
 def test_a_hyphen_at_a_line_end_stays() -> None:
     """PDFium's mark for a hyphen that it joined lines at becomes the hyphen on the page."""
-    assert pdf_pages.cleaned("col\ufffeumn\r\nnext\0\fend") == "col-umn\nnext\nend"
+    assert pdf_pages.clean_text("col\ufffeumn\r\nnext\0\fend") == "col-umn\nnext\nend"
 
 
 def test_pages_without_text_are_a_note_not_an_error(store: Storage, root: Path, context: Context) -> None:

@@ -19,8 +19,8 @@ from millpond.tasks.errors import FinalError
 from millpond.tasks.files.archives import unpack
 from millpond.tasks.files.contract import ConvertImage, PdfText, Unpack
 from millpond.tasks.files.image_readers import FORMATS
-from millpond.tasks.files.images import convert
-from millpond.tasks.files.magic_numbers import HEAD_BYTES, detected
+from millpond.tasks.files.images import convert_image
+from millpond.tasks.files.magic_numbers import HEAD_BYTES, detect_format
 from millpond.tasks.files.pdf import pdf_text
 from millpond.tasks.files.storage import Storage
 
@@ -111,10 +111,12 @@ def test_images_of_pillow(tmp_path: Path, store: Storage, root: Path, context: C
     compared, unlisted = 0, []
     for path in files_of(samples):
         with path.open("rb") as file:
-            if detected(file.read(HEAD_BYTES)) not in FORMATS:
+            if detect_format(file.read(HEAD_BYTES)) not in FORMATS:
                 continue
         shutil.copy(path, root / "in")
-        done, said = attempt(lambda: convert(ConvertImage(source="in", target="out.png"), store, context))
+        done, said = attempt(
+            lambda: convert_image(ConvertImage(source="in", target="out.png"), store, context)
+        )
         wanted = pillow_reads(path)
         if wanted is None:
             continue

@@ -14,7 +14,7 @@ import pytest
 
 from millpond.tasks.errors import BadInput, Cancelled, RetryLater, TooLarge
 from millpond.tasks.files import atomic_output
-from millpond.tasks.files.os_errors import meaning
+from millpond.tasks.files.os_errors import task_error_for
 from millpond.tasks.files.storage import Storage
 
 Names = Callable[[], list[str]]
@@ -239,7 +239,7 @@ def test_a_file_over_the_limit_of_its_process_is_final(store: Storage, names: Na
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
 def test_what_may_pass_is_tried_later(number: int) -> None:
     """A disk or server in trouble is no fault of the input."""
-    assert isinstance(meaning(OSError(number, os.strerror(number)), "x", "read"), RetryLater)
+    assert isinstance(task_error_for(OSError(number, os.strerror(number)), "x", "read"), RetryLater)
 
 
 def test_an_error_of_the_source_is_not_blamed_on_the_target(store: Storage, names: Names) -> None:

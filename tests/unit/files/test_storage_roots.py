@@ -11,7 +11,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.errors import BadInput, FinalError, OutsideRoots, TooLarge
 from millpond.tasks.files import local
 from millpond.tasks.files.contract import Checksum, Compress, file_url
-from millpond.tasks.files.digests import checksum
+from millpond.tasks.files.digests import compute_checksum
 from millpond.tasks.files.locations import LocalLocation, locate
 from millpond.tasks.files.storage import Storage
 from millpond.tasks.settings import Files
@@ -197,7 +197,7 @@ def test_a_name_in_any_encoding_passes_through_a_contract(
     path = root / os.fsdecode(name)
     path.write_bytes(b"content")
     sent = json.dumps(Checksum(source=file_url(path)).model_dump())
-    result = checksum(Checksum(**json.loads(sent)), store, context)
+    result = compute_checksum(Checksum(**json.loads(sent)), store, context)
     assert result.bytes == 7
     write(store, file_url(f"{path}.copy"), b"x")
     assert {os.fsencode(entry.name) for entry in root.iterdir()} == {name, name + b".copy"}
