@@ -73,7 +73,7 @@ QUEUE_COUNTERS = {
 
 def exposition(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
     """Return the metrics as text; for an error, only that the broker is away."""
-    return prometheus_text.exposition([*_metrics(seen), *_of_diagnoses(diagnoses)])
+    return prometheus_text.format_metrics([*_metrics(seen), *_of_diagnoses(diagnoses)])
 
 
 def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:

@@ -27,7 +27,7 @@ from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
 from millpond.tasks.contract import Contract
 from millpond.tasks.durations import Duration, to_timedelta
-from millpond.tasks.middleware import load as load_middleware
+from millpond.tasks.middleware import load_middleware as load_middleware
 from millpond.tasks.pools import Overflow
 from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings

@@ -9,7 +9,7 @@ from millpond.broker.message import Outgoing, compose
 from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields, redact
 from millpond.tasks.durations import Duration
-from millpond.tasks.redaction import hides
+from millpond.tasks.redaction import hides_fields
 from millpond.tasks.wire_fields import wire_fields
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
@@ -159,7 +159,7 @@ def outgoing(
         queue=queue,
         sent_at_ms=now_ms,
         id=id or message.id,
-        shown=redact(type(contract), kwargs) if hides(type(contract)) else None,
+        shown=redact(type(contract), kwargs) if hides_fields(type(contract)) else None,
         priority=message.priority,
         due_ms=due_ms,
         expires_ms=expires_ms,

@@ -9,7 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import depth
 from millpond.broker.message import Outgoing
 from millpond.tasks.errors import BadContract, UnknownQueue
-from millpond.tasks.name_suggestions import there_are
+from millpond.tasks.name_suggestions import list_names
 from millpond.tasks.pools import Overflow, Table
 
 #: How long the limits of a queue are cached.
@@ -62,6 +62,6 @@ class QueueCache:
 def unknown_queue(queue: str, known: Iterable[str]) -> UnknownQueue:
     """Return the error for a queue without a pool."""
     return UnknownQueue(
-        f"no pool takes from a queue named {queue!r}; {there_are(queue, known)} "
+        f"no pool takes from a queue named {queue!r}; {list_names(queue, known)} "
         f"Add a [queues.{queue}] table to the millpond.toml of the workers, or start them first"
     )

@@ -24,7 +24,7 @@ from millpond.broker.server import now_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
-from millpond.tasks.process.heartbeat_file import HeartbeatFile, now
+from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
 
 logger = logging.getLogger("millpond.scheduler")
 
@@ -98,12 +98,12 @@ class Scheduler:
         """Tick, and survive a broker that is away. Return the seconds until the next tick."""
         try:
             seconds = self.tick()
-            self._heartbeat_file.write(loop_at=now(), broker_answered_at=now(), has_lease=True)
+            self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=boot_clock(), has_lease=True)
         except BrokerError as error:
             if self._is_leader or self._heartbeat_file.heartbeat.broker_answered_at is not None:
                 logger.warning("%s Trying again every second.", error)
             self._is_leader = False
-            self._heartbeat_file.write(loop_at=now(), broker_answered_at=None, has_lease=False)
+            self._heartbeat_file.write(loop_at=boot_clock(), broker_answered_at=None, has_lease=False)
             seconds = TICK_SECONDS
         return seconds
 

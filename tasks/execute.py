@@ -38,7 +38,7 @@ from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, read_fields
 from millpond.tasks.errors import BadContract, Cancelled, FinalError, MillpondError, RetryLater
 from millpond.tasks.handlers import Handler
-from millpond.tasks.redaction import redact, scrubbed, secrets_in
+from millpond.tasks.redaction import redact, scrub, secrets_in
 
 logger = logging.getLogger("millpond.tasks")
 
@@ -91,18 +91,18 @@ def execute(
         job = message if handler.takes_message else validated(handler, args, kwargs)
         call = handler.function
         if around:
-            call = partial(forked_child.guarded, call)
+            call = partial(forked_child.call_without_fork, call)
             for hook in around:
                 call = partial(hook, call_next=call)
         value = call(job, context)
         if _process_id() != pid:
-            forked_child.end()
+            forked_child.end_child()
         if type(value) in _OUTCOMES:
             return value  # type: ignore[no-any-return]
         outcome = _succeeded(handler, delivery, value, keep=keep_result or context.batch is not None)
     except BaseException as error:
         if _process_id() != pid:
-            forked_child.end(error)
+            forked_child.end_child(error)
         if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` asks the error itself
             raise
         return failed(handler, delivery, context, error, began=began)
@@ -132,45 +132,46 @@ def failed(
     An error whose own attributes raise is a failure by its name: no error is left to the slot.
     """
     try:
-        return _classified(handler, delivery, context, error, began)
+        return _classify(handler, delivery, context, error, began)
     except BaseException as unsaid:
-        name = _name(error)
-        return DeadLetter(name, f"{name}: (it cannot be read: {_name(unsaid)})")
+        name = _error_name(error)
+        return DeadLetter(name, f"{name}: (it cannot be read: {_error_name(unsaid)})")
 
 
-def _classified(
+def _classify(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, began: float
 ) -> Outcome:
+    """Return the outcome for an error, and log it: retry, cancelled, or dead letter."""
     for known, outcome_of in outcomes_of_errors.items():
         if isinstance(error, known):
             found = outcome_of(error)
-            _log(logging.INFO, handler, delivery, "raised", f"{_name(error)}: {_text(error)}")
+            _log_end(logging.INFO, handler, delivery, "raised", f"{_error_name(error)}: {_error_text(error)}")
             return found
-    line = error_line(error, partial(_clean, handler, delivery))
+    line = error_line(error, partial(_scrub, handler, delivery))
     if isinstance(error, RetryLater) and delivery.message.retries < handler.retries:
-        _log(logging.INFO, handler, delivery, "retry", line)
-        return _retry(handler, delivery, context, error, line)
+        _log_end(logging.INFO, handler, delivery, "retry", line)
+        return _make_retry(handler, delivery, context, error, line)
     if isinstance(error, Cancelled):
-        _log(logging.INFO, handler, delivery, "cancelled", line)
+        _log_end(logging.INFO, handler, delivery, "cancelled", line)
         return CancelledOutcome(line)
     if isinstance(error, SystemExit):
         error = FinalError(f"the body called sys.exit({error.code!r}); a body returns or raises")
         line = error_line(error)
     expected = isinstance(error, MillpondError | BadMessage)
-    trace = _clean(handler, delivery, _traceback(error))
+    trace = _scrub(handler, delivery, _traceback(error))
     description = "raised expected" if expected else "raised unexpected"
-    _log(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
+    _log_end(logging.INFO if expected else logging.ERROR, handler, delivery, description, line, error, trace)
     if isinstance(error, BadContract):
-        return DeadLetter("bad contract", _clean(handler, delivery, _text(error)), expected=True)
+        return DeadLetter("bad contract", _scrub(handler, delivery, _error_text(error)), expected=True)
     if isinstance(error, BadMessage):
-        return DeadLetter(error.reason, _text(error)[:ERROR_LENGTH], expected=True)
+        return DeadLetter(error.reason, _error_text(error)[:ERROR_LENGTH], expected=True)
     facts = {
         "traceback": trace[-TRACEBACK_LENGTH:],
         "retries": delivery.message.retries,
         "worker": context.worker,
         "started_at": began,
     }
-    return DeadLetter(_name(error), line, facts, expected=expected)
+    return DeadLetter(_error_name(error), line, facts, expected=expected)
 
 
 def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
@@ -178,7 +179,7 @@ def error_line(error: BaseException, clean: Callable[[str], str] = str) -> str:
 
     `clean` cuts secrets out of the whole, for one may be longer than a line.
     """
-    return clean(f"{_name(error)}: {_text(error)}").splitlines()[0][:ERROR_LENGTH]
+    return clean(f"{_error_name(error)}: {_error_text(error)}").splitlines()[0][:ERROR_LENGTH]
 
 
 def backoff_seconds(handler: Handler, retries: int) -> float:
@@ -205,11 +206,16 @@ def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) 
             )
     if value is None:
         return Succeeded(result)
-    shown = repr(value) if type(value) in _PLAIN else _shown(value)
-    return Succeeded(result, shown if handler.secretive is None else _clean(handler, delivery, shown))
+    shown = repr(value) if type(value) in _PLAIN else _show_value(value)
+    return Succeeded(
+        result, shown if handler.contract_with_secrets is None else _scrub(handler, delivery, shown)
+    )
 
 
-def _retry(handler: Handler, delivery: Delivery, context: Context, error: RetryLater, line: str) -> Retry:
+def _make_retry(
+    handler: Handler, delivery: Delivery, context: Context, error: RetryLater, line: str
+) -> Retry:
+    """Return a retry: the message of the next run, due after the wait of the error or of the backoff."""
     message = delivery.message
     _args, kwargs, _embed = message.arguments
     wait = error.after_seconds
@@ -226,27 +232,27 @@ def _retry(handler: Handler, delivery: Delivery, context: Context, error: RetryL
     return Retry(str(again.text), due_ms, line)
 
 
-def _clean(handler: Handler, delivery: Delivery, text: str) -> str:
+def _scrub(handler: Handler, delivery: Delivery, text: str) -> str:
     """Cut the secrets of a task out of a text."""
-    if handler.secretive is None:
+    if handler.contract_with_secrets is None:
         return text
     try:
         args, kwargs, _embed = delivery.message.arguments
     except BadMessage:
         return text
-    return scrubbed(text, secrets_in(handler.secretive, args, kwargs))
+    return scrub(text, secrets_in(handler.contract_with_secrets, args, kwargs))
 
 
-def _name(error: BaseException) -> str:
+def _error_name(error: BaseException) -> str:
     """Return the name of an error's class, even where its metaclass has another idea of it."""
     return str(type.__dict__["__name__"].__get__(type(error)))
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         return str.__str__(str(error))  # a plain text: a subclass may have methods of its own
     except BaseException as unsaid:
-        return f"(its message cannot be read: __str__ raised {_name(unsaid)})"
+        return f"(its message cannot be read: __str__ raised {_error_name(unsaid)})"
 
 
 def _traceback(error: BaseException) -> str:
@@ -268,7 +274,7 @@ _short.maxstring = _short.maxother = _short.maxlong = SHOWN_LENGTH
 _PLAIN = frozenset((int, float, bool))
 
 
-def _shown(value: Any) -> str:
+def _show_value(value: Any) -> str:
     """Return a value as logs and events show it, cut to length."""
     try:
         return _short.repr(value)[:SHOWN_LENGTH]
@@ -276,7 +282,7 @@ def _shown(value: Any) -> str:
         return f"<{type(value).__name__}, whose __repr__ raised {type(unsaid).__name__}>"
 
 
-def _log(
+def _log_end(
     level: int,
     handler: Handler,
     delivery: Delivery,
@@ -285,11 +291,14 @@ def _log(
     error: BaseException | None = None,
     trace: str = "",
 ) -> None:
+    """Log how a run ended, with Celery's words and without secrets."""
     if handler.takes_message or not logger.isEnabledFor(level):
         return
     message = delivery.message
     text, more = f"{description}: {line}", error if level >= logging.ERROR else None
-    if more is not None and handler.secretive is not None:  # a formatter would print them in the traceback
+    if (
+        more is not None and handler.contract_with_secrets is not None
+    ):  # a formatter would print them in the traceback
         text, more = f"{text}\n{trace}", None
     about = {"data": {"id": message.id, "name": message.name}}
     logger.log(level, "Task %s[%s] %s", message.name, message.id, text, exc_info=more, extra=about)

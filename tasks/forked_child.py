@@ -13,22 +13,22 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 
-def guarded(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a handler; return in the process that called it, and in no child of it."""
+def call_without_fork(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a handler and return its value; a child that the handler forked does not return from here."""
     pid = os.getpid()
     try:
         value = function(*args)
     except BaseException as error:
         if os.getpid() != pid:
-            end(error)
+            end_child(error)
         raise
     if os.getpid() != pid:
-        end()
+        end_child()
     return value
 
 
-def end(error: BaseException | None = None) -> NoReturn:
-    """End this process, whose handler raised `error` or returned."""
+def end_child(error: BaseException | None = None) -> NoReturn:
+    """End this forked child, whose handler returned, or raised `error`."""
     code: object = 0
     with suppress(Exception):
         if isinstance(error, SystemExit):

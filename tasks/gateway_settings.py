@@ -11,7 +11,7 @@ Right = Literal["shed", "priority"]
 
 
 class GatewayToken(BaseModel):
-    """One token: its holder may send some kinds. `millpond gateway token NAME` makes one."""
+    """A token of the gateway and the kinds that it may send; `millpond gateway token NAME` makes one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +33,7 @@ class GatewayToken(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _as_a_pair(cls, written: Any) -> Any:
+    def _parse_pair(cls, written: Any) -> Any:
         """Read `name:sha256:…`, as a variable may have it."""
         if not isinstance(written, str):
             return written
@@ -73,7 +73,7 @@ class Gateway(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _one_name_each(self) -> "Gateway":
+    def _check_unique_names(self) -> "Gateway":
         if len({token.name for token in self.tokens}) < len(self.tokens):
             raise ValueError("two tokens have the same name: give each its own")
         return self

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract, missing_kind_error
 from millpond.tasks.errors import HandlerMissing, UnknownKind
-from millpond.tasks.redaction import hides
+from millpond.tasks.redaction import hides_fields
 
 C = TypeVar("C", bound=Contract)
 HandlerFunction = Callable[[C, Context], Any]
@@ -50,9 +50,9 @@ class Handler:
         return "" if self.contract is None else self.contract.kind
 
     @cached_property
-    def secretive(self) -> type[Contract] | None:
-        """Return the contract, where it hides fields."""
-        return self.contract if self.contract is not None and hides(self.contract) else None
+    def contract_with_secrets(self) -> type[Contract] | None:
+        """Return the contract if it hides fields; None if it hides none."""
+        return self.contract if self.contract is not None and hides_fields(self.contract) else None
 
 
 _handlers: dict[str, Handler] = {}
@@ -73,7 +73,7 @@ def handler(
         raise missing_kind_error(contract)
 
     def declare(function: HandlerFunction[C]) -> HandlerFunction[C]:
-        _check(contract.kind, function)
+        _check_declaration(contract.kind, function)
         _handlers[contract.kind] = Handler(
             contract, function, retries, backoff_seconds, backoff_limit_seconds
         )
@@ -86,7 +86,7 @@ def handler(
 body = handler
 
 
-def _check(kind: str, function: Callable[..., Any]) -> None:
+def _check_declaration(kind: str, function: Callable[..., Any]) -> None:
     """Refuse a function that cannot be the handler of the kind, or a second one."""
     name = getattr(function, "__name__", "it")
     if inspect.iscoroutinefunction(function):
@@ -103,14 +103,14 @@ def _check(kind: str, function: Callable[..., Any]) -> None:
             f"({unfit}): write `def {name}(job, context)`"
         ) from None
     known = _handlers.get(kind)
-    if known is not None and _place(known.function) != _place(function):
+    if known is not None and _function_name(known.function) != _function_name(function):
+        both = f"{_function_name(known.function)} and {_function_name(function)}"
         raise UnknownKind(
-            f"two functions are the handler of {kind!r}, {_place(known.function)} and {_place(function)}: "
-            "remove one, or give it a contract of its own"
+            f"two functions are the handler of {kind!r}, {both}: remove one, or give it a contract of its own"
         )
 
 
-def _place(function: Callable[..., Any]) -> str:
+def _function_name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
@@ -122,13 +122,13 @@ def handlers() -> dict[str, Handler]:
 _lacking: dict[str, str] = {}
 
 
-def note_lacking(module: str, missing: str) -> None:
-    """Note that a module of handlers was left out, for another that it imports is not installed."""
+def record_missing_module(module: str, missing: str) -> None:
+    """Record that a module of handlers was left out, since a module that it imports is not installed."""
     _lacking[module] = missing
 
 
-def lacking() -> dict[str, str]:
-    """Return the modules of handlers that were left out, and the module that each misses."""
+def modules_left_out() -> dict[str, str]:
+    """Return the modules of handlers that were left out, each with the module that is not installed."""
     return dict(_lacking)
 
 

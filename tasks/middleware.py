@@ -125,8 +125,8 @@ class Hooks:
     """
 
     def __init__(self, middleware: Sequence[Middleware] = ()) -> None:
-        inwards = partial(_overriding, middleware)
-        outwards = partial(_overriding, middleware[::-1])
+        inwards = partial(_overriding_methods, middleware)
+        outwards = partial(_overriding_methods, middleware[::-1])
         self.on_sending: tuple[Callable[[Sending], None], ...] = inwards("on_sending")
         self.on_sent: tuple[Callable[[Sending, Exception | None], None], ...] = outwards("on_sent")
         #: `execute` wraps the handler in each, the innermost first.
@@ -140,22 +140,23 @@ class Hooks:
         self.on_worker_stop: tuple[Callable[[], None], ...] = outwards("on_worker_stop")
 
 
-def _overriding(middleware: Sequence[Middleware], method: str) -> tuple[Any, ...]:
-    """Return a method of those that override it, bound."""
+def _overriding_methods(middleware: Sequence[Middleware], method: str) -> tuple[Any, ...]:
+    """Return a method of each middleware that overrides it, bound."""
     unchanged = getattr(Middleware, method)
     return tuple(getattr(each, method) for each in middleware if getattr(type(each), method) is not unchanged)
 
 
-def load(names: Iterable[str]) -> tuple[Middleware, ...]:
+def load_middleware(names: Iterable[str]) -> tuple[Middleware, ...]:
     """Return the middleware that the setting names, then that of installed packages.
 
     The same objects each time it is asked in a process. Raises `SettingsError` for a name that is none.
     """
-    return (*(_load_one(name) for name in names), *_of_packages())
+    return (*(_load_one(name) for name in names), *_load_entry_points())
 
 
 @cache
 def _load_one(name: str, setting: str = "middleware") -> Middleware:
+    """Return the middleware that a setting names as `module:Class`. Raises `SettingsError`."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise SettingsError(
@@ -166,10 +167,10 @@ def _load_one(name: str, setting: str = "middleware") -> Middleware:
         found = getattr(importlib.import_module(module), attribute)
     except AttributeError:
         raise SettingsError(f"{setting} names {name!r}, and {module} has no {attribute!r}") from None
-    return _made(found, f"{setting} names {name!r}, which")
+    return _instantiate(found, f"{setting} names {name!r}, which")
 
 
-def _made(found: Any, told: str) -> Middleware:
+def _instantiate(found: Any, told: str) -> Middleware:
     """Return an object of a class, or the object that is one already."""
     try:
         made = found() if isinstance(found, type) else found
@@ -181,11 +182,14 @@ def _made(found: Any, told: str) -> Middleware:
 
 
 @cache
-def _of_packages() -> tuple[Middleware, ...]:
+def _load_entry_points() -> tuple[Middleware, ...]:
+    """Return the middleware that installed packages name by an entry point, in the order of their names."""
     from importlib.metadata import entry_points
 
     return tuple(
-        _made(each.load(), f"the entry point {each.name!r} of {each.dist.name if each.dist else 'a package'}")
+        _instantiate(
+            each.load(), f"the entry point {each.name!r} of {each.dist.name if each.dist else 'a package'}"
+        )
         for each in sorted(entry_points(group=GROUP), key=lambda each: each.name)
     )
 

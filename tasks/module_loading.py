@@ -31,7 +31,7 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
     """Raise `SettingsError` unless the module, or the package it names, exists; import nothing."""
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(_behind_the_standard_library(), here)
+        sys.path.insert(_position_for_applications(), here)
     top, _, rest = module.partition(".")
     if ":" in module:
         raise SettingsError(
@@ -44,14 +44,14 @@ def check_module(module: str, *, setting: str = "kinds") -> None:
             f"{setting} names {module!r}, and no such module is installed or lies in {here}: "
             "give the command where it lies, or put its folder on PYTHONPATH"
         )
-    if hidden := _hidden_by_name(top):
+    if hidden := _shadowed_file(top):
         raise SettingsError(
             f"{setting} names {module!r}, and {hidden} is not found, for Python or Millpond has a module "
             "of this name: rename yours"
         )
 
 
-def _behind_the_standard_library() -> int:
+def _position_for_applications() -> int:
     """Return the position in `sys.path` after the standard library and before installed packages.
 
     An application's own `broker.py` comes before PyPI's `broker`; its `calendar.py` must not hide Python's
@@ -63,17 +63,20 @@ def _behind_the_standard_library() -> int:
     return len(sys.path)
 
 
-def _hidden_by_name(top: str) -> Path | None:
-    """Return the file in the working directory that a module of Millpond or Python hides; None: no file."""
+def _shadowed_file(top: str) -> Path | None:
+    """Return the file in the working directory that a module of Millpond or Python shadows.
+
+    None if there is none.
+    """
     if top not in (*OWN, *sys.stdlib_module_names):
         return None
     for file in (Path.cwd() / f"{top}.py", Path.cwd() / top / "__init__.py"):
-        if file.exists() and not _is_found(top, file):
+        if file.exists() and not _imports_file(top, file):
             return file
     return None
 
 
-def _is_found(top: str, file: Path) -> bool:
+def _imports_file(top: str, file: Path) -> bool:
     module = sys.modules.get(top)
     spec = importlib.util.find_spec(top) if module is None else module.__spec__
     return spec is not None and Path(spec.origin or "").is_file() and file.samefile(spec.origin or "")

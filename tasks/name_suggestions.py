@@ -6,32 +6,32 @@ from collections.abc import Iterable
 ALIKE = 0.7
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the most similar known name, or the only one that begins with `name`."""
     from difflib import get_close_matches
 
     by_lower = {each.lower().replace("-", "_"): each for each in known}
     plain = name.lower().replace("-", "_")
     longer = [each for each in by_lower if each.startswith(f"{plain}_")]
-    slips = [each for each in by_lower if _is_one_slip(plain, each)]
+    slips = [each for each in by_lower if _is_typing_error(plain, each)]
     found = longer if len(longer) == 1 else get_close_matches(plain, by_lower, 1, ALIKE) or slips
     return by_lower[found[0]] if found else None
 
 
-def _is_one_slip(name: str, meant: str) -> bool:
-    """True if two letters are exchanged, or one is another: in a short name either is much of it."""
+def _is_typing_error(name: str, meant: str) -> bool:
+    """True if two letters are exchanged or one is another; in a short name each is a large part of it."""
     differ = sum(ours != theirs for ours, theirs in zip(name, meant, strict=False))
     return len(name) == len(meant) > 1 and (differ == 1 or (differ == 2 and sorted(name) == sorted(meant)))
 
 
-def there_are(name: str, known: Iterable[str]) -> str:
+def list_names(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name: the known names, and a suggestion."""
     names = sorted(known)
-    meant = closest(name, names)
+    meant = closest_name(name, names)
     listed = f"there are: {', '.join(names)}." if names else "there are none."
     return listed if meant is None else f"{listed} Did you mean {meant!r}?"
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return the error text for an unknown name; `what`: pool, queue, kind …."""
-    return f"no {what} is named {name!r}; {there_are(name, known)}"
+    return f"no {what} is named {name!r}; {list_names(name, known)}"

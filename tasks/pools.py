@@ -16,7 +16,7 @@ from pydantic import (
 
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.field_types import Bound, Count, CountOrNone, Rate, Seconds, Words
-from millpond.tasks.name_suggestions import closest, unknown
+from millpond.tasks.name_suggestions import closest_name, unknown_name
 
 Executor = Literal["prefork", "threads"]
 Overflow = Literal["block", "reject", "shed", "caller_runs"]
@@ -31,7 +31,7 @@ STOP_MARGIN_SECONDS = 10.0
 class Queue(BaseModel):
     """The table of one queue: its bound, and the rules of delivery.
 
-    Its limits hold for the whole fleet.
+    Its limits hold for all workers together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,17 +71,17 @@ class Queue(BaseModel):
         )
 
     @model_validator(mode="after")
-    def _soft_before_hard(self) -> "Queue":
+    def _check_time_limits(self) -> "Queue":
         if self.soft_limit_seconds > self.hard_limit_seconds:
             raise ValueError("soft_limit_seconds must not be above hard_limit_seconds")
         return self
 
 
 class Pool(BaseModel):
-    """Describe one pool: a fixed number of slots, and the queues they take from.
+    """One pool: a fixed number of slots, and the queues they take from.
 
-    A process that is killed has no more finished tasks run again than slots + 16 on `threads`,
-    slots + `prefetch` on `prefork`.
+    After the kill of a process, at most slots + 16 finished tasks run again on `threads`, slots + `prefetch`
+    on `prefork`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -107,7 +107,7 @@ class Pool(BaseModel):
 
     @property
     def slots(self) -> int:
-        """Count the tasks that the pool runs at once."""
+        """Return the number of tasks that the pool runs at once."""
         return self.processes * self.concurrency
 
 
@@ -141,7 +141,7 @@ def default_pools() -> dict[str, Pool]:
 
 
 class Table(BaseModel):
-    """All pools and queues; finds the pool that serves a queue."""
+    """All pools and queues of the settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -151,17 +151,17 @@ class Table(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _merge_with_defaults(cls, data: Any) -> Any:
-        """Merge an override, which names only fields that it changes: `[pools.email] concurrency = 20`."""
+        """Merge an entry of the file into the default of its name: `[pools.email] concurrency = 20`."""
         if not isinstance(data, dict):
             return data
         return {
             **data,
-            "pools": _overlay(default_pools(), data.get("pools", {})),
-            "queues": _overlay(default_queues(), data.get("queues", {})),
+            "pools": _merge_entries(default_pools(), data.get("pools", {})),
+            "queues": _merge_entries(default_queues(), data.get("queues", {})),
         }
 
     @model_validator(mode="after")
-    def _every_queue_is_described(self) -> "Table":
+    def _check_queues(self) -> "Table":
         for name, pool in self.pools.items():
             for queue in pool.queues:
                 if queue not in self.queues:
@@ -171,13 +171,13 @@ class Table(BaseModel):
     def pool(self, name: str) -> Pool:
         """Return a pool by its name. Raises `SettingsError`."""
         if name not in self.pools:
-            raise SettingsError(unknown("pool", name, self.pools))
+            raise SettingsError(unknown_name("pool", name, self.pools))
         return self.pools[name]
 
     def misspelt_queues(self) -> list[tuple[str, str]]:
-        """Return the queues that no pool takes from, each with the one that was most likely meant."""
+        """Return the queues that no pool takes from, each with the known name that is most similar."""
         served = {queue for pool in self.pools.values() for queue in pool.queues}
-        found = ((queue, closest(queue, served)) for queue in sorted({*self.queues} - served))
+        found = ((queue, closest_name(queue, served)) for queue in sorted({*self.queues} - served))
         return [(queue, meant) for queue, meant in found if meant is not None]
 
     def pools_of(self, queue: str) -> list[str]:
@@ -185,7 +185,8 @@ class Table(BaseModel):
         return [name for name, pool in self.pools.items() if queue in pool.queues]
 
 
-def _overlay(defaults: dict[str, Any], changes: Any) -> Any:
+def _merge_entries(defaults: dict[str, Any], changes: Any) -> Any:
+    """Return the default entries with the fields that the file changes."""
     if not isinstance(changes, dict):
         return changes
     merged = {name: entry.model_dump() for name, entry in defaults.items()}

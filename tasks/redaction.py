@@ -28,9 +28,11 @@ _MOST_LINES = 200
 
 
 @lru_cache(maxsize=1_000)
-def hides(contract: "type[BaseModel]") -> bool:
+def hides_fields(contract: "type[BaseModel]") -> bool:
     """True if a contract has hidden fields, in a nested model too."""
-    return any(not field.repr for model in models_of(contract) for field in _fields(model).values())
+    return any(
+        not field.repr for model in nested_models(contract) for field in _described_fields(model).values()
+    )
 
 
 def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,36 +40,40 @@ def redact(contract: "type[BaseModel]", kwargs: Mapping[str, Any]) -> dict[str, 
 
     If a contract hides any field, unknown names are hidden too: one may be a hidden name, misspelt.
     """
-    return _redact_fields([contract], kwargs) if hides(contract) else dict(kwargs)
+    return _redact_fields([contract], kwargs) if hides_fields(contract) else dict(kwargs)
 
 
 def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of one of these models as they may be shown; any model may hide a field."""
     by_name: dict[str, list[FieldInfo]] = {}
     for model in models:
-        for own, field in _fields(model).items():
-            for name in _names(own, field):
+        for own, field in _described_fields(model).items():
+            for name in _field_names(own, field):
                 by_name.setdefault(name, []).append(field)
     shown = {}
     for name, each in value.items():
         known = by_name.get(name, [])
         is_open = bool(known) and all(field.repr for field in known)
-        shown[name] = _redact_value([field.annotation for field in known], each) if is_open else _note(each)
+        shown[name] = (
+            _redact_value([field.annotation for field in known], each) if is_open else _redaction_note(each)
+        )
     return shown
 
 
 def _redact_value(annotations: list[Any], value: Any) -> Any:
     """Return a value as it may be shown; its type is one of these, and all of them are followed."""
     types = [member for each in annotations for member in _members(each)]
-    if value is None or not any(hides(model) for each in types for model in models_in(each)):
+    if value is None or not any(
+        hides_fields(model) for each in types for model in models_in_annotation(each)
+    ):
         return value
     models = [each for each in types if _is_model(each)]
     tables = [get_args(each) for each in types if _is_table(each)]
     if isinstance(value, list | tuple):
         items = [item for each in types if not _is_table(each) for item in get_args(each) if item is not ...]
-        return [_redact_value(items, each) for each in value] if items else _note(value)
+        return [_redact_value(items, each) for each in value] if items else _redaction_note(value)
     if not isinstance(value, dict) or bool(models) == bool(tables):
-        return _note(value)
+        return _redaction_note(value)
     if models:
         return _redact_fields(models, value)
     return {key: _redact_value([each for _key, each in tables], of_key) for key, of_key in value.items()}
@@ -110,17 +116,17 @@ def _is_table(annotation: Any) -> bool:
     return isinstance(origin, type) and issubclass(origin, Mapping) and len(get_args(annotation)) == 2
 
 
-def models_in(annotation: Any) -> "Iterator[type[BaseModel]]":
+def models_in_annotation(annotation: Any) -> "Iterator[type[BaseModel]]":
     """Yield the models, dataclasses and typed dictionaries in an annotation."""
     annotation = _without_alias(annotation)
     if _is_model(annotation):
         yield annotation
     for each in get_args(annotation):
-        yield from models_in(each)
+        yield from models_in_annotation(each)
 
 
 @lru_cache(maxsize=1_000)
-def _fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
+def _described_fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
     """Return the fields of a model, of a dataclass or of a typed dictionary, as pydantic describes them."""
     for own in ("model_fields", "__pydantic_fields__"):
         if hasattr(model, own):
@@ -136,14 +142,18 @@ def _fields(model: type[Any]) -> "Mapping[str, FieldInfo]":
 
 
 @lru_cache(maxsize=1_000)
-def models_of(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
+def nested_models(contract: "type[BaseModel]") -> "frozenset[type[BaseModel]]":
     """Return a contract and all models nested in it."""
     found, left = set["type[BaseModel]"](), [contract]
     while left:
         model = left.pop()
         if model not in found:
             found.add(model)
-            left.extend(nested for each in _fields(model).values() for nested in models_in(each.annotation))
+            left.extend(
+                nested
+                for each in _described_fields(model).values()
+                for nested in models_in_annotation(each.annotation)
+            )
     return frozenset(found)
 
 
@@ -152,7 +162,7 @@ def redact_args(contract: "type[BaseModel]", args: Any) -> str:
     if not args:
         return "()"
     count = f"{len(args)} of them" if isinstance(args, list | tuple) else "of no usable form"
-    return f"[redacted: positional arguments, {count}]" if hides(contract) else repr(args)[:1024]
+    return f"[redacted: positional arguments, {count}]" if hides_fields(contract) else repr(args)[:1024]
 
 
 def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str, ...]:
@@ -160,11 +170,11 @@ def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str
 
     A text that also stands in an open field is no secret: an address in a template's context.
     """
-    hidden, open_ = set(_texts(args)), set[str]()
+    hidden, open_ = set(_all_texts(args)), set[str]()
     if isinstance(kwargs, dict):
         _split(kwargs, redact(contract, kwargs), hidden, open_)
     else:
-        hidden.update(_texts(kwargs))
+        hidden.update(_all_texts(kwargs))
     shown_anyway = "\n".join(open_)
     secrets = (text for text in hidden if len(text) >= SHORTEST and text not in shown_anyway)
     return tuple(sorted(secrets, key=len, reverse=True))
@@ -179,10 +189,10 @@ def _split(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
         for each, beside in zip(value, shown, strict=True):
             _split(each, beside, hidden, open_)
     else:
-        (open_ if shown is value else hidden).update(_texts(value))
+        (open_ if shown is value else hidden).update(_all_texts(value))
 
 
-def scrubbed(text: str, secrets: Iterable[str]) -> str:
+def scrub(text: str, secrets: Iterable[str]) -> str:
     """Cut secrets out of a text."""
     for secret in secrets:
         lines = secret.splitlines()[:_MOST_LINES] if "\n" in secret else []
@@ -203,7 +213,8 @@ def _spellings(secret: str) -> Iterator[str]:
         yield from sorted(variants - {secret}, key=len, reverse=True)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _all_texts(value: Any) -> Iterator[str]:
+    """Yield each text and number in a value, at any depth, as text."""
     match value:
         case str():
             yield value
@@ -211,18 +222,19 @@ def _texts(value: Any) -> Iterator[str]:
             yield str(value)
         case dict():
             for each in value.values():
-                yield from _texts(each)
+                yield from _all_texts(each)
         case list() | tuple():
             for each in value:
-                yield from _texts(each)
+                yield from _all_texts(each)
 
 
-def _note(value: Any) -> str:
+def _redaction_note(value: Any) -> str:
     size = f", {len(value)} long" if isinstance(value, str | list | dict | tuple) else ""
     return f"[redacted{size}]"
 
 
-def _names(name: str, field: "FieldInfo") -> Iterator[str]:
+def _field_names(name: str, field: "FieldInfo") -> Iterator[str]:
+    """Yield the names by which a field may be sent: its own and its aliases."""
     yield name
     for alias in (field.alias, field.validation_alias):
         if isinstance(alias, str):

@@ -41,7 +41,8 @@ class Periodic(BaseModel):
     timezone: str = Field("UTC", description="The time zone of `cron`.")
 
     @model_validator(mode="after")
-    def _one_timing(self) -> "Periodic":
+    def _check_timing(self) -> "Periodic":
+        """Refuse a schedule without exactly one of `every` and `cron`, or with an unknown time zone."""
         if (self.every is None) == (self.cron is None):
             raise ValueError("say when: either every or cron")
         if self.every is not None and self.every < timedelta(seconds=1):
@@ -55,6 +56,7 @@ class Periodic(BaseModel):
         return self
 
     def _check_cron(self, expression: str) -> None:
+        """Raise `ValueError` for a cron expression that is malformed or never due."""
         from cronsim import CronSimError
 
         try:
@@ -81,27 +83,27 @@ class Periodic(BaseModel):
         if self.every is not None:
             period = self._period_ms(self.every)
             return (at_ms // period + 1) * period
-        return next(self._times(at_ms))
+        return next(self._due_times(at_ms))
 
     def last_due(self, at_ms: int) -> int:
         """Return the last due time at or before `at_ms`."""
         if self.every is not None:
             period = self._period_ms(self.every)
             return at_ms // period * period
-        return next(self._times(at_ms + 1_000, backwards=True))
+        return next(self._due_times(at_ms + 1_000, backwards=True))
 
     def missed_between(self, last_ms: int, due_ms: int) -> int:
         """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
         if self.every is not None:
             return max(0, (due_ms - last_ms - 1) // self._period_ms(self.every))
-        times = takewhile(lambda at: at < due_ms, self._times(last_ms))
+        times = takewhile(lambda at: at < due_ms, self._due_times(last_ms))
         return sum(1 for _ in islice(times, MOST_MISSED))
 
     @cached_property
     def _zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
-    def _times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+    def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
         from cronsim import CronSim
 
         start = datetime.fromtimestamp(at_ms // 1000, UTC).astimezone(self._zone)

@@ -41,14 +41,14 @@ from millpond.tasks.field_types import (
 )
 from millpond.tasks.gateway_settings import Gateway, GatewayToken
 from millpond.tasks.pools import DRAIN_SECONDS, Table, default_pools, default_queues
-from millpond.tasks.process.paths import scratch, state_dir
+from millpond.tasks.process.paths import scratch_folder, state_folder
 from millpond.tasks.schedule import Periodic
 
 logger = logging.getLogger(__name__)
 
 
 class Smtp(BaseModel):
-    """The way of mail: the submission server, its encryption and its login."""
+    """How mail is sent: the submission server, its encryption and its login."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +84,8 @@ class Smtp(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _login_is_whole_and_encrypted(self) -> "Smtp":
+    def _check_login(self) -> "Smtp":
+        """Refuse half a login, and a login over an unencrypted connection unless that is allowed."""
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password belong together: set both or neither")
         if self.username is not None and self.security == "none" and not self.allow_plaintext_login:
@@ -223,18 +224,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _over_what_is_written(cls, given: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
-        """Lay the given values over the environment and the file."""
+    def _merge_sources(cls, given: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        """Merge the given values over those of the environment and the file."""
         if not isinstance(given, dict):
             return handler(given)
-        written = sources.read(cls, shipped())
+        written = sources.read(cls, shipped_names())
         try:
             return handler(sources.merge_tables(written.values, given))
         except ValidationError as error:
             raise SettingsError(faults.describe_faults(error, cls, written)) from None
 
 
-def shipped() -> dict[str, Any]:
+def shipped_names() -> dict[str, Any]:
     """Return the names that the tables by name start with."""
     return {"table": {"pools": dict.fromkeys(default_pools()), "queues": dict.fromkeys(default_queues())}}
 
@@ -247,20 +248,20 @@ def settings() -> Settings:
         try:
             BrokerURL.parse(found.broker_url).check_files()
         except BadBrokerUrl as error:
-            place = sources.read(Settings, shipped()).place(("broker_url",))
+            place = sources.read(Settings, shipped_names()).place(("broker_url",))
             raise BadBrokerUrl(f"{place}: {error}") from None
     for queue, meant in found.table.misspelt_queues():
         logger.warning("no pool takes from the queue %s: did you mean %s?", queue, meant)
     return found
 
 
-def debug() -> bool:
+def is_debug() -> bool:
     """True if `MILLPOND_DEBUG` asks for tracebacks beside the one line that an error gets."""
     return os.environ.get("MILLPOND_DEBUG", "").lower() not in ("", "0", "false", "no", "off")
 
 
-def environment(configured: Settings) -> dict[str, str]:
-    """Return the environment in which a child process reads these very settings."""
+def child_environment(configured: Settings) -> dict[str, str]:
+    """Return the environment in which a child process reads the same settings."""
     own = tuple(f"MILLPOND_{name.upper()}" for name in (*Settings.model_fields, *LIFTED))
     env = {
         name: value
@@ -269,12 +270,12 @@ def environment(configured: Settings) -> dict[str, str]:
     }
     for name, value in configured.model_dump().items():
         if value is not None:
-            text = value if isinstance(value, str) else json.dumps(value, default=_unveiled)
+            text = value if isinstance(value, str) else json.dumps(value, default=_reveal)
             env[f"MILLPOND_{name.upper()}"] = text
     return env
 
 
-def _unveiled(value: object) -> str:
+def _reveal(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
@@ -285,10 +286,10 @@ __all__ = [
     "Settings",
     "Smtp",
     "Words",
+    "child_environment",
     "config_file",
-    "debug",
-    "environment",
-    "scratch",
+    "is_debug",
+    "scratch_folder",
     "settings",
-    "state_dir",
+    "state_folder",
 ]

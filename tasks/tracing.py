@@ -16,7 +16,7 @@ from millpond.tasks.contract import kinds
 from millpond.tasks.execute import error_line, outcomes_of_errors
 from millpond.tasks.middleware import Hooks, Middleware, Sending
 from millpond.tasks.process import spans
-from millpond.tasks.redaction import hides, scrubbed, secrets_in
+from millpond.tasks.redaction import hides_fields, scrub, secrets_in
 
 _NS = 1_000_000
 
@@ -34,11 +34,13 @@ class Tracing(Middleware):
 
     def on_sending(self, sending: Sending) -> None:
         """Begin the span of a task, until the broker has answered; its message carries the span's name."""
-        span = spans.begin(f"send {sending.queue}", "PRODUCER", sending.traceparent)
+        span = spans.begin_span(f"send {sending.queue}", "PRODUCER", sending.traceparent)
         if span is None:
             return
         own = {"batch": sending.batch}
-        span.set_attributes(spans.attributes(sending.job.kind, id=sending.id, queue=sending.queue, own=own))
+        span.set_attributes(
+            spans.span_attributes(sending.job.kind, id=sending.id, queue=sending.queue, own=own)
+        )
         sending.traceparent = spans.traceparent(span)
         self._sending[sending.id] = span
 
@@ -48,7 +50,7 @@ class Tracing(Middleware):
         if span is None:
             return
         if error is not None:
-            spans.failed(span, type(error).__name__)
+            spans.mark_failed(span, type(error).__name__)
         span.end()
 
     def around_executing(self, job: Any, context: Any, call_next: Callable[[Any, Any], Any]) -> Any:
@@ -57,15 +59,15 @@ class Tracing(Middleware):
         if span is None:
             return call_next(job, context)
         context.state["traceparent"] = spans.traceparent(span)
-        with spans.current(span):
+        with spans.make_current(span):
             try:
                 value = call_next(job, context)
             except BaseException as error:
                 if text := _failure(error, context.message):
-                    spans.failed(span, text)
+                    spans.mark_failed(span, text)
                 raise
             if text := getattr(value, "error", None) if isinstance(value, Outcome) else None:
-                spans.failed(span, text)
+                spans.mark_failed(span, text)
             return value
 
     def on_outcome(self, delivery: Delivery, outcome: Outcome, seconds: float | None) -> None:
@@ -74,8 +76,8 @@ class Tracing(Middleware):
         if spans.tracer() is None:
             return
         message, queue = delivery.message, delivery.queue
-        told = spans.attributes(message.kind, id=message.id, queue=queue)
-        span = spans.begin(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
+        told = spans.span_attributes(message.kind, id=message.id, queue=queue)
+        span = spans.begin_span(f"settle {queue}", "INTERNAL", message.traceparent, attributes=told)
         delivery.on_settled = span.end
 
     def on_worker_stop(self) -> None:
@@ -89,15 +91,15 @@ def _begin_run(delivery: Delivery) -> Any:
         return None
     message = delivery.message
     parent, queue = message.traceparent, delivery.queue
-    told = spans.attributes(message.kind, id=message.id, queue=queue, own=message.own)
+    told = spans.span_attributes(message.kind, id=message.id, queue=queue, own=message.own)
     now_ns, since_ms = time.time_ns(), delivery.ready_ms
     if since_ms is not None:
         began = min(now_ns, (since_ms - delivery.clock_ms) * _NS)
-        waited = spans.begin(f"wait {queue}", "INTERNAL", parent, attributes=told, start_time=began)
+        waited = spans.begin_span(f"wait {queue}", "INTERNAL", parent, attributes=told, start_time=began)
         waited.end(now_ns)
     told |= {"millpond.retries": message.retries, "millpond.deliveries": 1 + delivery.deliveries}
-    links = spans.link(message.own.get("link"))
-    return spans.begin(f"run {message.kind}", "CONSUMER", parent, attributes=told, links=links)
+    links = spans.links_to(message.own.get("link"))
+    return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=told, links=links)
 
 
 def _failure(error: BaseException, message: Message) -> str | None:
@@ -106,10 +108,10 @@ def _failure(error: BaseException, message: Message) -> str | None:
         if isinstance(error, known):
             return getattr(outcome_of(error), "error", None)
     contract = kinds().get(message.kind)
-    if contract is None or not hides(contract):
+    if contract is None or not hides_fields(contract):
         return error_line(error)
     args, kwargs, _embed = message.arguments
-    return error_line(error, partial(scrubbed, secrets=secrets_in(contract, args, kwargs)))
+    return error_line(error, partial(scrub, secrets=secrets_in(contract, args, kwargs)))
 
 
 def hooks_without_and_with(tracing: Tracing, middleware: Sequence[Middleware]) -> tuple[Hooks, Hooks]:

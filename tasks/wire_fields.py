@@ -20,7 +20,7 @@ from pydantic.types import Strict, StringConstraints
 
 from millpond.tasks.contract import Contract, read_fields
 from millpond.tasks.errors import BadContract
-from millpond.tasks.redaction import models_of
+from millpond.tasks.redaction import nested_models
 
 _PLAIN = (str, int, float, bool, NoneType, date, datetime, time, timedelta, Decimal, UUID, Path)
 _CONTAINERS = (list, tuple, set, frozenset, dict, Union, UnionType)
@@ -34,17 +34,17 @@ def wire_fields(job: Contract) -> dict[str, Any]:
     """
     contract = type(job)
     if is_plain(contract):
-        return _written(job, exclude_defaults=True)
+        return _dump(job, exclude_defaults=True)
     options: dict[str, Any] = {"exclude_defaults": True}
-    if len(models_of(contract)) > 1:
+    if len(nested_models(contract)) > 1:
         # The defaults of a nested model are sent: they may be what tells it from others of a union.
         names = {name for name, each in contract.model_fields.items() if getattr(job, name) != each.default}
         options = {"include": names | (job.model_extra or {}).keys()}
-    _refuse_changed(job, _written(job, **options))
-    return _written(job, **options)  # anew: a validator may have changed the first
+    _refuse_changed(job, _dump(job, **options))
+    return _dump(job, **options)  # anew: a validator may have changed the first
 
 
-def _written(job: Contract, **options: Any) -> dict[str, Any]:
+def _dump(job: Contract, **options: Any) -> dict[str, Any]:
     try:
         return job.model_dump(mode="json", **options)
     except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes
@@ -60,27 +60,30 @@ def _refuse_changed(job: Contract, fields: dict[str, Any]) -> None:
         arrived = read_fields(type(job), fields)
     except BadContract as error:
         raise BadContract(f"{job.kind} cannot be sent, for no worker could read it: {error}") from None
-    for fault in _changes(job, arrived, ""):
+    for fault in _changed_values(job, arrived, ""):
         raise BadContract(f"{job.kind} cannot be sent: {fault}")
 
 
-def _changes(sent: Any, arrived: Any, place: str) -> Iterator[str]:
-    """Yield a line for each value that arrives as another; a tuple may arrive as a list, NaN is itself."""
+def _changed_values(sent: Any, arrived: Any, place: str) -> Iterator[str]:
+    """Yield a line for each value that arrives as another.
+
+    A tuple may arrive as a list, and NaN equals itself.
+    """
     within = f"{place}." if place else ""
     if sent == arrived or (sent != sent and arrived != arrived):
         return
     if isinstance(sent, BaseModel) and type(sent) is type(arrived):
         for name in (*type(sent).model_fields, *(sent.model_extra or ())):
-            yield from _changes(getattr(sent, name), getattr(arrived, name), f"{within}{name}")
+            yield from _changed_values(getattr(sent, name), getattr(arrived, name), f"{within}{name}")
     elif isinstance(sent, dict) and isinstance(arrived, dict):
         if sent.keys() == arrived.keys():
             for key, each in sent.items():
-                yield from _changes(each, arrived[key], f"{within}{key}")
+                yield from _changed_values(each, arrived[key], f"{within}{key}")
         else:
             yield f"{place} has keys that are no text, which arrive as others: write them as text"
     elif isinstance(sent, list | tuple) and isinstance(arrived, list | tuple) and len(sent) == len(arrived):
         for number, each in enumerate(sent):
-            yield from _changes(each, arrived[number], f"{within}{number}")
+            yield from _changed_values(each, arrived[number], f"{within}{number}")
     elif type(sent) is not type(arrived):
         kind = type(arrived).__name__
         yield f"{place} holds a {type(sent).__name__}, which arrives as a {kind}: declare its type"
@@ -98,7 +101,7 @@ def is_plain(contract: type[BaseModel]) -> bool:
         and config.get("extra") != "allow"
         and not config.get("strict")
         and all(
-            _is_plain_type(field.annotation) and all(map(_is_bound, field.metadata))
+            _is_plain_type(field.annotation) and all(map(_is_constraint, field.metadata))
             for field in contract.model_fields.values()
         )
     )
@@ -107,7 +110,7 @@ def is_plain(contract: type[BaseModel]) -> bool:
 def _is_plain_type(annotation: Any) -> bool:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _is_plain_type(arguments[0]) and all(map(_is_bound, arguments[1:]))
+        return _is_plain_type(arguments[0]) and all(map(_is_constraint, arguments[1:]))
     if origin is Literal:
         return all(isinstance(each, str | int | None) for each in arguments)
     if origin in _CONTAINERS:
@@ -116,6 +119,6 @@ def _is_plain_type(annotation: Any) -> bool:
     return is_enum or annotation is None or annotation in _PLAIN
 
 
-def _is_bound(metadata: Any) -> bool:
+def _is_constraint(metadata: Any) -> bool:
     """True for what accepts or refuses a value, as `Gt` does, and for what changes it once."""
     return isinstance(metadata, BaseMetadata | StringConstraints) and not isinstance(metadata, Strict)

@@ -15,7 +15,7 @@ from millpond.broker.celery import child_watch
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.tasks.app import celery_app
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.handlers import handlers, note_lacking
+from millpond.tasks.handlers import handlers, record_missing_module
 from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
@@ -99,7 +99,7 @@ def load_handlers(configured: Settings) -> None:
         except ModuleNotFoundError as missing:
             if (missing.name or "").split(".")[0] == "millpond":
                 raise
-            note_lacking(module, missing.name or "")
+            record_missing_module(module, missing.name or "")
     import_modules(configured.kinds)
 
 

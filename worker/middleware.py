@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from millpond.tasks.middleware import Hooks, load
+from millpond.tasks.middleware import Hooks, load_middleware
 from millpond.tasks.process.logs import LOG_MIDDLEWARE
 from millpond.tasks.settings import Settings
 from millpond.tasks.tracing import Tracing, hooks_without_and_with
@@ -24,7 +24,7 @@ def install(app: Celery, settings: Settings) -> None:
     tracing = Tracing(settings.traces_endpoint, service="millpond-worker")
     app.metering = Metering()
     sampling = (EventSampling(rate),) if (rate := settings.task_events_per_second) else ()
-    middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load(settings.middleware))
+    middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load_middleware(settings.middleware))
     app.hooks = hooks_without_and_with(tracing, middleware)
     on_sending = app.hooks[0].on_sending
     _connect(app, app.hooks[1])

@@ -15,7 +15,7 @@ from celery import Celery, signals
 from millpond.broker.delivery import Delivery
 from millpond.broker.outcomes import Expired, Outcome, PutAside
 from millpond.tasks.contract import kinds, load_shipped
-from millpond.tasks.handlers import lacking
+from millpond.tasks.handlers import modules_left_out
 from millpond.tasks.pools import Queue
 from millpond.tasks.settings import Settings
 
@@ -73,7 +73,7 @@ def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(kinds().items()):
         if kind not in known and contract.queue in queues:
-            module = lacking().get(_beside(contract.__module__))
+            module = modules_left_out().get(_beside(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}

@@ -129,7 +129,7 @@ class DeliveryRequest(Request):
     def info(self, safe: bool = False) -> dict[str, Any]:
         """Describe the request for remote control; its arguments are values, unless some are secret."""
         try:
-            return dict(super().info(safe=safe or self.secretive is not None))
+            return dict(super().info(safe=safe or self.contract_with_secrets is not None))
         except BadMessage:
             return dict(super().info(safe=True))
 

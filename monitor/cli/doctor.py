@@ -40,11 +40,11 @@ def findings() -> "Iterator[Finding]":
     from millpond.monitor.doctor.finding import fail, ok, warn
     from millpond.tasks.configuration import sources
     from millpond.tasks.errors import MillpondError
-    from millpond.tasks.process.running_up import local_instance
-    from millpond.tasks.settings import Settings, settings, shipped
+    from millpond.tasks.process.running_up import find_local_instance
+    from millpond.tasks.settings import Settings, settings, shipped_names
 
     try:
-        chosen, written = settings(), sources.read(Settings, shipped())
+        chosen, written = settings(), sources.read(Settings, shipped_names())
     except MillpondError as error:
         yield fail("settings", str(error), "correct it; every setting: millpond config --markdown")
         return
@@ -57,8 +57,8 @@ def findings() -> "Iterator[Finding]":
             f"{name} is set, and is not a setting of Millpond",
             "unset it, unless another program uses it",
         )
-    if chosen.broker_url is None and (local := local_instance()):
-        chosen = local.applied_to(chosen)
+    if chosen.broker_url is None and (local := find_local_instance()):
+        chosen = local.apply_to(chosen)
     for examine in (_broker_and_fleet, machine.installed, machine.templates, machine.storage):
         try:
             yield from examine(chosen)

@@ -12,8 +12,8 @@ from typing import NoReturn
 from millpond.tasks.durations import parse_seconds
 from millpond.tasks.errors import BadQuantity
 from millpond.tasks.process import interrupt
-from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import heartbeats
+from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.heartbeat_file import read_heartbeats
 
 HELP = """\
 Check the processes of a pool on this machine: live, ready and working. Exits with 0 for yes and 1 for no.
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2
     asked = "live" if given.live else "ready" if given.ready else "working"
-    found = judge(heartbeats(given.pool, pid=given.pid), within_seconds=given.within, service=given.pool)
+    found = judge_health(
+        read_heartbeats(given.pool, pid=given.pid), within_seconds=given.within, service=given.pool
+    )
     faults = found.faults(asked)
     if given.json:
         answers = {question: not found.faults(question) for question in QUESTIONS}

@@ -66,7 +66,7 @@ def set_(
     """Set limits of a queue; they apply at once, until they are unset."""
     from millpond.tasks.durations import parse_bound, parse_rate
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import there_are
+    from millpond.tasks.name_suggestions import list_names
     from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
@@ -83,7 +83,7 @@ def set_(
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
     for limit in to_unset:
         if limit not in given:
-            raise BadInput(f"{limit!r} is not a limit that can be unset; {there_are(limit, given)}")
+            raise BadInput(f"{limit!r} is not a limit that can be unset; {list_names(limit, given)}")
     if overflow not in (None, *get_args(Overflow)):
         raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {overflow!r}")
     _change(name, as_json, {**changes, **dict.fromkeys(to_unset)})

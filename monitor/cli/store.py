@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.tasks.errors import UnknownQueue
-from millpond.tasks.name_suggestions import unknown
+from millpond.tasks.name_suggestions import unknown_name
 from millpond.tasks.process.running_up import configured_broker, settings_or_local
 from millpond.tasks.settings import settings
 
@@ -29,4 +29,4 @@ def require_queue(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` unless the queue is in the table or was declared."""
     names = sorted({*settings().table.queues, *depth.queues(store)})
     if queue not in names:
-        raise UnknownQueue(unknown("queue", queue, names))
+        raise UnknownQueue(unknown_name("queue", queue, names))

@@ -90,11 +90,11 @@ def screen(store: Any, table: Any, width: int) -> Any:
     from millpond.monitor.formatting import moment, plain
     from millpond.monitor.snapshot import read
     from millpond.monitor.tables import pools_table, queues_table
-    from millpond.tasks.process.terminal import broken
+    from millpond.tasks.process.terminal import break_line
 
     seen = read(store, table)
     changes = [
-        Text(broken(plain(f"{moment(change.at_ms)}  {change.user}: {change.action}"), width), style="dim")
+        Text(break_line(plain(f"{moment(change.at_ms)}  {change.user}: {change.action}"), width), style="dim")
         for change in audit.recent(store, limit=5)
     ]
     head = Text(f"millpond top  {moment(seen.now_ms)}  q ends", style="bold")

@@ -45,15 +45,15 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
     from millpond.producer.client import Client
     from millpond.producer.queues import unknown_queue
     from millpond.tasks.extras import extras_of_queues, require_extras
-    from millpond.tasks.process.running_up import USED, local_instance
+    from millpond.tasks.process.running_up import USED, find_local_instance
     from millpond.tasks.settings import settings
 
     chosen = settings()
-    local = local_instance() if chosen.broker_url is None else None
+    local = find_local_instance() if chosen.broker_url is None else None
     missing = _missing(local, queue, roots) if local else None
     if local and not missing:
         _print(USED)
-        chosen = local.applied_to(chosen)
+        chosen = local.apply_to(chosen)
     if chosen.broker_url is None and launcher is not None and launcher.embedded is not None:
         pools = chosen.table.pools_of(queue)
         if not pools:

@@ -55,13 +55,13 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     from millpond.broker.url import BrokerURL
     from millpond.tasks.configuration import sources
     from millpond.tasks.configuration.catalog import settings_in_force
-    from millpond.tasks.process.running_up import local_instance
-    from millpond.tasks.settings import Settings, settings, shipped
+    from millpond.tasks.process.running_up import find_local_instance
+    from millpond.tasks.settings import Settings, settings, shipped_names
 
-    chosen, written = settings(), sources.read(Settings, shipped())
-    local = local_instance() if chosen.broker_url is None else None
+    chosen, written = settings(), sources.read(Settings, shipped_names())
+    local = find_local_instance() if chosen.broker_url is None else None
     if local is not None:
-        chosen = local.applied_to(chosen)
+        chosen = local.apply_to(chosen)
     found = []
     for each in settings_in_force(chosen, written):
         if local is not None and each.name in ("broker_url", "key_prefix"):
@@ -76,7 +76,7 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
 
 def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
     from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import closest
+    from millpond.tasks.name_suggestions import closest_name
 
     chosen: list[InForce] = []
     for name in names:
@@ -84,7 +84,7 @@ def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
         if not fitting:
             parts = {each.name for each in found}
             tables = {part.rpartition(".")[0] for part in parts} | {part.partition(".")[0] for part in parts}
-            meant = closest(name, parts | tables - {""})
+            meant = closest_name(name, parts | tables - {""})
             hint = f"did you mean {meant!r}?" if meant else "leave the name out to see them all"
             raise BadInput(f"no setting or table is named {name!r}: {hint}")
         chosen += [each for each in fitting if each not in chosen]

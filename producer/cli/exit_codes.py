@@ -70,9 +70,9 @@ def _unread() -> int:
 
 
 def _explain(error: Exception, program: str) -> int:
-    from millpond.tasks.settings import debug
+    from millpond.tasks.settings import is_debug
 
-    if debug():
+    if is_debug():
         traceback.print_exception(error)
     if type(error).__name__ == "NoArgsIsHelpError":  # typer names it in a private module alone
         print(error, file=sys.stderr)
@@ -108,7 +108,7 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
 def _usage(error: TyperException) -> str:
     """Return the line about a command line that does not fit: an unknown name with the one that was meant."""
     from millpond.producer.cli.param_words import refusal
-    from millpond.tasks.name_suggestions import closest
+    from millpond.tasks.name_suggestions import closest_name
 
     context = getattr(error, "ctx", None)
     said, name = refusal(error) or error.format_message(), getattr(error, "option_name", "")
@@ -119,7 +119,7 @@ def _usage(error: TyperException) -> str:
     elif name:
         known = [each for option in context.command.params for each in option.opts] if context else []
         said = f"no option is named {name!r}." if said.startswith("No such option") else said
-    meant = closest(name, known) if known else None
+    meant = closest_name(name, known) if known else None
     line = f"{said}{'' if said.endswith('.') else '.'}{f' Did you mean {meant!r}?' if meant else ''}"
     return f"{line} See: {context.command_path} --help" if context else line
 

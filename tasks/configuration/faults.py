@@ -18,7 +18,7 @@ from millpond.tasks.configuration.model_fields import (
 from millpond.tasks.configuration.sources import Sources
 from millpond.tasks.configuration.toml_file import Keys
 from millpond.tasks.field_faults import describe_fault
-from millpond.tasks.name_suggestions import closest
+from millpond.tasks.name_suggestions import closest_name
 
 
 def describe_faults(error: ValidationError, model: type[BaseModel], sources: Sources) -> str:
@@ -75,7 +75,9 @@ def _missing_keys(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     field, table = field_at(model, path), path[:-1]
     words = f"{path[-1]} is missing: write {describe_values(field)}" if field else f"{path[-1]} is missing"
     if path[0] == "table" and len(path) == 4:
-        meant = closest(str(path[2]), [each for each in _known_names(table[:-1], sources) if each != path[2]])
+        meant = closest_name(
+            str(path[2]), [each for each in _known_names(table[:-1], sources) if each != path[2]]
+        )
         words = f'the pool {path[2]!r} has no queues: name those it takes from, as in queues = ["default"]'
         return f"{words}, or did you mean the pool {meant!r}?" if meant else words
     return words
@@ -99,7 +101,7 @@ def _unknown_name(path: Keys, model: type[BaseModel], sources: Sources) -> str:
     there_is = f"there is no such {what}"
     if not table and name in _known_names(("table", "pools"), sources):
         return f"{there_is}: write [pools.{name}] for the pool, or [queues.{name}] for the queue"
-    if meant := closest(str(name), siblings):
+    if meant := closest_name(str(name), siblings):
         return f"{there_is}: did you mean {format_path((*table, meant))}?"
     for home in ("pools", "queues", "smtp", "files", "gateway", "schedule"):
         if str(name) in _names_below(model, home):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from millpond.tasks.configuration.model_fields import LIFTED, is_table, model_of, value_type_of
-from millpond.tasks.name_suggestions import closest
+from millpond.tasks.name_suggestions import closest_name
 
 #: The field's name of a setting -> our name.
 _SYNONYMS = {
@@ -81,7 +81,7 @@ def unknown_variable_warning(
     plain = _normalize_name(rest)
     prefix = next((each for each in _table_prefixes(model) if plain.startswith(each)), "")
     near = {each[len(prefix) :]: by_plain[each] for each in by_plain if each.startswith(prefix)}
-    best = closest(plain[len(prefix) :], near if prefix else [*near, *_ELSEWHERE])
+    best = closest_name(plain[len(prefix) :], near if prefix else [*near, *_ELSEWHERE])
     if best is None or len(plain) <= len(prefix) + 2:
         return _warning_text(None) if "__" in rest else None
     return _warning_text(".".join(near.get(best, (best,))))

@@ -25,8 +25,8 @@ from millpond.tasks.files import folders
 from millpond.tasks.files.local import path_of
 from millpond.tasks.files.locations import PARTIAL_SUFFIX, LocalLocation, RemoteLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
-from millpond.tasks.process.paths import opened_private_scratch, private_scratch
-from millpond.tasks.settings import scratch
+from millpond.tasks.process.paths import open_private_scratch, private_scratch_folder
+from millpond.tasks.settings import scratch_folder
 
 _CHUNK = 1024 * 1024
 
@@ -86,7 +86,7 @@ def fetch_to_local(file: BinaryIO) -> Iterator[str]:
 def open_output(location: RemoteLocation) -> Iterator[BinaryIO]:
     """Yield a local file that is sent to the location when the block ends without an error."""
     with (
-        translate_full_disk(str(scratch())),
+        translate_full_disk(str(scratch_folder())),
         _scratch_folder() as folder,
         tempfile.TemporaryFile(dir=folder) as file,
     ):
@@ -125,11 +125,11 @@ def output_folder(location: RemoteLocation) -> Iterator[folders.Folder]:
 def _scratch_folder() -> Iterator[str]:
     """Yield a path to this user's own scratch folder that holds even if another user replaces its name."""
     try:
-        descriptor = opened_private_scratch()
+        descriptor = open_private_scratch()
     except PermissionError as error:
         raise FinalError(f"{error.filename} cannot be used: {error.strerror}") from error
     try:
-        yield f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(private_scratch())
+        yield f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else str(private_scratch_folder())
     finally:
         os.close(descriptor)
 

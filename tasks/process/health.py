@@ -10,7 +10,7 @@ A worker whose broker is away is not ready, and still live.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millpond.tasks.process.heartbeat_file import Heartbeat, now
+from millpond.tasks.process.heartbeat_file import Heartbeat, boot_clock
 
 #: How long a loop may stand still, and how old the last answer of the broker may be.
 LIVE_SECONDS = 30.0
@@ -34,16 +34,16 @@ class Health:
         return tuple(fault for each in asked for fault in getattr(self, each))
 
 
-def judge(
+def judge_health(
     heartbeats: Sequence[Heartbeat], *, within_seconds: float | None = None, service: str | None = None
 ) -> Health:
     """Return the health of processes; `within_seconds` replaces every time limit, `service` names theirs."""
     if not heartbeats:
         return Health((f"no process of {service or 'it'} runs here",), (), ())
-    at = now()
-    live = (_not_live(each, at, within_seconds or LIVE_SECONDS) for each in heartbeats)
-    ready = [_not_ready(each, at, within_seconds or READY_SECONDS) for each in heartbeats]
-    working = (_not_working(each, at, within_seconds) for each in heartbeats)
+    at = boot_clock()
+    live = (_liveness_fault(each, at, within_seconds or LIVE_SECONDS) for each in heartbeats)
+    ready = [_readiness_fault(each, at, within_seconds or READY_SECONDS) for each in heartbeats]
+    working = (_progress_fault(each, at, within_seconds) for each in heartbeats)
     for service in sorted({each.service for each in heartbeats}):
         present = [each for each in heartbeats if each.service == service]
         if len(present) < present[0].expected:
@@ -56,7 +56,7 @@ def judge(
     )
 
 
-def _not_live(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+def _liveness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
     if at - heartbeat.written_at > limit:
         return f"{heartbeat.name} is frozen: its last heartbeat is {at - heartbeat.written_at:.0f} s old"
     if not heartbeat.draining and at - heartbeat.loop_at > limit:
@@ -64,7 +64,8 @@ def _not_live(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
     return None
 
 
-def _not_ready(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+def _readiness_fault(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
+    """Return why a process is not ready: it stops, or the broker or its lease is missing; None if it is."""
     if heartbeat.draining:
         return f"{heartbeat.name} is stopping"
     if heartbeat.broker_answered_at is None or at - heartbeat.broker_answered_at > limit:
@@ -74,7 +75,8 @@ def _not_ready(heartbeat: Heartbeat, at: float, limit: float) -> str | None:
     return None
 
 
-def _not_working(heartbeat: Heartbeat, at: float, limit: float | None) -> str | None:
+def _progress_fault(heartbeat: Heartbeat, at: float, limit: float | None) -> str | None:
+    """Return why a process does not work: messages wait and none was fetched or settled; None if it does."""
     if heartbeat.stalled_since is None or heartbeat.draining:
         return None
     stalled = at - heartbeat.stalled_since

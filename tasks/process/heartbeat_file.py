@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from json import dumps, loads
 from pathlib import Path
 
-from millpond.tasks.process.paths import is_own_folder, opened_private_scratch, private_scratch
+from millpond.tasks.process.paths import is_own_folder, open_private_scratch, private_scratch_folder
 
 #: The size of a file in bytes: a record, padded with blanks.
 SIZE = 1024
@@ -25,7 +25,7 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The state of one process; times are seconds by `now()`, a clock that all processes of a host share.
+    """The state of one process; times are seconds by `boot_clock()`, which all processes of a host share.
 
     `service` is a pool, or `scheduler`; `expected` the number of its processes on this host. `parent` is the
     supervisor's pid. `loop_at` is when its loop last turned, `broker_answered_at` when the broker last
@@ -61,21 +61,23 @@ class HeartbeatFile:
     def __init__(self, service: str, number: int, *, expected: int = 1) -> None:
         pid = os.getpid()
         self.heartbeat = Heartbeat(service, number, pid, os.getppid(), expected, started=start_time(pid))
-        self._path = folder() / f"{service}.{number}.{pid}"
+        self._path = heartbeat_folder() / f"{service}.{number}.{pid}"
         self._descriptor = -1
 
     def open(self) -> None:
         """Create the file. Raises `OSError`, as when the folder is a link or belongs to another user."""
-        own, flags = opened_private_scratch(), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        own, flags = open_private_scratch(), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._descriptor = os.open(self._path.name, flags, 0o600, dir_fd=own)
         finally:
             os.close(own)
-        self.write(loop_at=now())  # until the first turn, the process counts as if its loop had just turned
+        self.write(
+            loop_at=boot_clock()
+        )  # until the first turn, the process counts as if its loop had just turned
 
     def write(self, **facts: float | bool | None) -> None:
         """Write the heartbeat with these fields changed."""
-        self.heartbeat = replace(self.heartbeat, **facts, written_at=now())  # type: ignore[arg-type]
+        self.heartbeat = replace(self.heartbeat, **facts, written_at=boot_clock())  # type: ignore[arg-type]
         if self._descriptor >= 0:
             with suppress(OSError):
                 os.pwrite(self._descriptor, dumps(asdict(self.heartbeat)).encode().ljust(SIZE), 0)
@@ -88,20 +90,21 @@ class HeartbeatFile:
             self._path.unlink(missing_ok=True)
 
 
-def heartbeats(service: str | None = None, *, pid: int | None = None) -> list[Heartbeat]:
-    """Return the heartbeats of this user's living processes on this host; the files of dead ones are removed.
+def read_heartbeats(service: str | None = None, *, pid: int | None = None) -> list[Heartbeat]:
+    """Return the heartbeats of this user's living processes on this host; remove the files of dead ones.
 
-    `service` selects those of a service, `pid` that of a process or those of a supervisor.
+    `service` selects the processes of a service, `pid` one process or those of one supervisor.
     """
-    found = [each for each in _read() if service in (None, each.service)]
+    found = [each for each in _living_heartbeats() if service in (None, each.service)]
     return [each for each in found if pid is None or pid in (each.pid, each.parent)]
 
 
-def _read() -> Iterator[Heartbeat]:
+def _living_heartbeats() -> Iterator[Heartbeat]:
+    """Yield the heartbeats of living processes, and remove the files of dead ones."""
     with suppress(OSError):  # without a folder, or without access to it, there is no process
-        if not is_own_folder(folder()):
+        if not is_own_folder(heartbeat_folder()):
             return
-        for path in sorted(folder().iterdir()):
+        for path in sorted(heartbeat_folder().iterdir()):
             with suppress(OSError, ValueError, TypeError):
                 heartbeat = Heartbeat(**loads(path.read_bytes()))
                 if start_time(heartbeat.pid) == heartbeat.started:
@@ -110,12 +113,12 @@ def _read() -> Iterator[Heartbeat]:
                     path.unlink()
 
 
-def folder() -> Path:
+def heartbeat_folder() -> Path:
     """Return the folder of this user's heartbeat files."""
-    return private_scratch()
+    return private_scratch_folder()
 
 
-def now() -> float:
+def boot_clock() -> float:
     """Return the time of heartbeats: seconds since this machine was started."""
     return time.clock_gettime(_CLOCK)
 

@@ -21,7 +21,7 @@ def end_quietly() -> None:
     A process that was started to ignore SIGINT, as by nohup, goes on ignoring it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGINT, _on_interrupt)
 
 
 def end_at_once() -> None:
@@ -37,7 +37,7 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
-def _interrupt(_number: int, frame: FrameType | None) -> None:
+def _on_interrupt(_number: int, frame: FrameType | None) -> None:
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTS:
             os._exit(INTERRUPTED)

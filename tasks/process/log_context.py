@@ -15,10 +15,10 @@ class LogContext(Middleware):
         message = context.message
         if message is None:
             return {}
-        trace = _trace_of(message.traceparent)
+        trace = _trace_id(message.traceparent)
         return {"task": message.id, "kind": message.kind, "batch": message.batch, "trace": trace}
 
 
-def _trace_of(parent: Any) -> str | None:
-    """Return the trace of a traceparent."""
+def _trace_id(parent: Any) -> str | None:
+    """Return the trace id of a traceparent."""
     return parent.split("-")[1] if isinstance(parent, str) and parent.count("-") == 3 else None

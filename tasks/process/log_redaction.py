@@ -4,7 +4,7 @@ from millpond.broker.message import BadMessage
 from millpond.tasks.context import Context
 from millpond.tasks.contract import kinds
 from millpond.tasks.middleware import Middleware
-from millpond.tasks.redaction import hides, scrubbed, secrets_in
+from millpond.tasks.redaction import hides_fields, scrub, secrets_in
 
 
 class LogRedaction(Middleware):
@@ -13,10 +13,10 @@ class LogRedaction(Middleware):
     def redact(self, line: str, context: Context) -> str:
         """Return the line without the secrets of the task."""
         contract = kinds().get(context.kind)
-        if context.message is None or contract is None or not hides(contract):
+        if context.message is None or contract is None or not hides_fields(contract):
             return line
         try:
             args, kwargs, _embed = context.message.arguments
         except BadMessage:
             return line
-        return scrubbed(line, secrets_in(contract, args, kwargs))
+        return scrub(line, secrets_in(contract, args, kwargs))

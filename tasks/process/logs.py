@@ -34,12 +34,16 @@ def formatter(
 ) -> logging.Formatter:
     """Return the formatter for a format; plain lines are written by `plain`."""
     if log_format == "json":
-        return JsonLines(hooks)
-    return plain if isinstance(plain, PlainLines) else PlainLines(plain or logging.Formatter(PLAIN), hooks)
+        return JsonFormatter(hooks)
+    return (
+        plain
+        if isinstance(plain, PlainFormatter)
+        else PlainFormatter(plain or logging.Formatter(PLAIN), hooks)
+    )
 
 
-class PlainLines(logging.Formatter):
-    """Write the lines of another formatter, redacted while a task runs."""
+class PlainFormatter(logging.Formatter):
+    """Writes the lines of another formatter, redacted while a task runs."""
 
     def __init__(self, inner: logging.Formatter, hooks: Hooks = _BUILT_IN) -> None:
         super().__init__()
@@ -48,14 +52,14 @@ class PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         text = self._inner.format(record)
-        return text if running() is None else _redacted(text, self._hooks)
+        return text if running() is None else _redact_line(text, self._hooks)
 
 
-class JsonLines(logging.Formatter):
-    """Write one JSON object a line.
+class JsonFormatter(logging.Formatter):
+    """Writes one JSON object a line.
 
     `time` (UTC), `level`, `logger` and `message` always; `task`, `kind`, `batch`, `trace` and `error` (a
-    traceback) where there is one.
+    traceback) if there is one.
     """
 
     def __init__(self, hooks: Hooks = _BUILT_IN) -> None:
@@ -65,19 +69,19 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         line: dict[str, Any] = {
-            **self._about_task(record),
+            **self._task_fields(record),
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "message": _redacted(record.getMessage(), self._hooks),
+            "message": _redact_line(record.getMessage(), self._hooks),
             "process": record.process,
         }
         if record.exc_info:
-            line["error"] = _redacted(self.formatException(record.exc_info), self._hooks)
+            line["error"] = _redact_line(self.formatException(record.exc_info), self._hooks)
         return dumps(line, default=str)
 
-    def _about_task(self, record: logging.LogRecord) -> dict[str, str]:
-        """Name the task that a line is about: the one in its `data`, or the one that runs in this thread."""
+    def _task_fields(self, record: logging.LogRecord) -> dict[str, str]:
+        """Return the task of a line: the one in its `data`, or the one that runs in this thread."""
         context = running()
         fields: dict[str, Any] = {}
         if context is not None:
@@ -89,7 +93,8 @@ class JsonLines(logging.Formatter):
         return {name: str(value) for name, value in fields.items() if value}
 
 
-def _redacted(text: str, hooks: Hooks) -> str:
+def _redact_line(text: str, hooks: Hooks) -> str:
+    """Return a line without what the middleware redacts for the task that runs in this thread."""
     context = running()
     if context is not None:
         for hook in hooks.redact:

@@ -10,8 +10,8 @@ from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
-from millpond.tasks.process.heartbeat_file import folder, start_time
-from millpond.tasks.process.paths import is_own_folder, opened_private_folder
+from millpond.tasks.process.heartbeat_file import heartbeat_folder, start_time
+from millpond.tasks.process.paths import is_own_folder, open_private_folder
 
 
 class MetricsFile:
@@ -19,14 +19,14 @@ class MetricsFile:
 
     def __init__(self) -> None:
         pid = os.getpid()
-        self._path = _folder() / str(pid)
+        self._path = _metrics_folder() / str(pid)
         self._process = {"pid": pid, "parent": os.getppid(), "started": start_time(pid)}
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """Replace the metrics in the file."""
         name, flags = self._path.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(OSError):
-            folder = opened_private_folder("metrics")
+            folder = open_private_folder("metrics")
             try:
                 with os.fdopen(os.open(f"{name}.new", flags, 0o600, dir_fd=folder), "w") as file:
                     file.write(dumps({**self._process, **metrics}))
@@ -43,9 +43,9 @@ class MetricsFile:
 def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
     """Yield the metrics of a supervisor's living processes; the files of dead processes are removed."""
     with suppress(OSError):
-        if not (is_own_folder(folder()) and is_own_folder(_folder())):
+        if not (is_own_folder(heartbeat_folder()) and is_own_folder(_metrics_folder())):
             return
-        for path in sorted(path for path in _folder().iterdir() if path.suffix != ".new"):
+        for path in sorted(path for path in _metrics_folder().iterdir() if path.suffix != ".new"):
             with suppress(OSError, ValueError, KeyError, TypeError):
                 metrics = loads(path.read_bytes())
                 if start_time(metrics["pid"]) != metrics["started"]:
@@ -54,5 +54,5 @@ def read_metrics(parent: int) -> Iterator[dict[str, Any]]:
                     yield metrics
 
 
-def _folder() -> Path:
-    return folder() / "metrics"
+def _metrics_folder() -> Path:
+    return heartbeat_folder() / "metrics"

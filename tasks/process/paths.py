@@ -11,23 +11,23 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def scratch() -> Path:
+def scratch_folder() -> Path:
     """Return the folder for this machine's short-lived files."""
     return Path(os.environ.get("MILLPOND_SCRATCH") or tempfile.gettempdir())
 
 
-def private_scratch() -> Path:
-    """Return the path of this user's own folder in the scratch folder; `opened_private_scratch` makes it."""
-    return scratch() / f"millpond-{os.getuid()}"
+def private_scratch_folder() -> Path:
+    """Return the path of this user's own folder in the scratch folder; `open_private_scratch` makes it."""
+    return scratch_folder() / f"millpond-{os.getuid()}"
 
 
-def opened_private_scratch() -> int:
+def open_private_scratch() -> int:
     """Return a descriptor of this user's own folder below the scratch folder, which is made with mode 0700.
 
-    The scratch folder is shared with other users: raises `PermissionError` for a link of that name, and for a
-    folder that is not ours or that others may write to. One that others may only read is closed to them.
+    The scratch folder is shared with other users. Raises `PermissionError` for a link of that name, and for a
+    folder that another user owns or may write to. A folder that others may only read is closed to them.
     """
-    folder = private_scratch()
+    folder = private_scratch_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -50,12 +50,12 @@ def opened_private_scratch() -> int:
     )
 
 
-def opened_private_folder(name: str) -> int:
+def open_private_folder(name: str) -> int:
     """Return a descriptor of a folder in this user's own scratch folder, both made where they are not there.
 
-    Raises `PermissionError` as `opened_private_scratch` does.
+    Raises `PermissionError` as `open_private_scratch` does.
     """
-    above = opened_private_scratch()
+    above = open_private_scratch()
     try:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=above)
@@ -70,7 +70,7 @@ def is_own_folder(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
-def state_dir() -> Path:
+def state_folder() -> Path:
     """Return the folder for the data that `millpond up` keeps between two starts."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(home) / "millpond"

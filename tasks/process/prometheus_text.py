@@ -34,24 +34,26 @@ class Metric:
     values: Iterable[tuple[Labels, float]] | Iterable[tuple[Labels, Histogram]]
 
 
-def exposition(metrics: Iterable[Metric]) -> bytes:
+def format_metrics(metrics: Iterable[Metric]) -> bytes:
     """Return the metrics as text."""
-    return "".join(line + "\n" for metric in metrics for line in _lines(metric)).encode()
+    return "".join(line + "\n" for metric in metrics for line in _metric_lines(metric)).encode()
 
 
-def _lines(metric: Metric) -> Iterator[str]:
+def _metric_lines(metric: Metric) -> Iterator[str]:
+    """Yield the lines of one metric: its help, its type, and a line for each set of labels."""
     name = f"{metric.name}_total" if metric.of == "counter" else metric.name
     yield f"# HELP {name} {metric.help}"
     yield f"# TYPE {name} {metric.of}"
     for labels, value in metric.values:
         if isinstance(value, Histogram):
-            yield from _histogram(name, labels, value)
+            yield from _histogram_lines(name, labels, value)
         else:
-            yield f"{name}{_labels(labels)} {float(value)}"
+            yield f"{name}{_format_labels(labels)} {float(value)}"
 
 
-def _histogram(name: str, labels: Labels, value: Histogram) -> Iterator[str]:
-    own = _labels(labels)
+def _histogram_lines(name: str, labels: Labels, value: Histogram) -> Iterator[str]:
+    """Yield the lines of a histogram: its buckets, which are cumulative, its sum and its count."""
+    own = _format_labels(labels)
     before = f"{own[:-1]}," if own else "{"
     below = tuple(accumulate(value.counts))
     for written, index in _EXPOSED:
@@ -61,6 +63,6 @@ def _histogram(name: str, labels: Labels, value: Histogram) -> Iterator[str]:
     yield f"{name}_count{own} {below[-1]}.0"
 
 
-def _labels(labels: Labels) -> str:
+def _format_labels(labels: Labels) -> str:
     inner = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
     return f"{{{inner}}}" if inner else ""

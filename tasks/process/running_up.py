@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.settings import Settings, environment, settings, state_dir
+from millpond.tasks.settings import Settings, child_environment, settings, state_folder
 
 LOCK, ADDRESS = "lock", "running.json"
 USED = "no broker is configured: using the millpond up that runs here"
@@ -33,22 +33,22 @@ class LocalInstance:
         """Return the content of the file; it holds the broker's password."""
         return json.dumps(asdict(self))
 
-    def applied_to(self, chosen: Settings) -> Settings:
-        """Return the settings with the broker of this instance, and its file roots if they name none."""
+    def apply_to(self, chosen: Settings) -> Settings:
+        """Return the settings with this instance's broker, and its file roots if the settings name none."""
         changed: dict[str, Any] = {"broker_url": self.broker_url, "key_prefix": self.key_prefix}
         if not chosen.files.roots:
             changed["files"] = chosen.files.model_copy(update={"roots": self.roots})
         return chosen.model_copy(update=changed)
 
 
-def local_instance(folder: Path | None = None) -> LocalInstance | None:
+def find_local_instance(folder: Path | None = None) -> LocalInstance | None:
     """Return the instance that runs in a folder (None: the user's own); None if none runs."""
-    folder = folder or state_dir()
+    folder = folder or state_folder()
     try:
         lock = os.open(folder / LOCK, os.O_RDWR)
         try:
             content = json.loads((folder / ADDRESS).read_text())
-            return None if locked(lock, shared=True) else _read(content)
+            return None if try_lock(lock, shared=True) else _parse_instance(content)
         finally:
             os.close(lock)
     except (OSError, ValueError, TypeError, KeyError):
@@ -58,9 +58,9 @@ def local_instance(folder: Path | None = None) -> LocalInstance | None:
 def settings_or_local(print_line: Callable[[str], None]) -> Settings:
     """Return the settings; if they name no broker, with that of the local instance, and print so."""
     chosen = settings()
-    if chosen.broker_url is None and (found := local_instance()):
+    if chosen.broker_url is None and (found := find_local_instance()):
         print_line(USED)
-        return found.applied_to(chosen)
+        return found.apply_to(chosen)
     return chosen
 
 
@@ -68,7 +68,7 @@ def adopt_local(print_line: Callable[[str], None]) -> Settings:
     """As `settings_or_local`, and make the result the settings of this process and of its children."""
     chosen = settings_or_local(print_line)
     if chosen is not settings():
-        os.environ.update(environment(chosen))
+        os.environ.update(child_environment(chosen))
         settings.cache_clear()
     return settings()
 
@@ -77,7 +77,7 @@ def configured_broker(chosen: Settings) -> str:
     """Return the URL of the broker in the settings. Raises `SettingsError` if there is none."""
     if chosen.broker_url:
         return chosen.broker_url
-    if local_instance():
+    if find_local_instance():
         raise SettingsError(
             "no broker is configured: set MILLPOND_BROKER_URL to the URL that the running `millpond up` "
             "has printed"
@@ -88,7 +88,7 @@ def configured_broker(chosen: Settings) -> str:
     )
 
 
-def locked(lock: int, *, shared: bool = False) -> bool:
+def try_lock(lock: int, *, shared: bool = False) -> bool:
     """Lock a descriptor; return False if another process has the lock. `shared` is for readers."""
     try:
         fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -97,5 +97,5 @@ def locked(lock: int, *, shared: bool = False) -> bool:
     return True
 
 
-def _read(content: dict[str, Any]) -> LocalInstance:
+def _parse_instance(content: dict[str, Any]) -> LocalInstance:
     return LocalInstance(**{**content, "queues": tuple(content["queues"]), "roots": tuple(content["roots"])})

@@ -46,16 +46,16 @@ def configure(endpoint: str | None, *, service: str) -> None:
 def tracer() -> Any:
     """Return the tracer of this process; None if tracing is off."""
     if _chosen:
-        return _tracer_of(_own_provider(os.getpid()))
+        return _cached_tracer(_own_provider(os.getpid()))
     api = sys.modules.get("opentelemetry.trace")
     if api is None or "opentelemetry.sdk.trace" not in sys.modules:
         return None
-    return _tracer_of(api.get_tracer_provider())
+    return _cached_tracer(api.get_tracer_provider())
 
 
 @lru_cache(maxsize=1)
-def _tracer_of(provider: Any) -> Any:
-    """Return the tracer, cached: OpenTelemetry makes a new one at each call, slower than a span."""
+def _cached_tracer(provider: Any) -> Any:
+    """Return the tracer of a provider, cached: OpenTelemetry would make a new one at each call."""
     return provider.get_tracer("millpond")
 
 
@@ -79,7 +79,7 @@ def flush() -> None:
         _own_provider(os.getpid()).force_flush(2_000)
 
 
-def begin(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
+def begin_span(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
     """Begin a span of a kind (`PRODUCER`, `CONSUMER`, `INTERNAL`); return None if tracing is off.
 
     `parent` is a traceparent; without one, the current span is the parent. `more` are further arguments of
@@ -90,7 +90,7 @@ def begin(name: str, kind: str, parent: str | None = None, **more: Any) -> Any:
         return None
     from opentelemetry.trace import SpanKind
 
-    return found.start_span(name, context=_context(parent), kind=SpanKind[kind], **more)
+    return found.start_span(name, context=_parent_context(parent), kind=SpanKind[kind], **more)
 
 
 def traceparent(span: Any = None) -> str | None:
@@ -108,7 +108,7 @@ def traceparent(span: Any = None) -> str | None:
 
 
 @contextmanager
-def current(span: Any) -> Iterator[None]:
+def make_current(span: Any) -> Iterator[None]:
     """Make a span the current one during a block, and end it after the block."""
     from opentelemetry.trace import use_span
 
@@ -116,24 +116,26 @@ def current(span: Any) -> Iterator[None]:
         yield
 
 
-def failed(span: Any, error: str) -> None:
+def mark_failed(span: Any, error: str) -> None:
     """Mark a span as failed; `error` is free of secrets."""
     from opentelemetry.trace import Status, StatusCode
 
     span.set_status(Status(StatusCode.ERROR, error))
 
 
-def link(header: Any) -> list[Any]:
-    """Return the links of a span to the span that a header names."""
+def links_to(header: Any) -> list[Any]:
+    """Return the links of a span to the span of this traceparent."""
     if not isinstance(header, str):
         return []
     from opentelemetry.trace import Link, get_current_span
 
-    context = get_current_span(_context(header)).get_span_context()
+    context = get_current_span(_parent_context(header)).get_span_context()
     return [Link(context, {"millpond.link": "retried"})] if context.is_valid else []
 
 
-def attributes(kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def span_attributes(
+    kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the attributes of a task's span, named by OpenTelemetry's conventions for messaging."""
     common = {
         "messaging.system": "millpond",
@@ -145,7 +147,7 @@ def attributes(kind: str, *, id: str, queue: str, own: Mapping[str, Any] | None 
     return {**common, **({"millpond.batch": batch} if isinstance(batch, str) else {})}
 
 
-def _context(header: str | None) -> Any:
+def _parent_context(header: str | None) -> Any:
     if header is None:
         return None
     return _propagator().extract({"traceparent": header})

@@ -19,45 +19,45 @@ _WHOLE = re.compile(r"\s*(?:\{|export |eval |\[?\")")
 
 
 def break_long_lines() -> None:
-    """Make this process write whole words to the terminals that it writes to."""
-    sys.stdout, sys.stderr = _breaking(sys.stdout), _breaking(sys.stderr)
+    """Make this process break long lines at spaces wherever it writes to a terminal."""
+    sys.stdout, sys.stderr = _wrap_stream(sys.stdout), _wrap_stream(sys.stderr)
 
 
-def _breaking(stream: TextIO) -> TextIO:
+def _wrap_stream(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
         return stream
     stream.flush()
-    return WholeWords(stream.buffer, stream.encoding, stream.errors, line_buffering=True)
+    return TerminalWriter(stream.buffer, stream.encoding, stream.errors, line_buffering=True)
 
 
-class WholeWords(io.TextIOWrapper):
-    """A terminal to which lines are written whole, broken at spaces where they are too long for it."""
+class TerminalWriter(io.TextIOWrapper):
+    """A terminal to which whole lines are written, broken at spaces if they are too long for it."""
 
     _begun = ""
 
     def write(self, text: str) -> int:
         """Write the lines that are complete; keep the rest until it is, or until it is flushed."""
         if "\x1b" in text or "\r" in text:  # steers the terminal, and knows its width
-            super().write(self._take() + text)
+            super().write(self._take_unfinished() + text)
             return len(text)
         *lines, self._begun = (self._begun + text).split("\n")
         if lines:
             width = shutil.get_terminal_size().columns
-            super().write("".join(f"{broken(line, width)}\n" for line in lines))
+            super().write("".join(f"{break_line(line, width)}\n" for line in lines))
         return len(text)
 
     def flush(self) -> None:
         """Write an unfinished line, too."""
         if not self.closed and self._begun:
-            super().write(self._take())
+            super().write(self._take_unfinished())
         super().flush()
 
-    def _take(self) -> str:
+    def _take_unfinished(self) -> str:
         begun, self._begun = self._begun, ""
         return begun
 
 
-def broken(line: str, width: int) -> str:
+def break_line(line: str, width: int) -> str:
     """Return a line in lines of at most `width`, all but the first one indented.
 
     Broken between two spaces, which separate fields, where there are any; then at spaces. A word or value

@@ -21,7 +21,7 @@ from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
 from millpond.broker.server import now_ms
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 LOGIN = "ann:secret"
@@ -89,7 +89,7 @@ def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "s
     """Run `millpond flower` and yield its URL and its process, which is killed in the end."""
     running = subprocess.Popen(
         [*COMMAND, "--port", str(port)],
-        env={**environment(chosen), "PYTHONUNBUFFERED": "1"},
+        env={**child_environment(chosen), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "gateway"]
 JSON = "application/json"
@@ -86,7 +86,7 @@ def running(settings: Settings, *, token: str | None = None) -> Iterator[Running
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
         process = subprocess.Popen(
             [*COMMAND, "--port", "0"],
-            env={**environment(settings), "PYTHONUNBUFFERED": "1"},
+            env={**child_environment(settings), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

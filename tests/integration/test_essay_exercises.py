@@ -13,7 +13,7 @@ import pytest
 
 from millpond.producer.client import Client
 from millpond.producer.message import Message
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import Embedded
 
@@ -128,7 +128,7 @@ def example() -> str:
     """Run the example as a program of its own and return what it prints."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],
-        env=environment(Settings(drain_seconds=5)),
+        env=child_environment(Settings(drain_seconds=5)),
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
 from millpond.tasks.execute import running, validated
-from millpond.tasks.forked_child import guarded
+from millpond.tasks.forked_child import call_without_fork
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import Table
 from millpond.worker.celery.request_stack import PondTask
@@ -52,7 +52,7 @@ def perform(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[st
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
     job = validated(handler, args, kwargs)
     try:
-        answer = guarded(handler.function, job, context)
+        answer = call_without_fork(handler.function, job, context)
     except RetryLater as later:
         if retries >= handler.retries:
             raise

@@ -15,7 +15,7 @@ from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import BadMessage, Message, iso
 from millpond.tasks.contract import kinds
-from millpond.tasks.redaction import hides
+from millpond.tasks.redaction import hides_fields
 from millpond.worker.celery.stock_tasks import POND
 
 #: The most delayed tasks that are listed of a queue, those due first.
@@ -81,7 +81,7 @@ def _info(delivery: Delivery, hostname: str) -> dict[str, Any]:
     message = delivery.message
     contract = kinds().get(message.kind)
     args, kwargs = message.headers.get("argsrepr"), message.headers.get("kwargsrepr")
-    if contract is None or not hides(contract):
+    if contract is None or not hides_fields(contract):
         with suppress(BadMessage):
             args, kwargs, _embed = message.arguments
     elif "at" not in message.own:  # a stock client does not know which fields are secret

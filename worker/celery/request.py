@@ -42,7 +42,7 @@ from millpond.broker.outcomes import (
 from millpond.tasks.contract import Contract
 from millpond.tasks.execute import error_line
 from millpond.tasks.process.spans import SDK
-from millpond.tasks.redaction import scrubbed, secrets_in
+from millpond.tasks.redaction import scrub, secrets_in
 from millpond.worker.celery.slot import Answer, run, run_in_child
 from millpond.worker.dispatch.chunk_job import ChunkJob
 from millpond.worker.dispatch.chunks import WEIGHT, Chunks
@@ -209,7 +209,7 @@ class PondRequest(DeliveryRequest):
         elif not self.acknowledged:  # a task that ran into its hard limit is
             line = error_line(error, self._scrubbed)
             trace = self._scrubbed(str(exc_info.traceback or ""))
-            self.mark_failed(error if self.secretive is None else DeadLettered(line), trace)
+            self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
             about = {"traceback": trace, "worker": self.hostname}
             self._finish(DeadLetter(type(error).__name__, line, about))
             self.send_event("task-failed", exception=line, traceback=trace)
@@ -317,10 +317,10 @@ class PondRequest(DeliveryRequest):
         self.delivery.events_shown = True
 
     def _scrubbed(self, text: str) -> str:
-        if self.secretive is None:
+        if self.contract_with_secrets is None:
             return text
         args, kwargs, _embed = self.delivery.message.arguments
-        return scrubbed(text, secrets_in(self.secretive, args, kwargs))
+        return scrub(text, secrets_in(self.contract_with_secrets, args, kwargs))
 
 
 def _log_failed_hook(hook: Any, when: str) -> None:

@@ -23,7 +23,7 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Delay
 from millpond.tasks.contract import Contract, kinds
-from millpond.tasks.redaction import hides, redact, redact_args
+from millpond.tasks.redaction import hides_fields, redact, redact_args
 from millpond.worker.celery.request import PondRequest, RequestContext
 
 logger = get_logger("celery.worker.strategy")
@@ -32,7 +32,7 @@ logger = get_logger("celery.worker.strategy")
 def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     """Return Celery's function that receives messages of one kind; its `start` receives a delivery."""
     contract = kinds().get(task.name)
-    secretive = contract if contract is not None and hides(contract) else None
+    secretive = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
     process = RequestContext(consumer, task)
     received, callbacks, on_request = (
@@ -106,7 +106,7 @@ def _hide(request: PondRequest, contract: type[Contract]) -> None:
         args, kwargs, _embed = request.delivery.message.arguments
     except BadMessage as error:
         raise InvalidTaskError(str(error)) from error
-    request.secretive = contract
+    request.contract_with_secrets = contract
     request.show(redact_args(contract, args), repr(redact(contract, kwargs))[:SHOWN_LENGTH])
 
 

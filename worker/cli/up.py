@@ -61,7 +61,7 @@ def up(
     no broker is configured.
     """
     from millpond.tasks.errors import BadInput, StartError
-    from millpond.tasks.settings import settings, state_dir
+    from millpond.tasks.settings import settings, state_folder
     from millpond.worker.local.addresses import RequestedAddresses
     from millpond.worker.local.embedded import embedded
 
@@ -72,7 +72,7 @@ def up(
     if chosen.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    periodic, kept = bool(chosen.schedule), data or state_dir()
+    periodic, kept = bool(chosen.schedule), data or state_folder()
     addresses = RequestedAddresses(port, password, flower_port)
     with embedded(
         chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses

@@ -10,8 +10,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.running_up import ADDRESS, LOCK, LocalInstance, locked
-from millpond.tasks.settings import scratch
+from millpond.tasks.process.running_up import ADDRESS, LOCK, LocalInstance, try_lock
+from millpond.tasks.settings import scratch_folder
 from millpond.worker.local.addresses import write_privately
 
 _LOCK_SECONDS = 2.0
@@ -35,7 +35,7 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
 
     Raises `StartError` if another embedded set-up has it.
     """
-    chosen = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch()))
+    chosen = path or Path(tempfile.mkdtemp(prefix="millpond-", dir=scratch_folder()))
     try:
         chosen.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +73,7 @@ def _taken(folder: Path, lock: int) -> str:
 def _lock_in_time(lock: int) -> bool:
     """Take the lock; wait a short time for the server of a killed set-up, or for a command that reads it."""
     deadline = monotonic() + _LOCK_SECONDS
-    while not locked(lock):
+    while not try_lock(lock):
         if monotonic() > deadline:
             return False
         sleep(0.05)

@@ -15,7 +15,7 @@ from pathlib import Path
 from millpond.tasks.errors import StartError
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from millpond.tasks.process.running_up import LocalInstance
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local import valkey
 from millpond.worker.local.addresses import Addresses, RequestedAddresses
 from millpond.worker.local.data_folder import DataFolder, locked_folder
@@ -155,7 +155,7 @@ class _Services:
     def _start(
         self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
     ) -> Service:
-        service = launch(name, command, env=environment(settings), log=self.folder.path / f"{name}.log")
+        service = launch(name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log")
         self.stack.callback(service.stop, stop)
         return service
 

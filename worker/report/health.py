@@ -18,7 +18,7 @@ from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.errors import MillpondError
 from millpond.broker.inspect.depth import fetchable
 from millpond.broker.server import elapsed_seconds
-from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, now
+from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS, HeartbeatFile, boot_clock
 from millpond.tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class HealthReporter:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._queues: list[str] = []
-        self._turned_at = now()
+        self._turned_at = boot_clock()
         self._looked_at = 0.0
         self._seen: object = None
         self._first_seen: dict[str, float] = {}
@@ -48,7 +48,7 @@ class HealthReporter:
 
     def turn(self) -> None:
         """Record that the event loop turns, or waits for the broker as intended."""
-        self._turned_at = now()
+        self._turned_at = boot_clock()
 
     def on_set_up(self, sender: str, instance: Any, **_: Any) -> None:
         """Start: the worker named `sender` knows its queues and has not connected yet."""
@@ -77,8 +77,8 @@ class HealthReporter:
             timeout_seconds=min(_ANSWER_SECONDS, self._settings.broker_timeout_seconds),
         )
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if now() - self._looked_at >= LOOK_SECONDS:
-                self._looked_at = now()
+            if boot_clock() - self._looked_at >= LOOK_SECONDS:
+                self._looked_at = boot_clock()
                 self._check_broker(store)
             file.write(
                 loop_at=self._turned_at,
@@ -96,13 +96,13 @@ class HealthReporter:
             logger.debug("%s", error)
             self._facts["broker_answered_at"] = None
             return
-        self._facts["broker_answered_at"] = now()
+        self._facts["broker_answered_at"] = boot_clock()
         seen, before = self._in_flight.fetched_and_settled, self._seen
         self._seen = seen
         if not found or seen != before or self._in_flight.drained:
             self._facts["stalled_since"] = None
         elif self._facts["stalled_since"] is None:
-            self._facts["stalled_since"] = now()
+            self._facts["stalled_since"] = boot_clock()
         slowest = min((limits.rate for limits in found if limits.rate), default=0.0)
         self._facts["stall_limit_seconds"] = max(self._allowed_seconds(), 2 / slowest if slowest else 0.0)
 

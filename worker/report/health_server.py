@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from json import dumps
 
 from millpond.tasks.errors import StartError
-from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import heartbeats
-from millpond.tasks.process.prometheus_text import CONTENT_TYPE, exposition
+from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.heartbeat_file import read_heartbeats
+from millpond.tasks.process.prometheus_text import CONTENT_TYPE, format_metrics
 from millpond.worker.report.metrics import metrics
 
 logger = logging.getLogger("millpond.health")
@@ -58,12 +58,12 @@ def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             question = self.path.strip("/")
             if question == "metrics":
-                self._send(200, exposition(metrics(services, supervisor)), CONTENT_TYPE)
+                self._send(200, format_metrics(metrics(services, supervisor)), CONTENT_TYPE)
                 return
             if question not in QUESTIONS:
                 self._send(404, _json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]}))
                 return
-            health = judge([p for name in services for p in heartbeats(name, pid=supervisor)])
+            health = judge_health([p for name in services for p in read_heartbeats(name, pid=supervisor)])
             faults = health.faults(question)
             self._send(503 if faults else 200, _json({question: not faults, "faults": faults}))
 

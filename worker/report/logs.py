@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from millpond.tasks.process.logs import JsonLines, formatter
+from millpond.tasks.process.logs import JsonFormatter, formatter
 from millpond.tasks.settings import Settings
 
 
@@ -16,7 +16,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def set_up(loglevel: int, **_: Any) -> None:
         handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(JsonLines(app.hooks[0]))
+        handler.setFormatter(JsonFormatter(app.hooks[0]))
         root = logging.getLogger()
         root.handlers[:] = [handler]
         root.setLevel(loglevel)

@@ -9,8 +9,8 @@ from typing import Any
 
 from millpond.broker.stats.heartbeats import Totals, totals_from
 from millpond.broker.stats.histogram import Histogram
-from millpond.tasks.process.health import QUESTIONS, judge
-from millpond.tasks.process.heartbeat_file import heartbeats
+from millpond.tasks.process.health import QUESTIONS, judge_health
+from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.process.metrics_file import read_metrics
 from millpond.tasks.process.prometheus_text import Labels, Metric
 
@@ -59,7 +59,7 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
 
 
 def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
-    health = {pool: judge(heartbeats(pool, pid=supervisor)) for pool in pools}
+    health = {pool: judge_health(read_heartbeats(pool, pid=supervisor)) for pool in pools}
     for question in QUESTIONS:
         yield Metric(
             f"millpond_worker_{question}",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self
 
-from millpond.tasks.process.paths import opened_private_folder
+from millpond.tasks.process.paths import open_private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class ProcessNumbers:
     def _lock(self, name: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with ExitStack() as opened:
-            folder = opened_private_folder("numbers")
+            folder = open_private_folder("numbers")
             try:
                 descriptor = os.open(name, flags, 0o600, dir_fd=folder)
             finally:

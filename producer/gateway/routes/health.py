@@ -14,7 +14,7 @@ from millpond.producer.gateway.openapi import OPEN
 from millpond.producer.gateway.schemas import HealthView
 from millpond.producer.gateway.state import State
 from millpond.tasks.errors import BrokerError
-from millpond.tasks.process.prometheus_text import CONTENT_TYPE, exposition
+from millpond.tasks.process.prometheus_text import CONTENT_TYPE, format_metrics
 
 BROKER_SECONDS = 2.0
 #: How long the last check of the broker is cached, so that probes cost the broker nothing.
@@ -45,7 +45,7 @@ def routes(state: State) -> APIRouter:
 
     @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(exposition(state.metrics.metrics()), media_type=CONTENT_TYPE)
+        return Response(format_metrics(state.metrics.metrics()), media_type=CONTENT_TYPE)
 
     return router
 

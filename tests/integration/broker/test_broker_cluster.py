@@ -19,7 +19,7 @@ from millpond.broker.connection import connect
 from millpond.broker.errors import BadBrokerUrl, BrokerError
 from millpond.producer.client import Client
 from millpond.tasks.schedule import Periodic
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.own_server import OwnServer, free_port, running
@@ -102,7 +102,7 @@ def test_every_program_refuses_in_one_line(
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
     done = subprocess.run(
         [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", *program],
-        env=environment(settings),
+        env=child_environment(settings),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -119,7 +119,7 @@ def test_celerys_own_worker_command_refuses_too(nodes: list[OwnServer], tmp_path
     """`celery -A millpond worker` ends with the line as well."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker", "-Q", "default", "-c", "1"],
-        env=environment(Settings(broker_url=nodes[0].url)),
+        env=child_environment(Settings(broker_url=nodes[0].url)),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -22,7 +22,7 @@ from millpond.broker.connection import connect
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.schedule import Periodic
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.embedded import embedded
 from tests.harness.forked_commands import Done, ForkedCommands
@@ -261,7 +261,7 @@ def _page(url: str) -> str:
 
 
 def _millpond(commands: ForkedCommands, words: list[str], settings: Settings) -> Done:
-    return commands.run(words, {**environment(settings), "NO_COLOR": "1"}, timeout=60)
+    return commands.run(words, {**child_environment(settings), "NO_COLOR": "1"}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_celerys_own_command_refuses_without_the_password(tmp_path: Path) -> Non
     """`celery -A millpond.worker.app` names the fault of the URL, and shows nothing of it."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker"],
-        env=environment(Settings(broker_url="redis://:Geheim/x@127.0.0.1/0")),
+        env=child_environment(Settings(broker_url="redis://:Geheim/x@127.0.0.1/0")),
         cwd=tmp_path,
         capture_output=True,
         text=True,

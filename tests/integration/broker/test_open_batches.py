@@ -23,7 +23,7 @@ from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.context import Context
 from millpond.tasks.errors import BatchClosed
-from millpond.tasks.settings import Settings, environment, settings
+from millpond.tasks.settings import Settings, child_environment, settings
 from millpond.tasks.squares.contract import Square
 from millpond.worker.handler_services import Outbox
 from millpond.worker.local.valkey import embedded_binary
@@ -76,7 +76,7 @@ def millpond(
 def feeder(chosen: Settings, *words: str) -> tuple["subprocess.Popen[str]", str]:
     """Start a producer that fills a batch and does not come to close it; return it and the batch's id."""
     argv = [sys.executable, "-P", "-c", FEED, *words]
-    process = subprocess.Popen(argv, env=environment(chosen), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(argv, env=child_environment(chosen), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
 

@@ -14,7 +14,7 @@ import pytest
 from millpond.broker.connection import Store, connect
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from tests.harness.one_worker import settings_for, workers
 
 Eventually = Callable[..., Any]
@@ -30,7 +30,7 @@ def why(settings: Settings) -> dict[str, str]:
     """Ask the command."""
     argv = [sys.executable, "-m", "millpond", "why", "default", "--json"]
     done = subprocess.run(
-        argv, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+        argv, env=child_environment(settings), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))

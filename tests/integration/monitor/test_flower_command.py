@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -26,7 +26,7 @@ def flower(url: str) -> Iterator[Start]:
         started.append(
             subprocess.Popen(
                 [*COMMAND, *arguments],
-                env={**environment(chosen), "PYTHONUNBUFFERED": "1"},
+                env={**child_environment(chosen), "PYTHONUNBUFFERED": "1"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

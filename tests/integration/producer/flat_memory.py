@@ -19,7 +19,7 @@ from time import monotonic
 
 import psutil
 
-from millpond.tasks.settings import Files, Settings, Smtp, environment
+from millpond.tasks.settings import Files, Settings, Smtp, child_environment
 from millpond.worker.local.embedded import embedded
 from tests.harness.mail_sink import mail_sink
 
@@ -89,7 +89,7 @@ def measured(settings: Settings, arguments: Sequence[str], count: int) -> Memory
     """Run a command, read the results that it prints, and look at its memory on the way."""
     began = monotonic()
     with subprocess.Popen(
-        [*MILLPOND, *arguments], env=environment(settings), stdout=subprocess.PIPE
+        [*MILLPOND, *arguments], env=child_environment(settings), stdout=subprocess.PIPE
     ) as command:
         assert command.stdout is not None
         process = psutil.Process(command.pid)

@@ -12,7 +12,7 @@ from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.pdfgen.canvas import Canvas
 
 from millpond.tasks.files.endings import ARCHIVES, IMAGES, TABLES
-from millpond.tasks.settings import Files, Settings, environment
+from millpond.tasks.settings import Files, Settings, child_environment
 from millpond.worker.local.embedded import embedded
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -30,7 +30,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, module_url: str) -> Iterator
 def files(fleet: tuple[Settings, Path], *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "millpond", "files", *arguments],
-        env=environment(fleet[0]),
+        env=child_environment(fleet[0]),
         capture_output=True,
         text=True,
         timeout=90,

@@ -12,8 +12,8 @@ from millpond.broker.url import BrokerURL
 from millpond.producer.cli.client_session import Launcher, session
 from millpond.producer.gateway import serving
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.process.running_up import USED, LocalInstance, local_instance
-from millpond.tasks.settings import Settings, settings, state_dir
+from millpond.tasks.process.running_up import USED, LocalInstance, find_local_instance
+from millpond.tasks.settings import Settings, settings, state_folder
 from millpond.worker.local.data_folder import locked_folder
 
 
@@ -25,7 +25,7 @@ def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     settings.cache_clear()
     said = LocalInstance(url, key_prefix=prefix, queues=("files",), roots=(str(tmp_path / "allowed"),))
-    with locked_folder(state_dir()) as folder:
+    with locked_folder(state_folder()) as folder:
         folder.announce(said)
         yield said
     settings.cache_clear()
@@ -108,11 +108,11 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
 
 def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:
     """What it wrote counts only while it holds the lock."""
-    (state_dir() / "again").mkdir()
-    (state_dir() / "again" / "lock").touch()
-    (state_dir() / "again" / "running.json").write_text(up.to_json())
-    assert local_instance(state_dir() / "again") is None
-    assert local_instance() == up
+    (state_folder() / "again").mkdir()
+    (state_folder() / "again" / "lock").touch()
+    (state_folder() / "again" / "running.json").write_text(up.to_json())
+    assert find_local_instance(state_folder() / "again") is None
+    assert find_local_instance() == up
 
 
 def test_a_program_is_told_of_it(up: LocalInstance) -> None:

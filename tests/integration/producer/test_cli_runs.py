@@ -16,7 +16,7 @@ import millpond as front_door
 from millpond.broker import limits
 from millpond.broker.inspect import depth
 from millpond.producer.client import Client
-from millpond.tasks.settings import Files, Settings, Smtp, environment
+from millpond.tasks.settings import Files, Settings, Smtp, child_environment
 from millpond.tasks.settings import settings as read_settings
 from millpond.worker.local.embedded import embedded
 from tests.harness.mail_sink import mail_sink
@@ -48,7 +48,7 @@ def fleet(root: Path, module_url: str) -> Iterator[Settings]:
 def millpond(settings: Settings, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*MILLPOND, *arguments],
-        env=environment(settings),
+        env=child_environment(settings),
         capture_output=True,
         text=True,
         timeout=90,
@@ -138,7 +138,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root:
     shell = subprocess.run(
         f"{' '.join(MILLPOND)} files checksum {folder} | head -n 1",
         shell=True,
-        env=environment(fleet),
+        env=child_environment(fleet),
         capture_output=True,
         text=True,
         timeout=90,
@@ -154,7 +154,7 @@ def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, c
     """`millpond … | true`: no word of a fault in Millpond; a health check keeps its answer."""
     shell = subprocess.run(
         ["bash", "-c", f"{' '.join(MILLPOND)} {command} | exec 0<&-; echo ${{PIPESTATUS[0]}}"],
-        env=environment(fleet),
+        env=child_environment(fleet),
         capture_output=True,
         text=True,
         timeout=90,
@@ -169,7 +169,7 @@ def test_output_on_a_full_disk_is_one_line_and_a_failure(fleet: Settings, comman
     """`millpond … > /dev/full` says that nothing can be written; it is no fault in Millpond."""
     shell = subprocess.run(
         ["bash", "-c", f"{' '.join(MILLPOND)} {command} > /dev/full"],
-        env=environment(fleet),
+        env=child_environment(fleet),
         capture_output=True,
         text=True,
         timeout=90,
@@ -184,7 +184,7 @@ def operator(
     fleet: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Operator]:
     """Run commands in this process on the fleet's broker: `operator("status")` gives (code, output)."""
-    for name, value in environment(fleet).items():
+    for name, value in child_environment(fleet).items():
         if name.startswith("MILLPOND_"):
             monkeypatch.setenv(name, value)
     read_settings.cache_clear()
@@ -253,7 +253,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
     with Client(settings=alone) as client:
         command = subprocess.Popen(
             [*MILLPOND, "files", "checksum", str(tmp_path)],
-            env=environment(alone),
+            env=child_environment(alone),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -282,7 +282,7 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
     with Client(settings=alone) as client:
         command = subprocess.Popen(
             [*MILLPOND, "files", "checksum", str(tmp_path)],
-            env=environment(alone),
+            env=child_environment(alone),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -306,7 +306,7 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
         limits.pause(client.store, "files")
         command = subprocess.Popen(
             [*MILLPOND, "files", "checksum", str(folder)],
-            env=environment(fleet),
+            env=child_environment(fleet),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -335,7 +335,7 @@ def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventuall
             limits.change(client.store, "files", bound=3)
             command = subprocess.Popen(
                 [*MILLPOND, "files", "checksum", str(tmp_path / "in")],
-                env=environment(settings),
+                env=child_environment(settings),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

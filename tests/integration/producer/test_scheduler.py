@@ -21,10 +21,10 @@ from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key
 from millpond.producer.client import Client
 from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
 from millpond.tasks.errors import SettingsError
-from millpond.tasks.process.health import judge
-from millpond.tasks.process.heartbeat_file import heartbeats
+from millpond.tasks.process.health import judge_health
+from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.schedule import Periodic
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.embedded import embedded
 
 Eventually = Callable[..., Any]
@@ -155,7 +155,7 @@ def test_another_takes_over_from_a_leader_that_is_killed(
         for _ in range(2):
             leader = eventually(lambda: schedules.leader(store), 30)
             eventually(lambda: _fired(store) >= 3, 30)
-            assert not judge(heartbeats("scheduler")).faults("working")
+            assert not judge_health(read_heartbeats("scheduler")).faults("working")
             os.kill(int(leader.split(":")[1]), signal.SIGKILL)
             killed_at, fired = monotonic(), _fired(store)
             eventually(lambda before=leader: schedules.leader(store) not in (None, before), 2 * LEASE_SECONDS)
@@ -188,7 +188,7 @@ def _fired(store: Store) -> int:
 def _scheduler(settings: Settings, log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as sink:
         argv = [sys.executable, "-m", "millpond", "scheduler"]
-        return subprocess.Popen(argv, env=environment(settings), stdout=sink, stderr=sink)
+        return subprocess.Popen(argv, env=child_environment(settings), stdout=sink, stderr=sink)
 
 
 def test_a_scheduler_is_told_to_stop(client: Client) -> None:

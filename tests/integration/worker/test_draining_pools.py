@@ -23,7 +23,7 @@ from millpond.monitor.snapshot import read
 from millpond.monitor.tables import pool_row
 from millpond.producer.client import Client
 from millpond.tasks.pools import Table
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 
 Eventually = Callable[..., Any]
@@ -44,7 +44,7 @@ def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[b
     ]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            argv, env=environment(settings), pass_fds=[writing], stdout=log, stderr=log
+            argv, env=child_environment(settings), pass_fds=[writing], stdout=log, stderr=log
         )
     os.close(writing)
     try:
@@ -59,7 +59,7 @@ def supervised(settings: Settings, folder: Path) -> Iterator["subprocess.Popen[b
 def millpond(settings: Settings, *arguments: str) -> "subprocess.Popen[str]":
     """Start a command beside the workers."""
     argv = [sys.executable, "-P", "-m", "millpond", *arguments]
-    env = environment(settings)
+    env = child_environment(settings)
     return subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

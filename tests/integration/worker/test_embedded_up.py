@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from millpond.broker.server import is_reachable
-from millpond.tasks.process.running_up import USED, local_instance
+from millpond.tasks.process.running_up import USED, find_local_instance
 from millpond.tasks.settings import Settings
 from millpond.worker.local.addresses import free_port
 from millpond.worker.local.embedded import embedded
@@ -104,7 +104,7 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
     first, second = up("a", "--pool", "default", "--no-flower"), up("b", "--pool", "default", "--no-flower")
     first.read_until("Ctrl-C stops")
     second.read_until("Ctrl-C stops")
-    found = [each for up in (first, second) if (each := local_instance(up.data))]
+    found = [each for up in (first, second) if (each := find_local_instance(up.data))]
     assert len({each.broker_url for each in found}) == 2
     assert all(is_reachable(each.broker_url) for each in found)
     third = up("a")
@@ -125,7 +125,7 @@ def test_a_killed_one_leaves_nothing_behind(
     running.process.kill()
     running.process.wait()
     eventually(lambda: not alive(family))
-    eventually(lambda: local_instance(running.data) is None)
+    eventually(lambda: find_local_instance(running.data) is None)
     with embedded(Settings(), pools=[], data_dir=running.data) as pond:
         assert is_reachable(pond.url)
 

@@ -16,7 +16,7 @@ from millpond.broker.connection import connect
 from millpond.broker.inspect.depth import depth
 from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 
 Eventually = Callable[..., Any]
 Alive = Callable[[list[psutil.Process]], list[psutil.Process]]
@@ -81,7 +81,7 @@ def supervised(
         ]
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(
-                argv, env=environment(chosen), pass_fds=[writing], stdout=log, stderr=log
+                argv, env=child_environment(chosen), pass_fds=[writing], stdout=log, stderr=log
             )
         os.close(writing)
         running = Supervised(url, tmp_path, eventually, process)
@@ -135,7 +135,13 @@ def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path)
     chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
     argv = [sys.executable, "-P", "-m", "millpond", "worker", "default"]
     ended = subprocess.run(
-        argv, env=environment(chosen), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        argv,
+        env=child_environment(chosen),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert (ended.returncode, ended.stderr.count(" started")) == (1, 1), ended.stderr
     assert ended.stderr.count("millpond: kinds names 'broken_kinds', which cannot be imported") == 1

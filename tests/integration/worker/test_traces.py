@@ -114,7 +114,7 @@ def test_nothing_is_traced_unless_asked_for() -> None:
     code = (
         "import sys; from millpond.worker.app import make_app; from millpond.tasks.settings import Settings; "
         "make_app(Settings(broker_url='redis://localhost')); from millpond.tasks.process import spans; "
-        "assert spans.tracer() is spans.begin('send', 'PRODUCER') is spans.traceparent() is None; "
+        "assert spans.tracer() is spans.begin_span('send', 'PRODUCER') is spans.traceparent() is None; "
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter'); "
         "print([name for name in sys.modules if name.startswith(own)])"
     )

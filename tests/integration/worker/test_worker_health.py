@@ -21,9 +21,9 @@ from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.tasks.process.health import Health, judge
-from millpond.tasks.process.heartbeat_file import heartbeats
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.process.health import Health, judge_health
+from millpond.tasks.process.heartbeat_file import read_heartbeats
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.noted import names
 from tests.harness.one_worker import OneWorker, settings_for, workers
@@ -81,7 +81,7 @@ def send(store: Store, file: Path, *wanted: str, **more: Any) -> None:
 
 def health(worker: OneWorker) -> Health:
     """Ask with little patience."""
-    return judge(heartbeats("default", pid=worker.pid), within_seconds=PATIENCE)
+    return judge_health(read_heartbeats("default", pid=worker.pid), within_seconds=PATIENCE)
 
 
 def well(worker: OneWorker) -> bool:
@@ -131,7 +131,7 @@ def test_the_command_is_quick_and_its_exit_code_is_the_answer(worker: OneWorker,
 def command(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "millpond", *words],
-        env=environment(settings),
+        env=child_environment(settings),
         capture_output=True,
         text=True,
         timeout=60,
@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
         chosen = settings.model_copy(update={"broker_url": full.url})
         client = full.client
         with workers(chosen, tmp_path) as (one,):
-            eventually(lambda: not judge(heartbeats(pid=one.pid)).faults("working"), 20)
+            eventually(lambda: not judge_health(read_heartbeats(pid=one.pid)).faults("working"), 20)
             folder = tmp_path / "gone"
             folder.mkdir()
             client.config_set("dir", str(folder))
@@ -194,10 +194,10 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
             with suppress(ResponseError):  # the server saves already
                 client.bgsave()
             eventually(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 20)
-            eventually(lambda: judge(heartbeats(pid=one.pid)).faults("ready"), 30)
-            assert not judge(heartbeats(pid=one.pid)).live
+            eventually(lambda: judge_health(read_heartbeats(pid=one.pid)).faults("ready"), 30)
+            assert not judge_health(read_heartbeats(pid=one.pid)).live
             client.config_set("stop-writes-on-bgsave-error", "no")
-            eventually(lambda: not judge(heartbeats(pid=one.pid)).faults("working"), 60)
+            eventually(lambda: not judge_health(read_heartbeats(pid=one.pid)).faults("working"), 60)
         client.close()
 
 
@@ -222,10 +222,10 @@ def test_the_supervisor_answers_by_http(
     """GET /live, /ready and /working on loopback answer as the command does; /metrics has the slots."""
     with (tmp_path / "log").open("wb") as log:
         argv = [sys.executable, "-P", "-m", "millpond.worker.supervise.supervisor", "default"]
-        process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
+        process = subprocess.Popen(argv, env=child_environment(settings), stdout=log, stderr=log)
     try:
         eventually(lambda: asked(settings, "working")[0] == 200, 60)
-        (worker,) = {each.pid for each in heartbeats(pid=process.pid)}
+        (worker,) = {each.pid for each in read_heartbeats(pid=process.pid)}
         os.kill(worker, signal.SIGSTOP)
         eventually(lambda: asked(settings, "ready")[0] == 503, 60)
         os.kill(worker, signal.SIGCONT)

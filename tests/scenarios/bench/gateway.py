@@ -24,7 +24,7 @@ import psutil
 
 from millpond.broker import limits
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from millpond.worker.local.valkey import serving
 from tests.scenarios.bench.http_load import load
@@ -97,7 +97,7 @@ def _servers(url: str) -> Iterator[Processes]:
         "bare": [sys.executable, "-m", "tests.scenarios.bench.bare", str(PORTS["bare"])],
         "gateway": [sys.executable, "-c", GATEWAY, "gateway", "--port", str(PORTS["gateway"])],
     }
-    env = {**os.environ, **environment(Settings(broker_url=url))}
+    env = {**os.environ, **child_environment(Settings(broker_url=url))}
     started = [
         subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
         for command in commands.values()

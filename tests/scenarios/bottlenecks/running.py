@@ -23,7 +23,7 @@ from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import serving
 from millpond.worker.supervise.process_numbers import ProcessNumbers
 from tests.harness.one_worker import OneWorker, settings_for, workers
@@ -123,7 +123,7 @@ def _second_slot(settings: Settings, stack: ExitStack) -> "subprocess.Popen[byte
     numbers = stack.enter_context(ProcessNumbers(settings.broker_url or "", settings.key_prefix))
     next(numbers.free("default"))  # the number of the worker that runs, as its supervisor would hold it
     asked = [sys.executable, "-P", "-m", "millpond", "why", "default", "--probe", "--second-slot"]
-    measuring = subprocess.Popen(asked, env=environment(settings), stdout=subprocess.DEVNULL)
+    measuring = subprocess.Popen(asked, env=child_environment(settings), stdout=subprocess.DEVNULL)
     stack.callback(measuring.terminate)
     return measuring
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from millpond.tasks.pools import Pool, Queue, Table
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.ledger import URL_VARIABLE
 
@@ -52,7 +52,7 @@ def environment_for(
 ) -> dict[str, str]:
     """Return the environment of every process of a run."""
     app = APPLICATION if way == "app" else None
-    env = environment(settings_for(broker_url, lease_seconds=lease_seconds, app=app))
+    env = child_environment(settings_for(broker_url, lease_seconds=lease_seconds, app=app))
     if way in ("transport", "app"):
         broker_url = broker_url.replace("redis://", "millpond://", 1)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -20,7 +20,7 @@ from typing import Any
 
 from millpond.broker.connection import Store, connect
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import embedded_binary
 from tests.harness.flower_process import LOGIN, Visitor, flower_process
 from tests.harness.own_server import OwnServer, free_port, running
@@ -90,7 +90,12 @@ class World:
         """Return the questions that `millpond health` answers with no for one scheduler, and why."""
         argv = [sys.executable, "-m", "millpond", "health", "scheduler", "--pid", str(pid), "--json"]
         done = subprocess.run(
-            argv, env=environment(self.settings), capture_output=True, text=True, timeout=60, check=False
+            argv,
+            env=child_environment(self.settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         told = json.loads(done.stdout)
         return {question: told["faults"] for question in QUESTIONS if not told[question]}
@@ -148,7 +153,7 @@ def world(folder: Path, *, scale: float, program: str) -> Iterator[World]:
 def _run(settings: Settings, folder: Path, stack: ExitStack, *words: str) -> "subprocess.Popen[bytes]":
     with (folder / f"{words[0]}.log").open("ab") as log:
         argv = [sys.executable, "-m", "millpond", *words]
-        process = subprocess.Popen(argv, env=environment(settings), stdout=log, stderr=log)
+        process = subprocess.Popen(argv, env=child_environment(settings), stdout=log, stderr=log)
     stack.callback(_end, process)
     return process
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from millpond.broker.inspect.depth import depth
 from millpond.producer.client import Client
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
 from tests.harness.peak_memory import peak_mb
 from tests.scenarios.evidence.setting import server, settings, workers
@@ -83,7 +83,7 @@ def read(batch: str, file: Path) -> None:
 
 def _start(chosen: Settings, *words: str) -> "subprocess.Popen[str]":
     argv = [sys.executable, "-m", "tests.scenarios.evidence.million", *words]
-    return subprocess.Popen(argv, env=environment(chosen), stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(argv, env=child_environment(chosen), stdout=subprocess.PIPE, text=True)
 
 
 def _ended(process: "subprocess.Popen[str]") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from millpond import Client
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import serving
 from tests.scenarios.life.kinds import Nothing
 from tests.scenarios.life.traced_worker import trace_into
@@ -91,7 +91,7 @@ def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, P
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, *words],
-            env={**environment(settings), **more},
+            env={**child_environment(settings), **more},
             pass_fds=[there],
             stdout=log,
             stderr=log,

@@ -66,7 +66,8 @@ def _watched(
 ) -> list[Answer]:
     """Publish, and look up before it when the server called this ticket."""
     if caller.ticket:
-        kept = store.client.hget(f"{QueueKeys(messages[0].queue, store.prefix).line}:called", caller.ticket)
+        waiters = QueueKeys(messages[0].queue, store.prefix).waiters
+        kept = store.client.hget(f"{waiters}:called", caller.ticket)
         if kept:
             _called.at = f"{(int(kept.split()[1]) - CALL_MS) / 1000:.3f}"
     return publish(store, messages, policy=policy, caller=caller)

@@ -81,7 +81,8 @@ from millpond.tasks.files.storage import Storage
 from millpond.tasks.files.vips import libvips
 import PIL.BmpImagePlugin, pi_heif
 libvips()
-body, contract = {"c": (images.convert_image, ConvertImage), "t": (images.make_thumbnail, Thumbnail)}[sys.argv[2]]
+image, thumb = (images.convert_image, ConvertImage), (images.make_thumbnail, Thumbnail)
+body, contract = {"c": image, "t": thumb}[sys.argv[2]]
 def peak():
     lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024

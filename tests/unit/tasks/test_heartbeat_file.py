@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from millpond.tasks.process.health import judge
-from millpond.tasks.process.heartbeat_file import SIZE, Heartbeat, HeartbeatFile, folder, heartbeats, now
+from millpond.tasks.process.health import judge_health
+from millpond.tasks.process.heartbeat_file import (
+    SIZE,
+    Heartbeat,
+    HeartbeatFile,
+    boot_clock,
+    heartbeat_folder,
+    read_heartbeats,
+)
 from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 
 
@@ -20,7 +27,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def well(**changed: object) -> Heartbeat:
     """Return the heartbeat of a process that is well, but for the given changes."""
-    at = now()
+    at = boot_clock()
     heartbeat = Heartbeat("email", 1, os.getpid(), 1, 1, "", at, at, at, True)
     return replace(heartbeat, **changed)  # type: ignore[arg-type]
 
@@ -29,23 +36,23 @@ def test_a_process_is_found_while_it_lives_and_its_file_keeps_its_size() -> None
     """One record a process, by service, by its id and by its parent's; gone when it is closed."""
     file = HeartbeatFile("email", 1, expected=2)
     file.open()
-    for answered in (None, now()):
-        file.write(loop_at=now(), broker_answered_at=answered, has_lease=True)
-    (path,) = folder().iterdir()
+    for answered in (None, boot_clock()):
+        file.write(loop_at=boot_clock(), broker_answered_at=answered, has_lease=True)
+    (path,) = heartbeat_folder().iterdir()
     assert path.stat().st_size == SIZE
-    (found,) = heartbeats("email")
+    (found,) = read_heartbeats("email")
     assert found == file.heartbeat
-    assert heartbeats("email", pid=os.getpid()) == heartbeats("email", pid=os.getppid()) == [found]
-    assert heartbeats("files") == heartbeats("email", pid=1_000_000) == []
+    assert read_heartbeats("email", pid=os.getpid()) == read_heartbeats("email", pid=os.getppid()) == [found]
+    assert read_heartbeats("files") == read_heartbeats("email", pid=1_000_000) == []
     file.close()
-    assert heartbeats("email") == []
+    assert read_heartbeats("email") == []
 
 
 def test_a_process_is_live_from_its_first_record_on() -> None:
     """Before its loop has turned once it is not ready, and nobody is to kill it."""
     file = HeartbeatFile("email", 1)
     file.open()
-    health = judge(heartbeats("email"))
+    health = judge_health(read_heartbeats("email"))
     assert health.faults("live") == ()
     assert health.faults("ready") != ()
     file.close()
@@ -55,19 +62,19 @@ def test_the_file_of_a_process_that_is_gone_is_not_believed() -> None:
     """Neither of one that was killed, nor where its id belongs to another by now; and it is removed."""
     file = HeartbeatFile("email", 1)
     file.open()
-    (path,) = folder().iterdir()
+    (path,) = heartbeat_folder().iterdir()
     path.write_text(json.dumps(asdict(replace(file.heartbeat, started="1"))))
-    assert heartbeats() == []
+    assert read_heartbeats() == []
     assert not path.exists()
-    assert judge(heartbeats()).faults("live") == ("no process of it runs here",)
+    assert judge_health(read_heartbeats()).faults("live") == ("no process of it runs here",)
 
 
 def test_what_is_no_record_is_passed_over() -> None:
     """A file that somebody else left or that is half written says nothing, and ends nothing."""
-    folder().mkdir()
-    (folder() / "email.1.7").write_text('{"service": "email"')
-    (folder() / "note").write_text("[]")
-    assert heartbeats() == []
+    heartbeat_folder().mkdir()
+    (heartbeat_folder() / "email.1.7").write_text('{"service": "email"')
+    (heartbeat_folder() / "note").write_text("[]")
+    assert read_heartbeats() == []
 
 
 @pytest.mark.parametrize(
@@ -90,16 +97,16 @@ def test_each_fault_is_a_no_to_its_question_and_to_those_behind_it(
     changed: dict[str, object], no: list[str]
 ) -> None:
     """Live before ready before working; times are ages in seconds."""
-    ages = {name: now() - age for name, age in changed.items() if isinstance(age, float)}
+    ages = {name: boot_clock() - age for name, age in changed.items() if isinstance(age, float)}
     patience = {name: age for name, age in changed.items() if name == "stall_limit_seconds"}
-    health = judge([well(**{**changed, **ages, **patience})])
+    health = judge_health([well(**{**changed, **ages, **patience})])
     assert [question for question in ("live", "ready", "working") if health.faults(question)] == no
 
 
 def test_a_folder_that_others_may_write_to_is_refused(scratch: Path) -> None:
     """Another user could put a link into it."""
-    folder().mkdir(parents=True)
-    folder().chmod(0o777)
+    heartbeat_folder().mkdir(parents=True)
+    heartbeat_folder().chmod(0o777)
     with pytest.raises(PermissionError, match="others may write to it: chmod 700"):
         HeartbeatFile("email", 1).open()
 
@@ -111,13 +118,13 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(write: str, scratch: 
     (elsewhere / "metrics").mkdir(mode=0o700, parents=True)
     victim = elsewhere / "metrics" / str(os.getpid())
     victim.write_text("{}")
-    folder().symlink_to(elsewhere)
+    heartbeat_folder().symlink_to(elsewhere)
     if write == "heartbeat":
         with pytest.raises(PermissionError, match="set MILLPOND_SCRATCH"):
             HeartbeatFile("email", 1).open()
     else:
         MetricsFile().write({"slots": 1})
         assert list(read_metrics(os.getppid())) == []
-    assert heartbeats() == []
+    assert read_heartbeats() == []
     assert victim.read_text() == "{}"
     assert [path.name for path in elsewhere.rglob("*")] == ["metrics", victim.name]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from millpond.tasks.process.terminal import broken
+from millpond.tasks.process.terminal import break_line
 
 LINES = {
     "it fits": ("short", "short"),
@@ -25,4 +25,4 @@ LINES = {
 def test_a_line_is_broken_where_a_person_would(what: str) -> None:
     """A terminal of sixteen columns."""
     line, expected = LINES[what]
-    assert broken(line, 16) == expected
+    assert break_line(line, 16) == expected

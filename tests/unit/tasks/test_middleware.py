@@ -43,19 +43,19 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     middleware._load_one.cache_clear()
-    middleware._of_packages.cache_clear()
+    middleware._load_entry_points.cache_clear()
     yield
     sys.modules.pop("shop_middleware", None)
     middleware._load_one.cache_clear()
-    middleware._of_packages.cache_clear()
+    middleware._load_entry_points.cache_clear()
 
 
 def test_it_is_named_in_order_and_made_once() -> None:
     """The setting's order is that in which a job is seen; a process has one object of each."""
     names = ("shop_middleware:Outer", "shop_middleware:Inner")
-    loaded = middleware.load(names)
+    loaded = middleware.load_middleware(names)
     assert [type(each).__name__ for each in loaded] == ["Outer", "Inner"]
-    assert middleware.load(names) == loaded
+    assert middleware.load_middleware(names) == loaded
     assert middleware.add_headers(middleware.Hooks(loaded).on_sending, about_to_send()).headers == {
         "seen": ["outer", "inner"]
     }
@@ -74,7 +74,7 @@ def test_it_is_named_in_order_and_made_once() -> None:
 def test_a_name_that_is_none_is_refused_in_one_line(name: str, said: str) -> None:
     """A wrong name in the setting is an error with the name, before anything runs."""
     with pytest.raises(SettingsError) as refused:
-        middleware.load([name])
+        middleware.load_middleware([name])
     assert said in str(refused.value)
     assert name.partition(":")[0] in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -86,8 +86,11 @@ def test_an_installed_package_brings_its_own(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         "importlib.metadata.entry_points", lambda group: [point] if group == middleware.GROUP else []
     )
-    middleware.load(["shop_middleware:Outer"])
-    assert [type(each).__name__ for each in middleware.load(["shop_middleware:Outer"])] == ["Outer", "Inner"]
+    middleware.load_middleware(["shop_middleware:Outer"])
+    assert [type(each).__name__ for each in middleware.load_middleware(["shop_middleware:Outer"])] == [
+        "Outer",
+        "Inner",
+    ]
 
 
 @pytest.mark.parametrize("name", ["id", "millpond", "eta"])

@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BaseModel, Field, RootModel, create_model
 from typing_extensions import TypeAliasType, TypedDict
 
 from millpond.tasks.contract import Contract
-from millpond.tasks.redaction import hides, redact, redact_args, scrubbed, secrets_in
+from millpond.tasks.redaction import hides_fields, redact, redact_args, scrub, secrets_in
 
 _numbers = count()
 
@@ -23,7 +23,7 @@ class Letter(Contract, kind="test.redaction.letter"):
 
 
 def cut(text: str, **kwargs: object) -> str:
-    return scrubbed(text, secrets_in(Letter, (), kwargs))
+    return scrub(text, secrets_in(Letter, (), kwargs))
 
 
 def test_what_a_hidden_field_holds_is_cut_out() -> None:
@@ -99,10 +99,10 @@ DATACLASSES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("fields", DATACLASSES)
 def test_hidden_fields_of_dataclasses_are_hidden(fields: dict[str, Any]) -> None:
     """A dataclass, pydantic's or Python's own, and a typed dictionary hide as a model does, however deep."""
-    assert hides(Enter)
+    assert hides_fields(Enter)
     shown = redact(Enter, fields)
     assert "s3cret!" not in str(shown)
-    assert scrubbed("with s3cret! in it", secrets_in(Enter, (), fields)) == "with [redacted] in it"
+    assert scrub("with s3cret! in it", secrets_in(Enter, (), fields)) == "with [redacted] in it"
     if "front" in str(fields) and "vaule" not in str(fields):
         assert "front" in str(shown)
 
@@ -125,10 +125,10 @@ def test_hidden_fields_of_nested_models_are_hidden(fields: dict[str, Any]) -> No
     """At any depth, in lists, tables and unions, by an alias and misspelt; open fields are shown."""
     kwargs = {"url": "http://x", **fields}
     shown = redact(Fetch, kwargs)
-    assert hides(Fetch)
+    assert hides_fields(Fetch)
     assert "s3cret!" not in json.dumps(shown) + redact_args(Fetch, [kwargs])
     assert shown["url"] == "http://x"
-    assert scrubbed("cannot log in with s3cret! at http://x", secrets_in(Fetch, (), kwargs)) == (
+    assert scrub("cannot log in with s3cret! at http://x", secrets_in(Fetch, (), kwargs)) == (
         "cannot log in with [redacted] at http://x"
     )
 
@@ -177,6 +177,6 @@ def test_secrets_are_found_by_the_type_of_each_value(annotation: Any, shape: Any
     number = next(_numbers)
     contract = create_model("C", __base__=Contract, __cls_kwargs__={"kind": f"test.typed.{number}"}, **fields)
     kwargs = {"value": shape({"user": "ann", "password": "s3cret!"})}
-    assert hides(contract)
+    assert hides_fields(contract)
     assert "s3cret!" not in json.dumps(redact(contract, kwargs))
     assert "s3cret!" in secrets_in(contract, (), kwargs)

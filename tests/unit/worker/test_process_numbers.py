@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.tasks.process.paths import opened_private_scratch
+from millpond.tasks.process.paths import open_private_scratch
 from millpond.worker.supervise.process_numbers import ProcessNumbers
 
 BROKER = "redis://here/0"
@@ -70,5 +70,5 @@ def test_the_folder_is_this_users_own(scratch: Path) -> None:
         assert take(first, 1) == [1]
     assert [stat.S_IMODE(each.stat().st_mode) for each in (own, own / "numbers")] == [0o700, 0o700]
     own.chmod(0o755)
-    os.close(opened_private_scratch())
+    os.close(open_private_scratch())
     assert stat.S_IMODE(own.stat().st_mode) == 0o700

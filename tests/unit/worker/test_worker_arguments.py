@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millpond.tasks.pools import Pool
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.process import command, options
 
 
@@ -52,9 +52,9 @@ def test_a_child_reads_the_very_settings_of_its_parent(
     monkeypatch.setenv("MILLPOND_SMTP__HOST", "another.example")
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://another/0")
     before = Settings(**given)
-    for name, value in environment(before).items():
+    for name, value in child_environment(before).items():
         monkeypatch.setenv(name, value)
-    for name in set(os.environ) - set(environment(before)):
+    for name in set(os.environ) - set(child_environment(before)):
         monkeypatch.delenv(name)
     assert Settings() == before
 
@@ -62,4 +62,4 @@ def test_a_child_reads_the_very_settings_of_its_parent(
 def test_secrets_reach_the_child_unmasked() -> None:
     """A masked password would be a wrong password."""
     login = Settings(smtp={"username": "u", "password": "pw", "security": "tls"})  # type: ignore[arg-type]
-    assert json.loads(environment(login)["MILLPOND_SMTP"])["password"] == "pw"
+    assert json.loads(child_environment(login)["MILLPOND_SMTP"])["password"] == "pw"

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from millpond.broker.stats.histogram import BOUNDS, Histogram
 from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
-from millpond.tasks.process.prometheus_text import Metric, exposition
+from millpond.tasks.process.prometheus_text import Metric, format_metrics
 from millpond.worker.report.metrics import metrics
 
 SAID = {
@@ -52,7 +52,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     """Slots, round trips, leases, ends and times of a process; and that a pool without one is not live."""
     file = MetricsFile()
     file.write(SAID)
-    told = samples(exposition(metrics(["default"], os.getppid())))
+    told = samples(format_metrics(metrics(["default"], os.getppid())))
     assert told["millpond_worker_slots_busy", "default"] == 3
     assert told["millpond_worker_fetch_calls_total", "default"] == 9
     assert told["millpond_worker_lease_renewals_total", "default"] == 7
@@ -70,7 +70,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
 def test_any_text_may_be_in_a_label() -> None:
     """Quotes, backslashes and line ends come through; so does a run longer than any bucket."""
     hostile, long = 'a"b\\c\nd', Histogram((0,) * len(BOUNDS) + (1,), 9e9)
-    text = exposition([Metric("took", "histogram", "How long", [({"kind": hostile}, long)])])
+    text = format_metrics([Metric("took", "histogram", "How long", [({"kind": hostile}, long)])])
     [family] = text_string_to_metric_families(text.decode())
     assert {sample.labels["kind"] for sample in family.samples} == {hostile}
     counts = {sample.labels.get("le"): sample.value for sample in family.samples}

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from millpond.tasks.settings import Settings, environment
+from millpond.tasks.settings import Settings, child_environment
 
 
 def test_celery_is_not_imported_before_its_switches_are_set() -> None:
@@ -18,7 +18,7 @@ def test_a_module_that_is_not_there_is_named_in_one_line() -> None:
     """The exit code says that another attempt would end alike; no traceback is made up."""
     chosen = Settings(broker_url="redis://127.0.0.1:1/0", kinds=("nowhere_to_be_found",))
     argv = [sys.executable, "-P", "-m", "millpond.worker.process", "default", "1"]
-    ended = subprocess.run(argv, env=environment(chosen), capture_output=True, text=True, check=False)
+    ended = subprocess.run(argv, env=child_environment(chosen), capture_output=True, text=True, check=False)
     assert ended.returncode == os.EX_CONFIG
     assert "millpond: kinds names 'nowhere_to_be_found'" in ended.stderr
     assert "NoneType" not in ended.stderr

@@ -14,9 +14,9 @@ class Command(BaseCommand):
         """Run `millpond` with these words: its options are not Django's."""
         from millpond import main
         from millpond.tasks.django.framework import settings
-        from millpond.tasks.settings import environment
+        from millpond.tasks.settings import child_environment
 
         chosen = settings()
         kinds = dict.fromkeys(("millpond.tasks.django.task", *chosen.kinds))
-        os.environ.update(environment(chosen.model_copy(update={"kinds": tuple(kinds)})))
+        os.environ.update(child_environment(chosen.model_copy(update={"kinds": tuple(kinds)})))
         raise SystemExit(main(argv[2:]))
