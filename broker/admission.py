@@ -34,20 +34,20 @@ def new_ticket(wants: int) -> str:
 def wait_for_room(store: Store, queue: str, ticket: str, seconds: float) -> int:
     """Sleep until the ticket is granted room; return the number of messages granted.
 
-    Return 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
-    lost too, so the caller publishes again. Raises `BrokerAway` when the broker does not come back.
+    Returns 0 after `seconds` without a grant, and after a lost connection that came back: the ticket may be
+    lost too, so the caller publishes again. Raises `BrokerAway` if the broker does not come back.
     """
     key = QueueKeys(queue, store.prefix).grant(ticket)
     try:
         with translate_errors(f"waiting for room in queue {queue!r}"):
             return _blpop(store.sleepers, key, max(0.01, seconds))
     except BrokerAway:
-        _until_back(store)
+        _wait_for_broker(store)
         return 0
 
 
 def leave_line(store: Store, queue: str, ticket: str) -> None:
-    """Give up a place in the line, and the room reserved for it."""
+    """Withdraw a ticket from the line, and free the room reserved for it."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"leaving the line of queue {queue!r}"):
         words = ("block", 0, store.prefix, ticket, 0, "", 0)
@@ -70,7 +70,8 @@ def _blpop(pool: Any, key: str, seconds: float) -> int:
     return int(answer[1]) if answer else 0
 
 
-def _until_back(store: Store) -> None:
+def _wait_for_broker(store: Store) -> None:
+    """Wait until the broker answers again. Raises `BrokerAway` after `AWAY_SECONDS`."""
     deadline = time.monotonic() + AWAY_SECONDS
     while True:
         # Random pauses: many producers must not return to the same server at once.

@@ -25,9 +25,9 @@ class Change:
     action: str
 
 
-def record(store: Store, user: str, action: str) -> None:
+def log_change(store: Store, user: str, action: str) -> None:
     """Record a change in Redis and in the log of this process, always as one line."""
-    user, action = _one_line(user), _one_line(action)
+    user, action = _printable(user), _printable(action)
     logger.info("%s: %s", user, action)
     with translate_errors("recording a change"):
         script("record_change").run(store.client, (audit_key(store.prefix),), (user, action, KEPT))
@@ -35,10 +35,10 @@ def record(store: Store, user: str, action: str) -> None:
 
 def record_command(store: Store, action: str) -> None:
     """Record a change made by a command on this host."""
-    record(store, f"{getpass.getuser()}@{gethostname()} by command", action)
+    log_change(store, f"{getpass.getuser()}@{gethostname()} by command", action)
 
 
-def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
+def recent_changes(store: Store, *, limit: int = 20) -> Iterator[Change]:
     """Yield the latest changes, the newest first."""
     with translate_errors("reading the audit"):
         found = store.client.xrevrange(audit_key(store.prefix), count=limit)
@@ -47,5 +47,5 @@ def recent(store: Store, *, limit: int = 20) -> Iterator[Change]:
         yield Change(at_ms, fields[b"who"].decode(errors="replace"), fields[b"what"].decode(errors="replace"))
 
 
-def _one_line(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -42,7 +42,9 @@ class CallerLease:
         """Renew the lease for as long as the block runs; yield True if the task was cancelled before."""
         self._lease.add(delivery)
         done = threading.Event()
-        renewer = threading.Thread(target=self._renew, args=(done,), name="millpond-caller", daemon=True)
+        renewer = threading.Thread(
+            target=self._renew_until, args=(done,), name="millpond-caller", daemon=True
+        )
         renewer.start()
         try:
             yield self._is_cancelled(delivery.message)
@@ -66,7 +68,7 @@ class CallerLease:
         names = (message.id, batch_key(message.batch, self._store.prefix))
         return bool(state.cancelled_among(self._store, names))
 
-    def _renew(self, done: threading.Event) -> None:
+    def _renew_until(self, done: threading.Event) -> None:
         while not done.wait(LEASE_MS / 3000):
             with suppress(RedisError, OSError):
                 words = (self._lease.consumer, LEASE_MS)

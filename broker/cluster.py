@@ -15,23 +15,23 @@ _SLOTS = 16_384
 
 
 def check_at_start(url: str, *, prefix: str, timeout_seconds: float) -> str | None:
-    """Return the line of `check`; None too while the broker is away, which is no reason not to start.
+    """Return the line of `check_cluster`; None also while the broker is away, which does not prevent a start.
 
     Raises `BadBrokerUrl`.
     """
     store = connect(url, prefix=prefix, timeout_seconds=timeout_seconds)
     try:
-        return check(store)
+        return check_cluster(store)
     except BrokerError:
         return None
     finally:
         store.close()
 
 
-def check(store: Store) -> str | None:
-    """Return a line that says how a cluster is used; None where the server is none, or does not say.
+def check_cluster(store: Store) -> str | None:
+    """Return a line that says how a cluster is used; None if the server is no cluster, or does not say.
 
-    Raises `BadBrokerUrl` where it cannot be used, with the setting that helps, and `BrokerAway`.
+    Raises `BadBrokerUrl` with the setting that helps if the cluster cannot be used, and `BrokerAway`.
     """
     with translate_errors("asking the broker whether it is a cluster"):
         try:
@@ -40,7 +40,7 @@ def check(store: Store) -> str | None:
             return None
     if not is_cluster:
         return None
-    if not is_hash_tag(store.prefix):
+    if not fixes_hash_slot(store.prefix):
         raise BadBrokerUrl(CLUSTER + _other_node_note(store, "{millpond}:"))
     where = _other_node_note(store, store.prefix)
     slot = key_slot(writing_key(store.prefix).encode(), _SLOTS)
@@ -52,8 +52,8 @@ def check(store: Store) -> str | None:
     return f"the broker runs in cluster mode: every key lies in slot {slot}, which this node serves"
 
 
-def is_hash_tag(prefix: str) -> bool:
-    """True if a prefix decides by itself in which slot a key lies."""
+def fixes_hash_slot(prefix: str) -> bool:
+    """True if a prefix alone decides in which slot a key lies."""
     _, brace, rest = prefix.partition("{")
     return bool(brace) and rest.find("}") > 0
 

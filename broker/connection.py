@@ -80,7 +80,7 @@ class Store:
         pool = self.client.connection_pool
         return ConnectionPool(pool.connection_class, MAX_SLEEPERS, **pool.connection_kwargs)
 
-    def apart(self) -> "Store":
+    def with_own_connections(self) -> "Store":
         """Return a store with connections of its own."""
         pool = self.client.connection_pool
         own = ConnectionPool(pool.connection_class, **pool.connection_kwargs)
@@ -196,24 +196,26 @@ def translate_errors(what: str) -> Iterator[None]:
         ) from None
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise BrokerAway(
-            f"{what}: the broker cannot be reached ({_cause(error)}). Is it running, and is its URL right?"
+            f"{what}: the broker cannot be reached ({_error_text(error)}). "
+            "Is it running, and is its URL right?"
         ) from None
     except ReadOnlyError:  # until it is a master again, or another is found
         raise BrokerAway(
             f"{what}: the broker is a read-only replica. Send to the master, or through Sentinel"
         ) from None
     except ResponseError as error:
-        raise BrokerError(f"{what}: {_refusal(error)}") from None
+        raise BrokerError(f"{what}: {_refusal_reason(error)}") from None
     except RedisError as error:
         raise BrokerError(f"{what}: the broker answered {error}") from None
 
 
-def _cause(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return an error's own words; redis-py's of a Sentinel go on with every option of the connection."""
     return str(error).partition(" : <")[0]
 
 
-def _refusal(error: ResponseError) -> str:
+def _refusal_reason(error: ResponseError) -> str:
+    """Return why the server refused a command, with the remedy where one is known."""
     text = str(error)
     if text.startswith("OOM") or "maxmemory" in text:
         return "the broker is out of memory and refused it. Let workers catch up, or raise its maxmemory"

@@ -46,13 +46,13 @@ class Delivery:
 
     @property
     def ready_ms(self) -> int | None:
-        """Return since when the message could run, by the server's clock; None: its sender did not say."""
+        """Return when the message became ready, by the server's clock; None if its sender did not say."""
         sent_ms, due_ms = self.message.sent_ms, self.due_ms
         return sent_ms if due_ms is None else due_ms if sent_ms is None else max(sent_ms, due_ms)
 
     @property
     def has_expired(self) -> bool:
-        """True if the time is over by which the task must have started."""
+        """True if the time by which the task must have started is over."""
         expires_ms = self.message.expires_ms if self.message.headers.get("expires") is not None else None
         return expires_ms is not None and self.now_ms() > expires_ms
 

@@ -47,14 +47,16 @@ NAMES = tuple(field.name for field in fields(Limits) if field.name != "bound_sec
 FIRST_BOUND = 100
 
 
-def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
+def declare_limits(store: Store, queue: str, table: Mapping[str, Any], *, authoritative: bool) -> None:
     """Declare a queue with the limits of the pools table.
 
     A worker's table is `authoritative`; a producer's only adds the limits that no worker has declared.
     """
     keys = QueueKeys(queue, store.prefix)
     entries = {
-        _TABLE + name: _text(value) for name, value in table.items() if name in NAMES and value is not None
+        _TABLE + name: _stored_form(value)
+        for name, value in table.items()
+        if name in NAMES and value is not None
     }
     with translate_errors(f"declaring queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
         pipe.sadd(queues_key(store.prefix), queue)
@@ -69,12 +71,12 @@ def declare(store: Store, queue: str, table: Mapping[str, Any], *, authoritative
         pipe.execute()
 
 
-def read(store: Store, queue: str) -> Limits:
+def read_limits(store: Store, queue: str) -> Limits:
     """Return the limits in force."""
-    return read_all(store, [queue])[0]
+    return read_limits_of_all(store, [queue])[0]
 
 
-def read_all(store: Store, queues: Sequence[str]) -> list[Limits]:
+def read_limits_of_all(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits in force of each queue, in one round trip."""
     looking = f"the limits of queue {queues[0]!r}" if len(queues) == 1 else "the limits of the queues"
     with translate_errors(f"reading {looking}"), store.client.pipeline(transaction=False) as pipe:
@@ -98,14 +100,14 @@ def _limits_in_force(stored: Mapping[bytes, bytes], measured_bound: bytes | None
     return Limits(**parsed, bound_seconds=float(seconds))
 
 
-def overrides(store: Store, queue: str) -> dict[str, str]:
+def read_overrides(store: Store, queue: str) -> dict[str, str]:
     """Return the limits set at run time, as text; they win over the pools table."""
     with translate_errors(f"reading the limits of queue {queue!r}"):
         raw = store.client.hgetall(QueueKeys(queue, store.prefix).limits)
     return {name.decode(): value.decode() for name, value in raw.items() if name.decode() in NAMES}
 
 
-def change(store: Store, queue: str, **limits: Any) -> Limits:
+def change_limits(store: Store, queue: str, **limits: Any) -> Limits:
     """Set limits at run time and return the limits in force; None unsets one (the pools table's holds again).
 
     `bound` is a number, or seconds as a text ('30s'). Idle consumers look again at once, and waiting
@@ -114,13 +116,13 @@ def change(store: Store, queue: str, **limits: Any) -> Limits:
     for name in limits:
         if name not in NAMES:
             raise BadLimit(f"{name!r} is not a limit of a queue; the limits are: {', '.join(NAMES)}")
-    words = [word for name, value in limits.items() for word in (name, _checked(name, value))]
+    words = [word for name, value in limits.items() for word in (name, _validate(name, value))]
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"setting the limits of queue {queue!r}"):
         script("set_limits").run(store.client, (*keys.all, queues_key(store.prefix)), (queue, *words))
         if "bound" in limits:
             admit_waiting(store, queue)
-    return read(store, queue)
+    return read_limits(store, queue)
 
 
 def admit_waiting(store: Store, queue: str) -> None:
@@ -130,19 +132,22 @@ def admit_waiting(store: Store, queue: str) -> None:
 
 def pause(store: Store, queue: str) -> None:
     """Stop all fetching from a queue; tasks in flight finish, and sending goes on."""
-    change(store, queue, paused=True)
+    change_limits(store, queue, paused=True)
 
 
 def resume(store: Store, queue: str) -> None:
     """Resume a paused queue."""
-    change(store, queue, paused=None)
+    change_limits(store, queue, paused=None)
 
 
-def _checked(name: str, value: Any) -> str:
-    """Return a limit in its stored form; every consumer would fail on one that cannot be parsed."""
+def _validate(name: str, value: Any) -> str:
+    """Return a limit in its stored form.
+
+    Raises `BadLimit`: every consumer would fail on a limit that cannot be parsed.
+    """
     if value is None:
         return ""
-    text = _text(value)
+    text = _stored_form(value)
     try:
         parsed = _parse(name, text.removesuffix("s") if name == "bound" else text)
     except (ValueError, OverflowError):
@@ -152,7 +157,7 @@ def _checked(name: str, value: Any) -> str:
     return text
 
 
-def _text(value: Any) -> str:
+def _stored_form(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

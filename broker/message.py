@@ -78,7 +78,7 @@ class Message:
         try:
             envelope = from_json(text)
         except (ValueError, TypeError):
-            envelope = parse(text)
+            envelope = parse_json(text)
         if (b"__type__" in text) if isinstance(text, bytes) else ("__type__" in text):
             try:
                 from kombu.utils.json import loads
@@ -92,7 +92,7 @@ class Message:
         shown = f"{message.id}{message.kind}{message.name}"
         written = f"{message.batch}{message.unique_key}"
         if not (len(shown) <= message_names.LONGEST and shown.isprintable() and written.isascii()):
-            message_names.check(
+            message_names.check_names(
                 id=message.id, kind=message.kind, batch=message.batch, unique_key=message.unique_key
             )
             if not message.name.isprintable():
@@ -124,19 +124,22 @@ class Message:
 
     @property
     def traceparent(self) -> str | None:
-        """Return the trace that the task belongs to, as W3C Trace Context writes it."""
+        """Return the trace to which the task belongs, as W3C Trace Context writes it."""
         traceparent = self.headers.get("traceparent")
         return traceparent if isinstance(traceparent, str) else None
 
     @property
     def due_ms(self) -> int | None:
-        """Return from when the task may run; None: at once. Raises `ValueError`, `TypeError`."""
-        return moment_ms(self.headers.get("eta"))
+        """Return the time from which the task may run; None: at once. Raises `ValueError`, `TypeError`."""
+        return parse_eta_ms(self.headers.get("eta"))
 
     @property
     def expires_ms(self) -> int | None:
-        """Return by when the task must have started; None: whenever. Raises `ValueError`, `TypeError`."""
-        return moment_ms(self.headers.get("expires"))
+        """Return the time by which the task must have started; None: no limit.
+
+        Raises `ValueError`, `TypeError`.
+        """
+        return parse_eta_ms(self.headers.get("expires"))
 
     @property
     def time_limits(self) -> tuple[float | None, float | None]:
@@ -157,7 +160,7 @@ class Message:
 
     @property
     def queue(self) -> str | None:
-        """Return the queue that it was sent to."""
+        """Return the queue to which it was sent."""
         info = self.properties.get("delivery_info")
         queue = info.get("routing_key") if isinstance(info, dict) else None
         return queue if isinstance(queue, str) else None
@@ -175,10 +178,10 @@ class Message:
         """
         headers = {
             **self.headers,
-            "eta": iso(due_ms),
+            "eta": format_eta(due_ms),
             "retries": retries,
             "kwargsrepr": shown,
-            "origin": _origin(os.getpid()),
+            "origin": _process_origin(os.getpid()),
             OWN: {**self.own, **({} if link is None else {"link": link})},
         }
         properties = {**self.properties, "delivery_tag": new_id()}
@@ -186,7 +189,7 @@ class Message:
         return type(self)(envelope, _write(envelope))
 
 
-def parse(text: bytes | str) -> Any:
+def parse_json(text: bytes | str) -> Any:
     """Parse a JSON text, quicker than json.loads and with its errors."""
     try:
         return from_json(text)
@@ -194,7 +197,7 @@ def parse(text: bytes | str) -> Any:
         return _read(text)
 
 
-def moment_ms(written: Any) -> int | None:
+def parse_eta_ms(written: Any) -> int | None:
     """Return a time of Celery's headers in ms since the epoch; one without a zone is UTC.
 
     Raises `ValueError` or `TypeError` for an invalid time.
@@ -208,7 +211,7 @@ def moment_ms(written: Any) -> int | None:
         raise ValueError(str(error)) from error
 
 
-def iso(ms: int | None) -> str | None:
+def format_eta(ms: int | None) -> str | None:
     """Return a time as Celery's headers have it."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
@@ -272,8 +275,8 @@ def compose(
         "task": kind,
         "id": id,
         "shadow": None,
-        "eta": None if due_ms is None else iso(due_ms),
-        "expires": None if expires_ms is None else iso(expires_ms),
+        "eta": None if due_ms is None else format_eta(due_ms),
+        "expires": None if expires_ms is None else format_eta(expires_ms),
         "group": None,
         "group_index": None,
         "retries": retries,
@@ -282,12 +285,12 @@ def compose(
         "parent_id": parent_id,
         "argsrepr": repr(args),
         "kwargsrepr": repr(dict(kwargs if shown is None else shown))[:SHOWN_LENGTH],
-        "origin": _origin(os.getpid()),
+        "origin": _process_origin(os.getpid()),
         "ignore_result": ignore_result,
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        OWN: own_facts(sent_at_ms, batch, after, None if claim_ms else claim),
+        OWN: millpond_header(sent_at_ms, batch, after, None if claim_ms else claim),
     }
     if traceparent is not None:
         written["traceparent"] = traceparent
@@ -312,10 +315,10 @@ def compose(
     return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
-def own_facts(
+def millpond_header(
     sent_at_ms: int, batch: str | None, after: Mapping[str, Any] | None, once: str | None
 ) -> dict[str, Any]:
-    """Return Millpond's own facts of a message, as its header has them."""
+    """Return the header of a message that holds Millpond's own facts."""
     facts = {"at": sent_at_ms, "batch": batch, "after": after, "once": once}
     return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -344,5 +347,5 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @cache
-def _origin(pid: int) -> str:
+def _process_origin(pid: int) -> str:
     return f"{pid}@{socket.gethostname()}"

@@ -11,7 +11,7 @@ Arguments = tuple[Any, Any, dict[str, Any]]
 
 
 class BadMessage(ValueError):
-    """A message that no worker can run; `reason` is that of its dead letter."""
+    """A message that no worker can run; `reason` becomes that of its dead letter."""
 
     def __init__(self, reason: str, error: object) -> None:
         super().__init__(str(error) or reason)
@@ -28,7 +28,7 @@ OWN_TYPE = b"__type__"
 def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Arguments:
     """Return the arguments that a body holds. Raises `BadMessage`."""
     try:
-        decoded = _body(envelope, headers, properties)
+        decoded = _decode_body(envelope, headers, properties)
     except Exception as error:  # kombu's codecs and serializers each raise errors of their own
         raise BadMessage("cannot be decoded", f"{type(error).__name__}: {error}") from error
     if isinstance(decoded, dict) and "args" in decoded:  # protocol 1 and 2 in one, of Celery 3.1 and 4
@@ -39,11 +39,11 @@ def decode(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[s
     args, kwargs, embed = decoded
     if not isinstance(args, list | tuple) or not isinstance(kwargs, dict):
         raise BadMessage("invalid message", "its arguments must be a list and an object")
-    return args, kwargs, _checked(embed) if isinstance(embed, dict) else {}
+    return args, kwargs, _check_embedded(embed) if isinstance(embed, dict) else {}
 
 
-def _checked(embed: dict[str, Any]) -> dict[str, Any]:
-    """Return Celery's part if it holds signatures; else the task would run first and fail by it then."""
+def _check_embedded(embed: dict[str, Any]) -> dict[str, Any]:
+    """Return Celery's part of a body. Raises `BadMessage` if it holds signatures that cannot be read."""
     for name, part in embed.items():
         if not part or name not in _SIGNATURES:
             continue
@@ -53,7 +53,7 @@ def _checked(embed: dict[str, Any]) -> dict[str, Any]:
     return embed
 
 
-def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
+def _decode_body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[str, Any]) -> Any:
     """Decode a body; kombu decodes all but plain JSON, and types of its own in it."""
     from kombu.serialization import loads
 
@@ -69,7 +69,7 @@ def _body(envelope: dict[str, Any], headers: dict[str, Any], properties: dict[st
 accepted: frozenset[str] = frozenset({"application/json"})
 
 
-def accept(content_types: Iterable[str]) -> None:
+def accept_content(content_types: Iterable[str]) -> None:
     """Take these content types from now on, and refuse all others."""
     global accepted
     accepted = frozenset(content_types)

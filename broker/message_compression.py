@@ -15,7 +15,7 @@ _UNPACKERS: Mapping[str, Callable[[], Any]] = {
     "application/x-gzip": zlib.decompressobj,
     "application/x-bz2": bz2.BZ2Decompressor,
     "application/x-lzma": lambda: lzma.LZMADecompressor(memlimit=_WINDOW_BYTES),
-    "application/zstd": lambda: _zstd().ZstdDecompressor(),
+    "application/zstd": lambda: _load_zstd().ZstdDecompressor(),
 }
 
 
@@ -35,7 +35,7 @@ def decompress(body: bytes, compression: str) -> bytes:
     return unpacked
 
 
-def _zstd() -> Any:
+def _load_zstd() -> Any:
     """Return the module that kombu takes."""
     from kombu import compression
 

@@ -6,7 +6,7 @@ harm others.
 LONGEST = 1_000
 
 
-def check(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
+def check_names(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
     """Raise `ValueError` if a name cannot be written, or an id or kind not be shown."""
     for what, name in (("id", id), ("kind", kind)):
         if len(name) > LONGEST:
@@ -14,10 +14,10 @@ def check(*, id: str, kind: str, batch: str | None, unique_key: str) -> None:
         if not name.isprintable():
             raise ValueError(f"its {what} has characters that cannot be shown: {name[:80]!a}")
     for what, name in (("batch", batch or ""), ("unique key", unique_key)):
-        if not name.isascii() and writable(name) != name:
+        if not name.isascii() and escape_surrogates(name) != name:
             raise ValueError(f"its {what} has half a surrogate pair, which cannot be written: {name[:80]!a}")
 
 
-def writable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Return a text in which half a surrogate pair, which cannot be encoded, is escaped as in JSON."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from json import dumps
 from typing import Any, TypeAlias
 
-from millpond.broker.message_names import writable
+from millpond.broker.message_names import escape_surrogates
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,8 @@ Words: TypeAlias = tuple[str, str, str, int, str]
 _SUCCEEDED: Words = ("settle", "succeeded", "{}", 0, "")
 
 
-def encode(outcome: Outcome) -> Words:
-    """Return the script's words for an outcome."""
+def encode_outcome(outcome: Outcome) -> Words:
+    """Return the words by which settle_and_fetch.lua learns of an outcome."""
     match outcome:
         case Succeeded(None):
             return _SUCCEEDED
@@ -148,7 +148,7 @@ def encode(outcome: Outcome) -> Words:
         case Retry(message, due_ms):
             return "replace", "retried", "{}", due_ms, message
         case DeadLetter(reason, error, facts):
-            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, writable(reason)
+            return "bury", "failed", dumps({"error": error, **(facts or {})}), 0, escape_surrogates(reason)
         case Cancelled(error, started):
             detail = "{}" if error is None else dumps({"error": error})
             return "settle" if started else "drop", "cancelled", detail, 0, ""

@@ -87,9 +87,9 @@ Answer = Accepted | Duplicate | Full | Closed | Late | HandedToCaller
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a call, where a policy needs it.
+    """The sender of a call, for the policies that need it.
 
-    `ticket` is a producer's place in the line for room; `stays` is True if it waits on when not everything
+    `ticket` is a producer's position in the line for room; `stays` is True if it waits on when not everything
     fits. Under `caller_runs`, `consumer` runs a message that does not fit, with a lease of `lease_ms`.
     """
 
@@ -108,30 +108,33 @@ def publish(
     """Publish messages and return the answer for each, in their order.
 
     `block` and `reject` both refuse messages that do not fit; a producer that blocks waits outside the server
-    and calls again. Where the store asks for copies, this returns only once so many replicas have the
-    taken. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
+    and calls again. If the store asks for copies, this returns only once so many replicas have the accepted
+    messages. Raises `BrokerAway` if it is not known whether the last call was carried out, or will last;
     `BrokerError` if it was refused.
     """
-    chunks = list(_chunks(messages))
+    chunks = list(_group_messages(messages))
     with translate_errors("sending"):
-        replies = _run(store, [_call(store, chunk, policy, caller) for chunk in chunks])
+        replies = _run_calls(store, [_publish_command(store, chunk, policy, caller) for chunk in chunks])
     return [
-        outcome for chunk, reply in zip(chunks, replies, strict=True) for outcome in _answers(chunk, reply)
+        outcome
+        for chunk, reply in zip(chunks, replies, strict=True)
+        for outcome in _parse_answers(chunk, reply)
     ]
 
 
-def one_call(messages: Sequence[Outgoing]) -> list[Outgoing]:
-    """Return the first messages, as many as one call can carry: of one queue, priority and batch."""
-    return next(_chunks(messages))
+def first_group(messages: Sequence[Outgoing]) -> list[Outgoing]:
+    """Return the first messages that one call can carry: of one queue, priority and batch."""
+    return next(_group_messages(messages))
 
 
-def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
-    replies = _send(store, calls)
+def _run_calls(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+    """Return the replies of calls; load the script into a server that has lost it. Raises the first error."""
+    replies = _pipeline(store, calls)
     # A server that lost its scripts refused these before anything was done; it may have carried out others.
     unseen = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unseen:
         store.client.script_load(script("publish").source)
-        for n, reply in zip(unseen, _send(store, [calls[n] for n in unseen]), strict=True):
+        for n, reply in zip(unseen, _pipeline(store, [calls[n] for n in unseen]), strict=True):
             replies[n] = reply
     for reply in replies:
         if isinstance(reply, Exception):
@@ -139,7 +142,7 @@ def _run(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     return replies
 
 
-def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
+def _pipeline(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
     """Return the reply of each call; the reply of a refused call is its error."""
     if len(calls) == 1 and not store.copies:
         try:
@@ -153,12 +156,12 @@ def _send(store: Store, calls: list[tuple[Any, ...]]) -> list[Any]:
             pipe.execute_command("WAIT", store.copies, int(store.copy_seconds * 1000))
         replies: list[Any] = pipe.execute(raise_on_error=False)
     if store.copies:
-        _must_be_copied(store, replies, replies.pop())
+        _wait_for_replicas(store, replies, replies.pop())
     return replies
 
 
-def _must_be_copied(store: Store, replies: list[Any], copies: Any) -> None:
-    """Raise `BrokerAway` where something was taken that not enough replicas have."""
+def _wait_for_replicas(store: Store, replies: list[Any], copies: Any) -> None:
+    """Raise `BrokerAway` if a message was accepted that too few replicas have."""
     if isinstance(copies, Exception):
         raise copies
     taken = (
@@ -174,8 +177,8 @@ def _must_be_copied(store: Store, replies: list[Any], copies: Any) -> None:
         )
 
 
-def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Group neighbours that one call can carry: same queue, priority and batch, and not too many."""
+def _group_messages(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Group neighbours that one call can carry: of one queue, priority and batch, and not too many."""
     chunk: list[Outgoing] = []
     size = 0
     for message in messages:
@@ -193,9 +196,10 @@ def _chunks(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
         yield chunk
 
 
-def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
+def _publish_command(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -> tuple[Any, ...]:
+    """Return the command that publishes a group of messages."""
     first = chunk[0]
-    keys = _keys(first.queue, store.prefix)
+    keys = _queue_keys(first.queue, store.prefix)
     args: list[Any] = [policy, step_of(first.priority), store.prefix]
     args += (caller.ticket, int(caller.stays), caller.consumer, caller.lease_ms)
     for m in chunk:
@@ -206,20 +210,22 @@ def _call(store: Store, chunk: list[Outgoing], policy: Policy, caller: Caller) -
 
 
 @lru_cache(maxsize=256)
-def _keys(queue: str, prefix: str) -> tuple[str, ...]:
+def _queue_keys(queue: str, prefix: str) -> tuple[str, ...]:
     return QueueKeys(queue, prefix).all
 
 
-def _answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
+def _parse_answers(chunk: list[Outgoing], reply: list[Any]) -> list[Answer]:
+    """Return the answer for each message of a call."""
     _now, depth, bound, rate, *answers = reply
     full = depth, bound, rate
     return [
-        Accepted(message.id) if answer == b"taken" else _refusal(message, bytes(answer), *full)
+        Accepted(message.id) if answer == b"taken" else _parse_refusal(message, bytes(answer), *full)
         for message, answer in zip(chunk, answers, strict=True)
     ]
 
 
-def _refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Answer:
+def _parse_refusal(message: Outgoing, answer: bytes, depth: int, bound: int, rate: bytes) -> Answer:
+    """Return the answer for a message that is not on its queue."""
     word, _, more = answer.decode().partition(":")
     match word:
         case "full":

@@ -17,9 +17,9 @@ class Schedule:
     """The state of one schedule; times are ms by the server's clock, zero is never.
 
     `since_ms` is when a scheduler first saw it; earlier periods do not count as missed. `missed` counts the
-    periods in which no scheduler ran or the queue had no room; the last period of each such run was fired
+    periods in which no scheduler ran or the queue had no room; the last of several such periods was fired
     late. `trouble` is the reason why the period that is due has not been fired yet. `by` is the scheduler
-    that fired the last period.
+    that fired last.
     """
 
     name: str
@@ -42,7 +42,7 @@ _NUMBERS = frozenset(field.name for field in fields(Schedule) if field.type is i
 _NAMES = frozenset(field.name for field in fields(Schedule)) - {"name"}
 
 
-def lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
+def take_lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
     """Take or renew the leader's lease; True if this scheduler leads now."""
     with translate_errors("reading which scheduler leads"):
         return bool(
@@ -50,34 +50,34 @@ def lead(store: Store, scheduler: str, *, lease_ms: int) -> bool:
         )
 
 
-def resign(store: Store, scheduler: str) -> None:
+def give_up_lead(store: Store, scheduler: str) -> None:
     """Give up the leader's lease, so that another scheduler can lead at once."""
     with translate_errors("handing over to another scheduler"):
         script("lead_schedulers").run(store.client, (scheduler_key(store.prefix),), (scheduler, 0))
 
 
-def leader(store: Store) -> str | None:
+def leading_scheduler(store: Store) -> str | None:
     """Return the name of the leading scheduler; None if none runs."""
     with translate_errors("reading which scheduler leads"):
         found = store.client.get(scheduler_key(store.prefix))
     return None if found is None else str(found.decode())
 
 
-def schedules(store: Store) -> list[Schedule]:
+def all_schedules(store: Store) -> list[Schedule]:
     """Return all schedules, by name."""
     with translate_errors("listing the schedules"):
         names = sorted(name.decode() for name in store.client.smembers(schedules_key(store.prefix)))
-    return read(store, names)
+    return read_schedules(store, names)
 
 
-def read(store: Store, names: Iterable[str]) -> list[Schedule]:
+def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
     """Return the states of the named schedules; a schedule without a state is empty."""
     listed = list(names)
     with translate_errors("reading the schedules"), store.client.pipeline(transaction=False) as pipe:
         for name in listed:
             pipe.hgetall(schedule_key(name, store.prefix))
         found = pipe.execute()
-    return [_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
+    return [_parse_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
 
 
 def declare(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
@@ -105,7 +105,7 @@ def record_fired(store: Store, name: str, *, due_ms: int, id: str, missed: int, 
         return bool(script("record_fired").run(store.client, (schedule_key(name, store.prefix),), words))
 
 
-def _schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:
+def _parse_schedule(name: str, raw: Mapping[bytes, bytes]) -> Schedule:
     found = {key.decode(): value.decode() for key, value in raw.items()}
     known = {key: int(value) if key in _NUMBERS else value for key, value in found.items() if key in _NAMES}
     return Schedule(name, **known)  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def write_refusal(store: Store) -> str | None:
 def durability_risks(store: Store) -> list[str]:
     """Return one line for each way in which the server may lose messages, with the setting that prevents it.
 
-    Reads INFO, and CONFIG where that is allowed: managed servers deny it. Raises `BrokerAway`.
+    Reads INFO, and CONFIG if that is allowed: managed servers deny it. Raises `BrokerAway`.
     """
     with translate_errors("asking the broker how it keeps messages"):
         try:

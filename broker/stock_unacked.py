@@ -34,10 +34,10 @@ class Unacked:
         return step_of(self.message.priority)
 
 
-def unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
-    """Yield the unacknowledged messages of these queues, of all where none is named.
+def read_unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
+    """Yield the unacknowledged messages of these queues, of all queues if none is named.
 
-    One that cannot be read, or whose queue nobody knows, stays where it is.
+    A message that cannot be read, or whose queue is unknown, stays where it is.
     """
     wanted = set(queues)
     bindings: dict[str, list[tuple[str, str, str]]] = {}
@@ -52,7 +52,7 @@ def unacked(store: Store, queues: Iterable[str] = ()) -> Iterator[Unacked]:
                 message = Message.decode(json.dumps(raw))
             except (ValueError, TypeError, KeyError):
                 continue
-            for queue in _queues(store, exchange, key, bindings):
+            for queue in _routed_queues(store, exchange, key, bindings):
                 if not wanted or queue in wanted:
                     yield Unacked(tag.decode(), queue, message, times.get(tag.decode(), 0.0))
 
@@ -86,7 +86,7 @@ def hand_back(store: Store, queue: str) -> int:
     return moved
 
 
-def _queues(
+def _routed_queues(
     store: Store, exchange: str, key: str, bindings: dict[str, list[tuple[str, str, str]]]
 ) -> list[str]:
     """Return the queues that kombu routes to: by name without an exchange, else by its table of bindings."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from millpond.broker.errors import BadBrokerUrl
-from millpond.broker.url_options import TLS, TYPED, whole
+from millpond.broker.url_options import TLS, TYPED, parse_whole
 
 #: The name of a master where a sentinel:// URL gives none.
 DEFAULT_MASTER: Final = "mymaster"
@@ -87,7 +87,7 @@ class BrokerURL:
                     "a broker URL begins with redis://, rediss://, unix://, redis+socket:// or sentinel://, "
                     "with or without millpond+ before it, or with millpond://"
                 )
-            return _parsed(scheme, text)
+            return _parse_parts(scheme, text)
         except (ValueError, UnicodeError) as error:
             reason = str(error) if type(error) is ValueError else "it is not UTF-8"
         shown = f"{written}://…" if scheme in _SCHEMES else "…"
@@ -119,11 +119,11 @@ class BrokerURL:
         return {"username": self.sentinel_username, "password": self.sentinel_password}
 
     @property
-    def plain(self) -> str:
+    def without_login(self) -> str:
         """The URL without any login or option, as kombu spells it."""
         if self.scheme == "unix":
             return f"redis+socket://{quote(self.path)}" + (f"?virtual_host={self.db}" if self.db else "")
-        return self._written("")
+        return self._format_with_login("")
 
     def __str__(self) -> str:
         """Return the URL with `**` for every password, and without options."""
@@ -145,29 +145,33 @@ class BrokerURL:
         if self.scheme == "unix":
             at = f"{login}@" if login else ""
             return f"unix://{at}{quote(self.path)}" + (f"?db={self.db}" if self.db else "")
-        return self._written(f"{login}@" if login else "")
+        return self._format_with_login(f"{login}@" if login else "")
 
-    def _written(self, login: str) -> str:
-        nodes = ";".join(f"{self.scheme}://{login}{_host(host)}:{port}" for host, port in self.nodes)
+    def _format_with_login(self, login: str) -> str:
+        nodes = ";".join(f"{self.scheme}://{login}{_format_host(host)}:{port}" for host, port in self.nodes)
         return f"{nodes}/{quote(self.master)}/{self.db}" if self.is_sentinel else f"{nodes}/{self.db}"
 
 
-def _host(name: str) -> str:
+def _format_host(name: str) -> str:
     return f"[{name}]" if ":" in name else quote(name)
 
 
-def _parsed(scheme: str, text: str) -> BrokerURL:
+def _parse_parts(scheme: str, text: str) -> BrokerURL:
+    """Return the broker that a URL names.
+
+    Raises `ValueError` with the fault and without any part of the URL.
+    """
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("it has a space or a control character in it")
     if "#" in text:
         raise ValueError("it has a # in it: write %23 in a password")
     kind = _SCHEMES[scheme]
-    *others, last = _nodes(kind, text)
+    *others, last = _split_nodes(kind, text)
     query = _parse_query(last.query)
-    tls = _tls(kind, query)
+    tls = _tls_options(kind, query)
     if any(other.path.strip("/") or other.query for other in others):
         raise ValueError("a path or an option stands before its last sentinel: write them once, at the end")
-    login = _login([*others, last], query)
+    login = _login_of([*others, last], query)
     common: dict[str, Any] = {
         **login,
         "tls": tls,
@@ -177,19 +181,24 @@ def _parsed(scheme: str, text: str) -> BrokerURL:
     }
     if kind == "unix":
         common["options"].pop("socket_keepalive", None)  # of TCP alone
-        return BrokerURL(kind, path=_socket_path(last), db=_db(query, ""), **common)
-    nodes = tuple((_decoded(node.hostname or "localhost"), _port(kind, node)) for node in (*others, last))
+        return BrokerURL(kind, path=_socket_path(last), db=_database_of(query, ""), **common)
+    nodes = tuple(
+        (_percent_decode(node.hostname or "localhost"), _port_of(kind, node)) for node in (*others, last)
+    )
     if kind != "sentinel":
-        _refuse_of_sentinel(query)
+        _refuse_sentinel_options(query)
         return BrokerURL(
-            "redis" if tls is None else "rediss", nodes, db=_db(query, last.path.strip("/")), **common
+            "redis" if tls is None else "rediss",
+            nodes,
+            db=_database_of(query, last.path.strip("/")),
+            **common,
         )
-    master, db = _master(last.path)
+    master, db = _split_master(last.path)
     return BrokerURL(
         kind,
         nodes,
         master=query.get("master_name") or master or DEFAULT_MASTER,
-        db=_db(query, db),
+        db=_database_of(query, db),
         sentinel_username=query.get("sentinel_username"),
         sentinel_password=query.get("sentinel_password"),
         sentinel_tls=query.get("sentinel_ssl", tls is not None),
@@ -197,25 +206,26 @@ def _parsed(scheme: str, text: str) -> BrokerURL:
     )
 
 
-def _nodes(kind: str, text: str) -> list[SplitResult]:
+def _split_nodes(kind: str, text: str) -> list[SplitResult]:
     """Split the URL of several sentinels, whose scheme may be said once or for each."""
     if kind != "sentinel":
         if _SEVERAL.search(text):
             raise ValueError(
                 "it names several servers: only sentinels may be several (sentinel://a;sentinel://b)"
             )
-        return [_split(text)]
+        return [_split_url(text)]
     parts = text.split(";")
-    return [_split(part if "://" in part else f"sentinel://{part}") for part in parts]
+    return [_split_url(part if "://" in part else f"sentinel://{part}") for part in parts]
 
 
-def _split(text: str) -> SplitResult:
+def _split_url(text: str) -> SplitResult:
     with suppress(ValueError):  # whose message quotes the part before the host
         return urlsplit(text)
     raise ValueError("it is not a URL")
 
 
 def _parse_query(text: str) -> dict[str, Any]:
+    """Return the options of a URL, each in its type. Raises `ValueError` that names the option."""
     found: dict[str, Any] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
         read = TYPED.get(name) or TLS.get(name)
@@ -237,7 +247,11 @@ def _parse_query(text: str) -> dict[str, Any]:
     return found
 
 
-def _tls(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
+def _tls_options(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the options of TLS; None without TLS.
+
+    Raises `ValueError` for options that contradict each other.
+    """
     given = {name: query[name] for name in TLS if name in query}
     wanted = query.get("ssl", bool(given) or kind == "rediss")
     if not wanted:
@@ -254,20 +268,20 @@ def _tls(kind: str, query: dict[str, Any]) -> dict[str, Any] | None:
     return given
 
 
-def _login(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
-    """Return the login of the server; of several sentinels, all say the same or one says it for all."""
+def _login_of(nodes: list[SplitResult], query: dict[str, Any]) -> dict[str, str | None]:
+    """Return the login of the server; of several sentinels, either all name the same or one names it."""
     said = {(node.username, node.password) for node in nodes if node.username or node.password}
     if len(said) > 1:
         raise ValueError("its sentinels name different logins: write the server's once, at the first of them")
     username, password = next(iter(said), (None, None))
-    found = {"username": _decoded(username) or None, "password": _decoded(password) or None}
+    found = {"username": _percent_decode(username) or None, "password": _percent_decode(password) or None}
     for name in found:
         if query.get(name) and found[name]:
             raise ValueError(f"it has two {name}s: one before the host and one as an option")
     return {name: query.get(name) or value for name, value in found.items()}
 
 
-def _decoded(text: str | None) -> str:
+def _percent_decode(text: str | None) -> str:
     try:
         return unquote(text or "", errors="strict")
     except UnicodeDecodeError:
@@ -275,7 +289,8 @@ def _decoded(text: str | None) -> str:
     raise ValueError("what is percent-encoded in it is not UTF-8")
 
 
-def _port(kind: str, node: SplitResult) -> int:
+def _port_of(kind: str, node: SplitResult) -> int:
+    """Return the port of a node, by default the usual one. Raises `ValueError`."""
     try:
         port = node.port
     except ValueError:
@@ -291,21 +306,22 @@ def _port(kind: str, node: SplitResult) -> int:
 def _socket_path(node: SplitResult) -> str:
     if node.hostname or not node.path.strip("/"):
         raise ValueError("it names no socket: write an absolute path, as in unix:///run/redis.sock")
-    return _decoded(node.path)
+    return _percent_decode(node.path)
 
 
-def _master(path: str) -> tuple[str, str]:
+def _split_master(path: str) -> tuple[str, str]:
     """Return the master and the database of a path, `/orders/3`."""
-    words = [_decoded(word) for word in path.split("/") if word]
+    words = [_percent_decode(word) for word in path.split("/") if word]
     db = words.pop() if words and words[-1].isdigit() else ""
     return "/".join(words), db
 
 
-def _db(query: dict[str, Any], of_path: str) -> int:
+def _database_of(query: dict[str, Any], of_path: str) -> int:
+    """Return the number of the database, from the options or the path. Raises `ValueError`."""
     said = {query[name] for name in ("db", "virtual_host") if name in query}
     if of_path:
         try:
-            said.add(whole(of_path))
+            said.add(parse_whole(of_path))
         except ValueError:
             said.add(None)
     if None in said:
@@ -315,7 +331,7 @@ def _db(query: dict[str, Any], of_path: str) -> int:
     return int(next(iter(said), 0))
 
 
-def _refuse_of_sentinel(query: dict[str, Any]) -> None:
+def _refuse_sentinel_options(query: dict[str, Any]) -> None:
     for name in ("master_name", "sentinel_username", "sentinel_password", "sentinel_ssl"):
         if name in query:
             raise ValueError(f"its option {name} belongs to a sentinel:// URL")

@@ -17,7 +17,7 @@ from millpond.broker.limits import Limits
 from millpond.broker.schedules import Schedule
 from millpond.broker.stats import heartbeats, history
 from millpond.broker.stats.heartbeats import Heartbeat, Totals
-from millpond.broker.stats.histogram import Histogram, total
+from millpond.broker.stats.histogram import Histogram, sum_histograms
 from millpond.broker.stats.history import Sample
 from millpond.tasks.pools import Pool, Table
 
@@ -130,8 +130,8 @@ def read(store: Store, table: Table) -> Snapshot:
         now_ms,
         pools=tuple(_pools(store, table, queues, now_ms)),
         queues=tuple(queues.values()),
-        schedules=tuple(schedules.schedules(store)),
-        leader=schedules.leader(store),
+        schedules=tuple(schedules.all_schedules(store)),
+        leader=schedules.leading_scheduler(store),
         refusal=server.write_refusal(store),
     )
 
@@ -140,8 +140,12 @@ def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> lis
     """Return every queue in the table and every other that was declared, by name."""
     names = sorted({*table.queues, *inspect_depth.queues(store)})
     now_ms = server.now_ms(store) if now_ms is None else now_ms
-    earlier = history.before(store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS)
-    found = zip(inspect_depth.depths(store, names), limits.read_all(store, names), earlier, strict=True)
+    earlier = history.sample_before(
+        store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
+    )
+    found = zip(
+        inspect_depth.depths(store, names), limits.read_limits_of_all(store, names), earlier, strict=True
+    )
     return [
         QueueView(
             depth,
@@ -155,10 +159,12 @@ def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> lis
 
 
 def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
-    names = [*table.pools, *sorted(set(heartbeats.pools(store)) - set(table.pools))]
-    running = heartbeats.processes(store)
-    totals = heartbeats.totals(store, names)
-    earlier = history.before(store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS)
+    names = [*table.pools, *sorted(set(heartbeats.read_pools(store)) - set(table.pools))]
+    running = heartbeats.read_processes(store)
+    totals = heartbeats.read_totals(store, names)
+    earlier = history.sample_before(
+        store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS
+    )
     drained = drain.drained(store)
     views = (
         _pool(
@@ -180,7 +186,7 @@ def _pool(
 ) -> PoolView:
     pool = table.pools.get(name)
     names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
-    wait, service = total(done.wait.values()), total(done.service.values())
+    wait, service = sum_histograms(done.wait.values()), sum_histograms(done.service.values())
     utilisation = cpu_seconds = window_seconds = None
     if before is not None:
         cpu_seconds = done.cpu_seconds - before.values.get("cpu_seconds", 0.0)
@@ -198,10 +204,10 @@ def _pool(
         utilisation=utilisation,
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,
-        wait=wait - history.histogram_of(before.values["wait"]) if before else wait,
+        wait=wait - history.stored_histogram(before.values["wait"]) if before else wait,
         shown=done.shown - (before.values.get("shown", done.shown) if before else 0),
         left_out=done.left_out - (before.values.get("left_out", done.left_out) if before else 0),
-        service=service - history.histogram_of(before.values["service"]) if before else service,
+        service=service - history.stored_histogram(before.values["service"]) if before else service,
     )
 
 

@@ -17,7 +17,7 @@ from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.connection import Store
 from millpond.broker.errors import BrokerError
 from millpond.broker.message import Outgoing
-from millpond.broker.publish import Answer, Caller, Full, one_call, publish
+from millpond.broker.publish import Answer, Caller, Full, first_group, publish
 
 #: The most and the fewest messages that are composed and offered together.
 LARGEST_CHUNK, SMALLEST_CHUNK = 1_000, 16
@@ -140,7 +140,7 @@ def _offered(
         open_ = [i for i in range(yielded, len(messages)) if i not in known]
         is_last = not timeout.left
         if (flow.queue_full or len(open_) == 1) and not is_last:
-            open_ = open_[: len(one_call([messages[i] for i in open_]))]
+            open_ = open_[: len(first_group([messages[i] for i in open_]))]
             answers = line.send([messages[i] for i in open_], timeout, flow)
         else:
             answers = publish(line.store, [messages[i] for i in open_], policy="block")

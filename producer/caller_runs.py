@@ -15,7 +15,7 @@ from millpond.broker.connection import Store
 from millpond.broker.delivery import Delivery
 from millpond.broker.message import Message, Outgoing
 from millpond.broker.outcomes import NOT_RUN, RELEASE, Cancelled, DeadLetter, Outcome, Retry, Succeeded
-from millpond.broker.publish import Answer, Full, HandedToCaller, one_call, publish
+from millpond.broker.publish import Answer, Full, HandedToCaller, first_group, publish
 from millpond.broker.task_state import TaskState
 from millpond.producer.backpressure import FlowControl
 from millpond.producer.send_outcomes import RanHere
@@ -49,7 +49,7 @@ class CallerRuns:
         known, yielded = dict[int, Answer | Ran](), 0
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
-            some = one_call([messages[i] for i in open_])
+            some = first_group([messages[i] for i in open_])
             for i, answer in zip(open_, self._answers(some, flow), strict=False):
                 if not isinstance(answer, Full) or answer.delayed:
                     known[i] = answer

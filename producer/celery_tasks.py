@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from millpond.broker.message import OWN, Outgoing, compose, iso, moment_ms, own_facts
+from millpond.broker.message import OWN, Outgoing, compose, format_eta, millpond_header, parse_eta_ms
 from millpond.producer.message import Call, Message
 from millpond.tasks.errors import BadContract, UnknownQueue
 
@@ -59,17 +59,17 @@ def outgoing(
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]
     headers.update(more(made.queue, headers["id"]))
-    headers[OWN] = own_facts(now_ms, batch, after, None if message.claim_ms else message.once)
+    headers[OWN] = millpond_header(now_ms, batch, after, None if message.claim_ms else message.once)
     if due_ms is not None:
-        headers["eta"] = iso(due_ms)
+        headers["eta"] = format_eta(due_ms)
     if expires_ms is not None:
-        headers["expires"] = iso(expires_ms)
+        headers["expires"] = format_eta(expires_ms)
     return Outgoing(
         made.queue,
         str(headers["id"]),
         _write(made.envelope),
         int(made.envelope["properties"].get("priority") or 0),
-        due_ms if due_ms is not None else moment_ms(headers.get("eta")),
+        due_ms if due_ms is not None else parse_eta_ms(headers.get("eta")),
         batch,
         message.once,
         message.claim_ms,

@@ -185,7 +185,7 @@ class Client:
 
     def progress(self, id: str) -> Progress | None:
         """Return the progress that a running task reported; None: it reported none in the last hour."""
-        return progress.progress(self.store, id)
+        return progress.read_progress(self.store, id)
 
     def batches(self, limit: int = 100, *, still_open: bool = False) -> Iterator[Summary]:
         """Yield the summaries of the batches opened last, the newest first.
@@ -193,7 +193,7 @@ class Client:
         With `still_open`, only batches that are not closed: `last_sent_at_ms` is when their producer last
         sent a task.
         """
-        return record.recent(self.store, limit=limit, still_open=still_open)
+        return record.recent_batches(self.store, limit=limit, still_open=still_open)
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""

@@ -34,7 +34,7 @@ class QueueCache:
             return known[1]
         if known is None:
             self._declare(queue)
-        found = limits.read(self._store, queue)
+        found = limits.read_limits(self._store, queue)
         is_known = found.overflow in get_args(Overflow)
         overflow: Overflow = found.overflow if is_known else "block"  # type: ignore[assignment]
         self.known[queue] = (time.monotonic() + CACHE_SECONDS, overflow, found.message_bytes)
@@ -54,7 +54,7 @@ class QueueCache:
         """Declare the limits in the settings where no worker has declared any. Raises `UnknownQueue`."""
         configured = self._table.queues.get(queue)
         if configured is not None:
-            limits.declare(self._store, queue, configured.broker_limits(), authoritative=False)
+            limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
         elif queue not in (known := depth.queues(self._store)):
             raise unknown_queue(queue, {*known, *self._table.queues})
 

@@ -89,7 +89,7 @@ class Scheduler:
                 self.on_ready()
             stop.wait(seconds)
         try:
-            schedules.resign(self.client.store, self.name)
+            schedules.give_up_lead(self.client.store, self.name)
         except BrokerError as error:
             logger.warning("%s Another leads within %.0f s.", error, LEASE_SECONDS)
         self._heartbeat_file.close()
@@ -113,14 +113,14 @@ class Scheduler:
         Return the seconds until the next tick.
         """
         was_leader, store = self._is_leader, self.client.store
-        self._is_leader = schedules.lead(store, self.name, lease_ms=int(LEASE_SECONDS * 1000))
+        self._is_leader = schedules.take_lead(store, self.name, lease_ms=int(LEASE_SECONDS * 1000))
         if not self._is_leader:
             return TICK_SECONDS
         at_ms = now_ms(store)
         if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
             schedules.declare(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
-        for state in schedules.read(store, self.table):
+        for state in schedules.read_schedules(store, self.table):
             self._check(state, self.table[state.name], at_ms)
         soonest = min((p.next_due(at_ms) for p in self.table.values()), default=at_ms + 60_000)
         return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))

@@ -14,7 +14,7 @@ from itertools import groupby
 from sys import modules
 from typing import Any
 
-from millpond.broker.batches.batch_callback import UNKNOWN, header
+from millpond.broker.batches.batch_callback import UNKNOWN, callback_header
 from millpond.broker.connection import Store
 from millpond.broker.errors import BatchClosed, BrokerError, DeadlineExceeded, QueueFull
 from millpond.broker.inspect import depth
@@ -102,7 +102,7 @@ class Sender:
 
     def callback(self, message: Message, batch: str, description: str) -> Outgoing:
         """Return the composed callback of a batch; the script that completes the batch fills in the rest."""
-        told = header(batch, description)
+        told = callback_header(batch, description)
         if is_celery_task(message.contract):
             celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
             return self._celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=told)

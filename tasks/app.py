@@ -29,7 +29,7 @@ def celery_app(settings: Settings) -> Celery:
     app = Celery(
         "millpond",
         # Without the login, which Celery shows in logs: connections use the transport option `url`.
-        broker=url.plain if url else None,
+        broker=url.without_login if url else None,
         amqp="millpond.tasks.app:NamedAMQP",
         set_as_current=False,
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from functools import lru_cache
 
-from millpond.broker.batches.progress import report
+from millpond.broker.batches.progress import report_progress
 from millpond.broker.connection import Store, connect
 from millpond.broker.control.state import cancelled_among
 from millpond.broker.errors import BrokerError
@@ -98,7 +98,7 @@ class Progress:
             return
         self._silent_until = now + PROGRESS_SECONDS
         with suppress(BrokerError):  # progress is a courtesy
-            report(store(), self._task_id, done, total)
+            report_progress(store(), self._task_id, done, total)
 
 
 class Outbox:

@@ -121,13 +121,13 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
         os.environ.pop(name, None)
     app.amqp_cls = "millpond.tasks.app:NamedAMQP"
     app.__dict__.pop("amqp", None)
-    app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.plain
+    app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = url.without_login
     app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None
     theirs, ours = app.conf.broker_transport_options or {}, transport_options(configured)
     changes += _transport_changes(theirs, ours)
     app.conf.broker_transport_options = {**ours, **_kept(theirs), "url": url}
     accepted = prepare_accept_content(app.conf.accept_content)
-    message_body.accept(accepted)
+    message_body.accept_content(accepted)
     return [*changes, *_not_honoured(app, configured, pools)]
 
 
@@ -151,7 +151,7 @@ def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
     for name in ("broker_write_url", "broker_read_url"):
         written = getattr(app.conf, name)
         theirs = celery_application.parse_broker_url(celery_application.add_tls_options(app, written))
-        if written and (theirs is None or theirs.plain != url.plain):
+        if written and (theirs is None or theirs.without_login != url.without_login):
             yield Change(name, theirs or "-", url, "MILLPOND_BROKER_URL, or else broker_write_url, says it")
     if app.conf.broker_use_ssl and url.tls is None:
         why = "write rediss:// and its ssl_… options in the broker's URL"

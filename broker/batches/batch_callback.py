@@ -14,12 +14,12 @@ from millpond.broker.message import Outgoing
 UNKNOWN = -1
 
 
-def header(batch: str, description: str) -> dict[str, Any]:
+def callback_header(batch: str, description: str) -> dict[str, Any]:
     """Return the header of a batch callback that describes its batch, before the batch is complete."""
     return {"batch": batch, "description": description, "counts": UNKNOWN}
 
 
-def record_fields(then: Outgoing, prefix: str) -> dict[str, str]:
+def callback_fields(then: Outgoing, prefix: str) -> dict[str, str]:
     """Return the fields of the record of a batch from which the script sends its callback."""
     keys = QueueKeys(then.queue, prefix)
     return {

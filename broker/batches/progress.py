@@ -16,13 +16,13 @@ class Progress:
     total: int | None
 
 
-def report(store: Store, task_id: str, done: int, total: int | None) -> None:
+def report_progress(store: Store, task_id: str, done: int, total: int | None) -> None:
     """Record the progress of a task."""
     with translate_errors("reporting progress"):
         store.client.set(_key(store, task_id), f"{done}/{'' if total is None else total}", ex=KEPT_SECONDS)
 
 
-def progress(store: Store, task_id: str) -> Progress | None:
+def read_progress(store: Store, task_id: str) -> Progress | None:
     """Return the progress of a task; None if it reported none within the last hour."""
     with translate_errors(f"reading the progress of task {task_id}"):
         found = store.client.get(_key(store, task_id))

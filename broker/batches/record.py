@@ -128,7 +128,7 @@ def open_batch(
             if owner is not None:
                 record["owner"] = owner
             if then is not None:
-                record |= batch_callback.record_fields(then, store.prefix)
+                record |= batch_callback.callback_fields(then, store.prefix)
             pipe.hset(batch_key(batch, store.prefix), mapping=record)
             pipe.pexpire(batch_key(batch, store.prefix), FORGOTTEN_MS)
             pipe.zadd(batches_key(store.prefix), {batch: opened_ms})
@@ -143,7 +143,7 @@ def open_batch(
 def has_room(store: Store, owner: str, most: int) -> bool:
     """True if fewer than `most` batches of an owner are kept, open or complete.
 
-    At the bound the oldest are looked at, and those whose record has expired are no longer counted.
+    At the bound, the oldest entries whose record has expired are removed first.
     """
     key = batches_of_key(owner, store.prefix)
     with translate_errors(f"counting the batches of {owner}"):
@@ -170,10 +170,11 @@ def summary(store: Store, batch: str) -> Summary:
         raw = store.client.hgetall(batch_key(batch, store.prefix))
     if not raw:
         raise UnknownBatch(f"no batch is {batch!r}: look at `millpond batches`, or its record has expired")
-    return _summary(batch, raw)
+    return _parse_summary(batch, raw)
 
 
-def _summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
+def _parse_summary(batch: str, raw: dict[bytes, bytes]) -> Summary:
+    """Return the summary that the fields of a record stand for."""
     found = {name.decode(): value.decode() for name, value in raw.items() if name != b"then"}
     counts = {name: int(found.get(name, 0)) for name in COUNTS}
     times: dict[str, Any] = {
@@ -203,18 +204,18 @@ def results(
     stream = batch_key(batch, store.prefix) + ":results"
     with translate_errors(f"reading the results of batch {batch}"):
         found = store.client.xread({stream: after}, count=limit, block=wait_ms or None)
-    return [_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
+    return [_parse_result(entry, fields) for _stream, entries in found or () for entry, fields in entries]
 
 
 def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_000) -> list[Result]:
-    """Return at most `limit` results that are not successes among the `among` latest, the newest first."""
+    """Return at most `limit` results that are no successes, of the `among` latest; the newest first."""
     stream = batch_key(batch, store.prefix) + ":results"
     found: list[Result] = []
     end, left = "+", among
     while left > 0 and len(found) < limit:
         with translate_errors(f"reading the results of batch {batch}"):
             page = store.client.xrevrange(stream, max=end, count=min(500, left))
-        latest = (_result(entry, fields) for entry, fields in page)
+        latest = (_parse_result(entry, fields) for entry, fields in page)
         found += [result for result in latest if result.state is not TaskState.SUCCEEDED]
         if not page:
             break
@@ -222,8 +223,11 @@ def last_failures(store: Store, batch: str, *, limit: int = 50, among: int = 5_0
     return found[:limit]
 
 
-def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
-    """Yield the batches opened last, the newest first; with `still_open`, only those that are not closed."""
+def recent_batches(store: Store, *, limit: int = 100, still_open: bool = False) -> Iterator[Summary]:
+    """Yield the batches opened last, the newest first.
+
+    With `still_open`, only batches that are not closed.
+    """
     yielded, at = 0, 0
     while yielded < limit:
         with translate_errors("listing the batches"), store.client.pipeline(transaction=False) as pipe:
@@ -235,7 +239,7 @@ def recent(store: Store, *, limit: int = 100, still_open: bool = False) -> Itera
             # The name of an expired record remains in the list.
             if raw and yielded < limit and not (still_open and b"closed_at" in raw):
                 yielded += 1
-                yield _summary(batch.decode(), raw)
+                yield _parse_summary(batch.decode(), raw)
         if len(ids) < _PAGE:
             return
         at += _PAGE
@@ -250,14 +254,14 @@ def completed_batch(told: Mapping[str, Any] | None) -> Summary | None:
     return Summary(id=told["batch"], description=told["description"], **{**filled, **never})
 
 
-def _result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
+def _parse_result(entry: bytes, fields: dict[bytes, bytes]) -> Result:
     state = TaskState(fields[b"state"].decode())
-    value, error = _detail(fields[b"detail"])
+    value, error = _parse_detail(fields[b"detail"])
     return Result(fields[b"id"].decode(), state, value, error, entry.decode())
 
 
-def _detail(text: bytes) -> tuple[Any, str | None]:
-    """Return the value and the error of a result; one that is not readable hides no other."""
+def _parse_detail(text: bytes) -> tuple[Any, str | None]:
+    """Return the value and the error of a result; both None if the entry is not readable."""
     try:
         detail = loads(text or b"{}")
         value, error = detail.get("value"), detail.get("error")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from millpond.broker.batches.progress import Progress, progress
+from millpond.broker.batches.progress import Progress, read_progress
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
 from millpond.broker.inspect.depth import queues
@@ -32,7 +32,7 @@ def running_tasks(store: Store, batch: str, *, limit: int = 50) -> list[RunningT
                     if batch.encode() in message and len(in_flight) < limit:
                         in_flight.append((process_of(name), Message.decode(message)))
     found = [
-        RunningTask(message.id, message.kind, process, progress(store, message.id))
+        RunningTask(message.id, message.kind, process, read_progress(store, message.id))
         for process, message in in_flight
         if message.batch == batch
     ]

@@ -31,7 +31,7 @@ class Connection(KombuConnection):
     ) -> None:
         url = (kwargs.get("transport_options") or {}).get("url")
         if isinstance(url, BrokerURL):
-            if hostname and "://" in hostname and hostname != url.plain:
+            if hostname and "://" in hostname and hostname != url.without_login:
                 url = BrokerURL.parse(hostname)
                 kwargs["transport_options"] = {**kwargs["transport_options"], "url": url}
             # Named for kombu, whose pools must not be shared by two logins.

@@ -95,7 +95,7 @@ class Consuming(Settling):
     def _declare(self, queue: str) -> None:
         table = self.queues.get(queue, {})
         try:
-            limits.declare(
+            limits.declare_limits(
                 self.store, queue, table, authoritative=bool(table) or not self.in_flight.of_channel
             )
         except BrokerAway as error:

@@ -18,7 +18,7 @@ from millpond.broker import limits, publish
 from millpond.broker.admission import leave_line, new_ticket, wait_for_room
 from millpond.broker.celery.queue_commands import QueueCommands
 from millpond.broker.errors import BrokerAway, BrokerError, QueueFull
-from millpond.broker.message import OWN, Outgoing, moment_ms
+from millpond.broker.message import OWN, Outgoing, parse_eta_ms
 
 #: A waiting sender checks so often that it still has its place in line.
 CHECK_SECONDS = 15.0
@@ -100,7 +100,7 @@ class Publishing(QueueCommands):
             str(headers.get("id", "")),
             dumps(message),
             self._get_message_priority(message, reverse=False),
-            moment_ms(headers.get("eta")),
+            parse_eta_ms(headers.get("eta")),
         )
         if len(outgoing.payload) > LARGE_BYTES:
             self._check_length(outgoing)
@@ -137,7 +137,7 @@ class Publishing(QueueCommands):
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
         """Send a message that had no room as soon as there is some, by a time."""
         queue, ticket, waits = message.queue, new_ticket(1), False
-        if limits.read(self.store, queue).overflow == "shed":  # its workers' table says so
+        if limits.read_limits(self.store, queue).overflow == "shed":  # its workers' table says so
             publish.publish(self.store, [message], policy="shed")
             return
         try:
@@ -160,7 +160,7 @@ class Publishing(QueueCommands):
 
     def _check_length(self, message: Outgoing) -> None:
         """Refuse a message that its consumers would refuse as too long."""
-        length, most = len(message.payload), limits.read(self.store, message.queue).message_bytes
+        length, most = len(message.payload), limits.read_limits(self.store, message.queue).message_bytes
         if length > most:
             raise SendingRefused(
                 f"a message of {length} bytes is too long for queue {message.queue!r}, which takes {most}. "

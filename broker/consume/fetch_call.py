@@ -15,7 +15,7 @@ from millpond.broker.consume.queue_lease import FetchRequest, QueueLease
 from millpond.broker.delivery import Delivery
 from millpond.broker.keys import batch_key, epoch_key
 from millpond.broker.message import Message
-from millpond.broker.outcomes import RELEASE, DeadLetter, Delay, encode
+from millpond.broker.outcomes import RELEASE, DeadLetter, Delay, encode_outcome
 from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
         "" if lease.announced == lease.consumer else lease.kinds,
     ]
     for delivery, outcome in request.outcomes:
-        message, (action, state, detail, due_ms, text) = delivery.message, encode(outcome)
+        message, (action, state, detail, due_ms, text) = delivery.message, encode_outcome(outcome)
         batch = "" if message.batch is None else batch_key(message.batch, prefix)
         args += (delivery.token, action, batch, message.id, state, detail, due_ms, text, message.unique_key)
     return script("settle_and_fetch").command(keys, args)

@@ -63,7 +63,7 @@ class LeaseRenewer:
 
     def _run(self) -> None:
         if native_threads.are_green():
-            self._apart = native_threads.ident(), self._store.apart()
+            self._apart = native_threads.ident(), self._store.with_own_connections()
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]

@@ -11,7 +11,7 @@ import logging
 from millpond.broker.connection import Store
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.queue_lease import QueueLease
-from millpond.broker.message import iso
+from millpond.broker.message import format_eta
 from millpond.broker.scripts import script
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def resume(store: Store, in_flight: InFlightMessages, lease: QueueLease, *, leas
             "a copy, or is a replica that lagged. Tasks that ended since run again; tasks sent since may be "
             "gone",
             lease.queue,
-            iso(until_ms) if until_ms else "its start",
+            format_eta(until_ms) if until_ms else "its start",
             forgotten,
         )
     if lost:

@@ -6,7 +6,7 @@ from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import QueueKeys, queues_key
-from millpond.broker.limits import Limits, read_all
+from millpond.broker.limits import Limits, read_limits_of_all
 from millpond.broker.message import Message
 
 
@@ -114,7 +114,7 @@ def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
     due later, so the caller must consider the rate.
     """
     waiting = with_ready(store, queues)
-    found = zip(waiting, read_all(store, waiting), strict=True) if waiting else ()
+    found = zip(waiting, read_limits_of_all(store, waiting), strict=True) if waiting else ()
     return [
         limits
         for queue, limits in found

@@ -25,10 +25,10 @@ _MICROS = 1_000_000
 
 @dataclass
 class CallFigures:
-    """Sums over calls of one peer by runs of one kind; times are microseconds.
+    """Sums over the calls to one peer by runs of one kind; times are microseconds.
 
-    `runs` to `millis_millis` are of calls whose number of items is known. `looks` and `segments` are of
-    connections seen for the first time, with the round trips that they had had; `again_segments` and
+    `runs` to `millis_millis` are of calls with a known number of items. `looks` and `segments` are of
+    connections seen for the first time, with the round trips that they had made; `again_segments` and
     `again_micros` of those seen again, with the durations added before.
     """
 
@@ -50,10 +50,10 @@ class CallFigures:
         return self.items / self.runs if self.runs else 0.0
 
     @property
-    def line(self) -> tuple[float, float] | None:
-        """Return a and b of R = a + b * items, seconds; None if the items differ too little to tell.
+    def cost_line(self) -> tuple[float, float] | None:
+        """Return a and b of R = a + b * items, in seconds; None if the numbers of items differ too little.
 
-        b is the upper end of its interval, so that no cost of items is taken for one of the call.
+        b is the upper end of its interval, so that no cost of items is counted as one of the call.
         """
         spread = self.runs * self.items_items - self.items**2
         if self.runs < RUNS or spread < (DIFFERENT * self.items) ** 2:
@@ -65,7 +65,7 @@ class CallFigures:
         return (self.micros - slope * self.items) / self.runs / _MICROS, slope / _MICROS
 
     def round_trips(self, service_seconds: float) -> float | None:
-        """Return the round trips of a run that takes so long; None if too little was seen."""
+        """Return the round trips of a run that takes so many seconds; None if too few were seen."""
         if self.again_looks >= LOOKS and self.again_looks >= self.looks / 3:
             return self.again_segments / self.again_micros * service_seconds * _MICROS
         if self.looks >= LOOKS:  # seen at a random moment of the run, half of its round trips are done
@@ -79,7 +79,7 @@ _NAMES = frozenset(each.name for each in fields(CallFigures))
 def note_items(into: Counter[str], kind: str, peer: str, items: int, seconds: float) -> None:
     """Add a call with a known number of items to the fields of a window."""
     micros = int(seconds * _MICROS)
-    of = _of(kind, peer)
+    of = _call_key(kind, peer)
     for name, value in (
         ("runs", 1), ("items", items), ("micros", micros), ("items_items", items * items),
         ("items_micros", items * micros), ("millis_millis", round(seconds * 1000) ** 2),
@@ -91,7 +91,7 @@ def note_connection(
     into: Counter[str], kind: str, peer: str, trips: int, since_seconds: float | None
 ) -> None:
     """Add the round trips of a connection: all, or those since it was seen last."""
-    of = _of(kind, peer)
+    of = _call_key(kind, peer)
     if since_seconds is None:
         into.update({f"{CALL}:looks:{of}": 1, f"{CALL}:segments:{of}": trips})
         return
@@ -117,5 +117,5 @@ def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) 
     setattr(figures, name, getattr(figures, name) + value)
 
 
-def _of(kind: str, peer: str) -> str:
+def _call_key(kind: str, peer: str) -> str:
     return json.dumps([kind, peer])

@@ -26,30 +26,31 @@ Entry = tuple[int, dict[str, KindFigures]]
 def fold_if_due(store: Store, pools: Sequence[str]) -> None:
     """Write the entries of the last five minutes, and of the last hour if it is over.
 
-    The first process that asks does it.
+    The first process that calls this does it.
     """
-    if not _is_mine(store, folding_key(store.prefix), STEP_MS - WINDOW_MS // 2):
+    if not _take_lock(store, folding_key(store.prefix), STEP_MS - WINDOW_MS // 2):
         return
     now_ms = _now_ms(store)
-    seen = window.read(store, pools, now_ms=now_ms, seconds=STEP_MS / 1000 - WINDOW_MS / 1000)
+    seen = window.read_windows(store, pools, now_ms=now_ms, seconds=STEP_MS / 1000 - WINDOW_MS / 1000)
     five_minutes = [day_key(pool, store.prefix) for pool in pools]
-    _write(store, five_minutes, [each.kinds for each in seen], STEPS, STEP_MS)
-    if _is_mine(store, folding_key(store.prefix) + ":hour", HOUR_MS - STEP_MS // 2):
-        steps = _read(store, five_minutes)
-        hours = [_sum(kinds for at, kinds in entries if at > now_ms - HOUR_MS) for entries in steps]
-        _write(store, [hours_key(pool, store.prefix) for pool in pools], hours, HOURS, HOUR_MS)
+    _write_entries(store, five_minutes, [each.kinds for each in seen], STEPS, STEP_MS)
+    if _take_lock(store, folding_key(store.prefix) + ":hour", HOUR_MS - STEP_MS // 2):
+        steps = _read_streams(store, five_minutes)
+        hours = [_sum_figures(kinds for at, kinds in entries if at > now_ms - HOUR_MS) for entries in steps]
+        _write_entries(store, [hours_key(pool, store.prefix) for pool in pools], hours, HOURS, HOUR_MS)
 
 
-def read(store: Store, pools: Sequence[str]) -> list[list[Entry]]:
+def read_days(store: Store, pools: Sequence[str]) -> list[list[Entry]]:
     """Return the entries of each pool, oldest first: hours, then steps of five minutes."""
-    hours = _read(store, [hours_key(pool, store.prefix) for pool in pools])
-    steps = _read(store, [day_key(pool, store.prefix) for pool in pools])
+    hours = _read_streams(store, [hours_key(pool, store.prefix) for pool in pools])
+    steps = _read_streams(store, [day_key(pool, store.prefix) for pool in pools])
     return [[*before, *after] for before, after in zip(hours, steps, strict=True)]
 
 
-def _write(
+def _write_entries(
     store: Store, keys: Sequence[str], found: Iterable[Mapping[str, KindFigures]], most: int, step_ms: int
 ) -> None:
+    """Write an entry for each pool: the kinds that took most time, with their runs, failures and seconds."""
     with translate_errors("folding the windows"), store.client.pipeline(transaction=False) as pipe:
         for key, kinds in zip(keys, found, strict=True):
             largest = sorted(kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
@@ -64,22 +65,26 @@ def _write(
         pipe.execute()
 
 
-def _read(store: Store, keys: Sequence[str]) -> list[list[Entry]]:
+def _read_streams(store: Store, keys: Sequence[str]) -> list[list[Entry]]:
     with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.xrange(key)
         found = pipe.execute()
-    return [[(int(entry.split(b"-")[0]), _figures(fields)) for entry, fields in entries] for entries in found]
+    return [
+        [(int(entry.split(b"-")[0]), _parse_figures(fields)) for entry, fields in entries]
+        for entries in found
+    ]
 
 
-def _figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
+def _parse_figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
     return {
         kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds)
         for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()
     }
 
 
-def _sum(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, KindFigures]:
+def _sum_figures(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, KindFigures]:
+    """Return the sum of the figures of each kind."""
     total: dict[str, KindFigures] = {}
     for kinds in entries:
         for kind, each in kinds.items():
@@ -89,7 +94,7 @@ def _sum(entries: Iterable[Mapping[str, KindFigures]]) -> dict[str, KindFigures]
     return total
 
 
-def _is_mine(store: Store, lock: str, ms: int) -> bool:
+def _take_lock(store: Store, lock: str, ms: int) -> bool:
     with translate_errors("taking the lock of the folding"):
         return bool(store.client.set(lock, "1", nx=True, px=ms))
 

@@ -83,11 +83,11 @@ class Elasticity:
 
     def with_earlier(self, earlier: "Elasticity") -> "Elasticity":
         """Return this result and an earlier one of the same slots as one, each by its precision."""
-        value, error = _mean((self.value, self.error), (earlier.value, earlier.error))
+        value, error = _weighted_mean((self.value, self.error), (earlier.value, earlier.error))
         found = replace(self, value=value, error=error)
         if self.step is None or earlier.step is None:
             return found
-        step, error = _mean((self.step, self.step_error), (earlier.step, earlier.step_error))
+        step, error = _weighted_mean((self.step, self.step_error), (earlier.step, earlier.step_error))
         return replace(found, step=step, step_error=error)
 
     @property
@@ -97,7 +97,7 @@ class Elasticity:
         return max(0.0, min(1.0, found))
 
 
-def _mean(*found: tuple[float, float]) -> tuple[float, float]:
+def _weighted_mean(*found: tuple[float, float]) -> tuple[float, float]:
     """Return the mean of values with errors, weighted by their precision, and its error."""
     weights = [1 / max(error, 0.01) ** 2 for _, error in found]
     value = sum(weight * value for weight, (value, _) in zip(weights, found, strict=True)) / sum(weights)
@@ -108,8 +108,8 @@ def _mean(*found: tuple[float, float]) -> tuple[float, float]:
 SHIFTED = 1.6
 
 
-def holds(found: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
-    """True if a result still holds for runs that take so long on average.
+def still_holds(found: Elasticity, service_seconds: float, *, slots: int | None = None) -> bool:
+    """True if a result still holds for runs of this mean length.
 
     With fewer `slots` than were measured, runs that waited for each other are shorter.
     """
@@ -119,34 +119,34 @@ def holds(found: Elasticity, service_seconds: float, *, slots: int | None = None
     return fewer / SHIFTED < service_seconds / found.service_seconds < SHIFTED
 
 
-def keep(store: Store, pool: str, found: Elasticity) -> None:
-    """Store a result, for the diagnosis of the pool; the last one of other slots stays, to compare with."""
+def store_elasticity(store: Store, pool: str, found: Elasticity) -> None:
+    """Store a result for the diagnosis of the pool. The last one with other slots stays, to compare with."""
     key, earlier = elasticity_key(pool, store.prefix), earlier_elasticity_key(pool, store.prefix)
     with translate_errors("keeping what was measured"):
-        before = _parsed(store.client.get(key))
+        before = _parse_result(store.client.get(key))
         if before is not None and before.slots != found.slots:
             store.client.set(earlier, dumps(asdict(before)), px=KEPT_MS)
         store.client.set(key, dumps(asdict(found)), px=KEPT_MS)
 
 
-def kept(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
+def last_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
     """Return the last result of each pool, or None."""
-    return _all(store, [elasticity_key(pool, store.prefix) for pool in pools])
+    return _read_results(store, [elasticity_key(pool, store.prefix) for pool in pools])
 
 
-def kept_earlier(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
+def earlier_elasticity(store: Store, pools: Sequence[str]) -> list[Elasticity | None]:
     """Return the last result of each pool with other slots than the last of all, or None."""
-    return _all(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
+    return _read_results(store, [earlier_elasticity_key(pool, store.prefix) for pool in pools])
 
 
-def _all(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
+def _read_results(store: Store, keys: Sequence[str]) -> list[Elasticity | None]:
     if not keys:
         return []
     with translate_errors("reading what was measured"):
-        return [_parsed(raw) for raw in store.client.mget(keys)]
+        return [_parse_result(raw) for raw in store.client.mget(keys)]
 
 
-def _parsed(raw: bytes | None) -> Elasticity | None:
+def _parse_result(raw: bytes | None) -> Elasticity | None:
     """Return a stored result; fields of a newer version are left out."""
     if raw is None:
         return None

@@ -58,8 +58,9 @@ class Totals:
     """Totals of a pool since it was first used.
 
     `ended` counts runs by (state, kind); `wait` and `service` are histograms by kind. `slot_seconds` were
-    available, `busy_seconds` of them used, `cpu_seconds` spent by handlers on a processor. `fetch_calls` are
-    round trips that settled and fetched. The events of `shown` tasks were sent, those of `left_out` were not.
+    available, `busy_seconds` of them used, and `cpu_seconds` spent by handlers on a processor. `fetch_calls`
+    are round trips that settled and fetched. `shown` counts tasks whose events were sent, `left_out` those
+    without.
     """
 
     ended: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -77,10 +78,10 @@ class Totals:
         return sum(n for (state, _kind), n in self.ended.items() if not states or state in states)
 
 
-def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
+def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
     """Send a heartbeat with its additions to the pool's totals; True if the caller is to write samples now.
 
-    The keys of `added` are fields of the totals: worker/report/metering.py writes them, `totals_from`
+    The keys of `added` are fields of the totals: worker/report/metering.py writes them, `parse_totals`
     reads them.
     """
     keys = (
@@ -98,28 +99,28 @@ def send(store: Store, heartbeat: Heartbeat, added: Mapping[str, int]) -> bool:
         return bool(script("heartbeat").run(store.client, keys, words))
 
 
-def withdraw(store: Store, process: str) -> None:
+def withdraw_heartbeat(store: Store, process: str) -> None:
     """Delete the heartbeat of a process that ends."""
     with translate_errors("deleting a heartbeat"), store.client.pipeline(transaction=False) as pipe:
         pipe.delete(process_key(process, store.prefix)).zrem(processes_key(store.prefix), process)
         pipe.execute()
 
 
-def processes(store: Store) -> list[Heartbeat]:
+def read_processes(store: Store) -> list[Heartbeat]:
     """Return the heartbeats that have not expired, by name."""
     with translate_errors("reading the heartbeats"):
         names = sorted(name.decode() for name in store.client.zrange(processes_key(store.prefix), 0, -1))
         found = store.client.mget([process_key(name, store.prefix) for name in names]) if names else []
-    return [_decoded(text) for text in found if text]
+    return [_parse_heartbeat(text) for text in found if text]
 
 
-def pools(store: Store) -> list[str]:
+def read_pools(store: Store) -> list[str]:
     """Return the names of all pools that sent a heartbeat."""
     with translate_errors("listing the pools"):
         return sorted(name.decode() for name in store.client.smembers(pools_key(store.prefix)))
 
 
-def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
+def read_totals(store: Store, pools: list[str]) -> Iterator[Totals]:
     """Yield the totals of each pool, in one round trip."""
     with (
         translate_errors("reading the totals of the pools"),
@@ -129,10 +130,10 @@ def totals(store: Store, pools: list[str]) -> Iterator[Totals]:
             pipe.hgetall(pool_totals_key(pool, store.prefix))
         found = pipe.execute()
     for raw in found:
-        yield totals_from({name.decode(): int(value) for name, value in raw.items()})
+        yield parse_totals({name.decode(): int(value) for name, value in raw.items()})
 
 
-def _decoded(text: bytes) -> Heartbeat:
+def _parse_heartbeat(text: bytes) -> Heartbeat:
     """Return a stored heartbeat; fields that only a newer version knows are left out."""
     record = loads(text)
     values = {name: value for name, value in record.items() if name in _FIELDS} | {
@@ -141,7 +142,7 @@ def _decoded(text: bytes) -> Heartbeat:
     return Heartbeat(**{**values, "queues": tuple(values["queues"])})
 
 
-def totals_from(found: Mapping[str, int]) -> Totals:
+def parse_totals(found: Mapping[str, int]) -> Totals:
     """Return the totals that Redis and the task metrics of a worker keep as fields.
 
     `ended:<state>:<kind>`, `wait:<bound>:<kind>`, `wait:us:<kind>`, the same for `service`, and `busy_us`,
@@ -158,8 +159,8 @@ def totals_from(found: Mapping[str, int]) -> Totals:
             buckets[what].setdefault(kind, {})[part] = value
     return Totals(
         ended=ended,
-        wait={kind: _histogram(parts) for kind, parts in buckets["wait"].items()},
-        service={kind: _histogram(parts) for kind, parts in buckets["service"].items()},
+        wait={kind: _parse_histogram(parts) for kind, parts in buckets["wait"].items()},
+        service={kind: _parse_histogram(parts) for kind, parts in buckets["service"].items()},
         busy_seconds=found.get("busy_us", 0) / _MICROS,
         slot_seconds=found.get("slot_us", 0) / _MICROS,
         cpu_seconds=found.get("cpu_us", 0) / _MICROS,
@@ -169,5 +170,5 @@ def totals_from(found: Mapping[str, int]) -> Totals:
     )
 
 
-def _histogram(parts: Mapping[str, int]) -> Histogram:
+def _parse_histogram(parts: Mapping[str, int]) -> Histogram:
     return Histogram(tuple(parts.get(name, 0) for name in NAMES), parts.get("us", 0) / _MICROS)

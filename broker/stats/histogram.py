@@ -15,7 +15,7 @@ BOUNDS = tuple(float(f"{step}e{power}") for power in range(-4, 4) for step in (1
 NAMES = (*(f"{bound:g}" for bound in BOUNDS), "inf")
 
 
-def bucket(seconds: float) -> int:
+def bucket_of(seconds: float) -> int:
     """Return the index of the bucket of a duration."""
     return bisect_left(BOUNDS, seconds)
 
@@ -64,6 +64,6 @@ class Histogram:
         return Histogram(since, max(0.0, self.seconds - earlier.seconds))
 
 
-def total(histograms: Iterable[Histogram]) -> Histogram:
+def sum_histograms(histograms: Iterable[Histogram]) -> Histogram:
     """Return the sum of histograms."""
     return sum(histograms, Histogram())

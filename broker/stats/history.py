@@ -17,7 +17,7 @@ from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import samples_key, sampling_key
 from millpond.broker.stats import heartbeats
 from millpond.broker.stats.heartbeats import SAMPLE_MS, Totals
-from millpond.broker.stats.histogram import NAMES, Histogram, total
+from millpond.broker.stats.histogram import NAMES, Histogram, sum_histograms
 
 #: Samples kept: an hour.
 KEPT = 3_600_000 // SAMPLE_MS
@@ -37,8 +37,8 @@ class Sample:
     values: Mapping[str, Any]
 
 
-def is_due(store: Store) -> bool:
-    """True if samples are due and the caller is to write them: it takes the lock."""
+def take_sampling_turn(store: Store) -> bool:
+    """True if samples are due and the caller is to write them: it has taken the lock."""
     with translate_errors("taking the lock of the samples"):
         return bool(store.client.set(sampling_key(store.prefix), "flower", nx=True, px=SAMPLE_MS))
 
@@ -46,14 +46,14 @@ def is_due(store: Store) -> bool:
 def write_samples(store: Store) -> None:
     """Write a sample of every queue and of every pool."""
     depths = inspect_depth.depths(store, inspect_depth.queues(store))
-    names = heartbeats.pools(store)
-    running = heartbeats.processes(store)
+    names = heartbeats.read_pools(store)
+    running = heartbeats.read_processes(store)
     entries = {f"queue:{depth.queue}": _queue_values(depth) for depth in depths}
-    for name, totals in zip(names, heartbeats.totals(store, names), strict=True):
+    for name, totals in zip(names, heartbeats.read_totals(store, names), strict=True):
         entries[f"pool:{name}"] = _pool_values([r for r in running if r.pool == name], totals)
     keys = {name: samples_key(name, store.prefix) for name in entries}
     with translate_errors("writing samples"), store.client.pipeline(transaction=False) as pipe:
-        for key in _set_back(store, keys.values()):
+        for key in _future_streams(store, keys.values()):
             pipe.delete(key)
         for name, values in entries.items():
             key = keys[name]
@@ -62,8 +62,8 @@ def write_samples(store: Store) -> None:
         pipe.execute()
 
 
-def _set_back(store: Store, keys: Iterable[str]) -> list[str]:
-    """Return the streams with samples of the future, which no rate can be computed with: they begin anew."""
+def _future_streams(store: Store, keys: Iterable[str]) -> list[str]:
+    """Return the streams with samples of the future, from which no rate can be computed."""
     asked, newest = list(keys), server.now_ms(store) + SET_BACK_MS
     with store.client.pipeline(transaction=False) as pipe:
         for key in asked:
@@ -96,21 +96,21 @@ def _pool_values(running: list[heartbeats.Heartbeat], totals: Totals) -> dict[st
         "failed": totals.count("failed"),
         "shown": totals.shown,
         "left_out": totals.left_out,
-        "wait": _packed(total(totals.wait.values())),
-        "service": _packed(total(totals.service.values())),
+        "wait": _pack_histogram(sum_histograms(totals.wait.values())),
+        "service": _pack_histogram(sum_histograms(totals.service.values())),
     }
 
 
-def history(store: Store, names: list[str]) -> list[list[Sample]]:
+def read_history(store: Store, names: list[str]) -> list[list[Sample]]:
     """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
     with translate_errors("reading the samples"), store.client.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.xrange(samples_key(name, store.prefix))
         found = pipe.execute()
-    return [[sample(entry, fields) for entry, fields in entries] for entries in found]
+    return [[parse_sample(entry, fields) for entry, fields in entries] for entries in found]
 
 
-def before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
+def sample_before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> list[Sample | None]:
     """Return for each the last sample that is at least `seconds` old, to compare the present with.
 
     None if there is none within three times `seconds`, or within half a minute if that is longer.
@@ -123,15 +123,15 @@ def before(store: Store, names: list[str], *, now_ms: int, seconds: float) -> li
             pipe.xrange(key, min=newest, max=now_ms, count=1)
         found = pipe.execute()
     pairs = zip(found[::2], found[1::2], strict=True)
-    return [sample(*(old or young)[0]) if old or young else None for old, young in pairs]
+    return [parse_sample(*(old or young)[0]) if old or young else None for old, young in pairs]
 
 
-def sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
+def parse_sample(entry: bytes, fields: Mapping[bytes, bytes]) -> Sample:
     """Return the sample of an entry of the stream."""
     return Sample(int(entry.split(b"-")[0]), loads(fields[b"values"]))
 
 
-def histogram_of(values: Mapping[str, Any]) -> Histogram:
+def stored_histogram(values: Mapping[str, Any]) -> Histogram:
     """Return the histogram that is stored in a pool's sample as `wait` or `service`."""
     return Histogram(tuple(values.get(name, 0) for name in NAMES), values.get("seconds", 0.0))
 
@@ -142,7 +142,7 @@ def count_and_seconds(values: Mapping[str, Any]) -> tuple[int, float]:
     return round(sum(values.values()) - seconds), seconds
 
 
-def _packed(histogram: Histogram) -> dict[str, Any]:
+def _pack_histogram(histogram: Histogram) -> dict[str, Any]:
     seen = {name: count for name, count in zip(NAMES, histogram.counts, strict=True) if count}
     return {**seen, "seconds": histogram.seconds}
 
@@ -151,8 +151,8 @@ Entries = list[tuple[bytes, Mapping[bytes, bytes]]]
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The samples read of one queue or pool, and the stream entry of the last of them."""
+class _CachedSamples:
+    """The samples read of one queue or pool, and the id of the last of them."""
 
     last: bytes
     samples: tuple[Sample, ...]
@@ -167,23 +167,26 @@ class HistoryCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _CachedSamples] = {}
 
     def samples(self, names: Sequence[str]) -> list[tuple[Sample, ...]]:
         """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
         known = [self._known.get(name) for name in names]
-        found = self._read(names, [each.last.decode() if each else "-" for each in known])
+        found = self._read_since(names, [each.last.decode() if each else "-" for each in known])
         # A stream without the entry that was read last is a new one: the old one expired or was deleted.
         again = [
             n
             for n, (each, new) in enumerate(zip(known, found, strict=True))
-            if each and not _follows(each, new)
+            if each and not _continues(each, new)
         ]
-        for n, whole in zip(again, self._read([names[n] for n in again], ["-"] * len(again)), strict=True):
+        for n, whole in zip(
+            again, self._read_since([names[n] for n in again], ["-"] * len(again)), strict=True
+        ):
             known[n], found[n] = None, whole
-        return [self._stored(name, each, new) for name, each, new in zip(names, known, found, strict=True)]
+        return [self._store_new(name, each, new) for name, each, new in zip(names, known, found, strict=True)]
 
-    def _read(self, names: Sequence[str], since: Sequence[str]) -> list[Entries]:
+    def _read_since(self, names: Sequence[str], since: Sequence[str]) -> list[Entries]:
+        """Return the entries of each stream from an id on, that id included."""
         if not names:
             return []
         with translate_errors("reading the samples"), self._store.client.pipeline(transaction=False) as pipe:
@@ -192,17 +195,18 @@ class HistoryCache:
             found: list[Entries] = pipe.execute()
         return found
 
-    def _stored(self, name: str, known: _Known | None, entries: Entries) -> tuple[Sample, ...]:
+    def _store_new(self, name: str, known: _CachedSamples | None, entries: Entries) -> tuple[Sample, ...]:
+        """Add new entries to the cache and return its samples."""
         new = entries[1:] if known else entries
         if not entries:
             self._known.pop(name, None)
             return ()
         if known and not new:
             return known.samples
-        all_ = (*(known.samples if known else ()), *(sample(*entry) for entry in new))
-        self._known[name] = _Known(entries[-1][0], all_[-KEPT:])
+        all_ = (*(known.samples if known else ()), *(parse_sample(*entry) for entry in new))
+        self._known[name] = _CachedSamples(entries[-1][0], all_[-KEPT:])
         return self._known[name].samples
 
 
-def _follows(known: _Known, entries: Entries) -> bool:
+def _continues(known: _CachedSamples, entries: Entries) -> bool:
     return bool(entries) and entries[0][0] == known.last

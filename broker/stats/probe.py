@@ -37,7 +37,7 @@ _STUDENT = {2: 6.31, 3: 2.92, 4: 2.35, 5: 2.13, 6: 2.02, 7: 1.94, 8: 1.89}
 
 @dataclass
 class _Window:
-    """The tasks that ended under one limit."""
+    """The tasks that ended under one in-flight limit."""
 
     ends: int = 0
     seconds: float = 0.0
@@ -81,114 +81,117 @@ class Probe:
         self.cost_seconds = 0.0
 
     def run(self, *, most_seconds: float = 60.0) -> Elasticity | None:
-        """Return the elasticity after at most about `most_seconds`.
+        """Measure for about `most_seconds` at most, and return the elasticity.
 
-        None if too few tasks are ready, if the limits do not hold, as where another probes as well, or if the
-        pool has changed meanwhile.
+        Returns None if too few tasks are ready, if the limits do not hold because another process probes as
+        well, or if the pool has changed meanwhile.
         """
         begun = time.monotonic()
-        self._first = self._ended()
+        self._first = self._count_ended()
         half, step = max(1, int(self._slots * HALF)), min(self._slots - 1, math.ceil(self._slots * STEP))
         turns: list[_Turn] = []
         found: Elasticity | None = None
         try:
-            while (turn := self._turn(self._limits(half, step, found, len(turns)))) is not None:
+            while (
+                turn := self._measure_turn(self._limits_of_turn(half, step, found, len(turns)))
+            ) is not None:
                 if not self._is_as_it_was():
                     return None
                 turns.append(turn)
                 seconds = time.monotonic() - begun
-                found = self._result(turns, half, step, seconds)
+                found = self._make_result(turns, half, step, seconds)
                 if (len(turns) >= 2 and found.decides) or seconds * (1 + 1 / len(turns)) > most_seconds:
                     break
         finally:
             for queue in self._queues:
-                _hold(self._store, queue, 0, 0)
+                _limit_in_flight(self._store, queue, 0, 0)
             rate = max(self._free_rate, found.rate if found is not None else 0.0)
-            lost = self._lost(turns, found.rate if found is not None else 0.0)
+            lost = self._lost_ends(turns, found.rate if found is not None else 0.0)
             self.cost_seconds = lost / rate if rate else HALF * (time.monotonic() - begun)
         return found
 
-    def _limits(self, half: int, step: int, found: Elasticity | None, turns: int) -> set[int]:
-        """Return the limits of the next turn: all three at first, then those that are still in doubt."""
+    def _limits_of_turn(self, half: int, step: int, found: Elasticity | None, turns: int) -> set[int]:
+        """Return the limits of the next turn: all three at first, then the undecided ones."""
         if turns < TURNS_OF_ALL or found is None or found.step is None:
             return {self._slots, half, step}
         return {self._slots, step if found.step < STEP_LEAST else half}
 
-    def _turn(self, limits: set[int]) -> _Turn | None:
+    def _measure_turn(self, limits: set[int]) -> _Turn | None:
         """Count the ends under each limit, in random order; None if the queues ran empty."""
         turn: _Turn = {}
         for limit in self._chance.sample(sorted(limits), len(limits)):
-            seen = self._window(limit)
+            seen = self._measure_window(limit)
             if seen is None:
                 return None
             turn[limit] = seen
         return turn
 
-    def _window(self, limit: int) -> _Window | None:
+    def _measure_window(self, limit: int) -> _Window | None:
         """Count the ends under an in-flight limit; None if it does not hold, or the queues ran empty."""
-        now_ms, settling = _now_ms(self._store), self._settling_seconds(self._in_flight())
+        now_ms, settling = _now_ms(self._store), self._settling_seconds(self._count_in_flight())
         until_ms = int((self._window_seconds + settling) * 1000) + 2_000
-        shares = self._shares(limit)
+        shares = self._divide_limit(limit)
         for queue, most in zip(self._queues, shares, strict=True):
-            _hold(self._store, queue, most, now_ms + until_ms)
+            _limit_in_flight(self._store, queue, most, now_ms + until_ms)
         deadline = time.monotonic() + settling
         most_in_flight = max(limit, sum(shares))
-        while self._in_flight() > most_in_flight:
+        while self._count_in_flight() > most_in_flight:
             if time.monotonic() >= deadline:
                 return None
             self._sleep(0.02)
         self._sleep(min(0.3, self._window_seconds / 5))  # until those that are let in run as well
-        first, began = self._ended()
+        first, began = self._count_ended()
         self._sleep(self._window_seconds)
-        last, ended = self._ended()
-        if not self._waiting() or self._in_flight() > most_in_flight:
+        last, ended = self._count_ended()
+        if not self._count_ready() or self._count_in_flight() > most_in_flight:
             return None
         return _Window(last - first, (ended - began) / 1000)
 
     def _settling_seconds(self, in_flight: int) -> float:
-        """Return how long the tasks in flight may take to end, with patience."""
+        """Return how many seconds the tasks in flight may take to end, with a margin."""
         return 2.0 + 3 * self._service_seconds * max(1.0, in_flight / self._slots)
 
-    def _shares(self, limit: int) -> list[int]:
+    def _divide_limit(self, limit: int) -> list[int]:
         """Divide the in-flight limit among the queues in proportion to their ready tasks."""
-        waiting = [max(0, count) for count in self._lengths()]
+        waiting = [max(0, count) for count in self._queue_lengths()]
         total = sum(waiting) or 1
         shares = [max(1 if count else 0, round(limit * count / total)) for count in waiting]
         while sum(shares) > limit and max(shares) > 1:
             shares[shares.index(max(shares))] -= 1
         return [share or 1 for share in shares]
 
-    def _result(self, turns: Sequence[_Turn], half: int, step: int, seconds: float) -> Elasticity:
-        value, error, rate, part_rate = self._compared(turns, half)
-        lost = self._lost(turns, rate)
+    def _make_result(self, turns: Sequence[_Turn], half: int, step: int, seconds: float) -> Elasticity:
+        """Return the elasticity between half and all slots, and that of the last step."""
+        value, error, rate, part_rate = self._compare(turns, half)
+        lost = self._lost_ends(turns, rate)
         found = Elasticity(
             value, error, self._slots, half, rate, part_rate, seconds, lost, _now_ms(self._store),
             self._service_seconds,
         )  # fmt: skip
         if step == half:
             return found
-        value, error, _, step_rate = self._compared(turns, step)
+        value, error, _, step_rate = self._compare(turns, step)
         return replace(found, step=value, step_error=error, step_part=step, step_rate=step_rate)
 
-    def _lost(self, turns: Sequence[_Turn], rate: float) -> float:
-        """Return the ends that the probe has cost so far.
+    def _lost_ends(self, turns: Sequence[_Turn], rate: float) -> float:
+        """Return the number of ends that the probe has cost so far.
 
-        By the windows with a part of the slots, and the waits between them alike, or, where that is
-        more, by all that ended since the start beside the rate from before.
+        This is the larger of two estimates: by the windows with a part of the slots, waits between them
+        included, and by all that ended since the start compared with the rate from before.
         """
         windows = [(limit, seen) for turn in turns for limit, seen in turn.items()]
         of_windows = sum(
             max(0.0, rate - seen.rate) * seen.seconds for limit, seen in windows if limit != self._slots
         )
-        ends, at_ms = self._ended()
+        ends, at_ms = self._count_ended()
         since = (at_ms - self._first[1]) / 1000
         of_windows *= max(1.0, since / (sum(seen.seconds for _, seen in windows) or since or 1.0))
         return max(0.0, of_windows, self._free_rate * since - (ends - self._first[0]))
 
-    def _compared(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
+    def _compare(self, turns: Sequence[_Turn], part: int) -> tuple[float, float, float, float]:
         """Return the elasticity between a part and all slots, its error, and the two rates."""
         pairs = [(turn[self._slots], turn[part]) for turn in turns if part in turn]
-        whole, some = _sum(a for a, _ in pairs), _sum(b for _, b in pairs)
+        whole, some = _sum_windows(a for a, _ in pairs), _sum_windows(b for _, b in pairs)
         step = math.log(self._slots / part)
         if not whole.ends or not some.ends:
             return 0.0, math.inf, whole.rate, some.rate
@@ -204,7 +207,8 @@ class Probe:
         error = max(error, Z * spread, counting / 5)
         return math.log(whole.rate / some.rate) / step, error / step, whole.rate, some.rate
 
-    def _in_flight(self) -> int:
+    def _count_in_flight(self) -> int:
+        """Return the number of messages in flight on the pool's queues."""
         keys = [QueueKeys(queue, self._store.prefix) for queue in self._queues]
         with translate_errors("counting what is in flight"), self._store.client.pipeline(True) as pipe:
             for each in keys:
@@ -215,7 +219,8 @@ class Probe:
                     pipe.hlen(each.in_flight(name.decode()))
             return sum(pipe.execute())
 
-    def _lengths(self) -> list[int]:
+    def _queue_lengths(self) -> list[int]:
+        """Return the number of ready messages of each queue."""
         with translate_errors("counting what waits"), self._store.client.pipeline(False) as pipe:
             for queue in self._queues:
                 for key in QueueKeys(queue, self._store.prefix).ready:
@@ -224,10 +229,10 @@ class Probe:
         steps = len(found) // len(self._queues)
         return [sum(found[n * steps : (n + 1) * steps]) for n in range(len(self._queues))]
 
-    def _waiting(self) -> int:
-        return sum(self._lengths())
+    def _count_ready(self) -> int:
+        return sum(self._queue_lengths())
 
-    def _ended(self) -> tuple[int, int]:
+    def _count_ended(self) -> tuple[int, int]:
         """Return how many runs have ended so far, and the server's time in ms."""
         with translate_errors("counting what ended"), self._store.client.pipeline(True) as pipe:
             for queue in self._queues:
@@ -241,19 +246,19 @@ def _window_seconds(service_seconds: float) -> float:
     return min(MOST_SECONDS, max(LEAST_SECONDS, SERVICE_TIMES * service_seconds))
 
 
-def turn_seconds(service_seconds: float) -> float:
+def longest_turn_seconds(service_seconds: float) -> float:
     """Return about the most time that the windows of a turn take, with the wait for each limit."""
     return 3 * (_window_seconds(service_seconds) + max(1.0, 3 * service_seconds) + 0.3)
 
 
-def _sum(windows: Iterable[_Window]) -> _Window:
+def _sum_windows(windows: Iterable[_Window]) -> _Window:
     total = _Window()
     for each in windows:
         total.ends, total.seconds = total.ends + each.ends, total.seconds + each.seconds
     return total
 
 
-def _hold(store: Store, queue: str, most: int, until_ms: int) -> None:
+def _limit_in_flight(store: Store, queue: str, most: int, until_ms: int) -> None:
     """Limit the in-flight tasks of a queue until a time; a time in the past ends the limit."""
     value: Any = f"{most}@{until_ms}" if until_ms else ""
     keys = (*QueueKeys(queue, store.prefix).all, queues_key(store.prefix))

@@ -19,7 +19,7 @@ from millpond.broker.inspect.depth import Depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.stats import elasticity, heartbeats, processors, window
 from millpond.broker.stats.elasticity import FRESH_MS, Elasticity
-from millpond.broker.stats.probe import Probe, turn_seconds
+from millpond.broker.stats.probe import Probe, longest_turn_seconds
 from millpond.broker.stats.window import Window
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pool that may be probed: its slots, its queues with ready tasks, and its last minute."""
+    """A pool that may be probed: its slots, its queues with ready tasks, its figures of the last minute."""
 
     pool: str
     slots: int
@@ -57,25 +57,25 @@ class NoCandidate:
     reason: str
 
 
-def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
-    """Return the pool if only its slots or its dependencies can explain its backlog."""
-    running = _running(store, pool)
+def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
+    """Return the pool if only its slots or its dependencies can explain its backlog, else the reason."""
+    running = _processes_of(store, pool)
     slots = sum(each.slots for each in running)
     names = depth.with_ready(store, sorted({queue for each in running for queue in each.queues}))
     waiting = _not_paused(store, [each for each in depth.depths(store, names) if each.ready] if names else [])
-    if reason := _stands(store, pool, slots, waiting):
+    if reason := _busy_reason(store, pool, slots, waiting):
         return NoCandidate(reason)
-    [minute] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=60)
+    [minute] = window.read_windows(store, [pool], now_ms=server.now_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
     queues = tuple(each.queue for each in waiting)
-    for queue, limit in zip(queues, limits.read_all(store, queues), strict=True):
+    for queue, limit in zip(queues, limits.read_limits_of_all(store, queues), strict=True):
         if limit.in_flight and limit.in_flight <= slots:
             return NoCandidate(f"queue {queue} is limited to no more tasks at once than slots")
         if limit.rate and rate >= NEAR_LIMIT * limit.rate:
             return NoCandidate(f"queue {queue} has nearly reached its rate limit")
     if sum(each.ready for each in waiting) < max(2 * slots, BACKLOG_SECONDS * rate):
         return NoCandidate(f"its ready tasks last for less than {BACKLOG_SECONDS:g} s")
-    if reason := _explained(minute, running):
+    if reason := _known_cause(minute, running):
         return NoCandidate(reason)
     return Candidate(pool, slots, queues, minute)
 
@@ -83,12 +83,12 @@ def candidate(store: Store, pool: str) -> Candidate | NoCandidate:
 def _not_paused(store: Store, waiting: Sequence[Depth]) -> list[Depth]:
     """Return the queues that are not paused: these take no slots."""
     queues = [each.queue for each in waiting]
-    found = limits.read_all(store, queues) if queues else []
+    found = limits.read_limits_of_all(store, queues) if queues else []
     return [each for each, limit in zip(waiting, found, strict=True) if not limit.paused]
 
 
-def _stands(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
-    """Return why no slot of a pool can stand idle for a while; empty if one can."""
+def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> str:
+    """Return why no slot of a pool can be left idle for a while; empty if one can."""
     if not slots:
         return "no process of it runs"
     if slots < 2:
@@ -98,15 +98,15 @@ def _stands(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) -> st
     return "" if waiting else "no task is ready"
 
 
-def _running(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
-    return [each for each in heartbeats.processes(store) if each.pool == pool]
+def _processes_of(store: Store, pool: str) -> list[heartbeats.Heartbeat]:
+    return [each for each in heartbeats.read_processes(store) if each.pool == pool]
 
 
-def _slots(store: Store, pool: str) -> int:
-    return sum(each.slots for each in _running(store, pool))
+def _count_slots(store: Store, pool: str) -> int:
+    return sum(each.slots for each in _processes_of(store, pool))
 
 
-def _explained(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
+def _known_cause(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
     """Return an explanation of the backlog, or why too little is known; empty if neither."""
     if minute.ended < ENDS or minute.seconds < SECONDS:
         return f"only {minute.ended} tasks ended in the last minute, {ENDS} are needed"
@@ -117,19 +117,19 @@ def _explained(minute: Window, running: Sequence[heartbeats.Heartbeat]) -> str:
         return "most runs fail or are retried"
     if minute.service_seconds < SHORT_SECONDS * minute.ended:
         return "its tasks are too short"
-    room = processors.have_room(minute, running)
+    room = processors.processors_are_free(minute, running)
     causes = ("runnable", "interpreter", "lock") if room else ("processor", "runnable", "interpreter", "lock")
     return "its slots compute, or wait for a lock" if minute.share(*causes) >= EXPLAINED else ""
 
 
-def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
+def probe_pool(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS) -> Elasticity | None:
     """Probe a pool and store the result; None if another process probes it, or too few tasks are ready."""
     lock = probe_lock_key(found.pool, store.prefix)
     with translate_errors("taking the lock of a probe"):
         if not store.client.set(lock, "1", nx=True, px=LOCK_MS):
             return None
     try:
-        recent, mean = _recent(store, found)
+        recent, mean = _last_figures(store, found)
         free_rate = recent.ended / recent.seconds if recent.seconds else 0.0
         prober = Probe(
             store,
@@ -138,41 +138,41 @@ def probe(store: Store, found: Candidate, *, most_seconds: float = MOST_SECONDS)
             service_seconds=mean,
             free_rate=free_rate,
             chance=Random(),
-            is_as_it_was=lambda: _slots(store, found.pool) == found.slots,
+            is_as_it_was=lambda: _count_slots(store, found.pool) == found.slots,
         )
         try:
             measured = prober.run(most_seconds=most_seconds)
         finally:
-            _spend(store, found.pool, prober.cost_seconds)
+            _record_cost(store, found.pool, prober.cost_seconds)
         if measured is not None:
-            _, mean = _recent(store, found)  # of the runs that were measured, whatever ran before
+            _, mean = _last_figures(store, found)  # of the runs that were measured, whatever ran before
             measured = replace(measured, free_rate=free_rate, service_seconds=mean)
-            measured = _with_last(store, found.pool, measured)
-            elasticity.keep(store, found.pool, measured)
+            measured = _join_with_last(store, found.pool, measured)
+            elasticity.store_elasticity(store, found.pool, measured)
         return measured
     finally:
         with translate_errors("giving the lock of a probe back"):
             store.client.delete(lock)
 
 
-def _recent(store: Store, found: Candidate) -> tuple[Window, float]:
+def _last_figures(store: Store, found: Candidate) -> tuple[Window, float]:
     """Return the last ten seconds, and the mean service time in them, or in the minute if few runs ended."""
-    [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    [recent] = window.read_windows(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
     seen = recent if recent.ended >= ENDS else found.minute
     return recent, seen.service_seconds / max(1, seen.ended)
 
 
-def _with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
-    """Return a result joined with the last one, if neither decides and both are of such slots and runs."""
-    [last] = elasticity.kept(store, [pool])
+def _join_with_last(store: Store, pool: str, measured: Elasticity) -> Elasticity:
+    """Return a result joined with the last one, if neither decides and both are of similar slots and runs."""
+    [last] = elasticity.last_elasticity(store, [pool])
     if last is None or measured.decides or last.decides:
         return measured
     alike = (last.slots, last.part) == (measured.slots, measured.part) and last.error < math.inf
-    alike = alike and elasticity.holds(last, measured.service_seconds)
+    alike = alike and elasticity.still_holds(last, measured.service_seconds)
     return measured.with_earlier(last) if alike and measured.at_ms - last.at_ms <= FRESH_MS else measured
 
 
-def state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
+def probe_state(store: Store, pools: Sequence[str]) -> list[tuple[bool, float]]:
     """Return whether each pool is probed now, and the seconds of its rate that this cost in the hour."""
     if not pools:
         return []
@@ -189,14 +189,14 @@ def probe_where_due(store: Store, *, share: float) -> None:
 
     The cost of probes stays under a share of each hour.
     """
-    for pool in heartbeats.pools(store) if share > 0 else ():
+    for pool in heartbeats.read_pools(store) if share > 0 else ():
         try:
-            found = candidate(store, pool)
-            if isinstance(found, NoCandidate) or _is_known(store, found):
+            found = find_candidate(store, pool)
+            if isinstance(found, NoCandidate) or _has_valid_result(store, found):
                 continue
-            if (seconds := _affordable_seconds(found, share * HOUR - _spent(store, pool))) is None:
+            if (seconds := _affordable_seconds(found, share * HOUR - _read_cost(store, pool))) is None:
                 continue
-            measured = probe(store, found, most_seconds=seconds)
+            measured = probe_pool(store, found, most_seconds=seconds)
         except BrokerError as error:
             logger.debug("%s", error)
             return
@@ -206,26 +206,26 @@ def probe_where_due(store: Store, *, share: float) -> None:
 
 
 def _affordable_seconds(found: Candidate, left: float) -> float | None:
-    """Return how long a probe may last so that it costs no more than is left; None if none is so cheap."""
+    """Return the longest probe, in seconds, that costs no more than is left of the hour's share.
+
+    None: no probe.
+    """
     mean = found.minute.service_seconds / max(1, found.minute.ended)
-    least = max(LEAST_SECONDS, turn_seconds(mean))  # a turn is finished, however long the tasks
+    least = max(LEAST_SECONDS, longest_turn_seconds(mean))  # a turn is finished, however long the tasks
     return min(MOST_SECONDS, left / COST) if COST * least <= left else None
 
 
-def _is_known(store: Store, found: Candidate) -> bool:
-    """True if a result is kept that decides and still holds.
-
-    Of as many slots, and of runs that take as long.
-    """
-    [kept] = elasticity.kept(store, [found.pool])
+def _has_valid_result(store: Store, found: Candidate) -> bool:
+    """True if a result is stored that decides and still holds, of as many slots and of runs as long."""
+    [kept] = elasticity.last_elasticity(store, [found.pool])
     if kept is None or kept.slots != found.slots:
         return False
-    [recent] = window.read(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    [recent] = window.read_windows(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
     seen = recent if recent.ended >= 20 else found.minute
-    return elasticity.holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
+    return elasticity.still_holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
 
 
-def _spend(store: Store, pool: str, seconds: float) -> None:
+def _record_cost(store: Store, pool: str, seconds: float) -> None:
     """Record the cost of a probe, in seconds of the pool's throughput."""
     key = probe_cost_key(pool, store.prefix)
     with translate_errors("counting the cost of a probe"), store.client.pipeline(transaction=False) as pipe:
@@ -233,6 +233,6 @@ def _spend(store: Store, pool: str, seconds: float) -> None:
         pipe.execute()
 
 
-def _spent(store: Store, pool: str) -> float:
+def _read_cost(store: Store, pool: str) -> float:
     with translate_errors("reading the cost of probes"):
         return float(store.client.get(probe_cost_key(pool, store.prefix)) or 0)

@@ -17,7 +17,7 @@ ROOM = 1.5
 
 
 def headroom(seen: Window, running: Sequence[Heartbeat]) -> float:
-    """Return the multiple of the pool's rate at which the processors of its hosts are full, at least 1."""
+    """Return how many times a pool's rate can grow before its hosts' processors are full, at least 1."""
     slots = sum(report.slots for report in running)
     computing = seen.share("processor") * (seen.use or 0.0) * slots
     cores = sum({report.host: report.cores for report in running}.values())
@@ -31,6 +31,6 @@ def headroom(seen: Window, running: Sequence[Heartbeat]) -> float:
     return 1 + max(0.0, 1 - busy) * cores / computing
 
 
-def have_room(seen: Window, running: Sequence[Heartbeat]) -> bool:
+def processors_are_free(seen: Window, running: Sequence[Heartbeat]) -> bool:
     """True if slots that compute leave processors free, and do not wait for each other's interpreter."""
     return headroom(seen, running) >= ROOM and seen.share("interpreter") < SHARED

@@ -91,8 +91,8 @@ class Window:
         return sum(figures.service_seconds for figures in self.kinds.values())
 
 
-def fields_of(added: Mapping[str, int]) -> Counter[str]:
-    """Return the fields of a window that a heartbeat's additions to the totals come to."""
+def window_fields(added: Mapping[str, int]) -> Counter[str]:
+    """Return the fields of a window for the additions that a heartbeat makes to the totals."""
     found: Counter[str] = Counter()
     for name, amount in added.items():
         what, _, rest = name.partition(":")
@@ -118,7 +118,7 @@ def error_field(kind: str, error: str) -> str:
     return "error:" + dumps([kind, error[:80]])
 
 
-def add(store: Store, pool: str, added: Mapping[str, int]) -> None:
+def add_to_window(store: Store, pool: str, added: Mapping[str, int]) -> None:
     """Add to the present window of a pool; keys are fields of a window."""
     words = [word for name, amount in added.items() if amount for word in (name, amount)]
     if words:
@@ -128,7 +128,7 @@ def add(store: Store, pool: str, added: Mapping[str, int]) -> None:
             )
 
 
-def read(
+def read_windows(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float = 0
 ) -> list[Window]:
     """Return the last `seconds` of each pool, whole windows and the present one, in one round trip.
@@ -144,13 +144,13 @@ def read(
                 pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
         found = pipe.execute()
     each = len(numbers)
-    return [_added_up(found[n * each : (n + 1) * each], numbers, end_ms) for n in range(len(pools))]
+    return [_sum_windows(found[n * each : (n + 1) * each], numbers, end_ms) for n in range(len(pools))]
 
 
-def read_each(
+def read_windows_apart(
     store: Store, pools: Sequence[str], *, now_ms: int, seconds: float, before_seconds: float
 ) -> list[list[Window]]:
-    """Return the windows of each pool, from so long ago to `before_seconds` ago, without empty ones."""
+    """Return the windows of each pool one by one, up to `before_seconds` ago, without empty ones."""
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS
     numbers = range((now_ms - int(seconds * 1000)) // WINDOW_MS, newest)
     with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
@@ -161,7 +161,7 @@ def read_each(
     each = len(numbers)
     return [
         [
-            _added_up([raw], [n], (n + 1) * WINDOW_MS)
+            _sum_windows([raw], [n], (n + 1) * WINDOW_MS)
             for n, raw in zip(numbers, found[k : k + each], strict=True)
             if raw
         ]
@@ -169,7 +169,8 @@ def read_each(
     ] or [[] for _ in pools]
 
 
-def _added_up(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
+def _sum_windows(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
+    """Return windows as one, from the start of the first that has anything."""
     window, first = Window(), None
     for number, raw in zip(numbers, found, strict=True):
         if raw and first is None:
@@ -181,6 +182,7 @@ def _added_up(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], en
 
 
 def _add_field(window: Window, name: str, value: int) -> None:
+    """Add the value of a stored field to a window."""
     what, _, rest = name.partition(":")
     if name == "slot_us":
         window.slot_seconds += value / _MICROS
@@ -189,11 +191,11 @@ def _add_field(window: Window, name: str, value: int) -> None:
     elif name == "busy_us":
         window.busy_seconds += value / _MICROS
     elif what == "place":
-        window.places[_place(rest)] += value
+        window.places[_parse_place(rest)] += value
     elif what == CALL:
         add_field(window.calls, rest, value)
     elif what == "error":
-        kind, error = _listed(rest, 2)
+        kind, error = _parse_list(rest, 2)
         window.kinds.setdefault(kind, KindFigures()).errors[error] += value
     elif what in ("ended", "failed", "retried", "wait", "service"):
         figures = window.kinds.setdefault(rest, KindFigures())
@@ -203,11 +205,11 @@ def _add_field(window: Window, name: str, value: int) -> None:
             setattr(figures, f"{what}_seconds", getattr(figures, f"{what}_seconds") + value / _MICROS)
 
 
-def _place(text: str) -> Place:
-    return Place(OTHERS) if text == OTHERS else Place(*_listed(text, 5))
+def _parse_place(text: str) -> Place:
+    return Place(OTHERS) if text == OTHERS else Place(*_parse_list(text, 5))
 
 
-def _listed(text: str, count: int) -> list[str]:
+def _parse_list(text: str, count: int) -> list[str]:
     """Return the texts of a field; as many empty ones where it is not of this version."""
     try:
         found = loads(text)

@@ -55,13 +55,13 @@ def adopt(
 def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
     from millpond.broker.inspect.depth import depth
     from millpond.broker.server import now_ms
-    from millpond.broker.stock_unacked import take_in, unacked
+    from millpond.broker.stock_unacked import read_unacked, take_in
     from millpond.monitor.cli.store import require_queue
 
     asked_at = now_ms(store) / 1000
     held = set() if everything else _held()
     found: dict[str, list[Unacked]] = {name: [] for name in queues}
-    for each in unacked(store, queues):
+    for each in read_unacked(store, queues):
         found.setdefault(each.queue, []).append(each)
     for name in queues:
         if not found[name]:

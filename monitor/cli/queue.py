@@ -122,7 +122,7 @@ def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = ""
     listed = ", ".join(f"{limit} {'unset' if value is None else value}" for limit, value in changes.items())
     with open_store() as store:
         require_queue(store, name)
-        in_force = asdict(limits.change(store, name, **changes))
+        in_force = asdict(limits.change_limits(store, name, **changes))
         audit.record_command(
             store, f"{done} queue {name}" if done else f"set the limits of queue {name}: {listed}"
         )

@@ -19,7 +19,7 @@ def schedules(
     from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
-        found, leader = broker_schedules.schedules(store), broker_schedules.leader(store)
+        found, leader = broker_schedules.all_schedules(store), broker_schedules.leading_scheduler(store)
     if as_json:
         for each in found:
             print(json.dumps({**asdict(each), "leader": leader}))

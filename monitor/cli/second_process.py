@@ -53,4 +53,4 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
 
 
 def _slots(store: Store, pool: str) -> int:
-    return sum(each.slots for each in heartbeats.processes(store) if each.pool == pool)
+    return sum(each.slots for each in heartbeats.read_processes(store) if each.pool == pool)

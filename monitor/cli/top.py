@@ -95,7 +95,7 @@ def screen(store: Any, table: Any, width: int) -> Any:
     seen = read(store, table)
     changes = [
         Text(break_line(plain(f"{moment(change.at_ms)}  {change.user}: {change.action}"), width), style="dim")
-        for change in audit.recent(store, limit=5)
+        for change in audit.recent_changes(store, limit=5)
     ]
     head = Text(f"millpond top  {moment(seen.now_ms)}  q ends", style="bold")
     return Group(head, "", pools_table(seen.pools, width), "", queues_table(seen.queues, width), "", *changes)

@@ -78,11 +78,11 @@ def _probe(store: "Store", pool: str) -> None:
     from millpond.broker.stats import probing
     from millpond.broker.stats.probing import Candidate
 
-    if isinstance(found := probing.candidate(store, pool), Candidate):
+    if isinstance(found := probing.find_candidate(store, pool), Candidate):
         typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
         until = monotonic() + probing.LOCK_MS / 1000
-        while probing.probe(store, found) is None and monotonic() < until:
-            [(is_probed, _)] = probing.state(store, [pool])
+        while probing.probe_pool(store, found) is None and monotonic() < until:
+            [(is_probed, _)] = probing.probe_state(store, [pool])
             if not is_probed:
                 typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
                 return

@@ -112,7 +112,7 @@ def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | Non
     While slots wait for each other, a call's wait is not its own: then the slope alone is used. A peer that
     works on at least one call at a time has a fixed cost of at least 1 / rate - b * items.
     """
-    line = calls.line
+    line = calls.cost_line
     if line is None or not calls.micros:
         return None
     own = calls.mean_items * line[1] / (calls.micros / calls.runs / 1e6)

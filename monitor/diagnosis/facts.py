@@ -133,7 +133,7 @@ class PoolFacts:
     @property
     def has_room(self) -> bool:
         """True if the slots compute and processors of their hosts are free."""
-        return processors.have_room(self.sampled, self.view.running)
+        return processors.processors_are_free(self.sampled, self.view.running)
 
     def slower_than(self, seconds: float, within_seconds: float) -> float | None:
         """Return the service time as a multiple of that of the same kinds so long ago; None if not known."""
@@ -180,7 +180,7 @@ class PoolFacts:
         found = self.elasticity
         if found is None or found.slots != self.view.slots or self._age_ms(found) > elasticity.FRESH_MS:
             return self._of_more_slots
-        return found if elasticity.holds(found, self.mean or 0.0) else None
+        return found if elasticity.still_holds(found, self.mean or 0.0) else None
 
     @property
     def _of_more_slots(self) -> Elasticity | None:
@@ -189,7 +189,9 @@ class PoolFacts:
         for found in (self.elasticity, self.earlier):
             if found is None or not found.part <= slots < found.slots:
                 continue
-            if self._age_ms(found) <= elasticity.FRESH_MS and elasticity.holds(found, mean, slots=slots):
+            if self._age_ms(found) <= elasticity.FRESH_MS and elasticity.still_holds(
+                found, mean, slots=slots
+            ):
                 return found
         return None
 
@@ -207,13 +209,15 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
     """Return the facts of each pool, in nine round trips for all."""
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
-    recent = window.read(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
-    minute = window.read(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
+    recent = window.read_windows(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
+    minute = window.read_windows(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
     _longer_where_few_ended(store, names, minute, now_ms)
-    before = window.read_each(store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
-    past_days = days.read(store, names)
-    probed, earlier = elasticity.kept(store, names), elasticity.kept_earlier(store, names)
-    probes = probing.state(store, names)
+    before = window.read_windows_apart(
+        store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS
+    )
+    past_days = days.read_days(store, names)
+    probed, earlier = elasticity.last_elasticity(store, names), elasticity.earlier_elasticity(store, names)
+    probes = probing.probe_state(store, names)
     return [
         PoolFacts(
             view,
@@ -235,7 +239,9 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
 def _longer_where_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
     """Take five minutes instead of one for pools of which few runs ended: long runs, or few of them."""
     few = [n for n, seen in enumerate(minute) if seen.slot_seconds > 0 and seen.ended < ENOUGH_ENDS]
-    longer = window.read(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []
+    longer = (
+        window.read_windows(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []
+    )
     for n, seen in zip(few, longer, strict=True):
         minute[n] = seen
 

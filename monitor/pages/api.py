@@ -83,7 +83,7 @@ class Batches(JsonHandler):
 
     async def get(self) -> None:
         """Answer with a list of batches, the newest first."""
-        found = await self.ask(lambda: list(record.recent(self.store)))
+        found = await self.ask(lambda: list(record.recent_batches(self.store)))
         self.answer([json_views.batch_json(summary) for summary in found])
 
 

@@ -21,7 +21,7 @@ class Batches(Handler):
 
     async def get(self) -> None:
         """Render the batches, the newest first."""
-        found = await self.ask(lambda: list(record.recent(self.store, limit=SHOWN + 1)))
+        found = await self.ask(lambda: list(record.recent_batches(self.store, limit=SHOWN + 1)))
         self.show(
             "batches.html",
             tab="batches",

@@ -125,7 +125,7 @@ class Handler(BaseHandler):
     async def audit(self, what: str) -> None:
         """Record a change by this user in the audit."""
         await self.ask(
-            audit.record, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", what
+            audit.log_change, self.store, f"{self.user_name} by Flower from {self.request.remote_ip}", what
         )
 
     # Rendering

@@ -25,7 +25,7 @@ def install(application: Any) -> None:
 
 def _write_if_due(store: Any) -> None:
     try:
-        if history.is_due(store):
+        if history.take_sampling_turn(store):
             history.write_samples(store)
     except BrokerError as error:
         logger.debug("%s", error)

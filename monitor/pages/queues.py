@@ -51,7 +51,7 @@ class Change(Handler):
         else:
             changes = {"paused": True if what == "pause" else None}
             message, note = f"{name} is {what}d.", f"{what}d queue {name}"
-        await self.ask(limits.change, self.store, name, **changes)
+        await self.ask(limits.change_limits, self.store, name, **changes)
         await self.audit(note)
         back = ("queues",) if self.asked("back") == "list" else ("queue", name)
         self.redirect_with(self.reverse_url(*back), message)
@@ -74,7 +74,7 @@ def _queues_page_data(store: Store, table: Table, history: HistoryCache) -> dict
             view.name: sparkline.level_bars(samples, "ready", now_ms=now_ms)
             for view, samples in zip(views, histories, strict=True)
         },
-        "changes": list(audit.recent(store, limit=8)),
+        "changes": list(audit.recent_changes(store, limit=8)),
         "refusal": server.write_refusal(store),
     }
 
@@ -90,7 +90,7 @@ def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[s
         "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
     diagnoses = _of_pools(store, table, view) if view.depth.ready else []
-    overrides = limits.overrides(store, name)
+    overrides = limits.read_overrides(store, name)
     return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
 
 

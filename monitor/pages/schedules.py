@@ -14,4 +14,4 @@ class Schedules(Handler):
         self.show("schedules.html", tab="schedules", found=found, leader=leader)
 
     def _schedules_and_leader(self) -> tuple[list[Schedule], str | None]:
-        return schedules.schedules(self.store), schedules.leader(self.store)
+        return schedules.all_schedules(self.store), schedules.leading_scheduler(self.store)

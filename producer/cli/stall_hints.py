@@ -63,7 +63,7 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
 
 def _why_nothing_is_fetched(store: Store, queue: str) -> str | None:
     """Return why no worker fetches from a queue; None if one may."""
-    if limits.read(store, queue).paused:
+    if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)
     if pools and drained(store).keys() >= set(pools):

@@ -79,7 +79,7 @@ class OverflowPolicies:
         """Return `shed` if it is the policy of the queue, or else `reject`."""
         until, policy = self._known.get(queue, (0.0, "reject"))
         if time.monotonic() >= until:
-            policy = "shed" if limits.read(self._store, queue).overflow == "shed" else "reject"
+            policy = "shed" if limits.read_limits(self._store, queue).overflow == "shed" else "reject"
             self._known[queue] = (time.monotonic() + POLICY_SECONDS, policy)
         return policy
 

@@ -160,11 +160,11 @@ def test_the_list_of_tasks_says_when_it_is_a_sample(
     page.wait_for_load_state("networkidle")
     assert not page.locator("#millpond-sample").is_visible()
     store = connect(pond.url)
-    [report] = eventually(lambda: heartbeats.processes(store), 20)
+    [report] = eventually(lambda: heartbeats.read_processes(store), 20)
     eventually(
-        lambda: history.history(store, ["pool:default"])[0], 30
+        lambda: history.read_history(store, ["pool:default"])[0], 30
     )  # what the last minute is compared with
-    heartbeats.send(store, report, {"shown": 1_200, "left_out": 34_000})
+    heartbeats.send_heartbeat(store, report, {"shown": 1_200, "left_out": 34_000})
     for path in ("/tasks", "/workers"):
         page.goto(path)
         # The tasks of the tests before may be within the minute.

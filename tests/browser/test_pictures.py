@@ -73,7 +73,7 @@ def fall_behind(store: Store) -> None:
         key = f"{window_key('email', store.prefix)}{now_ms // window.WINDOW_MS - earlier}"
         store.client.hset(key, mapping=fields)
     step = {"step": 0.97, "step_error": 0.05, "step_part": 6, "step_rate": 15.2}
-    elasticity.keep(
+    elasticity.store_elasticity(
         store,
         "email",
         Elasticity(0.96, 0.04, 8, 4, 20.0, 10.3, 20.0, 60.0, now_ms, 0.4, **step),  # type: ignore[arg-type]
@@ -87,9 +87,9 @@ def beating(store: Store) -> Iterator[None]:
     stop = Event()
 
     def send() -> None:
-        heartbeats.send(store, beat, {})
+        heartbeats.send_heartbeat(store, beat, {})
         while not stop.wait(2):
-            heartbeats.send(store, beat, {})
+            heartbeats.send_heartbeat(store, beat, {})
 
     thread = Thread(target=send)
     thread.start()

@@ -11,7 +11,7 @@ import psutil
 from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect.depth import depths
-from millpond.broker.stats.heartbeats import Heartbeat, processes
+from millpond.broker.stats.heartbeats import Heartbeat, read_processes
 from millpond.tasks.settings import Settings
 
 #: How long a process may take to report it; a heartbeat comes once a second, on an idle machine.
@@ -44,7 +44,7 @@ def counting(store: Store, queues: list[str], *, pids: Set[int] | None = None) -
     while True:
         found = [
             each
-            for each in processes(store)
+            for each in read_processes(store)
             if (each.busy or each.in_flight) and (pids is None or each.pid in pids) and _runs(each.pid)
         ]
         if not found or any(depth.ready or depth.in_flight for depth in depths(store, queues)):

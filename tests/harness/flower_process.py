@@ -106,14 +106,14 @@ def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "s
 
 def send(store: Store, queue: str, count: int, *, kind: str = "squares.square") -> None:
     """Put messages on a queue."""
-    limits.declare(store, queue, {}, authoritative=False)
+    limits.declare_limits(store, queue, {}, authoritative=False)
     messages = [compose(kind, {"n": n}, queue=queue, sent_at_ms=now_ms(store)) for n in range(count)]
     publish(store, messages, policy="exempt")
 
 
 def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]) -> str:
     """Send a task, fetch it and let it die as a worker would; return the task's id."""
-    limits.declare(store, queue, {}, authoritative=False)
+    limits.declare_limits(store, queue, {}, authoritative=False)
     message = compose(kind, kwargs, queue=queue, sent_at_ms=now_ms(store))
     publish(store, [message], policy="exempt")
     in_flight = InFlightMessages()

@@ -88,7 +88,9 @@ def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPath
     publish(store, [delayed])
     for from_ in range(0, 1_000, 100):
         publish(store, waiting[from_ : from_ + 100])
-    audit.record(store, "ann", f"paused queue {QUEUE} for the night, for its mail server cannot be reached")
+    audit.log_change(
+        store, "ann", f"paused queue {QUEUE} for the night, for its mail server cannot be reached"
+    )
     with Client(settings=Settings(broker_url=module_url)) as client:
         Scheduler(client, {"daily": Periodic(kind="squares.square", fields={"n": 7}, every="1d")}).tick()
     [letter] = [id for id, _ in store.client.xrange("millpond:{default}:dead")]

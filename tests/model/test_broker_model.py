@@ -41,7 +41,7 @@ from millpond.broker.outcomes import (
     Release,
     Retry,
     Succeeded,
-    encode,
+    encode_outcome,
 )
 from millpond.broker.scripts import script
 from tests.harness.by_hand import delivery_of
@@ -70,7 +70,7 @@ class Mill(RuleBasedStateMachine):
         self.store = Store(server.client, f"m-{uuid4().hex[:8]}:")
         self.keys = QueueKeys(QUEUE, self.store.prefix)
         # A whole second of the real time, for the server dates dead letters by its own clock.
-        self.plain, self.now = PlainQueue(), server.client.time()[0] * 1000
+        self.without_login, self.now = PlainQueue(), server.client.time()[0] * 1000
         self.leases = {name: QueueLease(self.keys, name) for name in CONSUMERS}
         self.batches: list[str] = []
         self.wait(0)
@@ -111,19 +111,21 @@ class Mill(RuleBasedStateMachine):
         chosen = self.batches[batch] if 0 <= batch < len(self.batches) else None
         outgoing = [self._compose(*each, priority=priority, batch=chosen) for each in shape]
         self.store.client.delete(self.keys.wake)
-        before = self.plain.depth
+        before = self.without_login.depth
         caller = broker_publish.Caller(ticket, stays)
         outcomes = broker_publish.publish(self.store, outgoing, policy=policy, caller=caller)
         new = [New(o.payload, o.id, o.due_ms, o.claim or "", not o.claim_ms) for o in outgoing]
         step = max(index for index, lowest in enumerate(PRIORITY_STEPS) if priority >= lowest)
-        expected = self.plain.publish(policy, step, chosen or "", new, self.now, ticket=ticket, stays=stays)
+        expected = self.without_login.publish(
+            policy, step, chosen or "", new, self.now, ticket=ticket, stays=stays
+        )
         assert list(map(_word, outcomes)) == expected
         ready = sum(w == "taken" and (n.due or 0) <= self.now for w, n in zip(expected, new, strict=True))
         if ready:
             assert self.store.client.llen(self.keys.wake) >= 1, "nobody is woken for what was sent"
-        bound = self.plain.limit("bound", 0)
+        bound = self.without_login.limit("bound", 0)
         if policy != "exempt" and bound:
-            assert self.plain.depth <= max(before, bound)
+            assert self.without_login.depth <= max(before, bound)
 
     def _compose(
         self,
@@ -151,22 +153,22 @@ class Mill(RuleBasedStateMachine):
     @rule(ticket=st.sampled_from(TICKETS))
     def pick_up_a_call(self, ticket: str) -> None:
         self.store.client.delete(self.keys.grant(ticket))
-        self.plain.pick_up(ticket)
+        self.without_login.pick_up(ticket)
 
     @rule()
     def open_batch(self) -> None:
         if len(self.batches) < 3:
             id = str(uuid4())
-            told = batch_callback.header(id, "of the model")
+            told = batch_callback.callback_header(id, "of the model")
             then = compose("model.then", {"of": id}, queue=id, sent_at_ms=batch_callback.UNKNOWN, after=told)
             self.batches.append(record.open_batch(self.store, id=id, then=then))
-            self.plain.batches[self.batches[-1]] = Batch()
+            self.without_login.batches[self.batches[-1]] = Batch()
 
     @rule(batch=st.integers(0, 2))
     def close_batch(self, batch: int) -> None:
         if batch < len(self.batches):
             record.close_batch(self.store, self.batches[batch])
-            self.plain.close_batch(self.batches[batch])
+            self.without_login.close_batch(self.batches[batch])
 
     # Consumers ----------------------------------------------------------------------------------------------
 
@@ -210,7 +212,7 @@ class Mill(RuleBasedStateMachine):
         reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
-        leased, late, fetched = self.plain.turn(
+        leased, late, fetched = self.without_login.turn(
             name, LEASE_MS, credit, slots, was_new, settled, self.now, lease.calls
         )
         assert (reply.lease, reply.late) == (leased, late)
@@ -224,7 +226,7 @@ class Mill(RuleBasedStateMachine):
         else:
             fetch_call.note(call, reply)
             for token, _, message in fetched:
-                plain = self.plain
+                plain = self.without_login
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]
                 lease.add(delivery_of(token, id, batch=plain.batch_of[message] or None, unique_key=claim))
             self._check_when_to_look_again(reply.next_ms, credit, len(fetched))
@@ -240,10 +242,10 @@ class Mill(RuleBasedStateMachine):
         return outcome
 
     def _check_when_to_look_again(self, next_ms: int, credit: int, took: int) -> None:
-        if self.plain.delayed:
-            assert 0 <= next_ms <= max(0, min(self.plain.delayed.values()) - self.now)
-        limited = any(self.plain.limit(name, 0) for name in ("paused", "rate", "in_flight"))
-        if self.plain.depth and credit and took == credit and not limited:
+        if self.without_login.delayed:
+            assert 0 <= next_ms <= max(0, min(self.without_login.delayed.values()) - self.now)
+        limited = any(self.without_login.limit(name, 0) for name in ("paused", "rate", "in_flight"))
+        if self.without_login.depth and credit and took == credit and not limited:
             assert next_ms == 0, "messages wait, and nobody is told"
 
     def _run(self, words: tuple[Any, ...]) -> Any:
@@ -254,9 +256,9 @@ class Mill(RuleBasedStateMachine):
     @rule(name=st.sampled_from(CONSUMERS))
     def renew(self, name: str) -> None:
         held = script("renew_lease").run(self.store.client, self.keys.all, (name, LEASE_MS))
-        assert bool(held) == self.plain.renew(name, LEASE_MS, self.now)
+        assert bool(held) == self.without_login.renew(name, LEASE_MS, self.now)
 
-    @precondition(lambda self: self.plain.consumers)
+    @precondition(lambda self: self.without_login.consumers)
     @rule(name=st.sampled_from(CONSUMERS))
     def resume(self, name: str) -> None:
         lease = self.leases[name]
@@ -266,7 +268,7 @@ class Mill(RuleBasedStateMachine):
         )
         held, returned, forgotten, _until_ms, *missing = reply
         found = held, returned, {token.decode() for token in missing}
-        assert found == self.plain.resume(name, LEASE_MS, set(known), self.now)
+        assert found == self.without_login.resume(name, LEASE_MS, set(known), self.now)
         assert forgotten == 0
         if not reply[0] and lease.registered:
             lease.in_flight.clear()
@@ -275,7 +277,7 @@ class Mill(RuleBasedStateMachine):
     @rule(name=st.sampled_from(CONSUMERS))
     def leave(self, name: str) -> None:
         returned = script("end_lease").run(self.store.client, self.keys.all, (name,))
-        assert returned == self.plain.leave(name)
+        assert returned == self.without_login.leave(name)
         self.leases[name] = QueueLease(self.keys, name)
 
     # People and time ----------------------------------------------------------------------------------------
@@ -283,26 +285,26 @@ class Mill(RuleBasedStateMachine):
     @rule(change=st.sampled_from([(name, value) for name, values in LIMITS.items() for value in values]))
     def set_limit(self, change: tuple[str, Any]) -> None:
         name, value = change
-        limits.change(self.store, QUEUE, **{name: value})
-        self.plain.limits.pop(name, None)
+        limits.change_limits(self.store, QUEUE, **{name: value})
+        self.without_login.limits.pop(name, None)
         if value is not None:
-            self.plain.limits[name] = value
+            self.without_login.limits[name] = value
         if name == "bound":
-            self.plain.call_waiting(self.now)
+            self.without_login.call_waiting(self.now)
 
     @rule()
     def purge_queue(self) -> None:
-        assert purge.purge(self.store, QUEUE) == self.plain.purge_queue(self.now)
+        assert purge.purge(self.store, QUEUE) == self.without_login.purge_queue(self.now)
 
-    @precondition(lambda self: self.plain.dead)
+    @precondition(lambda self: self.without_login.dead)
     @rule(index=st.integers(0, 20), drop=st.booleans())
     def requeue_or_purge(self, index: int, drop: bool) -> None:
-        index %= len(self.plain.dead)
+        index %= len(self.without_login.dead)
         id = look(self.store, self.keys, CONSUMERS).dead[index][0]
         if drop:
             assert dead_letters.purge(self.store, QUEUE, id)
-            self.plain.purge(index)
-        elif self.plain.requeue(index):
+            self.without_login.purge(index)
+        elif self.without_login.requeue(index):
             assert dead_letters.requeue(self.store, QUEUE, id)
             assert not dead_letters.requeue(self.store, QUEUE, id), "a second requeue finds nothing"
         else:
@@ -318,7 +320,7 @@ class Mill(RuleBasedStateMachine):
 
     @invariant()
     def the_server_is_as_the_model(self) -> None:
-        seen, plain = look(self.store, self.keys, CONSUMERS), self.plain
+        seen, plain = look(self.store, self.keys, CONSUMERS), self.without_login
         assert seen.ready == [list(each) for each in plain.ready]
         assert seen.delayed == plain.delayed
         letters = [(f["message"], f["reason"], int(f["deliveries"]), int(f["step"])) for _, f in seen.dead]
@@ -337,13 +339,13 @@ class Mill(RuleBasedStateMachine):
         messages = seen.messages()
         assert not [m for m, times in Counter(messages).items() if times > 1]
         taken = seen.counters.get("published", 0)
-        assert taken == len(messages) + seen.counters.get("settled", 0) + self.plain.dropped
+        assert taken == len(messages) + seen.counters.get("settled", 0) + self.without_login.dropped
 
     @invariant()
     def the_batches_are_as_the_model(self) -> None:
         for batch in self.batches:
             found = text(self.store.client.hgetall(batch_key(batch, self.store.prefix)))
-            plain = self.plain.batches[batch]
+            plain = self.without_login.batches[batch]
             names = ("sent", "settled", "succeeded", "failed", "cancelled", "expired")
             assert {name: int(found.get(name, 0)) for name in names} == {n: plain.counts[n] for n in names}
             assert ("closed_at" in found, "completed_at" in found) == (plain.closed, plain.completed)
@@ -363,7 +365,7 @@ class Mill(RuleBasedStateMachine):
 
 
 def _settled(delivery: Delivery, outcome: Outcome) -> Settled:
-    action, state, _detail, due, text = encode(outcome)
+    action, state, _detail, due, text = encode_outcome(outcome)
     return Settled(delivery.token, action, state, due, text)
 
 

@@ -104,12 +104,12 @@ class Pool:
     @property
     def bound(self) -> int:
         """Return the bound in messages."""
-        return limits.read(self.store, QUEUE).bound
+        return limits.read_limits(self.store, QUEUE).bound
 
 
 @pytest.fixture
 def pool(store: Store, clock: None) -> Pool:
-    limits.declare(store, QUEUE, {"bound": "30s"}, authoritative=True)
+    limits.declare_limits(store, QUEUE, {"bound": "30s"}, authoritative=True)
     return Pool(store)
 
 

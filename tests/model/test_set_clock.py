@@ -14,7 +14,7 @@ from millpond.broker.inspect import depth as inspect_depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import SUCCEEDED, PutAside
-from millpond.broker.schedules import lead
+from millpond.broker.schedules import take_lead
 from millpond.broker.scripts import script
 from millpond.broker.stats import history
 
@@ -118,7 +118,7 @@ def test_what_a_dead_worker_had_is_back_in_time(mill: Mill, step: int) -> None:
 
 def test_a_rate_goes_on(mill: Mill, step: int) -> None:
     """Ten a second stay ten a second after the step; a burst at most comes with it."""
-    limits.change(mill.store, QUEUE, rate=10, burst=10)
+    limits.change_limits(mill.store, QUEUE, rate=10, burst=10)
     mill.send(100)
     mill.turn("one", 10)
     mill.pass_ms(step)
@@ -132,7 +132,7 @@ def test_a_rate_goes_on(mill: Mill, step: int) -> None:
 
 def test_room_that_was_granted_is_not_kept_for_ever(mill: Mill, step: int) -> None:
     """A producer that was killed with its grant keeps others out for two seconds, not for the step."""
-    limits.change(mill.store, QUEUE, bound=2)
+    limits.change_limits(mill.store, QUEUE, bound=2)
     mill.send(2)
     asked = [compose("any", {}, queue=QUEUE, sent_at_ms=mill.now)]
     publish.publish(mill.store, asked, policy="block", caller=publish.Caller("1.killed", stays=True))
@@ -149,8 +149,8 @@ def test_room_that_was_granted_is_not_kept_for_ever(mill: Mill, step: int) -> No
 
 def test_a_scheduler_takes_over_from_a_dead_one(mill: Mill) -> None:
     """The lease of a leader that died before the clock was set back ends like any other."""
-    assert lead(mill.store, "dead", lease_ms=3_600_000)  # as long as the clock went back
-    assert not lead(mill.store, "next", lease_ms=20)
+    assert take_lead(mill.store, "dead", lease_ms=3_600_000)  # as long as the clock went back
+    assert not take_lead(mill.store, "next", lease_ms=20)
     assert mill.store.client.pttl(f"{mill.store.prefix}millpond:scheduler") <= 20
 
 
@@ -171,7 +171,7 @@ def test_an_unknown_kind_is_kept_while_somebody_has_it(mill: Mill, step: int) ->
 
 def test_a_bound_given_as_a_time_is_measured_again(mill: Mill, step: int) -> None:
     """The speed of the pool is measured on after the step; it heals within a minute."""
-    limits.declare(mill.store, QUEUE, {"bound": "30s"}, authoritative=True)
+    limits.declare_limits(mill.store, QUEUE, {"bound": "30s"}, authoritative=True)
     for second in range(90):
         if second == 20:
             mill.pass_ms(step)
@@ -187,10 +187,10 @@ def test_a_bound_given_as_a_time_is_measured_again(mill: Mill, step: int) -> Non
 
 def test_the_history_begins_anew_after_the_clock_was_set_back(store: Store) -> None:
     """Samples of the future are dropped with the next sample; no rate is computed with them."""
-    limits.change(store, QUEUE, bound=10)
+    limits.change_limits(store, QUEUE, bound=10)
     key = f"{store.prefix}millpond:samples:queue:{QUEUE}"
     store.client.xadd(key, {"values": "{}"}, id=f"{(store.client.time()[0] + 3_600) * 1000}-0")
     history.write_samples(store)
-    [samples] = history.history(store, [f"queue:{QUEUE}"])
+    [samples] = history.read_history(store, [f"queue:{QUEUE}"])
     assert len(samples) == 1
     assert abs(samples[0].at_ms / 1000 - store.client.time()[0]) < 60

@@ -13,7 +13,7 @@ from celery.worker import control
 
 from millpond.broker.consume.queue_lease import QueueLease
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import BadMessage, Message, iso
+from millpond.broker.message import BadMessage, Message, format_eta
 from millpond.tasks.contract import kinds
 from millpond.tasks.redaction import hides_fields
 from millpond.worker.celery.stock_tasks import POND
@@ -43,7 +43,7 @@ def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> d
 def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Return the delayed tasks of the queues for which this process answers."""
     return [
-        {"eta": iso(due_ms), "priority": 6, "request": _info(delivery, state.consumer.hostname)}
+        {"eta": format_eta(due_ms), "priority": 6, "request": _info(delivery, state.consumer.hostname)}
         for delivery, due_ms in _delayed(state.consumer)
     ]
 

@@ -115,7 +115,7 @@ class HeartbeatReporter:
         if self._file is not None:
             self._file.close()
         try:
-            heartbeats.withdraw(self._store, self._about["name"])
+            heartbeats.withdraw_heartbeat(self._store, self._about["name"])
         except BrokerError as error:
             logger.debug("%s", error)
 
@@ -136,7 +136,7 @@ class HeartbeatReporter:
         if self._is_quiet(state, added, began):
             return
         try:
-            takes_samples = heartbeats.send(self._store, state, self._unsent)
+            takes_samples = heartbeats.send_heartbeat(self._store, state, self._unsent)
             self._answer_times.append(time.monotonic() - began)
             self._sent_at, self._sent = began, _facts(state)
             self._unsent.clear()  # they are counted now, even if the samples fail
@@ -144,7 +144,7 @@ class HeartbeatReporter:
                 self._slot_times.send(self._store, state.pool)
             if takes_samples:
                 history.write_samples(self._store)
-                days.fold_if_due(self._store, heartbeats.pools(self._store))
+                days.fold_if_due(self._store, heartbeats.read_pools(self._store))
                 self._looks_until = time.monotonic() + heartbeats.SAMPLE_MS / 1000
             if time.monotonic() < self._looks_until:
                 self._probe()

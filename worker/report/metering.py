@@ -21,7 +21,7 @@ from millpond.broker.outcomes import (
     Retry,
     Succeeded,
 )
-from millpond.broker.stats.histogram import NAMES, bucket
+from millpond.broker.stats.histogram import NAMES, bucket_of
 from millpond.broker.task_state import TaskState
 from millpond.tasks.middleware import Middleware
 
@@ -113,7 +113,7 @@ def busy() -> int:
 
 
 def _add(counted: Counter[tuple[str, str, str]], field: str, kind: str, seconds: float) -> None:
-    counted[field, NAMES[bucket(seconds)], kind] += 1
+    counted[field, NAMES[bucket_of(seconds)], kind] += 1
     counted[field, "us", kind] += int(seconds * _MICROS)
 
 

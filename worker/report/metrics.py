@@ -7,7 +7,7 @@ metrics of the fleet under other names, so nothing is counted twice if both are 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from millpond.broker.stats.heartbeats import Totals, totals_from
+from millpond.broker.stats.heartbeats import Totals, parse_totals
 from millpond.broker.stats.histogram import Histogram
 from millpond.tasks.process.health import QUESTIONS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
@@ -43,7 +43,7 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
     found = [
         (
             {"pool": str(record["pool"]), "process": str(record["name"])},
-            {**record, "totals": totals_from(record["totals"])},
+            {**record, "totals": parse_totals(record["totals"])},
         )
         for record in read_metrics(supervisor)
     ]

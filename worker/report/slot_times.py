@@ -33,7 +33,7 @@ class SlotTimes:
 
     def add(self, added: Mapping[str, int], errors: "deque[tuple[str, str]]") -> None:
         """Add the counts and the errors of the task metrics, and the samples taken meanwhile."""
-        self._unsent.update(window.fields_of(added))
+        self._unsent.update(window.window_fields(added))
         while errors:
             self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
@@ -43,7 +43,7 @@ class SlotTimes:
 
     def send(self, store: Store, pool: str) -> None:
         """Add all that is unsent to the pool's present window."""
-        window.add(store, pool, self._unsent)
+        window.add_to_window(store, pool, self._unsent)
         self._unsent.clear()
 
     def _add_child_samples(self) -> None:

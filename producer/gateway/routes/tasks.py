@@ -79,7 +79,7 @@ def find_task(store: Store, id: str) -> TaskView:
 
     The search for it is bounded: a tracked task that has not ended and is not found waits, further back.
     """
-    reached = progress.progress(store, id)
+    reached = progress.read_progress(store, id)
     view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
     if reached is not None:
         view.progress = ProgressView(done=reached.done, total=reached.total)

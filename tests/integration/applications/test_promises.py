@@ -37,7 +37,7 @@ def seen(row, asked):
 held, client = {}, Client(os.environ["APP_RESULTS"])
 store = client.store
 
-limits.change(store, "narrow", bound=1)
+limits.change_limits(store, "narrow", bound=1)
 add.apply_async((1, 1), queue="narrow")
 try:
     add.apply_async((1, 1), queue="narrow")
@@ -76,7 +76,7 @@ def counts():
 
 seen("a batch counts how each of its tasks ended", counts)
 
-held["`millpond status`, `why` and health checks know the worker"] = bool(heartbeats.processes(store))
+held["`millpond status`, `why` and health checks know the worker"] = bool(heartbeats.read_processes(store))
 
 row = "a task that keeps killing its child is buried, and its result says so"
 killed = die.delay()

@@ -48,7 +48,7 @@ def test_no_prefetch_and_one_url_for_broker_and_results(
 
 def test_a_stock_producer_sheds_where_the_workers_say_so(url: str, store: Store) -> None:
     """A queue whose workers declared `shed` takes a stock client's newest message, and drops its oldest."""
-    limits.declare(store, "calm", {"bound": 2, "overflow": "shed"}, authoritative=True)
+    limits.declare_limits(store, "calm", {"bound": 2, "overflow": "shed"}, authoritative=True)
     app = Celery(broker=url.replace("redis://", "millpond://"), set_as_current=False)
     app.conf.broker_transport_options = {"global_keyprefix": store.prefix}
     with app.connection_for_write() as connection:

@@ -30,7 +30,7 @@ Eventually = Callable[..., Any]
 @pytest.fixture
 def client(url: str, prefix: str) -> Iterator[Client]:
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
-        limits.change(opened.store, "default", bound=2)
+        limits.change_limits(opened.store, "default", bound=2)
         opened.send_many([Square(n=-2), Square(n=-1)])
         yield opened
 
@@ -127,7 +127,7 @@ def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventua
     done: list[int] = []
     threads = blocked(client, [3], eventually, done)
     if how == "bound":
-        limits.change(client.store, "default", bound=3)
+        limits.change_limits(client.store, "default", bound=3)
     elif how == "purge":
         purge.purge(client.store, "default")
     else:
@@ -138,7 +138,7 @@ def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventua
 
 def test_a_stream_gets_room_in_lots_and_shares_it(client: Client, eventually: Eventually) -> None:
     """Two blocked streams go on by turns in lots of a sixteenth of the bound, and both end."""
-    limits.change(client.store, "default", bound=64)
+    limits.change_limits(client.store, "default", bound=64)
     tallies: list[Any] = []
 
     def stream(first: int) -> None:
@@ -168,7 +168,7 @@ def test_waiting_asks_the_server_nothing(client: Client, eventually: Eventually)
     before = commands(client)
     threads[0].join(2)
     assert commands(client) - before <= 2  # late words of a slow machine's producers
-    limits.change(client.store, "default", bound=100)
+    limits.change_limits(client.store, "default", bound=100)
     for thread in threads:
         thread.join(10)
     assert sorted(done) == list(range(20))
@@ -182,7 +182,7 @@ def commands(client: Client) -> int:
 def test_a_broker_that_restarts_empty_is_survived(tmp_path: Path, eventually: Eventually) -> None:
     """When the server loses the line, its producers are back in it within seconds."""
     with running(OwnServer(embedded_binary(), tmp_path)) as server, Client(server.url) as client:
-        limits.change(client.store, "default", bound=1)
+        limits.change_limits(client.store, "default", bound=1)
         client.send(Square(n=-1))
         done: list[int] = []
         threads = blocked(client, [1, 2, 3], eventually, done)

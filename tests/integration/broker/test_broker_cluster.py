@@ -62,7 +62,7 @@ def test_it_works_by_the_node_of_the_slot(nodes: list[OwnServer]) -> None:
         assert batch.wait(timedelta(seconds=30)).succeeded == 21
         waits = client.send(Square(n=1), delay=timedelta(hours=1))
         assert client.cancel(waits.id).found is not None
-    line = cluster.check(connect(nodes[0].url, prefix=TAG))
+    line = cluster.check_cluster(connect(nodes[0].url, prefix=TAG))
     assert line is not None
     assert re.search(r"cluster mode: every key lies in slot \d+, which this node serves", line)
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_used_says_what_to_set(nodes: list[OwnServer], prefix: st
     """The line names the prefix to set, or the node to name; a client that sends gets the like."""
     store = connect(nodes[0].url, prefix=prefix)
     with pytest.raises(BadBrokerUrl, match=says) as refused:
-        cluster.check(store)
+        cluster.check_cluster(store)
     if prefix == OTHER:
         assert f"127.0.0.1:{nodes[1].port}" in str(refused.value)
     with (
@@ -133,4 +133,4 @@ def test_celerys_own_worker_command_refuses_too(nodes: list[OwnServer], tmp_path
 def test_a_server_that_is_no_cluster_is_used_as_before(url: str) -> None:
     """Whatever the prefix: nothing is said."""
     for prefix in ("", "plain:", TAG):
-        assert cluster.check(connect(url, prefix=prefix)) is None
+        assert cluster.check_cluster(connect(url, prefix=prefix)) is None

@@ -105,7 +105,7 @@ def test_a_batch_is_one_call(ours: Broker) -> None:
 def test_a_full_queue_is_celerys_error_and_ours(ours: Broker) -> None:
     """It is raised at once although the policy would retry, and both kinds of `except` catch it."""
     store = connect(ours.url)
-    limits.change(store, "q", bound=1)
+    limits.change_limits(store, "q", bound=1)
     with ours.queue() as (producer, _, _):
         producer.publish(0)
         with pytest.raises(OperationalError) as raised:
@@ -118,7 +118,7 @@ def test_a_full_queue_is_celerys_error_and_ours(ours: Broker) -> None:
 def test_a_sender_can_wait_for_room(ours: Broker, eventually: Eventually) -> None:
     """With `full_queue_timeout` a publish returns once a consumer has made room."""
     store = connect(ours.url)
-    limits.change(store, "q", bound=1)
+    limits.change_limits(store, "q", bound=1)
     sent: list[str] = []
 
     def send() -> None:

@@ -45,21 +45,21 @@ def most_at_once(file: Path) -> int:
 
 def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
     """Three of the fleet's eight slots work for a queue whose in-flight limit is three."""
-    limits.change(client.store, "default", in_flight=3)
+    limits.change_limits(client.store, "default", in_flight=3)
     with client.batch() as batch:
         batch.send_many(act(file, n, 0.1) for n in range(15))
     assert batch.wait(PATIENCE).succeeded == 15
-    limits.change(client.store, "default", in_flight=None)
+    limits.change_limits(client.store, "default", in_flight=None)
     assert most_at_once(file) == 3
 
 
 def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
     """The first starts at once, the others one by one as the fleet's permits come."""
-    limits.change(client.store, "default", rate=20, burst=1)
+    limits.change_limits(client.store, "default", rate=20, burst=1)
     with client.batch() as batch:
         batch.send_many(act(file, n) for n in range(11))
     assert batch.wait(PATIENCE).succeeded == 11
-    limits.change(client.store, "default", rate=None, burst=None)
+    limits.change_limits(client.store, "default", rate=None, burst=None)
     starts = sorted(note.at for note in notes(file))
     assert starts[-1] - starts[0] >= 0.4, "ten permits of a twentieth of a second, less a late first start"
 

@@ -34,7 +34,7 @@ def fill(store: Store) -> None:
 
 def test_no_policy_fills_a_full_server_further(client: Client) -> None:
     """Shedding would keep the old message and take the new one: it is refused as any other send."""
-    limits.change(client.store, "default", bound=1)
+    limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=1))
     fill(client.store)
     for policy in ("reject", "shed"):
@@ -49,11 +49,11 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
     client.send(Square(n=1))
     fill(client.store)
     limits.pause(client.store, "default")
-    assert limits.read(client.store, "default").paused
+    assert limits.read_limits(client.store, "default").paused
     limits.resume(client.store, "default")
-    assert not limits.read(client.store, "default").paused
-    audit.record(client.store, "ann", "resumed queue default")
-    assert [change.action for change in audit.recent(client.store)] == ["resumed queue default"]
+    assert not limits.read_limits(client.store, "default").paused
+    audit.log_change(client.store, "ann", "resumed queue default")
+    assert [change.action for change in audit.recent_changes(client.store)] == ["resumed queue default"]
 
 
 def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:

@@ -44,18 +44,18 @@ def test_a_thread_that_gets_no_connection_is_told_so(url: str) -> None:
         taken = store.client.connection_pool.get_connection()
         began = time.monotonic()
         with pytest.raises(NoConnectionFree, match="max_connections=N") as refused:
-            limits.read(store, "default")
+            limits.read_limits(store, "default")
         assert time.monotonic() - began < 5
         assert not isinstance(refused.value, BrokerAway)
         store.client.connection_pool.release(taken)
-        limits.read(store, "default")
+        limits.read_limits(store, "default")
 
 
 def test_threads_that_wait_for_room_leave_connections_to_others(
     url: str, prefix: str, store: Store, eventually: Any
 ) -> None:
     """While 160 threads sleep before a full queue, others on the same client send at once."""
-    limits.declare(store, "narrow", {"bound": 1}, authoritative=True)
+    limits.declare_limits(store, "narrow", {"bound": 1}, authoritative=True)
     settings = Settings(key_prefix=prefix, table={"queues": {"narrow": {"bound": 1}}})  # type: ignore[arg-type]
     with Client(url, settings=settings) as client, ThreadPoolExecutor(THREADS) as threads:
         client.send(Square(n=0), queue="narrow")
@@ -73,5 +73,5 @@ def test_threads_that_wait_for_room_leave_connections_to_others(
         assert client.send(Square(n=1)).id
         with pytest.raises(QueueFull):
             client.send(Square(n=1), queue="narrow", overflow="reject")
-        limits.change(store, "narrow", bound=1000)
+        limits.change_limits(store, "narrow", bound=1000)
         assert all(each.result(60).id for each in waiting)

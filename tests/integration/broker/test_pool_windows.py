@@ -22,7 +22,7 @@ Eventually = Callable[..., Any]
 
 
 def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
-    [found] = window.read(store, [pool], now_ms=server.now_ms(store), seconds=seconds)
+    [found] = window.read_windows(store, [pool], now_ms=server.now_ms(store), seconds=seconds)
     return found
 
 
@@ -68,7 +68,7 @@ def test_slots_that_wait_for_a_service_name_it(
 def test_a_window_is_bounded(store: Store) -> None:
     """However many kinds there are, a window has a bounded number of them, and still has places."""
     add_kinds(store, "p", window.MOST_FIELDS + 500)
-    window.add(store, "p", {window.place_field(Place("peer", "late")): 5})
+    window.add_to_window(store, "p", {window.place_field(Place("peer", "late")): 5})
     seen = last(store, "p")
     assert seen.ended == window.MOST_FIELDS + 500
     assert seen.kinds["others"].ended == 500
@@ -79,7 +79,7 @@ def add_kinds(store: Store, pool: str, count: int) -> None:
     """Add a run of each of so many kinds to a pool's window, in heartbeats of 250."""
     for first in range(0, count, 250):
         kinds = [f"shop.orders.kind-{n}" for n in range(first, min(first + 250, count))]
-        window.add(
+        window.add_to_window(
             store, pool, {f"{what}:{kind}": 1 for what in ("ended", "service", "wait") for kind in kinds}
         )
 
@@ -94,7 +94,7 @@ def test_the_memory_of_a_thousand_kinds_in_a_hundred_pools_is_bounded(store: Sto
     calls: Counter[str] = Counter()
     for peer in peers:
         note_items(calls, "shop.orders", peer, 3, 0.1)
-    window.add(store, measured[0], {**places, **calls})
+    window.add_to_window(store, measured[0], {**places, **calls})
     days.fold_if_due(store, measured)
     keys = [key for pool in measured for key in store.client.keys(f"{window_key(pool, store.prefix)}*")]
     most_kept = window.KEPT_MS // window.WINDOW_MS + 1
@@ -112,9 +112,9 @@ def test_the_memory_of_a_thousand_kinds_in_a_hundred_pools_is_bounded(store: Sto
 
 def test_the_days_have_an_entry_each_five_minutes(store: Store) -> None:
     """Windows are folded once in five minutes, and once an hour, however many processes ask."""
-    window.add(store, "p", {"ended:mail": 4, "service:mail": 2_000_000, "failed:mail": 1})
+    window.add_to_window(store, "p", {"ended:mail": 4, "service:mail": 2_000_000, "failed:mail": 1})
     for _ in range(3):
         days.fold_if_due(store, ["p"])
-    [[(_hour, hour), (_at, kinds)]] = days.read(store, ["p"])
+    [[(_hour, hour), (_at, kinds)]] = days.read_days(store, ["p"])
     for seen in (hour, kinds):
         assert (seen["mail"].ended, seen["mail"].failed, seen["mail"].mean) == (4, 1, 0.5)

@@ -56,9 +56,9 @@ def end(outcome: Outcome) -> Callable[[Client, Hand], None]:
 
 
 def shed(client: Client, hand: Hand) -> None:
-    limits.change(client.store, "default", bound=1)
+    limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=2), overflow="shed")
-    limits.change(client.store, "default", bound=None)
+    limits.change_limits(client.store, "default", bound=None)
 
 
 def deliver_too_often(client: Client, hand: Hand) -> None:
@@ -147,7 +147,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
 def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Client) -> None:
     """Rejected messages make a bound by time grow, and alarm an operator; a duplicate does neither."""
     assert [send(client) is None for _ in range(3)] == [True, False, False]
-    limits.change(client.store, "default", bound=1)
+    limits.change_limits(client.store, "default", bound=1)
     with pytest.raises(QueueFull):
         client.send(Square(n=2), overflow="reject")
     counters = depth(client.store, "default").counters
@@ -156,10 +156,10 @@ def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Cl
 
 def test_a_duplicate_is_known_before_the_queue_is_full(client: Client) -> None:
     """The name is looked at before the bound, and a refused message takes no name."""
-    limits.change(client.store, "default", bound=1)
+    limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=1), once=NAME, id="first")
     assert send(client) == "first"
     with pytest.raises(QueueFull):
         client.send(Square(n=2), once="order-43", overflow="reject")
-    limits.change(client.store, "default", bound=2)
+    limits.change_limits(client.store, "default", bound=2)
     assert client.send(Square(n=2), once="order-43").duplicate_of is None

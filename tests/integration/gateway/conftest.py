@@ -40,5 +40,5 @@ def broker(gateway_url: str) -> Iterator[Store]:
 def queue(broker: Store, request: pytest.FixtureRequest) -> str:
     """Name a queue of the test's own."""
     name = request.node.name.replace("[", "-").replace("]", "")
-    limits.declare(broker, name, {"bound": 1_000}, authoritative=True)
+    limits.declare_limits(broker, name, {"bound": 1_000}, authoritative=True)
     return name

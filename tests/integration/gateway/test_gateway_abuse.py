@@ -194,7 +194,7 @@ def test_look_ups_of_unknown_tasks_keep_nobody_waiting(
 ) -> None:
     """While one token asks for tasks that never were among many that wait, a probe and another token are
     answered."""
-    limits.declare(module_store, "default", {"bound": 10 * WAITING}, authoritative=True)
+    limits.declare_limits(module_store, "default", {"bound": 10 * WAITING}, authoritative=True)
     gateway.ask("POST", "/send/squares.square", {"n": 1}, authorization=RIVAL)
     (message,) = module_store.client.lrange("default", 0, 0)
     for _ in range(WAITING // 1000):

@@ -62,11 +62,11 @@ def test_the_client_of_the_readme_gets_through_a_full_queue(
             return depth(client.store, "default").counters.get(name, 0)
 
         before = {name: counter(name) for name in ("published", "refused", "settled")}
-        limits.change(client.store, "default", bound=5, paused=True)
+        limits.change_limits(client.store, "default", bound=5, paused=True)
         sending = senders.map(one, range(30))
         eventually(lambda: counter("refused") >= before["refused"] + 5, timeout=30)
-        limits.change(client.store, "default", bound=5, paused=None)
+        limits.change_limits(client.store, "default", bound=5, paused=None)
         assert len(set(sending)) == 30
         eventually(lambda: counter("settled") == before["settled"] + 30)
         assert counter("published") == before["published"] + 30
-        limits.change(client.store, "default", bound=None)
+        limits.change_limits(client.store, "default", bound=None)

@@ -11,7 +11,7 @@ from tests.harness.gateway_process import Running
 
 
 def bound(broker: Store, queue: str, messages: int, overflow: str) -> None:
-    limits.change(broker, queue, bound=messages, overflow=overflow)
+    limits.change_limits(broker, queue, bound=messages, overflow=overflow)
 
 
 def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(

@@ -30,13 +30,13 @@ def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
     gateway: Running, broker: Store, queue: str
 ) -> None:
     """Of five lines on a bound of three, three are answered while the body is open; room lets the rest in."""
-    limits.change(broker, queue, bound=3)
+    limits.change_limits(broker, queue, bound=3)
     connection = begun(gateway)
     connection.send(chunk(stream(*(square(n, queue=queue) for n in range(5)))))
     answer = connection.getresponse()
     assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
     assert depth.depth(broker, queue).ready == 3
-    limits.change(broker, queue, bound=10)
+    limits.change_limits(broker, queue, bound=10)
     assert [json.loads(answer.readline())["line"] for _ in range(2)] == [4, 5]
     connection.send(chunk(stream(square(6, queue=queue))))
     assert json.loads(answer.readline())["line"] == 6
@@ -92,7 +92,7 @@ def test_curl_streams_many(
 
 def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:
     """With `overflow=reject`, or when the wait is over, a line without room has the time to come back."""
-    limits.change(broker, queue, bound=1)
+    limits.change_limits(broker, queue, bound=1)
     body = stream(*(square(n, queue=queue) for n in range(3)))
     for query in ("overflow=reject", "wait_seconds=0.1"):
         *outcomes, last = gateway.ask("POST", f"/send?{query}", body, media=NDJSON).lines

@@ -41,7 +41,7 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()
-    limits.declare(store, "default", {}, authoritative=False)
+    limits.declare_limits(store, "default", {}, authoritative=False)
     for _ in range(2):
         _bury(store)
     left = compose(Square.kind, {"n": 2}, queue="default", sent_at_ms=0)
@@ -93,7 +93,7 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
     """One line with the user and host of the command, and the change."""
     known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
     assert main(command.format(**known).split()) == 0
-    [change] = audit.recent(store)
+    [change] = audit.recent_changes(store)
     assert change.action == COMMANDS[command].format(**known)
     assert change.user == f"{getpass.getuser()}@{gethostname()} by command"
 
@@ -101,7 +101,7 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
 def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store) -> None:
     """Resuming is noted once: what was not drained is not resumed."""
     assert [main(["drain", "default"]), main(["resume", "default"]), main(["resume", "default"])] == [0] * 3
-    assert [change.action for change in audit.recent(store)] == [
+    assert [change.action for change in audit.recent_changes(store)] == [
         "resumed pool default",
         "drained pool default",
     ]
@@ -110,7 +110,7 @@ def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store)
 def test_what_was_done_before_a_refusal_is_noted(names: Names, store: Store) -> None:
     """Of an id that is there and one that is not, the first is purged, and that is written down."""
     assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
-    assert [change.action for change in audit.recent(store)] == ["purged 1 dead letter of default"]
+    assert [change.action for change in audit.recent_changes(store)] == ["purged 1 dead letter of default"]
 
 
 def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:
@@ -119,7 +119,7 @@ def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:
         assert main(command.split()) == 0, command
     assert main(["queue", "pause", "nobody"]) != 0
     assert main(["dead", "requeue", "default"]) != 0
-    assert list(audit.recent(store)) == []
+    assert list(audit.recent_changes(store)) == []
 
 
 def test_adopting_what_is_not_there_is_said(

@@ -48,7 +48,7 @@ def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()
-    limits.declare(store, "default", {}, authoritative=False)
+    limits.declare_limits(store, "default", {}, authoritative=False)
     now = now_ms(store)
     for name, kind, reason, error, hours in LETTERS:
         died_ms = now - hours * HOUR_MS

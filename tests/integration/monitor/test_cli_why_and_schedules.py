@@ -79,7 +79,7 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
         assert main(["schedules", "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
         assert (told["name"], told["last_due_ms"], told["leader"]) == ("daily", today, scheduler.name)
-        schedules.resign(store, scheduler.name)
+        schedules.give_up_lead(store, scheduler.name)
 
 
 def test_no_scheduler_is_said_to_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

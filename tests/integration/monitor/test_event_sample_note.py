@@ -12,10 +12,10 @@ REPORT = Heartbeat("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 1
 
 def test_the_pools_page_says_how_large_the_sample_is(ann: Visitor, watched: Store) -> None:
     """Of the last minute, with what is shown and what ran; nothing is said where everything is shown."""
-    heartbeats.send(watched, REPORT, {"shown": 5_000, "left_out": 100})
+    heartbeats.send_heartbeat(watched, REPORT, {"shown": 5_000, "left_out": 100})
     history.write_samples(watched)
     assert "shows a sample" not in ann.get("/pools").text
-    heartbeats.send(watched, REPORT, {"shown": 1_200, "left_out": 34_000})
+    heartbeats.send_heartbeat(watched, REPORT, {"shown": 1_200, "left_out": 34_000})
     page = ann.get("/pools").text
     assert "shows a sample: 1,200 of 35,200 tasks in the last minute" in page
     [told] = [pool for pool in json.loads(ann.get("/api/millpond/pools").text) if pool["pool"] == "sampled"]

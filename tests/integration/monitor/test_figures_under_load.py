@@ -63,7 +63,7 @@ def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: C
     assert (told["ready"], told["in_flight"]) == (0, 0)
 
     def reported() -> bool:
-        [totals] = heartbeats.totals(store, ["default"])
+        [totals] = heartbeats.read_totals(store, ["default"])
         return totals.count("succeeded") == TASKS
 
     eventually(reported, 10)

@@ -27,7 +27,7 @@ def figures(page: str) -> dict[str, str]:
 
 def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
     """Ready, bound, counters and age are those of this moment, on the page and for KEDA."""
-    limits.change(watched, "seen", bound=50)
+    limits.change_limits(watched, "seen", bound=50)
     send(watched, "seen", 7)
     page = ann.get("/queues/seen").text
     assert (figures(page)["ready"], figures(page)["published"]) == ("7", "7")
@@ -55,24 +55,24 @@ def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
     send(watched, "limited", 1)
     form = [("bound", "1,234"), ("rate", "90/m"), ("overflow", "shed"), ("in_flight", "")]
     assert "The limits of limited are set." in ann.post("/queues/limited/limits", form).text
-    now = limits.read(watched, "limited")
+    now = limits.read_limits(watched, "limited")
     assert (now.bound, now.rate, now.overflow, now.in_flight) == (1234, 1.5, "shed", 0)
     refused = ann.post("/queues/limited/limits", [("bound", "many")])
     assert (refused.status, "bound" in refused.text) == (400, True)
-    assert limits.read(watched, "limited") == now
+    assert limits.read_limits(watched, "limited") == now
     ann.post("/queues/limited/limits", [])
-    assert limits.read(watched, "limited") == limits.Limits()
+    assert limits.read_limits(watched, "limited") == limits.Limits()
 
 
 def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visitor, watched: Store) -> None:
     """A form with one changed field carries all others as they were, and none of them is refused."""
     send(watched, "as-set", 1)
-    before = limits.change(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
+    before = limits.change_limits(watched, "as-set", burst=2.5, rate=1 / 86_400, bound="90s", in_flight=3)
     page = ann.get("/queues/as-set").text
     filled = dict(re.findall(r'<input class="form-control" name="(\w+)"[^>]* value="([^"]*)"', page))
     answer = ann.post("/queues/as-set/limits", list({**filled, "in_flight": "4"}.items()))
     assert "The limits of as-set are set." in answer.text
-    assert limits.read(watched, "as-set") == replace(before, in_flight=4)
+    assert limits.read_limits(watched, "as-set") == replace(before, in_flight=4)
 
 
 @pytest.mark.parametrize("limit", ["bound", "rate", "burst", "in_flight"])
@@ -82,17 +82,17 @@ def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: S
     for digits in (400, 5_000):
         answer = ann.post("/queues/long/limits", [(limit, "9" * digits)])
         assert (answer.status, limit.replace("_", " ") in answer.text) == (400, True)
-    assert limits.read(watched, "long") == limits.Limits()
+    assert limits.read_limits(watched, "long") == limits.Limits()
 
 
 def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
     """Pausing is seen at once on the page and in Redis; so is going on; both are in the audit."""
     send(watched, "stopped", 1)
     assert "paused" in ann.post("/queues/stopped/pause", []).text
-    assert limits.read(watched, "stopped").paused
+    assert limits.read_limits(watched, "stopped").paused
     assert "stopped is resumed." in ann.post("/queues/stopped/resume", [("back", "list")]).text
-    assert not limits.read(watched, "stopped").paused
-    last, before = list(audit.recent(watched, limit=2))
+    assert not limits.read_limits(watched, "stopped").paused
+    last, before = list(audit.recent_changes(watched, limit=2))
     assert (last.action, before.action) == ("resumed queue stopped", "paused queue stopped")
     assert last.user == "ann by Flower from 127.0.0.1"
     assert "paused queue stopped" in ann.get("/queues").text
@@ -116,7 +116,7 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "1 dead letter requeued." in done.text
     assert (depth.depth(watched, "post").dead, depth.depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
-    assert next(audit.recent(watched)).action == f"requeued 1 dead letter: post {id_}"
+    assert next(audit.recent_changes(watched)).action == f"requeued 1 dead letter: post {id_}"
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
@@ -164,6 +164,6 @@ def test_metrics_and_samples_are_there_without_a_worker(
     assert 'millpond_queue_published_total{queue="measured"} 3.0' in text
     assert "flower_events_total" in text
     watched.client.delete(sampling_key(watched.prefix))  # as if the last samples were ten seconds old
-    eventually(lambda: history.history(watched, ["queue:measured"])[0], 25)
+    eventually(lambda: history.read_history(watched, ["queue:measured"])[0], 25)
     for path in ("/workers", "/tasks", "/broker"):
         assert 'href="/queues"' in ann.get(path).text, path

@@ -42,9 +42,9 @@ def test_a_queue_is_reached_whatever_its_name(ann: Visitor, watched: Store, name
     assert ann.get(page).status == 200
     assert json.loads(ann.get(f"/api/millpond{page}").text)["ready"] == 3
     assert ann.post(link(ann.get(page).text, f"/queues/{whole}/pause"), []).status == 200
-    assert limits.read(watched, name).paused
+    assert limits.read_limits(watched, name).paused
     assert ann.post(link(ann.get(page).text, f"/queues/{whole}/resume"), []).status == 200
-    assert not limits.read(watched, name).paused
+    assert not limits.read_limits(watched, name).paused
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -37,9 +37,9 @@ def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> Non
     assert ann.post(path, [("_xsrf", "made-up")], token=False).status == 403
     assert ann.post(path, [], Origin="http://elsewhere.example").status == 403
     assert ann.post(path, [], Sec_Fetch_Site="cross-site").status == 403
-    assert not limits.read(watched, "default").paused
+    assert not limits.read_limits(watched, "default").paused
     assert ann.post(path, []).status == 200
-    assert limits.read(watched, "default").paused
+    assert limits.read_limits(watched, "default").paused
     limits.resume(watched, "default")
 
 
@@ -102,5 +102,5 @@ def _changes_nothing(visitor: Visitor, store: Store, batch: str) -> None:
     for path in [*posts, "/dead/requeue", "/dead/purge"]:
         form = [("confirmed", "yes"), ("all", "yes"), ("bound", "1")]
         assert visitor.post(path, form).status == 403, path
-    assert not limits.read(store, "default").paused
+    assert not limits.read_limits(store, "default").paused
     assert record.summary(store, batch).cancelled_at_ms is None

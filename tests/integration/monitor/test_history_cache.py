@@ -16,7 +16,7 @@ WHAT = ["queue:remembered", "pool:none"]
 @pytest.fixture
 def kept(store: Store) -> HistoryCache:
     """Take three samples of a queue, and look at them once."""
-    limits.declare(store, "remembered", {}, authoritative=False)
+    limits.declare_limits(store, "remembered", {}, authoritative=False)
     for _ in range(3):
         history.write_samples(store)
     past = HistoryCache(store)
@@ -27,12 +27,12 @@ def kept(store: Store) -> HistoryCache:
 def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first look an entry is read twice at most, and all are told, in their order."""
     read: list[Any] = []
-    sample = history.sample
-    monkeypatch.setattr(history, "sample", lambda *entry: read.append(entry) or sample(*entry))
+    sample = history.parse_sample
+    monkeypatch.setattr(history, "parse_sample", lambda *entry: read.append(entry) or sample(*entry))
     history.write_samples(store)
     told = kept.samples(WHAT)
     assert len(read) == 1
-    assert [list(each) for each in told] == history.history(store, WHAT)
+    assert [list(each) for each in told] == history.read_history(store, WHAT)
 
 
 def test_no_more_is_kept_than_is_shown(
@@ -42,7 +42,7 @@ def test_no_more_is_kept_than_is_shown(
     monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
         history.write_samples(store)
-    assert [list(each) for each in kept.samples(WHAT)] == history.history(store, WHAT)
+    assert [list(each) for each in kept.samples(WHAT)] == history.read_history(store, WHAT)
 
 
 def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) -> None:
@@ -54,5 +54,5 @@ def test_a_past_that_was_dropped_is_forgotten(store: Store, kept: HistoryCache) 
     store.client.delete(samples_key("queue:remembered", store.prefix))
     history.write_samples(store)
     [told, _] = kept.samples(WHAT)
-    assert list(told) == history.history(store, WHAT)[0]
+    assert list(told) == history.read_history(store, WHAT)[0]
     assert len(told) == 1

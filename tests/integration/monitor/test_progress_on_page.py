@@ -18,11 +18,11 @@ def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Stor
         compose("files.checksum", {"n": n}, queue="running", sent_at_ms=0, id=f"task-{n}", batch=batch)
         for n, batch in enumerate((mine, mine, other))
     ]
-    limits.declare(watched, "running", {}, authoritative=False)
+    limits.declare_limits(watched, "running", {}, authoritative=False)
     publish.publish(watched, messages)
     lease = InFlightMessages(pools=("files",)).lease(QueueKeys("running", watched.prefix))
     fetch_call.call(watched, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
-    progress.report(watched, "task-1", 3_000, 12_000)
+    progress.report_progress(watched, "task-1", 3_000, 12_000)
     page = ann.get(f"/batches/{mine}").text
     assert "3,000 of 12,000" in page
     assert page.index("task-1") < page.index("task-0"), "what says how far it got comes first"

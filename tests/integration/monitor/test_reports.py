@@ -28,39 +28,46 @@ REPORT = Heartbeat("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 1
 def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None:
     """Two processes add up; one that leaves, or falls silent, is gone, and its work is not."""
     second = replace(REPORT, name="default.2@there", host="there")
-    heartbeats.send(store, REPORT, {"ended:succeeded:a": 3, "service:0.05:a": 3, "service:us:a": 120_000})
-    heartbeats.send(store, second, {"ended:succeeded:a": 1, "ended:failed:b": 1, "busy_us": 500_000})
-    assert [report.name for report in heartbeats.processes(store)] == ["default.1@here", "default.2@there"]
-    [totals] = heartbeats.totals(store, ["default"])
+    heartbeats.send_heartbeat(
+        store, REPORT, {"ended:succeeded:a": 3, "service:0.05:a": 3, "service:us:a": 120_000}
+    )
+    heartbeats.send_heartbeat(
+        store, second, {"ended:succeeded:a": 1, "ended:failed:b": 1, "busy_us": 500_000}
+    )
+    assert [report.name for report in heartbeats.read_processes(store)] == [
+        "default.1@here",
+        "default.2@there",
+    ]
+    [totals] = heartbeats.read_totals(store, ["default"])
     assert (totals.count(), totals.count("failed"), totals.busy_seconds) == (5, 1, 0.5)
     assert (totals.service["a"].count, totals.service["a"].seconds) == (3, 0.12)
-    heartbeats.withdraw(store, second.name)
-    [silent] = heartbeats.processes(store)
+    heartbeats.withdraw_heartbeat(store, second.name)
+    [silent] = heartbeats.read_processes(store)
     key = next(store.client.scan_iter("*process:default.1@here"))
     assert 0 < store.client.pttl(key) <= heartbeats.KEPT_MS
     store.client.delete(key)
-    assert (silent.name, heartbeats.processes(store)) == ("default.1@here", [])
-    assert next(heartbeats.totals(store, ["default"])).count() == 5
+    assert (silent.name, heartbeats.read_processes(store)) == ("default.1@here", [])
+    assert next(heartbeats.read_totals(store, ["default"])).count() == 5
 
 
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
     """Whoever asks first is to take them, everybody else not before the time is over."""
-    asked = [heartbeats.send(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
-    assert (asked, history.is_due(store)) == ([True, False, False], False)
+    asked = [heartbeats.send_heartbeat(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
+    assert (asked, history.take_sampling_turn(store)) == ([True, False, False], False)
 
 
 def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was before the sample does not count; an hour of samples is kept and no more."""
     monkeypatch.setattr(history, "KEPT", 3)
-    limits.declare(store, "default", {}, authoritative=True)
+    limits.declare_limits(store, "default", {}, authoritative=True)
     slow = {"ended:succeeded:a": 4, "service:7:a": 4, "slot_us": 60_000_000, "busy_us": 60_000_000}
-    heartbeats.send(store, REPORT, slow)
+    heartbeats.send_heartbeat(store, REPORT, slow)
     for _ in range(5):
         history.write_samples(store)
-    [kept] = history.history(store, ["queue:default"])
+    [kept] = history.read_history(store, ["queue:default"])
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
-    heartbeats.send(store, REPORT, quick)
+    heartbeats.send_heartbeat(store, REPORT, quick)
     [pool] = [view for view in snapshot.read(store, Table()).pools if view.name == "default"]
     assert (pool.service.count, pool.busy, pool.slots) == (9, 2, 5)
     assert pool.service.quantile(0.99) == pytest.approx(0.001, rel=0.05)
@@ -96,5 +103,5 @@ def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
     reporting.on_ready(consumer)
     eventually(lambda: len(asked) > 3)
     reporting.on_stopped()
-    [totals] = heartbeats.totals(store, ["default"])
+    [totals] = heartbeats.read_totals(store, ["default"])
     assert totals.count() == 1

@@ -32,7 +32,7 @@ def test_top_shows_queues_pools_and_who_changed_what(
 ) -> None:
     """One look has every queue with what waits, every pool, and the latest change."""
     send(watched, "on-top", 12)
-    audit.record(watched, "ann", "looked at the top")
+    audit.log_change(watched, "ann", "looked at the top")
     assert millpond.main(["top", "--once"]) == 0
     shown = capsys.readouterr().out
     [line] = [line for line in shown.splitlines() if line.startswith("on-top")]
@@ -87,7 +87,7 @@ def test_a_hostile_name_does_not_steer_the_terminal(
     hostile = "[/bold]\x1b]0;owned\x07\n"
     send(watched, f"q{hostile}", 1)
     bury(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
-    audit.record(watched, hostile, hostile)
+    audit.log_change(watched, hostile, hostile)
     [letter] = dead_letters.letters(watched, "steered")
     for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
         given = [*command, letter.id] if command[:2] == ["dead", "show"] else command

@@ -53,7 +53,7 @@ def do(job: Do, context: Context) -> str:
 @pytest.fixture
 def client(url: str, prefix: str) -> Iterator[Client]:
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as opened:
-        limits.change(opened.store, "default", bound=2, overflow="caller_runs")
+        limits.change_limits(opened.store, "default", bound=2, overflow="caller_runs")
         yield opened
 
 

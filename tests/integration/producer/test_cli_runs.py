@@ -121,9 +121,9 @@ def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path)
     for n in range(60):
         (folder / f"{n}.txt").write_text(str(n))
     with Client(settings=fleet) as client:
-        limits.change(client.store, "files", bound=5)
+        limits.change_limits(client.store, "files", bound=5)
         done = millpond(fleet, "files", "checksum", str(folder))
-        limits.change(client.store, "files", bound=None)
+        limits.change_limits(client.store, "files", bound=None)
         assert depth.depth(client.store, "files").counters["high_water"] <= 5
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 60
@@ -224,7 +224,9 @@ def test_an_operator_changes_a_queue_and_takes_it_back(fleet: Settings, operator
     assert operator("queue", "resume", "email")[0] == 0
     assert operator("queue", "set", "email", "--unset", "bound", "--unset", "rate")[0] == 0
     with Client(settings=fleet) as client:
-        limits.declare(client.store, "email", fleet.table.queues["email"].broker_limits(), authoritative=True)
+        limits.declare_limits(
+            client.store, "email", fleet.table.queues["email"].broker_limits(), authoritative=True
+        )
     assert in_force() == {"bound": fleet.table.queues["email"].bound, "rate": 0.0, "paused": False}
 
 
@@ -240,7 +242,7 @@ def alone(url: str, prefix: str, tmp_path: Path) -> Settings:
     """Configure a broker that no worker serves, with room for three files."""
     settings = Settings(broker_url=url, key_prefix=prefix)
     with Client(settings=settings) as client:
-        limits.change(client.store, "files", bound=3)
+        limits.change_limits(client.store, "files", bound=3)
     for n in range(9):
         (tmp_path / f"{n}.txt").write_text(str(n))
     return settings
@@ -332,7 +334,7 @@ def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventuall
     with serving(tmp_path / "valkey") as server:
         settings = Settings(broker_url=server.url)
         with Client(settings=settings) as client:
-            limits.change(client.store, "files", bound=3)
+            limits.change_limits(client.store, "files", bound=3)
             command = subprocess.Popen(
                 [*MILLPOND, "files", "checksum", str(tmp_path / "in")],
                 env=child_environment(settings),

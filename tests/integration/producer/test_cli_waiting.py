@@ -64,7 +64,7 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
     """Where the queue is full and paused, or its pool drained, the command says so before all is sent."""
     said, store = list[str](), opened.client.store
     opened.client.send(Square(n=1))
-    limits.change(store, "default", bound=1, paused=True)
+    limits.change_limits(store, "default", bound=1, paused=True)
 
     def has_said(words: str) -> bool:
         said.append(capsys.readouterr().err)
@@ -76,7 +76,7 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
         try:
             eventually(lambda: has_said("the queue default is paused: resume it with millpond queue resume"))
         finally:
-            limits.change(store, "default", bound=None, paused=None)
+            limits.change_limits(store, "default", bound=None, paused=None)
             (batch,) = opened.client.batches()
             eventually(lambda: opened.client.open_batch(batch.id).summary().closed_at_ms)
             opened.client.open_batch(batch.id).cancel()

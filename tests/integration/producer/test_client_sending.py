@@ -47,7 +47,7 @@ def waiting(client: Client) -> int:
 
 
 def bound(client: Client, messages: int, overflow: str = "block") -> None:
-    limits.change(client.store, "default", bound=messages, overflow=overflow)
+    limits.change_limits(client.store, "default", bound=messages, overflow=overflow)
 
 
 def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, prefix: str) -> None:
@@ -172,7 +172,7 @@ def test_a_queue_that_nobody_serves_is_refused(client: Client) -> None:
     """A mistyped queue is an error that names the queues there are; one that workers declared is not."""
     with pytest.raises(UnknownQueue, match="default, email, files"):
         client.send(Square(n=1), queue="defualt")
-    limits.declare(client.store, "extra", {"bound": 5}, authoritative=True)
+    limits.declare_limits(client.store, "extra", {"bound": 5}, authoritative=True)
     assert client.send(Square(n=1), queue="extra").queue == "extra"
 
 

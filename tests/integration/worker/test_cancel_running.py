@@ -41,7 +41,7 @@ def gate(folder: Path, name: str) -> Any:
 
 def ended(client: Client, kind: str) -> dict[str, int]:
     """Return how the runs of a kind ended, by the pool's figures."""
-    [totals] = heartbeats.totals(client.store, ["default"])
+    [totals] = heartbeats.read_totals(client.store, ["default"])
     return {state: count for (state, of), count in totals.ended.items() if of == kind}
 
 

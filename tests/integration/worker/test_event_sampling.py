@@ -94,5 +94,5 @@ def _types(events: list[dict[str, Any]]) -> list[str]:
 
 
 def _counted(client: Client, runs: int) -> heartbeats.Totals | None:
-    [found] = heartbeats.totals(client.store, ["default"])
+    [found] = heartbeats.read_totals(client.store, ["default"])
     return found if found.shown + found.left_out == runs else None

@@ -94,5 +94,5 @@ def test_outcomes_start_and_stop_are_told(
 
 
 def _counted(client: Client) -> heartbeats.Totals | None:
-    [found] = heartbeats.totals(client.store, ["default"])
+    [found] = heartbeats.read_totals(client.store, ["default"])
     return found if found.shown + found.left_out == 2 else None

@@ -56,13 +56,13 @@ def test_figures_are_of_kinds_whatever_a_sender_calls_its_tasks(
             app.send_task("shop.divide", args=(order, 3), queue="default", **named)
 
     eventually(lambda: _ended(store) == {"succeeded": 5})
-    [totals] = heartbeats.totals(store, ["default"])
+    [totals] = heartbeats.read_totals(store, ["default"])
     assert (set(totals.ended), set(totals.service)) == ({("succeeded", "shop.divide")}, {"shop.divide"})
     store.close()
 
 
 def _ended(store: Store) -> dict[str, int]:
-    [totals] = heartbeats.totals(store, ["default"])
+    [totals] = heartbeats.read_totals(store, ["default"])
     return (
         {} if totals is None else {s: n for s in ("succeeded", "retried", "failed") if (n := totals.count(s))}
     )

@@ -120,7 +120,7 @@ def test_two_on_one_host_have_processes_of_different_names(
     store = connect(first.url)
 
     def numbers() -> set[str]:
-        return {report.name.partition("@")[0] for report in heartbeats.processes(store)}
+        return {report.name.partition("@")[0] for report in heartbeats.read_processes(store)}
 
     eventually(lambda: numbers() == {"default.1", "default.2", "default.3"})
     first.process.terminate()

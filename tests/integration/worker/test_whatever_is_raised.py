@@ -59,10 +59,10 @@ def test_what_is_rejected_to_be_requeued_lets_the_others_pass(settings: Settings
     from broker_kinds import Act
 
     with Client(settings=settings) as client:
-        limits.change(client.store, "default", paused=True)
+        limits.change_limits(client.store, "default", paused=True)
         with client.batch() as batch:
             batch.send(Act(file=str(file), name="not now", what="requeue"))
             batch.send_many(Act(file=str(file), name=name) for name in ("a", "b"))
-        limits.change(client.store, "default", paused=None)
+        limits.change_limits(client.store, "default", paused=None)
         assert batch.wait(timedelta(minutes=1)).complete
     assert names(file) == ["not now", "a", "b", "not now", "not now"]

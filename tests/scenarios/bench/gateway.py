@@ -50,7 +50,7 @@ def main() -> None:
         Client(server.url) as client,
         _servers(server.url) as processes,
     ):
-        limits.change(client.store, "default", bound=10_000_000)
+        limits.change_limits(client.store, "default", bound=10_000_000)
         for port in PORTS.values():
             load(port, connections=8, seconds=2)  # the first requests are those of a server that wakes up
         for _ in range(asked.rounds):

@@ -180,7 +180,7 @@ def publish_bulk(url: str, *, tasks: int) -> float:
 
     redis.Redis.from_url(url).flushdb()
     with Client(url) as client:
-        limits.change(client.store, Noop.queue, bound=tasks)
+        limits.change_limits(client.store, Noop.queue, bound=tasks)
         at = time.monotonic()
         client.send_many((Noop() for _ in range(tasks)), overflow="reject")
         return tasks / (time.monotonic() - at)

@@ -65,7 +65,7 @@ def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
         cost, until = Cost([], []), monotonic() + seconds
         while monotonic() < until:
             _step(store, feed, cost)
-        [(_, cost.counted_seconds)] = probing.state(store, ["default"])
+        [(_, cost.counted_seconds)] = probing.probe_state(store, ["default"])
         store.client.delete("default")
     return cost
 
@@ -73,11 +73,11 @@ def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
 def _step(store: Store, feed: Feed, cost: Cost) -> None:
     """Count what ends for a while, and forget what a probe has found."""
     feed.fill()
-    [(before, _)] = probing.state(store, ["default"])
+    [(before, _)] = probing.probe_state(store, ["default"])
     first, begun = _succeeded(store), monotonic()
     sleep(STEP_SECONDS)
     rate = (_succeeded(store) - first) / (monotonic() - begun)
-    [(after, _)] = probing.state(store, ["default"])
+    [(after, _)] = probing.probe_state(store, ["default"])
     (cost.probed if before or after else cost.free).append(rate)
     store.client.delete(elasticity_key("default", store.prefix))
 

@@ -67,7 +67,7 @@ def run(plan: Plan) -> tuple[Verdict, float]:
         store = connect(broker.url)
         if plan.transport != "stock":
             for queue in QUEUES:
-                limits.change(store, queue, dead_bound=1_000_000)
+                limits.change_limits(store, queue, dead_bound=1_000_000)
         fleet = Fleet(plan.transport, env, plan.folder / "workers.log")
         stack.callback(fleet.stop)
         log = _logger(plan.folder / "faults.log")

@@ -41,7 +41,7 @@ def _stock_publish() -> None:
 def _pond_publish() -> None:
     from millpond.broker import publish
 
-    after(publish, "_run")
+    after(publish, "_run_calls")
 
 
 def _stock_settle() -> None:

@@ -23,7 +23,7 @@ def store(stack: Stack) -> Iterator[Store]:
     """The stack's broker; back to one container and no limits in the end."""
     opened = connect(stack.broker_url)
     yield opened
-    limits.change(opened, "default", rate=None, burst=None, in_flight=None)
+    limits.change_limits(opened, "default", rate=None, burst=None, in_flight=None)
     opened.close()
     stack.up(worker_default=1)
 
@@ -43,7 +43,7 @@ def test_limits_of_the_fleet_hold_while_it_grows_and_shrinks(
     stack: Stack, store: Store, eventually: Eventually
 ) -> None:
     """With a rate and an in-flight limit, 1 to 3 to 1 containers never do more together, and lose nothing."""
-    limits.change(store, "default", rate=RATE, burst=BURST, in_flight=IN_FLIGHT)
+    limits.change_limits(store, "default", rate=RATE, burst=BURST, in_flight=IN_FLIGHT)
     begun = time()
     with Load(stack.broker_url, ("default",), rate=RATE * 1.2, hold_seconds=0.1) as load:
         eventually(lambda: len(load.taken) > 100, 30)

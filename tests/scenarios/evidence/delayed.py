@@ -33,7 +33,7 @@ def run(
     with server(folder) as url:
         chosen = settings(url, bound=1_000, executor="threads", concurrency=4)
         with workers(chosen, folder) as [worker], Client(settings=chosen) as client:
-            limits.change(client.store, "default", delayed_bound=count + times)
+            limits.change_limits(client.store, "default", delayed_bound=count + times)
             process = psutil.Process(worker.pid)
             _late_ms(client)
             before = _idle(process, look_seconds)

@@ -96,7 +96,7 @@ def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
 def _fill(url: str) -> None:
     """Leave many tasks waiting, so that a search has something to read."""
     store = connect(url)
-    limits.declare(store, "default", {"bound": 10 * WAITING}, authoritative=True)
+    limits.declare_limits(store, "default", {"bound": 10 * WAITING}, authoritative=True)
     message = json.dumps({"body": "", "headers": {"id": "waits", "task": "squares.square"}, "properties": {}})
     for _ in range(WAITING // 1000):
         store.client.lpush("default", *[message] * 1000)

@@ -84,7 +84,7 @@ def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) 
     }
     with embedded(Settings(kinds=("load_kinds",), table=table, drain_seconds=5), pools=[QUEUE]) as running:
         with closing(connect(running.url)) as store:
-            limits.change(store, QUEUE, dead_bound=10_000_000)  # what is shed is counted at the end
+            limits.change_limits(store, QUEUE, dead_bound=10_000_000)  # what is shed is counted at the end
         yield running
 
 

@@ -27,10 +27,10 @@ def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 90, 40)) -
                 (folder / "pace").write_text(str(pace))
                 marks.append((time.time(), time.time() + seconds))
                 time.sleep(seconds)
-                print(f"bound {limits.read(store, QUEUE).bound}", flush=True)
+                print(f"bound {limits.read_limits(store, QUEUE).bound}", flush=True)
             for process in started:
                 process.kill()
-            limits.change(store, QUEUE, paused=True)
+            limits.change_limits(store, QUEUE, paused=True)
     waits = sorted(_waits(folder))
     return "time: " + "; ".join(
         _phase(waits, 5 / pace, start, end) for pace, (start, end) in zip(paces, marks, strict=True)

@@ -171,7 +171,7 @@ def test_nothing_that_shows_a_url_shows_its_password(text: str) -> None:
         shown = [
             str(BrokerURL.parse(text)),
             repr(BrokerURL.parse(text)),
-            BrokerURL.parse(text).plain,
+            BrokerURL.parse(text).without_login,
             connection.as_uri(),
             repr(connection),
             repr(connection.clone()),

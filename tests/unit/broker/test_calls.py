@@ -23,7 +23,7 @@ def test_a_line_tells_the_cost_of_a_call_from_that_of_its_items(fixed: float, ea
     for _ in range(500):
         items = chance.randint(1, 9)
         note_items(fields, "order", "crm", items, (fixed + each * items) * chance.uniform(0.9, 1.1))
-    line = gathered(fields).line
+    line = gathered(fields).cost_line
     assert line is not None
     assert line[0] == pytest.approx(fixed, abs=0.003)
     assert 0.95 * each <= line[1] <= 1.2 * each + 0.0005
@@ -34,11 +34,11 @@ def test_items_that_do_not_vary_tell_nothing() -> None:
     fields = Counter[str]()
     for _ in range(100):
         note_items(fields, "order", "crm", 5, 0.1)
-    assert gathered(fields).line is None
+    assert gathered(fields).cost_line is None
     for items in (1, 9):
         few = Counter[str]()
         note_items(few, "order", "crm", items, 0.1)
-        assert gathered(few).line is None
+        assert gathered(few).cost_line is None
 
 
 def test_round_trips_of_connections_that_stay_open_are_counted_by_time() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from millpond.broker.stats import probing
-from millpond.broker.stats.elasticity import Elasticity, holds
-from millpond.broker.stats.probe import turn_seconds
+from millpond.broker.stats.elasticity import Elasticity, still_holds
+from millpond.broker.stats.probe import longest_turn_seconds
 from millpond.broker.stats.window import KindFigures, Window
 
 
@@ -61,13 +61,13 @@ def test_a_probe_is_no_longer_than_its_budget_allows(mean: float, left: float) -
     minute = Window(60.0, 480.0, 480.0, {"order": KindFigures(ended=100, service_seconds=100 * mean)})
     found = probing.Candidate("p", 8, ("q",), minute)
     seconds = probing._affordable_seconds(found, left)
-    assert seconds is None or max(seconds, turn_seconds(mean)) * probing.COST <= left
+    assert seconds is None or max(seconds, longest_turn_seconds(mean)) * probing.COST <= left
     assert seconds is not None or left < 33
 
 
 def test_a_result_of_more_slots_holds_for_the_shorter_runs_of_fewer() -> None:
     """Where two slots waited for each other, one of them alone runs half as long."""
     two = replace(measured(1, 2), service_seconds=0.4)
-    assert holds(two, 0.2, slots=1)
-    assert not holds(two, 0.2)
-    assert not holds(two, 0.8, slots=1)
+    assert still_holds(two, 0.2, slots=1)
+    assert not still_holds(two, 0.2)
+    assert not still_holds(two, 0.8, slots=1)

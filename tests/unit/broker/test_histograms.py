@@ -4,13 +4,13 @@ import random
 
 import pytest
 
-from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket, total
+from millpond.broker.stats.histogram import BOUNDS, NAMES, Histogram, bucket_of, sum_histograms
 
 
 def histogram(durations: list[float]) -> Histogram:
     counts = [0] * len(NAMES)
     for seconds in durations:
-        counts[bucket(seconds)] += 1
+        counts[bucket_of(seconds)] += 1
     return Histogram(tuple(counts), sum(durations))
 
 
@@ -27,7 +27,7 @@ def test_a_quantile_is_off_by_a_fifth_at_most(share: float) -> None:
 def test_parts_add_up_and_an_earlier_state_can_be_taken_off() -> None:
     """Measurements of processes add up; those since a sample are the difference."""
     first, second = histogram([0.001, 2.0]), histogram([0.5])
-    both = total([first, second])
+    both = sum_histograms([first, second])
     assert (both.count, both.seconds, both.mean) == (3, pytest.approx(2.501), pytest.approx(0.8336, rel=0.01))
     assert both - first == second
     assert (first - both).count == 0

@@ -29,7 +29,7 @@ def test_what_is_no_limit_is_refused_before_anybody_is_asked(name: str, value: A
     """Once written down, every sender to the queue and every worker would stumble over it."""
     nobody: Any = None
     with pytest.raises(ValueError, match=f"is not a valid {name} of a queue"):
-        limits.change(nobody, "default", **{name: value})
+        limits.change_limits(nobody, "default", **{name: value})
 
 
 def test_the_bound_of_delayed_messages_that_is_shown_is_kept() -> None:

@@ -13,10 +13,12 @@ def test_what_is_written_of_a_task_does_not_depend_on_it(monkeypatch: pytest.Mon
     loads = json.loads
     monkeypatch.setattr(json, "dumps", lambda *_args, **_options: "<broken>")
     monkeypatch.setattr(json, "loads", lambda *_args, **_options: {"id": "another"})
-    _action, _state, detail, *_rest = outcomes.encode(outcomes.DeadLetter("ValueError", "no", {"retries": 1}))
+    _action, _state, detail, *_rest = outcomes.encode_outcome(
+        outcomes.DeadLetter("ValueError", "no", {"retries": 1})
+    )
     assert loads(detail) == {"error": "no", "retries": 1}
     for outcome in (outcomes.Cancelled("asked to"), outcomes.PutAside("a.kind", "unknown", 1, False)):
-        assert "error" in loads(outcomes.encode(outcome)[2])
+        assert "error" in loads(outcomes.encode_outcome(outcome)[2])
     sent = compose("a.kind", {"text": "half \ud800"}, queue="default", sent_at_ms=1)
     message = Message.decode(sent.payload)
     assert (message.kind, message.arguments[1]) == ("a.kind", {"text": "half \ud800"})
