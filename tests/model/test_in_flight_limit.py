@@ -23,7 +23,7 @@ def hands(store: Store, clock: None) -> tuple[Hand, Hand]:
     """Return a worker of this version and one of the last, on a queue with a limit and a backlog."""
     now = store.client.time()[0] * 1000
     store.client.set(CLOCK, now)
-    limits.change(store, QUEUE, in_flight=LIMIT)
+    limits.change_limits(store, QUEUE, in_flight=LIMIT)
     publish(store, [compose("any", {"n": n}, queue=QUEUE, sent_at_ms=now) for n in range(20)])
     return Hand(store, QUEUE), Hand(store, QUEUE)
 

@@ -239,7 +239,7 @@ def test_a_look_costs_the_same_in_a_large_fleet(
         processes = start(url, store, count)
         if limit:
             holder = Hand(store, QUEUE)
-            limits.change(store, QUEUE, in_flight=limit)
+            limits.change_limits(store, QUEUE, in_flight=limit)
             for _ in range(limit + 1):
                 push(store)
             holder.take(limit)
