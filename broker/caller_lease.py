@@ -60,11 +60,11 @@ class CallerLease:
             request = FetchRequest(lease, 0, 0, lease.take_outcomes())
             fetch_call.call(self._store, request, lease_ms=LEASE_MS)
             script("end_lease").run(self._store.client, lease.keys.all, (lease.consumer,))
-        state.forget(self._store, self._process)
+        state.forget_process(self._store, self._process)
 
     def _is_cancelled(self, message: Message) -> bool:
         # The caller's task counts as started, so no cancellation waits for this process to acknowledge it.
-        state.acknowledge(self._store, self._process, state.ALL_FUTURE)
+        state.acknowledge_epoch(self._store, self._process, state.ALL_FUTURE)
         names = (message.id, batch_key(message.batch, self._store.prefix))
         return bool(state.cancelled_among(self._store, names))
 

@@ -30,7 +30,7 @@ class Search:
     def results(self, store: Store) -> Iterator[DeadLetter]:
         """Yield the dead letters that match, queue by queue, the newest first."""
         for queue in self.queues:
-            yield from dead_letters.letters(
+            yield from dead_letters.read_dead_letters(
                 store,
                 queue,
                 kind=self.kind,

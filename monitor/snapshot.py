@@ -138,13 +138,13 @@ def read(store: Store, table: Table) -> Snapshot:
 
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
     """Return every queue in the table and every other that was declared, by name."""
-    names = sorted({*table.queues, *inspect_depth.queues(store)})
+    names = sorted({*table.queues, *inspect_depth.declared_queues(store)})
     now_ms = server.now_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
     )
     found = zip(
-        inspect_depth.depths(store, names), limits.read_limits_of_all(store, names), earlier, strict=True
+        inspect_depth.read_depths(store, names), limits.read_limits_of_all(store, names), earlier, strict=True
     )
     return [
         QueueView(
@@ -165,7 +165,7 @@ def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int
     earlier = history.sample_before(
         store, [f"pool:{name}" for name in names], now_ms=now_ms, seconds=WINDOW_SECONDS
     )
-    drained = drain.drained(store)
+    drained = drain.drained_pools(store)
     views = (
         _pool(
             name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms

@@ -13,7 +13,7 @@ from millpond.producer.message import Call, Message
 from millpond.tasks.errors import BadContract, UnknownQueue
 
 if TYPE_CHECKING:
-    from millpond.broker.celery.signatures import Made
+    from millpond.broker.celery.signatures import SignatureMessage
 
 _write = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -77,7 +77,7 @@ def outgoing(
     )
 
 
-def _made_by_celery(message: Message, item: Any, id: str) -> "Made":
+def _made_by_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
     """Return the message that Celery makes of a signature, with the options that are given here."""
     from millpond.broker.celery import signatures
 
@@ -88,7 +88,7 @@ def _made_by_celery(message: Message, item: Any, id: str) -> "Made":
         chosen["queue"] = message.queue
     if message.priority:
         chosen["priority"] = message.priority
-    return signatures.make(signatures.signature_of(item), chosen)
+    return signatures.message_of_signature(signatures.signature_of(item), chosen)
 
 
 def _by_name(

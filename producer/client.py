@@ -181,7 +181,7 @@ class Client:
 
     def find(self, id: str) -> TaskLocation | None:
         """Return where a task is: ready, delayed, running or dead; None: it has ended or never was."""
-        return task_lookup.find(self.store, id)
+        return task_lookup.find_task(self.store, id)
 
     def progress(self, id: str) -> Progress | None:
         """Return the progress that a running task reported; None: it reported none in the last hour."""

@@ -24,7 +24,7 @@ except ImportError:
 
 from millpond.broker.batches import record, task_result
 from millpond.broker.errors import UnknownBatch
-from millpond.broker.inspect.dead_letters import letters
+from millpond.broker.inspect.dead_letters import read_dead_letters
 from millpond.broker.task_state import TaskState
 from millpond.producer.client import Client
 from millpond.producer.message import Sendable
@@ -121,7 +121,7 @@ def _error(id: str, line: str) -> tuple[Any, str]:
     ours = client()
     place = ours.find(id)
     if place is not None and place.letter is not None:
-        for letter in letters(ours.store, place.queue, task_id=id):
+        for letter in read_dead_letters(ours.store, place.queue, task_id=id):
             trace = letter.detail.get("traceback") or line
             worker = str(letter.detail.get("worker") or "")
     named = re.match(r"[\w.]+(?=:|$)", trace.strip().rpartition("\n")[2])

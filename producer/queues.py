@@ -55,7 +55,7 @@ class QueueCache:
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
-        elif queue not in (known := depth.queues(self._store)):
+        elif queue not in (known := depth.declared_queues(self._store)):
             raise unknown_queue(queue, {*known, *self._table.queues})
 
 

@@ -194,7 +194,7 @@ class Sender:
 
     def _oldest_seconds(self, queue: str) -> float | None:
         try:
-            return depth.depth(self.store, queue).oldest_seconds
+            return depth.read_depth(self.store, queue).oldest_seconds
         except BrokerError:
             return None
 

@@ -31,4 +31,4 @@ class ShutdownListener:
     def _listen(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             with suppress(BrokerError):  # the drain goes on without a broker too
-                self._in_flight.control = state.read(self._store)
+                self._in_flight.control = state.read_state(self._store)

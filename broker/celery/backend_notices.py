@@ -33,29 +33,29 @@ ALONE_MS = 30_000
 
 
 class BackendNotifier:
-    """The looks of one worker process."""
+    """Tells the result backend of one worker process's application about tasks that ended without a run."""
 
     def __init__(self) -> None:
         self.look_at = monotonic() + random.uniform(0, LOOK_SECONDS)
 
     def tick(self, channel: Any) -> None:
-        """Look at each queue that a channel consumes; called from `look_at` on."""
+        """Notify for each queue that a channel consumes; called from `look_at` on."""
         self.look_at = monotonic() + LOOK_SECONDS
         app = _tls.current_app
         if app is None:  # a program that consumes, and no worker
             return
         for lease in tuple(channel.in_flight.leases.values()):
             try:
-                tell(app, channel.store, lease.keys)
+                notify_waiting(app, channel.store, lease.keys)
             except RedisError as error:  # the broker's: the next look finds them; a backend's is logged
                 logger.warning("results of %s are not told yet: %s", lease.keys.queue, error)
 
 
-def tell(app: Celery, store: Store, keys: QueueKeys) -> None:
-    """Mark in the backend each waiting message whose task the application has.
+def notify_waiting(app: Celery, store: Store, keys: QueueKeys) -> None:
+    """Notify the backend of each ended task that the application has and that waits for this.
 
-    A process that is killed meanwhile leaves it to the next: a backend may hear of a task twice, never not
-    at all.
+    A process that is killed meanwhile leaves it to the next: a backend may hear of a task twice, never not at
+    all.
     """
     client = store.client
     entries = client.lrange(keys.untold, -MOST, -1)
@@ -63,14 +63,17 @@ def tell(app: Celery, store: Store, keys: QueueKeys) -> None:
         return
     try:
         for entry in reversed(entries):
-            if _tell(app, entry):
+            if _notify_entry(app, entry):
                 client.lrem(keys.untold, -1, entry)
     finally:
         client.delete(f"{keys.untold}:by")
 
 
-def _tell(app: Celery, entry: bytes) -> bool:
-    """Mark the task of one entry; True if it was this application's, and done."""
+def _notify_entry(app: Celery, entry: bytes) -> bool:
+    """Notify the backend of the task of one entry.
+
+    True if the task is this application's and this was done.
+    """
     words, _, text = entry.partition(b"\n")
     state, _, reason = words.decode().partition(" ")
     try:
@@ -81,14 +84,17 @@ def _tell(app: Celery, entry: bytes) -> bool:
         reason != "unknown kind" or isinstance(app.backend, DisabledBackend)
     ):
         return False  # another application's, which shares the queue
-    return tell_of(app, message, state, error_of(reason) if state == "failed" else None)
+    return notify_end(app, message, state, dead_letter_error(reason) if state == "failed" else None)
 
 
-def tell_of(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
-    """Mark a task as `failed` by an error, as `cancelled` or as `expired`; return whether that was done."""
+def notify_end(app: Celery, message: Message, state: str, error: BaseException | None = None) -> bool:
+    """Mark a task in its backend as `failed` by an error, `cancelled` or `expired`.
+
+    Return whether that was done.
+    """
     task = app.tasks.get(message.kind)
     backend = app.backend if task is None else task.backend
-    request = _request(message)
+    request = _request_facts(message)
     ignored = request.ignore_result or (task is not None and task.ignore_result)
     stored = not ignored or (task is not None and task.store_errors_even_if_ignored)
     try:
@@ -106,14 +112,14 @@ def tell_of(app: Celery, message: Message, state: str, error: BaseException | No
     return True
 
 
-def error_of(reason: str, line: str = "") -> Exception:
-    """Return the error by which a backend has a task that became a dead letter."""
+def dead_letter_error(reason: str, line: str = "") -> Exception:
+    """Return the error by which a backend shows a task that became a dead letter."""
     text = f"{reason}: {line}" if line else reason
     return WorkerLostError(text) if reason == "too many deliveries" else DeadLettered(text)
 
 
-def _request(message: Message) -> Context:
-    """Return the facts that backends ask of a task's request: its chord, its group, its errbacks."""
+def _request_facts(message: Message) -> Context:
+    """Return the facts of a task's request that backends need: its chord, its group, its errbacks."""
     try:
         args, kwargs, embed = message.arguments
     except BadMessage:

@@ -31,8 +31,8 @@ class Child(Worker):
         super().on_loop_start(pid)
 
 
-class Limits(TimeoutHandler):
-    """Billiard's enforcement of time limits."""
+class HardLimits(TimeoutHandler):
+    """Billiard's enforcement of hard time limits."""
 
     def _trywaitkill(self, worker: Any) -> None:
         """Kill a child whose task has run into its hard limit, and the processes of the task."""
@@ -40,11 +40,11 @@ class Limits(TimeoutHandler):
         super()._trywaitkill(worker)
 
 
-class Children(AsynPool):
-    """Celery's prefork pool, which also polls each child after its pipes close, until it is reaped."""
+class WatchedPool(AsynPool):
+    """Celery's prefork pool, which polls each child whose pipes have closed until it is reaped."""
 
     Worker = Child
-    TimeoutHandler = Limits
+    TimeoutHandler = HardLimits
 
     #: How a child that is spawned gets its application, picklable: a function and its arguments. Celery would
     #: send the application's settings, from which the child makes another that lacks the rest.
@@ -77,9 +77,9 @@ class Children(AsynPool):
 
     def _check_later(self, hub: Any, proc: Any, seconds: float) -> None:
         if proc in self._pool:
-            hub.call_later(seconds, self._check, hub, proc, min(2 * seconds, LATEST_SECONDS))
+            hub.call_later(seconds, self._check_child, hub, proc, min(2 * seconds, LATEST_SECONDS))
 
-    def _check(self, hub: Any, proc: Any, seconds: float) -> None:
+    def _check_child(self, hub: Any, proc: Any, seconds: float) -> None:
         self.maintain_pool()
         self._check_later(hub, proc, seconds)
 
@@ -94,15 +94,15 @@ def children_started(pool: Any) -> int:
     return getattr(getattr(pool, "_pool", None), "started", 0)
 
 
-class Watch(bootsteps.Step):
-    """Make a prefork pool start such children; called before it starts any."""
+class PoolChoice(bootsteps.Step):
+    """Makes a prefork pool start watched children; called before it starts any."""
 
     requires = ("celery.worker.components:Pool",)
 
     def create(self, parent: Any) -> None:
-        """Choose them for the worker's pool, if it is prefork."""
+        """Choose the watched pool for the worker, if it is prefork."""
         if isinstance(parent.pool, TaskPool):
-            parent.pool.Pool = Children
+            parent.pool.Pool = WatchedPool
 
 
 def install(app: Celery, *, spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None) -> None:
@@ -110,5 +110,5 @@ def install(app: Celery, *, spawned: tuple[Callable[..., Any], tuple[Any, ...]] 
 
     `spawned` is called in a child that does not inherit from its parent, with the worker's host name last.
     """
-    Children.spawned = spawned
-    app.steps["worker"].add(Watch)
+    WatchedPool.spawned = spawned
+    app.steps["worker"].add(PoolChoice)

@@ -84,7 +84,7 @@ class Connecting(stock.Channel):
         self._require_writable()
 
     def _require_writable(self) -> None:
-        """Raise a connection error while the server is a read-only replica: it is waited for as one away."""
+        """Raise a connection error while the server is a read-only replica: the worker waits for a master."""
         try:
             self.store.client.setrange(writing_key(self.global_keyprefix), 0, b"")
         except ReadOnlyError:
@@ -123,7 +123,7 @@ class Connecting(stock.Channel):
             encrypted = url.tls is not None or bool(connection.ssl)
             kind = self.connection_class_ssl if encrypted else self.connection_class
         self._process_credential_provider(connection.credential_provider, found)
-        return {**found, "connection_class": self._watched(kind) if asynchronous else kind}
+        return {**found, "connection_class": self._with_poller(kind) if asynchronous else kind}
 
     def _subscribe(self) -> None:
         """Subscribe by name where a topic is one: an ACL lets a pattern pass only to the letter."""
@@ -133,14 +133,14 @@ class Connecting(stock.Channel):
             client.connection.connect()
         if topics:
             self._in_listen = client.connection
-        names, patterns = _split(topics)
+        names, patterns = _split_topics(topics)
         if names:
             client.subscribe(*names)
         if patterns:
             client.psubscribe(*patterns)
 
     def _receive(self) -> bool:
-        """Read the messages of a subscription; where there is none, a read would wait for ever."""
+        """Read the messages of a subscription; without one, a read would wait for ever."""
         connection = self.subclient.connection
         if connection is None or connection._sock is None or not connection.can_read(timeout=0):
             return False
@@ -148,7 +148,7 @@ class Connecting(stock.Channel):
 
     def _unsubscribe_from(self, queue: str) -> None:
         """Undo the subscriptions of `_subscribe`."""
-        names, patterns = _split(self._get_subscribe_topics(queue))
+        names, patterns = _split_topics(self._get_subscribe_topics(queue))
         client = self.subclient
         if client.connection and client.connection._sock:
             if names:
@@ -156,8 +156,8 @@ class Connecting(stock.Channel):
             if patterns:
                 client.punsubscribe(*patterns)
 
-    def _watched(self, kind: Any) -> Any:
-        """Return a class of connections that leave the poller as they are closed."""
+    def _with_poller(self, kind: Any) -> Any:
+        """Return a class of connections that leave the poller when they are closed."""
         channel = self
 
         class Watched(kind):
@@ -169,7 +169,7 @@ class Connecting(stock.Channel):
         return Watched
 
 
-def _split(topics: list[str]) -> tuple[list[str], list[str]]:
+def _split_topics(topics: list[str]) -> tuple[list[str], list[str]]:
     """Return the topics that are names, and those that are patterns."""
     names = [topic for topic in topics if not set(topic) & set("*?[")]
     return names, [topic for topic in topics if topic not in names]
@@ -179,6 +179,7 @@ class ConnectingToMaster(Connecting, stock.SentinelChannel):
     """A channel that connects to the master that the sentinels of its `BrokerURL` name."""
 
     def _sentinel_managed_pool(self, asynchronous: bool = False) -> Any:
+        """Return the pool of connections to the master that the sentinels name."""
         url = url_of(self.connection.client)
         if url is None:
             return super()._sentinel_managed_pool(asynchronous)

@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from millpond.broker import limits
 from millpond.broker.celery.settling import Settling
-from millpond.broker.celery.waiting_tasks import line_of
+from millpond.broker.celery.waiting_tasks import waiting_tasks_of
 from millpond.broker.consume import fetch_call
 from millpond.broker.consume.control_listener import CONTROL
 from millpond.broker.consume.fetcher import FETCH, LOOK_SECONDS, WAIT, Fetcher
@@ -76,23 +76,24 @@ class Consuming(Settling):
                 self.in_flight.queue_order = self.queue_order_strategy
                 self.fetcher = Fetcher(self, self.in_flight, lease_ms=self.lease_ms)
             self.keep_leases()
-            self._begin(self.fetcher, queue)
+            self._start_fetching(self.fetcher, queue)
         self.polls_kombu = bool(self.active_queues)
         return answer
 
-    def _begin(self, fetcher: Fetcher, queue: str) -> None:
+    def _start_fetching(self, fetcher: Fetcher, queue: str) -> None:
         """Declare a queue and start fetching; an error counts as a lost connection, so Celery retries."""
         if queue in self.auto_delete_queues or queue in self._expires:
             self.passing.add(queue)
         else:
-            self._declare(queue)
+            self._declare_queue(queue)
         try:
             fetcher.start(self.queue_keys(queue))
         except ResponseError as error:
             raise RedisConnectionError(f"the lease on {queue!r} cannot be taken: {error}") from error
-        self.in_flight.ahead.line = line_of(self) or self.in_flight.ahead.line
+        self.in_flight.ahead.line = waiting_tasks_of(self) or self.in_flight.ahead.line
 
-    def _declare(self, queue: str) -> None:
+    def _declare_queue(self, queue: str) -> None:
+        """Declare the limits of a queue. Raises a connection error while the broker is away."""
         table = self.queues.get(queue, {})
         try:
             limits.declare_limits(
@@ -111,6 +112,7 @@ class Consuming(Settling):
             logger.warning("queue %s is not bound to its exchange: %s", queue, error)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
+        """Stop fetching from a queue once it has no consumer left."""
         queue = self._tag_to_queue.get(consumer_tag)
         answer = super()._basic_cancel(consumer_tag)
         if self.fetcher is not None and queue is not None:
@@ -149,15 +151,15 @@ class Consuming(Settling):
             self.settle(delivery, SUCCEEDED)
         self.connection._deliver(for_kombu(delivery), delivery.queue)
 
-    def turn_away(self, delivery: Delivery) -> None:
+    def release_for_cancelled(self, delivery: Delivery) -> None:
         """Release a message that was fetched for a consumer which has been cancelled meanwhile."""
         self.delivered -= 1
         self.settle(delivery, RELEASE)
 
-    def gather_in_time(self) -> None:
+    def gather_if_due(self) -> None:
         """Take in messages of stock clients with other priority steps; called from `gather_at` on."""
         self.gather_at = monotonic() + LOOK_SECONDS
-        if self.other_steps and self.fetcher is not None:
+        if self.has_other_steps and self.fetcher is not None:
             for queue in self.fetcher.active:
                 if self.gather(queue):
                     self.in_flight.leases[queue].fetchable = True
@@ -194,7 +196,7 @@ class Consuming(Settling):
         """Fetch one message under a lease. Raises `queue.Empty`."""
         if not self.holds_tasks(queue):
             return dict(super()._get(queue))
-        if self.other_steps:
+        if self.has_other_steps:
             self.gather(queue)
         self.keep_leases()
         lease = self.in_flight.lease(self.queue_keys(queue))

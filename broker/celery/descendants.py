@@ -47,12 +47,12 @@ def reap_orphans() -> None:
     reap_at = monotonic() + REAP_SECONDS
     with suppress(ChildProcessError):  # there is no child
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid in _waited_for():
+            if ended.si_pid in _children_with_popen():
                 return
             os.waitpid(ended.si_pid, os.WNOHANG)
 
 
-def _waited_for() -> set[int]:
+def _children_with_popen() -> set[int]:
     kinds = subprocess.Popen, multiprocessing.popen_fork.Popen
     return {
         each.pid for each in gc.get_objects() if issubclass(type(each), kinds) and each.returncode is None
@@ -65,25 +65,25 @@ def kill_with_descendants(pid: int) -> None:
     All are stopped first: none starts another, or is handed to another parent, while they are listed.
     """
     family = [pid]
-    _signal(pid, signal.SIGSTOP)
+    _send_signal(pid, signal.SIGSTOP)
     for _ in range(_LOOKS):
-        new = [each for each in _below(pid) if each not in family]
+        new = [each for each in _descendants_of(pid) if each not in family]
         if not new:
             break
         for each in new:
-            _signal(each, signal.SIGSTOP)
+            _send_signal(each, signal.SIGSTOP)
         family += new
     for each in reversed(family):
-        _signal(each, signal.SIGKILL)
+        _send_signal(each, signal.SIGKILL)
 
 
-def _signal(pid: int, number: int) -> None:
+def _send_signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):  # it has ended, or runs as another user
         os.kill(pid, number)
 
 
-def _below(pid: int) -> list[int]:
-    """Return the processes below one, parents first; none where the kernel does not show them."""
+def _descendants_of(pid: int) -> list[int]:
+    """Return the processes below one, parents first; none if the kernel does not show them."""
     children = defaultdict[int, list[int]](list)
     with suppress(OSError):
         for folder in Path("/proc").iterdir():

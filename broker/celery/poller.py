@@ -35,7 +35,7 @@ class Poller(stock.MultiChannelPoller):
                 if channel.in_flight.at_once != at_once:
                     channel.in_flight.at_once = at_once
                 if monotonic() >= channel.gather_at:
-                    channel.gather_in_time()
+                    channel.gather_if_due()
                 channel.fetcher.on_tick()
                 self.wake_up_in(channel.fetcher.seconds_to_next())
                 if monotonic() >= self._notices.look_at:
@@ -54,12 +54,12 @@ class Poller(stock.MultiChannelPoller):
             if self._wakes_at <= at:
                 return
             self._timer.cancel()
-        self._timer, self._wakes_at = self.hub.call_later(seconds, self._awake), at
+        self._timer, self._wakes_at = self.hub.call_later(seconds, self._clear_timer), at
 
-    def _awake(self) -> None:
+    def _clear_timer(self) -> None:
         self._timer = None
 
-    def connected(self, channel: Any, client: Any, kind: str) -> Any:
+    def connect_watched(self, channel: Any, client: Any, kind: str) -> Any:
         """Return the connection of a client, connected and watched by the poller."""
         if not self._client_registered(channel, client, kind):
             self._register(channel, client, kind)
@@ -85,12 +85,12 @@ class Poller(stock.MultiChannelPoller):
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Deliver one message, for `drain_events`. Raises `queue.Empty` if none came: try again."""
         self.on_poll_start()
-        times = [self._seconds_of(channel) for channel in self._channels]
+        times = [self._seconds_to_call(channel) for channel in self._channels]
         if times:
             timeout = min(*times, LOOK_SECONDS if timeout is None else timeout)
         super().get(callback, timeout)
 
-    def _seconds_of(self, channel: Any) -> float:
+    def _seconds_to_call(self, channel: Any) -> float:
         seconds = channel.fetcher.seconds_to_next() if channel.fetcher is not None else None
         return LOOK_SECONDS if seconds is None else float(seconds)
 

@@ -56,7 +56,7 @@ def finish_reading(pool: Any) -> None:
                 os.kill(child.pid, signal.SIGKILL)
 
 
-def take_back(pool: Any) -> set[str]:
+def take_back_unsent(pool: Any) -> set[str]:
     """Remove from the pool the tasks that no child has been given; return their ids."""
     children = children_of(pool)
     if children is None:
@@ -68,7 +68,7 @@ def take_back(pool: Any) -> set[str]:
     return {id for job in waiting for id in job.correlation_id.split()}
 
 
-def read_results_as_they_come(pool: Any, *, meanwhile: Callable[[], None]) -> None:
+def read_results_when_ready(pool: Any, *, meanwhile: Callable[[], None]) -> None:
     """Make a drain of the pool read each result as soon as it is there.
 
     `meanwhile` is called several times a second while children run.

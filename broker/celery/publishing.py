@@ -86,12 +86,16 @@ class Publishing(QueueCommands):
         return PublishBatch(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        """Publish one message: a task by `publish.lua`, or with its batch.
+
+        A message of remote control as kombu does.
+        """
         if not self.holds_tasks(queue):
             super()._put(queue, message, **kwargs)
             return
         headers = message.get("headers") or {}
         if isinstance(headers.get(OWN), dict):
-            kept = carried(headers.pop(OWN), str(headers.get("id", "")))
+            kept = carried_facts(headers.pop(OWN), str(headers.get("id", "")))
             headers.update({} if kept is None else {OWN: kept})
         # A retry or the next link of a chain comes from the pool itself, so it must never wait for room.
         own = bool(headers.get("retries")) or headers.get("parent_id") is not None
@@ -104,7 +108,7 @@ class Publishing(QueueCommands):
         )
         if len(outgoing.payload) > LARGE_BYTES:
             self._check_length(outgoing)
-        sending: Sending = ("exempt" if own else self._policy(queue), outgoing)
+        sending: Sending = ("exempt" if own else self._policy_of(queue), outgoing)
         batch = kwargs.get("_publish_batch")
         if batch is not None:
             batch.gather(sending)
@@ -120,7 +124,7 @@ class Publishing(QueueCommands):
         refused: list[tuple[Outgoing, publish.Full]] = []
         for policy, group in groupby(messages, key=lambda each: each[0]):
             outgoing = [each for _, each in group]
-            with _as_kombu_knows_them():
+            with _translate_for_kombu():
                 outcomes = publish.publish(self.store, outgoing, policy=policy)
             refused += [
                 (each, outcome)
@@ -129,13 +133,13 @@ class Publishing(QueueCommands):
             ]
         ends_at = time.monotonic() + self.full_queue_timeout
         for each, full in refused:
-            with _as_kombu_knows_them():
+            with _translate_for_kombu():
                 self._wait_and_send(each, full, ends_at)
         for queue in {each.queue for _, each in messages} & self._expires.keys():
             self.expire(queue)
 
     def _wait_and_send(self, message: Outgoing, full: publish.Full, ends_at: float) -> None:
-        """Send a message that had no room as soon as there is some, by a time."""
+        """Wait until a message has room, at most until a time, and send it."""
         queue, ticket, waits = message.queue, new_ticket(1), False
         if limits.read_limits(self.store, queue).overflow == "shed":  # its workers' table says so
             publish.publish(self.store, [message], policy="shed")
@@ -167,12 +171,12 @@ class Publishing(QueueCommands):
                 f"Send where its data lies instead, or raise `message_bytes` of the queue in the pools table"
             )
 
-    def _policy(self, queue: str) -> publish.Policy:
+    def _policy_of(self, queue: str) -> publish.Policy:
         return "shed" if self.queues.get(queue, {}).get("overflow") == "shed" else "reject"
 
 
 @contextmanager
-def _as_kombu_knows_them() -> Iterator[None]:
+def _translate_for_kombu() -> Iterator[None]:
     """Raise errors of the broker as ones that kombu retries, or shows as an `OperationalError`."""
     try:
         yield
@@ -184,8 +188,8 @@ def _as_kombu_knows_them() -> Iterator[None]:
         raise SendingRefused(str(error)) from error
 
 
-def carried(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
-    """Return the facts that a message keeps of the own header of the task that sends it; None: nothing.
+def carried_facts(own: Mapping[str, Any], id: str) -> dict[str, Any] | None:
+    """Return the facts that a message keeps of the header of the task that sends it; None if there are none.
 
     `of` names that task. Its retry is the same task and stays in its batch; a body that copies its request's
     headers into another task does not put that task there.

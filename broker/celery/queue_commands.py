@@ -14,8 +14,8 @@ from kombu.transport import redis as stock
 from millpond.broker.celery.connection import Connecting
 from millpond.broker.connection import COPY_SHARE, Store
 from millpond.broker.consume.fetcher import PATIENCE_SECONDS
-from millpond.broker.inspect.delete import delete
-from millpond.broker.inspect.purge import purge
+from millpond.broker.inspect.delete import delete_queue
+from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import PRIORITY_STEPS, SEPARATOR, QueueKeys, queues_key, step_of
 
 #: The most messages of one list that are moved at a time.
@@ -59,7 +59,7 @@ class QueueCommands(Connecting):
     # Priority steps
 
     @cached_property
-    def other_steps(self) -> bool:
+    def has_other_steps(self) -> bool:
         """True if the transport options name other priority lists than kombu's own four."""
         return tuple(self.priority_steps) != PRIORITY_STEPS or self.sep != SEPARATOR
 
@@ -87,7 +87,7 @@ class QueueCommands(Connecting):
         """Count the messages that are ready or delayed."""
         if not self.holds_tasks(queue):
             return int(super()._size(queue))
-        if self.other_steps:
+        if self.has_other_steps:
             self.gather(queue)
         keys = self.queue_keys(queue)
         with self.store.client.pipeline(transaction=False) as pipe:
@@ -109,9 +109,9 @@ class QueueCommands(Connecting):
     def _purge(self, queue: str) -> int:
         if not self.holds_tasks(queue):
             return int(super()._purge(queue))
-        if self.other_steps:
+        if self.has_other_steps:
             self.gather(queue)
-        return purge(self.store, queue)
+        return purge_queue(self.store, queue)
 
     def queue_delete(
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any
@@ -121,7 +121,7 @@ class QueueCommands(Connecting):
         With `if_unused` not while a consumer has it, with `if_empty` not while it has a message, delayed ones
         included.
         """
-        if self.holds_tasks(queue) and if_unused and self._is_used(queue):
+        if self.holds_tasks(queue) and if_unused and self._has_consumer(queue):
             return
         super().queue_delete(queue, if_unused, if_empty, **kwargs)
         if self.holds_tasks(queue) and not (if_empty and self._size(queue)):
@@ -137,13 +137,13 @@ class QueueCommands(Connecting):
             self._delete_messages(queue)
 
     def _delete_messages(self, queue: str) -> None:
-        if self.other_steps:
+        if self.has_other_steps:
             self.gather(queue)
-        delete(self.store, queue)
+        delete_queue(self.store, queue)
         self._expires.pop(queue, None)
         self.passing.add(queue)  # this channel's own lease on it may be the last
 
-    def _is_used(self, queue: str) -> bool:
+    def _has_consumer(self, queue: str) -> bool:
         seconds, _micros = self.store.client.time()
         return bool(self.store.client.zcount(self.queue_keys(queue).consumers, seconds * 1000, "+inf"))
 

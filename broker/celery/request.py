@@ -33,10 +33,9 @@ _CELERYS_HEADERS = frozenset((*vars(Context), "lang", "task", "argsrepr", "kwarg
 
 
 class DeliveryRequest(Request):
-    """A request for the execution of one delivery, by a task, in a process (`app`, `hostname`, `eventer`).
+    """Celery's request to execute one delivery, by a task, in a process (`app`, `hostname`, `eventer`).
 
-    Its subclass defines `acknowledge` and `reject`, and how a delivery is settled whose task Celery
-    revoked (`settle_revoked`).
+    Its subclass defines `acknowledge`, `reject`, and `settle_revoked` for a task that Celery revoked.
     """
 
     acknowledged: bool
@@ -134,7 +133,7 @@ class DeliveryRequest(Request):
             return dict(super().info(safe=True))
 
     def note_start(self, pid: int | None, time_accepted: float) -> None:
-        """Note that a slot has the task: its process, and since when (monotonic seconds)."""
+        """Record that a slot has the task: its process, and since when (monotonic seconds)."""
         self.worker_pid, self.time_start = pid, time() - (monotonic() - time_accepted)
         task_accepted(self)
         if not self.is_quiet:
@@ -161,18 +160,18 @@ class DeliveryRequest(Request):
         self._terminate_on_ack = pool, number
 
     def settle_revoked(self, *, expired: bool) -> None:
-        """Decide how a delivery ends whose task Celery revoked before it started."""
+        """Settle the delivery of a task that Celery revoked before it started."""
         raise NotImplementedError
 
     def mark_revoked(self, reason: str) -> None:
         """Mark the task in its result backend as revoked, and its part of a chord as failed."""
-        self._mark(self.task.backend.mark_as_revoked, reason)
+        self._mark_in_backend(self.task.backend.mark_as_revoked, reason)
 
     def mark_failed(self, error: BaseException, traceback: str = "") -> None:
         """Mark the task in its result backend as failed; its chord and its errbacks hear of it."""
-        self._mark(self.task.backend.mark_as_failure, error, traceback=traceback)
+        self._mark_in_backend(self.task.backend.mark_as_failure, error, traceback=traceback)
 
-    def _mark(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _mark_in_backend(self, mark: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         try:
             mark(self.id, *args, request=self._context, store_result=self.store_errors, **kwargs)
         except Exception:  # whatever becomes of its result, the delivery is settled
@@ -212,8 +211,8 @@ def request_dict(delivery: Delivery, hostname: str) -> dict[str, Any]:
     }
 
 
-def writer_at_once(pool: Any, hub: Any) -> Callable[[], None]:
-    """Return a function that writes the task which the pool was given last to a child that is free.
+def immediate_writer(pool: Any, hub: Any) -> Callable[[], None]:
+    """Return a function that writes the task which the pool was given last to a free child.
 
     The pool would write it in the loop's next turn but one. `pool` is Celery's, of any kind.
     """

@@ -26,7 +26,7 @@ from millpond.broker.consume.queue_lease import FetchRequest
 from millpond.broker.control import state
 from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
-from millpond.broker.inspect.delete import tidy
+from millpond.broker.inspect.delete import delete_if_unused
 from millpond.broker.outcomes import REJECTED, RELEASE, REQUEUE, SUCCEEDED, Outcome
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class QoS(virtual.QoS):
             self.channel.in_flight.may_fetch = value
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Do nothing: the message was noted as in flight before it was delivered."""
+        """Do nothing: the message was recorded as in flight before it was delivered."""
 
     def get(self, delivery_tag: str) -> Any:
         """Raise `KeyError`: settled messages are not kept."""
@@ -74,7 +74,7 @@ class QoS(virtual.QoS):
         return []
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Restore nothing: a channel that closes has released its messages."""
+        """Do nothing: a channel that closes has released its messages."""
 
 
 class Settling(Publishing):
@@ -87,11 +87,11 @@ class Settling(Publishing):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.fetcher: Fetcher | None = None
-        self._have_own()
+        self._make_registry()
         super().__init__(*args, **kwargs)
         self.use(self.in_flight)
 
-    def _have_own(self) -> None:
+    def _make_registry(self) -> None:
         self.in_flight = InFlightMessages(of_channel=True)
         self.passing = set()
 
@@ -150,6 +150,7 @@ class Settling(Publishing):
                 return
 
     def _settle_at_once(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Send the outcome of a delivery now, in a call of its own."""
         lease = delivery.lease
         if lease.in_flight.pop(delivery.token, None) is None:
             return
@@ -192,7 +193,7 @@ class Settling(Publishing):
 
     def acknowledge_all_future(self) -> None:
         """Acknowledge all future cancellations, so that `cancel()` does not wait for this process."""
-        state.acknowledge(self.store, self.in_flight.name, state.ALL_FUTURE)
+        state.acknowledge_epoch(self.store, self.in_flight.name, state.ALL_FUTURE)
 
     def leave(self) -> None:
         """Settle the finished deliveries, release the others, and end the leases."""
@@ -212,23 +213,23 @@ class Settling(Publishing):
             renewer = self.in_flight.lease_renewer
             if renewer is not None:
                 renewer.close()
-            self._tidy()
+            self._delete_unused_keys()
         super().close()
 
-    def _tidy(self) -> None:
+    def _delete_unused_keys(self) -> None:
         for queue in self.passing:
             try:
-                tidy(self.store, queue)
+                delete_if_unused(self.store, queue)
             except BrokerError as error:
                 logger.debug("keys of queue %s are left: %s", queue, error)
 
     def _after_fork(self) -> None:
-        """Clear the in-flight messages in a child: its parent has it."""
+        """Forget the in-flight messages in a forked child: they are its parent's."""
         super()._after_fork()
         self.__dict__.pop("store", None)
         self.__dict__.pop("_shared_client", None)
         self.fetcher = None
-        self._have_own()
+        self._make_registry()
 
 
 def started_tags() -> Set[str]:

@@ -16,12 +16,12 @@ from celery.canvas import Signature, _chain, chord, group, maybe_signature
 from millpond.broker.celery.queue_commands import is_remote_control
 
 #: An application's producer that sends nothing, and the messages that it made; used by one thread at a time.
-_catching: "WeakKeyDictionary[Celery, _Catching]" = WeakKeyDictionary()
+_catching: "WeakKeyDictionary[Celery, _MessageCatcher]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class SignatureMessage:
     """A message and the queue that it is for."""
 
     queue: str
@@ -46,7 +46,7 @@ def signature_of(item: Mapping[str, Any]) -> Signature:
     return signature
 
 
-def make(signature: Signature, options: Mapping[str, Any]) -> Made:
+def message_of_signature(signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
     """Return the message of a signature; `options` are those of `apply_async`, over its own.
 
     Raises Celery's errors, and `TypeError` for a canvas that is more than one message at first.
@@ -54,25 +54,28 @@ def make(signature: Signature, options: Mapping[str, Any]) -> Made:
     with _lock:
         catching = _catching.get(signature.app)
         if catching is None:
-            catching = _catching[signature.app] = _Catching(signature.app)
+            catching = _catching[signature.app] = _MessageCatcher(signature.app)
         return catching.make(signature, options)
 
 
-class _Catching:
+class _MessageCatcher:
+    """A channel's producer that keeps the messages it is given instead of sending them."""
+
     def __init__(self, app: Celery) -> None:
-        self._made: list[Made] = []
+        self._made: list[SignatureMessage] = []
         channel = app.connection_for_write().channel()
         self._put = channel._put
-        channel._put = self._catch
+        channel._put = self._keep
         self._producer = app.amqp.Producer(channel, auto_declare=False)
 
-    def _catch(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+    def _keep(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         if is_remote_control(queue):  # the event that a task was sent
             self._put(queue, message, **kwargs)
         else:
-            self._made.append(Made(queue, message))
+            self._made.append(SignatureMessage(queue, message))
 
-    def make(self, signature: Signature, options: Mapping[str, Any]) -> Made:
+    def make(self, signature: Signature, options: Mapping[str, Any]) -> SignatureMessage:
+        """Return the one message with which a signature begins. Raises `TypeError` for several."""
         self._made.clear()
         sent, chosen = signature.clone(), dict(options)
         if isinstance(sent, _chain):  # which does not pass a producer on to the first of its tasks

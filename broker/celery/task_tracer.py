@@ -14,7 +14,7 @@ from celery.app import trace
 from celery.app.task import Context
 from celery.backends.base import DisabledBackend
 
-from millpond.broker.celery.backend_notices import tell_of
+from millpond.broker.celery.backend_notices import notify_end
 from millpond.broker.celery.request import request_dict
 from millpond.broker.delivery import Delivery
 
@@ -27,7 +27,7 @@ of_this_process: list[Any] = trace._localized
 
 
 @cache
-def is_bare(task: Task) -> bool:
+def needs_no_backend(task: Task) -> bool:
     """True if no result backend hears of the task, and its tracer is Celery's own."""
     own_tracer = task.__trace__.__code__.co_filename == trace.__file__
     return own_tracer and isinstance(task.backend, DisabledBackend)
@@ -47,7 +47,7 @@ def run_traced(task: Task, delivery: Delivery, hostname: str) -> Any:
         raise info.retval
     if isinstance(returned, ExceptionInfo):
         wrong: BaseException = getattr(returned.exception, "exc", returned.exception)
-        tell_of(task.app, delivery.message, "failed", wrong)
+        notify_end(task.app, delivery.message, "failed", wrong)
         raise wrong
     return returned
 

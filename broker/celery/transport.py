@@ -71,7 +71,7 @@ class Transport(TransportByUrl):
             return
         for channel in self.channels:
             if channel is not None and channel.in_flight.find(delivery.tag) is delivery:
-                channel.turn_away(delivery)
+                channel.release_for_cancelled(delivery)
 
 
 class SentinelTransport(Transport):

@@ -26,11 +26,11 @@ class WaitingTasks:
         self._consumer, self._channel, self._state = consumer, channel, state
         #: Workers of Millpond's acknowledge late, always, and ask for as many messages as they have slots.
         self.slots: Callable[[int], int] | None = (
-            None if hasattr(consumer, "threads") else self._free_of_early
+            None if hasattr(consumer, "threads") else self._slots_for_in_flight
         )
 
-    def _free_of_early(self, granted: int) -> int:
-        """Return the slots for messages in flight: all but those with a task that was acknowledged early."""
+    def _slots_for_in_flight(self, granted: int) -> int:
+        """Return the slots that are left beside tasks which were acknowledged before they ended."""
         pool = self._consumer.pool
         semaphore = self._consumer.controller.semaphore
         size = int((semaphore.initial_value if pool.uses_semaphore else pool.limit) or 1)
@@ -40,7 +40,7 @@ class WaitingTasks:
 
     def give_back(self) -> int:
         """Release the messages of all tasks that wait, the newest first; return their number."""
-        requests = list(self._take())
+        requests = list(self._take_all())
         for request in reversed(requests):
             if hasattr(request, "release"):
                 request.release()
@@ -49,7 +49,7 @@ class WaitingTasks:
             self._channel.settle(request.message.delivery, RELEASE)
         return len(requests)
 
-    def _take(self) -> Iterator[Any]:
+    def _take_all(self) -> Iterator[Any]:
         """Take every task out of its line that came by this channel, the oldest first."""
         pool = self._consumer.pool
         if own := getattr(self._consumer, "threads", None):
@@ -57,14 +57,15 @@ class WaitingTasks:
         elif pool.uses_semaphore:
             waiting = self._consumer.controller.semaphore._waiting
             calls = [waiting.popleft() for _ in range(len(waiting))]
-            yield from self._own(calls, lambda call: call[1][0] if call[1] else None, waiting.append)
+            yield from self._own_requests(calls, lambda call: call[1][0] if call[1] else None, waiting.append)
         elif isinstance(executor := getattr(pool, "executor", None), ThreadPoolExecutor):
             queue = executor._work_queue
-            yield from self._own(_drained(queue), _request_of_work, queue.put)
+            yield from self._own_requests(_take_from_queue(queue), _request_of_work, queue.put)
 
-    def _own(
+    def _own_requests(
         self, items: list[Any], request_of: Callable[[Any], Any], put_back: Callable[[Any], None]
     ) -> Iterator[Any]:
+        """Yield the requests of items that came by this channel; put the other items back."""
         for item in items:
             request = request_of(item)
             message = getattr(request, "message", None)
@@ -74,7 +75,8 @@ class WaitingTasks:
                 put_back(item)
 
 
-def _drained(queue: Any) -> list[Any]:
+def _take_from_queue(queue: Any) -> list[Any]:
+    """Return all items of a queue."""
     found = []
     try:
         while True:
@@ -91,15 +93,15 @@ def _request_of_work(work: Any) -> Any:
     return getattr(accepted, "__self__", None)
 
 
-def line_of(channel: Any) -> WaitingTasks | None:
-    """Return the tasks that wait in the worker that consumes on this channel; None: it is no worker's."""
+def waiting_tasks_of(channel: Any) -> WaitingTasks | None:
+    """Return the tasks that wait in the worker that consumes on this channel; None if it is no worker's."""
     for consumer in tuple(_consumers):
         if getattr(consumer.task_consumer, "channel", None) is channel:
             return WaitingTasks(consumer, channel)
     return None
 
 
-def _note_end(**_: Any) -> None:
+def _wake_after_early_end(**_: Any) -> None:
     """Wake the loop when a thread has ended a task that was acknowledged before: no settlement does."""
     for consumer in tuple(_consumers):
         fetcher = getattr(getattr(consumer.task_consumer, "channel", None), "fetcher", None)
@@ -111,11 +113,11 @@ def _note_consumer(sender: Any = None, **_: Any) -> None:
     """Note the consumer of a worker in this process; its channel begins to consume before."""
     _consumers.add(sender)
     if not hasattr(sender, "threads") and not sender.pool.uses_semaphore:
-        signals.task_postrun.connect(_note_end)  # a receiver costs every task something
+        signals.task_postrun.connect(_wake_after_early_end)  # a receiver costs every task something
     channel = getattr(getattr(sender, "task_consumer", None), "channel", None)
     in_flight = getattr(channel, "in_flight", None)
     if in_flight is not None:
-        in_flight.ahead.line = line_of(channel)
+        in_flight.ahead.line = waiting_tasks_of(channel)
 
 
 signals.worker_ready.connect(_note_consumer)

@@ -8,10 +8,10 @@ CLOCK_GOOD_SECONDS = 25.0
 
 
 def pipelined_request(in_flight: InFlightMessages, active: set[str], until: float) -> FetchRequest | None:
-    """Return the fetch call to pipeline behind a blocking pop that ends by `until`, or None.
+    """Return the fetch call to pipeline behind a blocking pop that ends at `until`; None if none is to be.
 
-    A fetch is pipelined only if the process consumes one queue, asks for several messages at a time, has
-    read the server's clock lately, has a free slot, and is not to fetch by the clock before `until`. Under an
+    A fetch is pipelined only if the process consumes one queue, asks for several messages at a time, has read
+    the server's clock lately, has a free slot, and need not fetch at a set time before `until`. Under an
     in-flight limit the call that settles fetches, and nothing is pipelined.
     """
     if len(active) != 1 or in_flight.may_fetch is not None:

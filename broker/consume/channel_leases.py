@@ -63,26 +63,27 @@ class ChannelLeases(LeaseRenewer):
         try:
             with self.in_flight.lock:
                 if not self._given_back:
-                    self._give_back(self._started())
+                    self._release_waiting(self._started())
                 if not self.in_flight.count:
                     end_leases(self.store, self.in_flight)
-                    return self._end()
+                    return self._end_leases()
         except (RedisError, OSError) as error:
             logger.debug("what a closed channel held could not be given back: %s", error)
             if not self._given_back and time.monotonic() > self._closed_until:
-                return self._end()  # the leases have expired
+                return self._end_leases()  # the leases have expired
         return False
 
     def _seek_orphans(self, lease: QueueLease) -> bool:
         """Search nothing: a worker of the queue does."""
         return bool(lease)
 
-    def _end(self) -> bool:
+    def _end_leases(self) -> bool:
         _open.discard(self)
         self.store.close()
         return True
 
-    def _give_back(self, started: Set[str]) -> None:
+    def _release_waiting(self, started: Set[str]) -> None:
+        """Settle what has ended, and release all messages whose tasks have not started."""
         self.in_flight.settle_finished()
         settle_pending(self.store, self.in_flight, lease_ms=self.lease_ms)
         for lease in self.in_flight.leases.values():

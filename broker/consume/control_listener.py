@@ -27,7 +27,7 @@ CONTROL = "CONTROL"
 
 
 class ControlListener:
-    """The subscription of one channel, and its process's knowledge of the control state."""
+    """The subscription of one channel, which keeps the control state of its process up to date."""
 
     def __init__(self, channel: Any, in_flight: InFlightMessages) -> None:
         self.client = channel.new_client()
@@ -39,7 +39,7 @@ class ControlListener:
 
     def connection(self) -> Any:
         """Return the connection, connected and watched by the poller."""
-        return self._channel.connection.cycle.connected(self._channel, self.client, CONTROL)
+        return self._channel.connection.cycle.connect_watched(self._channel, self.client, CONTROL)
 
     @property
     def due_at(self) -> float:
@@ -58,18 +58,19 @@ class ControlListener:
         self.connection().send_command("SUBSCRIBE", epoch_key(self._channel.global_keyprefix))
         self.is_subscribed = True
         self.watcher.begin()
-        self._read()
+        self._read_state()
 
     def read_changes(self) -> None:
         """Read the changes since the control state that is known."""
-        self._read(self._in_flight.control)
+        self._read_state(self._in_flight.control)
 
-    def _read(self, since: ControlState | None = None) -> None:
+    def _read_state(self, since: ControlState | None = None) -> None:
+        """Read the control state, or the changes since a known one, and act on it."""
         if self._in_flight.of_channel:
             return  # it starts no tasks, so no change of the control state concerns it
         self._read_at = time.monotonic()
         try:
-            known = state.read(self._channel.store, since)
+            known = state.read_state(self._channel.store, since)
         except BrokerError as error:  # away, or busy with a script: whatever it is, the worker outlives it
             raise RedisConnectionError(str(error)) from error
         before = self._in_flight.control
@@ -82,7 +83,7 @@ class ControlListener:
 
     def _acknowledge(self) -> None:
         try:
-            state.acknowledge(self._channel.store, self._in_flight.name, self._in_flight.control.epoch)
+            state.acknowledge_epoch(self._channel.store, self._in_flight.name, self._in_flight.control.epoch)
         except BrokerError as error:
             logger.warning("%s cancel() and drain() will time out waiting for this process.", error)
 

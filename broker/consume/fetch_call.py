@@ -26,7 +26,7 @@ DUE_SOON_MS = 2
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One message of a reply: its token, how often it was delivered before, and itself."""
+    """One message of a reply: its token, how often it was delivered before, and its text."""
 
     token: str
     deliveries: int
@@ -35,7 +35,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply of a call; `lease` is False when it had expired, and then nothing was done.
+    """The reply of a call; `lease` is False if it had expired, and then nothing was done.
 
     `unlisted`: the list of consumers had been deleted, and the lease holds again. `limited`: messages wait
     for a permit of the in-flight limit.
@@ -178,7 +178,7 @@ def _note_fetched(lease: QueueLease, reply: Reply, fetched: Fetched, clock_ms: i
 UNREADABLE = Message({"headers": {}, "properties": {}}, b"")
 
 
-def refused(asked: str, error: ResponseError) -> RedisConnectionError:
+def server_error(asked: str, error: ResponseError) -> RedisConnectionError:
     """Return the error that ends a connection whose server refused; an error of a script's own is logged."""
     if "script" in str(error) and not str(error).startswith("BUSY"):
         logger.error("the script settle_and_fetch.lua failed in the broker: %s", error)

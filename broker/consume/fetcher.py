@@ -95,7 +95,7 @@ class Fetcher:
         if listens and (self.in_flight.drained or not self.listener.is_subscribed):
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys, now, self._patience)
+            self.watcher.on_tick(self.active, self._keys_of, now, self._patience)
         self.in_flight.give_back_in_time(now)
         self._look_after_being_full()
         if self._request is None:
@@ -103,8 +103,8 @@ class Fetcher:
             fetching = self.active if self._behind is None else set()
             request = self.in_flight.next_request(fetching, now)
             if request is not None:
-                self._send(request)
-        if self._request is None and self._waiting is None and self._has_to_be_woken():
+                self._send_fetch(request)
+        if self._request is None and self._waiting is None and self._needs_wake_token():
             self._send_wait()
 
     def _look_after_being_full(self) -> None:
@@ -117,15 +117,16 @@ class Fetcher:
                 self.in_flight.leases[queue].fetchable = True
         self._was_full = full
 
-    def _has_to_be_woken(self) -> bool:
+    def _needs_wake_token(self) -> bool:
         """True if there is room, and some queue had nothing more; the next call fetches from the others."""
         fetchable = [self.in_flight.leases[queue].fetchable for queue in self.active]
         return not all(fetchable) and self.in_flight.room > 0
 
     def _check_patience(self, now: float) -> None:
+        """Raise redis-py's `TimeoutError` if the answer to a fetch or a wait is overdue."""
         patience = self._patience
         if self._request is not None and now - self._request_since > patience:
-            self._drop()
+            self._drop_call()
             raise RedisTimeoutError(f"no answer to a fetch for {patience} s")
         if self._waiting is not None and now > self._waiting_until + patience:
             self._waiting = self._behind = None
@@ -156,20 +157,22 @@ class Fetcher:
         soonest = min(times)
         return None if soonest == math.inf else max(0.0, soonest - now)
 
-    def _send(self, request: FetchRequest) -> None:
+    def _send_fetch(self, request: FetchRequest) -> None:
+        """Send a call and remember it; put its outcomes back if it could not be written."""
         self._request = request
         self.in_flight.fetch_calls += 1
         try:
-            connection = self.channel.connection.cycle.connected(self.channel, self.fetch_client, FETCH)
+            connection = self.channel.connection.cycle.connect_watched(self.channel, self.fetch_client, FETCH)
             connection.send_command(*fetch_call.command(request, lease_ms=self.lease_ms))
             self._request_since = time.monotonic()
         except BaseException:
-            self._drop()
+            self._drop_call()
             raise
 
     def _send_wait(self) -> None:
+        """Send the blocking pop of a wake token, with a fetch call pipelined behind it if that is allowed."""
         queues, now = sorted(self.active), time.monotonic()
-        connection = self.channel.connection.cycle.connected(self.channel, self.wait_client, WAIT)
+        connection = self.channel.connection.cycle.connect_watched(self.channel, self.wait_client, WAIT)
         watched = all(map(self.watcher.is_watched, queues))
         seconds = WATCHED_LOOK_SECONDS if watched else LOOK_SECONDS
         leases = [self.in_flight.leases[queue] for queue in queues]
@@ -184,7 +187,7 @@ class Fetcher:
         if not self._is_limited:  # messages that wait for a permit are not watched for
             self.watcher.on_idle(self.active)
 
-    def _keys(self, queue: str) -> QueueKeys:
+    def _keys_of(self, queue: str) -> QueueKeys:
         return self.in_flight.leases[queue].keys
 
     # Receiving
@@ -203,22 +206,23 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            self._drop()
-            raise fetch_call.refused("to fetch", error) from error
+            self._drop_call()
+            raise fetch_call.server_error("to fetch", error) from error
         except BaseException:
-            self._drop()
+            self._drop_call()
             raise
         self._request = None
-        self._take_in(request, fetch_call.read(raw))
+        self._accept_reply(request, fetch_call.read(raw))
 
     def _load_script(self) -> None:
         """Send the source of the script to a server that has lost it."""
         try:
             self.channel.store.client.script_load(script("settle_and_fetch").source)
         except ResponseError as error:
-            raise fetch_call.refused("a script", error) from error
+            raise fetch_call.server_error("a script", error) from error
 
-    def _take_in(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
+    def _accept_reply(self, request: FetchRequest, reply: fetch_call.Reply) -> None:
+        """Accept the reply of a call: deliver its messages, or take up the lease again if it had expired."""
         if not reply.lease:
             lease = request.lease
             lease.late += reply.late
@@ -250,7 +254,7 @@ class Fetcher:
         try:
             woken = self.wait_client.connection.read_response()
         except ResponseError as error:
-            raise fetch_call.refused("to wait", error) from error
+            raise fetch_call.server_error("to wait", error) from error
         if request is not None:
             self._on_request_behind(request)
             return
@@ -268,17 +272,17 @@ class Fetcher:
             self._load_script()
             return
         except ResponseError as error:
-            raise fetch_call.refused("to fetch", error) from error
+            raise fetch_call.server_error("to fetch", error) from error
         # Under another name by now, this process has lost the lease that the call was for.
         if request.consumer == request.lease.consumer:
-            self._take_in(request, fetch_call.read(raw))
+            self._accept_reply(request, fetch_call.read(raw))
 
     def on_control_change(self) -> None:
         """Read that something was cancelled, a pool drained, or a ready list changed."""
         self.listener.on_readable()
         now = time.monotonic()
         if now >= self.watcher.due_at:
-            self.watcher.on_tick(self.active, self._keys, now, self._patience)
+            self.watcher.on_tick(self.active, self._keys_of, now, self._patience)
 
     def finish(self) -> None:
         """Wait for the reply of the call that is under way, at most as long as the socket lets it."""
@@ -314,9 +318,9 @@ class Fetcher:
 
     def abandon(self) -> None:
         """Forget the call that is under way; its outcomes are sent again, and carried out once."""
-        self._drop()
+        self._drop_call()
 
-    def _drop(self) -> None:
+    def _drop_call(self) -> None:
         request, self._request = self._request, None
         if request is not None:
             request.lease.put_back(request.outcomes)

@@ -175,7 +175,7 @@ class InFlightMessages:
     def reach(self) -> tuple[int, int]:
         """Return how many tasks run at a time, and how many messages may be fetched beyond these."""
         running = self.ahead.slots(self.slots)
-        return running, self.ahead.beyond(self.slots + self.prefetch - running)
+        return running, self.ahead.allowed(self.slots + self.prefetch - running)
 
     @property
     def has_waiting(self) -> bool:
@@ -227,11 +227,11 @@ class InFlightMessages:
 
     def is_cancelled(self, delivery: Delivery) -> bool:
         """True if somebody cancelled this message's task or its batch."""
-        return _is_in(self.control.cancelled, delivery)
+        return _is_named(self.control.cancelled, delivery)
 
     def is_terminated(self, delivery: Delivery) -> bool:
         """True if this message's task shall be ended where it runs."""
-        return _is_in(self.control.terminated, delivery)
+        return _is_named(self.control.terminated, delivery)
 
     # Settling
 
@@ -251,10 +251,10 @@ class InFlightMessages:
             self._settle_now()
         elif self._call_soon is not None and not self._is_asked:
             self._is_asked = True
-            self._call_soon(self._wake)
+            self._call_soon(self._plan_settling)
 
-    def _wake(self) -> None:
-        """Plan a send of the finished deliveries a moment later; runs in the loop."""
+    def _plan_settling(self) -> None:
+        """Plan to send the finished deliveries a moment later; runs in the loop."""
         self._is_asked = False
         if self.fetcher is not None:  # else the next one does it first of all
             self.fetcher.wake()
@@ -300,7 +300,7 @@ class InFlightMessages:
         if self.finished:
             self.settle_finished()
         self.ahead.measure(now, is_full=self.count >= self.reach[0])
-        for queue in self._in_order(now):
+        for queue in self._queues_in_order(now):
             lease = self.leases[queue]
             if lease.lease_lost:
                 self.lose(lease)
@@ -316,14 +316,14 @@ class InFlightMessages:
             if room and self.may_fetch is not None:
                 room = 1 if self.may_fetch() else 0
             wants = room > 0 and count <= running + beyond // 2
-            if wants or (lease.outcomes and self._is_time(lease, count, now)):
+            if wants or (lease.outcomes and self._is_time_to_send(lease, count, now)):
                 free = max(0, running - count) if room else 0
                 request = FetchRequest(lease, min(room, self.at_once), free, lease.take_outcomes())
                 self.outcomes_taken.set()
                 return request
         return None
 
-    def _in_order(self, now: float) -> Iterable[str]:
+    def _queues_in_order(self, now: float) -> Iterable[str]:
         """Yield the queues in the order in which they are looked at for a call."""
         if self.queue_order == "round_robin":
             for _ in range(len(self._order)):
@@ -332,18 +332,21 @@ class InFlightMessages:
                 yield queue
             return
         # A first queue that always has messages must not keep the outcomes of the others here.
-        overdue = [q for q in self._order if self.leases[q].outcomes and self._is_late(self.leases[q], now)]
+        overdue = [
+            q for q in self._order if self.leases[q].outcomes and self._is_overdue(self.leases[q], now)
+        ]
         yield from overdue
         yield from sorted(self._order) if self.queue_order == "sorted" else tuple(self._order)
 
-    def _is_late(self, lease: QueueLease, now: float) -> bool:
+    def _is_overdue(self, lease: QueueLease, now: float) -> bool:
         return now - lease.outcomes_since >= 2 * GATHERED_SECONDS
 
-    def _is_time(self, lease: QueueLease, count: int, now: float) -> bool:
+    def _is_time_to_send(self, lease: QueueLease, count: int, now: float) -> bool:
         waited = now - lease.outcomes_since >= GATHERED_SECONDS
         return waited or lease.is_limited or not count or self.draining or len(lease.outcomes) >= GATHERED
 
 
-def _is_in(names: Set[str], delivery: Delivery) -> bool:
+def _is_named(names: Set[str], delivery: Delivery) -> bool:
+    """True if a delivery's task or batch is among these names."""
     message = delivery.message
     return message.id in names or batch_key(message.batch, delivery.lease.keys.prefix) in names

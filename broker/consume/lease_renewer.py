@@ -48,7 +48,7 @@ class LeaseRenewer:
 
     def start(self) -> None:
         """Start the thread."""
-        self._wait = native_threads.start(self._run, "millpond-leases")
+        self._wait = native_threads.start(self._renew_until_stopped, "millpond-leases")
 
     @property
     def store(self) -> Store:
@@ -61,13 +61,14 @@ class LeaseRenewer:
         self._stop.set()
         self._wait(1)
 
-    def _run(self) -> None:
+    def _renew_until_stopped(self) -> None:
+        """Renew every lease three times in its life, ten times as often while the server does not answer."""
         if native_threads.are_green():
             self._apart = native_threads.ident(), self._store.with_own_connections()
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]
-            answered = [self._renew(lease) and self._seek_orphans(lease) for lease in leases]
+            answered = [self._renew_lease(lease) and self._seek_orphans(lease) for lease in leases]
             if self._is_over():
                 return
             # A server that comes back within a lease must hear of it before the lease is over.
@@ -77,8 +78,8 @@ class LeaseRenewer:
         """True if there is nothing more to renew."""
         return False
 
-    def _renew(self, lease: QueueLease) -> bool:
-        """Renew one lease; False when the server did not answer."""
+    def _renew_lease(self, lease: QueueLease) -> bool:
+        """Renew one lease; False if the server did not answer."""
         consumer, asked, term_ms = lease.consumer, elapsed_seconds(), lease.term_ms(self.lease_ms)
         try:
             held = script("renew_lease").run(self.store.client, lease.keys.all, (consumer, term_ms))
@@ -123,7 +124,7 @@ def end_leases(store: Store, in_flight: InFlightMessages) -> int:
             returned += int(script("end_lease").run(store.client, lease.keys.all, (lease.consumer,)))
         lease.in_flight.clear()
         lease.registered = False
-    state.forget(store, in_flight.name)
+    state.forget_process(store, in_flight.name)
     if returned:
         logger.info("%d messages that were held went back to their queues", returned)
     return returned

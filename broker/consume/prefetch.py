@@ -29,7 +29,7 @@ WAITED_SECONDS = 0.06
 AGAIN_SECONDS = 0.02
 
 
-class Line(Protocol):
+class WaitingLine(Protocol):
     """The tasks of a process that wait for a slot."""
 
     #: Returns how many tasks run at once, of the messages that the consumer may have; None: as many.
@@ -44,7 +44,7 @@ class Prefetch:
 
     def __init__(self) -> None:
         #: The tasks that wait for a slot; None where that is not known: then the prefetch is always the most.
-        self.line: Line | None = None
+        self.line: WaitingLine | None = None
         #: The most messages beyond the slots; all that are set until tasks turn out long.
         self.depth = math.inf
         #: Ends since the count began.
@@ -65,8 +65,8 @@ class Prefetch:
         line = self.line
         return granted if line is None or line.slots is None else line.slots(granted)
 
-    def beyond(self, most: int) -> int:
-        """Return how many messages may be fetched beyond the slots, at `most` so many."""
+    def allowed(self, most: int) -> int:
+        """Return the number of messages that may be fetched beyond the slots, at most `most`."""
         return most if self.line is None or self.depth >= most else int(self.depth)
 
     def measure(self, now: float, *, is_full: bool) -> None:

@@ -43,7 +43,7 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
 
 @dataclass
 class WatchedQueue:
-    """One queue as a process knows it: its place there, and how many processes watch it."""
+    """One queue as a process knows it: its place among the watchers, and how many processes watch it."""
 
     keys: QueueKeys
     place: int = 0
@@ -85,7 +85,7 @@ class Watcher:
         if getattr(connection, "protocol", 2) not in (3, "3"):
             return
         connection._parser.set_invalidation_push_handler(lambda notice: notice)
-        self._send(connection, [(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
+        self._send_commands(connection, [(("CLIENT", "TRACKING", "ON", "OPTIN"), "tracking", None)])
 
     def is_watched(self, queue: str) -> bool:
         """True if some process watches a queue, as far as is known here."""
@@ -104,11 +104,11 @@ class Watcher:
         Raises redis-py's `TimeoutError` if the server owes an answer for longer than `patience` (seconds).
         """
         self._patience = patience
-        if self._is_owed(now):
+        if self._is_answer_overdue(now):
             raise RedisTimeoutError(f"no answer to a watching call for {patience} s")
         if self.is_tracking:
             self._send_watch_commands(queues, keys_of, now)
-        self._plan()
+        self._plan_next()
 
     def _send_watch_commands(
         self, queues: Iterable[str], keys_of: Callable[[str], QueueKeys], now: float
@@ -121,7 +121,7 @@ class Watcher:
                 places = watched.keys.watcher_places
                 if watched.place or watched.taken < len(places):
                     watched.claim_at = now + ROUND_SECONDS
-                    asked.append((self._claim(watched, PLACE_SECONDS), "claim", watched))
+                    asked.append((self._claim_command(watched, PLACE_SECONDS), "claim", watched))
                 else:
                     watched.claim_at = now + LOOK_SECONDS
                     asked.append((("EXISTS", *places), "places", watched))
@@ -137,17 +137,17 @@ class Watcher:
                     )
                 )
         if asked:
-            self._send(self._connection(), asked)
+            self._send_commands(self._connection(), asked)
 
     def on_idle(self, queues: Iterable[str]) -> None:
         """Ask at once, for this process has found the queues empty and does not look any more."""
         for watched in map(self._queues.get, queues):
             if watched is not None and watched.place and not watched.is_tracked:
                 watched.pause = watched.ask_at = 0.0
-        self._plan()
+        self._plan_next()
 
-    def _plan(self) -> None:
-        """Find out when there is something to ask, or an answer is overdue."""
+    def _plan_next(self) -> None:
+        """Compute when there is something to ask, or an answer is overdue."""
         times = [math.inf]
         if self._expected:
             times.append(self._expected[0][2] + self._patience)
@@ -159,7 +159,7 @@ class Watcher:
             ]
         self.due_at = min(times)
 
-    def _is_owed(self, now: float) -> bool:
+    def _is_answer_overdue(self, now: float) -> bool:
         """True if the server owes an answer for too long, and it is not there to be read."""
         late = bool(self._expected) and now - self._expected[0][2] > self._patience
         return late and not self._connection().can_read(timeout=0)
@@ -169,7 +169,7 @@ class Watcher:
         watched = self._queues.pop(queue, None)
         if watched is not None and watched.place and self.is_tracking:
             with suppress(RedisError, OSError):
-                self._send(self._connection(), [(self._claim(watched, 0), "left", None)])
+                self._send_commands(self._connection(), [(self._claim_command(watched, 0), "left", None)])
 
     # The server's words
 
@@ -187,7 +187,7 @@ class Watcher:
             elif changed is not None and watched.keys.delayed in changed:
                 at = max(soonest, watched.asked_at + LONGEST_PAUSE_SECONDS)
                 watched.ask_at = min(watched.ask_at, at)
-        self._plan()
+        self._plan_next()
 
     def on_answer(self, answer: Any) -> None:
         """Take in the answer to the oldest question."""
@@ -198,7 +198,7 @@ class Watcher:
             if watched is not None:
                 watched.claim_at = watched.ask_at = 0.0
         elif isinstance(answer, ResponseError):
-            self._refused(kind, answer)
+            self._stop_watching(kind, answer)
         elif kind == "tracking":
             self.is_tracking, self.due_at = True, 0.0
             return
@@ -218,9 +218,9 @@ class Watcher:
             watched.pause = min(LONGEST_PAUSE_SECONDS, longer) if found else 0.0
             if due_ms >= 0:
                 watched.ask_at = min(watched.ask_at, time.monotonic() + due_ms / 1000 + watched.apart)
-        self._plan()
+        self._plan_next()
 
-    def _refused(self, kind: str, error: ResponseError) -> None:
+    def _stop_watching(self, kind: str, error: ResponseError) -> None:
         """Watch no more: a right is missing, or the server is out of memory; the places expire."""
         if kind in ("tracking", "caching"):
             self.is_tracking = False
@@ -228,10 +228,12 @@ class Watcher:
 
     # Asking
 
-    def _claim(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
+    def _claim_command(self, watched: WatchedQueue, seconds: float) -> tuple[Any, ...]:
         return script("claim_watch").command(watched.keys.watcher_places, (self._name, int(seconds * 1000)))
 
-    def _send(self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]) -> None:
+    def _send_commands(
+        self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
+    ) -> None:
         packed = connection.pack_commands([words for words, _, _ in asked])
         # No health check: its answer would be taken for one of these.
         connection.send_packed_command(packed, check_health=False)

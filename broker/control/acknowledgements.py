@@ -3,7 +3,7 @@
 import time
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import queues
+from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.keys import QueueKeys, known_epochs_key
 
 #: The longest wait: a living process acknowledges in less; the lease of a dead one expires in less.
@@ -28,13 +28,14 @@ def _unacknowledged(store: Store, epoch: int) -> set[str]:
     """Return the processes with messages in flight that know only an earlier epoch."""
     found = store.client.hgetall(known_epochs_key(store.prefix))
     known = {name.decode(): int(value) for name, value in found.items()}
-    return {process for process in _with_messages_in_flight(store) if known.get(process, 0) < epoch}
+    return {process for process in _processes_with_messages(store) if known.get(process, 0) < epoch}
 
 
-def _with_messages_in_flight(store: Store) -> set[str]:
+def _processes_with_messages(store: Store) -> set[str]:
+    """Return the processes that have messages in flight under a lease."""
     seconds, _micros = store.client.time()
     found = set()
-    for queue in queues(store):
+    for queue in declared_queues(store):
         keys = QueueKeys(queue, store.prefix)
         for consumer in store.client.zrangebyscore(keys.consumers, seconds * 1000, "+inf"):
             if store.client.hlen(keys.in_flight(consumer.decode())):

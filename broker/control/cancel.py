@@ -30,12 +30,11 @@ KEPT_UNKNOWN_MS = 3600 * 1000
 
 @dataclass(frozen=True)
 class Cancellation:
-    """The answer to a cancellation.
+    """The answer to a cancellation; `epoch` is its number.
 
-    `epoch` is its number. `unacknowledged` names the processes that did not acknowledge it in time; if it is
-    empty, nothing that was cancelled starts any more. `settled` counts the messages that were ready or
-    delayed and are settled as cancelled. `found` is where the task was: None if it has ended or was never
-    sent; a dead letter is left as it is.
+    `unacknowledged` names the processes that did not acknowledge it in time; if it is empty, no cancelled
+    task starts any more. `settled` counts the ready and delayed messages that were settled as cancelled.
+    `found` is where the task was: None if it has ended or was never sent; a dead letter is left as it is.
     """
 
     epoch: int
@@ -60,7 +59,7 @@ def cancel_batch(
     """
     key = batch_key(batch, store.prefix)
     with translate_errors(f"cancelling batch {batch}"):
-        epoch = _mark(store, key, batch=True, terminate=terminate)
+        epoch = _mark_cancelled(store, key, batch=True, terminate=terminate)
         if not epoch:
             raise UnknownBatch(
                 f"no batch is {batch!r}: look at `millpond batches`, or its record has expired"
@@ -83,10 +82,10 @@ def cancel_task(
     this `effort`; one further back is settled when it is fetched.
     """
     with translate_errors(f"cancelling task {id}"):
-        found = task_lookup.find(store, id, effort)
+        found = task_lookup.find_task(store, id, effort)
         if found is not None and found.state is TaskState.DEAD:
             return Cancellation(0, (), found=found)
-        epoch = _mark(store, id, batch=False, terminate=terminate)
+        epoch = _mark_cancelled(store, id, batch=False, terminate=terminate)
         unacknowledged = wait_for_acknowledgements(store, epoch, timeout_seconds)
         settled = cancel_waiting(store, effort, id=id)
         if found is None and not settled and effort.most is None:
@@ -101,7 +100,7 @@ def _keep_for_an_hour(store: Store, id: str) -> None:
         pipe.execute()
 
 
-def _mark(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
+def _mark_cancelled(store: Store, name: str, *, batch: bool, terminate: bool) -> int:
     prefix = store.prefix
     marked = cancelled_key(prefix)
     record, latest = name if batch else marked, cancellations_key(prefix)

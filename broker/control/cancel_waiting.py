@@ -5,7 +5,7 @@ paused queue or one without a worker, would keep its batch from completing until
 """
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import queues
+from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.inspect.effort import Effort
 from millpond.broker.keys import QueueKeys, batch_key
 from millpond.broker.scripts import script
@@ -24,11 +24,11 @@ def cancel_waiting(store: Store, effort: Effort = SWEEP, *, id: str = "", batch:
     """
     kind, wanted = ("batch", batch) if batch else ("id", id)
     settled = 0
-    for queue in queues(store):
+    for queue in declared_queues(store):
         for which in LISTS:
             if batch and not _has_pending(store, batch):
                 return settled
-            settled += _settle(store, QueueKeys(queue, store.prefix), which, kind, wanted, effort)
+            settled += _settle_list(store, QueueKeys(queue, store.prefix), which, kind, wanted, effort)
     return settled
 
 
@@ -37,7 +37,8 @@ def _has_pending(store: Store, batch: str) -> bool:
     return int(sent or 0) > int(ended or 0)
 
 
-def _settle(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str, effort: Effort) -> int:
+def _settle_list(store: Store, keys: QueueKeys, which: str, kind: str, wanted: str, effort: Effort) -> int:
+    """Settle the messages of one list that belong to the task or batch; return their number."""
     index, settled = 0, 0
     for page in effort.pages():
         args = (which, index, page, kind, wanted, store.prefix)

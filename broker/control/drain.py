@@ -26,33 +26,33 @@ class ProcessLoad:
     in_flight: int
 
 
-def drain(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_SECONDS) -> tuple[str, ...]:
+def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_SECONDS) -> tuple[str, ...]:
     """Drain a pool, wait for its acknowledgements and return the processes that have not acknowledged.
 
     Draining again changes nothing.
     """
     with translate_errors(f"draining pool {pool!r}"):
         at = now_ms(store)
-        epoch = _announce(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
+        epoch = _announce_change(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
         return wait_for_acknowledgements(store, epoch, timeout_seconds)
 
 
-def resume(store: Store, pool: str) -> bool:
+def resume_pool(store: Store, pool: str) -> bool:
     """Resume a drained pool; False if it was not drained."""
-    was_drained = pool in drained(store)
+    was_drained = pool in drained_pools(store)
     with translate_errors(f"resuming pool {pool!r}"):
-        _announce(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))
+        _announce_change(store, lambda pipe: pipe.hdel(drained_key(store.prefix), pool))
     return was_drained
 
 
-def drained(store: Store) -> dict[str, int]:
+def drained_pools(store: Store) -> dict[str, int]:
     """Return the drained pools, each with the time it was drained (ms by the server's clock)."""
     with translate_errors("reading which pools are drained"):
         found = store.client.hgetall(drained_key(store.prefix))
     return {name.decode(): int(at) for name, at in found.items()}
 
 
-def running(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
+def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]:
     """Return the processes of a pool with a lease on its queues, with their messages in flight.
 
     Messages of a killed process are not counted: they become ready again when the pool resumes.
@@ -70,7 +70,7 @@ def running(store: Store, pool: str, queues: Iterable[str]) -> list[ProcessLoad]
     return [ProcessLoad(process, count) for process, count in sorted(in_flight.items())]
 
 
-def _announce(store: Store, change: Callable[[Any], object]) -> int:
+def _announce_change(store: Store, change: Callable[[Any], object]) -> int:
     """Make a change and announce it to every process, in one transaction; return its epoch."""
     key = epoch_key(store.prefix)
     with store.client.pipeline() as pipe:

@@ -52,10 +52,10 @@ class ControlState:
     last: str = ""
 
 
-def read(store: Store, known: ControlState | None = None) -> ControlState:
+def read_state(store: Store, known: ControlState | None = None) -> ControlState:
     """Return the present control state; with a `known` one, only the changes since are read."""
     if known is not None and known.epoch:
-        later = _read_later(store, known)
+        later = _read_changes(store, known)
         if later is not None:
             return later
     with translate_errors("reading the control state"), store.client.pipeline() as pipe:
@@ -68,9 +68,11 @@ def read(store: Store, known: ControlState | None = None) -> ControlState:
     return ControlState(epoch, cancelled, terminated, frozenset(drained), epoch, (last or b"").decode())
 
 
-def _read_later(store: Store, known: ControlState) -> ControlState | None:
-    """Return a known state with the cancellations since; None where the list of the latest does not have
-    all."""
+def _read_changes(store: Store, known: ControlState) -> ControlState | None:
+    """Return a known state with the cancellations since.
+
+    None if the list of the latest does not have all of them.
+    """
     with translate_errors("reading the control state"):
         epoch = int(store.client.get(epoch_key(store.prefix)) or 0)
         later = epoch - known.epoch
@@ -85,13 +87,13 @@ def _read_later(store: Store, known: ControlState) -> ControlState | None:
     if not is_whole or by_epoch[known.epoch] != known.last:
         return None
     new = [entry.split(" ", 2) for at, entry in by_epoch.items() if at > known.epoch]
-    cancelled, terminated = _extended(known.cancelled), _extended(known.terminated)
+    cancelled, terminated = _mutable_copy(known.cancelled), _mutable_copy(known.terminated)
     cancelled.update(name for _at, _flag, name in new)
     terminated.update(name for _at, flag, name in new if flag == "1")
     return ControlState(epoch, cancelled, terminated, known.drained, known.read_at, by_epoch[epoch])
 
 
-def _extended(names: Set[str]) -> set[str]:
+def _mutable_copy(names: Set[str]) -> set[str]:
     return names if isinstance(names, set) else set(names)
 
 
@@ -104,7 +106,7 @@ def cancelled_among(store: Store, names: Collection[str]) -> frozenset[str]:
     return frozenset(name for name, at in zip(names, found, strict=True) if at is not None)
 
 
-def acknowledge(store: Store, process: str, epoch: int) -> None:
+def acknowledge_epoch(store: Store, process: str, epoch: int) -> None:
     """Record that a process acts on the control state of an epoch."""
     key = known_epochs_key(store.prefix)
     with (
@@ -115,7 +117,7 @@ def acknowledge(store: Store, process: str, epoch: int) -> None:
         pipe.execute()
 
 
-def forget(store: Store, process: str) -> None:
+def forget_process(store: Store, process: str) -> None:
     """Remove the acknowledgement of a process that has ended."""
     with translate_errors("removing an acknowledgement"):
         store.client.hdel(known_epochs_key(store.prefix), process)

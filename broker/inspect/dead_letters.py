@@ -55,7 +55,7 @@ class DeadLetter:
         return kwargs if isinstance(kwargs, dict) else {}
 
 
-def letters(
+def read_dead_letters(
     store: Store,
     queue: str,
     *,
@@ -73,14 +73,14 @@ def letters(
     wanted = _Filter(kind, reason, task_id)
     start = "-" if since_ms is None else str(max(0, since_ms))
     end = "+" if until_ms is None else str(max(0, until_ms))
-    for entry, fields in _entries(store, queue, start, end, newest_first):
-        if wanted.may_match(fields) and wanted.matches(found := _letter(queue, entry.decode(), fields)):
+    for entry, fields in _read_entries(store, queue, start, end, newest_first):
+        if wanted.may_match(fields) and wanted.matches(found := _parse_letter(queue, entry.decode(), fields)):
             yield found
 
 
 @dataclass(frozen=True)
 class _Filter:
-    """The dead letters that are searched for; None is any."""
+    """The values by which dead letters are searched; None is any."""
 
     kind: str | None
     reason: str | None
@@ -91,12 +91,12 @@ class _Filter:
         return (
             (self.kind is None or letter.kind == self.kind)
             and (self.task_id is None or letter.task_id == self.task_id)
-            and (self.reason is None or self.reason in letter.reason or self.reason in _error(letter))
+            and (self.reason is None or self.reason in letter.reason or self.reason in _error_of(letter))
         )
 
     def may_match(self, fields: Mapping[bytes, bytes]) -> bool:
         """False if the unparsed dead letter cannot match: parsing all of them would be slow."""
-        kind, reason, task_id = map(_encoded, (self.kind, self.reason, self.task_id))
+        kind, reason, task_id = map(_json_form, (self.kind, self.reason, self.task_id))
         message = fields[b"message"]
         return (
             kind in message
@@ -105,18 +105,19 @@ class _Filter:
         )
 
 
-def _error(letter: DeadLetter) -> str:
+def _error_of(letter: DeadLetter) -> str:
     return str(letter.detail.get("error", ""))
 
 
-def _encoded(text: str | None) -> bytes:
+def _json_form(text: str | None) -> bytes:
     """Return the text as every JSON encoder writes it; empty if encoders differ."""
     return text.encode() if text and _PLAIN.fullmatch(text) else b""
 
 
-def _entries(
+def _read_entries(
     store: Store, queue: str, start: str, end: str, newest_first: bool
 ) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Yield the entries of the stream page by page, in the order asked for."""
     key = QueueKeys(queue, store.prefix).dead
     while True:
         with translate_errors(f"reading the dead letters of {queue!r}"):
@@ -131,12 +132,12 @@ def _entries(
         start, end = (start, after) if newest_first else (after, end)
 
 
-def letter(store: Store, queue: str, id: str) -> DeadLetter | None:
+def read_dead_letter(store: Store, queue: str, id: str) -> DeadLetter | None:
     """Return one dead letter; None if the queue has none of this id."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"reading dead letter {id}"):
         found = store.client.xrange(keys.dead, min=id, max=id)
-    return _letter(queue, found[0][0].decode(), found[0][1]) if found else None
+    return _parse_letter(queue, found[0][0].decode(), found[0][1]) if found else None
 
 
 def requeue(store: Store, queue: str, id: str) -> bool:
@@ -162,8 +163,9 @@ def purge(store: Store, queue: str, id: str) -> bool:
         return bool(store.client.xdel(QueueKeys(queue, store.prefix).dead, id))
 
 
-def _letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
-    headers = _headers(fields[b"message"])
+def _parse_letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
+    """Return the dead letter of an entry."""
+    headers = _parse_headers(fields[b"message"])
     return DeadLetter(
         id=id,
         queue=queue,
@@ -172,17 +174,17 @@ def _letter(queue: str, id: str, fields: dict[bytes, bytes]) -> DeadLetter:
         reason=fields[b"reason"].decode(errors="replace"),
         deliveries=int(fields[b"deliveries"]),
         died_at_ms=int(id.split("-")[0]),
-        detail=_json_object(fields[b"detail"]),
+        detail=_parse_object(fields[b"detail"]),
         message=fields[b"message"],
     )
 
 
-def _headers(message: bytes) -> dict[str, Any]:
-    headers = _json_object(message).get("headers")
+def _parse_headers(message: bytes) -> dict[str, Any]:
+    headers = _parse_object(message).get("headers")
     return headers if isinstance(headers, dict) else {}
 
 
-def _json_object(text: bytes) -> dict[str, Any]:
+def _parse_object(text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

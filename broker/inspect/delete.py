@@ -1,24 +1,24 @@
 """Delete a queue: its messages, its limits and every key of it that nothing needs any more."""
 
 from millpond.broker.connection import Store, translate_errors
-from millpond.broker.inspect.purge import purge
+from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.keys import QueueKeys, queues_key
 
 
-def delete(store: Store, queue: str) -> int:
+def delete_queue(store: Store, queue: str) -> int:
     """Delete a queue's ready and delayed messages and its limits; return the number of messages.
 
     Messages in flight are settled as before, and dead letters are kept: both keep the queue's counters.
     """
-    purged = purge(store, queue)
+    purged = purge_queue(store, queue)
     with translate_errors(f"deleting queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:
         pipe.delete(QueueKeys(queue, store.prefix).limits).srem(queues_key(store.prefix), queue)
         pipe.execute()
-    tidy(store, queue)
+    delete_if_unused(store, queue)
     return purged
 
 
-def tidy(store: Store, queue: str) -> None:
+def delete_if_unused(store: Store, queue: str) -> None:
     """Delete the statistics of a queue that has neither messages nor consumers nor limits."""
     keys = QueueKeys(queue, store.prefix)
     with translate_errors(f"tidying queue {queue!r}"), store.client.pipeline(transaction=False) as pipe:

@@ -28,18 +28,18 @@ class Depth:
     counters: dict[str, int]
 
 
-def queues(store: Store) -> list[str]:
+def declared_queues(store: Store) -> list[str]:
     """Return the names of all queues that were declared."""
     with translate_errors("listing the queues"):
         return sorted(name.decode() for name in store.client.smembers(queues_key(store.prefix)))
 
 
-def depth(store: Store, queue: str) -> Depth:
+def read_depth(store: Store, queue: str) -> Depth:
     """Return the depth of one queue, in two round trips."""
-    return depths(store, [queue])[0]
+    return read_depths(store, [queue])[0]
 
 
-def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
+def read_depths(store: Store, queues: Sequence[str]) -> list[Depth]:
     """Return the depth of each queue, in two round trips for all of them."""
     keys = [QueueKeys(queue, store.prefix) for queue in queues]
     action = (
@@ -62,12 +62,13 @@ def depths(store: Store, queues: Sequence[str]) -> list[Depth]:
         looked = iter(pipe.execute())
     now = seconds + micros / 1e6
     return [
-        _depth(queue, counted[8 * n : 8 * n + 8], [next(looked) for _ in range(4 + len(leases))], now)
+        _parse_depth(queue, counted[8 * n : 8 * n + 8], [next(looked) for _ in range(4 + len(leases))], now)
         for n, (queue, leases) in enumerate(zip(queues, consumers, strict=True))
     ]
 
 
-def _depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float) -> Depth:
+def _parse_depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float) -> Depth:
+    """Return the depth of a queue from the replies for it."""
     *ready, delayed, dead, counters, leases = counted
     return Depth(
         queue=queue,
@@ -76,12 +77,12 @@ def _depth(queue: str, counted: list[Any], looked: list[Any], now_seconds: float
         in_flight=sum(looked[4:]),
         dead=dead,
         consumers=sum(until >= now_seconds * 1000 for _consumer, until in leases),
-        oldest_seconds=_oldest(looked[:4], now_seconds),
+        oldest_seconds=_oldest_age(looked[:4], now_seconds),
         counters={name.decode(): int(float(value)) for name, value in counters.items()},
     )
 
 
-def _oldest(heads: list[bytes | None], now_seconds: float) -> float | None:
+def _oldest_age(heads: list[bytes | None], now_seconds: float) -> float | None:
     sent = [at for at in map(sent_at_ms, filter(None, heads)) if at is not None]
     return max(0.0, now_seconds - min(sent) / 1000) if sent else None
 
@@ -107,7 +108,7 @@ def with_ready(store: Store, queues: Sequence[str]) -> list[str]:
         return [queue for queue, found in zip(queues, pipe.execute(), strict=True) if found]
 
 
-def fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
+def limits_of_fetchable(store: Store, queues: Sequence[str]) -> list[Limits]:
     """Return the limits of the queues from which a consumer could fetch a message now.
 
     Not of a paused queue or one whose in-flight limit is reached. Under a rate limit the next token may be
@@ -135,4 +136,4 @@ def _in_flight(store: Store, queue: str) -> int:
         pipe.hget(keys.drain_rate, "flying").hget(keys.counters, "fetched")
         flying, fetched = pipe.execute()
     count, at_fetched, *_ = (flying or b"0 -").split()
-    return int(count) if at_fetched == (fetched or b"0") else depth(store, queue).in_flight
+    return int(count) if at_fetched == (fetched or b"0") else read_depth(store, queue).in_flight

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Effort:
-    """Messages read in one call, the most read of each list (None: all), and the rest after a call.
+    """The bounds of a search: messages read in a call, the most of each list (None: all), the pauses.
 
     With `rest` 1.0 the server is left alone after each call for as long as the call took.
     """

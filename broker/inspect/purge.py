@@ -8,16 +8,17 @@ from millpond.broker.scripts import script
 PAGE = 500
 
 
-def purge(store: Store, queue: str) -> int:
+def purge_queue(store: Store, queue: str) -> int:
     """Delete the ready and delayed messages; return their number. Each counts as cancelled in its batch."""
     dropped = 0
     with translate_errors(f"purging queue {queue!r}"):
         for which in ("delayed", "1", "2", "3", "4"):
-            dropped += _purge(store, queue, which)
+            dropped += _purge_list(store, queue, which)
     return dropped
 
 
-def _purge(store: Store, queue: str, which: str) -> int:
+def _purge_list(store: Store, queue: str, which: str) -> int:
+    """Delete the messages that one list had when this began; return their number."""
     keys, dropped = QueueKeys(queue, store.prefix), 0
     # Messages that are sent meanwhile are not purged, so this ends although producers go on.
     left = (

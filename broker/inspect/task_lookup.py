@@ -9,7 +9,7 @@ from typing import Any
 
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.control.acknowledgements import process_of
-from millpond.broker.inspect.depth import queues
+from millpond.broker.inspect.depth import declared_queues
 from millpond.broker.inspect.effort import FULL, Effort
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import Message
@@ -19,11 +19,11 @@ from millpond.broker.task_state import TaskState
 
 @dataclass(frozen=True)
 class TaskLocation:
-    """The state and place of a task.
+    """The state of a task and where it is.
 
-    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms` or, where
-    `wants_kind`, until a process comes that has its kind. `running`: in flight in the worker process
-    `process`, which runs it or is about to. `dead`: it is the dead letter `letter` of its queue.
+    `ready`: `behind` messages of its priority step are fetched before it. `delayed`: until `due_ms` or, if it
+    waits for a process that has its kind, `wants_kind`. `running`: in flight in the worker process `process`,
+    which runs it or is about to. `dead`: it is the dead letter `letter` of its queue.
     """
 
     id: str
@@ -40,12 +40,12 @@ class TaskLocation:
     wants_kind: bool = False
 
 
-def find(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
+def find_task(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
     """Return where a task is; None if it has ended, never was, or is further back than `effort` reads."""
     with translate_errors(f"looking for task {id}"):
-        every = [QueueKeys(queue, store.prefix) for queue in queues(store)]
+        every = [QueueKeys(queue, store.prefix) for queue in declared_queues(store)]
         # A message moves from delayed to ready to in flight, or back to ready: two places are read twice.
-        for look in (_delayed, _ready, _in_flight, _dead, _delayed, _ready):
+        for look in (_find_delayed, _find_ready, _find_in_flight, _find_dead, _find_delayed, _find_ready):
             for keys in every:
                 place = look(store, keys, id, effort)
                 if place is not None:
@@ -53,40 +53,43 @@ def find(store: Store, id: str, effort: Effort = FULL) -> TaskLocation | None:
     return None
 
 
-def _delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    found = _pages(store, keys, "delayed", id, effort)
+def _find_delayed(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    found = _search_list(store, keys, "delayed", id, effort)
     if not found:
         return None
-    place = _place(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1]))
+    place = _location(id, TaskState.DELAYED, keys, found[0], due_ms=int(found[1]))
     return replace(place, wants_kind=store.client.zscore(keys.aside, place.kind) is not None)
 
 
-def _ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+def _find_ready(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    """Return where a task is among the ready messages; None if it is not found."""
     for step, ready in enumerate(keys.ready, start=1):
-        found = _pages(store, keys, str(step), id, effort)
+        found = _search_list(store, keys, str(step), id, effort)
         if found is not None:
             behind = max(0, store.client.llen(ready) - int(found[1]) - 1)
-            return _place(id, TaskState.READY, keys, found[0], behind=behind)
+            return _location(id, TaskState.READY, keys, found[0], behind=behind)
     return None
 
 
-def _in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
+def _find_in_flight(store: Store, keys: QueueKeys, id: str, _effort: Effort) -> TaskLocation | None:
+    """Return where a task is among the messages in flight; None if it is not found."""
     for consumer in store.client.zrange(keys.consumers, 0, -1):
         name = consumer.decode()
         _next, *found = script("find_task").run(store.client, keys.all, ("held", 0, 0, id, name))
         if found:
-            return _place(id, TaskState.RUNNING, keys, found[0], process=process_of(name))
+            return _location(id, TaskState.RUNNING, keys, found[0], process=process_of(name))
     return None
 
 
-def _dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
-    found = _pages(store, keys, "dead", id, effort, first="+")
-    return _place(id, TaskState.DEAD, keys, found[0], letter=found[1].decode()) if found else None
+def _find_dead(store: Store, keys: QueueKeys, id: str, effort: Effort) -> TaskLocation | None:
+    found = _search_list(store, keys, "dead", id, effort, first="+")
+    return _location(id, TaskState.DEAD, keys, found[0], letter=found[1].decode()) if found else None
 
 
-def _pages(
+def _search_list(
     store: Store, keys: QueueKeys, which: str, id: str, effort: Effort, first: str = "0"
 ) -> list[bytes] | None:
+    """Return what a search of one list found, page by page; None if it found nothing."""
     position: str | bytes = first
     for page in effort.pages():
         position, *found = script("find_task").run(store.client, keys.all, (which, position, page, id))
@@ -97,7 +100,8 @@ def _pages(
     return None
 
 
-def _place(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
+def _location(id: str, state: TaskState, keys: QueueKeys, message: bytes, **where: Any) -> TaskLocation:
+    """Return the location of a message that was found."""
     found = Message.decode(message)
     return TaskLocation(
         id=id,

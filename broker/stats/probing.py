@@ -62,7 +62,9 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     running = _processes_of(store, pool)
     slots = sum(each.slots for each in running)
     names = depth.with_ready(store, sorted({queue for each in running for queue in each.queues}))
-    waiting = _not_paused(store, [each for each in depth.depths(store, names) if each.ready] if names else [])
+    waiting = _not_paused(
+        store, [each for each in depth.read_depths(store, names) if each.ready] if names else []
+    )
     if reason := _busy_reason(store, pool, slots, waiting):
         return NoCandidate(reason)
     [minute] = window.read_windows(store, [pool], now_ms=server.now_ms(store), seconds=60)
@@ -93,7 +95,7 @@ def _busy_reason(store: Store, pool: str, slots: int, waiting: Sequence[Depth]) 
         return "no process of it runs"
     if slots < 2:
         return "it has one slot: add --second-slot, where two of its tasks may run at once"
-    if pool in drain.drained(store):
+    if pool in drain.drained_pools(store):
         return "it is drained"
     return "" if waiting else "no task is ready"
 

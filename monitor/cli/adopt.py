@@ -53,7 +53,7 @@ def adopt(
 
 
 def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
-    from millpond.broker.inspect.depth import depth
+    from millpond.broker.inspect.depth import read_depth
     from millpond.broker.server import now_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
     from millpond.monitor.cli.store import require_queue
@@ -68,7 +68,7 @@ def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[
             require_queue(store, name)
     rows = []
     for queue, entries in sorted(found.items()):
-        ready = depth(store, queue).ready
+        ready = read_depth(store, queue).ready
         # One that was fetched after the question was not in any answer.
         free = [e for e in entries if everything or (e.message.id not in held and e.since < asked_at)]
         rows.append(
@@ -107,8 +107,8 @@ def _hand_back(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
     for name in queues:
         require_queue(store, name)
     rows = []
-    for queue in queues or depth.queues(store):
-        moved, seen = hand_back(store, queue), depth.depth(store, queue)
+    for queue in queues or depth.declared_queues(store):
+        moved, seen = hand_back(store, queue), depth.read_depth(store, queue)
         rows.append(
             {
                 "queue": queue,

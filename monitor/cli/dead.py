@@ -54,13 +54,13 @@ def list_(
 @app.command(epilog="Example: millpond dead show email 1795423079879-0")
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
-    from millpond.broker.inspect.dead_letters import letter
+    from millpond.broker.inspect.dead_letters import read_dead_letter
     from millpond.monitor.formatting import plain
     from millpond.monitor.json_views import whole_letter_json
     from millpond.tasks.errors import BadInput
 
     with _opened() as store:
-        found = letter(store, queue, id) if _is_id(id) else None
+        found = read_dead_letter(store, queue, id) if _is_id(id) else None
     if found is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
     whole = whole_letter_json(found)
@@ -152,12 +152,12 @@ def _chosen(
     since: str | None,
     before: str | None,
 ) -> "Iterator[DeadLetter]":
-    from millpond.broker.inspect.dead_letters import letters
+    from millpond.broker.inspect.dead_letters import read_dead_letters
     from millpond.broker.server import now_ms
     from millpond.tasks.durations import parse_milliseconds
 
     now = now_ms(store)
-    return letters(
+    return read_dead_letters(
         store,
         queue,
         kind=kind,

@@ -41,7 +41,7 @@ def drain(
 
     pool = _pool(name)
     with open_store() as store:
-        unacknowledged = control_drain.drain(store, name)
+        unacknowledged = control_drain.drain_pool(store, name)
         audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
         left = _watch(store, name, pool, seconds, as_json)
@@ -60,7 +60,7 @@ def resume(name: Name, as_json: Json = False) -> None:
 
     _pool(name)
     with open_store() as store:
-        was_drained = control_drain.resume(store, name)
+        was_drained = control_drain.resume_pool(store, name)
         if was_drained:
             audit.record_command(store, f"resumed pool {name}")
     text = f"{name}: resumed" if was_drained else f"{name}: was not drained"
@@ -81,7 +81,7 @@ def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: boo
 
     deadline, printed = monotonic() + seconds, None
     while True:
-        seen = control_drain.running(store, name, pool.queues)
+        seen = control_drain.running_processes(store, name, pool.queues)
         busy = {each.process: each.in_flight for each in seen if each.in_flight}
         if not busy or monotonic() >= deadline:
             return seen

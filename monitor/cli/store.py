@@ -27,6 +27,6 @@ def open_store() -> Iterator[Store]:
 
 def require_queue(store: Store, queue: str) -> None:
     """Raise `UnknownQueue` unless the queue is in the table or was declared."""
-    names = sorted({*settings().table.queues, *depth.queues(store)})
+    names = sorted({*settings().table.queues, *depth.declared_queues(store)})
     if queue not in names:
         raise UnknownQueue(unknown_name("queue", queue, names))

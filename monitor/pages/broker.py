@@ -6,7 +6,7 @@ from flower.api.tasks import GetQueueLengths
 from flower.views.broker import BrokerView
 
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import depths
+from millpond.broker.inspect.depth import read_depths
 
 
 class Queues:
@@ -18,7 +18,7 @@ class Queues:
 
     async def queues(self, names: list[str]) -> list[dict[str, Any]]:
         """Return the counts of each queue."""
-        found = await self._loop.run_in_executor(None, depths, self._store, list(names))
+        found = await self._loop.run_in_executor(None, read_depths, self._store, list(names))
         return [
             {
                 "name": each.queue,

@@ -52,7 +52,7 @@ class SearchHandler(Handler):
 
     def known_queues(self) -> list[str]:
         """Return the queues of the table and all others that were declared; blocks on the broker."""
-        return sorted({*self.table.queues, *depth.queues(self.store)})
+        return sorted({*self.table.queues, *depth.declared_queues(self.store)})
 
 
 class DeadLetters(SearchHandler):
@@ -79,7 +79,7 @@ class DeadLetters(SearchHandler):
         """Return the first letters that fit the search, their kinds and reasons, all queues, the total."""
         search = self.search()
         seen = list(islice(search.results(self.store), COUNTED))
-        total = sum(each.dead for each in depth.depths(self.store, search.queues))
+        total = sum(each.dead for each in depth.read_depths(self.store, search.queues))
         return seen, Counter((letter.kind, letter.reason) for letter in seen), self.known_queues(), total
 
 
@@ -88,7 +88,7 @@ class DeadLetter(Handler):
 
     async def get(self, queue: str, id: str) -> None:
         """Render the whole dead letter with redacted arguments, or 404."""
-        letter = await self.ask(dead_letters.letter, self.store, queue, id)
+        letter = await self.ask(dead_letters.read_dead_letter, self.store, queue, id)
         if letter is None:
             raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
         whole = whole_letter_json(letter)

@@ -6,10 +6,10 @@ from contextlib import suppress
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.control.drain import drained
+from millpond.broker.control.drain import drained_pools
 from millpond.broker.errors import BrokerError
-from millpond.broker.inspect.depth import depth
-from millpond.broker.inspect.task_lookup import find
+from millpond.broker.inspect.depth import read_depth
+from millpond.broker.inspect.task_lookup import find_task
 from millpond.broker.task_state import TaskState
 from millpond.producer.cli.client_session import Session
 from millpond.producer.cli.counters import Counters
@@ -50,7 +50,7 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
     if not id:
         return None
     store = session.client.store
-    found = find(store, id)
+    found = find_task(store, id)
     if found is not None and found.state is TaskState.DELAYED and found.retries:
         runs = f"{found.retries} {'run' if found.retries == 1 else 'runs'}"
         return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
@@ -66,9 +66,9 @@ def _why_nothing_is_fetched(store: Store, queue: str) -> str | None:
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"
     pools = settings().table.pools_of(queue)
-    if pools and drained(store).keys() >= set(pools):
+    if pools and drained_pools(store).keys() >= set(pools):
         return f"the pool {pools[0]} is drained: resume it with millpond resume {pools[0]}"
-    if not depth(store, queue).consumers:
+    if not read_depth(store, queue).consumers:
         pool = pools[0] if pools else "POOL"
         return f"no worker fetches from the queue {queue}: start one with millpond worker {pool}"
     return None

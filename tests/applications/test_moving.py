@@ -17,7 +17,7 @@ import pytest
 from celery import Celery
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from tests.applications.ways import ROOT, Running, environment, worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -92,13 +92,13 @@ def test_what_a_killed_stock_worker_left_is_taken_in(
         said == "celery: 6 taken in, 2 of them with an ETA; 0 left with workers that have them; 1 were ready"
     )
     assert (unacked(plain), plain.client.zcard("unacked_index")) == (0, 0)
-    assert depth(plain, "celery").counters["taken_in"] == 6
+    assert read_depth(plain, "celery").counters["taken_in"] == 6
     with start("app"):
-        eventually(lambda: depth(plain, "celery").delayed == 2 or time_is(due))
+        eventually(lambda: read_depth(plain, "celery").delayed == 2 or time_is(due))
         plain.client.set("go", 1)
         eventually(lambda: ledger(plain) == dict.fromkeys((0, 1, 2, 3, 10, 11, 20), 1), 60)
     assert ledger(plain, "started") == {0: 2, 1: 2, 2: 1, 3: 1, 10: 1, 11: 1, 20: 1}
-    assert depth(plain, "celery").dead == 0
+    assert read_depth(plain, "celery").dead == 0
 
 
 def time_is(due: datetime) -> bool:
@@ -132,7 +132,7 @@ def test_a_move_there_and_back_under_load_loses_nothing(
                 goes_on()  # side by side
             goes_on()  # Millpond alone
             send(Celery(broker=url), -1, countdown=75)
-            eventually(lambda: depth(plain, "celery").delayed >= 1)
+            eventually(lambda: read_depth(plain, "celery").delayed >= 1)
         said = millpond(url, tmp_path, "adopt", "--back", "celery")
         assert re.match(
             r"celery: [1-9]\d* delayed messages handed back, \d+ ready; 0 in flight, 0 dead", said
@@ -148,4 +148,8 @@ def test_a_move_there_and_back_under_load_loses_nothing(
     assert ours.process.returncode == 0
     assert set(ledger(plain)) == {-1, *sent}
     assert {number: runs for number, runs in ledger(plain).items() if runs > 1} == {}
-    assert (unacked(plain), depth(plain, "celery").ready, depth(plain, "celery").delayed) == (0, 0, 0)
+    assert (unacked(plain), read_depth(plain, "celery").ready, read_depth(plain, "celery").delayed) == (
+        0,
+        0,
+        0,
+    )

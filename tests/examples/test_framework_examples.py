@@ -96,8 +96,8 @@ refused = web.get("/orders/?item=sofa&refuse").json()["order"]
 deadline = time.monotonic() + 60
 while not Order.objects.get(pk=kept).packed and time.monotonic() < deadline:
     time.sleep(0.05)
-from millpond.broker.inspect.depth import depth
-seen = depth(client().store, "default")
+from millpond.broker.inspect.depth import read_depth
+seen = read_depth(client().store, "default")
 print(json.dumps([Order.objects.get(pk=kept).packed, Order.objects.filter(item="sofa").count(), seen.dead]))
 """)
     assert found == [True, 0, 0]

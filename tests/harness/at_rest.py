@@ -10,7 +10,7 @@ import psutil
 
 from millpond.broker.connection import Store, connect
 from millpond.broker.errors import BrokerError
-from millpond.broker.inspect.depth import depths
+from millpond.broker.inspect.depth import read_depths
 from millpond.broker.stats.heartbeats import Heartbeat, read_processes
 from millpond.tasks.settings import Settings
 
@@ -47,7 +47,7 @@ def counting(store: Store, queues: list[str], *, pids: Set[int] | None = None) -
             for each in read_processes(store)
             if (each.busy or each.in_flight) and (pids is None or each.pid in pids) and _runs(each.pid)
         ]
-        if not found or any(depth.ready or depth.in_flight for depth in depths(store, queues)):
+        if not found or any(depth.ready or depth.in_flight for depth in read_depths(store, queues)):
             return []
         if monotonic() > deadline:
             return found

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.tasks.pools import Table
 from millpond.tasks.settings import Settings
 from millpond.worker.local.embedded import Embedded, embedded
@@ -103,4 +103,4 @@ def test_celery_tasks_that_one_has_run_as_they_are(
 
 
 def _settled(store: Store, queue: str = "default") -> int:
-    return depth(store, queue).counters.get("settled", 0)
+    return read_depth(store, queue).counters.get("settled", 0)

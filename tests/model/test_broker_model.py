@@ -294,7 +294,7 @@ class Mill(RuleBasedStateMachine):
 
     @rule()
     def purge_queue(self) -> None:
-        assert purge.purge(self.store, QUEUE) == self.without_login.purge_queue(self.now)
+        assert purge.purge_queue(self.store, QUEUE) == self.without_login.purge_queue(self.now)
 
     @precondition(lambda self: self.without_login.dead)
     @rule(index=st.integers(0, 20), drop=st.booleans())

@@ -56,7 +56,7 @@ class Mill:
 
     def counter(self, name: str) -> int:
         """Return a counter of the queue."""
-        return inspect_depth.depth(self.store, QUEUE).counters.get(name, 0)
+        return inspect_depth.read_depth(self.store, QUEUE).counters.get(name, 0)
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 
-from millpond.broker.celery.backend_notices import error_of, tell_of
+from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.prefork_pool import (
     finish_writing,
     keep_reading,
     put_first_in_line,
-    read_results_as_they_come,
-    take_back,
+    read_results_when_ready,
+    take_back_unsent,
 )
 from millpond.broker.celery.transport import for_kombu
 from millpond.broker.connection import translate_errors
@@ -175,7 +175,7 @@ class PondConsumer(Consumer):
         """Put aside a task of a kind that this worker does not have, for a worker that has it."""
         outcome = self.app.unknown_kinds.outcome(str(exc.args[0])[:255], message.delivery)
         if isinstance(outcome, Expired):
-            tell_of(self.app, message.delivery.message, "expired")
+            notify_end(self.app, message.delivery.message, "expired")
         self.in_flight.settle(message.delivery, outcome)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
@@ -185,7 +185,7 @@ class PondConsumer(Consumer):
     def _dead_letter(self, delivery: Delivery, reason: str, error: object) -> None:
         logger.error("Message %s dead-lettered: %s: %s", delivery.message.id or "?", reason, error)
         if delivery.message.id:
-            tell_of(self.app, delivery.message, "failed", error_of(reason, str(error)))
+            notify_end(self.app, delivery.message, "failed", dead_letter_error(reason, str(error)))
         self.in_flight.settle(delivery, DeadLetter(reason, str(error)))
 
     # Stopping
@@ -205,9 +205,9 @@ class PondConsumer(Consumer):
             self._ignoring_a_lost_broker(channel.finish_call)
         super().stop()
         finish_writing(self.pool)
-        never_given = take_back(self.pool)
+        never_given = take_back_unsent(self.pool)
         self.chunks.stop()
-        read_results_as_they_come(self.pool, meanwhile=self._end_terminated)
+        read_results_when_ready(self.pool, meanwhile=self._end_terminated)
         for request in self._requests():
             if not request.started or request.id in never_given:
                 request.release()

@@ -17,7 +17,7 @@ from celery.exceptions import Reject, TaskRevokedError, WorkerLostError
 from celery.platforms import signals
 from celery.worker.state import task_ready
 
-from millpond.broker.celery.request import DeliveryRequest, writer_at_once
+from millpond.broker.celery.request import DeliveryRequest, immediate_writer
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.delivery import Delivery, facts
 from millpond.broker.errors import DeadLettered
@@ -71,7 +71,7 @@ class RequestContext:
         #: What middleware does at an outcome, without OpenTelemetry in this process and with it.
         self.on_outcome = tuple(hooks.on_outcome for hooks in consumer.app.hooks)
         self.shows_events = consumer.app.hooks[0].shows_events
-        self.write_at_once = writer_at_once(consumer.pool, consumer.hub)
+        self.write_at_once = immediate_writer(consumer.pool, consumer.hub)
 
 
 class PondRequest(DeliveryRequest):

@@ -20,10 +20,10 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from millpond.broker.batches.record import Summary, completed_batch
 from millpond.broker.celery import descendants
-from millpond.broker.celery.backend_notices import error_of, tell_of
+from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
-    is_bare,
+    needs_no_backend,
     of_this_process,
     run_traced,
     task_stack,
@@ -190,7 +190,7 @@ def _needs_tracer(task: Task, delivery: Delivery) -> bool:
     for signal in _SIGNALS:
         if signal.receivers:
             return True
-    if not is_bare(task):
+    if not needs_no_backend(task):
         return True
     try:
         _args, _kwargs, embed = delivery.message.arguments
@@ -215,7 +215,7 @@ def _run_traced(
         return _outcome_of_exit(handler, delivery, context, error)
     if type(outcome) is DeadLetter and not came:
         logger.error("Task %s[%s] did not start: %s", task.name, context.id, outcome.error)
-        tell_of(task.app, delivery.message, "failed", error_of(outcome.reason, outcome.error))
+        notify_end(task.app, delivery.message, "failed", dead_letter_error(outcome.reason, outcome.error))
     return outcome
 
 

@@ -89,7 +89,7 @@ def find_task(store: Store, id: str) -> TaskView:
         for result in record.results(store, task_result.record_id(id), wait_ms=0, limit=1):
             view.state, view.value, view.error = result.state, result.value, result.error
             return view
-    location = task_lookup.find(store, id, SMALL_EFFORT)
+    location = task_lookup.find_task(store, id, SMALL_EFFORT)
     if location is not None:
         view.kind, view.state = location.kind, location.state
     elif is_pending:

@@ -20,7 +20,7 @@ import json, os, subprocess, sys, time
 from celery.exceptions import OperationalError, TimeoutError
 from millpond import Client
 from millpond.broker import limits
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.errors import QueueFull
 from millpond.broker.stats import heartbeats
 from orders import add, app, boom, die
@@ -57,16 +57,16 @@ seen(
 )
 unknown = app.send_task("orders.nothing")
 time.sleep(1)
-kept = lambda: depth(store, "default").dead + store.client.zcard("millpond:{default}:delayed")
+kept = lambda: read_depth(store, "default").dead + store.client.zcard("millpond:{default}:delayed")
 seen("a task that the worker does not have is kept", kept)
 
-before = depth(store, "default").dead
+before = read_depth(store, "default").dead
 failed = boom.delay()
 try:
     failed.get(30)
 except ZeroDivisionError:
     pass
-seen("a task that failed for good is a dead letter", lambda: depth(store, "default").dead > before)
+seen("a task that failed for good is a dead letter", lambda: read_depth(store, "default").dead > before)
 
 with client.batch() as batch:
     batch.send_many([add.s(1, 1), boom.s()])

@@ -10,14 +10,14 @@ from celery.contrib.migrate import migrate_tasks
 
 from millpond.broker import limits
 from millpond.broker.connection import Store
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from tests.applications.ways import worker
 
 PROGRAM = """
 import time
 from honoured import app, occupy
 from millpond import Client
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 
 client = app.backend.client
 results = [occupy.delay("go") for _ in range(6)]
@@ -25,7 +25,7 @@ while int(client.get("occupied") or 0) < 2:
     time.sleep(0.05)
 ends = time.monotonic() + 8  # eight health checks of the subscription
 while time.monotonic() < ends:
-    found = depth(Client(app.conf.broker_url).store, "celery")
+    found = read_depth(Client(app.conf.broker_url).store, "celery")
     assert found.ready == 4, found
     time.sleep(0.5)
 client.set("go", 1)
@@ -54,7 +54,7 @@ def test_a_stock_producer_sheds_where_the_workers_say_so(url: str, store: Store)
     with app.connection_for_write() as connection:
         for n in range(4):
             app.send_task("calm.task", (n,), task_id=str(n), queue="calm", connection=connection)
-    found = depth(store, "calm")
+    found = read_depth(store, "calm")
     assert (found.ready, found.counters.get("shed", 0)) == (2, 2)
 
 
@@ -99,4 +99,4 @@ def test_celery_migrate_moves_messages_to_this_transport_and_ends(url: str, stor
     assert seen == ["old.task"] * 3
     with app.connection_for_read() as source:
         assert source.default_channel.client.llen("before") == 0
-    assert depth(store, "after").ready == 3
+    assert read_depth(store, "after").ready == 3

@@ -129,7 +129,7 @@ def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventua
     if how == "bound":
         limits.change_limits(client.store, "default", bound=3)
     elif how == "purge":
-        purge.purge(client.store, "default")
+        purge.purge_queue(client.store, "default")
     else:
         Hand(client.store, "default").turn(1)
     eventually(lambda: done == [3], 5)

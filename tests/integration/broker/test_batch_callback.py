@@ -87,7 +87,7 @@ def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, s
     hand.end(SUCCEEDED, 1)
     hand.end(FAILED)
     assert [summary.failed for summary in followers(store)] == [1]
-    (letter,) = dead_letters.letters(store, "default")
+    (letter,) = dead_letters.read_dead_letters(store, "default")
     assert dead_letters.requeue(store, "default", letter.id)
     assert not batch.summary().complete
     hand.take(1)

@@ -85,7 +85,7 @@ def test_connections_are_cut(
     began = monotonic()
     eventually(lambda: once(file, "held", "next"))
     assert monotonic() - began < 20
-    eventually(lambda: depth.depth(direct, "default").in_flight == 0)
+    eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 
 
 def test_the_network_is_away_for_longer_than_a_lease(
@@ -103,7 +103,7 @@ def test_the_network_is_away_for_longer_than_a_lease(
     network.heal()
     send(direct, file, "next")
     eventually(lambda: once(file, "held", "next"), 30)
-    eventually(lambda: depth.depth(direct, "default").in_flight == 0)
+    eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_the_server_is_killed_and_started_again(
     server.start()
     wanted = [f"held-{n}" for n in range(4)] + [f"waiting-{n}" for n in range(20)]
     eventually(lambda: once(file, *wanted), 40)
-    eventually(lambda: depth.depth(direct, "default").in_flight == 0)
+    eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 
 
 def test_the_server_is_full(
@@ -137,7 +137,7 @@ def test_the_server_is_full(
             send(direct, file, "unsent")
         network.cut()  # a worker that comes back to a full server must be let in
         eventually(lambda: once(file, "long", *(f"waiting-{n}" for n in range(60))), 40)
-        eventually(lambda: depth.depth(direct, "default").in_flight == 0)
+        eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
     finally:
         client.config_set("maxmemory", 0)
     send(direct, file, "afterwards")
@@ -221,10 +221,12 @@ def test_a_script_that_does_not_end_is_in_the_way(
         script.join()
     send(direct, file, "next")
     eventually(lambda: once(file, "next"), 30)
-    eventually(lambda: depth.depth(direct, "default").in_flight == 0)
+    eventually(lambda: depth.read_depth(direct, "default").in_flight == 0)
 
 
 def test_the_worker_lived_through_it(worker: OneWorker, direct: Store) -> None:
     """All this was one process, which buried nothing."""
     assert worker.process.poll() is None
-    assert not [(letter.reason, letter.detail) for letter in dead_letters.letters(direct, "default")]
+    assert not [
+        (letter.reason, letter.detail) for letter in dead_letters.read_dead_letters(direct, "default")
+    ]

@@ -106,8 +106,8 @@ def test_an_eta_moves_to_the_delayed_and_takes_no_slot(
     """Tasks that a stock client sent for later wait in Redis from the first fetch on, however many."""
     later = [[ACT, {"file": str(file), "name": "later"}, {"countdown": 900}]] * 20
     stock(*later)
-    eventually(lambda: depth.depth(module_store, "default").delayed == 20)
-    assert depth.depth(module_store, "default").in_flight == 0
+    eventually(lambda: depth.read_depth(module_store, "default").delayed == 20)
+    assert depth.read_depth(module_store, "default").in_flight == 0
     stock([ACT, {"file": str(file), "name": "now"}, {}])
     eventually(lambda: names(file) == ["now"])
     assert purge(module_url) == 20
@@ -177,7 +177,7 @@ def test_what_waits_is_where_stock_tools_count_it(url: str, store: Store) -> Non
     lengths = [store.client.llen(key) for key in ("mill", f"mill{step}3", f"mill{step}6", f"mill{step}9")]
     assert lengths == [2, 1, 1, 1]
     assert "Purged 5 messages" in celery(url, "purge", "-f", "-Q", "mill")
-    assert depth.depth(store, "mill").ready == 0
+    assert depth.read_depth(store, "mill").ready == 0
 
 
 def read_by_stock(url: str, queue: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -220,4 +220,6 @@ def _comparable(body: Any, headers: dict[str, Any], properties: dict[str, Any]) 
 
 def test_nothing_was_buried(worker: OneWorker, module_store: Store) -> None:
     """Nothing of all that stock clients sent to this worker became a dead letter."""
-    assert not [(letter.reason, letter.detail) for letter in dead_letters.letters(module_store, "default")]
+    assert not [
+        (letter.reason, letter.detail) for letter in dead_letters.read_dead_letters(module_store, "default")
+    ]

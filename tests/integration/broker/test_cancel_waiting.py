@@ -42,7 +42,7 @@ def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Cli
     assert (summary.complete, summary.cancelled, summary.sent) == (True, 702, 702)
     assert (kept.summary().settled, kept.summary().sent) == (0, 701)
     assert store.client.lrange(f"{store.prefix}default", 0, -1) == order
-    depth = inspect_depth.depth(store, "default")
+    depth = inspect_depth.read_depth(store, "default")
     assert (depth.ready, depth.delayed, depth.counters["settled"]) == (700, 1, 702)
 
 
@@ -73,7 +73,7 @@ def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) ->
         client.send(Square(n=1), id=id, delay=delay)
         assert client.find(id) is not None
         assert client.cancel(id).settled == 1
-    depth = inspect_depth.depth(store, "default")
+    depth = inspect_depth.read_depth(store, "default")
     assert (depth.ready, depth.delayed) == (0, 0)
 
 
@@ -94,7 +94,7 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
     assert answer.found is not None
     assert answer.found.state == "dead"
     assert dead_letters.requeue(store, "default", answer.found.letter or "")
-    assert failed.id not in state.read(store).cancelled, "a dead letter that is requeued runs"
+    assert failed.id not in state.read_state(store).cancelled, "a dead letter that is requeued runs"
 
 
 def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) -> None:
@@ -102,22 +102,22 @@ def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) 
     old = {f"old-{n}": server.now_ms(store) + 3_600_000 for n in range(20_000)}
     store.client.zadd(keys.cancelled_key(store.prefix), old)
     client.cancel("first")
-    known = state.read(store)
+    known = state.read_state(store)
     assert known.cancelled >= {*old, "first"}
     store.client.zrem(keys.cancelled_key(store.prefix), "old-7")  # seen by a process that reads everything
     batch = client.batch()
     client.cancel("name with a space")
     client.cancel("ended", terminate=True)
     batch.cancel()
-    later = state.read(store, known)
+    later = state.read_state(store, known)
     assert later.epoch == known.epoch + 3
     new = {"name with a space", "ended", keys.batch_key(batch.id, store.prefix)}
     assert later.cancelled == {*old, "first", *new}
     assert later.terminated == {"ended"}
-    assert state.read(store, later) is later
-    drain.drain(store, "email")  # also any change by an older client: it is not in the list
+    assert state.read_state(store, later) is later
+    drain.drain_pool(store, "email")  # also any change by an older client: it is not in the list
     client.cancel("after the gap")
-    everything = state.read(store, later)
+    everything = state.read_state(store, later)
     assert everything.drained == {"email"}
     assert "after the gap" in everything.cancelled
     assert "old-7" not in everything.cancelled
@@ -128,13 +128,13 @@ def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: 
     """Where another cancellation has the epoch of a known one, everything is read."""
     client.cancel("kept")
     client.cancel("forgotten")
-    known = state.read(store)
+    known = state.read_state(store)
     store.client.decr(keys.epoch_key(store.prefix))
     store.client.rpop(keys.cancellations_key(store.prefix))
     store.client.zrem(keys.cancelled_key(store.prefix), "forgotten")
     for id in ("in its place", "later"):
         client.cancel(id)
-    assert state.read(store, known).cancelled == {"kept", "in its place", "later"}
+    assert state.read_state(store, known).cancelled == {"kept", "in its place", "later"}
 
 
 def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
@@ -180,14 +180,14 @@ def test_what_ran_and_wants_to_run_later_is_over(
         task = batch.send(Square(n=1), once="one")
     hand = Hand(store, "default")
     hand.take()
-    state.acknowledge(store, hand.in_flight.name, state.ALL_FUTURE)
+    state.acknowledge_epoch(store, hand.in_flight.name, state.ALL_FUTURE)
     if what == "task":
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
     later_ms = server.now_ms(store) + 3_600_000
     hand.end(Delay(later_ms) if action == "delay" else Retry("the next run", later_ms))
-    assert inspect_depth.depth(store, "default").delayed == 0
+    assert inspect_depth.read_depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)
     assert client.send(Square(n=1), once="one").duplicate_of is None
 
@@ -199,7 +199,7 @@ def test_a_process_that_ends_is_not_waited_for(client: Client, store: Store) -> 
     hand.take(1)
     deaf = cancel.cancel_task(store, "another", timeout_seconds=0.05)
     assert deaf.unacknowledged == (hand.in_flight.name,)
-    state.acknowledge(store, hand.in_flight.name, state.ALL_FUTURE)
+    state.acknowledge_epoch(store, hand.in_flight.name, state.ALL_FUTURE)
     assert cancel.cancel_task(store, "a-third", timeout_seconds=0.05).unacknowledged == ()
-    state.forget(store, hand.in_flight.name)
+    state.forget_process(store, hand.in_flight.name)
     assert cancel.cancel_task(store, "a-fourth", timeout_seconds=0.05).unacknowledged == deaf.unacknowledged

@@ -93,7 +93,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 ) -> None:
     """Publishing to an idle process is enough for the server to hand the message over, under its lease."""
     send(store)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 1)
+    eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 1)
     assert not process.delivered
     process.read(process.fetcher.wait_client)
     process.fetcher.on_wait()
@@ -119,7 +119,7 @@ def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) ->
         fetcher.on_tick()
         process.read(fetcher.fetch_client)
         fetcher.on_reply()
-        assert inspect_depth.depth(store, QUEUE).in_flight == 1
+        assert inspect_depth.read_depth(store, QUEUE).in_flight == 1
         assert not store.client.exists(keys.wake)
     assert len(process.delivered) == 3
 
@@ -138,7 +138,7 @@ def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Proc
     assert (turn.credit, len(turn.outcomes)) == (0, 1)
     process.read(process.fetcher.fetch_client)
     process.fetcher.on_reply()
-    assert inspect_depth.depth(store, QUEUE).counters["settled"] == 1
+    assert inspect_depth.read_depth(store, QUEUE).counters["settled"] == 1
 
 
 def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
@@ -146,13 +146,13 @@ def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
 ) -> None:
     """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
     send(store, 2)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight == 2)
+    eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 2)
     process.in_flight.draining = True
     process.fetcher.finish()
-    depth = inspect_depth.depth(store, QUEUE)
+    depth = inspect_depth.read_depth(store, QUEUE)
     assert (depth.ready, depth.in_flight, process.delivered) == (2, 0, [])
     send(store)
-    assert inspect_depth.depth(store, QUEUE).ready == 3
+    assert inspect_depth.read_depth(store, QUEUE).ready == 3
 
 
 def test_a_server_that_forgot_its_scripts_is_asked_again(store: Store, process: Process) -> None:
@@ -193,7 +193,7 @@ def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
 ) -> None:
     """There is more to fetch at once."""
     send(store, process.in_flight.room + 1)
-    eventually(lambda: inspect_depth.depth(store, QUEUE).in_flight > 0)
+    eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight > 0)
     process.read(process.fetcher.wait_client)
     process.fetcher.on_wait()
     assert process.delivered

@@ -69,13 +69,13 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
 ) -> None:
     """Nothing of it starts while other queues go on; its waiting tasks start at once when it is resumed."""
     limits.pause(client.store, "default")
-    before = inspect_depth.depth(client.store, "default").counters["fetched"]
+    before = inspect_depth.read_depth(client.store, "default").counters["fetched"]
     with client.batch() as batch:
         batch.send_many(act(file, n) for n in range(5))
     # A look of every worker at least, which comes once a second: each takes a turn, and gets nothing.
     looked = client.now_ms() + 1_500
     eventually(lambda: client.now_ms() > looked)
-    depth = inspect_depth.depth(client.store, "default")
+    depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.counters["fetched"], notes(file)) == (5, before, [])
     limits.resume(client.store, "default")
     assert batch.wait(PATIENCE).succeeded == 5
@@ -86,7 +86,7 @@ def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
     begun = client.now_ms()
     with client.batch() as batch:
         batch.send_many(Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10))
-    assert inspect_depth.depth(client.store, "default").in_flight == 0
+    assert inspect_depth.read_depth(client.store, "default").in_flight == 0
     assert batch.wait(PATIENCE).succeeded == 10
     late = sorted(note.at * 1000 - (begun + 300 + 50 * int(note.name)) for note in notes(file))
     print("started after their time, ms:", [round(each, 1) for each in late])

@@ -57,7 +57,7 @@ def ids(hand: Hand) -> list[str]:
 
 def look(store: Store) -> Depth:
     """Return the depth of the queue."""
-    return inspect_depth.depth(store, QUEUE)
+    return inspect_depth.read_depth(store, QUEUE)
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_a_running_worker_says_what_its_server_forgot(
         act("next", "note")
         eventually(lambda: names(file, "end") == ["next"])
         Path(f"{file}.go").touch()
-        eventually(lambda: inspect_depth.depth(store, "default").counters.get("forgotten") == 1)
+        eventually(lambda: inspect_depth.read_depth(store, "default").counters.get("forgotten") == 1)
         eventually(lambda: "with 1 deliveries" in worker.log)
         assert "1 messages in flight that this process has" in worker.log
-        eventually(lambda: inspect_depth.depth(store, "default").in_flight == 0)
+        eventually(lambda: inspect_depth.read_depth(store, "default").in_flight == 0)

@@ -40,7 +40,7 @@ def test_no_policy_fills_a_full_server_further(client: Client) -> None:
     for policy in ("reject", "shed"):
         with pytest.raises(BrokerError, match="out of memory"):
             client.send(Square(n=2), overflow=policy)  # type: ignore[arg-type]
-    depth = inspect_depth.depth(client.store, "default")
+    depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.dead, depth.counters.get("shed", 0)) == (1, 0, 0)
 
 
@@ -79,7 +79,7 @@ def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:
     assert {(each.value, each.error) for each in results[2:]} == {
         (None, "the result was dropped: the broker was out of memory")
     }
-    assert inspect_depth.depth(store, "default").counters["details_dropped"] == count + 2
+    assert inspect_depth.read_depth(store, "default").counters["details_dropped"] == count + 2
 
 
 def test_an_unreadable_result_hides_no_other(client: Client) -> None:

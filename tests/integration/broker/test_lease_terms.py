@@ -25,7 +25,7 @@ def test_each_queue_has_a_lease_of_its_own_term(store: Store) -> None:
         lease = in_flight.lease(QueueKeys(queue, store.prefix))
         for call in (
             lambda: fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=default_ms),  # noqa: B023
-            lambda: renewer._renew(lease),  # noqa: B023
+            lambda: renewer._renew_lease(lease),  # noqa: B023
         ):
             call()
             until = store.client.zscore(lease.keys.consumers, lease.consumer)

@@ -52,9 +52,9 @@ def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) ->
     send(store, 3)
     in_flight = InFlightMessages()
     turn_without_reply(store, in_flight)
-    assert inspect_depth.depth(store, "lost").in_flight == 3
+    assert inspect_depth.read_depth(store, "lost").in_flight == 3
     start(store, in_flight)
-    depth = inspect_depth.depth(store, "lost")
+    depth = inspect_depth.read_depth(store, "lost")
     assert (depth.ready, depth.in_flight) == (3, 0)
 
 
@@ -73,7 +73,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     keys = words[3 : 3 + words[2]]
     reply = fetch_call.read(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
     assert (reply.lease, reply.messages) == (False, [])
-    depth = inspect_depth.depth(store, "lost")
+    depth = inspect_depth.read_depth(store, "lost")
     assert (depth.ready, depth.in_flight, depth.consumers) == (3, 1, 1)
 
 
@@ -89,7 +89,7 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     [token] = lease.in_flight
     in_flight.settle(lease.in_flight[token], SUCCEEDED)
     fetch_call.settle_pending(store, in_flight, lease_ms=LEASE_MS)
-    depth = inspect_depth.depth(store, "lost")
+    depth = inspect_depth.read_depth(store, "lost")
     assert (depth.in_flight, depth.counters["settled"], lease.late) == (0, 1, 0)
 
 
@@ -108,7 +108,7 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     assert not lease.outcomes, "the settlement is under way"
     start(store, in_flight)
     fetch_call.settle_pending(store, in_flight, lease_ms=LEASE_MS)
-    depth = inspect_depth.depth(store, "lost")
+    depth = inspect_depth.read_depth(store, "lost")
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (0, 0, 1)
 
 
@@ -124,5 +124,5 @@ def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_l
     in_flight.finished.append((next(iter(lease.in_flight.values())), SUCCEEDED))
     start(store, in_flight)
     fetch_call.settle_pending(store, in_flight, lease_ms=LEASE_MS)
-    depth = inspect_depth.depth(store, "lost")
+    depth = inspect_depth.read_depth(store, "lost")
     assert (depth.in_flight, depth.counters["settled"]) == (0, 1)

@@ -76,13 +76,13 @@ def test_a_hostile_secret_shows_up_nowhere(
     stock.send_task("test.blurt", args=[SECRET, DEEP], queue="default")
     stock.send_task("test.blurt", kwargs={"how": "return", "seecret": SECRET, "secret": "x"}, queue="default")
     stock.send_task("test.blurt", kwargs={"how": "return", "secret": [SECRET]}, queue="default")
-    eventually(lambda: depth.depth(store, "default").dead == 6 and _all_ended(store), 60)
+    eventually(lambda: depth.read_depth(store, "default").dead == 6 and _all_ended(store), 60)
     inspect = celery_app(settings).control.inspect(timeout=5)
     [active] = eventually(inspect.active).values()
     remote = [active, inspect.reserved(), inspect.query_task(active[0]["id"]), inspect.stats()]
     gate.touch()
     eventually(lambda: sum(event["type"] == "task-succeeded" for event in events) == 4, 20)
-    letters = list(dead_letters.letters(store, "default"))
+    letters = list(dead_letters.read_dead_letters(store, "default"))
     listed = [[letter_json(each), whole_letter_json(each)] for each in letters]
     worker.stop()
     _is_clean("the log", worker.log)
@@ -109,7 +109,7 @@ def _store(url: str) -> Store:
 
 
 def _all_ended(store: Store) -> bool:
-    counts = depth.depth(store, "default")
+    counts = depth.read_depth(store, "default")
     return (counts.ready, counts.delayed, counts.in_flight) == (0, 0, 1)
 
 

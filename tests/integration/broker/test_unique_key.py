@@ -10,7 +10,7 @@ from millpond.broker.control import cancel as control_cancel
 from millpond.broker.errors import BrokerError
 from millpond.broker.inspect import dead_letters
 from millpond.broker.inspect import purge as inspect_purge
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.outcomes import (
     NOT_RUN,
     REDELIVER,
@@ -68,7 +68,7 @@ def deliver_too_often(client: Client, hand: Hand) -> None:
 
 
 def purge(client: Client, hand: Hand) -> None:
-    inspect_purge.purge(client.store, "default")
+    inspect_purge.purge_queue(client.store, "default")
 
 
 def cancel(client: Client, hand: Hand) -> None:
@@ -135,7 +135,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
     """A requeue takes the name back; while a second task goes by it, the dead letter stays where it is."""
     client.send(Square(n=1), once=NAME, id="first")
     end(BURIED)(client, hand)
-    [letter] = dead_letters.letters(client.store, "default")
+    [letter] = dead_letters.read_dead_letters(client.store, "default")
     client.send(Square(n=1), once=NAME, id="second")
     with pytest.raises(BrokerError, match="belongs to task second now"):
         dead_letters.requeue(client.store, "default", letter.id)
@@ -150,7 +150,7 @@ def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Cl
     limits.change_limits(client.store, "default", bound=1)
     with pytest.raises(QueueFull):
         client.send(Square(n=2), overflow="reject")
-    counters = depth(client.store, "default").counters
+    counters = read_depth(client.store, "default").counters
     assert (counters["published"], counters["duplicates"], counters["refused"]) == (1, 2, 1)
 
 

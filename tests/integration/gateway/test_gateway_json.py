@@ -26,7 +26,7 @@ def test_no_nan_comes_in(gateway: Running, broker: Store, queue: str, number: st
     *_, refused, summary = gateway.ask("POST", "/send", line, media=NDJSON).lines
     assert (refused["status"], refused["error"]["code"]) == (422, "bad_contract")
     assert summary["summary"]["refused"] == 1
-    assert depth.depth(broker, queue).ready == 0
+    assert depth.read_depth(broker, queue).ready == 0
 
 
 @pytest.mark.parametrize("value", [float("nan"), {"a": [1.5, float("-inf")]}])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from millpond.broker import limits
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from millpond.worker.local.embedded import Embedded
 from tests.harness.gateway_process import Running, running
@@ -59,7 +59,7 @@ def test_the_client_of_the_readme_gets_through_a_full_queue(
     with Client(settings=pond.settings) as client, ThreadPoolExecutor(10) as senders:
 
         def counter(name: str) -> int:
-            return depth(client.store, "default").counters.get(name, 0)
+            return read_depth(client.store, "default").counters.get(name, 0)
 
         before = {name: counter(name) for name in ("published", "refused", "settled")}
         limits.change_limits(client.store, "default", bound=5, paused=True)

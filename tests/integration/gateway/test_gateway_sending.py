@@ -23,7 +23,7 @@ def test_a_task_is_taken_and_a_second_of_its_name_is_the_first(
     assert (first.status, first.json["duplicate"]) == (202, False)
     assert (again.status, again.json["duplicate"]) == (200, True)
     assert again.json["id"] == first.json["id"]
-    assert depth.depth(broker, queue).ready == 1
+    assert depth.read_depth(broker, queue).ready == 1
 
 
 @pytest.mark.parametrize("overflow", ["block", "reject"])
@@ -38,7 +38,7 @@ def test_a_full_queue_says_when_to_come_back(
     assert int(answers[2].headers["Retry-After"]) == fault["retry_after"] >= 1
     assert (fault["code"], fault["queue"], fault["bound"]) == ("queue_full", queue, 2)
     assert gateway.send(query=f"?queue={queue}&overflow=shed").status == 202
-    assert depth.depth(broker, queue).dead == 1
+    assert depth.read_depth(broker, queue).dead == 1
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
     }  # fmt: skip
     assert gateway.process.wait(DRAIN_SECONDS + 10) == 0
     store = connect(module_url)
-    assert depth.depth(store, "default").ready == 3
+    assert depth.read_depth(store, "default").ready == 3
     store.close()
     assert gateway.log.read_text() == ""
     for each in (events, finishing[1], endless[1], reader, finishing[0], endless[0]):

@@ -35,7 +35,7 @@ def test_outcomes_come_while_the_body_goes_on_and_wait_for_room(
     connection.send(chunk(stream(*(square(n, queue=queue) for n in range(5)))))
     answer = connection.getresponse()
     assert [json.loads(answer.readline())["line"] for _ in range(3)] == [1, 2, 3]
-    assert depth.depth(broker, queue).ready == 3
+    assert depth.read_depth(broker, queue).ready == 3
     limits.change_limits(broker, queue, bound=10)
     assert [json.loads(answer.readline())["line"] for _ in range(2)] == [4, 5]
     connection.send(chunk(stream(square(6, queue=queue))))
@@ -87,7 +87,7 @@ def test_curl_streams_many(
     )  # fmt: skip
     *outcomes, last = map(json.loads, done.stdout.splitlines())
     assert [each["line"] for each in outcomes] == list(range(1, 901))
-    assert last["summary"]["accepted"] == depth.depth(broker, queue).ready == 900
+    assert last["summary"]["accepted"] == depth.read_depth(broker, queue).ready == 900
 
 
 def test_a_queue_without_room_is_an_outcome_when_asked(gateway: Running, broker: Store, queue: str) -> None:

@@ -16,7 +16,7 @@ from kombu import Connection
 
 import millpond.broker.transport  # noqa: F401
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from tests.scenarios.chaos.server import Broker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -116,6 +116,6 @@ def test_nothing_is_lost_and_nothing_doubled(broker: Broker) -> None:
             found[message.headers["id"]] += 1
             message.ack()
     assert found == dict.fromkeys(map(str, range(MESSAGES)), 1)
-    seen = depth(store, "moved")
+    seen = read_depth(store, "moved")
     assert (seen.ready, seen.delayed, seen.in_flight, seen.dead) == (0, 0, 0, 0)
     store.close()

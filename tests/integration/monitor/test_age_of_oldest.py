@@ -13,9 +13,12 @@ def test_a_task_ages_from_when_it_was_due(store: Store) -> None:
     day = 24 * 3_600_000
     later = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now + day)
     publish(store, [later], policy="exempt")
-    assert (depth.depth(store, "aged").delayed, depth.depth(store, "aged").oldest_seconds) == (1, None)
+    assert (depth.read_depth(store, "aged").delayed, depth.read_depth(store, "aged").oldest_seconds) == (
+        1,
+        None,
+    )
     due = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now - 10_000)
     publish(store, [due], policy="exempt")
-    oldest = depth.depth(store, "aged").oldest_seconds
+    oldest = depth.read_depth(store, "aged").oldest_seconds
     assert oldest is not None
     assert 10 <= oldest < 600

@@ -51,7 +51,7 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
     with Client(settings=Settings(broker_url=url, key_prefix=prefix)) as client:
         batch = client.batch()
         waits = batch.send(Square(n=1), delay=timedelta(hours=1))
-        first, second = (letter.id for letter in dead_letters.letters(store, "default"))
+        first, second = (letter.id for letter in dead_letters.read_dead_letters(store, "default"))
         yield Names(batch.id, waits.id, (first, second))
     settings.cache_clear()
 

@@ -69,7 +69,7 @@ def _run(capsys: pytest.CaptureFixture[str], command: str, code: int = 0) -> str
 
 
 def _left(store: Store) -> list[str]:
-    return [letter.task_id for letter in dead_letters.letters(store, "default")]
+    return [letter.task_id for letter in dead_letters.read_dead_letters(store, "default")]
 
 
 @pytest.mark.parametrize("filters", FILTERS)
@@ -89,7 +89,7 @@ def test_what_fits_is_sent_again_and_the_rest_stays(
     chosen = FILTERS[filters]
     assert _run(capsys, f"requeue default {filters}") == f"default: {len(chosen)} requeued\n"
     assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
-    assert depth.depth(store, "default").ready == len(chosen)
+    assert depth.read_depth(store, "default").ready == len(chosen)
 
 
 @pytest.mark.parametrize("filters", [each for each in FILTERS if each])
@@ -101,12 +101,14 @@ def test_what_fits_is_dropped_and_the_rest_stays(
     told = json.loads(_run(capsys, f"purge default {filters} --json"))
     assert told == {"queue": "default", "purged": len(chosen)}
     assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
-    assert depth.depth(store, "default").ready == 0
+    assert depth.read_depth(store, "default").ready == 0
 
 
 def test_one_is_shown_whole(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     """The error, the reason and the arguments, these without what their contract hides."""
-    mail = next(letter for letter in dead_letters.letters(store, "default") if letter.task_id == "mail")
+    mail = next(
+        letter for letter in dead_letters.read_dead_letters(store, "default") if letter.task_id == "mail"
+    )
     whole = _run(capsys, f"show default {mail.id}")
     assert "SMTPRecipientsRefused" in whole
     assert "s3cret" not in whole

@@ -40,7 +40,7 @@ def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str
     """By its kind, by a part of its error, by its task's id, and by these together with what does not fit."""
 
     def found(**wanted: str) -> list[str]:
-        return [letter.task_id for letter in dead_letters.letters(watched, "searched", **wanted)]
+        return [letter.task_id for letter in dead_letters.read_dead_letters(watched, "searched", **wanted)]
 
     own = [died[text]]
     assert found(kind=kind_of(text)) == own

@@ -111,10 +111,10 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
     assert "the dark secret" not in whole
     asked = ann.post("/dead/requeue", [("id", f"post {id_}")])
     assert "Requeue 1 dead letter?" in asked.text
-    assert depth.depth(watched, "post").dead == 2
+    assert depth.read_depth(watched, "post").dead == 2
     done = ann.post("/dead/requeue", [("id", f"post {id_}"), ("confirmed", "yes")])
     assert "1 dead letter requeued." in done.text
-    assert (depth.depth(watched, "post").dead, depth.depth(watched, "post").ready) == (1, 1)
+    assert (depth.read_depth(watched, "post").dead, depth.read_depth(watched, "post").ready) == (1, 1)
     assert ann.get(f"/dead/post/{id_}").status == 404
     assert next(audit.recent_changes(watched)).action == f"requeued 1 dead letter: post {id_}"
 
@@ -129,7 +129,7 @@ def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) 
     bury(watched, "gone", "Stale", "a later one", kind="squares.square", kwargs={"n": 4})
     form = [(name, value) for name, value in fields if name != "_xsrf"]
     assert "3 dead letters purged." in ann.post("/dead/purge", form).text
-    assert depth.depth(watched, "gone").dead == 1
+    assert depth.read_depth(watched, "gone").dead == 1
 
 
 def test_a_page_that_leaves_batches_out_says_so(ann: Visitor, watched: Store) -> None:

@@ -64,4 +64,4 @@ def test_a_dead_letter_is_reached_whatever_its_queue_and_kind(
         "1 dead letter requeued"
         in ann.post("/dead/requeue", [("id", unescape(id)), ("confirmed", "yes")]).text
     )
-    assert (depth.depth(watched, queue).dead, depth.depth(watched, queue).ready) == (0, 1)
+    assert (depth.read_depth(watched, queue).dead, depth.read_depth(watched, queue).ready) == (0, 1)

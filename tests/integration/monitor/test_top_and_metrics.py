@@ -88,7 +88,7 @@ def test_a_hostile_name_does_not_steer_the_terminal(
     send(watched, f"q{hostile}", 1)
     bury(watched, "steered", hostile, hostile, kind="squares.square", kwargs={"n": hostile})
     audit.log_change(watched, hostile, hostile)
-    [letter] = dead_letters.letters(watched, "steered")
+    [letter] = dead_letters.read_dead_letters(watched, "steered")
     for command in (["top", "--once"], ["status"], ["dead", "list", "steered"], ["dead", "show", "steered"]):
         given = [*command, letter.id] if command[:2] == ["dead", "show"] else command
         assert millpond.main(given) == 0

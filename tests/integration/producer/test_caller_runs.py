@@ -62,7 +62,7 @@ def fill(client: Client) -> None:
 
 
 def counts(store: Store) -> tuple[int, int, int]:
-    depth = inspect_depth.depth(store, "default")
+    depth = inspect_depth.read_depth(store, "default")
     return depth.ready, depth.in_flight, depth.dead
 
 
@@ -73,7 +73,7 @@ def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None
         None, None, *(RanHere("succeeded", n * n) for n in (2, 3, 4))
     ]  # fmt: skip
     assert counts(client.store) == (2, 0, 0)
-    assert inspect_depth.depth(client.store, "default").counters["high_water"] == 2
+    assert inspect_depth.read_depth(client.store, "default").counters["high_water"] == 2
 
 
 def test_a_batch_counts_what_its_producer_ran(client: Client) -> None:
@@ -92,7 +92,7 @@ def test_a_failure_here_is_a_value_and_a_dead_letter(client: Client) -> None:
     fill(client)
     sent = client.send(Do(what="fail"))
     assert sent.ran_here == RanHere("failed", error="FinalError: told to fail")
-    [letter] = dead_letters.letters(client.store, "default")
+    [letter] = dead_letters.read_dead_letters(client.store, "default")
     assert (letter.task_id, letter.reason) == (sent.id, "FinalError")
 
 
@@ -100,7 +100,7 @@ def test_a_body_that_asks_for_later_is_left_to_the_pool(client: Client) -> None:
     """`RetryLater` in the producer delays the task, which the pool then runs."""
     fill(client)
     assert client.send(Do(what="later")).ran_here == RanHere("delayed", error="RetryLater: not now")
-    assert inspect_depth.depth(client.store, "default").delayed == 1
+    assert inspect_depth.read_depth(client.store, "default").delayed == 1
 
 
 def test_an_interrupted_run_goes_to_the_pool(client: Client) -> None:

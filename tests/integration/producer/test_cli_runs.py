@@ -124,7 +124,7 @@ def test_more_files_than_the_queue_holds_go_through(fleet: Settings, root: Path)
         limits.change_limits(client.store, "files", bound=5)
         done = millpond(fleet, "files", "checksum", str(folder))
         limits.change_limits(client.store, "files", bound=None)
-        assert depth.depth(client.store, "files").counters["high_water"] <= 5
+        assert depth.read_depth(client.store, "files").counters["high_water"] <= 5
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 60
 
@@ -261,7 +261,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
             text=True,
         )
         assert command.stderr is not None
-        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+        eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
         command.send_signal(signal.SIGINT)
         said = command.stderr.readline()
         (batch,) = client.batches()
@@ -272,7 +272,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
         _out, rest = command.communicate(timeout=60)
         assert command.returncode == 130
         assert "Traceback" not in rest
-        assert depth.depth(client.store, "files").ready == 3
+        assert depth.read_depth(client.store, "files").ready == 3
     shown = millpond(alone, "batch", batch.id)
     assert "closed, 3 sent, 0 succeeded, 3 pending" in shown.stdout
 
@@ -288,14 +288,14 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
             stderr=subprocess.PIPE,
             text=True,
         )
-        eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+        eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
         command.terminate()
         _out, said = command.communicate(timeout=60)
         (batch,) = client.batches()
         assert command.returncode == 143
         assert f"3 tasks are pending in batch {batch.id}. Look at them with: millpond batch" in said
         assert (batch.closed_at_ms is not None, batch.sent, "Traceback" in said) == (True, 3, False)
-        assert depth.depth(client.store, "files").ready == 3
+        assert depth.read_depth(client.store, "files").ready == 3
 
 
 def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
@@ -342,7 +342,7 @@ def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventuall
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            eventually(lambda: depth.depth(client.store, "files").ready == 3, 30)
+            eventually(lambda: depth.read_depth(client.store, "files").ready == 3, 30)
     _out, said = command.communicate(timeout=60)
     assert command.returncode == 3, said
     assert said.count("\n") == 1

@@ -83,7 +83,7 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
         assert command.result(30) == 1
     count = Counters()
     count.add_label("none", "photo.jpg")
-    drain.drain(store, "default")
+    drain.drain_pool(store, "default")
     assert "drained: resume it with millpond resume default" in (stall_hints.stall_hint(opened, count) or "")
 
 

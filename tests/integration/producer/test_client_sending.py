@@ -43,7 +43,7 @@ def client(each_url: str, prefix: str) -> Iterator[Client]:
 
 
 def waiting(client: Client) -> int:
-    return inspect_depth.depth(client.store, "default").ready
+    return inspect_depth.read_depth(client.store, "default").ready
 
 
 def bound(client: Client, messages: int, overflow: str = "block") -> None:
@@ -130,7 +130,7 @@ def test_the_policy_of_the_queue_holds_unless_the_send_says_otherwise(client: Cl
     outcomes = list(client.send_each([Square(n=2), Square(n=3)]))
     assert [type(outcome) for outcome in outcomes] == [Refused, Refused]
     assert client.send(Square(n=4), overflow="shed").duplicate_of is None
-    depth = inspect_depth.depth(client.store, "default")
+    depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.dead) == (1, 1)
 
 
@@ -157,14 +157,14 @@ def test_block_goes_on_when_there_is_room(client: Client) -> None:
             break
     sender.join(10)
     assert done == [Tally(accepted=5)]
-    assert inspect_depth.depth(client.store, "default").counters["published"] == 5
-    assert inspect_depth.depth(client.store, "default").counters["high_water"] == 2
+    assert inspect_depth.read_depth(client.store, "default").counters["published"] == 5
+    assert inspect_depth.read_depth(client.store, "default").counters["high_water"] == 2
 
 
 def test_a_delayed_message_waits_beside_the_queue(client: Client) -> None:
     """A message with a delay is kept by the broker until it is due, and takes no room in the queue."""
     client.send(Square(n=1), delay=timedelta(minutes=5))
-    depth = inspect_depth.depth(client.store, "default")
+    depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.delayed) == (0, 1)
 
 
@@ -247,7 +247,7 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
     """A producer whose wall clock is wrong still dates its messages by the server's clock."""
     monkeypatch.setattr("time.time", lambda: 0.0)
     client.send(Square(n=1))
-    oldest = inspect_depth.depth(client.store, "default").oldest_seconds
+    oldest = inspect_depth.read_depth(client.store, "default").oldest_seconds
     assert oldest is not None
     assert oldest < 60
 

@@ -132,7 +132,7 @@ def test_millpond_up_sends_periodic_tasks(kinds_path: None, eventually: Eventual
     )
     with embedded(chosen, pools=["default"], scheduler=True) as running:
         store = connect(running.url)
-        eventually(lambda: depth.depth(store, "default").counters.get("settled", 0) >= 2, 30)
+        eventually(lambda: depth.read_depth(store, "default").counters.get("settled", 0) >= 2, 30)
         assert "scheduler" in running.pids
         store.close()
 

@@ -166,13 +166,13 @@ def test_a_bad_message_is_a_dead_letter(
     """It is kept whole with the reason, its batch and its like are not held up, and the next task runs."""
     make, reason = BAD[what]
     sent = make(file)
-    before = len(list(dead_letters.letters(module_store, "default")))
+    before = len(list(dead_letters.read_dead_letters(module_store, "default")))
     module_store.client.lpush("default", sent)
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: names(file, "end") == ["next"])
-    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
-    *_, letter = dead_letters.letters(module_store, "default")
-    assert len(list(dead_letters.letters(module_store, "default"))) == before + 1
+    eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
+    *_, letter = dead_letters.read_dead_letters(module_store, "default")
+    assert len(list(dead_letters.read_dead_letters(module_store, "default"))) == before + 1
     assert letter.message == sent
     assert letter.detail["error"]
     assert reason in letter.reason or reason in letter.detail["error"]
@@ -186,7 +186,7 @@ def test_a_strange_message_runs(
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])
-    eventually(lambda: depth.depth(module_store, "default").in_flight == 0)
+    eventually(lambda: depth.read_depth(module_store, "default").in_flight == 0)
 
 
 def test_the_worker_lived_through_it_with_all_its_slots(
@@ -214,7 +214,7 @@ def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store)
     record.close_batch(store, batch)
     hand = Hand(store, "default")
     assert hand.take() == []
-    [letter] = dead_letters.letters(store, "default")
+    [letter] = dead_letters.read_dead_letters(store, "default")
     assert (letter.task_id, letter.reason) == (long.id, f"too long: {len(long.payload)} bytes")
     assert record.summary(store, batch).failed == 1
     assert record.summary(store, batch).complete

@@ -61,7 +61,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
     eventually(lambda: ended(client, "test.gate"))
     assert ended(client, "test.gate") == {"cancelled": 1}
     eventually(lambda: not psutil.pid_exists(pid))
-    depth = inspect_depth.depth(client.store, "default")
+    depth = inspect_depth.read_depth(client.store, "default")
     assert (depth.ready, depth.in_flight, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
     with client.batch() as after:
         after.send_many(Square(n=n, hold_seconds=0.3) for n in range(4))
@@ -104,7 +104,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     assert (stopped.id, stopped.error) == (ids["n60"], "ended while it ran")
     eventually(lambda: ended(client, "test.hold").get("cancelled") == 1)
     assert len(list(tmp_path.glob("*.done"))) == 119
-    assert inspect_depth.depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert inspect_depth.read_depth(client.store, "default").counters.get("redelivered", 0) == 0
 
 
 def test_what_follows_a_batch_is_told_how_it_ended(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.batch import Batch
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
@@ -105,7 +105,7 @@ def test_those_beside_one_that_turns_out_long_end_before_it(
     (tmp_path / "g2.open").touch()
     assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
-    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
 
 
 def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
@@ -122,13 +122,13 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     batch = together(tasks)
     eventually(lambda: len(list(tmp_path.glob("g*.started"))) == 4)
     worker.process.terminate()
-    eventually(lambda: depth(client.store, "default").in_flight == 2)
-    assert 0 < depth(client.store, "default").ready == 14 - batch.summary().succeeded
+    eventually(lambda: read_depth(client.store, "default").in_flight == 2)
+    assert 0 < read_depth(client.store, "default").ready == 14 - batch.summary().succeeded
     assert worker.process.poll() is None
     for n in range(2, 16):
         (tmp_path / f"g{n}.open").touch()
     assert worker.process.wait(60) == 0
-    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
     with workers(settings, tmp_path):
         assert batch.wait(PATIENCE).succeeded == 16
     assert runs(tmp_path) == {f"g{n}": 1 for n in range(16)}
@@ -152,7 +152,7 @@ def test_only_the_one_that_kills_its_child_is_delivered_again(
     assert {name: ran[name] for name in ran if name[0] == "a" and name != "a2"} == {
         f"a{n}": 1 for n in range(16) if n != 2
     }
-    assert depth(client.store, "default").counters["redelivered"] == ran["a2"] - 1
+    assert read_depth(client.store, "default").counters["redelivered"] == ran["a2"] - 1
 
 
 @pytest.mark.slow
@@ -170,4 +170,4 @@ def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_repla
             batch.send_many(tasks)
         assert batch.wait(PATIENCE).succeeded == len(tasks)
     assert Counter(names(file)) == {task.name: 1 for task in tasks}
-    assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+    assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0

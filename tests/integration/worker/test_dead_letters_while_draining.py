@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from tests.harness.noted import names
 from tests.harness.one_worker import settings_for, workers
@@ -30,5 +30,5 @@ def test_one_that_is_rejected_is_not_given_back_at_the_deadline(
         client.send(Act(file=str(file), name="rejected", what=what, seconds=1))
         eventually(lambda: len(names(file)) == 2)
         assert worker.stop(60) == 0
-        seen = depth(client.store, "default")
+        seen = read_depth(client.store, "default")
     assert (seen.ready, seen.in_flight, seen.dead) == (1, 0, 1)

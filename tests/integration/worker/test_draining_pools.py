@@ -17,7 +17,7 @@ import pytest
 from millpond.broker.connection import Store, connect
 from millpond.broker.control import state
 from millpond.broker.control.state import ALL_FUTURE
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import known_epochs_key
 from millpond.monitor.snapshot import read
 from millpond.monitor.tables import pool_row
@@ -71,7 +71,7 @@ def ended(command: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
 
 def acts_on_drain(store: Store) -> bool:
     """True once the pool is drained and a process has acknowledged it."""
-    known = state.read(store)
+    known = state.read_state(store)
     return bool(known.drained) and str(known.epoch).encode() in store.client.hvals(known_epochs_key())
 
 
@@ -100,7 +100,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         started = eventually(lambda: len(found := list(tmp_path.glob("*.started"))) == 2 and found)
         draining = millpond(settings, "drain", "default", "--json")
         eventually(lambda: acts_on_drain(store))
-        eventually(lambda: depth(store, "default").ready == 4)
+        eventually(lambda: read_depth(store, "default").ready == 4)
         batch.send_many(Square(n=n) for n in range(3))
         assert draining.poll() is None, "two tasks still run"
         for n in range(6):
@@ -115,14 +115,14 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
             "processes": 1,
             "unacknowledged": [],
         }
-        assert (batch.summary().succeeded, depth(store, "default").ready) == (2, 7)
+        assert (batch.summary().succeeded, read_depth(store, "default").ready) == (2, 7)
         assert set(tmp_path.glob("*.started")) == set(started)
         (shown,) = (view for view in read(store, settings.table).pools if view.name == "default")
         assert pool_row(shown)[1] == "1 of 1, drained"
         code, (line,), _ = ended(millpond(settings, "resume", "default"))
         assert (code, line) == (0, "default: resumed")
         eventually(lambda: batch.summary().succeeded == 9)
-        assert depth(store, "default").counters.get("redelivered", 0) == 0
+        assert read_depth(store, "default").counters.get("redelivered", 0) == 0
 
 
 @pytest.mark.slow
@@ -137,11 +137,11 @@ def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
         eventually(started.exists)
         code, lines, _ = ended(millpond(settings, "drain", "default"))
         assert (code, lines[-1].split(",")[:2]) == (0, ["default: drained", " no task runs"])
-        counts = depth(store, "default")
+        counts = read_depth(store, "default")
         assert (counts.ready, counts.counters.get("redelivered", 0)) == (1, 0)
         started.unlink()
         eventually(lambda: (tmp_path / "log").read_text().count("takes messages") == 2, timeout=30)
-        assert (depth(store, "default").ready, started.exists()) == (1, False)
+        assert (read_depth(store, "default").ready, started.exists()) == (1, False)
         (tmp_path / "stuck.open").touch()
         ended(millpond(settings, "resume", "default"))
         eventually((tmp_path / "stuck.done").exists)
@@ -162,7 +162,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
             batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
             eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
             process.terminate()
-            eventually(lambda: depth(store, "default").ready == 4)
+            eventually(lambda: read_depth(store, "default").ready == 4)
             begun = monotonic()
             answer = batch.cancel()
             assert (answer.unacknowledged, answer.settled) == ((), 4)
@@ -175,7 +175,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
         assert client.cancel(late.id).settled == 1
         client.send(gate(tmp_path, "late"), id="late")
         with supervised(settings, tmp_path):
-            eventually(lambda: depth(store, "default").counters["settled"] == 8)
+            eventually(lambda: read_depth(store, "default").counters["settled"] == 8)
         assert not (tmp_path / "late.started").exists()
 
 
@@ -200,7 +200,7 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
             (tmp_path / "other.open").touch()
             assert process.wait(30) == 0
         (ended, done) = batch.results()
-    counts = depth(client.store, "default")
+    counts = read_depth(client.store, "default")
     assert (ended.id, ended.state, ended.error) == (stuck.id, "cancelled", "ended while it ran")
     assert (done.state, counts.ready, counts.in_flight) == ("succeeded", 0, 0)
     assert (counts.dead, counts.counters.get("redelivered", 0)) == (0, 0)
@@ -221,7 +221,7 @@ def test_what_ends_before_the_deadline_counts_beside_what_does_not(
             eventually(lambda: "Warm shutdown" in (tmp_path / "log").read_text())
             (tmp_path / "g2.open").touch()
             assert process.wait(30) == 0
-        counts = depth(client.store, "default")
+        counts = read_depth(client.store, "default")
         assert (batch.summary().succeeded, counts.ready, counts.in_flight) == (1, 3, 0)
 
 

@@ -52,7 +52,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail(
     folder.mkdir()
     with Client(settings=files_pool.settings) as client:
         whole = _thumbnail(client, root, folder / "undisturbed.jpg")
-        before = depth.depth(client.store, "files").counters.get("redelivered", 0)
+        before = depth.read_depth(client.store, "files").counters.get("redelivered", 0)
         with client.batch() as batch:
             batch.send(Thumbnail(source=str(root / "large.png"), target=str(folder / "thumb.jpg")))
             writer = eventually(lambda: _writer(files_pool.pids["pools"]), 30, every_seconds=0.002)
@@ -61,7 +61,7 @@ def test_a_worker_killed_in_the_middle_of_a_thumbnail(
         summary = batch.wait(timedelta(seconds=60))
         assert (summary.sent, summary.succeeded, summary.complete) == (1, 1, True)
         assert len(list(batch.results())) == 1
-        assert depth.depth(client.store, "files").counters.get("redelivered", 0) == before + 1
+        assert depth.read_depth(client.store, "files").counters.get("redelivered", 0) == before + 1
     assert (folder / "thumb.jpg").read_bytes() == whole
     assert sorted(path.name for path in folder.iterdir()) == ["thumb.jpg", "undisturbed.jpg"]
 

@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect.dead_letters import letters
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.dead_letters import read_dead_letters
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.stats import heartbeats
 from millpond.tasks.settings import Settings
 from tests.harness.one_worker import settings_for, workers
@@ -38,8 +38,8 @@ def test_plain_celery_tasks_are_settled_counted_and_buried(
             app.send_task(f"shop.{name}", args=args, queue="default", connection=connection)
 
     eventually(lambda: _ended(store) == {"succeeded": 2, "retried": 1, "failed": 2})
-    eventually(lambda: depth(store, "default").dead == 2)
-    reasons = {letter.reason: letter.kind for letter in letters(store, "default")}
+    eventually(lambda: read_depth(store, "default").dead == 2)
+    reasons = {letter.reason: letter.kind for letter in read_dead_letters(store, "default")}
     assert reasons == {"ZeroDivisionError": "shop.divide", "OSError": "shop.flaky"}
     store.close()
 

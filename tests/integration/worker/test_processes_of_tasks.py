@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from tests.harness.one_worker import settings_for, workers
 
@@ -37,7 +37,7 @@ def test_a_forked_child_that_comes_back_from_its_handler_runs_nothing(
         assert batch.wait(PATIENCE).succeeded == 63, worker.log
         codes = sorted(result.value for result in batch.results() if isinstance(result.value, int))
         worker.assert_at_rest()
-        assert depth(client.store, "default").counters.get("redelivered", 0) == 0
+        assert read_depth(client.store, "default").counters.get("redelivered", 0) == 0
         assert len(psutil.Process(worker.pid).children()) == (2 if executor == "prefork" else 0)
     assert Counter(file.read_text().split()) == dict.fromkeys((*hows, *(f"n{n}" for n in range(60))), 1)
     assert codes == [0, 1, 3]

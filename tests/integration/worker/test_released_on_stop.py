@@ -31,7 +31,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     lease = in_flight.leases["left"]
     in_flight.settle(next(iter(lease.in_flight.values())), SUCCEEDED)
     assert end_leases(store, in_flight) == 2
-    depth = inspect_depth.depth(store, "left")
+    depth = inspect_depth.read_depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
 
 
@@ -42,6 +42,6 @@ def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store
     delivery = next(iter(lease.in_flight.values()))
     in_flight.finished.append((delivery, DeadLetter("FinalError", "it failed")))
     assert end_leases(store, in_flight) == 2
-    depth = inspect_depth.depth(store, "left")
+    depth = inspect_depth.read_depth(store, "left")
     assert (depth.ready, depth.in_flight, depth.dead) == (2, 0, 1)
     assert not in_flight.settle(delivery, SUCCEEDED), "the loop settles it, late"

@@ -32,6 +32,6 @@ def test_a_task_that_always_asks_for_another_run_fails_in_the_end(settings: Sett
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.sent, summary.failed, summary.complete) == (3, 3, True)
         assert sorted(note.retries for note in notes(file)) == [0] * 3 + [1] * 3 + [2] * 3
-        assert sorted(letter.task_id for letter in dead_letters.letters(client.store, "default")) == sorted(
-            ids
-        )
+        assert sorted(
+            letter.task_id for letter in dead_letters.read_dead_letters(client.store, "default")
+        ) == sorted(ids)

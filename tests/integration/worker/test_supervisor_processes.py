@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from millpond.broker.connection import connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.stats import heartbeats
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, child_environment
@@ -169,7 +169,7 @@ def test_a_drain_gives_back_what_does_not_end(
     running.gate("stuck")
     running.process.terminate()
     assert running.ended(within_seconds=10) == 0
-    counts = depth(connect(running.url), "default")
+    counts = read_depth(connect(running.url), "default")
     assert (counts.ready, counts.in_flight) == (1, 0)
 
 

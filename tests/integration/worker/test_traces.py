@@ -79,8 +79,8 @@ def test_a_retried_task_is_one_trace_with_its_runs_linked(
     with workers(settings, tmp_path) as (worker,):
         sent = _send(url, settings)
         store = connect(url)
-        eventually(lambda: list(dead_letters.letters(store, "default")), 30)
-        eventually(lambda: depth.depth(store, "default").in_flight == 0)
+        eventually(lambda: list(dead_letters.read_dead_letters(store, "default")), 30)
+        eventually(lambda: depth.read_depth(store, "default").in_flight == 0)
         worker.stop()
         store.close()
     flush()

@@ -14,7 +14,7 @@ from millpond.broker.batches import record
 from millpond.broker.connection import Store, connect
 from millpond.broker.control import cancel
 from millpond.broker.inspect import dead_letters, depth, task_lookup
-from millpond.broker.inspect.purge import purge
+from millpond.broker.inspect.purge import purge_queue
 from millpond.broker.message import compose
 from millpond.broker.publish import Full, publish
 from millpond.tasks.settings import Settings
@@ -64,7 +64,7 @@ def square(store: Store, **more: Any) -> str:
 
 def is_aside(store: Store, count: int) -> bool:
     """True when so many messages wait for another process and nothing is in flight."""
-    seen = depth.depth(store, "default")
+    seen = depth.read_depth(store, "default")
     return (seen.delayed, seen.in_flight, seen.ready) == (count, 0, 0)
 
 
@@ -84,7 +84,7 @@ def test_a_process_that_comes_later_takes_it(
     [first, *_] = send(own_store, file, *wanted, batch=batch)
     record.close_batch(own_store, batch)
     eventually(lambda: is_aside(own_store, 40))
-    place = task_lookup.find(own_store, first)
+    place = task_lookup.find_task(own_store, first)
     assert place is not None
     assert (place.state, place.wants_kind) == ("delayed", True)
     with workers(new(url), tmp_path):
@@ -107,7 +107,7 @@ def test_beside_one_that_has_it_each_runs_soon_and_once(
             eventually(lambda n=n: str(n) in names(file, "end"), every_seconds=0.005)
             assert time.monotonic() - began < 2
         assert names(file) == [str(n) for n in range(20)]
-        assert not list(dead_letters.letters(own_store, "default"))
+        assert not list(dead_letters.read_dead_letters(own_store, "default"))
 
 
 def test_a_process_without_room_keeps_it_alive(
@@ -132,7 +132,7 @@ def test_a_process_without_room_keeps_it_alive(
         eventually(lambda: is_put_off(own_store))
         Path(f"{file}.go").touch()
         eventually(lambda: names(file, "end") == ["long", "next"])
-    assert not list(dead_letters.letters(own_store, "default"))
+    assert not list(dead_letters.read_dead_letters(own_store, "default"))
 
 
 def is_put_off(store: Store) -> bool:
@@ -160,9 +160,9 @@ def test_what_nobody_has_dies_after_its_time(
             publish(own_store, [message])
             record.close_batch(own_store, batch)
             id = message.id
-        eventually(lambda: list(dead_letters.letters(own_store, "default")))
+        eventually(lambda: list(dead_letters.read_dead_letters(own_store, "default")))
         assert time.monotonic() - began > 1.4
-        [letter] = dead_letters.letters(own_store, "default")
+        [letter] = dead_letters.read_dead_letters(own_store, "default")
         assert (letter.task_id, letter.reason, letter.kind) == (id, "unknown kind", "shop.charge")
         assert letter.detail["error"] == (
             "no process that serves `default` has the kind `shop.charge`: "
@@ -194,10 +194,10 @@ def test_thousands_of_them_hold_up_nobody(
     alone = seconds_of_200()
     send(own_store, file, *map(str, range(5_000)))
     eventually(lambda: is_aside(own_store, 5_000), 30)
-    fetched = depth.depth(own_store, "default").counters["fetched"]
+    fetched = depth.read_depth(own_store, "default").counters["fetched"]
     assert fetched == 5_200
     assert seconds_of_200() < 4 * alone + 1
-    assert depth.depth(own_store, "default").counters["fetched"] == fetched + 200
+    assert depth.read_depth(own_store, "default").counters["fetched"] == fetched + 200
 
 
 def test_it_counts_against_the_bound_and_can_be_purged(
@@ -209,7 +209,7 @@ def test_it_counts_against_the_bound_and_can_be_purged(
         eventually(lambda: is_aside(own_store, 10))
         [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
         assert isinstance(said, Full)
-        assert purge(own_store, "default") == 10
+        assert purge_queue(own_store, "default") == 10
         [said] = publish(own_store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
         assert not isinstance(said, Full)
         assert not own_store.client.keys("*aside*")
@@ -231,7 +231,7 @@ def test_it_is_cancelled_and_expires_as_what_waits(
     eventually(lambda: record.summary(own_store, soon).expired == 1)
     assert record.summary(own_store, soon).complete
     assert not own_store.client.keys("*aside*")
-    assert not list(dead_letters.letters(own_store, "default"))
+    assert not list(dead_letters.read_dead_letters(own_store, "default"))
 
 
 def test_of_many_kinds_not_all_are_put_aside(
@@ -240,7 +240,7 @@ def test_of_many_kinds_not_all_are_put_aside(
     """A sender of ever new kinds cannot make every publisher count them all."""
     messages = [compose(f"kind.{n}", {}, queue="default", sent_at_ms=0) for n in range(600)]
     publish(own_store, messages)
-    eventually(lambda: len(list(dead_letters.letters(own_store, "default"))) == 100)
+    eventually(lambda: len(list(dead_letters.read_dead_letters(own_store, "default"))) == 100)
     eventually(lambda: is_aside(own_store, 500))
 
 
@@ -270,4 +270,4 @@ def test_a_message_of_the_oldest_protocol_waits_too(
     message = {"body": body.decode(), "content-type": "application/json", "content-encoding": "utf-8"}
     own_store.client.lpush("default", json.dumps({**message, "headers": {}, "properties": properties}))
     eventually(lambda: is_aside(own_store, 1))
-    assert purge(own_store, "default") == 1
+    assert purge_queue(own_store, "default") == 1

@@ -70,7 +70,7 @@ def started_at(file: Path) -> dict[str, float]:
 
 def nothing_counted(store: Store) -> bool:
     """True if everything was settled, and no delivery was counted."""
-    depth = inspect_depth.depth(store, "default")
+    depth = inspect_depth.read_depth(store, "default")
     return (depth.ready, depth.in_flight, depth.dead, depth.counters.get("redelivered", 0)) == (0, 0, 0, 0)
 
 

@@ -47,7 +47,9 @@ def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> No
             batch.send(Act(file=str(file), name="next"))
         summary = batch.wait(timedelta(minutes=1))
         assert (summary.failed, summary.succeeded, summary.complete) == (len(RAISED), 1, True)
-        letters = [each for each in dead_letters.letters(client.store, "default") if each.task_id in sent]
+        letters = [
+            each for each in dead_letters.read_dead_letters(client.store, "default") if each.task_id in sent
+        ]
     assert {sent[letter.task_id]: letter.reason for letter in letters} == RAISED
     assert {sent[each.task_id]: each.detail["error"].split(":")[0] for each in letters} == RAISED
     assert {letter.deliveries for letter in letters} == {1}

@@ -46,7 +46,7 @@ def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
         eventually(lambda: names(file))
         cut(module_store)
         eventually(lambda: wanted <= set(names(file, "end")), 20)
-        eventually(lambda: inspect_depth.depth(module_store, "default").in_flight == 0)
+        eventually(lambda: inspect_depth.read_depth(module_store, "default").in_flight == 0)
         assert "Deprecat" not in worker.log  # Celery's advice would end running tasks
     assert Counter(names(file)) == dict.fromkeys(wanted, 1)
 
@@ -67,8 +67,8 @@ def test_an_answer_that_comes_while_the_connections_are_cut_is_read_to_its_end(
             for _ in range(12):
                 cut(module_store)
                 time.sleep(0.03)
-            eventually(lambda n=n: inspect_depth.depth(module_store, "default").dead == n)
-        assert inspect_depth.depth(module_store, "default").in_flight == 0
+            eventually(lambda n=n: inspect_depth.read_depth(module_store, "default").dead == n)
+        assert inspect_depth.read_depth(module_store, "default").in_flight == 0
         assert worker.process.poll() is None, worker.log
 
 
@@ -88,7 +88,7 @@ def test_a_worker_under_load_stops_when_its_slots_are_free(
                 asked = time.monotonic()
                 assert worker.stop(40) == 0
                 assert time.monotonic() - asked < 20, worker.log
-            depth = inspect_depth.depth(module_store, "default")
+            depth = inspect_depth.read_depth(module_store, "default")
             assert (depth.in_flight, depth.ready) == (0, len(wanted) - len(names(file)))
     assert max(Counter(names(file)).values()) == 1
     module_store.client.flushdb()

@@ -166,7 +166,7 @@ def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     said = eventually(lambda: health(worker).working, 20)
     assert "fetched and settled nothing" in said[0]
     assert not health(worker).faults("ready")
-    eventually(lambda: depth.depth(store, "default").in_flight == 0 and well(worker), 60)
+    eventually(lambda: depth.read_depth(store, "default").in_flight == 0 and well(worker), 60)
 
 
 @pytest.mark.slow
@@ -207,9 +207,9 @@ def test_a_poison_message_leaves_the_pool_in_health(
 ) -> None:
     """A message that cannot be run is buried, and the worker is well throughout."""
     eventually(lambda: well(worker))
-    before = depth.depth(store, "default").dead
+    before = depth.read_depth(store, "default").dead
     store.client.lpush("default", b"{no message")
-    eventually(lambda: depth.depth(store, "default").dead == before + 1)
+    eventually(lambda: depth.read_depth(store, "default").dead == before + 1)
     send(store, file, "after")
     eventually(lambda: names(file, "end") == ["after"])
     assert well(worker)

@@ -132,8 +132,8 @@ def run(folder: Path, executor: str, *, most: int = 99) -> list[Phase]:
             Phase("the dependency is as before", CALM, slow(0.05)),
             Phase("a heavier mixture", ("workers",), lambda: setattr(stream, "heavy", 14.0)),
             Phase("workers added", CALM, more),
-            Phase("drained", ("drained",), lambda: drain.drain(store, "default")),
-            Phase("resumed", CALM, lambda: drain.resume(store, "default")),
+            Phase("drained", ("drained",), lambda: drain.drain_pool(store, "default")),
+            Phase("resumed", CALM, lambda: drain.resume_pool(store, "default")),
         ]
         for phase in phases[:most]:
             phase.watch(lambda: _state(store, settings))

@@ -17,7 +17,7 @@ import psutil
 
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import publish
@@ -56,7 +56,7 @@ class Feed:
                 self._burst_at = monotonic() + 10
                 self.send(self._case.burst)
             return
-        lacking = BACKLOG - depth(self.store, "default").ready
+        lacking = BACKLOG - read_depth(self.store, "default").ready
         if lacking > BACKLOG // 10:
             self.send(lacking)
 
@@ -254,7 +254,7 @@ def _rate(store: Store, feed: Feed) -> float:
 
 
 def _succeeded(store: Store) -> int:
-    return depth(store, "default").counters.get("settled", 0)
+    return read_depth(store, "default").counters.get("settled", 0)
 
 
 def _delayed(url: str, case: Case, stack: ExitStack) -> str:

@@ -143,7 +143,7 @@ def drain(scene: Scene) -> None:
     """Drain the pool."""
     from millpond.broker.control import drain
 
-    drain.drain(scene.store, "default")
+    drain.drain_pool(scene.store, "default")
 
 
 def slower(seconds: float) -> Callable[[Scene], None]:

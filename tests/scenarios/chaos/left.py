@@ -19,7 +19,7 @@ def left(transport: str, store: Store) -> float:
     """Count the messages that are not settled; without end while the broker does not say."""
     try:
         if transport != "stock":
-            depths = [inspect_depth.depth(store, queue) for queue in QUEUES]
+            depths = [inspect_depth.read_depth(store, queue) for queue in QUEUES]
             return sum(depth.ready + depth.delayed + depth.in_flight for depth in depths)
         return int(sum(map(store.client.llen, _lists())) + store.client.hlen(UNACKED))
     except (BrokerError, RedisError):

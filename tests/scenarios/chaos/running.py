@@ -115,7 +115,7 @@ def _play(
 def _wait_for_workers(store: Store) -> None:
     """Wait until every worker process takes messages, so that the faults find tasks under way."""
     processes, deadline = sum(pool.processes for pool in POOLS.values()), time.monotonic() + 180
-    while any(inspect_depth.depth(store, queue).consumers < processes for queue in QUEUES):
+    while any(inspect_depth.read_depth(store, queue).consumers < processes for queue in QUEUES):
         if time.monotonic() > deadline:
             raise RuntimeError("the workers did not start")
         time.sleep(0.1)
@@ -179,7 +179,7 @@ def _judge(plan: Plan, faults: Faults | Forgetting, book: str, store: Store) -> 
 
 def _said(store: Store) -> int:
     """Count the deliveries of which workers said that the broker had forgotten them."""
-    return sum(inspect_depth.depth(store, queue).counters.get("forgotten", 0) for queue in QUEUES)
+    return sum(inspect_depth.read_depth(store, queue).counters.get("forgotten", 0) for queue in QUEUES)
 
 
 def _keep(path: Path, lines: Iterable[Any]) -> None:

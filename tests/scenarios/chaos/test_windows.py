@@ -26,7 +26,7 @@ def pond(bench: Callable) -> object:
 
 def settled(store: Store) -> bool:
     """True if nothing of the queue is left to do."""
-    depth = inspect_depth.depth(store, "chaos")
+    depth = inspect_depth.read_depth(store, "chaos")
     return not (depth.ready or depth.delayed or depth.in_flight)
 
 
@@ -34,7 +34,7 @@ def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
     """A worker that dies with a reply in its hands loses nothing: the pop recorded what it took."""
     pond.send("one")
     pond.dying("pop to record")
-    assert inspect_depth.depth(pond.store, "chaos").in_flight == 1
+    assert inspect_depth.read_depth(pond.store, "chaos").in_flight == 1
     pond.worker()
     eventually(lambda: settled(pond.store), 60)
     assert pond.runs() == [("one", 0)]
@@ -43,7 +43,7 @@ def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
 def test_a_producer_killed_before_it_is_told(pond, eventually) -> None:
     """A producer that dies before it learns that its task was taken may send it again: it runs once."""
     assert pond.send("one", "publish to return") != 0
-    assert inspect_depth.depth(pond.store, "chaos").ready == 1
+    assert inspect_depth.read_depth(pond.store, "chaos").ready == 1
     assert pond.send("one") == 0
     pond.worker()
     eventually(lambda: settled(pond.store) and pond.runs(), 60)
@@ -81,7 +81,7 @@ def test_killed_between_the_retry_and_the_acknowledgement(pond, eventually) -> N
     """A retry takes the place of the run that asked for it in one step: no run is doubled."""
     pond.send("one", retries=1)
     pond.dying("retry to acknowledge")
-    depth = inspect_depth.depth(pond.store, "chaos")
+    depth = inspect_depth.read_depth(pond.store, "chaos")
     assert (depth.ready, depth.in_flight, depth.delayed) == (0, 0, 1)
     pond.worker()
     eventually(lambda: settled(pond.store), 60)

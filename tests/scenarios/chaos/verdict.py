@@ -93,7 +93,9 @@ def _dearest(again: Sequence[Repeats]) -> dict[str, int]:
 
 def dead_letters(store: Store) -> set[str]:
     """Return the ids of the tasks that are dead letters."""
-    return {letter.task_id for queue in QUEUES for letter in inspect_dead_letters.letters(store, queue)}
+    return {
+        letter.task_id for queue in QUEUES for letter in inspect_dead_letters.read_dead_letters(store, queue)
+    }
 
 
 def wrong_letters(tasks: dict[str, Task], letters: set[str], forgotten: Forgotten) -> list[str]:

@@ -29,7 +29,7 @@ def _stock_pop() -> None:
 def _pond_pop() -> None:
     from millpond.broker.consume.fetcher import Fetcher
 
-    before(Fetcher, "_take_in", _brings_messages)
+    before(Fetcher, "_accept_reply", _brings_messages)
 
 
 def _stock_publish() -> None:
@@ -65,7 +65,7 @@ def _stock_sweep() -> None:
 def _pond_sweep() -> None:
     from millpond.broker.consume.fetcher import Fetcher
 
-    before(Fetcher, "_take_in", _brings_swept)
+    before(Fetcher, "_accept_reply", _brings_swept)
 
 
 def _stock_retry() -> None:
@@ -77,7 +77,7 @@ def _stock_retry() -> None:
 def _pond_retry() -> None:
     from millpond.broker.consume.fetcher import Fetcher
 
-    before(Fetcher, "_take_in", _carried_retry)
+    before(Fetcher, "_accept_reply", _carried_retry)
 
 
 WINDOWS: dict[tuple[str, str], Callable[[], None]] = {

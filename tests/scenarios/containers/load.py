@@ -43,7 +43,7 @@ class Load:
     def is_done(self) -> bool:
         """True if nothing is ready or in flight; False while the broker does not answer."""
         try:
-            depths = [inspect_depth.depth(self._client.store, queue) for queue in self._queues]
+            depths = [inspect_depth.read_depth(self._client.store, queue) for queue in self._queues]
         except BrokerAway:
             return False
         return all(depth.ready + depth.delayed + depth.in_flight == 0 for depth in depths)
@@ -51,9 +51,9 @@ class Load:
     def finish(self, eventually: Callable[..., object], timeout_seconds: float = 60) -> None:
         """Wait until everything has been run, and check that nothing was buried."""
         eventually(self.is_done, timeout_seconds, every_seconds=0.2)
-        assert [inspect_depth.depth(self._client.store, queue).dead for queue in self._queues] == [0] * len(
-            self._queues
-        )
+        assert [inspect_depth.read_depth(self._client.store, queue).dead for queue in self._queues] == [
+            0
+        ] * len(self._queues)
         self._client.close()
 
     def _run(self) -> None:

@@ -132,9 +132,11 @@ def test_a_stock_client_and_the_projects_image(
     for n in range(10):
         celery_setup.app.send_task("squares.square", kwargs={"n": n}, queue=worker.worker_queue)
     store = connect(celery_setup.broker.container.celeryconfig["host_url"])
-    eventually(lambda: depth.depth(store, "default").counters.get("settled") == 10, 60, every_seconds=0.2)
+    eventually(
+        lambda: depth.read_depth(store, "default").counters.get("settled") == 10, 60, every_seconds=0.2
+    )
     store.close()
-    assert depth.depth(store, "default").dead == 0
+    assert depth.read_depth(store, "default").dead == 0
     (answer,) = celery_setup.app.control.ping(timeout=10, limit=1)
     assert list(answer.values()) == [{"ok": "pong"}]
     assert next(iter(answer)).startswith("default.1@")

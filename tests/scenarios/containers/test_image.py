@@ -87,7 +87,7 @@ def test_docker_stop_while_busy(
     took = monotonic() - begun
     assert inspect(worker, "{{.State.ExitCode}} {{.State.OOMKilled}}") == "0 false"
     assert took < grace
-    depth = inspect_depth.depth(store, pool)
+    depth = inspect_depth.read_depth(store, pool)
     assert (depth.ready, depth.in_flight, depth.dead) == (61 - len(runs(mine, short)), 0, 0)
     mine.start(image, "worker", pool)
     eventually(lambda: ended(mine, short), 120)

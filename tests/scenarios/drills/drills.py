@@ -81,7 +81,7 @@ def consumer_stuck(world: World) -> Iterator[Broken]:
     stuck = Act(file=str(world.folder / "stuck"), what="wait", seconds=3_600)
     with world.client as client:
         client.send_many([stuck] * SLOTS)
-        _wait(lambda: depth.depth(client.store, "default").in_flight == SLOTS, "the slots are not taken")
+        _wait(lambda: depth.read_depth(client.store, "default").in_flight == SLOTS, "the slots are not taken")
         sent = client.send_each([stuck] * (BOUND + 10))
         refused = sum(isinstance(each, Refused) for each in sent)
     assert refused == 10, "the queue is not full"
@@ -97,9 +97,9 @@ def poison(world: World) -> Iterator[Broken]:
     from broker_kinds import Act
 
     with world.client as client:
-        before = depth.depth(client.store, "default").dead
+        before = depth.read_depth(client.store, "default").dead
         client.store.client.lpush("default", b"{no message")
-        _wait(lambda: depth.depth(client.store, "default").dead > before, "it is not buried")
+        _wait(lambda: depth.read_depth(client.store, "default").dead > before, "it is not buried")
         client.send(Act(file=str(world.folder / "poison"), what="kill"))
     yield Broken(world.health)
 

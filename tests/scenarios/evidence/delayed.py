@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from millpond.broker import limits
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from millpond.producer.message import Message
 from millpond.tasks.squares.contract import Square
@@ -43,7 +43,7 @@ def run(
             sent_seconds = time.monotonic() - begun
             during = _idle(process, look_seconds)
             late = sorted(_late_ms(client) for _ in range(times))
-            waiting = depth(client.store, "default").delayed
+            waiting = read_depth(client.store, "default").delayed
             server_mb = client.store.client.info("memory")["used_memory"] / 1e6
     assert waiting == count, f"{waiting} of {count} are still delayed"
     assert during["MB"] < before["MB"] + 5

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from millpond.broker.connection import connect
-from millpond.broker.inspect.depth import Depth, depth
+from millpond.broker.inspect.depth import Depth, read_depth
 from millpond.producer.client import Client
 from millpond.tasks.pools import STOP_MARGIN_SECONDS
 from tests.scenarios.evidence.setting import OneWorker, server, settings, workers
@@ -43,7 +43,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
                 with workers(chosen[n % 2], folder) as (worker,):
                     _wait_for_load(notes, n + 1)
                     took.append(_drained(worker))
-                left = depth(store, "default")
+                left = read_depth(store, "default")
                 _check(left, n)
                 logger.info("drain %d took %.2f s, %d wait", n + 1, took[-1], left.ready)
             _finish(batch.id, client, chosen[0], folder, notes)

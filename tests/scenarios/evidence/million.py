@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
@@ -41,7 +41,7 @@ def run(count: int, folder: Path) -> dict[str, Any]:
             resumed = _start(chosen, "read", batch.id, str(lines))
             produced, read = _ended(producer), _ended(resumed)
             summary = batch.summary()
-            high_water = depth(client.store, "default").counters["high_water"]
+            high_water = read_depth(client.store, "default").counters["high_water"]
             server_mb = client.store.client.info("memory")["used_memory_peak"] / 1e6
     missing, twice = _compare(lines, count)
     assert (missing, twice) == (0, 0), f"{missing} results missing, {twice} twice"

@@ -119,8 +119,8 @@ def press(
     asked = commands(store) - before
     wait_until_done(store)
     after, shed = (
-        inspect_depth.depth(store, QUEUE).counters,
-        {letter.task_id for letter in dead_letters.letters(store, QUEUE)},
+        inspect_depth.read_depth(store, QUEUE).counters,
+        {letter.task_id for letter in dead_letters.read_dead_letters(store, QUEUE)},
     )
     store.close()
     sent, ran = _lines(folder, "sent-*"), [line[0] for line in _lines(folder, "ran-*")]
@@ -156,7 +156,7 @@ def commands(store: Store) -> int:
 def wait_until_done(store: Store, seconds: float = 300) -> None:
     """Wait until nothing waits and nothing is held."""
     deadline = time.monotonic() + seconds
-    while (depth := inspect_depth.depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
+    while (depth := inspect_depth.read_depth(store, QUEUE)).ready + depth.in_flight + depth.delayed:
         if time.monotonic() > deadline:
             raise TimeoutError(f"still {depth.ready} ready and {depth.in_flight} held")
         time.sleep(0.05)

@@ -30,11 +30,11 @@ def test_a_process_that_was_frozen_starts_nothing_before_it_has_heard_of_its_lea
     delivery = delivery_of("1/0", "one")
     lease.add(delivery)
     keeper = LeaseRenewer(in_flight, lease_ms=LEASE_MS, store=Store(Renewing()))
-    keeper._renew(lease)
+    keeper._renew_lease(lease)
     assert in_flight.may_start(delivery)
     later = registry.elapsed_seconds() + LEASE_MS / 1000
     with monkeypatch.context() as frozen:
         frozen.setattr(registry, "elapsed_seconds", lambda: later)
         assert not in_flight.may_start(delivery)
-    keeper._renew(lease)
+    keeper._renew_lease(lease)
     assert in_flight.may_start(delivery)

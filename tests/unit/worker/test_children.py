@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from millpond.broker.celery.child_watch import LATEST_SECONDS, Children
+from millpond.broker.celery.child_watch import LATEST_SECONDS, WatchedPool
 
 
 class Hub:
@@ -35,9 +35,9 @@ class Child:
 
 
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> Children:
+def children(monkeypatch: pytest.MonkeyPatch) -> WatchedPool:
     """Make a pool of one child that can be waited for at the tenth look."""
-    pool = Children.__new__(Children)
+    pool = WatchedPool.__new__(WatchedPool)
     pool._pool, looks = [Child()], []
 
     def look() -> None:
@@ -49,7 +49,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> Children:
     return pool
 
 
-def test_a_dying_child_is_looked_for_until_it_is_dead(children: Children) -> None:
+def test_a_dying_child_is_looked_for_until_it_is_dead(children: WatchedPool) -> None:
     """The first look comes at once, the next ones later and later, and none after its end."""
     hub = Hub()
     children._event_process_exit(hub, children._pool[0])
@@ -60,6 +60,6 @@ def test_a_dying_child_is_looked_for_until_it_is_dead(children: Children) -> Non
     assert not children._pool
 
 
-def test_a_child_whose_pipes_are_closed_is_not_listened_to(children: Children) -> None:
+def test_a_child_whose_pipes_are_closed_is_not_listened_to(children: WatchedPool) -> None:
     """A new connection to the broker lets the pool listen to all children, but not to that one."""
     children._track_child_process(children._pool[0], Hub())  # Celery's raises ValueError
