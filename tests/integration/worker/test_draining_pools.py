@@ -102,12 +102,14 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         eventually(lambda: acts_on_drain(store))
         eventually(lambda: read_depth(store, "default").ready == 4)
         batch.send_many(Square(n=n) for n in range(3))
+        assert draining.stdout is not None
+        first = json.loads(draining.stdout.readline())
+        assert 2 <= first["running"] <= 6, "it may look before what was fetched is back"
         assert draining.poll() is None, "two tasks still run"
         for n in range(6):
             (tmp_path / f"g{n}.open").touch()
         code, lines, _ = ended(draining)
         assert code == 0
-        assert 2 <= json.loads(lines[0])["running"] <= 6, "it may look before what was fetched is back"
         assert json.loads(lines[-1]) == {
             "pool": "default",
             "drained": True,
