@@ -15,7 +15,7 @@ from tests.applications.ways import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 
-#: Sends ten tasks that sleep for as long and waits for them; then a retry, a delayed one and three that run on.
+#: Sends ten tasks that sleep and waits for them; then a delayed one, and three that run on.
 CLIENT = """
 from orders import sleep, add
 tasks = [sleep.delay({seconds}) for _ in range(10)]
@@ -29,7 +29,7 @@ SECONDS = 3
 def test_a_worker_with_eventlet_runs_its_tasks_side_by_side(
     url: str, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """Ten sleep at once, a delayed one runs, and a worker that is stopped ends what runs and leaves nothing."""
+    """Ten sleep at once, a delayed one runs, and a worker that is stopped ends what runs, and nothing is left."""
     pytest.importorskip("eventlet")
     broker = url.replace("redis://", "millpond://")
     here, more = [Path(__file__).parent], {"APP_RESULTS": url}
