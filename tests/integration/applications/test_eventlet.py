@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from millpond.broker.connection import connect
-from millpond.broker.inspect.depth import depth
+from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import QueueKeys
 from tests.applications.ways import environment
 
@@ -48,11 +48,11 @@ def test_a_worker_with_eventlet_runs_its_tasks_side_by_side(
             said = subprocess.run(client, env=env, check=True, timeout=150, capture_output=True, text=True)
             assert said.stdout == "5\n"
             assert time.monotonic() - began < 10 * SECONDS
-            eventually(lambda: depth(store, "default").in_flight == 3, 60)
+            eventually(lambda: read_depth(store, "default").in_flight == 3, 60)
         finally:
             process.terminate()
             process.wait(60)
-    left = depth(store, "default")
+    left = read_depth(store, "default")
     assert (process.returncode, left.ready, left.in_flight, left.dead) == (0, 0, 0, 0)
     assert left.counters["settled"] == 14
     assert not store.client.exists(QueueKeys("default").deliveries)
