@@ -271,14 +271,11 @@ def compose(
     body = _write([args, kwargs, _EMBED]).encode()
     written = {
         **(headers or {}),
-        "lang": "py",
+        **_UNUSED_HEADERS,
         "task": kind,
         "id": id,
-        "shadow": None,
         "eta": None if due_ms is None else format_eta(due_ms),
         "expires": None if expires_ms is None else format_eta(expires_ms),
-        "group": None,
-        "group_index": None,
         "retries": retries,
         "timelimit": time_limits,
         "root_id": root_id or id,
@@ -287,32 +284,45 @@ def compose(
         "kwargsrepr": repr(dict(kwargs if shown is None else shown))[:SHOWN_LENGTH],
         "origin": _process_origin(os.getpid()),
         "ignore_result": ignore_result,
-        "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
         OWN: millpond_header(sent_at_ms, batch, after, None if claim_ms else claim),
     }
     if traceparent is not None:
         written["traceparent"] = traceparent
-    payload = _write(
+    expiry = {} if expires_ms is None else {"expiration": str(max(0, expires_ms - sent_at_ms))}
+    payload = _envelope(written, body, queue, {"correlation_id": id, "priority": priority, **expiry})
+    return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
+
+
+#: Headers of Celery's protocol 2 that have one value in a message that is composed here.
+_UNUSED_HEADERS: dict[str, Any] = {
+    "lang": "py",
+    "shadow": None,
+    "group": None,
+    "group_index": None,
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+}
+
+
+def _envelope(headers: Mapping[str, Any], body: bytes, queue: str, properties: Mapping[str, Any]) -> str:
+    """Return a message as kombu's Redis transport has it."""
+    return _write(
         {
             "body": b64encode(body).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": written,
+            "headers": headers,
             "properties": {
-                "correlation_id": id,
+                **properties,
                 "reply_to": "",
                 "delivery_mode": 2,
-                **({} if expires_ms is None else {"expiration": str(max(0, expires_ms - sent_at_ms))}),
                 "delivery_info": {"exchange": "", "routing_key": queue},
-                "priority": priority,
                 "body_encoding": "base64",
                 "delivery_tag": new_id(),
             },
         }
     )
-    return Outgoing(queue, id, payload, priority, due_ms, batch, claim, claim_ms, deadline_ms)
 
 
 def millpond_header(

@@ -105,14 +105,10 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
         history = HistoryCache(store)
         table = configured.table
 
+    _set_options(default_options, configured, prefix)
     default_options.address = address
     default_options.port = port
     default_options.basic_auth = [ascii_login(login) for login in logins]
-    default_options.url_prefix = prefix
-    default_options.persistent = False
-    default_options.max_tasks = configured.flower_max_tasks
-    default_options.tasks_columns = COLUMNS
-    default_options.read_only = configured.flower_read_only
     loader = PageLoader(of_tornado["template_path"])
     app = celery_app(configured)
     events = BufferedEvents(
@@ -132,6 +128,15 @@ def _application(configured: Settings, address: str, port: int, logins: list[str
     routes.install(page)
     history_sampling.install(page)
     return page
+
+
+def _set_options(options: Any, configured: Settings, prefix: str) -> None:
+    """Set those of Flower's options that its own command line would read."""
+    options.url_prefix = prefix
+    options.persistent = False
+    options.max_tasks = configured.flower_max_tasks
+    options.tasks_columns = COLUMNS
+    options.read_only = configured.flower_read_only
 
 
 def _in_url(address: str) -> str:

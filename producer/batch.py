@@ -20,6 +20,7 @@ from millpond.broker.errors import BrokerError
 from millpond.broker.task_state import TaskState
 from millpond.producer import results
 from millpond.producer.message import Message, Sendable
+from millpond.producer.send_arguments import BatchSend, takes
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.tasks.durations import Duration, to_timedelta
 
@@ -31,7 +32,7 @@ class _Client(Protocol):
 
     store: Store
 
-    def send(self, what: Sendable, *args: Any, **options: Any) -> Sent: ...
+    def send_message(self, sending: BatchSend, batch: "Batch") -> Sent: ...
     def send_many(self, items: Iterable[Sendable | Message], *args: Any, **options: Any) -> Tally: ...
     def send_each(
         self, items: Iterable[Sendable | Message], *args: Any, **options: Any
@@ -64,9 +65,10 @@ class Batch:
                 raise
             error.add_note(f"batch {self.id} is still open, since closing it failed: {failed}")
 
-    def send(self, what: Sendable, **options: Any) -> Sent:
+    @takes(BatchSend)
+    def send(self, sending: BatchSend) -> Sent:
         """Send one task into the batch; options and errors are those of `Client.send`."""
-        sent = self._client.send(what, batch=self, **options)
+        sent = self._client.send_message(sending, self)
         self._taken += sent.duplicate_of is None
         return sent
 

@@ -19,6 +19,7 @@ from celery.schedules import crontab, maybe_schedule, schedule
 from millpond.tasks.durations import format_seconds
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.schedule import MOST_MISSED
+from millpond.tasks.send_options import SendOptions
 
 #: A day that a crontab names comes at least once in so many days: the 29th of February.
 _MOST_DAYS = 8 * 366
@@ -31,7 +32,7 @@ class BeatEntry:
 
     sendable: Signature
     timing_of_celery: Any
-    queue: str | None = None
+    options: SendOptions
 
     @property
     def kind(self) -> str:
@@ -112,7 +113,9 @@ def entries(app: Celery) -> dict[str, BeatEntry]:
             **options,
         )
         queue = options.get("queue") or app.amqp.router.route({}, entry["task"]).get("queue")
-        found[_short(str(name))] = BeatEntry(signature, timing, getattr(queue, "name", queue))
+        found[_short(str(name))] = BeatEntry(
+            signature, timing, SendOptions(queue=getattr(queue, "name", queue))
+        )
     return found
 
 

@@ -55,7 +55,18 @@ def outgoing(
         from millpond.tasks.celery_application import load_app
 
         item = load_app(app).signature(item.kind, item.args, item.kwargs)
-    made = _made_by_celery(message, item, id)
+    return _with_options(message, _made_by_celery(message, item, id), now_ms, batch, after, more)
+
+
+def _with_options(
+    message: Message,
+    made: "Made",
+    now_ms: int,
+    batch: str | None,
+    after: Mapping[str, Any] | None,
+    more: Callable[[str, str], Mapping[str, Any]],
+) -> Outgoing:
+    """Return a message that Celery made, with the options and facts that Celery does not know."""
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     headers = made.envelope["headers"]
     headers.update(more(made.queue, headers["id"]))

@@ -5,7 +5,7 @@ caches. It imports neither Celery nor a handler.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from dataclasses import KW_ONLY, dataclass
 from types import TracebackType
 from typing import Self, TypedDict, get_args
 from uuid import uuid4
@@ -22,6 +22,7 @@ from millpond.broker.server import now_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Call, Message, Sendable, callback_message
 from millpond.producer.queues import QueueCache
+from millpond.producer.send_arguments import BatchSend, takes
 from millpond.producer.send_outcomes import Refused, Sent, Tally
 from millpond.producer.send_stream import Sender
 from millpond.producer.server_clock import ServerClock
@@ -35,6 +36,14 @@ from millpond.tasks.settings import settings as read_settings
 from millpond.tasks.tracing import Tracing, hooks_without_and_with
 
 _POLICIES = get_args(Overflow)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSend(BatchSend):
+    """A message, how it is sent, and the open batch to send it into."""
+
+    _: KW_ONLY
+    batch: Batch | str | None = None
 
 
 class Client:
@@ -62,46 +71,20 @@ class Client:
             hooks_without_and_with(tracing, load_middleware(chosen.middleware)),
         )
 
-    def send(
-        self,
-        what: Sendable,
-        *,
-        queue: str | None = None,
-        id: str | None = None,
-        priority: int = 0,
-        delay: Duration | None = None,
-        at: datetime | None = None,
-        expires: Duration | datetime | None = None,
-        once: str | None = None,
-        for_: Duration | None = None,
-        deadline: Duration | datetime | None = None,
-        overflow: Overflow | None = None,
-        timeout: Duration | None = None,
-        batch: "Batch | str | None" = None,
-    ) -> Sent:
+    @takes(ClientSend)
+    def send(self, sending: ClientSend) -> Sent:
         """Send one task: a contract, the name of a kind and its fields, a `Call`, or a Celery signature.
 
-        `Message` explains the options. A task of a Celery application is sent as the application would, with
-        its routes, serializers and `link`; of an option that both give, this one holds.
-
-
-        `overflow` replaces the overflow policy of the queue; under `block`, `timeout` bounds the wait (None:
-        no bound). Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
+        `SendOptions`, `BatchSend` and `ClientSend` explain the options. A task of a Celery application is
+        sent as the application would, with its routes, serializers and `link`; of an option that both give,
+        this one holds. Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
         `HandlerMissing`, `BrokerAway`. After `BrokerAway` the task may have been accepted, else not.
         """
-        message = Message(
-            what,
-            queue=queue,
-            id=id,
-            priority=priority,
-            delay=delay,
-            at=at,
-            expires=expires,
-            once=once,
-            for_=for_,
-            deadline=deadline,
-        )
-        outcome = self._sender.one(message, **_shared(overflow, timeout, batch))
+        return self.send_message(sending, sending.batch)
+
+    def send_message(self, sending: BatchSend, batch: "Batch | str | None" = None) -> Sent:
+        """Send one task whose arguments are stated already; see `send`."""
+        outcome = self._sender.one(sending, **_shared(sending.overflow, sending.timeout, batch))
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome

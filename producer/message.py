@@ -1,7 +1,8 @@
 """Messages as a producer states them: checked, then composed for the broker."""
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ from millpond.tasks import durations
 from millpond.tasks.contract import Contract, contract_of, missing_kind_error, read_fields, redact
 from millpond.tasks.durations import Duration
 from millpond.tasks.redaction import hides_fields
-from millpond.tasks.wire_fields import wire_fields
+from millpond.tasks.send_options import SendOptions
+from millpond.tasks.wire_fields import is_plain, wire_fields
 
 #: Characters that an id or the name of a claim may have: both become part of keys.
 NAME_LENGTH = 200
@@ -40,28 +42,10 @@ Sendable = Contract | tuple[str, Mapping[str, Any]] | Call | dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A contract and its options of sending, for `send_many`; `Message(Square(n=3), once="three")`.
-
-    `priority` runs from 0, which leaves first, to 9. `delay` or `at` (aware) say when it may run, `expires`
-    when it may no longer start; with `deadline`, which says the same, the task is refused at once where its
-    queue cannot meet that. `traceparent` names the trace that it continues, instead of the current one.
-    `once` is a unique key: a task with the same key is a duplicate until the first has ended, or for as long
-    as `for_` says. A duration is a `timedelta`, a number of seconds or a text as in 1.5h.
-    """
+class Message(SendOptions):
+    """A contract and its options of sending, for `send_many`; `Message(Square(n=3), once="three")`."""
 
     contract: Sendable
-    _: KW_ONLY
-    queue: str | None = None
-    id: str | None = None
-    priority: int = 0
-    delay: Duration | None = None
-    at: datetime | None = None
-    expires: Duration | datetime | None = None
-    once: str | None = None
-    for_: Duration | None = None
-    deadline: Duration | datetime | None = None
-    traceparent: str | None = None
 
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
@@ -151,7 +135,7 @@ def outgoing(
     `after` describes the batch that it follows; `id`, `traceparent` and `headers` are those of a message that
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
-    kwargs = wire_fields(contract)
+    kwargs = _fields(contract)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     return compose(
         contract.kind,
@@ -171,6 +155,14 @@ def outgoing(
         claim=message.once,
         claim_ms=0 if message.for_ is None else message.claim_ms,
     )
+
+
+def _fields(contract: Contract) -> dict[str, Any]:
+    """Return the fields as JSON has them: at once where the types are plain, else with a look at each."""
+    if is_plain(type(contract)):
+        with suppress(ValueError):  # `wire_fields` says what is wrong
+            return contract.model_dump(mode="json", exclude_defaults=True)
+    return wire_fields(contract)
 
 
 def _moment(when: Duration | datetime | None, now_ms: int) -> int | None:

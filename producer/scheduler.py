@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
@@ -25,6 +25,7 @@ from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
 from millpond.tasks.process.heartbeat_file import HeartbeatFile, boot_clock
+from millpond.tasks.send_options import SendOptions
 
 logger = logging.getLogger("millpond.scheduler")
 
@@ -45,7 +46,7 @@ class Scheduled(Protocol):
     @property
     def sendable(self) -> Any: ...
     @property
-    def queue(self) -> str | None: ...
+    def options(self) -> SendOptions: ...
     @property
     def timing(self) -> str: ...
     def next_due(self, at_ms: int) -> int: ...
@@ -137,15 +138,14 @@ class Scheduler:
     def _fire(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
         name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
         period = timedelta(milliseconds=periodic.next_due(due_ms) - due_ms)
+        options = replace(
+            periodic.options,
+            id=f"{name}@{at}",
+            once=f"schedule:{name}:{due_ms}",
+            for_=2 * period + _KEY_MARGIN,
+        )
         try:
-            sent = self.client.send(
-                periodic.sendable,
-                queue=periodic.queue,
-                id=f"{name}@{at}",
-                once=f"schedule:{name}:{due_ms}",
-                for_=2 * period + _KEY_MARGIN,
-                overflow="reject",
-            )
+            sent = self.client.send(periodic.sendable, **options.given(), overflow="reject")
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
                 logger.warning("schedule %s, due %s, is not sent yet: %s", name, at, error)
@@ -162,5 +162,5 @@ class Scheduler:
     def _described(periodic: Scheduled) -> dict[str, str | int]:
         sendable = periodic.sendable
         of_kind = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
-        queue = periodic.queue or of_kind
+        queue = periodic.options.queue or of_kind
         return {"kind": periodic.kind, "timing": periodic.timing, "queue": queue}

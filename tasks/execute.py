@@ -16,10 +16,10 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from millpond.broker.delivery import Delivery
-from millpond.broker.message import SHOWN_LENGTH, BadMessage
+from millpond.broker.message import SHOWN_LENGTH, BadMessage, Message
 from millpond.broker.outcomes import Cancelled as CancelledOutcome
 from millpond.broker.outcomes import (
     Continued,
@@ -109,10 +109,7 @@ def execute(
     finally:
         _running.reset(before)
     if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
-        seconds = time.time() - began
-        about = {"data": {"id": message.id, "name": message.name}}
-        told = (message.name, message.id, seconds, outcome.shown)
-        logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=about)
+        _log_success(message, outcome, time.time() - began)
     return outcome
 
 
@@ -121,7 +118,10 @@ def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     assert handler.contract is not None
     if args:
         raise BadContract(f"{handler.kind} takes its fields by name, and {len(args)} came by position")
-    return read_fields(handler.contract, kwargs)
+    try:
+        return handler.contract.model_validate(kwargs)
+    except ValidationError:  # a strict contract reads JSON otherwise, or the fields are wrong
+        return read_fields(handler.contract, kwargs)
 
 
 def failed(
@@ -280,6 +280,12 @@ def _show_value(value: Any) -> str:
         return _short.repr(value)[:SHOWN_LENGTH]
     except Exception as unsaid:
         return f"<{type(value).__name__}, whose __repr__ raised {type(unsaid).__name__}>"
+
+
+def _log_success(message: Message, outcome: Succeeded, seconds: float) -> None:
+    about = {"data": {"id": message.id, "name": message.name}}
+    told = (message.name, message.id, seconds, outcome.shown)
+    logger.info("Task %s[%s] succeeded in %.6fs: %s", *told, extra=about)
 
 
 def _log_end(

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from millpond.tasks.durations import format_seconds
 from millpond.tasks.field_types import Period
+from millpond.tasks.send_options import SendOptions, descriptions
 
 #: The most missed periods that are counted.
 MOST_MISSED = 10_000
@@ -35,7 +36,9 @@ class Periodic(BaseModel):
     fields: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="The fields of its contract."
     )
-    queue: str | None = Field(None, description="The queue, instead of the kind's own.")
+    queue: str | None = Field(None, description=descriptions()["queue"])
+    priority: int = Field(0, ge=0, le=9, description=descriptions()["priority"])
+    expires: Period | None = Field(None, description=descriptions()["expires"])
     every: Period | None = Field(None, description="The time between two tasks; either this or `cron`.")
     cron: str | None = Field(None, description="When it is due, as Debian's cron has it: `30 3 * * 1-5`.")
     timezone: str = Field("UTC", description="The time zone of `cron`.")
@@ -70,6 +73,11 @@ class Periodic(BaseModel):
     def sendable(self) -> tuple[str, dict[str, Any]]:
         """The task, as a client sends it."""
         return self.kind, self.fields
+
+    @property
+    def options(self) -> SendOptions:
+        """The options of sending it."""
+        return SendOptions(queue=self.queue, priority=self.priority, expires=self.expires)
 
     @property
     def timing(self) -> str:

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from socket import gethostname
 from typing import Any
@@ -53,14 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     The exit code is Celery's, or `EX_CONFIG` if the settings or a module they name prevent the start.
     """
-    parser = ArgumentParser(prog="millpond.worker.process")
-    parser.add_argument("pool")
-    parser.add_argument("number", type=int)
-    parser.add_argument("--ready-fd", type=int)
-    asked = parser.parse_args(argv)
+    asked = _read_arguments(argv)
     # Celery restarts itself on SIGHUP with these arguments; the descriptor is closed by then.
     sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
-
     configured = settings()
     pool = configured.table.pools[asked.pool]
     if pool.executor == "prefork":
@@ -94,6 +89,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(os.EX_CONFIG)
     worker.start()
     sys.exit(worker.exitcode)
+
+
+def _read_arguments(argv: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(prog="millpond.worker.process")
+    parser.add_argument("pool")
+    parser.add_argument("number", type=int)
+    parser.add_argument("--ready-fd", type=int)
+    return parser.parse_args(argv)
 
 
 def _warn_if_root() -> None:

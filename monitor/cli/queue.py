@@ -1,5 +1,6 @@
 """`millpond queue`: show a queue, change its limits at run time, pause and resume it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
 import typer
@@ -65,9 +66,6 @@ def set_(
 ) -> None:
     """Set limits of a queue; they apply at once, until they are unset."""
     from millpond.tasks.durations import parse_bound, parse_rate
-    from millpond.tasks.errors import BadInput
-    from millpond.tasks.name_suggestions import list_names
-    from millpond.tasks.pools import Overflow
 
     given: dict[str, Any] = {
         "bound": None if bound is None else parse_bound(bound),
@@ -77,16 +75,25 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
+    _change(name, as_json, _checked_changes(given, unset or ()))
+
+
+def _checked_changes(given: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
+    """Return each limit that changes; None: it is unset. Raises `BadInput`."""
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.name_suggestions import list_names
+    from millpond.tasks.pools import Overflow
+
     changes = {limit: value for limit, value in given.items() if value is not None}
-    to_unset = [limit.replace("-", "_") for limit in unset or ()]
+    to_unset = [limit.replace("-", "_") for limit in unset]
     if not changes and not to_unset:
         raise BadInput("nothing to set: name a limit, as in --bound 5000")
     for limit in to_unset:
         if limit not in given:
             raise BadInput(f"{limit!r} is not a limit that can be unset; {list_names(limit, given)}")
-    if overflow not in (None, *get_args(Overflow)):
-        raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {overflow!r}")
-    _change(name, as_json, {**changes, **dict.fromkeys(to_unset)})
+    if given["overflow"] not in (None, *get_args(Overflow)):
+        raise BadInput(f"--overflow is block, reject, shed or caller_runs, not {given['overflow']!r}")
+    return {**changes, **dict.fromkeys(to_unset)}
 
 
 @app.command(epilog="Example: millpond queue pause email")

@@ -22,6 +22,7 @@ from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message, Sendable
 from millpond.tasks import durations
 from millpond.tasks.errors import BadQuantity
+from millpond.tasks.send_options import descriptions
 
 _LONGEST_SECONDS = 10 * 365 * 86_400.0
 
@@ -60,26 +61,24 @@ _TRACEPARENT = re.compile(
 )
 
 
+#: The description of each option, by its name in Python.
+_ABOUT = descriptions()
+
+
 class SendOptions(BaseModel):
     """The options of one task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    queue: Name | None = Field(None, description="The queue, instead of the kind's own.")
-    id: Id | None = Field(None, description="The task's id, instead of a new one.")
-    priority: int = Field(0, ge=0, le=9, description="0 is fetched first, 9 last.")
-    delay_seconds: Seconds | None = Field(None, description="Do not start before this time from now.")
-    at: AwareDatetime | None = Field(None, description="Do not start before this moment.")
-    expires_seconds: Seconds | None = Field(None, description="Do not start after this time from now.")
-    deadline_seconds: Seconds | None = Field(
-        None, description="Refuse the task if its queue cannot start it by then; do not start it after."
-    )
-    once: Name | None = Field(
-        None, description="Unique key: a second task with this key is a duplicate until the first has ended."
-    )
-    for_seconds: Seconds | None = Field(
-        None, description="Keep the unique key this long from sending instead."
-    )
+    queue: Name | None = Field(None, description=_ABOUT["queue"])
+    id: Id | None = Field(None, description=_ABOUT["id"])
+    priority: int = Field(0, ge=0, le=9, description=_ABOUT["priority"])
+    delay_seconds: Seconds | None = Field(None, description=_ABOUT["delay"])
+    at: AwareDatetime | None = Field(None, description=_ABOUT["at"])
+    expires_seconds: Seconds | None = Field(None, description=_ABOUT["expires"])
+    deadline_seconds: Seconds | None = Field(None, description=_ABOUT["deadline"])
+    once: Name | None = Field(None, description=_ABOUT["once"])
+    for_seconds: Seconds | None = Field(None, description=_ABOUT["for_"])
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from json import dumps
 from typing import Any
 
-from celery import Celery, Task, signals
+from celery import Celery, Task
 from celery.app import trace
 from celery.exceptions import InvalidTaskError
+from celery.signals import task_received
 from celery.utils.log import get_logger
 from celery.worker.state import task_ready, task_reserved
 from celery.worker.strategy import proto1_to_proto2
@@ -35,11 +36,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     secretive = contract if contract is not None and hides_fields(contract) else None
     revoked = consumer.controller.state.revoked
     process = RequestContext(consumer, task)
-    received, callbacks, on_request = (
-        signals.task_received,
-        consumer.on_task_message,
-        consumer.on_task_request,
-    )
+    callbacks, on_request = consumer.on_task_message, consumer.on_task_request
     # An application's own tasks are logged as on stock; of a kind its end is.
     level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
     is_logged = logger.isEnabledFor(level)
@@ -49,13 +46,11 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
         if secretive is not None:
             _hide(request, secretive)
         if is_logged:
-            about = {"id": request.id, "name": request.name, "args": request.argsrepr}
-            about |= {"kwargs": request.kwargsrepr, "eta": delivery.message.headers.get("eta")}
-            logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})
+            _log_received(request, level)
         if (request.can_expire or request.id in revoked) and request.revoked():
             return
-        if received.receivers:
-            received.send(sender=consumer, request=request)
+        if task_received.receivers:
+            task_received.send(sender=consumer, request=request)
         if process.sends_events:
             request.announce()
         else:
@@ -98,6 +93,12 @@ def receiver(
             dead_letter(delivery, "cannot be decoded", error)
 
     return receive
+
+
+def _log_received(request: PondRequest, level: int) -> None:
+    about = {"id": request.id, "name": request.name, "args": request.argsrepr}
+    about |= {"kwargs": request.kwargsrepr, "eta": request.delivery.message.headers.get("eta")}
+    logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})
 
 
 def _hide(request: PondRequest, contract: type[Contract]) -> None:

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from millpond.tasks.settings import Settings
+    from millpond.worker.local.addresses import RequestedAddresses
     from millpond.worker.local.embedded import Embedded
 
 #: An option for a port of loopback.
@@ -60,25 +61,36 @@ def up(
     are kept and run after the next start, which has the same ports and password. The other commands use it if
     no broker is configured.
     """
-    from millpond.tasks.errors import BadInput, StartError
-    from millpond.tasks.settings import settings, state_folder
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.settings import settings
     from millpond.worker.local.addresses import RequestedAddresses
-    from millpond.worker.local.embedded import embedded
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    chosen, ended = with_roots(settings(), root or []), None
-    require_extras(chosen, pool or list(chosen.table.pools), flower=flower)
+    chosen = with_roots(settings(), root or [])
+    pools = pool or list(chosen.table.pools)
+    require_extras(chosen, pools, flower=flower)
     if chosen.broker_url and (port is not None or password is not None):
         raise BadInput("MILLPOND_BROKER_URL names the broker: leave out --port and --password, or unset it")
     typer.echo("Starting…")
-    periodic, kept = bool(chosen.schedule), data or state_folder()
-    addresses = RequestedAddresses(port, password, flower_port)
+    run_services(chosen, pools, RequestedAddresses(port, password, flower_port), flower=flower, data=data)
+    typer.echo("Stopped. The remaining tasks are kept for the next start.")
+
+
+def run_services(
+    chosen: "Settings", pools: list[str], addresses: "RequestedAddresses", *, flower: bool, data: Path | None
+) -> None:
+    """Run the services until Ctrl-C. Raises `StartError` if one of them ends by itself."""
+    from millpond.tasks.errors import StartError
+    from millpond.tasks.settings import state_folder
+    from millpond.worker.local.embedded import embedded
+
+    periodic, kept, ended = bool(chosen.schedule), data or state_folder(), None
     with embedded(
-        chosen, pools=pool, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
+        chosen, pools=pools, flower=flower, scheduler=periodic, data_dir=kept, addresses=addresses
     ) as running:
         try:
-            typer.echo(overview(running, pool or list(chosen.table.pools), own_broker=not chosen.broker_url))
+            typer.echo(overview(running, pools, own_broker=not chosen.broker_url))
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -91,7 +103,6 @@ def up(
         raise StartError(
             f"{ended} ended unexpectedly, so everything was stopped: see its log in {running.data_dir}"
         )
-    typer.echo("Stopped. The remaining tasks are kept for the next start.")
 
 
 def require_extras(chosen: "Settings", pools: list[str], *, flower: bool) -> None:

@@ -77,10 +77,7 @@ def embedded(
         kept = Addresses(folder.path, addresses or RequestedAddresses())
         flower_port = kept.flower() if flower else 0
         if settings.broker_url is None:
-            port, password = kept.broker()
-            data, keep_open = folder.path / "valkey", [folder.lock]
-            server = valkey.start(data, keep_open=keep_open, port=port, password=password)
-            stack.callback(server.stop)
+            server = services.valkey(*kept.broker())
             settings = settings.model_copy(update={"broker_url": server.url})
             pids["valkey"] = server.process.pid
         page = services.flower(settings, flower_port) if flower else None
@@ -114,6 +111,12 @@ class _Services:
 
     stack: ExitStack
     folder: DataFolder
+
+    def valkey(self, port: int, password: str) -> valkey.Server:
+        data, keep_open = self.folder.path / "valkey", [self.folder.lock]
+        server = valkey.start(data, keep_open=keep_open, port=port, password=password)
+        self.stack.callback(server.stop)
+        return server
 
     def flower(self, settings: Settings, port: int) -> Service:
         def command(fd: int) -> list[str]:

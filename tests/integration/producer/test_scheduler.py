@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,7 +17,8 @@ import pytest
 from millpond.broker import limits, schedules, server
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect import depth
-from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key
+from millpond.broker.keys import QueueKeys, schedule_key, scheduler_key, step_of
+from millpond.broker.message import Message as BrokerMessage
 from millpond.producer.client import Client
 from millpond.producer.scheduler import LEASE_SECONDS, Scheduler
 from millpond.tasks.errors import SettingsError
@@ -77,6 +78,17 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
     (state,) = schedules.all_schedules(store)
     assert (state.last_due_ms, state.missed) == (server.now_ms(store) // DAY_MS * DAY_MS, 0)
+
+
+def test_a_period_is_sent_with_the_options_of_its_schedule(client: Client) -> None:
+    """Its priority and its expiry are those that the settings say."""
+    yesterday(client.store)
+    urgent = DAILY["daily"].model_copy(update={"priority": 6, "expires": timedelta(hours=1)})
+    Scheduler(client, {"daily": urgent}).tick()
+    (text,) = client.store.client.lrange(QueueKeys("default").ready[step_of(6)], 0, -1)
+    message = BrokerMessage.decode(text)
+    assert message.expires_ms is not None
+    assert 0 < message.expires_ms - server.now_ms(client.store) <= 3_600_000
 
 
 def test_who_does_not_lead_sends_nothing(client: Client) -> None:
