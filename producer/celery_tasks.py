@@ -60,7 +60,7 @@ def outgoing(
 
 def _with_options(
     message: Message,
-    made: "Made",
+    made: "SignatureMessage",
     now_ms: int,
     batch: str | None,
     after: Mapping[str, Any] | None,
