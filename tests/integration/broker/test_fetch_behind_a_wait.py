@@ -29,7 +29,7 @@ class Process:
         self.in_flight = InFlightMessages(prefetch=prefetch)
         self.in_flight.slots = 2
         self._clients: list[Any] = []
-        self.cycle = SimpleNamespace(connected=_connected)
+        self.cycle = SimpleNamespace(connect_watched=_connected)
         channel = SimpleNamespace(
             store=store,
             new_client=lambda: self._client(url),

@@ -34,7 +34,7 @@ def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:
 def start(store: Store, in_flight: InFlightMessages) -> Fetcher:
     """Consume the queue, as after a lost connection, on one that takes commands and never answers."""
     silent = SimpleNamespace(send_command=lambda *_: None)
-    cycle = SimpleNamespace(connected=lambda *_: silent)
+    cycle = SimpleNamespace(connect_watched=lambda *_: silent)
     channel = SimpleNamespace(
         store=store,
         new_client=lambda: None,

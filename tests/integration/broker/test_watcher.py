@@ -43,7 +43,7 @@ class Process:
             new_client=self._client,
             deliver=self._take,
             connection=SimpleNamespace(
-                cycle=SimpleNamespace(connected=_connected, wake_up_in=lambda _: None)
+                cycle=SimpleNamespace(connect_watched=_connected, wake_up_in=lambda _: None)
             ),
             global_keyprefix=store.prefix,
             socket_timeout=5,
