@@ -139,12 +139,12 @@ def _run(given: "Sequence[str]") -> int:
 
     _break_long_lines()
 
-    command = lazy_commands.group(
+    command = lazy_commands.make_group(
         COMMANDS,
         help="Worker pools done right, across processes and hosts.",
         epilog="Example: millpond files thumbnail holiday/ --out thumbs",
     )
-    return exit_codes.run(command, given, program="millpond", obj=Launcher(_embedded))
+    return exit_codes.run_command(command, given, program="millpond", obj=Launcher(_embedded))
 
 
 def _break_long_lines() -> None:

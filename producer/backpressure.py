@@ -43,12 +43,12 @@ class FlowControl:
     queue_full: bool = False
     chunk: int = LARGEST_CHUNK
 
-    def found_room(self, room: int) -> None:
-        """Adapt the size of the next chunk to the room of a call."""
+    def adapt_chunk(self, room: int) -> None:
+        """Adapt the size of the next chunk to the room that a call found."""
         self.chunk = min(LARGEST_CHUNK, max(SMALLEST_CHUNK, 2 * room))
 
-    def accepted_at_once(self) -> None:
-        """Return to full chunks: the message did not have to wait."""
+    def reset_chunk(self) -> None:
+        """Return to full chunks, because a message did not have to wait."""
         self.queue_full, self.chunk = False, LARGEST_CHUNK
 
 
@@ -92,14 +92,14 @@ class AdmissionLine:
                 [answer] = self._publish([first], Caller(ticket, stays=True))
                 is_in_line = isinstance(answer, Full) and not answer.delayed
                 if not isinstance(answer, Full):
-                    flow.accepted_at_once()
+                    flow.reset_chunk()
                     return [answer]
                 if answer.delayed:
                     time.sleep(min(timeout.left, random.uniform(*DELAYED_SECONDS)))
                     return []
                 room = self.wait(self.store, first.queue, ticket, self._wait_seconds(first, timeout))
                 if room:
-                    flow.found_room(room)
+                    flow.adapt_chunk(room)
                     answers = self._publish(messages[:room], Caller(ticket, stays=True))
                     is_in_line = any(isinstance(answer, Full) for answer in answers)
                     if not isinstance(answers[0], Full):
@@ -129,12 +129,13 @@ def send_blocking(
     Waits for room until no message was accepted for `timeout_seconds` (None: for ever); the outcome of every
     message that is left then is `Full`.
     """
-    return chain.from_iterable(_offered(messages, line, timeout_seconds, flow))
+    return chain.from_iterable(_send_in_order(messages, line, timeout_seconds, flow))
 
 
-def _offered(
+def _send_in_order(
     messages: Sequence[Outgoing], line: AdmissionLine, timeout_seconds: float | None, flow: FlowControl
 ) -> Iterator[list[Answer]]:
+    """Yield the answers of the messages in order, as soon as each is known."""
     timeout, known, yielded = Timeout(timeout_seconds), dict[int, Answer](), 0
     while yielded < len(messages):
         open_ = [i for i in range(yielded, len(messages)) if i not in known]

@@ -80,7 +80,7 @@ class Batch:
 
     def send_each(self, items: Iterable[Sendable | Message], **options: Any) -> Iterator[Sent | Refused]:
         """Send while the result is iterated, and yield the outcome of each item; see `Client.send_each`."""
-        return map(self._counted, self._client.send_each(items, batch=self, **options))
+        return map(self._count_accepted, self._client.send_each(items, batch=self, **options))
 
     def close(self) -> Summary:
         """Close the batch: it accepts no further task. Closing it again changes nothing.
@@ -150,7 +150,7 @@ class Batch:
             pause = min(0.25, pause * 1.5)
         return summary
 
-    def _counted(self, outcome: Sent | Refused) -> Sent | Refused:
+    def _count_accepted(self, outcome: Sent | Refused) -> Sent | Refused:
         self._taken += isinstance(outcome, Sent) and outcome.duplicate_of is None
         return outcome
 

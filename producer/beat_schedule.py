@@ -52,26 +52,29 @@ class BeatEntry:
         """Return the first due time after `at_ms`; both are ms since the epoch."""
         if (period := self._period_ms) is not None:
             return (at_ms // period + 1) * period
-        return next(self._times(at_ms))
+        return next(self._due_times(at_ms))
 
     def last_due(self, at_ms: int) -> int:
         """Return the last due time at or before `at_ms`."""
         if (period := self._period_ms) is not None:
             return at_ms // period * period
-        return next(self._times(at_ms + 1, backwards=True))
+        return next(self._due_times(at_ms + 1, backwards=True))
 
     def missed_between(self, last_ms: int, due_ms: int) -> int:
         """Return the number of due times between two, both excluded, at most `MOST_MISSED`."""
         if (period := self._period_ms) is not None:
             return max(0, (due_ms - last_ms - 1) // period)
-        return sum(1 for _ in islice(takewhile(lambda at: at < due_ms, self._times(last_ms)), MOST_MISSED))
+        return sum(
+            1 for _ in islice(takewhile(lambda at: at < due_ms, self._due_times(last_ms)), MOST_MISSED)
+        )
 
     @property
     def _period_ms(self) -> int | None:
         timing = self.timing_of_celery
         return None if isinstance(timing, crontab) else int(timing.run_every / timedelta(milliseconds=1))
 
-    def _times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+    def _due_times(self, at_ms: int, *, backwards: bool = False) -> Iterator[int]:
+        """Yield the due times after (or before) a time, ms since the epoch."""
         cron = self.timing_of_celery
         day = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(cron.tz).date()
         hours, minutes = sorted(cron.hour, reverse=backwards), sorted(cron.minute, reverse=backwards)
@@ -90,12 +93,12 @@ class BeatEntry:
             day += timedelta(days=-1 if backwards else 1)
 
 
-def entries(app: Celery) -> dict[str, BeatEntry]:
+def read_entries(app: Celery) -> dict[str, BeatEntry]:
     """Return the entries of an application, by name. Raises `SettingsError` for another schedule."""
     app.finalize(auto=True)
     app.loader.import_default_modules()  # where `add_periodic_task` may be called
     found = {}
-    for name, entry in {**_cleaning(app), **app.conf.beat_schedule}.items():
+    for name, entry in {**_cleanup_entry(app), **app.conf.beat_schedule}.items():
         timing = maybe_schedule(entry["schedule"], entry.get("relative", False), app=app)
         if type(timing) not in (schedule, crontab):
             raise SettingsError(
@@ -113,13 +116,13 @@ def entries(app: Celery) -> dict[str, BeatEntry]:
             **options,
         )
         queue = options.get("queue") or app.amqp.router.route({}, entry["task"]).get("queue")
-        found[_short(str(name))] = BeatEntry(
+        found[_shorten_name(str(name))] = BeatEntry(
             signature, timing, SendOptions(queue=getattr(queue, "name", queue))
         )
     return found
 
 
-def _cleaning(app: Celery) -> dict[str, Any]:
+def _cleanup_entry(app: Celery) -> dict[str, Any]:
     """Return the entry that `celery beat` adds where a result backend does not forget by itself."""
     if not app.conf.result_expires or app.backend.supports_autoexpire:
         return {}
@@ -128,7 +131,7 @@ def _cleaning(app: Celery) -> dict[str, Any]:
     return {"celery.backend_cleanup": entry}
 
 
-def _short(name: str) -> str:
+def _shorten_name(name: str) -> str:
     """Return a name that fits into a task's id."""
     if len(name) <= _NAME_LENGTH:
         return name

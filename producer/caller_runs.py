@@ -37,7 +37,10 @@ class Ran:
 
 @dataclass(frozen=True)
 class CallerRuns:
-    """Send to one broker, and run here the tasks that do not fit; `kinds` are modules of more handlers."""
+    """Sends to one broker, and runs here the tasks that do not fit.
+
+    `kinds` are modules of further handlers.
+    """
 
     store: Store
     clock: ServerClock
@@ -50,25 +53,26 @@ class CallerRuns:
         while yielded < len(messages):
             open_ = [i for i in range(yielded, len(messages)) if i not in known]
             some = first_group([messages[i] for i in open_])
-            for i, answer in zip(open_, self._answers(some, flow), strict=False):
+            for i, answer in zip(open_, self._offer_chunk(some, flow), strict=False):
                 if not isinstance(answer, Full) or answer.delayed:
                     known[i] = answer
             while yielded in known:
                 yield known.pop(yielded)
                 yielded += 1
 
-    def _answers(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+    def _offer_chunk(self, some: list[Outgoing], flow: FlowControl) -> Iterator[Answer | Ran]:
+        """Yield the answers for a chunk; run here each message that the broker hands back."""
         if flow.queue_full:
-            self._work(some[0])  # a task that cannot run here is refused before anything is taken
+            self._prepare(some[0])  # a task that cannot run here is refused before anything is taken
             held = CallerLease(self.store, some[0].queue)
             answers = publish(self.store, some, policy="caller_runs", caller=held.caller)
         else:
             answers = publish(self.store, some, policy="reject")
         flow.queue_full = any(isinstance(answer, Full) and not answer.delayed for answer in answers)
         for message, answer in zip(some, answers, strict=True):
-            yield self._run(held, message, answer) if isinstance(answer, HandedToCaller) else answer
+            yield self._run_here(held, message, answer) if isinstance(answer, HandedToCaller) else answer
 
-    def _work(self, message: Outgoing) -> tuple[Handler, Delivery]:
+    def _prepare(self, message: Outgoing) -> tuple[Handler, Delivery]:
         """Return the handler and the delivery of a message. Raises `HandlerMissing`, `BadContract`."""
         delivery = Delivery(
             Message.decode(message.payload),
@@ -88,8 +92,9 @@ class CallerRuns:
         validated(handler, args, kwargs)
         return handler, delivery
 
-    def _run(self, held: CallerLease, message: Outgoing, given: HandedToCaller) -> Ran:
-        handler, delivery = self._work(message)
+    def _run_here(self, held: CallerLease, message: Outgoing, given: HandedToCaller) -> Ran:
+        """Run a message under a lease, settle it, and return how it ended."""
+        handler, delivery = self._prepare(message)
         delivery.token = given.token
         about = delivery.message
         context = Context(
@@ -109,10 +114,11 @@ class CallerRuns:
                     outcome = execute(handler, delivery, context, self.around, keep_result=True)
         finally:
             held.settle(delivery, outcome)
-        return Ran(about.id, _how(outcome))
+        return Ran(about.id, _describe_outcome(outcome))
 
 
-def _how(outcome: Outcome) -> RanHere:
+def _describe_outcome(outcome: Outcome) -> RanHere:
+    """Return how a task ended that the caller ran."""
     match outcome:
         case Succeeded(result):
             return RanHere(TaskState.SUCCEEDED, value=loads(result or "{}").get("value"))

@@ -51,11 +51,11 @@ def outgoing(
     item: Any = message.contract
     if isinstance(item, Call):
         if app is None:
-            return _by_name(message, item, id=id, now_ms=now_ms, batch=batch, after=after, more=more)
+            return _compose_by_name(message, item, id=id, now_ms=now_ms, batch=batch, after=after, more=more)
         from millpond.tasks.celery_application import load_app
 
         item = load_app(app).signature(item.kind, item.args, item.kwargs)
-    return _with_options(message, _made_by_celery(message, item, id), now_ms, batch, after, more)
+    return _with_options(message, _compose_with_celery(message, item, id), now_ms, batch, after, more)
 
 
 def _with_options(
@@ -88,7 +88,7 @@ def _with_options(
     )
 
 
-def _made_by_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
+def _compose_with_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
     """Return the message that Celery makes of a signature, with the options that are given here."""
     from millpond.broker.celery import signatures
 
@@ -102,7 +102,7 @@ def _made_by_celery(message: Message, item: Any, id: str) -> "SignatureMessage":
     return signatures.message_of_signature(signatures.signature_of(item), chosen)
 
 
-def _by_name(
+def _compose_by_name(
     message: Message,
     call: Call,
     *,
@@ -112,6 +112,10 @@ def _by_name(
     after: Mapping[str, Any] | None,
     more: Callable[[str, str], Mapping[str, Any]],
 ) -> Outgoing:
+    """Compose the message of a task by its name.
+
+    Raises `UnknownQueue`, and `BadContract` for other than JSON.
+    """
     if message.queue is None:
         raise UnknownQueue(
             f"the queue of {call.kind} is not known here: give queue=, send its signature, or name the "

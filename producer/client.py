@@ -84,7 +84,7 @@ class Client:
 
     def send_message(self, sending: BatchSend, batch: "Batch | str | None" = None) -> Sent:
         """Send one task whose arguments are stated already; see `send`."""
-        outcome = self._sender.one(sending, **_shared(sending.overflow, sending.timeout, batch))
+        outcome = self._sender.send_one(sending, **_check_arguments(sending.overflow, sending.timeout, batch))
         if isinstance(outcome, Refused):
             raise outcome.error
         return outcome
@@ -106,7 +106,7 @@ class Client:
         task.
         """
         accepted = duplicates = ran_here = 0
-        messages = self._messages(items, queue, priority)
+        messages = self._as_messages(items, queue, priority)
         for outcome in self.send_each(messages, overflow=overflow, timeout=timeout, batch=batch):
             if isinstance(outcome, Refused):
                 outcome.error.add_note(f"{accepted} messages were accepted before this one")
@@ -125,7 +125,7 @@ class Client:
         batch: "Batch | str | None" = None,
     ) -> Iterator[Sent | Refused]:
         """Send while the result is iterated, and yield the outcome of each item, in order; none is raised."""
-        return self._sender.stream(self._messages(items), **_shared(overflow, timeout, batch))
+        return self._sender.stream(self._as_messages(items), **_check_arguments(overflow, timeout, batch))
 
     def batch(
         self,
@@ -191,9 +191,10 @@ class Client:
         self.close()
 
     @staticmethod
-    def _messages(
+    def _as_messages(
         items: Iterable[Sendable | Message], queue: str | None = None, priority: int = 0
     ) -> Iterator[Message]:
+        """Yield each item as a `Message`. Raises `TypeError` for a single item."""
         if isinstance(
             items, Contract | Message | Call | dict | str
         ):  # a contract is iterable: over its fields
@@ -212,7 +213,9 @@ class _SendArguments(TypedDict):
     batch: str | None
 
 
-def _shared(overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None) -> _SendArguments:
+def _check_arguments(
+    overflow: Overflow | None, timeout: Duration | None, batch: Batch | str | None
+) -> _SendArguments:
     """Return the arguments that the messages of one call share. Raises `ValueError`, `TypeError`."""
     if overflow is not None and overflow not in _POLICIES:
         raise ValueError(f"overflow is {', '.join(_POLICIES)}, not {overflow!r}")

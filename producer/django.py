@@ -77,7 +77,7 @@ class MillpondBackend(BaseTaskBackend):
                 job,
                 id=id,
                 queue=task.queue_name,
-                priority=_priority(task.priority),
+                priority=_millpond_priority(task.priority),
                 at=task.run_after,
                 batch=task_result.record_id(id),
             )
@@ -98,9 +98,9 @@ class MillpondBackend(BaseTaskBackend):
         known = partial(framework.result_of, import_string(job.path), result_id, job)
         for ended in record.results(ours.store, summary.id, wait_ms=0, limit=1):
             if ended.state is TaskState.SUCCEEDED:
-                return known(framework.TaskResultStatus.SUCCESSFUL, **_facts(ended.value))
+                return known(framework.TaskResultStatus.SUCCESSFUL, **_read_value(ended.value))
             finished = datetime.fromtimestamp(int(ended.position.partition("-")[0]) / 1000, UTC)
-            about, worker = _error(result_id, ended.error or str(ended.state))
+            about, worker = _task_error(result_id, ended.error or str(ended.state))
             failed = framework.TaskResultStatus.FAILED
             return known(failed, errors=[about], worker_ids=[worker], finished_at=finished)
         place = ours.find(result_id)
@@ -109,13 +109,13 @@ class MillpondBackend(BaseTaskBackend):
         return known(status, worker_ids=[place.process] if runs and place is not None else [])
 
 
-def _facts(value: dict[str, Any]) -> dict[str, Any]:
+def _read_value(value: dict[str, Any]) -> dict[str, Any]:
     """Return the value of a task that succeeded, as Django's result has it."""
     times = {name: datetime.fromtimestamp(value[name], UTC) for name in ("started_at", "finished_at")}
     return {"value": value["value"], "worker_ids": [value["worker"]], **times}
 
 
-def _error(id: str, line: str) -> tuple[Any, str]:
+def _task_error(id: str, line: str) -> tuple[Any, str]:
     """Return Django's error of a task that failed, and its worker: by its dead letter, if it is there."""
     trace, worker = line, ""
     ours = client()
@@ -134,6 +134,6 @@ def _error(id: str, line: str) -> tuple[Any, str]:
     return framework.TaskError(exception_class_path="builtins.Exception", traceback=trace), worker
 
 
-def _priority(priority: int) -> int:
+def _millpond_priority(priority: int) -> int:
     """Return Millpond's priority (0 first) of a priority of Django's (100 first)."""
     return 0 if priority > 0 else 3 if priority == 0 else 6 if priority >= -50 else 9

@@ -12,59 +12,62 @@ from pydantic import BaseModel
 _NOT_FINITE = "NaN and infinities are not JSON"
 
 
-def read(text: bytes | bytearray) -> Any:
+def parse(text: bytes | bytearray) -> Any:
     """Return the value of a text. Raises `ValueError`, also for a number that no float can hold."""
-    return loads(text, parse_constant=_refuse, parse_float=_finite)
+    return loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
 
 
-def must_be_finite(job: BaseModel, text: bytes | bytearray) -> None:
+def require_finite(job: BaseModel, text: bytes | bytearray) -> None:
     """Raise `ValueError` for a contract with NaN or an infinity; pydantic makes one of "NaN" too."""
     small = text.lower()
     if b"nan" in small or b"inf" in small:
-        _must_be_finite(job.model_dump())
+        _check_finite(job.model_dump())
 
 
-def _must_be_finite(value: Any) -> None:
+def _check_finite(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(_NOT_FINITE)
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _must_be_finite(part)
+        _check_finite(part)
 
 
-def write(value: Any, *, separators: tuple[str, str] | None = None) -> str:
+def to_text(value: Any, *, separators: tuple[str, str] | None = None) -> str:
     """Return the text of a value: null for NaN and infinities, U+FFFD for half a surrogate pair."""
     try:
         text = dumps(value, allow_nan=False, separators=separators)
     except ValueError:
-        text = dumps(_readable(value), allow_nan=False, separators=separators)
+        text = dumps(_replace_unwritable(value), allow_nan=False, separators=separators)
     # A surrogate is written as an escape; half a pair is one that most parsers refuse.
-    return dumps(_readable(value), allow_nan=False, separators=separators) if "\\ud" in text else text
+    return (
+        dumps(_replace_unwritable(value), allow_nan=False, separators=separators) if "\\ud" in text else text
+    )
 
 
-def fault(what: str, error: Exception) -> str:
-    """Return the sentence for a text that `read` or `must_be_finite` refused."""
+def describe_fault(what: str, error: Exception) -> str:
+    """Return the sentence for a text that `parse` or `require_finite` refused."""
     return f"{what} is not JSON: {error}" if str(error).startswith(_NOT_FINITE) else f"{what} is not JSON"
 
 
-def _readable(value: Any) -> Any:
+def _replace_unwritable(value: Any) -> Any:
+    """Return a value with null for NaN and infinities, and U+FFFD for half a surrogate pair."""
     match value:
         case float():
             return value if math.isfinite(value) else None
         case str():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case dict():
-            return {_readable(name): _readable(part) for name, part in value.items()}
+            return {_replace_unwritable(name): _replace_unwritable(part) for name, part in value.items()}
         case list() | tuple():
-            return [_readable(part) for part in value]
+            return [_replace_unwritable(part) for part in value]
     return value
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        _refuse(text)
+        _refuse_constant(text)
     return number
 
 
-def _refuse(text: str) -> NoReturn:
+def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{_NOT_FINITE}: {text:.20}")

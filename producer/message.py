@@ -76,16 +76,19 @@ class Message(SendOptions):
 
     @property
     def claim_ms(self) -> int:
-        """Return how long the claim of `once` holds; 0: for as long as the task lives."""
+        """Return for how long the unique key of `once` is kept; 0: for as long as the task lives."""
         return 0 if self.for_ is None else durations.to_timedelta(self.for_, "for_") // _MS
 
     def times(self, now_ms: int) -> tuple[int | None, int | None, int | None]:
-        """Return when it is due, when it expires and its deadline; None each where it has none."""
+        """Return its due time, its expiry and its deadline, ms since the epoch.
+
+        None for each that it does not have.
+        """
         if self.delay is None and self.at is None and self.expires is None and self.deadline is None:
             return None, None, None
-        deadline_ms = _moment(self.deadline, now_ms)
-        expires_ms = deadline_ms if self.expires is None else _moment(self.expires, now_ms)
-        return _moment(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
+        deadline_ms = _to_epoch_ms(self.deadline, now_ms)
+        expires_ms = deadline_ms if self.expires is None else _to_epoch_ms(self.expires, now_ms)
+        return _to_epoch_ms(self.delay if self.at is None else self.at, now_ms), expires_ms, deadline_ms
 
 
 def callback_message(what: Sendable | Message) -> Message:
@@ -165,7 +168,7 @@ def _fields(contract: Contract) -> dict[str, Any]:
     return wire_fields(contract)
 
 
-def _moment(when: Duration | datetime | None, now_ms: int) -> int | None:
+def _to_epoch_ms(when: Duration | datetime | None, now_ms: int) -> int | None:
     if when is None:
         return None
     if not isinstance(when, datetime):

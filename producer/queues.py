@@ -33,7 +33,7 @@ class QueueCache:
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         if known is None:
-            self._declare(queue)
+            self._declare_queue(queue)
         found = limits.read_limits(self._store, queue)
         is_known = found.overflow in get_args(Overflow)
         overflow: Overflow = found.overflow if is_known else "block"  # type: ignore[assignment]
@@ -50,16 +50,16 @@ class QueueCache:
                 f"at most {longest:,}. Put the content into a file or a store, and send its URL"
             )
 
-    def _declare(self, queue: str) -> None:
+    def _declare_queue(self, queue: str) -> None:
         """Declare the limits in the settings where no worker has declared any. Raises `UnknownQueue`."""
         configured = self._table.queues.get(queue)
         if configured is not None:
             limits.declare_limits(self._store, queue, configured.broker_limits(), authoritative=False)
         elif queue not in (known := depth.declared_queues(self._store)):
-            raise unknown_queue(queue, {*known, *self._table.queues})
+            raise unknown_queue_error(queue, {*known, *self._table.queues})
 
 
-def unknown_queue(queue: str, known: Iterable[str]) -> UnknownQueue:
+def unknown_queue_error(queue: str, known: Iterable[str]) -> UnknownQueue:
     """Return the error for a queue without a pool."""
     return UnknownQueue(
         f"no pool takes from a queue named {queue!r}; {list_names(queue, known)} "

@@ -30,8 +30,8 @@ def read_results(
 ) -> Iterator[Result]:
     """Yield the results behind a position, in order of completion, until `ended` is True of the summary.
 
-    Each result is yielded once, also over a reconnect. Raises `UnknownBatch`, and `BrokerAway` when the
-    broker stays away for `reconnect_timeout`.
+    Each result is yielded once, also over a reconnect. Raises `UnknownBatch`, and `BrokerAway` if the broker
+    stays away for `reconnect_timeout`.
     """
     away_since: float | None = None
     more = False

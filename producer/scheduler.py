@@ -120,22 +120,26 @@ class Scheduler:
         at_ms = now_ms(store)
         if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
-            schedules.declare(store, {n: self._described(p) for n, p in self.table.items()}, now_ms=at_ms)
+            schedules.declare(
+                store, {n: self._describe_schedule(p) for n, p in self.table.items()}, now_ms=at_ms
+            )
         for state in schedules.read_schedules(store, self.table):
-            self._check(state, self.table[state.name], at_ms)
+            self._check_schedule(state, self.table[state.name], at_ms)
         soonest = min((p.next_due(at_ms) for p in self.table.values()), default=at_ms + 60_000)
         return max(0.0, min(TICK_SECONDS, (soonest - at_ms) / 1000))
 
-    def _check(self, state: Schedule, periodic: Scheduled, at_ms: int) -> None:
+    def _check_schedule(self, state: Schedule, periodic: Scheduled, at_ms: int) -> None:
+        """Send the period of a schedule that is due, and record when the next one is."""
         last_ms = max(state.last_due_ms, state.since_ms)
         due_ms = periodic.last_due(at_ms)
         if due_ms > last_ms:
-            self._fire(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
+            self._fire_period(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
         next_ms = periodic.next_due(at_ms)
         if next_ms != state.next_due_ms:
             schedules.update(self.client.store, state.name, next_due_ms=next_ms)
 
-    def _fire(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
+    def _fire_period(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
+        """Send the task of a period, once over all schedulers, and record that it was fired."""
         name, at = state.name, datetime.fromtimestamp(due_ms / 1000, UTC).isoformat(timespec="seconds")
         period = timedelta(milliseconds=periodic.next_due(due_ms) - due_ms)
         options = replace(
@@ -159,7 +163,7 @@ class Scheduler:
             logger.info("schedule %s, due %s: sent as %s%s%s", name, at, sent.id, again, late)
 
     @staticmethod
-    def _described(periodic: Scheduled) -> dict[str, str | int]:
+    def _describe_schedule(periodic: Scheduled) -> dict[str, str | int]:
         sendable = periodic.sendable
         of_kind = contract_from(sendable).queue if isinstance(sendable, tuple) else ""
         queue = periodic.options.queue or of_kind

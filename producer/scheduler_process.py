@@ -21,7 +21,7 @@ from millpond.tasks.process.running_up import configured_broker
 from millpond.tasks.settings import Settings, settings
 
 
-def schedule(
+def run_scheduler(
     configured: Settings, *, app: str | None = None, on_ready: Callable[[], None] = lambda: None
 ) -> None:
     """Send the scheduled tasks of the settings until SIGTERM or SIGINT; those of a Celery application too.
@@ -30,7 +30,7 @@ def schedule(
     """
     table: dict[str, Scheduled] = dict(configured.schedule)
     if app is not None:
-        table |= _of_application(app, table)
+        table |= _merge_application(app, table)
     if not table:
         raise SettingsError(
             "there is no schedule: add a [schedule.NAME] table with kind and every to millpond.toml, or name "
@@ -50,11 +50,15 @@ def schedule(
         Scheduler(client, table, on_ready).run(stop)
 
 
-def _of_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
-    from millpond.producer.beat_schedule import entries
+def _merge_application(name: str, table: Mapping[str, Scheduled]) -> dict[str, Scheduled]:
+    """Return the schedules of an application's `beat_schedule`.
+
+    Raises `SettingsError` if a name is in both tables.
+    """
+    from millpond.producer.beat_schedule import read_entries
     from millpond.tasks.celery_application import load_app
 
-    found: dict[str, Scheduled] = dict(entries(load_app(name)))
+    found: dict[str, Scheduled] = dict(read_entries(load_app(name)))
     if both := table.keys() & found.keys():
         raise SettingsError(f"schedule {min(both)!r} is in millpond.toml and in beat_schedule: rename one")
     return found
@@ -72,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.close(arguments.ready_fd)
 
     try:
-        schedule(settings(), on_ready=report_ready)
+        run_scheduler(settings(), on_ready=report_ready)
     except MillpondError as error:
         sys.exit(str(error))
 

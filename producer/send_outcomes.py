@@ -11,8 +11,8 @@ from millpond.broker.task_state import TaskState
 class RanHere:
     """How a task ended that the caller ran itself, since its queue was full (`caller_runs`).
 
-    `value` is its result; `error` says in one line why it failed. A task that failed is a dead letter, as it
-    would be in the pool. `delayed`: its handler asked for a retry, which the pool runs.
+    `value` is its result; `error` is the reason why it failed, in one line. A task that failed is a dead
+    letter, as in the pool. `delayed`: its handler asked for a retry, which the pool runs.
     """
 
     state: TaskState

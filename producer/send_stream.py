@@ -63,34 +63,35 @@ class Sender:
     ) -> Iterator[Sent | Refused]:
         """Yield the outcome of each message, in order. Each message is validated before its chunk is sent."""
         flow = FlowControl()
-        for chunk in _chunks((self._compose(message, batch) for message in messages), flow):
+        for chunk in _split_chunks((self._compose_message(message, batch) for message in messages), flow):
             policies = {queue: overflow or self.queues.overflow(queue) for queue in {m.queue for m in chunk}}
             for policy, run in groupby(chunk, key=lambda m: policies[m.queue]):
                 same_policy = list(run)
                 age = cache(self._oldest_seconds)  # read at most once a chunk, and only if a queue is full
-                with self._telling(same_policy):
-                    answers = self._offer(same_policy, policy, timeout_seconds, flow)
+                with self._notify_unanswered(same_policy):
+                    answers = self._send_under_policy(same_policy, policy, timeout_seconds, flow)
                     for message, answer in zip(same_policy, answers, strict=True):
                         is_plain = type(answer) is Accepted and not self.unanswered
                         yield (
                             Sent(message.id, message.queue)
                             if is_plain
-                            else self._outcome(message, answer, age)
+                            else self._make_outcome(message, answer, age)
                         )
 
-    def one(
+    def send_one(
         self, message: Message, *, overflow: Overflow | None, timeout_seconds: float | None, batch: str | None
     ) -> Sent | Refused:
         """Send one message and return its outcome."""
-        composed = self._compose(message, batch)
+        composed = self._compose_message(message, batch)
         policy = overflow or self.queues.overflow(composed.queue)
-        with self._telling([composed]):
-            (answer,) = self._offer([composed], policy, timeout_seconds, FlowControl())
-            return self._outcome(composed, answer, self._oldest_seconds)
+        with self._notify_unanswered([composed]):
+            (answer,) = self._send_under_policy([composed], policy, timeout_seconds, FlowControl())
+            return self._make_outcome(composed, answer, self._oldest_seconds)
 
-    def _offer(
+    def _send_under_policy(
         self, messages: list[Outgoing], policy: Overflow, timeout_seconds: float | None, flow: FlowControl
     ) -> Iterable[Answer | Ran]:
+        """Return the answers for messages of one overflow policy."""
         match policy:
             case "block":
                 line = AdmissionLine(self.store, self.clock.now_ms)
@@ -105,15 +106,16 @@ class Sender:
         told = callback_header(batch, description)
         if is_celery_task(message.contract):
             celerys = Sending(call_of(message.contract), message.id or new_id(), message.queue or "")
-            return self._celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=told)
+            return self._compose_celery_task(message, celerys, self.hooks[0], now_ms=UNKNOWN, after=told)
         contract = contract_from(message.contract)
         queue = message.queue or contract.queue
         self.queues.overflow(queue)
         sending = Sending(contract, message.id or new_id(), queue)
         add_headers(self.hooks[0].on_sending, sending)
-        return _composed(message, sending, now_ms=UNKNOWN, after=told)
+        return _compose_contract(message, sending, now_ms=UNKNOWN, after=told)
 
-    def _compose(self, message: Message, batch: str | None) -> Outgoing:
+    def _compose_message(self, message: Message, batch: str | None) -> Outgoing:
+        """Compose the message of an item, with what middleware adds. Raises the errors of `Client.send`."""
         item = message.contract
         job: Contract | Call
         if isinstance(item, Contract) and item.kind:
@@ -127,11 +129,11 @@ class Sender:
         hooks = self.hooks[SDK in modules]
         try:
             if isinstance(job, Call):
-                made = self._celery_task(message, sending, hooks)
+                made = self._compose_celery_task(message, sending, hooks)
             else:
                 if hooks.on_sending:
                     add_headers(hooks.on_sending, sending)
-                made = _composed(message, sending, now_ms=self.clock.now_ms())
+                made = _compose_contract(message, sending, now_ms=self.clock.now_ms())
             if len(made.payload) > self.queues.least_length:
                 self.queues.check_length(made)
         except Exception as error:
@@ -142,7 +144,7 @@ class Sender:
             self.unanswered[made.id] = sending
         return made
 
-    def _celery_task(
+    def _compose_celery_task(
         self,
         message: Message,
         sending: Sending,
@@ -151,6 +153,8 @@ class Sender:
         now_ms: int | None = None,
         after: dict[str, Any] | None = None,
     ) -> Outgoing:
+        """Compose the message of a Celery task, with the headers that middleware adds."""
+
         def headers(queue: str, id: str) -> dict[str, Any]:
             sending.queue, sending.id = queue, id
             self.queues.overflow(queue)
@@ -169,24 +173,25 @@ class Sender:
             more=headers,
         )
 
-    def _outcome(
+    def _make_outcome(
         self, message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]
     ) -> Sent | Refused:
-        outcome = _outcome(message, answer, age)
-        self._tell(message, outcome.error if isinstance(outcome, Refused) else None)
+        """Return what a send returns for an answer, and pass it to the middleware."""
+        outcome = _make_outcome(message, answer, age)
+        self._notify_middleware(message, outcome.error if isinstance(outcome, Refused) else None)
         return outcome
 
     @contextmanager
-    def _telling(self, messages: Iterable[Outgoing]) -> Iterator[None]:
+    def _notify_unanswered(self, messages: Iterable[Outgoing]) -> Iterator[None]:
         """Call `on_sent` for the messages that have no answer when a block raises: the broker was away."""
         try:
             yield
         except BaseException as error:
             for message in messages:
-                self._tell(message, error if isinstance(error, Exception) else None)
+                self._notify_middleware(message, error if isinstance(error, Exception) else None)
             raise
 
-    def _tell(self, message: Outgoing, error: Exception | None) -> None:
+    def _notify_middleware(self, message: Outgoing, error: Exception | None) -> None:
         sending = self.unanswered.pop(message.id, None) if self.unanswered else None
         if sending is not None:
             for on_sent in self.hooks[SDK in modules].on_sent:
@@ -199,7 +204,7 @@ class Sender:
             return None
 
 
-def _composed(
+def _compose_contract(
     message: Message, sending: Sending, *, now_ms: int, after: dict[str, Any] | None = None
 ) -> Outgoing:
     return outgoing(
@@ -215,7 +220,10 @@ def _composed(
     )
 
 
-def _outcome(message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]) -> Sent | Refused:
+def _make_outcome(
+    message: Outgoing, answer: Answer | Ran, age: Callable[[str], float | None]
+) -> Sent | Refused:
+    """Return what a send returns for the broker's answer."""
     match answer:
         case Accepted(id):
             return Sent(id, message.queue)
@@ -229,11 +237,11 @@ def _outcome(message: Outgoing, answer: Answer | Ran, age: Callable[[str], float
         case Late(id, queue, wait_ms):
             return Refused(id, queue, DeadlineExceeded(queue, wait_seconds=wait_ms / 1000))
         case Full(id, queue):
-            return Refused(id, queue, _full(answer, age(queue)))
+            return Refused(id, queue, _queue_full_error(answer, age(queue)))
     raise AssertionError(f"the broker cannot answer {answer!r} here")
 
 
-def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
+def _queue_full_error(answer: Full, oldest_seconds: float | None) -> QueueFull:
     over = max(1, answer.depth - answer.bound + 1)
     return QueueFull(
         answer.queue,
@@ -245,7 +253,8 @@ def _full(answer: Full, oldest_seconds: float | None) -> QueueFull:
     )
 
 
-def _chunks(messages: Iterable[Outgoing], flow: FlowControl) -> Iterator[list[Outgoing]]:
+def _split_chunks(messages: Iterable[Outgoing], flow: FlowControl) -> Iterator[list[Outgoing]]:
+    """Yield messages in chunks, each bounded by number, size and the time it took to compose."""
     chunk: list[Outgoing] = []
     size, sent_at = 0, time.monotonic() - CHUNK_SECONDS
     for message in messages:

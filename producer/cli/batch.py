@@ -38,9 +38,9 @@ def batch(
     Exit code 1: a task failed or expired, or a worker did not acknowledge the cancellation in time.
     """
     from millpond.broker import audit
-    from millpond.producer.cli.client_session import configured
+    from millpond.producer.cli.client_session import open_client
 
-    with configured() as client:
+    with open_client() as client:
         found, unacknowledged = client.open_batch(id), tuple[str, ...]()
         if close:
             found.close()
@@ -52,8 +52,8 @@ def batch(
         if failures:
             for result in found.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
-                _print(line, f"{result.id}: {result.error or result.state}", as_json)
-        _print({"summary": as_object(summary)}, in_words(summary), as_json)
+                _print_result(line, f"{result.id}: {result.error or result.state}", as_json)
+        _print_result({"summary": as_object(summary)}, in_words(summary), as_json)
     print_unacknowledged(unacknowledged)
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
 
@@ -110,7 +110,7 @@ def in_words(summary: "Summary", now_ms: int | None = None) -> str:
     return f"{summary.id}{named}: {state}, {', '.join(counts)}"
 
 
-def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
     from millpond.producer import json_text
 
-    print(json_text.write(value) if as_json else text, flush=True)
+    print(json_text.to_text(value) if as_json else text, flush=True)

@@ -35,7 +35,7 @@ class LabelledMessage:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An input without a task, and the reason."""
+    """An input from which no task was made, and the reason."""
 
     label: str
     reason: str
@@ -45,7 +45,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM was received."""
 
 
-def run(
+def run_batch(
     session: Session,
     inputs: Iterable[LabelledMessage | Skipped],
     *,
@@ -66,11 +66,11 @@ def run(
     ):
         reader = ResultReader(batch, counters, progress, output)
         reader.start()
-        stop = _send(batch, inputs, reader)
+        stop = _send_inputs(batch, inputs, reader)
         # The server's count: the task of an interrupted call may have been accepted.
         counters.sent = batch.close().sent
         counters.total = counters.sent + counters.skipped
-        stop = _wait(session, batch, reader, stop)
+        stop = _wait_for_results(session, batch, reader, stop)
     output.summary(title, batch.id, counters)
     if stop is not None:
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
@@ -94,7 +94,7 @@ def _raise_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _send(
+def _send_inputs(
     batch: Batch, inputs: Iterable[LabelledMessage | Skipped], reader: "ResultReader"
 ) -> KeyboardInterrupt | None:
     """Send every input and return the signal that stopped it, if any; close the batch before an error."""
@@ -114,7 +114,7 @@ def _send(
     return None
 
 
-def _wait(
+def _wait_for_results(
     session: Session, batch: Batch, reader: "ResultReader", stop: KeyboardInterrupt | None
 ) -> KeyboardInterrupt | None:
     """Wait for the results: a first Ctrl-C prints the pending tasks, a second leaves, as SIGTERM does."""
@@ -122,7 +122,7 @@ def _wait(
         try:
             if stop is not None:
                 waits = not isinstance(stop, Terminated)
-                reader.progress.print(_pending(session, batch, waits=waits))
+                reader.progress.print(_pending_text(session, batch, waits=waits))
             if isinstance(stop, Terminated):
                 return stop
             # join() takes a thread for ended after an interruption by Ctrl-C (bpo-45274).
@@ -135,7 +135,8 @@ def _wait(
             stop = again
 
 
-def _pending(session: Session, batch: Batch, *, waits: bool) -> str:
+def _pending_text(session: Session, batch: Batch, *, waits: bool) -> str:
+    """Return the line that Ctrl-C prints: how many tasks are pending, and where to find them."""
     text = f"stopped: nothing more is sent, {batch.summary().pending} tasks"
     if session.is_embedded and not waits:
         return f"{text} end with the workers of this command"

@@ -24,9 +24,9 @@ def batches(
     import json
 
     from millpond.producer.cli.batch import as_object, in_words
-    from millpond.producer.cli.client_session import configured
+    from millpond.producer.cli.client_session import open_client
 
-    with configured() as client:
+    with open_client() as client:
         now_ms = client.now_ms()
         for summary in client.batches(limit, still_open=still_open):
             print(json.dumps(as_object(summary)) if as_json else in_words(summary, now_ms))

@@ -21,7 +21,10 @@ Embedded = Callable[["Settings", Sequence[str]], AbstractContextManager[str]]
 
 @dataclass(frozen=True)
 class Launcher:
-    """Starts workers for commands; given by the `millpond` command, since the producer imports no worker."""
+    """A function that starts workers for commands.
+
+    The `millpond` command gives it, since the producer imports no worker.
+    """
 
     embedded: Embedded | None = None
 
@@ -36,34 +39,34 @@ class Session:
 
 
 @contextmanager
-def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
+def open_session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ()) -> Iterator[Session]:
     """Open a session for tasks of one queue.
 
     Workers that are started for the command get the pools of that queue and these file roots. Raises
     `UnknownQueue` where no pool serves it.
     """
     from millpond.producer.client import Client
-    from millpond.producer.queues import unknown_queue
+    from millpond.producer.queues import unknown_queue_error
     from millpond.tasks.extras import extras_of_queues, require_extras
     from millpond.tasks.process.running_up import USED, find_local_instance
     from millpond.tasks.settings import settings
 
     chosen = settings()
     local = find_local_instance() if chosen.broker_url is None else None
-    missing = _missing(local, queue, roots) if local else None
+    missing = _missing_part(local, queue, roots) if local else None
     if local and not missing:
-        _print(USED)
+        _print_to_stderr(USED)
         chosen = local.apply_to(chosen)
     if chosen.broker_url is None and launcher is not None and launcher.embedded is not None:
         pools = chosen.table.pools_of(queue)
         if not pools:
-            raise unknown_queue(queue, chosen.table.queues)
+            raise unknown_queue_error(queue, chosen.table.queues)
         if missing:
-            _print(
+            _print_to_stderr(
                 f"the millpond up that runs here {missing}: starting a broker and workers for this command"
             )
         elif sys.stderr.isatty():
-            _print("no broker is configured: starting one and its workers for this command …")
+            _print_to_stderr("no broker is configured: starting one and its workers for this command …")
         queues = (queue for pool in pools for queue in chosen.table.pools[pool].queues)
         require_extras(
             "starting a broker and workers for this command", "embedded", *extras_of_queues(queues)
@@ -81,16 +84,16 @@ def session(launcher: Launcher | None, *, queue: str, roots: Sequence[str] = ())
 
 
 @contextmanager
-def configured() -> Iterator["Client"]:
+def open_client() -> Iterator["Client"]:
     """Open a client of the configured broker, or of the `millpond up` on this machine; start no worker."""
     from millpond.producer.client import Client
     from millpond.tasks.process.running_up import settings_or_local
 
-    with Client(settings=settings_or_local(_print)) as client:
+    with Client(settings=settings_or_local(_print_to_stderr)) as client:
         yield client
 
 
-def _missing(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
+def _missing_part(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | None:
     """Return the part of a running `millpond up` that this command misses; None: nothing."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.files.locations import locate
@@ -105,5 +108,5 @@ def _missing(local: "LocalInstance", queue: str, roots: Sequence[str]) -> str | 
     return None
 
 
-def _print(line: str) -> None:
+def _print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -37,18 +37,19 @@ def config(
     if markdown:
         sys.stdout.write(settings_page(Settings))
         return
-    found, unused = _in_force()
-    chosen = _chosen(found, names or [])
+    found, unused = _settings_in_force()
+    chosen = _choose(found, names or [])
     if as_json:
         for each in chosen:
             print(json.dumps(each.as_object()))
     else:
-        print("\n".join(_as_toml(chosen)))
+        print("\n".join(_toml_lines(chosen)))
     for name in unused:
         print(f"# {name} is set, and is no setting of Millpond", file=sys.stderr)
 
 
-def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
+def _settings_in_force() -> "tuple[list[InForce], tuple[str, ...]]":
+    """Return the settings in force, those of a local `millpond up` included, and the unused names."""
     import re
     from dataclasses import replace
 
@@ -74,7 +75,8 @@ def _in_force() -> "tuple[list[InForce], tuple[str, ...]]":
     return found, written.unused
 
 
-def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+def _choose(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
+    """Return the settings of these names and tables, all without names. Raises `BadInput`."""
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import closest_name
 
@@ -91,7 +93,7 @@ def _chosen(found: "list[InForce]", names: "Iterable[str]") -> "list[InForce]":
     return chosen or found
 
 
-def _as_toml(found: "list[InForce]") -> "Iterator[str]":
+def _toml_lines(found: "list[InForce]") -> "Iterator[str]":
     """Yield the lines of a millpond.toml: the settings at the top first, then table after table."""
     import shutil
     import textwrap

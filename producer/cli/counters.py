@@ -48,7 +48,7 @@ class Counters:
         with self._lock:
             self.skipped += 1
 
-    def oldest(self) -> tuple[str, str]:
+    def longest_pending(self) -> tuple[str, str]:
         """Return the id and the label of the task that has been pending longest; empty texts for none."""
         with self._lock:
             return next(iter(self.labels.items()), ("", ""))

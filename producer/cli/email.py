@@ -70,10 +70,10 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Send one mail."""
-    from millpond.producer.cli.mail_sender import context_from, mail_fields, send_mail
+    from millpond.producer.cli.mail_sender import mail_fields, parse_context, send_mail
 
     fields = mail_fields(locals())
-    fields |= {"to": to or (), "cc": cc or (), "bcc": bcc or (), "context": context_from(context)}
+    fields |= {"to": to or (), "cc": cc or (), "bcc": bcc or (), "context": parse_context(context)}
     raise typer.Exit(send_mail(ctx.obj, fields, queue=queue, as_json=as_json))
 
 

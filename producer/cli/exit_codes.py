@@ -38,38 +38,39 @@ _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _WRONG_INPUT = (BadBrokerUrl, BadContract, BadInput, SettingsError, UnknownBatch, UnknownKind, UnknownQueue)
 
 
-def run(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> int:
+def run_command(command: Any, arguments: Sequence[str], *, program: str, obj: Any) -> int:
     """Run a command line and return its exit code; nothing is raised."""
     try:
         code = command.main(list(arguments), prog_name=program, standalone_mode=False, obj=obj)
-        return _flushed(code if isinstance(code, int) else 0)
+        return _flush_output(code if isinstance(code, int) else 0)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer ends so where a command's `print` meets it
-            return _unread()
-        return _flushed(end.code if isinstance(end.code, int) else FAILED)
+            return _exit_unread()
+        return _flush_output(end.code if isinstance(end.code, int) else FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        return _explain(error, program)
+        return _print_error(error, program)
 
 
-def _flushed(code: int) -> int:
+def _flush_output(code: int) -> int:
     """Write the rest of the output; return the code, or that of a reader that went away."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        return _unread()
+        return _exit_unread()
     return code
 
 
-def _unread() -> int:
+def _exit_unread() -> int:
     from millpond.tasks.process import interrupt
 
     interrupt.discard_output()
     return UNREAD
 
 
-def _explain(error: Exception, program: str) -> int:
+def _print_error(error: Exception, program: str) -> int:
+    """Print an error in one line, and its traceback if that is asked for; return the exit code."""
     from millpond.tasks.settings import is_debug
 
     if is_debug():
@@ -77,17 +78,18 @@ def _explain(error: Exception, program: str) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # typer names it in a private module alone
         print(error, file=sys.stderr)
         return USAGE
-    text, code = _text_and_code(error)
+    text, code = _describe_error(error)
     notes = getattr(error, "__notes__", ())
     line = " ".join(f"{program}: {' '.join((text, *notes))}".split())
     print(line, file=sys.stderr)
     return code
 
 
-def _text_and_code(error: Exception) -> tuple[str, int]:
+def _describe_error(error: Exception) -> tuple[str, int]:
+    """Return an error's text and the exit code that it stands for."""
     match error:
         case TyperException():
-            return _usage(error), USAGE
+            return _usage_text(error), USAGE
         case BrokerAway():
             return str(error), AWAY
         case MillpondError():
@@ -96,7 +98,7 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
             return f"{error.filename}: {error.strerror}", USAGE
         case OSError() if error.errno in _UNWRITABLE:
             return f"the output cannot be written: {error.strerror}", FAILED
-        case ModuleNotFoundError() if lacking := _install_command(error.name or ""):
+        case ModuleNotFoundError() if lacking := _install_hint(error.name or ""):
             return f"this needs {error.name}. Install with: {lacking}", FAILED
         case _:
             return (
@@ -105,13 +107,13 @@ def _text_and_code(error: Exception) -> tuple[str, int]:
             ), FAILED
 
 
-def _usage(error: TyperException) -> str:
+def _usage_text(error: TyperException) -> str:
     """Return the line about a command line that does not fit: an unknown name with the one that was meant."""
-    from millpond.producer.cli.param_words import refusal
+    from millpond.producer.cli.param_words import refusal_line
     from millpond.tasks.name_suggestions import closest_name
 
     context = getattr(error, "ctx", None)
-    said, name = refusal(error) or error.format_message(), getattr(error, "option_name", "")
+    said, name = refusal_line(error) or error.format_message(), getattr(error, "option_name", "")
     known: list[str] = []
     if command := re.match(r"No such command '(.*?)'", said):
         name, known = command[1], context.command.list_commands(context) if context else []
@@ -124,7 +126,7 @@ def _usage(error: TyperException) -> str:
     return f"{line} See: {context.command_path} --help" if context else line
 
 
-def _install_command(module: str) -> str | None:
+def _install_hint(module: str) -> str | None:
     """Return the command that installs the extra which brings a module; None: no extra does."""
     from millpond.tasks.extras import extra_of_module, install_command
 

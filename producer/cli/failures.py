@@ -22,9 +22,9 @@ class Failures:
         self._reasons: dict[str, str] = {}
         self._printed: Counter[str] = Counter()
 
-    def line(self, label: str, reason: str) -> str | None:
+    def add(self, label: str, reason: str) -> str | None:
         """Add a failure; return its line, or None where it is only counted."""
-        kind = _kind(label, reason)
+        kind = _kind_of_reason(label, reason)
         if kind not in self._counts and len(self._counts) >= _REMEMBERED:
             kind = reason = "other reasons"
         self._counts[kind] += 1
@@ -47,7 +47,7 @@ class Failures:
             yield "--json prints every failure"
 
 
-def _kind(label: str, reason: str) -> str:
+def _kind_of_reason(label: str, reason: str) -> str:
     """Return a reason without the parts that are particular to one input."""
     for name in (label, PurePosixPath(label).name):
         reason = reason.replace(name, "") if name else reason

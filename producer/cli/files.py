@@ -30,7 +30,7 @@ def checksum(
     as_json: Json = False,
 ) -> None:
     """Print the digest of each file, as sha256sum does."""
-    _run(ctx, "files.checksum", locals(), title="checksums", suffixes=())
+    _run_file_command(ctx, "files.checksum", locals(), title="checksums", suffixes=())
 
 
 @app.command(epilog="Example: millpond files thumbnail photos/ --out thumbs --width 640 --height 640")
@@ -51,7 +51,7 @@ def thumbnail(
     as_json: Json = False,
 ) -> None:
     """Make a small image of each image."""
-    _run(ctx, "files.thumbnail", locals(), title="thumbnails", suffixes=IMAGES)
+    _run_file_command(ctx, "files.thumbnail", locals(), title="thumbnails", suffixes=IMAGES)
 
 
 @app.command(epilog="Example: millpond files convert scans/ --format webp --out web")
@@ -68,7 +68,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write each image in another format, upright, in sRGB and without its metadata."""
-    _run(ctx, "files.convert", locals(), title="images", suffixes=IMAGES)
+    _run_file_command(ctx, "files.convert", locals(), title="images", suffixes=IMAGES)
 
 
 @app.command(epilog="Example: millpond files parquet exports/ --out tables --compression zstd")
@@ -99,8 +99,8 @@ def parquet(
     as_json: Json = False,
 ) -> None:
     """Turn each CSV or JSONL file into Parquet."""
-    given = {**locals(), "types": dict(map(_column_and_type, types)) if types else None}
-    _run(ctx, "files.parquet", given, title="tables", suffixes=tuple(TABLES))
+    given = {**locals(), "types": dict(map(_parse_column_type, types)) if types else None}
+    _run_file_command(ctx, "files.parquet", given, title="tables", suffixes=tuple(TABLES))
 
 
 @app.command("pdf-text", epilog="Example: millpond files pdf-text papers/ --out text")
@@ -119,7 +119,7 @@ def pdf_text(
     """Write the text of each PDF as UTF-8, a form feed between pages."""
     given = {**locals(), "password": None if password_file is None else _first_line(password_file)}
     del given["password_file"]
-    _run(ctx, "files.pdf_text", given, title="texts", suffixes=DOCUMENTS)
+    _run_file_command(ctx, "files.pdf_text", given, title="texts", suffixes=DOCUMENTS)
 
 
 @app.command(epilog="Example: find logs -name '*.log' -print0 | millpond files compress - --out packed")
@@ -134,7 +134,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Compress each file with zstd."""
-    _run(ctx, "files.compress", locals(), title="files", suffixes=())
+    _run_file_command(ctx, "files.compress", locals(), title="files", suffixes=())
 
 
 @app.command(epilog="Example: millpond files unpack downloads/*.zip --out unpacked")
@@ -152,10 +152,10 @@ def unpack(
     as_json: Json = False,
 ) -> None:
     """Unpack each archive (zip; tar, plain or compressed) into a folder of its own."""
-    _run(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVES)
+    _run_file_command(ctx, "files.unpack", locals(), title="archives", suffixes=ARCHIVES)
 
 
-def _column_and_type(text: str) -> tuple[str, str]:
+def _parse_column_type(text: str) -> tuple[str, str]:
     column, sign, type_ = text.rpartition("=")
     if not sign:
         raise BadInput(f"--type {text!r} has no '=': give COLUMN=TYPE, such as id=string")
@@ -169,7 +169,7 @@ def _first_line(file: Path) -> str:
         raise BadInput(f"--password-file {file} is not UTF-8: convert it") from None
 
 
-def _run(
+def _run_file_command(
     ctx: typer.Context, kind: str, given: dict[str, Any], *, title: str, suffixes: tuple[str, ...]
 ) -> None:
     """Sort a command's parameters into those of all commands and the fields of its contract, and run it."""

@@ -18,8 +18,8 @@ _READ_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file to work on: its place, and its path below the folder that was named (or its name alone)."""
+class InputFile:
+    """A file to work on: its path or URL, and its path below the named folder (or its name alone)."""
 
     place: str
     below: PurePosixPath
@@ -31,8 +31,8 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A place that could not be looked at."""
+class UnreadableInput:
+    """A path that could not be read, and the reason."""
 
     place: str
     reason: str
@@ -54,17 +54,17 @@ class Inputs:
         if self.arguments.count(STDIN) > 1:
             raise BadInput("'-' reads stdin to its end: name it once")
 
-    def __iter__(self) -> Iterator[Found | Unreadable]:
+    def __iter__(self) -> Iterator[InputFile | UnreadableInput]:
         """Yield the inputs as they are found."""
         for argument in self.arguments:
             if argument == STDIN:
-                yield from map(_named, paths_from(sys.stdin.fileno()))
+                yield from map(_named_input, paths_from(sys.stdin.fileno()))
             elif "://" in argument:
-                yield Found(argument, PurePosixPath(argument.rstrip("/").rpartition("/")[2]))
+                yield InputFile(argument, PurePosixPath(argument.rstrip("/").rpartition("/")[2]))
             elif os.path.isdir(argument):  # noqa: PTH112  bytes that are no UTF-8 pass through
-                yield from self._walk(argument, PurePosixPath())
+                yield from self._walk_folder(argument, PurePosixPath())
             else:
-                yield _named(argument)
+                yield _named_input(argument)
 
     def count(self) -> int:
         """Return how many items iterating yields. Not for stdin, which can be read only once."""
@@ -72,26 +72,27 @@ class Inputs:
 
     def roots(self, *others: Path) -> list[str]:
         """Return the folders that workers must be allowed for these arguments; those inside another go."""
-        named = {_root(argument) for argument in self.arguments} | {
+        named = {_root_of(argument) for argument in self.arguments} | {
             os.path.realpath(other) for other in others
         }
         return sorted(root for root in named if not any(_is_inside(root, other) for other in named))
 
-    def _walk(self, folder: str, below: PurePosixPath) -> Iterator[Found | Unreadable]:
+    def _walk_folder(self, folder: str, below: PurePosixPath) -> Iterator[InputFile | UnreadableInput]:
+        """Yield the files of a folder and of those below it."""
         try:
             entries = os.scandir(folder)
         except OSError as error:
-            yield Unreadable(folder, error.strerror or str(error))
+            yield UnreadableInput(folder, error.strerror or str(error))
             return
         with entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     if self.keep_out is None or Path(entry.path).absolute() != self.keep_out.absolute():
-                        yield from self._walk(entry.path, below / entry.name)
-                elif self._fits(entry.name) and (found := _entry(entry, below)) is not None:
+                        yield from self._walk_folder(entry.path, below / entry.name)
+                elif self._matches_pattern(entry.name) and (found := _entry_input(entry, below)) is not None:
                     yield found
 
-    def _fits(self, name: str) -> bool:
+    def _matches_pattern(self, name: str) -> bool:
         return not self.patterns or any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
 
 
@@ -110,23 +111,26 @@ def paths_from(descriptor: int) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _entry(entry: "os.DirEntry[str]", below: PurePosixPath) -> Found | Unreadable | None:
+def _entry_input(entry: "os.DirEntry[str]", below: PurePosixPath) -> InputFile | UnreadableInput | None:
     """Return an entry of a folder, which stands for itself alone where it cannot be read; None: no file."""
     try:
-        return Found(entry.path, below / entry.name) if entry.is_file() else None
+        return InputFile(entry.path, below / entry.name) if entry.is_file() else None
     except OSError as error:  # a link to itself, a folder that nobody may look into behind a link
-        return Unreadable(entry.path, error.strerror or str(error))
+        return UnreadableInput(entry.path, error.strerror or str(error))
 
 
-def _named(path: str) -> Found | Unreadable:
+def _named_input(path: str) -> InputFile | UnreadableInput:
     if "://" in path:
-        return Found(path, PurePosixPath(path.rpartition("/")[2]))
+        return InputFile(path, PurePosixPath(path.rpartition("/")[2]))
     if not os.path.isfile(path):  # noqa: PTH113
-        return Unreadable(path, "there is no such file" if not os.path.lexists(path) else "is not a file")
-    return Found(path, PurePosixPath(os.path.basename(path)))  # noqa: PTH119
+        return UnreadableInput(
+            path, "there is no such file" if not os.path.lexists(path) else "is not a file"
+        )
+    return InputFile(path, PurePosixPath(os.path.basename(path)))  # noqa: PTH119
 
 
-def _root(argument: str) -> str:
+def _root_of(argument: str) -> str:
+    """Return the folder that workers must be allowed for an argument."""
     if "://" in argument:
         return argument.rstrip("/").rpartition("/")[0]
     if argument == STDIN:

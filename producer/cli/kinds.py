@@ -26,56 +26,56 @@ def kinds(as_json: Json = False) -> None:
     import_modules(settings().kinds)
     for name, contract in sorted(known().items()):
         if as_json:
-            print(json.dumps(as_object(name, contract)))
+            print(json.dumps(kind_as_json(name, contract)))
         else:
-            print(in_words(name, contract))
+            print(kind_as_text(name, contract))
 
 
-def as_object(name: str, contract: "type[Contract]") -> dict[str, Any]:
+def kind_as_json(name: str, contract: "type[Contract]") -> dict[str, Any]:
     """Return a kind as a JSON object, its fields as JSON Schema."""
     from millpond.producer.examples import example
 
     return {
         "kind": name,
         "queue": contract.queue,
-        "about": _about(contract),
+        "about": _first_line(contract),
         "schema": contract.model_json_schema(),
         "example": example(contract),
     }
 
 
-def in_words(name: str, contract: "type[Contract]") -> str:
+def kind_as_text(name: str, contract: "type[Contract]") -> str:
     """Return a kind as lines for people."""
     from millpond.producer.examples import example
 
-    about = _about(contract)
+    about = _first_line(contract)
     lines = [f"{name}  (queue {contract.queue})", *([f"  {about}"] if about else ())]
     schema = contract.model_json_schema()
     required = schema.get("required", ())
     for field, described in schema.get("properties", {}).items():
-        default = "required" if field in required else _default(described)
-        lines.append(f"    {field}: {_type(described)}, {default}")
+        default = "required" if field in required else _default_words(described)
+        lines.append(f"    {field}: {_type_words(described)}, {default}")
     given = ", ".join(f"{field}={value!r}" for field, value in example(contract).items())
     lines.append(f"  Example: client.send({contract.__name__}({given}))")
     return "\n".join([*lines, ""])
 
 
-def _about(contract: "type[Contract]") -> str:
+def _first_line(contract: "type[Contract]") -> str:
     return (contract.__doc__ or "").strip().partition("\n")[0]
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _type_words(schema: dict[str, Any]) -> str:
     """Return the type of a JSON Schema in a few words."""
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+        return " or ".join(dict.fromkeys(map(_type_words, schema["anyOf"])))
     if schema.get("type") == "array":
-        return f"list of {_type(schema.get('items', {}))}"
+        return f"list of {_type_words(schema.get('items', {}))}"
     return str(schema.get("type") or schema.get("$ref", "anything").rpartition("/")[2])
 
 
-def _default(schema: dict[str, Any]) -> str:
+def _default_words(schema: dict[str, Any]) -> str:
     import json
 
     return f"default {json.dumps(schema['default'])}" if "default" in schema else "optional"

@@ -9,7 +9,7 @@ from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from millpond.producer.cli.param_words import describe
+from millpond.producer.cli.param_words import describe_parameters
 
 #: Name of a command -> where its typer application is ("module:attribute"), and its help in one line.
 Table = Mapping[str, tuple[str, str]]
@@ -36,7 +36,7 @@ class Group(TyperGroup):
             formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in named if each])
 
 
-def group(table: Table, *, help: str, epilog: str) -> Any:
+def make_group(table: Table, *, help: str, epilog: str) -> Any:
     """Return the command that has the commands of the table under it."""
 
     class Lazy(Group):
@@ -44,27 +44,27 @@ def group(table: Table, *, help: str, epilog: str) -> Any:
             return list(table)
 
         def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-            return _load(cmd_name, table[cmd_name][0]) if cmd_name in table else None
+            return _load_command(cmd_name, table[cmd_name][0]) if cmd_name in table else None
 
         def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
             with formatter.section("Commands"):
                 formatter.write_dl([(name, line) for name, (_target, line) in table.items()])
 
     app = typer.Typer(no_args_is_help=True, epilog=epilog)
-    app.callback(help=help)(_front)
+    app.callback(help=help)(_root_options)
     completion_init()  # of a shell that asks by the variable _MILLPOND_COMPLETE
-    return _command(app, Lazy)
+    return _typer_command(app, Lazy)
 
 
-def _load(name: str, target: str) -> Any:
+def _load_command(name: str, target: str) -> Any:
     module, _, attribute = target.partition(":")
-    command = _command(getattr(importlib.import_module(module), attribute), Group)
+    command = _typer_command(getattr(importlib.import_module(module), attribute), Group)
     command.name = name
-    describe(command)
+    describe_parameters(command)
     return command
 
 
-def _command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
+def _typer_command(app: typer.Typer, cls: type[TyperGroup]) -> Any:
     """Make a command of an application, with plain help: rich would double the time that it takes."""
     app._add_completion = False
     app.rich_markup_mode = None
@@ -81,10 +81,11 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _front(
+def _root_options(
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
     ] = False,
 ) -> None:
+    """Take the options of `millpond` itself."""
     pass

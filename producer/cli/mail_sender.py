@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run
-from millpond.producer.cli.client_session import Launcher, Session, session
+from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run_batch
+from millpond.producer.cli.client_session import Launcher, Session, open_session
 from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.inputs import Inputs
 from millpond.producer.cli.output import Output
@@ -32,16 +32,16 @@ def mail_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sender": given["sender"],
         "subject": given["subject"],
-        "text": text if text_file is None else _read(text_file),
-        "html": None if html_file is None else _read(html_file),
+        "text": text if text_file is None else _read_text(text_file),
+        "html": None if html_file is None else _read_text(html_file),
         "template": given["template"],
         "reply_to": tuple(given["reply_to"] or ()),
-        "attachments": tuple(map(_attachment, given["attach"] or ())),
-        "headers": dict(map(_header, given["header"] or ())),
+        "attachments": tuple(map(_attachment_url, given["attach"] or ())),
+        "headers": dict(map(_parse_header, given["header"] or ())),
     }
 
 
-def context_from(text: str | None) -> dict[str, Any] | None:
+def parse_context(text: str | None) -> dict[str, Any] | None:
     """Return the context from a JSON object on the command line. Raises `BadInput`."""
     if text is None:
         return None
@@ -59,10 +59,14 @@ def send_mail(launcher: Launcher | None, fields: dict[str, Any], *, queue: str |
     mail = contract_from((SendEmail.kind, fields))
     assert isinstance(mail, SendEmail)
     label = ", ".join(mail.recipients)
-    output = Output(as_json=as_json, line=lambda _label, receipt: _in_words(receipt))
-    with session(launcher, queue=queue or mail.queue, roots=_roots(mail.attachments)) as opened:
+    output = Output(as_json=as_json, line=lambda _label, receipt: _describe_receipt(receipt))
+    with open_session(
+        launcher, queue=queue or mail.queue, roots=_attachment_roots(mail.attachments)
+    ) as opened:
         _require_server(opened)
-        return run(opened, [LabelledMessage(label, Message(mail, queue=queue))], title="mail", output=output)
+        return run_batch(
+            opened, [LabelledMessage(label, Message(mail, queue=queue))], title="mail", output=output
+        )
 
 
 def send_campaign(
@@ -80,9 +84,11 @@ def send_campaign(
     with Path(file).open("rb") as stream:
         mails = _Mails(campaign, stream, name or str(uuid4()), queue)
         mails.check()
-        with session(launcher, queue=queue or campaign.queue, roots=_roots(campaign.attachments)) as opened:
+        with open_session(
+            launcher, queue=queue or campaign.queue, roots=_attachment_roots(campaign.attachments)
+        ) as opened:
             _require_server(opened)
-            return run(
+            return run_batch(
                 opened,
                 mails,
                 title="mails",
@@ -121,7 +127,7 @@ class _Mails:
 
     def check(self) -> None:
         """Raise `BadInput` for a file without a row, or a template that fails, before a worker is started."""
-        first = list(islice(self._read(), CHECKED_MAILS))
+        first = list(islice(self._read_text(), CHECKED_MAILS))
         if not first:
             raise BadInput(f"{self._campaign.source} has no row after its header: add at least one recipient")
         with suppress(ModuleNotFoundError):  # a host that only sends may have no template engine
@@ -134,14 +140,14 @@ class _Mails:
         self._stream.seek(0)
 
     def __iter__(self) -> Iterator[LabelledMessage | Skipped]:
-        for each in self._read():
+        for each in self._read_text():
             self._rows, self._read_bytes = self._rows + 1, each.after.offset
             if isinstance(each, BadRow):
                 yield Skipped(f"{self._campaign.source}, line {each.line}", each.reason)
             else:
                 yield LabelledMessage(each.job.to[0], Message(each.job, id=each.id, queue=self._queue))
 
-    def _read(self) -> Iterator[CampaignMail | BadRow]:
+    def _read_text(self) -> Iterator[CampaignMail | BadRow]:
         return read_mails(self._campaign, self._stream, campaign_id=self._name)
 
     def estimate_total(self, counters: Counters) -> int | None:
@@ -151,12 +157,12 @@ class _Mails:
         return max(counters.sent + counters.skipped, round(self._rows * self._size / self._read_bytes))
 
 
-def _in_words(value: Any) -> str:
+def _describe_receipt(value: Any) -> str:
     refused = "".join(f"\nrefused {address}: {words}" for address, words in value["refused"].items())
     return f"sent to {', '.join(value['accepted']) or 'no address'} as {value['message_id']}{refused}"
 
 
-def _read(file: str) -> str:
+def _read_text(file: str) -> str:
     raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
         return raw.decode()
@@ -164,14 +170,14 @@ def _read(file: str) -> str:
         raise BadInput(f"{file} is not UTF-8 (byte {error.start}): convert it") from None
 
 
-def _header(text: str) -> tuple[str, str]:
+def _parse_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
         raise BadInput(f"--header {text!r} has no colon: give 'NAME: VALUE'")
     return name.strip(), value.strip()
 
 
-def _attachment(path: str) -> str:
+def _attachment_url(path: str) -> str:
     if "://" in path:
         return path
     if not Path(path).is_file():
@@ -179,5 +185,5 @@ def _attachment(path: str) -> str:
     return file_url(path)
 
 
-def _roots(attachments: Sequence[Any]) -> list[str]:
+def _attachment_roots(attachments: Sequence[Any]) -> list[str]:
     return Inputs([attachment.url for attachment in attachments]).roots()

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run
-from millpond.producer.cli.client_session import Launcher, session
-from millpond.producer.cli.inputs import STDIN, Inputs, Unreadable
+from millpond.producer.cli.batch_runner import LabelledMessage, Skipped, run_batch
+from millpond.producer.cli.client_session import Launcher, open_session
+from millpond.producer.cli.inputs import STDIN, Inputs, UnreadableInput
 from millpond.producer.cli.output import Output
 from millpond.producer.cli.output_paths import (
     Naming,
     Targets,
     folder_of_archive,
-    unchanged,
-    with_added,
+    same_name,
+    with_added_extension,
     with_extension,
 )
 from millpond.producer.cli.progress import TotalEstimate
@@ -62,22 +62,23 @@ def run_operation(launcher: Launcher | None, operation: Operation, arguments: Se
     roots = inputs.roots(*([out] if out else []), *map(Path, operation.roots))
     if operation.out is not None and out is None:
         roots.append(operation.out)
-    with session(launcher, queue=_queue(operation), roots=roots) as opened:
+    with open_session(launcher, queue=_queue_of(operation), roots=roots) as opened:
         if opened.is_embedded and out is not None:
             out.mkdir(parents=True, exist_ok=True)
-        return run(
+        return run_batch(
             opened,
-            _jobs(operation, inputs),
+            _make_messages(operation, inputs),
             title=operation.title,
-            output=Output(as_json=operation.as_json, line=_line(operation)),
-            estimate_total=_counting(inputs) if is_counted else None,
+            output=Output(as_json=operation.as_json, line=_line_format(operation)),
+            estimate_total=_input_counter(inputs) if is_counted else None,
         )
 
 
-def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Skipped]:
-    targets = None if operation.out is None else Targets(operation.out, naming(operation))
+def _make_messages(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Skipped]:
+    """Yield the message for each input, or the reason why there is none."""
+    targets = None if operation.out is None else Targets(operation.out, output_naming(operation))
     for found in inputs:
-        if isinstance(found, Unreadable):
+        if isinstance(found, UnreadableInput):
             yield Skipped(found.place, found.reason)
             continue
         try:
@@ -93,14 +94,14 @@ def _jobs(operation: Operation, inputs: Inputs) -> Iterator[LabelledMessage | Sk
             yield LabelledMessage(found.place, Message(contract, queue=operation.queue))
 
 
-def _counting(inputs: Inputs) -> TotalEstimate:
+def _input_counter(inputs: Inputs) -> TotalEstimate:
     """Return a count of the inputs by a second walk beside their use: it is cheap, and keeps nothing."""
     counted: list[int] = []
     threading.Thread(target=lambda: counted.append(inputs.count()), name="counting", daemon=True).start()
     return lambda _count: counted[0] if counted else None
 
 
-def naming(operation: Operation) -> Naming:
+def output_naming(operation: Operation) -> Naming:
     """Return how the operation names its outputs."""
     match operation.kind:
         case "files.parquet":
@@ -108,7 +109,7 @@ def naming(operation: Operation) -> Naming:
         case "files.pdf_text":
             return with_extension(".txt")
         case "files.compress":
-            return with_added(".zst")
+            return with_added_extension(".zst")
         case "files.unpack":
             return folder_of_archive
         case _:
@@ -121,7 +122,7 @@ def _image_naming(format: str | None) -> Naming:
     def name(original: str) -> str:
         known = IMAGE_TARGETS.get(PurePosixPath(original).suffix.lower())
         if known is not None and format in (None, known):
-            return unchanged(original)
+            return same_name(original)
         return with_extension("." + (format or "jpg").replace("jpeg", "jpg"))(original)
 
     return name
@@ -133,12 +134,12 @@ def _check_fields(operation: Operation) -> None:
     contract_from((operation.kind, {**places, **operation.fields}))
 
 
-def _queue(operation: Operation) -> str:
+def _queue_of(operation: Operation) -> str:
     contract: type[Contract] = contract_of(operation.kind)
     return operation.queue or contract.queue
 
 
-def _line(operation: Operation) -> Any:
+def _line_format(operation: Operation) -> Any:
     if operation.kind != "files.checksum":
         return None
     return lambda label, value: f"{value['digest']}  {label}"

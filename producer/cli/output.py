@@ -16,7 +16,10 @@ from millpond.producer.cli.counters import Counters
 
 
 class Output:
-    """Writes results; `line` returns the line for a label and a value, or None for no line."""
+    """Writes the results of a command.
+
+    `line` returns the line for a label and a value, or None for no line.
+    """
 
     def __init__(self, *, as_json: bool, line: Callable[[str, Any], str | None] | None = None) -> None:
         self._as_json = as_json
@@ -26,16 +29,16 @@ class Output:
     def result(self, label: str, result: Result) -> None:
         """Write the result of one task."""
         if self._as_json:
-            self._object(label, result.id, result.state, value=result.value, error=result.error)
+            self._write_object(label, result.id, result.state, value=result.value, error=result.error)
         elif result.state is TaskState.SUCCEEDED and self._line is not None:
             text = self._line(label, result.value)
             if text is not None:
-                self._write(text)
+                self._write_line(text)
 
     def skipped(self, label: str, reason: str) -> None:
         """Write an input without a task, for programs; people read of it on stderr."""
         if self._as_json:
-            self._object(label, None, "skipped", error=reason)
+            self._write_object(label, None, "skipped", error=reason)
 
     def summary(self, title: str, batch: str, counters: Counters) -> None:
         """Write the counts of the whole command."""
@@ -51,19 +54,19 @@ class Output:
                 "seconds": round(counters.seconds, 3),
                 "rate": round(counters.rate, 1),
             }
-            self._write(json_text.write({"summary": summary}))
+            self._write_line(json_text.to_text({"summary": summary}))
             return
         pending = f", {counters.pending:,} pending" if counters.pending else ""
         text = f"{title}: {counters.succeeded:,} succeeded, {failed:,} failed{pending}"
         print(f"{text} in {counters.seconds:.1f} s ({counters.rate:,.0f}/s)", file=sys.stderr)
 
-    def _object(
+    def _write_object(
         self, label: str, id: str | None, state: str, *, value: Any = None, error: str | None = None
     ) -> None:
-        self._write(
-            json_text.write({"input": label, "id": id, "state": state, "value": value, "error": error})
+        self._write_line(
+            json_text.to_text({"input": label, "id": id, "state": state, "value": value, "error": error})
         )
 
-    def _write(self, text: str) -> None:
+    def _write_line(self, text: str) -> None:
         with self._lock:
             print(text, flush=True)

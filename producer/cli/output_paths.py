@@ -39,12 +39,12 @@ def with_extension(extension: str) -> Naming:
     return lambda name: PurePosixPath(name).stem + extension
 
 
-def with_added(extension: str) -> Naming:
+def with_added_extension(extension: str) -> Naming:
     """Return a naming that adds an extension."""
     return lambda name: name + extension
 
 
-def unchanged(name: str) -> str:
+def same_name(name: str) -> str:
     """Return the name of the input."""
     return name
 

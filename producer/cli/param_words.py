@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 
-def describe(command: Any) -> None:
+def describe_parameters(command: Any) -> None:
     """Replace the types of Python in the help of a command, and of those under it, by words."""
     for param in command.params:
         kind = param.type_descriptor.annotation
@@ -12,27 +12,27 @@ def describe(command: Any) -> None:
             param.display_type_rich = lambda ctx: None  # noqa: ARG005 - its name says it
         elif param.metavar is None and not param.is_flag:
             param.metavar = "N" if kind in (int, float) else "TEXT"
-        param._get_number_range_help_str = partial(_limits, param)
+        param._get_number_range_help_str = partial(_limit_words, param)
     for each in getattr(command, "commands", {}).values():
-        describe(each)
+        describe_parameters(each)
 
 
-def refusal(error: Any) -> str | None:
+def refusal_line(error: Any) -> str | None:
     """Return the line about a value that does not fit its parameter; None: the error says it itself."""
     param, cause = getattr(error, "param", None), error.__cause__
     if param is None or not hasattr(cause, "errors"):
         return None
     name = max(param.opts, key=len) if param.param_type_name == "option" else param.display_name_raw
-    return f"{name}: {cause.errors()[0]['input']!r} cannot be used: write {_may_be(param)}."
+    return f"{name}: {cause.errors()[0]['input']!r} cannot be used: write {_valid_values(param)}."
 
 
-def _may_be(param: Any) -> str:
-    kind, limits = param.type_descriptor.annotation, _limits(param)
+def _valid_values(param: Any) -> str:
+    kind, limits = param.type_descriptor.annotation, _limit_words(param)
     words = {int: "a whole number", float: "a number"}.get(kind, "another value")
     return f"{words} {limits}" if limits else words
 
 
-def _limits(param: Any) -> str | None:
+def _limit_words(param: Any) -> str | None:
     """Return the numbers between which a value lies, "from 1 on"; None: there is no bound."""
     least, most = getattr(param, "min", None), getattr(param, "max", None)
     if least is None:

@@ -24,16 +24,16 @@ class Progress:
         self._estimate_total = estimate_total
         self._failures = Failures()
         self._ended = threading.Event()
-        self._bar: Any = None
+        self._make_bar: Any = None
         self._task: Any = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            self._bar = _bar()
-            self._task = self._bar.add_task(self._title, total=None, rate=0.0, failed=0)
-            self._bar.start()
-            self._thread = threading.Thread(target=self._redraw, name="progress", daemon=True)
+            self._make_bar = _make_bar()
+            self._task = self._make_bar.add_task(self._title, total=None, rate=0.0, failed=0)
+            self._make_bar.start()
+            self._thread = threading.Thread(target=self._redraw_until_ended, name="progress", daemon=True)
             self._thread.start()
         return self
 
@@ -44,23 +44,23 @@ class Progress:
         if self._thread is not None:
             self._thread.join()
             self._update()
-            self._bar.stop()
+            self._make_bar.stop()
         for line in self._failures.summary():
             print(line, file=sys.stderr, flush=True)
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if self._make_bar is not None:
+            self._make_bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def print_failure(self, label: str, reason: str) -> None:
         """Print a failure, unless enough of its kind were printed; those are counted by kind at the end."""
-        if line := self._failures.line(label, reason):
+        if line := self._failures.add(label, reason):
             self.print(line)
 
-    def _redraw(self) -> None:
+    def _redraw_until_ended(self) -> None:
         while not self._ended.wait(REFRESH_SECONDS):
             self._update()
 
@@ -69,10 +69,13 @@ class Progress:
         failed = counters.failed + counters.skipped
         estimate = self._estimate_total
         total = estimate(counters) if counters.total is None and estimate else counters.total
-        self._bar.update(self._task, completed=counters.done, total=total, rate=counters.rate, failed=failed)
+        self._make_bar.update(
+            self._task, completed=counters.done, total=total, rate=counters.rate, failed=failed
+        )
 
 
-def _bar() -> Any:
+def _make_bar() -> Any:
+    """Return the bar: description, count, rate, time left, failures."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

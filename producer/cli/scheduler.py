@@ -23,7 +23,7 @@ def scheduler(
 
     Any number may run: one leads, and each period is sent once.
     """
-    from millpond.producer.scheduler_process import schedule
+    from millpond.producer.scheduler_process import run_scheduler
     from millpond.tasks.process.logs import log_to_stderr
     from millpond.tasks.process.running_up import adopt_local
 
@@ -31,7 +31,7 @@ def scheduler(
         _use_its_broker(app)
     configured = adopt_local(lambda line: typer.echo(line, err=True))
     log_to_stderr(configured.log_format)
-    schedule(configured, app=app)
+    run_scheduler(configured, app=app)
 
 
 def _use_its_broker(app: str) -> None:

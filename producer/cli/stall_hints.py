@@ -29,12 +29,13 @@ class StallWatch:
         self._ended = threading.Event()
 
     def __enter__(self) -> None:
-        threading.Thread(target=self._watch, name="stall-watch", daemon=True).start()
+        threading.Thread(target=self._watch_results, name="stall-watch", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
 
-    def _watch(self) -> None:
+    def _watch_results(self) -> None:
+        """Print a hint, once, if no result came for `QUIET_SECONDS`."""
         done = 0
         while not self._ended.wait(QUIET_SECONDS):
             with suppress(BrokerError):  # the sender or the reader reports a broker that is away
@@ -46,7 +47,7 @@ class StallWatch:
 
 def stall_hint(session: Session, counters: Counters) -> str | None:
     """Return why the task that has been pending longest does not end; None: no reason was found."""
-    id, label = counters.oldest()
+    id, label = counters.longest_pending()
     if not id:
         return None
     store = session.client.store
@@ -55,13 +56,13 @@ def stall_hint(session: Session, counters: Counters) -> str | None:
         runs = f"{found.retries} {'run' if found.retries == 1 else 'runs'}"
         return f"{label}: delayed for a retry after {runs}; the log of the workers says why"
     if found is not None and found.state is TaskState.READY:
-        return _why_nothing_is_fetched(store, found.queue)
+        return _fetch_obstacle(store, found.queue)
     if found is None and not counters.sent:  # it waits for room
-        return _why_nothing_is_fetched(store, session.queue)
+        return _fetch_obstacle(store, session.queue)
     return None
 
 
-def _why_nothing_is_fetched(store: Store, queue: str) -> str | None:
+def _fetch_obstacle(store: Store, queue: str) -> str | None:
     """Return why no worker fetches from a queue; None if one may."""
     if limits.read_limits(store, queue).paused:
         return f"the queue {queue} is paused: resume it with millpond queue resume {queue}"

@@ -40,27 +40,31 @@ def task(
     """
     from millpond.broker import audit
     from millpond.producer.cli.batch import print_unacknowledged
-    from millpond.producer.cli.client_session import configured
+    from millpond.producer.cli.client_session import open_client
 
-    with configured() as client:
+    with open_client() as client:
         if cancel or terminate:
             answer = client.cancel(id, terminate=terminate)
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
-            _print(_as_object(id, answer.found, None, answer), _cancelled(id, answer), as_json)
+            _print_result(
+                _task_as_json(id, answer.found, None, answer), _cancellation_text(id, answer), as_json
+            )
             print_unacknowledged(answer.unacknowledged)
             has_ended = answer.found is None or answer.found.state is TaskState.DEAD
             raise typer.Exit(1 if has_ended or answer.unacknowledged else 0)
-        found = _follow(client, id, as_json) if follow else _show(client, id, as_json)
+        found = _follow_task(client, id, as_json) if follow else _show_task(client, id, as_json)
     raise typer.Exit(1 if found is None or found.state is TaskState.DEAD else 0)
 
 
-def _show(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
+def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     found, progress = client.find(id), client.progress(id)
-    _print(_as_object(id, found, progress), _in_words(id, found, progress, client.now_ms()), as_json)
+    _print_result(
+        _task_as_json(id, found, progress), _task_as_text(id, found, progress, client.now_ms()), as_json
+    )
     return found
 
 
-def _follow(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
+def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     """Print every change until the task is not found; return where it was last."""
     import time
 
@@ -70,16 +74,21 @@ def _follow(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
         now = (found and (found.state, found.process), progress)
         if now != printed:
             printed = now
-            _print(_as_object(id, found, progress), _in_words(id, found, progress, client.now_ms()), as_json)
+            _print_result(
+                _task_as_json(id, found, progress),
+                _task_as_text(id, found, progress, client.now_ms()),
+                as_json,
+            )
         if found is None or found.state is TaskState.DEAD:
             return found or last
         last = found
         time.sleep(POLL_SECONDS)
 
 
-def _as_object(
+def _task_as_json(
     id: str, found: "TaskLocation | None", progress: "Progress | None", answer: "Cancellation | None" = None
 ) -> dict[str, Any]:
+    """Return a task as a JSON object; `answer` is that of its cancellation."""
     from dataclasses import asdict
 
     line: dict[str, Any] = {"id": id, "state": "unknown", **(asdict(found) if found else {})}
@@ -89,7 +98,8 @@ def _as_object(
     return line
 
 
-def _in_words(id: str, found: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
+def _task_as_text(id: str, found: "TaskLocation | None", progress: "Progress | None", now_ms: int) -> str:
+    """Return a task as a line for people: its state, where it is, and how far it got."""
     if found is None:
         return f"{id}: not found, so it has ended or never was; its batch has its result: millpond batch ID"
     match found.state:
@@ -111,7 +121,8 @@ def _in_words(id: str, found: "TaskLocation | None", progress: "Progress | None"
     return f"{text}, {progress.done:,}{of} done"
 
 
-def _cancelled(id: str, answer: "Cancellation") -> str:
+def _cancellation_text(id: str, answer: "Cancellation") -> str:
+    """Return the answer to a cancellation as a line for people."""
     if answer.found is None:
         return f"{id}: not found, so it has ended or never was"
     if answer.found.state is TaskState.DEAD:
@@ -124,7 +135,7 @@ def _cancelled(id: str, answer: "Cancellation") -> str:
     return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"
 
 
-def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
     from millpond.producer import json_text
 
-    print(json_text.write(value) if as_json else text, flush=True)
+    print(json_text.to_text(value) if as_json else text, flush=True)

@@ -110,16 +110,16 @@ class StreamSender:
         if line.text is None:
             raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
-            task = StreamTask.model_validate(json_text.read(line.text))
+            task = StreamTask.model_validate(json_text.parse(line.text))
             require_kind(self._principal, task.kind)
             require_options(self._principal, contract_of(task.kind), task, self._overflow)
             contract = contract_of(task.kind).model_validate(task.task)
-            json_text.must_be_finite(contract, line.text)
+            json_text.require_finite(contract, line.text)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
             raise invalid_fields(errors, subject=f"line {line.number}") from None
         except (ValueError, RecursionError) as error:
-            fault = {"loc": (), "msg": json_text.fault("the line", error)}
+            fault = {"loc": (), "msg": json_text.describe_fault("the line", error)}
             raise invalid_fields([fault], subject=f"line {line.number}") from None
         return task.message(contract, self._traceparent, self._principal)
 
@@ -142,4 +142,4 @@ def _is_full(result: SendResult) -> bool:
 
 
 def _encode(value: dict[str, Any]) -> bytes:
-    return json_text.write(value, separators=(",", ":")).encode() + b"\n"
+    return json_text.to_text(value, separators=(",", ":")).encode() + b"\n"

@@ -78,7 +78,7 @@ class ResultEvents(Response):
                 continue
             if summary.complete:
                 await self._write(
-                    send, f"event: complete\ndata: {json_text.write(batch_object(summary))}\n\n"
+                    send, f"event: complete\ndata: {json_text.to_text(batch_object(summary))}\n\n"
                 )
                 return
             if time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
@@ -107,7 +107,7 @@ def read_after(state: State, batch: str, after: str) -> tuple[Summary, list[Resu
 
 def _event(result: Result) -> str:
     data = {"id": result.id, "state": result.state, "value": result.value, "error": result.error}
-    return f"id: {result.position}\nevent: result\ndata: {json_text.write(data)}\n\n"
+    return f"id: {result.position}\nevent: result\ndata: {json_text.to_text(data)}\n\n"
 
 
 async def _disconnect(receive: Receive) -> None:

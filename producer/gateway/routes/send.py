@@ -79,13 +79,13 @@ class SendEndpoint:
 
     def _validate(self, body: bytearray) -> Contract | Call:
         try:
-            job = (self.contract or Arguments).model_validate(json_text.read(body))
-            json_text.must_be_finite(job, body)
+            job = (self.contract or Arguments).model_validate(json_text.parse(body))
+            json_text.require_finite(job, body)
             return Call(self.kind, *job.args, **job.kwargs) if isinstance(job, Arguments) else job
         except ValidationError as error:
             raise invalid_fields(error.errors(include_url=False, include_input=False)) from None
         except (ValueError, RecursionError) as error:
-            raise invalid_fields([{"loc": (), "msg": json_text.fault("the body", error)}]) from None
+            raise invalid_fields([{"loc": (), "msg": json_text.describe_fault("the body", error)}]) from None
 
 
 def endpoints(state: State) -> Mapping[str, SendEndpoint]:

@@ -54,7 +54,7 @@ def routes(state: State) -> APIRouter:
                 "track=true to know its state and keep its result"
             )
             raise api_error(404, "unknown_task", text)
-        return Response(json_text.write(view.model_dump()), media_type="application/json")
+        return Response(json_text.to_text(view.model_dump()), media_type="application/json")
 
     @router.post("/tasks/{id}/cancel", response_model=CancelView)
     async def cancel(id: TaskId, request: Request) -> Any:

@@ -15,7 +15,7 @@ from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.broker.server import now_ms
 from millpond.producer.cli import stall_hints
-from millpond.producer.cli.batch_runner import LabelledMessage, run
+from millpond.producer.cli.batch_runner import LabelledMessage, run_batch
 from millpond.producer.cli.client_session import Launcher, Session
 from millpond.producer.cli.counters import Counters
 from millpond.producer.cli.mail_sender import send_mail
@@ -49,7 +49,7 @@ def test_a_queue_without_workers_is_named(
 
     with ThreadPoolExecutor(1) as threads:
         job = LabelledMessage("seven", Message(Square(n=7)))
-        command = threads.submit(run, opened, [job], title="squares", output=Output(as_json=False))
+        command = threads.submit(run_batch, opened, [job], title="squares", output=Output(as_json=False))
         eventually(
             lambda: has_said("no worker fetches from the queue default: start one with millpond worker")
         )
@@ -72,7 +72,7 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
 
     with ThreadPoolExecutor(1) as threads:
         jobs = (LabelledMessage(str(n), Message(Square(n=n))) for n in range(3))
-        command = threads.submit(run, opened, jobs, title="squares", output=Output(as_json=False))
+        command = threads.submit(run_batch, opened, jobs, title="squares", output=Output(as_json=False))
         try:
             eventually(lambda: has_said("the queue default is paused: resume it with millpond queue resume"))
         finally:

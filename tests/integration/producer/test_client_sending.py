@@ -296,12 +296,12 @@ def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
     notes = Notes()
     sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
     options: dict[str, Any] = {"overflow": "reject", "timeout_seconds": None, "batch": None}
-    sender.one(Message(Square(n=1), id="one"), **options)
+    sender.send_one(Message(Square(n=1), id="one"), **options)
     bound(client, 1)
     refused = list(sender.stream([Message(Square(n=2), id="two")], **options))
     assert [type(each) for each in refused] == [Refused]
     with pytest.raises(BadContract):
-        sender.one(Message(Long(text="x" * 8_000_000), id="three", queue="default"), **options)
+        sender.send_one(Message(Long(text="x" * 8_000_000), id="three", queue="default"), **options)
     away = replace(sender, store=connect("redis://127.0.0.1:1", timeout_seconds=0.1))
     with pytest.raises(BrokerAway):
         list(away.stream([Message(Square(n=4), id="four")], **options))

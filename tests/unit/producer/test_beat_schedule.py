@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from celery.schedules import crontab, schedule
 
-from millpond.producer.beat_schedule import BeatEntry, entries
+from millpond.producer.beat_schedule import BeatEntry, read_entries
 from millpond.tasks.errors import SettingsError
 
 
@@ -21,7 +21,7 @@ def entry(timing: Any, **conf: Any) -> BeatEntry:
     app.conf.update(
         beat_schedule={"it": {"task": "shop.it", "schedule": timing}}, result_expires=None, **conf
     )
-    return entries(app)["it"]
+    return read_entries(app)["it"]
 
 
 def ms(text: str) -> int:

@@ -6,7 +6,7 @@ from millpond.producer.cli.failures import Failures
 def seen(*failures: tuple[str, str]) -> list[str]:
     """Return all lines that these failures print."""
     told = Failures()
-    lines = [line for label, reason in failures if (line := told.line(label, reason))]
+    lines = [line for label, reason in failures if (line := told.add(label, reason))]
     return [*lines, *told.summary()]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from millpond.producer.cli.inputs import Found, Inputs, Unreadable, paths_from
-from millpond.producer.cli.operation import Operation, naming
-from millpond.producer.cli.output_paths import Targets, unchanged
+from millpond.producer.cli.inputs import InputFile, Inputs, UnreadableInput, paths_from
+from millpond.producer.cli.operation import Operation, output_naming
+from millpond.producer.cli.output_paths import Targets, same_name
 from millpond.tasks.errors import BadInput
 
 
@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def below(inputs: Inputs) -> list[str]:
-    return sorted(str(found.below) for found in inputs if isinstance(found, Found))
+    return sorted(str(found.below) for found in inputs if isinstance(found, InputFile))
 
 
 def test_a_folder_is_walked_for_the_names_that_fit(tree: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_read_is_told(tree: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("millpond.producer.cli.inputs.os.scandir", refusing)
     found = list(Inputs([str(tree)], patterns=("*.jpg",)))
-    assert [each.reason for each in found if isinstance(each, Unreadable)] == ["Permission denied"]
+    assert [each.reason for each in found if isinstance(each, UnreadableInput)] == ["Permission denied"]
     assert len(found) == 4
 
 
@@ -62,7 +62,7 @@ def test_a_link_to_itself_is_told(tree: Path) -> None:
     """An entry that leads nowhere but to itself stands for itself: the others are found and counted."""
     (tree / "loop.jpg").symlink_to("loop.jpg")
     inputs = Inputs([str(tree)], patterns=("*.jpg",))
-    assert [each.reason for each in inputs if isinstance(each, Unreadable)] == [os.strerror(errno.ELOOP)]
+    assert [each.reason for each in inputs if isinstance(each, UnreadableInput)] == [os.strerror(errno.ELOOP)]
     assert inputs.count() == 5
 
 
@@ -101,12 +101,12 @@ def test_outputs_are_named_after_their_inputs(
     kind: str, fields: dict[str, str], name: str, written: str
 ) -> None:
     """Each operation names its output after its input."""
-    assert naming(Operation(kind, "", fields))(name) == written
+    assert output_naming(Operation(kind, "", fields))(name) == written
 
 
 def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
     """A second input with the same target is refused, for it would overwrite the first one's result."""
-    targets = Targets(str(tmp_path), unchanged)
+    targets = Targets(str(tmp_path), same_name)
     assert targets.target(PurePosixPath("x/a.jpg")) == f"{tmp_path}/x/a.jpg"
     assert targets.target(PurePosixPath("y/a.jpg")) == f"{tmp_path}/y/a.jpg"
     with pytest.raises(ValueError, match="another input"):
@@ -116,5 +116,5 @@ def test_two_inputs_never_write_one_target(tmp_path: Path) -> None:
 def test_a_target_in_a_storage_keeps_its_scheme() -> None:
     """--out may be a storage URL."""
     assert (
-        Targets("s3://bucket/out/", unchanged).target(PurePosixPath("x/a.jpg")) == "s3://bucket/out/x/a.jpg"
+        Targets("s3://bucket/out/", same_name).target(PurePosixPath("x/a.jpg")) == "s3://bucket/out/x/a.jpg"
     )

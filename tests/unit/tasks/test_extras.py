@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from millpond.producer.cli.exit_codes import _text_and_code
+from millpond.producer.cli.exit_codes import _describe_error
 from millpond.tasks import extras
 from millpond.tasks.errors import StartError
 
@@ -80,12 +80,12 @@ def test_the_command_is_of_this_environment(monkeypatch: pytest.MonkeyPatch, tmp
 )
 def test_a_module_of_an_extra_that_is_not_there_is_one_clear_line(module: str) -> None:
     """Wherever a command meets it: the line names the package and the command, and calls it no surprise."""
-    line, code = _text_and_code(ModuleNotFoundError(f"No module named {module!r}", name=module))
+    line, code = _describe_error(ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert line.startswith(f"this needs {module}. Install with: ")
     assert ("should not have happened" in line, code) == (False, 1)
 
 
 def test_a_module_of_no_extra_stays_a_surprise() -> None:
     """Some other module that is missing is not blamed on an extra."""
-    line, _ = _text_and_code(ModuleNotFoundError("No module named 'nowhere'", name="nowhere"))
+    line, _ = _describe_error(ModuleNotFoundError("No module named 'nowhere'", name="nowhere"))
     assert line.startswith("a fault in Millpond: ModuleNotFoundError")
