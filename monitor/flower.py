@@ -53,7 +53,7 @@ def serve(
     )
     from millpond.monitor.pages.guard import path_prefix
 
-    page = _application(configured, address, port, logins, prefix)
+    page = _flower_application(configured, address, port, logins, prefix)
     try:
         taken = page.start_http_server()
     except OSError as error:
@@ -63,7 +63,7 @@ def serve(
         ) from None
     for number in (signal.SIGTERM, signal.SIGINT):
         page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
-    page.io_loop.add_callback(on_ready, f"http://{_in_url(address)}:{taken}{path_prefix(prefix)}/")
+    page.io_loop.add_callback(on_ready, f"http://{_host_in_url(address)}:{taken}{path_prefix(prefix)}/")
     page.start()
 
 
@@ -83,7 +83,8 @@ def require_login_beyond_loopback(address: str, logins: Sequence[str]) -> None:
         )
 
 
-def _application(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
+def _flower_application(configured: Settings, address: str, port: int, logins: list[str], prefix: str) -> Any:
+    """Return Flower's application with Millpond's pages, guard and store."""
     from flower.options import default_options
     from flower.urls import settings as of_tornado
     from tornado.ioloop import IOLoop
@@ -139,7 +140,7 @@ def _set_options(options: Any, configured: Settings, prefix: str) -> None:
     options.read_only = configured.flower_read_only
 
 
-def _in_url(address: str) -> str:
+def _host_in_url(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 

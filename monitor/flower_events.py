@@ -74,9 +74,9 @@ class BufferedEvents(Events):
 
     def _schedule(self) -> None:
         self._is_scheduled = True
-        self.io_loop.add_callback(self._take)
+        self.io_loop.add_callback(self._process_buffered)
 
-    def _take(self) -> None:
+    def _process_buffered(self) -> None:
         """Process buffered events for a short time; later events schedule the next call."""
         self._is_scheduled = False
         until = time.monotonic() + TURN_SECONDS

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 UNKNOWN = "-"
 
 
-def count(number: int | None) -> str:
+def format_count(number: int | None) -> str:
     """Return a number with thousands separated."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """Return a duration in fitting units: `0.4 ms`, `35 ms`, `1.2 s`, `3 m 20 s`, `2 d 3 h`."""
     if seconds is None:
         return UNKNOWN
@@ -25,7 +25,7 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} m" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def rate(per_second: float | None) -> str:
+def format_rate(per_second: float | None) -> str:
     """Return a rate in tasks a second, or a minute for low rates."""
     if per_second is None:
         return UNKNOWN
@@ -34,21 +34,21 @@ def rate(per_second: float | None) -> str:
     return f"{per_second:.1f}/s" if per_second >= 1 or not per_second else f"{per_second * 60:.1f}/min"
 
 
-def share(part: float | None) -> str:
+def format_share(part: float | None) -> str:
     """Return a share of one in per cent."""
     return UNKNOWN if part is None else f"{part:.0%}"
 
 
-def moment(ms: int | None) -> str:
+def format_time(ms: int | None) -> str:
     """Return a time (ms since the epoch) in UTC, to the second."""
     return UNKNOWN if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def sentence(words: str) -> str:
+def as_sentence(words: str) -> str:
     """Return words as a sentence, with a capital letter and a full stop."""
     return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Return a foreign text with its control characters replaced, so that it cannot steer a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -66,7 +66,7 @@ def batch_json(summary: Summary) -> dict[str, Any]:
     return {**asdict(summary), "pending": summary.pending, "complete": summary.complete}
 
 
-def letter_json(letter: DeadLetter) -> dict[str, Any]:
+def dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
     """Return the identity of a dead letter and the reason."""
     return {
         "id": letter.id,
@@ -74,18 +74,18 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
         "task_id": letter.task_id,
         "kind": letter.kind,
         "reason": letter.reason,
-        "error": error_of(letter),
+        "error": error_line(letter),
         "deliveries": letter.deliveries,
         "died_at": datetime.fromtimestamp(letter.died_at_ms / 1000, UTC).isoformat(),
     }
 
 
-def whole_letter_json(letter: DeadLetter) -> dict[str, Any]:
+def whole_dead_letter_json(letter: DeadLetter) -> dict[str, Any]:
     """Return a whole dead letter with redacted arguments."""
-    return {**letter_json(letter), "kwargs": shown_kwargs(letter), **letter.detail}
+    return {**dead_letter_json(letter), "kwargs": shown_kwargs(letter), **letter.detail}
 
 
-def error_of(letter: DeadLetter) -> str:
+def error_line(letter: DeadLetter) -> str:
     """Return the error of a dead letter in one line; empty if there is none."""
     return str(letter.detail.get("error", ""))
 

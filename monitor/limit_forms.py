@@ -14,12 +14,14 @@ DIGITS = 15
 OVERFLOWS: tuple[str, ...] = get_args(Overflow)
 
 
-def parsed(written: Mapping[str, str | None]) -> dict[str, Any]:
+def parse_limits(written: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the limits to change; None unsets one. Raises `BadInput`."""
     return {name: None if text is None else LIMITS[name](text) for name, text in written.items()}
 
 
-def _whole(name: str) -> Callable[[str], int]:
+def _whole_number_parser(name: str) -> Callable[[str], int]:
+    """Return a parser for a limit that is a whole number; it raises `BadInput`."""
+
     def read(text: str) -> int:
         plain = text.replace(",", "").strip()
         if not plain.isdecimal() or len(plain) > DIGITS or int(plain) < 1:
@@ -29,7 +31,8 @@ def _whole(name: str) -> Callable[[str], int]:
     return read
 
 
-def _burst(text: str) -> float:
+def _parse_burst(text: str) -> float:
+    """Return the burst of a rate. Raises `BadInput`."""
     try:
         burst = float(text.replace(",", ""))
     except ValueError:
@@ -39,7 +42,7 @@ def _burst(text: str) -> float:
     return burst
 
 
-def _overflow(text: str) -> str:
+def _parse_overflow(text: str) -> str:
     if text not in OVERFLOWS:
         raise BadInput(f"overflow is one of {', '.join(OVERFLOWS)}, not {text!r}")
     return text
@@ -48,9 +51,9 @@ def _overflow(text: str) -> str:
 #: The limits that can be set, each with its parser.
 LIMITS: dict[str, Callable[[str], Any]] = {
     "bound": parse_bound,
-    "overflow": _overflow,
+    "overflow": _parse_overflow,
     "rate": parse_rate,
-    "burst": _burst,
-    "in_flight": _whole("in flight"),
-    "max_deliveries": _whole("max deliveries"),
+    "burst": _parse_burst,
+    "in_flight": _whole_number_parser("in flight"),
+    "max_deliveries": _whole_number_parser("max deliveries"),
 }

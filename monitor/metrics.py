@@ -71,28 +71,29 @@ QUEUE_COUNTERS = {
 }
 
 
-def exposition(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
+def metrics_text(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
     """Return the metrics as text; for an error, only that the broker is away."""
-    return prometheus_text.format_metrics([*_metrics(seen), *_of_diagnoses(diagnoses)])
+    return prometheus_text.format_metrics([*_all_metrics(seen), *_diagnosis_metrics(diagnoses)])
 
 
-def _metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
+def _all_metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
+    """Yield the metrics of the broker, and of its queues, pools, tasks and schedules."""
     away = isinstance(seen, BrokerError)
-    yield _flag("millpond_broker_up", "1 if the broker answers", not away)
+    yield _flag_metric("millpond_broker_up", "1 if the broker answers", not away)
     if isinstance(seen, BrokerError):
         return
-    yield _flag("millpond_broker_writable", "1 if the broker takes writes", seen.refusal is None)
+    yield _flag_metric("millpond_broker_writable", "1 if the broker takes writes", seen.refusal is None)
     queues = {view.name: view for view in seen.queues}
     pools = {view.name: view for view in seen.pools}
-    yield from _each("gauge", "queue", QUEUE_GAUGES, queues)
-    yield from _each("counter", "queue", _counters(), queues)
-    yield from _each("gauge", "pool", POOL_GAUGES, pools)
-    yield from _each("counter", "pool", POOL_COUNTERS, pools)
-    yield from _of_tasks(seen.pools)
-    yield from _of_schedules(seen)
+    yield from _metrics_of("gauge", "queue", QUEUE_GAUGES, queues)
+    yield from _metrics_of("counter", "queue", _queue_counters(), queues)
+    yield from _metrics_of("gauge", "pool", POOL_GAUGES, pools)
+    yield from _metrics_of("counter", "pool", POOL_COUNTERS, pools)
+    yield from _task_metrics(seen.pools)
+    yield from _schedule_metrics(seen)
 
 
-def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
+def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
     """Yield the state of each pool with the name that it is about, and its measurements."""
     if not diagnoses:
         return
@@ -106,7 +107,7 @@ def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         "millpond_pool_words",
         "gauge",
         "The words of `millpond why` on a pool that is behind, with its figures rounded",
-        [({"pool": each.pool, "words": _steady(each)}, 1) for each in diagnoses if not each.is_calm],
+        [({"pool": each.pool, "words": _round_figures(each)}, 1) for each in diagnoses if not each.is_calm],
     )
     for name, help_ in (
         ("elasticity", "Growth of throughput with slots, measured: 1 proportional, 0 none"),
@@ -119,12 +120,15 @@ def _of_diagnoses(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         yield Metric(f"millpond_pool_{name}", "gauge", help_, known)
 
 
-def _steady(found: Diagnosis) -> str:
-    """Return the words of a diagnosis; figures have one digit, so that the words are not new at each look."""
-    return _FIGURE.sub(_rounded, f"{found.why}; {found.advice}")
+def _round_figures(found: Diagnosis) -> str:
+    """Return the words of a diagnosis.
+
+    Figures have one digit, so that the words do not change at each look.
+    """
+    return _FIGURE.sub(_one_digit, f"{found.why}; {found.advice}")
 
 
-def _rounded(figure: re.Match[str]) -> str:
+def _one_digit(figure: re.Match[str]) -> str:
     return format(float(format(float(figure[0].replace(",", "")), ".0g")), "g")
 
 
@@ -132,30 +136,30 @@ def _rounded(figure: re.Match[str]) -> str:
 _FIGURE = re.compile(r"(?<![\w.:])\d[\d,]*(?:\.\d+)?(?![\w:]|\.\d)")
 
 
-def _of_schedules(seen: Snapshot) -> Iterator[Metric]:
+def _schedule_metrics(seen: Snapshot) -> Iterator[Metric]:
     """Yield the metrics of schedules; none without schedules, because no scheduler is needed then."""
     if not seen.schedules:
         return
-    yield _flag("millpond_scheduler_up", "1 if a scheduler leads", seen.leader is not None)
+    yield _flag_metric("millpond_scheduler_up", "1 if a scheduler leads", seen.leader is not None)
     figures: tuple[Figure, ...] = (
         ("fired", "Periods fired", lambda schedule: schedule.fired),
         ("missed", "Periods missed", lambda schedule: schedule.missed),
     )
-    yield from _each("counter", "schedule", figures, {each.name: each for each in seen.schedules})
+    yield from _metrics_of("counter", "schedule", figures, {each.name: each for each in seen.schedules})
 
 
-def _counters() -> list[Figure]:
+def _queue_counters() -> list[Figure]:
     def reader(counter: str) -> Callable[[QueueView], float]:
         return lambda view: view.depth.counters.get(counter, 0)
 
     return [(name, help_, reader(counter)) for counter, (name, help_) in QUEUE_COUNTERS.items()]
 
 
-def _flag(name: str, help_: str, value: bool) -> Metric:
+def _flag_metric(name: str, help_: str, value: bool) -> Metric:
     return Metric(name, "gauge", help_, [({}, int(value))])
 
 
-def _each(
+def _metrics_of(
     kind: Literal["counter", "gauge"], of: str, figures: Sequence[Figure], views: Mapping[str, Any]
 ) -> Iterator[Metric]:
     for name, help_, read in figures:
@@ -163,7 +167,8 @@ def _each(
         yield Metric(f"millpond_{of}_{name}", kind, help_, values)
 
 
-def _of_tasks(pools: Iterable[PoolView]) -> Iterator[Metric]:
+def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:
+    """Yield the metrics of runs by kind: how they ended, waits, times in the handler, skipped events."""
     views = list(pools)
     ended: list[tuple[Labels, float]] = [
         ({"kind": kind, "pool": view.name, "state": state}, count)

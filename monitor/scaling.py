@@ -19,7 +19,7 @@ class Demand:
     oldest_seconds: float
 
 
-def demand(store: Store, table: Table, pool: str) -> Demand:
+def read_demand(store: Store, table: Table, pool: str) -> Demand:
     """Return the demand on a pool over all its queues. Raises `SettingsError` for an unknown pool."""
     depths = inspect_depth.read_depths(store, table.pool(pool).queues)
     return Demand(

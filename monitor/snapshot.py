@@ -122,13 +122,13 @@ class Snapshot:
     refusal: str | None = None
 
 
-def read(store: Store, table: Table) -> Snapshot:
+def read_snapshot(store: Store, table: Table) -> Snapshot:
     """Return a snapshot of the pools and queues in the table and of all others that were used."""
     now_ms = server.now_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
     return Snapshot(
         now_ms,
-        pools=tuple(_pools(store, table, queues, now_ms)),
+        pools=tuple(_pool_views(store, table, queues, now_ms)),
         queues=tuple(queues.values()),
         schedules=tuple(schedules.all_schedules(store)),
         leader=schedules.leading_scheduler(store),
@@ -151,14 +151,15 @@ def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> lis
             depth,
             limit,
             tuple(table.pools_of(depth.queue)),
-            in_rate=_rate(depth.counters, before, ("published",), now_ms),
-            out_rate=_rate(depth.counters, before, ("settled", "dead"), now_ms),
+            in_rate=_rate_since(depth.counters, before, ("published",), now_ms),
+            out_rate=_rate_since(depth.counters, before, ("settled", "dead"), now_ms),
         )
         for depth, limit, before in found
     ]
 
 
-def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+def _pool_views(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int) -> list[PoolView]:
+    """Return every pool of the table and every other that sent a heartbeat."""
     names = [*table.pools, *sorted(set(heartbeats.read_pools(store)) - set(table.pools))]
     running = heartbeats.read_processes(store)
     totals = heartbeats.read_totals(store, names)
@@ -167,7 +168,7 @@ def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int
     )
     drained = drain.drained_pools(store)
     views = (
-        _pool(
+        _pool_view(
             name, table, queues, [report for report in running if report.pool == name], total_, before, now_ms
         )
         for name, total_, before in zip(names, totals, earlier, strict=True)
@@ -175,7 +176,7 @@ def _pools(store: Store, table: Table, queues: dict[str, QueueView], now_ms: int
     return [replace(view, drained_at_ms=drained.get(view.name)) for view in views]
 
 
-def _pool(
+def _pool_view(
     name: str,
     table: Table,
     queues: dict[str, QueueView],
@@ -184,6 +185,7 @@ def _pool(
     before: Sample | None,
     now_ms: int,
 ) -> PoolView:
+    """Return one pool: its processes, totals, and figures since an earlier sample."""
     pool = table.pools.get(name)
     names = pool.queues if pool else sorted({queue for report in running for queue in report.queues})
     wait, service = sum_histograms(done.wait.values()), sum_histograms(done.service.values())
@@ -200,7 +202,7 @@ def _pool(
         queues=tuple(queues[queue] for queue in names if queue in queues),
         running=tuple(running),
         totals=done,
-        rate=_rate({"ended": done.count()}, before, ("ended",), now_ms),
+        rate=_rate_since({"ended": done.count()}, before, ("ended",), now_ms),
         utilisation=utilisation,
         window_seconds=window_seconds,
         cpu_seconds=cpu_seconds,
@@ -211,9 +213,10 @@ def _pool(
     )
 
 
-def _rate(
+def _rate_since(
     counters: Mapping[str, int], before: Sample | None, names: Sequence[str], now_ms: int
 ) -> float | None:
+    """Return the growth of counters since an earlier sample, a second; None without one."""
     if before is None or now_ms <= before.at_ms:
         return None
     grown = sum(counters.get(name, 0) - int(before.values[name]) for name in names)

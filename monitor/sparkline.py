@@ -17,7 +17,7 @@ def level_bars(history: Sequence[Sample], name: str, *, now_ms: int) -> str:
     for sample in history:
         level = sample.values[name]
         if level:
-            minute = _minute(sample, now_ms)
+            minute = _minute_of(sample, now_ms)
             highest[minute] = max(highest.get(minute, 0.0), level)
     return _bars(highest)
 
@@ -29,12 +29,12 @@ def rate_bars(history: Sequence[Sample], *names: str, now_ms: int) -> str:
         for name in names:
             grown = sample.values[name] - before.values[name]
             if grown > 0:
-                minute = _minute(sample, now_ms)
+                minute = _minute_of(sample, now_ms)
                 counted[minute] = counted.get(minute, 0.0) + grown
     return _bars(counted)
 
 
-def _minute(sample: Sample, now_ms: int) -> int:
+def _minute_of(sample: Sample, now_ms: int) -> int:
     """Return the minute of a sample, from 0 (an hour ago) to 59 (now)."""
     return MINUTES - 1 - min(MINUTES - 1, max(0, (now_ms - sample.at_ms) // _MINUTE_MS))
 

@@ -11,7 +11,7 @@ from rich.console import Console, Group, OverflowMethod
 from rich.table import Table
 from rich.text import Text
 
-from millpond.monitor.formatting import count, duration, plain, rate, share
+from millpond.monitor.formatting import format_count, format_duration, format_rate, format_share, printable
 from millpond.monitor.snapshot import PoolView, QueueView
 
 POOL_COLUMNS = ("pool", "processes", "busy", "rate", "use", "wait", "service", "ready", "in flight", "queues")
@@ -46,14 +46,14 @@ def show(shown: Console, table: Group) -> None:
 
 def pools_table(pools: Iterable[PoolView], width: int) -> Group:
     """Return a table of the pools; a pool that is short of processes stands out."""
-    return _table(
+    return _make_table(
         POOL_COLUMNS, [(pool_row(view), "red" if view.processes_missing else "") for view in pools], width
     )
 
 
 def queues_table(queues: Iterable[QueueView], width: int) -> Group:
     """Return a table of the queues; one that is full, paused or served by no worker stands out."""
-    return _table(QUEUE_COLUMNS, [(queue_row(view), _style(view)) for view in queues], width)
+    return _make_table(QUEUE_COLUMNS, [(queue_row(view), _queue_style(view)) for view in queues], width)
 
 
 def pool_row(view: PoolView) -> tuple[str, ...]:
@@ -63,12 +63,12 @@ def pool_row(view: PoolView) -> tuple[str, ...]:
         view.name,
         f"{len(view.running)} of {wanted}" + (", drained" if view.drained_at_ms else ""),
         f"{view.busy} of {view.slots}",
-        rate(view.rate),
-        share(view.utilisation),
-        duration(view.wait.quantile(0.95)),
-        duration(view.service.quantile(0.95)),
-        count(view.ready),
-        count(view.in_flight),
+        format_rate(view.rate),
+        format_share(view.utilisation),
+        format_duration(view.wait.quantile(0.95)),
+        format_duration(view.service.quantile(0.95)),
+        format_count(view.ready),
+        format_count(view.in_flight),
         " ".join(queue.name for queue in view.queues),
     )
 
@@ -78,42 +78,45 @@ def queue_row(view: QueueView) -> tuple[str, ...]:
     depth, limits = view.depth, view.limits
     return (
         view.name,
-        f"{depth.ready:,} of {limits.bound:,}" if limits.bound else count(depth.ready),
-        duration(depth.oldest_seconds),
-        rate(view.in_rate),
-        rate(view.out_rate),
-        count(depth.in_flight),
-        count(depth.delayed),
-        count(depth.dead),
+        f"{depth.ready:,} of {limits.bound:,}" if limits.bound else format_count(depth.ready),
+        format_duration(depth.oldest_seconds),
+        format_rate(view.in_rate),
+        format_rate(view.out_rate),
+        format_count(depth.in_flight),
+        format_count(depth.delayed),
+        format_count(depth.dead),
         f"served by {depth.consumers}" if view.state == "served" else view.state,
     )
 
 
-def _style(view: QueueView) -> str:
+def _queue_style(view: QueueView) -> str:
     if view.limits.bound and view.depth.ready >= view.limits.bound:
         return "red"
     return "yellow" if view.limits.paused or (view.depth.ready and not view.is_served) else ""
 
 
-def _table(columns: tuple[str, ...], rows: Sequence[Row], width: int) -> Group:
-    cells = [tuple(plain(cell) for cell in row) for row, _style in rows]
+def _make_table(columns: tuple[str, ...], rows: Sequence[Row], width: int) -> Group:
+    """Return the rows as a table, in blocks if they are wider than the terminal."""
+    cells = [tuple(printable(cell) for cell in row) for row, _queue_style in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
     styles = [style for _row, style in rows]
-    if widths[0] > width // 2 and _needs(widths) > width:
-        return Group(*_stacked(columns, cells, styles, width))
+    if widths[0] > width // 2 and _total_width(widths) > width:
+        return Group(*_stacked_lines(columns, cells, styles, width))
     return Group(
         *(
-            _block(columns, cells, styles, chosen, fits=_needs([widths[n] for n in chosen]) <= width)
-            for chosen in _blocks(widths, width)
+            _make_block(
+                columns, cells, styles, chosen, fits=_total_width([widths[n] for n in chosen]) <= width
+            )
+            for chosen in _split_columns(widths, width)
         )
     )
 
 
-def _needs(widths: Sequence[int]) -> int:
+def _total_width(widths: Sequence[int]) -> int:
     return sum(widths) + _GAP * (len(widths) - 1)
 
 
-def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
+def _split_columns(widths: Sequence[int], width: int) -> Iterator[list[int]]:
     """Yield the columns of each block, by number; the first column is in all of them."""
     chosen, used = [0], widths[0]
     for number in range(1, len(widths)):
@@ -125,7 +128,7 @@ def _blocks(widths: Sequence[int], width: int) -> Iterator[list[int]]:
     yield chosen
 
 
-def _block(
+def _make_block(
     columns: tuple[str, ...],
     cells: Sequence[tuple[str, ...]],
     styles: Sequence[str],
@@ -133,6 +136,7 @@ def _block(
     *,
     fits: bool,
 ) -> Table:
+    """Return the table of some of the columns."""
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     overflow: OverflowMethod = "fold" if fits else "ignore"  # else it is cut; "ignore" does not align
     for number in chosen:
@@ -143,7 +147,7 @@ def _block(
     return table
 
 
-def _stacked(
+def _stacked_lines(
     columns: tuple[str, ...], cells: Sequence[tuple[str, ...]], styles: Sequence[str], width: int
 ) -> Iterator[Text]:
     """Yield the lines of rows whose names leave no room beside them: the name, then its cells."""

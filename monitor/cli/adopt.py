@@ -42,24 +42,29 @@ def adopt(
     from millpond.monitor.cli.store import open_store
 
     with open_store() as store:
-        rows = _hand_back(store, queues or ()) if back else _take_in(store, queues or (), everything)
+        rows = (
+            _hand_back_delayed(store, queues or ())
+            if back
+            else _adopt_messages(store, queues or (), everything)
+        )
         done = "handed back to stock workers" if back else "took in from stock workers"
         if moved := sum(row["handed_back" if back else "taken_in"] for row in rows):
             audit.record_command(store, f"{done}: {moved} messages")
     for row in rows:
-        print(json.dumps(row) if as_json else _line(row))
+        print(json.dumps(row) if as_json else _row_text(row))
     if not rows and not as_json:
         print("no queue has delayed messages" if back else "stock workers left no message unacknowledged")
 
 
-def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
+def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
+    """Take in the unacknowledged messages of these queues that no worker has; return a row for each queue."""
     from millpond.broker.inspect.depth import read_depth
     from millpond.broker.server import now_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
     from millpond.monitor.cli.store import require_queue
 
     asked_at = now_ms(store) / 1000
-    held = set() if everything else _held()
+    held = set() if everything else _tasks_of_workers()
     found: dict[str, list[Unacked]] = {name: [] for name in queues}
     for each in read_unacked(store, queues):
         found.setdefault(each.queue, []).append(each)
@@ -83,7 +88,7 @@ def _take_in(store: "Store", queues: "Iterable[str]", everything: bool) -> list[
     return rows
 
 
-def _held() -> set[str]:
+def _tasks_of_workers() -> set[str]:
     """Return the ids of the tasks that workers say they have: running, waiting, or kept for their ETA."""
     from millpond.tasks.app import celery_app
     from millpond.tasks.process.running_up import configured_broker
@@ -99,7 +104,8 @@ def _held() -> set[str]:
     return held
 
 
-def _hand_back(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
+def _hand_back_delayed(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
+    """Move the delayed messages of these queues to their ready lists; return a row for each queue."""
     from millpond.broker.inspect import depth
     from millpond.broker.stock_unacked import hand_back
     from millpond.monitor.cli.store import require_queue
@@ -121,7 +127,8 @@ def _hand_back(store: "Store", queues: "Iterable[str]") -> list[dict[str, Any]]:
     return rows
 
 
-def _line(row: dict[str, Any]) -> str:
+def _row_text(row: dict[str, Any]) -> str:
+    """Return a row as a line for people."""
     if "handed_back" in row:
         return (
             f"{row['queue']}: {row['handed_back']} delayed messages handed back, {row['ready']} ready; "

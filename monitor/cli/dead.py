@@ -40,13 +40,13 @@ def list_(
 ) -> None:
     """List the dead letters of a queue, the oldest first."""
     from millpond.monitor.cli.store import require_queue
-    from millpond.monitor.json_views import error_of, letter_json
+    from millpond.monitor.json_views import dead_letter_json, error_line
 
-    with _opened() as store:
+    with _open_store() as store:
         letter = None
-        for letter in _chosen(store, queue, kind, reason, task, since, before):
-            text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_of(letter)}"
-            _print(letter_json(letter), as_json, text)
+        for letter in _search(store, queue, kind, reason, task, since, before):
+            text = f"{letter.id}  {letter.kind}  {letter.reason}  {error_line(letter)}"
+            _print_result(dead_letter_json(letter), as_json, text)
         if letter is None:
             require_queue(store, queue)
 
@@ -55,23 +55,23 @@ def list_(
 def show(queue: Queue, id: Annotated[str, typer.Argument(metavar="ID")], as_json: Json = False) -> None:
     """Show a whole dead letter: its arguments (redacted), times, error and traceback."""
     from millpond.broker.inspect.dead_letters import read_dead_letter
-    from millpond.monitor.formatting import plain
-    from millpond.monitor.json_views import whole_letter_json
+    from millpond.monitor.formatting import printable
+    from millpond.monitor.json_views import whole_dead_letter_json
     from millpond.tasks.errors import BadInput
 
-    with _opened() as store:
+    with _open_store() as store:
         found = read_dead_letter(store, queue, id) if _is_id(id) else None
     if found is None:
         raise BadInput(f"{queue} has no dead letter {id!r}: see `millpond dead list {queue}`")
-    whole = whole_letter_json(found)
+    whole = whole_dead_letter_json(found)
     if as_json:
-        _print(whole, True, "")
+        _print_result(whole, True, "")
         return
     traceback = whole.pop("traceback", "")
     for name, value in whole.items():
-        print(f"{name:12} {plain(str(value))}")
+        print(f"{name:12} {printable(str(value))}")
     if traceback:
-        print("", *map(plain, str(traceback).splitlines()), sep="\n")
+        print("", *map(printable, str(traceback).splitlines()), sep="\n")
 
 
 @app.command(epilog="Example: millpond dead requeue email --reason 'connection refused'")
@@ -89,7 +89,9 @@ def requeue(
     """Send dead letters again, by their ids or all that match; the messages are unchanged."""
     from millpond.broker.inspect import dead_letters
 
-    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.requeue, "requeued")
+    _apply_to_letters(
+        queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.requeue, "requeued"
+    )
 
 
 @app.command(epilog="Example: millpond dead purge files --before 30d")
@@ -107,10 +109,12 @@ def purge(
     """Delete dead letters for good, by their ids or all that match."""
     from millpond.broker.inspect import dead_letters
 
-    _each(queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.purge, "purged")
+    _apply_to_letters(
+        queue, ids, (kind, reason, task, since, before), all_, as_json, dead_letters.purge, "purged"
+    )
 
 
-def _each(
+def _apply_to_letters(
     queue: str,
     ids: list[str] | None,
     filters: tuple[str | None, ...],
@@ -119,6 +123,7 @@ def _each(
     action: "Callable[[Store, str, str], bool]",
     done: str,
 ) -> None:
+    """Requeue or purge the dead letters of these ids or filters, and print their number."""
     from millpond.broker import audit
     from millpond.monitor.cli.store import require_queue
     from millpond.tasks.errors import BadInput
@@ -126,8 +131,8 @@ def _each(
     if not ids and not everything and not any(filters):
         raise BadInput("no dead letters are named: give ids, a filter such as --reason, or --all")
     count = 0
-    with _opened() as store:
-        chosen = ids or [letter.id for letter in _chosen(store, queue, *filters)]
+    with _open_store() as store:
+        chosen = ids or [letter.id for letter in _search(store, queue, *filters)]
         try:
             for id in chosen:
                 if _is_id(id) and action(store, queue, id):
@@ -140,10 +145,10 @@ def _each(
                 audit.record_command(store, f"{done} {count} {letters} of {queue}")
         if not count:
             require_queue(store, queue)
-    _print({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
+    _print_result({"queue": queue, done: count}, as_json, f"{queue}: {count} {done}")
 
 
-def _chosen(
+def _search(
     store: "Store",
     queue: str,
     kind: str | None,
@@ -152,6 +157,7 @@ def _chosen(
     since: str | None,
     before: str | None,
 ) -> "Iterator[DeadLetter]":
+    """Yield the dead letters of a queue that the filters select."""
     from millpond.broker.inspect.dead_letters import read_dead_letters
     from millpond.broker.server import now_ms
     from millpond.tasks.durations import parse_milliseconds
@@ -173,15 +179,15 @@ def _is_id(id: str) -> bool:
     return time.isdigit() and number.isdigit()
 
 
-def _print(line: dict[str, Any], as_json: bool, text: str) -> None:
+def _print_result(line: dict[str, Any], as_json: bool, text: str) -> None:
     import json
 
-    from millpond.monitor.formatting import plain
+    from millpond.monitor.formatting import printable
 
-    print(json.dumps(line) if as_json else plain(text))
+    print(json.dumps(line) if as_json else printable(text))
 
 
-def _opened() -> Any:
+def _open_store() -> Any:
     from millpond.monitor.cli.store import open_store
 
     return open_store()

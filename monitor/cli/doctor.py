@@ -27,7 +27,7 @@ def doctor(
     counts = {"ok": 0, "warn": 0, "fail": 0}
     for finding in findings():
         counts[finding.status] += 1
-        print(json.dumps(asdict(finding)) if as_json else "\n".join(_lines(finding)), flush=True)
+        print(json.dumps(asdict(finding)) if as_json else "\n".join(_finding_lines(finding)), flush=True)
     if not as_json:
         warnings = f"{counts['warn']} warning{'' if counts['warn'] == 1 else 's'}"
         print(f"{counts['ok']} ok, {warnings}, {counts['fail']} failed")
@@ -59,15 +59,21 @@ def findings() -> "Iterator[Finding]":
         )
     if chosen.broker_url is None and (local := find_local_instance()):
         chosen = local.apply_to(chosen)
-    for examine in (_broker_and_fleet, machine.installed, machine.templates, machine.storage):
+    for examine in (
+        _check_broker_and_fleet,
+        machine.check_extras,
+        machine.check_templates,
+        machine.check_storage,
+    ):
         try:
             yield from examine(chosen)
         except MillpondError as error:
             yield fail("broker", str(error), "see broker_url: millpond config broker_url")
-    yield machine.mail(chosen)
+    yield machine.check_mail(chosen)
 
 
-def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
+def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
+    """Yield the findings on the broker, its kinds and its workers."""
     from millpond.broker.connection import connect
     from millpond.broker.server import now_ms
     from millpond.broker.url import BrokerURL
@@ -90,15 +96,15 @@ def _broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
         now_ms(store)
         whose = "" if settings().broker_url else ", of the millpond up that runs here"
         yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
-        yield from broker.examine(store)
-        kinds, faults = _kinds(chosen)
+        yield from broker.examine_broker(store)
+        kinds, faults = _declared_kinds(chosen)
         yield from faults
-        yield from fleet.examine(store, chosen.table, kinds)
+        yield from fleet.examine_fleet(store, chosen.table, kinds)
     finally:
         store.close()
 
 
-def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
+def _declared_kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
     """Return the declared kinds, and a finding for each module that cannot be imported."""
     from millpond.monitor.doctor.finding import fail
     from millpond.tasks.contract import kinds, load_shipped
@@ -116,17 +122,17 @@ def _kinds(chosen: "Settings") -> "tuple[dict[str, type], list[Finding]]":
     return dict(kinds()), faults
 
 
-def _lines(finding: "Finding") -> "Iterator[str]":
+def _finding_lines(finding: "Finding") -> "Iterator[str]":
     """Yield a finding as lines of the terminal's width, with the remedy below."""
     import shutil
     import textwrap
 
-    from millpond.monitor.formatting import plain
+    from millpond.monitor.formatting import printable
 
     width = max(40, shutil.get_terminal_size().columns)
     head = f"{finding.status:<4}  {finding.check:<11}  "
     yield from textwrap.wrap(
-        plain(finding.found),
+        printable(finding.found),
         width,
         initial_indent=head,
         subsequent_indent=" " * len(head),
@@ -136,7 +142,7 @@ def _lines(finding: "Finding") -> "Iterator[str]":
     if finding.do:
         indent = " " * len(head)
         yield from textwrap.wrap(
-            plain(finding.do),
+            printable(finding.do),
             width,
             initial_indent=f"{indent}-> ",
             subsequent_indent=f"{indent}   ",

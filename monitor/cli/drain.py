@@ -39,15 +39,17 @@ def drain(
     from millpond.tasks.pools import STOP_MARGIN_SECONDS
     from millpond.tasks.settings import settings
 
-    pool = _pool(name)
+    pool = _require_pool(name)
     with open_store() as store:
         unacknowledged = control_drain.drain_pool(store, name)
         audit.record_command(store, f"drained pool {name}")
         seconds = settings().drain_seconds + STOP_MARGIN_SECONDS if wait else 0.0
-        left = _watch(store, name, pool, seconds, as_json)
+        left = _watch_drain(store, name, pool, seconds, as_json)
     running = sum(each.in_flight for each in left)
     ended = {"pool": name, "drained": True, "running": running, "processes": len(left)}
-    _print({**ended, "unacknowledged": list(unacknowledged)}, _summary(name, running, len(left)), as_json)
+    _print_result(
+        {**ended, "unacknowledged": list(unacknowledged)}, _summary(name, running, len(left)), as_json
+    )
     raise typer.Exit(1 if wait and (running or unacknowledged) else 0)
 
 
@@ -58,22 +60,24 @@ def resume(name: Name, as_json: Json = False) -> None:
     from millpond.broker.control import drain as control_drain
     from millpond.monitor.cli.store import open_store
 
-    _pool(name)
+    _require_pool(name)
     with open_store() as store:
         was_drained = control_drain.resume_pool(store, name)
         if was_drained:
             audit.record_command(store, f"resumed pool {name}")
     text = f"{name}: resumed" if was_drained else f"{name}: was not drained"
-    _print({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json)
+    _print_result({"pool": name, "drained": False, "was_drained": was_drained}, text, as_json)
 
 
-def _pool(name: str) -> "Pool":
+def _require_pool(name: str) -> "Pool":
     from millpond.tasks.settings import settings
 
     return settings().table.pool(name)
 
 
-def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool) -> list["ProcessLoad"]:
+def _watch_drain(
+    store: "Store", name: str, pool: "Pool", seconds: float, as_json: bool
+) -> list["ProcessLoad"]:
     """Print every change until no task runs or the time is up; return the last state."""
     from time import monotonic, sleep
 
@@ -88,7 +92,9 @@ def _watch(store: "Store", name: str, pool: "Pool", seconds: float, as_json: boo
         if busy != printed:
             printed = busy
             words = ", ".join(f"{held} on {process}" for process, held in busy.items())
-            _print({"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json)
+            _print_result(
+                {"pool": name, "running": sum(busy.values()), "on": busy}, f"{name}: {words}", as_json
+            )
         sleep(LOOK_SECONDS)
 
 
@@ -99,7 +105,7 @@ def _summary(name: str, running: int, processes: int) -> str:
     return f"{name}: drained, no task runs, {where}. Resume it with: millpond resume {name}"
 
 
-def _print(value: dict[str, Any], text: str, as_json: bool) -> None:
+def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
     import json
 
     print(json.dumps(value) if as_json else text, flush=True)

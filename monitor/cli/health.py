@@ -26,14 +26,14 @@ The command reads files that the processes of the same user write into MILLPOND_
 """
 
 
-class _OneLine(ArgumentParser):
+class _OneLineParser(ArgumentParser):
     """A parser that answers wrong usage as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"millpond: {message}. See: millpond health --help\n")
 
 
-def _duration(text: str) -> float:
+def _parse_duration(text: str) -> float:
     try:
         return parse_seconds(text)
     except BadQuantity as error:
@@ -42,7 +42,7 @@ def _duration(text: str) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the answer and return the exit code."""
-    parser = _OneLine(
+    parser = _OneLineParser(
         prog="millpond health",
         description=HELP,
         epilog="Example: millpond health email --live",
@@ -52,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--live", action="store_true", help="check only whether it is live")
     parser.add_argument("--ready", action="store_true", help="check only whether it is live and ready")
     parser.add_argument("--pid", type=int, help="only this process, or those of this supervisor")
-    parser.add_argument("--within", type=_duration, metavar="TIME", help="replace every time-out, as in 30s")
+    parser.add_argument(
+        "--within", type=_parse_duration, metavar="TIME", help="replace every time-out, as in 30s"
+    )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     try:
         given = parser.parse_args(list(arguments))

@@ -11,13 +11,13 @@ def metrics() -> None:
     from millpond.broker.errors import BrokerError
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.diagnosis import diagnose_all
-    from millpond.monitor.metrics import exposition
-    from millpond.monitor.snapshot import read
+    from millpond.monitor.metrics import metrics_text
+    from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.settings import settings
 
     with open_store() as store:
         try:
-            seen = read(store, settings().table)
-            print(exposition(seen, diagnose_all(store, seen)).decode(), end="")
+            seen = read_snapshot(store, settings().table)
+            print(metrics_text(seen, diagnose_all(store, seen)).decode(), end="")
         except BrokerError as error:
-            print(exposition(error).decode(), end="")
+            print(metrics_text(error).decode(), end="")

@@ -22,17 +22,17 @@ def show(name: Name, as_json: Json = False) -> None:
 
     from millpond.monitor.json_views import queue_json
 
-    view = queue_json(_view(name))
+    view = queue_json(_read_queue(name))
     if as_json:
         print(json.dumps(view))
         return
     counters, limits = view.pop("counters"), view.pop("limits")
     for title, values in (("", view), ("limits", limits), ("total", counters)):
         for key, value in values.items():
-            print(f"{title} {key}".strip().ljust(28), _shown(value))
+            print(f"{title} {key}".strip().ljust(28), _format_value(value))
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(value)
     return f"{round(value, 3):.12g}" if isinstance(value, float) else "-" if value is None else str(value)
@@ -100,16 +100,17 @@ def _checked_changes(given: dict[str, Any], unset: Sequence[str]) -> dict[str, A
 def pause(name: Name, as_json: Json = False) -> None:
     """Stop fetching from a queue; running tasks finish, and sending goes on."""
     text = f"paused. Resume it with: millpond queue resume {name}"
-    _change(name, as_json, {"paused": True}, done="paused", text=text)
+    _change_limits(name, as_json, {"paused": True}, done="paused", text=text)
 
 
 @app.command(epilog="Example: millpond queue resume email")
 def resume(name: Name, as_json: Json = False) -> None:
     """Resume a paused queue."""
-    _change(name, as_json, {"paused": None}, done="resumed", text="resumed")
+    _change_limits(name, as_json, {"paused": None}, done="resumed", text="resumed")
 
 
-def _view(name: str) -> Any:
+def _read_queue(name: str) -> Any:
+    """Return one queue as it is now. Raises `UnknownQueue`."""
     from millpond.monitor.cli.store import open_store, require_queue
     from millpond.monitor.snapshot import queue_views
     from millpond.tasks.settings import settings
@@ -119,7 +120,10 @@ def _view(name: str) -> Any:
         return next(view for view in queue_views(store, settings().table) if view.depth.queue == name)
 
 
-def _change(name: str, as_json: bool, changes: dict[str, Any], *, done: str = "", text: str = "") -> None:
+def _change_limits(
+    name: str, as_json: bool, changes: dict[str, Any], *, done: str = "", text: str = ""
+) -> None:
+    """Change the limits of a queue, record that in the audit, and print the limits in force."""
     import json
     from dataclasses import asdict
 

@@ -27,12 +27,12 @@ def schedules(
     for each in found:
         missed = f", {each.missed} missed" if each.missed else ""
         trouble = f" WAITS: {each.trouble}" if each.trouble else ""
-        times = f"last {_at(each.last_due_ms)}  next {_at(each.next_due_ms)}"
+        times = f"last {_format_time(each.last_due_ms)}  next {_format_time(each.next_due_ms)}"
         print(f"{each.name}  {each.kind}  {each.timing}  {times}  {each.fired} sent{missed}{trouble}")
     print(f"leader: {leader or 'none runs; start one with `millpond scheduler`'}")
 
 
-def _at(ms: int) -> str:
+def _format_time(ms: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds") if ms else "never"

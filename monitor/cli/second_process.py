@@ -23,7 +23,7 @@ RUN_SECONDS = 5.0
 @contextmanager
 def second_process(store: Store, pool: str) -> Iterator[None]:
     """Run `millpond worker POOL` here, with the settings of this command, until the block is left."""
-    before = _slots(store, pool)
+    before = _count_slots(store, pool)
     if before != 1:
         raise BadInput(f"--second-slot is for a pool of one slot; {pool} has {before}: leave it out")
     typer.echo(f"Starting a second worker process of pool {pool} …", err=True)
@@ -34,7 +34,7 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
         before_term = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the process has to end too
         try:
             until = monotonic() + READY_SECONDS
-            while _slots(store, pool) == before:
+            while _count_slots(store, pool) == before:
                 if process.poll() is not None or monotonic() > until:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().rpartition("\n")[2]
@@ -52,5 +52,5 @@ def second_process(store: Store, pool: str) -> Iterator[None]:
                 process.wait()
 
 
-def _slots(store: Store, pool: str) -> int:
+def _count_slots(store: Store, pool: str) -> int:
     return sum(each.slots for each in heartbeats.read_processes(store) if each.pool == pool)

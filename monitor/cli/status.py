@@ -20,11 +20,11 @@ def status(
     import json
 
     from millpond.monitor.cli.store import open_store
-    from millpond.monitor.snapshot import read
+    from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.settings import settings
 
     with open_store() as store:
-        seen = read(store, settings().table)
+        seen = read_snapshot(store, settings().table)
         if as_json:
             from millpond.monitor.diagnosis import diagnose_all
             from millpond.monitor.json_views import pool_json, queue_json

@@ -32,10 +32,10 @@ def top(
         if once or not shown.is_terminal:
             shown.print(screen(store, table, shown.width))
         else:
-            _watch(lambda: _screen_or_error(store, table, shown.width), shown, pause)
+            _redraw(lambda: _screen_or_error(store, table, shown.width), shown, pause)
 
 
-def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
+def _redraw(look: Callable[[], Any], shown: Any, seconds: float) -> None:
     """Show the result of `look` until `q` is pressed; Ctrl-C interrupts."""
     import signal
 
@@ -43,7 +43,7 @@ def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
 
     # Nothing may end this process from here on that leaves the terminal as it is.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with _keys() as pressed, Live(console=shown, screen=True, auto_refresh=False) as live:
+    with _key_reader() as pressed, Live(console=shown, screen=True, auto_refresh=False) as live:
         while True:
             live.update(look(), refresh=True)
             if pressed(seconds) in ("q", "Q"):
@@ -51,7 +51,7 @@ def _watch(look: Callable[[], Any], shown: Any, seconds: float) -> None:
 
 
 @contextmanager
-def _keys() -> Iterator[Callable[[float], str]]:
+def _key_reader() -> Iterator[Callable[[float], str]]:
     """Yield a function that waits some seconds for a key and returns it; without a terminal it only waits."""
     import os
     import select
@@ -87,21 +87,25 @@ def screen(store: Any, table: Any, width: int) -> Any:
     from rich.text import Text
 
     from millpond.broker import audit
-    from millpond.monitor.formatting import moment, plain
-    from millpond.monitor.snapshot import read
+    from millpond.monitor.formatting import format_time, printable
+    from millpond.monitor.snapshot import read_snapshot
     from millpond.monitor.tables import pools_table, queues_table
     from millpond.tasks.process.terminal import break_line
 
-    seen = read(store, table)
+    seen = read_snapshot(store, table)
     changes = [
-        Text(break_line(plain(f"{moment(change.at_ms)}  {change.user}: {change.action}"), width), style="dim")
+        Text(
+            break_line(printable(f"{format_time(change.at_ms)}  {change.user}: {change.action}"), width),
+            style="dim",
+        )
         for change in audit.recent_changes(store, limit=5)
     ]
-    head = Text(f"millpond top  {moment(seen.now_ms)}  q ends", style="bold")
+    head = Text(f"millpond top  {format_time(seen.now_ms)}  q ends", style="bold")
     return Group(head, "", pools_table(seen.pools, width), "", queues_table(seen.queues, width), "", *changes)
 
 
 def _screen_or_error(store: Any, table: Any, width: int) -> Any:
+    """Return the screen, or the broker's error in its place."""
     from rich.text import Text
 
     from millpond.broker.errors import BrokerError

@@ -43,7 +43,7 @@ def why(
     from millpond.monitor.cli.store import open_store
     from millpond.monitor.diagnosis import diagnose_all
     from millpond.monitor.diagnosis.words import lines
-    from millpond.monitor.snapshot import read
+    from millpond.monitor.snapshot import read_snapshot
     from millpond.tasks.errors import BadInput
     from millpond.tasks.name_suggestions import unknown_name
     from millpond.tasks.settings import settings
@@ -54,14 +54,14 @@ def why(
         example = f"millpond why {pool or 'email'} --probe --second-slot"
         raise BadInput(f"--second-slot is part of a measurement: give --probe too, as in {example}")
     with open_store() as store:
-        names = [view.name for view in read(store, settings().table).pools]
+        names = [view.name for view in read_snapshot(store, settings().table).pools]
         if pool is not None and pool not in names:
             raise BadInput(unknown_name("pool", pool, names))
         if probe and pool is not None:
             with second_process(store, pool) if second_slot else nullcontext():
-                _probe(store, pool)
+                _probe_pool(store, pool)
         while True:
-            for found in diagnose_all(store, read(store, settings().table)):
+            for found in diagnose_all(store, read_snapshot(store, settings().table)):
                 if pool in (None, found.pool):
                     print(json.dumps(asdict(found)) if as_json else "\n".join(lines(found)), flush=True)
             if not watch:
@@ -71,7 +71,7 @@ def why(
                 print()
 
 
-def _probe(store: "Store", pool: str) -> None:
+def _probe_pool(store: "Store", pool: str) -> None:
     """Measure a pool; wait where another process measures it already."""
     from time import monotonic, sleep
 

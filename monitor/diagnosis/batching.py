@@ -64,7 +64,7 @@ def chatty(facts: PoolFacts) -> Diagnosis | None:
         name=place.name,
         confidence=0.8,
         evidence=(evidence,),
-        against=_grows(facts),
+        against=_growth_evidence(facts),
         predicted_gain=round(gain, 1),
     )
 
@@ -101,7 +101,7 @@ def fixed_cost(facts: PoolFacts) -> Diagnosis | None:
         name=name,
         confidence=0.8,
         evidence=(evidence,),
-        against=_grows(facts),
+        against=_growth_evidence(facts),
         predicted_gain=round(gain, 1),
     )
 
@@ -125,7 +125,7 @@ def _fixed_share(facts: PoolFacts, kind: str, calls: CallFigures) -> float | Non
     return max(0.0, min(1 - own, 1 - alone))
 
 
-def _grows(facts: PoolFacts) -> tuple[str, ...]:
+def _growth_evidence(facts: PoolFacts) -> tuple[str, ...]:
     measured = facts.current_elasticity
     if measured is None or not measured.grows:
         return ()

@@ -145,9 +145,9 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
     if measured is None or facts.use < FULL:
         return None
     if measured.grows:
-        return _workers(facts, measured)
+        return _too_few_workers(facts, measured)
     if measured.saturated:
-        return _saturated(facts, measured)
+        return _saturated_dependency(facts, measured)
     why = f"{words.use(facts)}; {words.compared(measured)}: it is not yet certain whether throughput grows "
     why += f"with slots ({words.elasticity(measured)})"
     return words.diagnosis(
@@ -160,7 +160,8 @@ def elastic(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
+def _too_few_workers(facts: PoolFacts, measured: Elasticity) -> Diagnosis | None:
+    """Return the diagnosis that more slots help, with their number; None if there is no room."""
     slots, mean, most = facts.view.slots, facts.mean or 0.0, facts.headroom
     if most < NO_ROOM:
         return None  # the processors would be full
@@ -215,7 +216,8 @@ def _dominant_kind(facts: PoolFacts) -> str:
     return ""
 
 
-def _saturated(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
+def _saturated_dependency(facts: PoolFacts, measured: Elasticity) -> Diagnosis:
+    """Return the diagnosis that a dependency is saturated, with the slots that suffice."""
     usual = _usual_mean(facts)
     enough = numbers.slots_that_suffice(measured, usual_seconds=usual)
     name, named, evidence = _saturated_by(facts)

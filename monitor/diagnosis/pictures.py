@@ -52,12 +52,12 @@ def parts(diagnosis: Diagnosis) -> list[Part]:
 
 def points(diagnosis: Diagnosis) -> list[Point]:
     """Return the measured points of throughput against slots, and the predicted one, by slots."""
-    known = _known(diagnosis)
-    most_slots, most_rate = max((slots for slots, _, _ in known), default=1), _top(known)
+    known = _known_points(diagnosis)
+    most_slots, most_rate = max((slots for slots, _, _ in known), default=1), _axis_end(known)
     return [
         Point(
             round(LEFT + (WIDTH - LEFT - RIGHT) * slots / most_slots, 1),
-            _height(rate, most_rate),
+            _y_position(rate, most_rate),
             slots,
             rate,
             predicted,
@@ -68,9 +68,9 @@ def points(diagnosis: Diagnosis) -> list[Point]:
 
 def ticks(diagnosis: Diagnosis) -> list[Tick]:
     """Return the numbers on the axis of the throughput, from 0, in round steps."""
-    top = _top(_known(diagnosis))
-    step = _step(top)
-    return [Tick(_height(n * step, top), n * step) for n in range(round(top / step) + 1)]
+    top = _axis_end(_known_points(diagnosis))
+    step = _round_step(top)
+    return [Tick(_y_position(n * step, top), n * step) for n in range(round(top / step) + 1)]
 
 
 def path(drawn: Sequence[Point]) -> str:
@@ -78,7 +78,7 @@ def path(drawn: Sequence[Point]) -> str:
     return f"M{LEFT},{HEIGHT - BOTTOM}" + "".join(f"L{each.x},{each.y}" for each in drawn)
 
 
-def _known(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
+def _known_points(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
     known = [(slots, rate, False) for slots, rate in diagnosis.measured]
     wanted, rate = diagnosis.slots_wanted, diagnosis.predicted_rate
     if known and wanted and rate is not None and wanted not in {slots for slots, _, _ in known}:
@@ -86,17 +86,17 @@ def _known(diagnosis: Diagnosis) -> list[tuple[int, float, bool]]:
     return known
 
 
-def _top(known: Sequence[tuple[int, float, bool]]) -> float:
+def _axis_end(known: Sequence[tuple[int, float, bool]]) -> float:
     """Return the end of the axis of the throughput: the next round number."""
     most = max((rate for _, rate, _ in known), default=0.0) or 1.0
-    return math.ceil(most / _step(most)) * _step(most)
+    return math.ceil(most / _round_step(most)) * _round_step(most)
 
 
-def _step(top: float) -> float:
+def _round_step(top: float) -> float:
     """Return a step of 1, 2 or 5 times a power of ten, three to five of which reach the top."""
     power = 10.0 ** math.floor(math.log10(top / 2))
     return next(each * power for each in (1.0, 2.0, 5.0, 10.0) if top / (each * power) <= 5)
 
 
-def _height(rate: float, top: float) -> float:
+def _y_position(rate: float, top: float) -> float:
     return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * rate / top, 1)

@@ -47,6 +47,7 @@ def diagnose(facts: PoolFacts) -> Diagnosis:
 
 
 def _no_worker(facts: PoolFacts) -> Diagnosis | None:
+    """No process of the pool runs, and tasks are ready."""
     if not facts.waiting or facts.view.running:
         return None
     return words.diagnosis(
@@ -59,6 +60,7 @@ def _no_worker(facts: PoolFacts) -> Diagnosis | None:
 
 
 def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
+    """Fewer processes run than the table says, and tasks are ready."""
     view = facts.view
     if not facts.waiting or not view.processes_missing or view.pool is None:
         return None
@@ -72,9 +74,10 @@ def _processes_missing(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _paused(facts: PoolFacts) -> Diagnosis | None:
+def _paused_queue(facts: PoolFacts) -> Diagnosis | None:
+    """A queue with ready tasks is paused, and no other queue of the pool is behind."""
     queue = next((queue for queue in facts.waiting if queue.limits.paused), None)
-    if queue is None or _others_wait(facts, queue):
+    if queue is None or _has_other_backlog(facts, queue):
         return None
     return words.diagnosis(
         facts,
@@ -86,27 +89,28 @@ def _paused(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _others_wait(facts: PoolFacts, held: QueueView) -> bool:
+def _has_other_backlog(facts: PoolFacts, held: QueueView) -> bool:
     """True if the pool is full and behind with other queues, which nothing holds."""
     others = [
         queue
         for queue in facts.waiting
-        if queue is not held and not queue.limits.paused and not _reached(queue, facts)
+        if queue is not held and not queue.limits.paused and not _limit_reached(queue, facts)
     ]
     ready = sum(queue.depth.ready for queue in others)
     return facts.use >= causes.FULL and ready > max(facts.view.slots, facts.rate * SOON_SECONDS)
 
 
-def _drained(facts: PoolFacts) -> Diagnosis | None:
+def _drained_pool(facts: PoolFacts) -> Diagnosis | None:
     if facts.view.drained_at_ms is None or not facts.waiting:
         return None
     why = f"the pool is drained and starts nothing; {words.ready(facts)}"
     return words.diagnosis(facts, "drained", why, "resume it", command=f"millpond resume {facts.view.name}")
 
 
-def _limited(facts: PoolFacts) -> Diagnosis | None:
+def _queue_limit(facts: PoolFacts) -> Diagnosis | None:
+    """A queue has reached its rate or its in-flight limit, and no other queue of the pool is behind."""
     for queue in facts.waiting:
-        if (reached := _reached(queue, facts)) and not _others_wait(facts, queue):
+        if (reached := _limit_reached(queue, facts)) and not _has_other_backlog(facts, queue):
             alone = facts.use < 0.95
             return words.diagnosis(
                 facts,
@@ -123,7 +127,8 @@ def _limited(facts: PoolFacts) -> Diagnosis | None:
     return None
 
 
-def _reached(queue: QueueView, facts: PoolFacts) -> str | None:
+def _limit_reached(queue: QueueView, facts: PoolFacts) -> str | None:
+    """Return the limit that a queue has reached, in words; None if it has reached none."""
     limits = queue.limits
     if limits.rate and (queue.out_rate or 0.0) >= REACHED * limits.rate:
         return f"{limits.rate:g} tasks a second"
@@ -139,7 +144,8 @@ def _reached(queue: QueueView, facts: PoolFacts) -> str | None:
 # Calm, or too little data
 
 
-def _calm(facts: PoolFacts) -> Diagnosis | None:
+def _keeps_up(facts: PoolFacts) -> Diagnosis | None:
+    """The pool is idle, keeps up, or will have caught up soon."""
     rate = facts.rate
     if not facts.ready:
         if (found := _skewed(facts)) is not None:
@@ -208,7 +214,8 @@ def _skewed(facts: PoolFacts) -> Diagnosis | None:
     )
 
 
-def _too_little(facts: PoolFacts) -> Diagnosis | None:
+def _too_little_data(facts: PoolFacts) -> Diagnosis | None:
+    """Too little was measured for a diagnosis."""
     ends, seconds = facts.minute.ended, facts.minute.seconds
     if ends >= ENOUGH_ENDS and seconds >= ENOUGH_SECONDS:
         return None
@@ -221,12 +228,12 @@ def _too_little(facts: PoolFacts) -> Diagnosis | None:
 
 RULES: tuple[Rule, ...] = (
     _no_worker,
-    _paused,
-    _drained,
+    _paused_queue,
+    _drained_pool,
     _processes_missing,
-    _limited,
-    _calm,
-    _too_little,
+    _queue_limit,
+    _keeps_up,
+    _too_little_data,
     causes.failing,
     causes.broker,
     causes.recycling,

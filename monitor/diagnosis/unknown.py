@@ -28,12 +28,12 @@ def free_slots(facts: PoolFacts) -> Diagnosis | None:
 
 def long_runs(facts: PoolFacts) -> Diagnosis:
     """Too few runs end to measure the effect of slots: the slots' time is known, and failures."""
-    if (found := _known_anyway(facts)) is not None:
+    if (found := _likely_cause(facts)) is not None:
         return found
     seen, mean = facts.minute, facts.mean
     takes = f"a run takes {words.duration(mean)}, {seen.ended}" if mean else "no run"
     wait = f"{words.duration(seen.seconds * ENOUGH_ENDS / seen.ended)}" if seen.ended else "an hour"
-    place, spent = _waits(facts)
+    place, spent = _main_wait(facts)
     return words.diagnosis(
         facts,
         "unclear",
@@ -46,7 +46,7 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
     )
 
 
-def _waits(facts: PoolFacts) -> tuple[Place | None, str]:
+def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
     """Return where slots wait most, and the words for it; empty where they do not."""
     found = facts.most("peer", "child", "file", "sleep")
     if found is None:
@@ -56,7 +56,7 @@ def _waits(facts: PoolFacts) -> tuple[Place | None, str]:
 
 def unclear(facts: PoolFacts) -> Diagnosis:
     """The cause is not known; the command measures it."""
-    place, spent = _waits(facts)
+    place, spent = _main_wait(facts)
     if facts.is_probed:
         advice = "it is being measured: ask again in half a minute"
         command = f"millpond why {facts.view.name}"
@@ -76,6 +76,6 @@ def unclear(facts: PoolFacts) -> Diagnosis:
     )
 
 
-def _known_anyway(facts: PoolFacts) -> Diagnosis | None:
+def _likely_cause(facts: PoolFacts) -> Diagnosis | None:
     rules = (causes.failing, causes.processor, causes.lock, causes.slow_dependency)
     return next((found for rule in rules if (found := rule(facts)) is not None), None)

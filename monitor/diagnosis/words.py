@@ -21,7 +21,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
         trend=trend(facts),
         slot_time=tuple(slot_time(facts)),
         kinds=kinds(facts),
-        measured=() if measured is None else _points(measured),
+        measured=() if measured is None else _measured_points(measured),
         outcome=outcome(facts),
         probe_seconds=round(facts.probe_seconds, 1),
         compared=slower_than_before(facts),
@@ -31,7 +31,7 @@ def diagnosis(facts: PoolFacts, state: str, why: str, advice: str = "", **more: 
     )
 
 
-def _points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
+def _measured_points(measured: Elasticity) -> tuple[tuple[int, float], ...]:
     """Return the measured throughput by number of slots."""
     step = ((measured.step_part, measured.step_rate),) if measured.step is not None else ()
     return ((measured.part, measured.part_rate), *step, (measured.slots, measured.rate))

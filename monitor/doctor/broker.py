@@ -14,9 +14,9 @@ OLDEST = {"Redis": (6, 2), "Valkey": (7, 2)}
 CLOCK_SECONDS = 1.0
 
 
-def examine(store: Store) -> Iterator[Finding]:
+def examine_broker(store: Store) -> Iterator[Finding]:
     """Yield the findings on a broker that answers. Raises `BrokerAway`."""
-    yield _version(store)
+    yield _check_version(store)
     if refusal := server.write_refusal(store):
         yield fail(
             "writes", f"the broker refuses writes: {refusal}", "free its memory or disk, or name its master"
@@ -29,10 +29,11 @@ def examine(store: Store) -> Iterator[Finding]:
         yield warn("persistence", found, f"{remedy} in the server's configuration")
     if not risks:
         yield ok("persistence", "the broker evicts nothing, and writes messages to disk")
-    yield _clock(store)
+    yield _check_clock(store)
 
 
-def _version(store: Store) -> Finding:
+def _check_version(store: Store) -> Finding:
+    """Return whether the version of the broker is recent enough."""
     found = server.version(store)
     if found is None:
         return warn("version", "the broker's version is unknown", "allow INFO to its user")
@@ -45,7 +46,7 @@ def _version(store: Store) -> Finding:
     return ok("version", f"{name} {version}")
 
 
-def _clock(store: Store) -> Finding:
+def _check_clock(store: Store) -> Finding:
     """Compare the clocks in the middle of one round trip."""
     asked = time.time()
     theirs = server.now_ms(store) / 1000

@@ -5,19 +5,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from millpond.broker.connection import Store
 from millpond.broker.inspect.announced_kinds import announced_kinds
 from millpond.monitor.doctor.finding import Finding, fail, ok, warn
-from millpond.monitor.snapshot import PoolView, Snapshot, read
+from millpond.monitor.snapshot import PoolView, Snapshot, read_snapshot
 from millpond.tasks import extras
 from millpond.tasks.contract import Contract
 from millpond.tasks.pools import Table
 
 
-def examine(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
+def examine_fleet(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> Iterator[Finding]:
     """Yield the findings on workers and on the kinds of each queue. Raises `BrokerAway`."""
-    seen = read(store, table)
+    seen = read_snapshot(store, table)
     for pool in seen.pools:
-        yield _pool(pool)
+        yield _check_pool(pool)
     for queue in sorted(table.queues):
-        yield from _queue(store, seen, queue, [name for name, each in kinds.items() if each.queue == queue])
+        yield from _check_queue(
+            store, seen, queue, [name for name, each in kinds.items() if each.queue == queue]
+        )
     for kind, contract in sorted(kinds.items()):
         if contract.queue not in table.queues:
             yield fail(
@@ -27,7 +29,8 @@ def examine(store: Store, table: Table, kinds: Mapping[str, type[Contract]]) -> 
             )
 
 
-def _pool(view: PoolView) -> Finding:
+def _check_pool(view: PoolView) -> Finding:
+    """Return whether the processes of a pool run."""
     wanted = view.pool.processes if view.pool else len(view.running)
     found = f"{view.name}: {len(view.running)} of {wanted} processes, {view.ready:,} tasks ready"
     start = f"start it: millpond worker {view.name}"
@@ -40,7 +43,8 @@ def _pool(view: PoolView) -> Finding:
     return ok("workers", found)
 
 
-def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
+def _check_queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> Iterator[Finding]:
+    """Yield whether a queue has a pool, is paused, and has a worker for each of its kinds."""
     view = next(each for each in seen.queues if each.name == queue)
     if not view.pools:
         yield warn(
@@ -56,10 +60,12 @@ def _queue(store: Store, seen: Snapshot, queue: str, kinds: Iterable[str]) -> It
     if can := sorted(set(kinds) & known):
         yield ok("kinds", f"{queue}: its workers run {', '.join(can)}")
     if cannot and known:
-        yield fail("kinds", f"{queue}: none of its processes has {', '.join(cannot)}", _remedy(queue, cannot))
+        yield fail(
+            "kinds", f"{queue}: none of its processes has {', '.join(cannot)}", _kinds_remedy(queue, cannot)
+        )
 
 
-def _remedy(queue: str, kinds: list[str]) -> str:
+def _kinds_remedy(queue: str, kinds: list[str]) -> str:
     """Return how the workers of a queue get its kinds."""
     needed = extras.extras_of_queues([queue])
     if needed and all(kind.startswith(f"{queue}.") for kind in kinds):

@@ -14,7 +14,7 @@ from millpond.tasks.settings import Settings, Smtp
 MAIL_SECONDS = 5.0
 
 
-def installed(settings: Settings) -> Iterator[Finding]:
+def check_extras(settings: Settings) -> Iterator[Finding]:
     """Yield the extras that the settings and the services need, with their missing packages."""
     remote = {urlsplit(root).scheme for root in settings.files.roots}
     used = {
@@ -34,7 +34,7 @@ def installed(settings: Settings) -> Iterator[Finding]:
         yield make("extras", found, f"where it is used: {extras.install_command([name])}")
 
 
-def mail(settings: Settings) -> Finding:
+def check_mail(settings: Settings) -> Finding:
     """Return whether the mail server answers, with the security and the login of the settings."""
     from millpond.tasks.email.smtp_session import connect
 
@@ -51,7 +51,7 @@ def mail(settings: Settings) -> Finding:
     return ok("mail", f"{where} answers, security {smtp.security}{login}")
 
 
-def templates(settings: Settings) -> Iterator[Finding]:
+def check_templates(settings: Settings) -> Iterator[Finding]:
     """Yield a finding if the folder of templates is missing."""
     folder = settings.smtp.templates
     if folder is not None and not folder.is_dir():
@@ -60,16 +60,21 @@ def templates(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def storage(settings: Settings) -> Iterator[Finding]:
+def check_storage(settings: Settings) -> Iterator[Finding]:
     """Yield whether each storage root can be read and written here."""
     if not settings.files.roots:
         found = "no root is set here: workers with these settings refuse file tasks"
         yield warn("storage", found, "set files.roots, as in /srv/files")
     for root in settings.files.roots:
-        yield _remote(root) if "://" in root and not root.startswith("file://") else _check_local_root(root)
+        yield (
+            _check_remote_root(root)
+            if "://" in root and not root.startswith("file://")
+            else _check_local_root(root)
+        )
 
 
 def _check_local_root(root: str) -> Finding:
+    """Return whether the folder of a root is here and can be read and written."""
     path = Path(unquote(urlsplit(root).path) if root.startswith("file://") else root)
     if not path.is_dir():
         return fail(
@@ -91,7 +96,8 @@ def _check_local_root(root: str) -> Finding:
     return ok("storage", f"{root} can be read and written here")
 
 
-def _remote(root: str) -> Finding:
+def _check_remote_root(root: str) -> Finding:
+    """Return whether a root in a storage service can be listed."""
     try:
         import fsspec
 

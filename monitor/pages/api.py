@@ -13,7 +13,7 @@ from millpond.broker.errors import BrokerError
 from millpond.monitor import json_views, metrics, snapshot
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.pages.handler import Handler
-from millpond.monitor.scaling import demand
+from millpond.monitor.scaling import read_demand
 
 
 class JsonHandler(Handler):
@@ -51,7 +51,7 @@ class Pools(JsonHandler):
 
     async def get(self) -> None:
         """Answer with a list of pools."""
-        seen = await self.ask(snapshot.read, self.store, self.table)
+        seen = await self.ask(snapshot.read_snapshot, self.store, self.table)
         found = await self.ask(diagnose_all, self.store, seen)
         self.answer([json_views.pool_json(view, each) for view, each in zip(seen.pools, found, strict=True)])
 
@@ -94,7 +94,7 @@ class Scaling(JsonHandler):
         """Answer with `tasks` and `oldest_seconds`, or 404."""
         if pool not in self.table.pools:
             raise HTTPError(404, f"no pool is named {pool!r}")
-        self.answer(asdict(await self.ask(demand, self.store, self.table, pool)))
+        self.answer(asdict(await self.ask(read_demand, self.store, self.table, pool)))
 
 
 class Metrics(Handler):
@@ -109,7 +109,7 @@ class Metrics(Handler):
 
     def _exposition(self) -> bytes:
         try:
-            seen = snapshot.read(self.store, self.table)
-            return metrics.exposition(seen, diagnose_all(self.store, seen))
+            seen = snapshot.read_snapshot(self.store, self.table)
+            return metrics.metrics_text(seen, diagnose_all(self.store, seen))
         except BrokerError as error:
-            return metrics.exposition(error)
+            return metrics.metrics_text(error)

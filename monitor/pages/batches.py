@@ -36,14 +36,15 @@ class Batch(Handler):
 
     async def get(self, id: str) -> None:
         """Render its counts, running tasks and last failures, or 404."""
-        summary = await self._summary(id)
+        summary = await self._read_summary(id)
         failures = await self.ask(record.last_failures, self.store, id)
         running = [] if summary.complete else await self.ask(running_tasks, self.store, id)
         self.show(
             "batch.html", tab="batches", batch=summary, running=running, failures=failures, state_of=state_of
         )
 
-    async def _summary(self, id: str) -> Summary:
+    async def _read_summary(self, id: str) -> Summary:
+        """Return the counts of a batch, or raise 404."""
         try:
             return await self.ask(record.summary, self.store, id)
         except HTTPError as error:

@@ -11,7 +11,7 @@ from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.inspect.dead_letters import DeadLetter as Letter
 from millpond.monitor import dead_letter_search
 from millpond.monitor.dead_letter_search import ACTIONS, Search
-from millpond.monitor.json_views import error_of, whole_letter_json
+from millpond.monitor.json_views import error_line, whole_dead_letter_json
 from millpond.monitor.pages.handler import Handler
 from millpond.tasks.durations import parse_milliseconds
 
@@ -72,7 +72,7 @@ class DeadLetters(SearchHandler):
             total=total,
             all_queues=queues,
             asked={name: self.asked(name) or "" for name in FIELDS},
-            error_of=error_of,
+            error_of=error_line,
         )
 
     def _found_letters(self) -> tuple[list[Letter], Counter[tuple[str, str]], list[str], int]:
@@ -91,7 +91,7 @@ class DeadLetter(Handler):
         letter = await self.ask(dead_letters.read_dead_letter, self.store, queue, id)
         if letter is None:
             raise HTTPError(404, f"{queue} has no dead letter {id}: it was requeued or purged")
-        whole = whole_letter_json(letter)
+        whole = whole_dead_letter_json(letter)
         self.show("dead_letter.html", tab="dead", letter=letter, whole=whole)
 
 
@@ -101,29 +101,30 @@ class Action(SearchHandler):
     async def post(self, what: str) -> None:
         """Render the confirmation; requeue or purge once it is confirmed."""
         self.require_change_right()
-        chosen = [_pair(text) for text in self.exactly("id")]
+        chosen = [_parse_id(text) for text in self.exactly("id")]
         everything = self.asked("all") == "yes"
         if not chosen and not everything:
             raise HTTPError(400, "Choose dead letters first")
         if self.asked("confirmed") != "yes":
-            await self._confirm(what, chosen, everything)
+            await self._render_confirmation(what, chosen, everything)
             return
         if everything:
-            chosen = await self.ask(self._matching)
-        count = await self.ask(dead_letter_search.apply, self.store, what, chosen)
+            chosen = await self.ask(self._search_ids)
+        count = await self.ask(dead_letter_search.apply_to, self.store, what, chosen)
         done = ACTIONS[what][1]
         ids = ", ".join(f"{queue} {id}" for queue, id in chosen[:20]) + (", …" if len(chosen) > 20 else "")
-        await self.audit(f"{done} {count} dead letter{_s(count)}: {ids}")
-        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_s(count)} {done}.")
+        await self.audit(f"{done} {count} dead letter{_plural_s(count)}: {ids}")
+        self.redirect_with(self.reverse_url("dead"), f"{count:,} dead letter{_plural_s(count)} {done}.")
 
-    async def _confirm(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
-        count = len(await self.ask(self._matching)) if everything else len(chosen)
+    async def _render_confirmation(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
+        """Render the form that confirms a change of these dead letters, or of all that match."""
+        count = len(await self.ask(self._search_ids)) if everything else len(chosen)
         now_ms = await self.ask(server.now_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",
             tab="dead",
-            title=f"{what.capitalize()} {count:,} dead letter{_s(count)}?",
+            title=f"{what.capitalize()} {count:,} dead letter{_plural_s(count)}?",
             text=_CONSEQUENCES[what],
             action=self.reverse_url("act-on-dead", what),
             button=what.capitalize(),
@@ -136,7 +137,7 @@ class Action(SearchHandler):
             back=self.reverse_url("dead"),
         )
 
-    def _matching(self) -> list[tuple[str, str]]:
+    def _search_ids(self) -> list[tuple[str, str]]:
         return [(letter.queue, letter.id) for letter in self.search().results(self.store)]
 
 
@@ -146,7 +147,7 @@ _CONSEQUENCES = {
 }
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_id(text: str) -> tuple[str, str]:
     queue, _, id = text.rpartition(" ")
     time, _, number = id.partition("-")
     if not queue or not time.isdigit() or not number.isdigit():
@@ -154,5 +155,5 @@ def _pair(text: str) -> tuple[str, str]:
     return queue, id
 
 
-def _s(count: int) -> str:
+def _plural_s(count: int) -> str:
     return "" if count == 1 else "s"

@@ -64,6 +64,7 @@ def path_prefix(chosen: str | None) -> str:
 
 
 def _make_login_ascii(headers: HTTPHeaders) -> None:
+    """Replace the login of a request by its form in ASCII, since Flower refuses any other."""
     kind, _, encoded = headers.get("Authorization", "").partition(" ")
     if kind.lower() != "basic":
         return

@@ -17,7 +17,7 @@ class Pools(Handler):
 
     async def get(self) -> None:
         """Render a snapshot of the pools."""
-        seen, sparklines, diagnoses = await self.ask(_read, self.store, self.table, self.history)
+        seen, sparklines, diagnoses = await self.ask(_read_pools, self.store, self.table, self.history)
         self.show(
             "pools.html",
             tab="pools",
@@ -28,10 +28,11 @@ class Pools(Handler):
         )
 
 
-def _read(
+def _read_pools(
     store: Store, table: Table, history: HistoryCache
 ) -> tuple[Snapshot, Sparklines, dict[str, Diagnosis]]:
-    seen = snapshot.read(store, table)
+    """Return the snapshot, the sparklines of each pool, and the diagnoses."""
+    seen = snapshot.read_snapshot(store, table)
     names = [view.name for view in seen.pools]
     histories = history.samples([f"pool:{name}" for name in names])
     sparklines = {

@@ -9,7 +9,7 @@ from millpond.broker.connection import Store
 from millpond.broker.stats.history import HistoryCache
 from millpond.monitor import snapshot, sparkline
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
-from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parsed
+from millpond.monitor.limit_forms import LIMITS, OVERFLOWS, parse_limits
 from millpond.monitor.metrics import QUEUE_COUNTERS
 from millpond.monitor.pages.handler import Handler
 from millpond.monitor.snapshot import QueueView
@@ -21,7 +21,7 @@ class Queues(Handler):
 
     async def get(self) -> None:
         """Render the queues."""
-        seen = await self.ask(_queues_page_data, self.store, self.table, self.history)
+        seen = await self.ask(_queues_data, self.store, self.table, self.history)
         self.show("queues.html", tab="queues", **seen)
 
 
@@ -30,7 +30,7 @@ class Queue(Handler):
 
     async def get(self, name: str) -> None:
         """Render the queue, or 404."""
-        seen = await self.ask(_one, self.store, self.table, self.history, name)
+        seen = await self.ask(_queue_data, self.store, self.table, self.history, name)
         self.show(
             "queue.html", tab="queues", names=LIMITS, overflows=OVERFLOWS, counters=QUEUE_COUNTERS, **seen
         )
@@ -44,7 +44,7 @@ class Change(Handler):
         self.require_change_right()
         _queue_or_404(await self.ask(snapshot.queue_views, self.store, self.table), name)
         if what == "limits":
-            changes = await self.ask(parsed, {limit: self.asked(limit) for limit in LIMITS})
+            changes = await self.ask(parse_limits, {limit: self.asked(limit) for limit in LIMITS})
             message = f"The limits of {name} are set."
             listed = ", ".join(f"{limit}={value}" for limit, value in changes.items() if value is not None)
             note = f"set the limits of queue {name}: {listed or 'all as in the pools table'}"
@@ -64,7 +64,8 @@ def _queue_or_404(views: list[QueueView], name: str) -> QueueView:
     raise HTTPError(404, f"No queue is named {name}")
 
 
-def _queues_page_data(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
+def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str, Any]:
+    """Return what the page of all queues shows."""
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
     now_ms = server.now_ms(store)
@@ -79,7 +80,8 @@ def _queues_page_data(store: Store, table: Table, history: HistoryCache) -> dict
     }
 
 
-def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
+def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) -> dict[str, Any]:
+    """Return what the page of one queue shows. Raises 404."""
     view = _queue_or_404(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
     now_ms = server.now_ms(store)
@@ -89,12 +91,12 @@ def _one(store: Store, table: Table, history: HistoryCache, name: str) -> dict[s
         "in": sparkline.rate_bars(samples, "published", now_ms=now_ms),
         "out": sparkline.rate_bars(samples, "settled", "dead", now_ms=now_ms),
     }
-    diagnoses = _of_pools(store, table, view) if view.depth.ready else []
+    diagnoses = _diagnoses_of(store, table, view) if view.depth.ready else []
     overrides = limits.read_overrides(store, name)
     return {"view": view, "sparklines": sparklines, "overrides": overrides, "diagnoses": diagnoses}
 
 
-def _of_pools(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
+def _diagnoses_of(store: Store, table: Table, view: QueueView) -> list[Diagnosis]:
     """Return the diagnoses of the pools of a queue that are behind."""
-    found = diagnose_all(store, snapshot.read(store, table))
+    found = diagnose_all(store, snapshot.read_snapshot(store, table))
     return [each for each in found if each.pool in view.pools and not each.is_calm]

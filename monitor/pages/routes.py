@@ -37,5 +37,5 @@ def install(application: Any) -> None:
     rules = [url(before + pattern, handler, name=name) for pattern, handler, name in ROUTES]
     folder = {"path": str(static_files.FOLDER)}
     static = url(f"{before}/millpond/static/(.+)", static_files.StaticFiles, folder, "millpond-static")
-    application.settings["static_versions"] = static_files.versions()
+    application.settings["static_versions"] = static_files.file_versions()
     application.add_handlers(".*", [*rules, static])

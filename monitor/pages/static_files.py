@@ -14,7 +14,7 @@ class StaticFiles(Handler, StaticFileHandler):
     """Serve a file of `monitor/static` to users that may see the pages."""
 
 
-def versions() -> dict[str, str]:
+def file_versions() -> dict[str, str]:
     """Return a hash of each file's content, so that browsers may cache it until it changes."""
     return {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:12]

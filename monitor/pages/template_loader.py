@@ -24,6 +24,7 @@ class PageLoader(Loader):
     """A loader that looks into Millpond's folder of templates before Flower's."""
 
     def _create_template(self, name: str) -> Any:
+        """Return Millpond's template of this name, or Flower's with the additions for it."""
         own = OWN / name
         if own.is_file():
             return Template(own.read_text(), name=name, loader=self)

@@ -11,7 +11,7 @@ from celery import Celery
 
 from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
-from millpond.monitor.json_views import letter_json, whole_letter_json
+from millpond.monitor.json_views import dead_letter_json, whole_dead_letter_json
 from millpond.tasks.app import celery_app
 from millpond.tasks.contract import kinds
 from millpond.tasks.settings import Settings
@@ -83,7 +83,7 @@ def test_a_hostile_secret_shows_up_nowhere(
     gate.touch()
     eventually(lambda: sum(event["type"] == "task-succeeded" for event in events) == 4, 20)
     letters = list(dead_letters.read_dead_letters(store, "default"))
-    listed = [[letter_json(each), whole_letter_json(each)] for each in letters]
+    listed = [[dead_letter_json(each), whole_dead_letter_json(each)] for each in letters]
     worker.stop()
     _is_clean("the log", worker.log)
     for event in events:

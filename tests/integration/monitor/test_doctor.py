@@ -204,10 +204,10 @@ def test_no_line_is_wider_than_the_terminal(
 
 def test_a_command_to_copy_keeps_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a narrow terminal too, the path in a remedy is one word: broken, it names another file."""
-    from millpond.monitor.cli.doctor import _lines
+    from millpond.monitor.cli.doctor import _finding_lines
     from millpond.monitor.doctor.finding import warn
 
     monkeypatch.setenv("COLUMNS", "60")
     path = f"/srv/{'a-long-folder-' * 6}/millpond.whl[email]"
-    lines = list(_lines(warn("extras", f"{path} lacks minijinja", f"pip install '{path}'")))
+    lines = list(_finding_lines(warn("extras", f"{path} lacks minijinja", f"pip install '{path}'")))
     assert sum(path in line for line in lines) == 2

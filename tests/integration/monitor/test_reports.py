@@ -68,7 +68,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
     assert len(kept) == 3
     quick = {"ended:succeeded:a": 9, "service:0.001:a": 9, "slot_us": 10_000_000, "busy_us": 2_500_000}
     heartbeats.send_heartbeat(store, REPORT, quick)
-    [pool] = [view for view in snapshot.read(store, Table()).pools if view.name == "default"]
+    [pool] = [view for view in snapshot.read_snapshot(store, Table()).pools if view.name == "default"]
     assert (pool.service.count, pool.busy, pool.slots) == (9, 2, 5)
     assert pool.service.quantile(0.99) == pytest.approx(0.001, rel=0.05)
     assert pool.utilisation == pytest.approx(0.25)

@@ -19,7 +19,7 @@ from millpond.broker.control import state
 from millpond.broker.control.state import ALL_FUTURE
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import known_epochs_key
-from millpond.monitor.snapshot import read
+from millpond.monitor.snapshot import read_snapshot
 from millpond.monitor.tables import pool_row
 from millpond.producer.client import Client
 from millpond.tasks.pools import Table
@@ -119,7 +119,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
         }
         assert (batch.summary().succeeded, read_depth(store, "default").ready) == (2, 7)
         assert set(tmp_path.glob("*.started")) == set(started)
-        (shown,) = (view for view in read(store, settings.table).pools if view.name == "default")
+        (shown,) = (view for view in read_snapshot(store, settings.table).pools if view.name == "default")
         assert pool_row(shown)[1] == "1 of 1, drained"
         code, (line,), _ = ended(millpond(settings, "resume", "default"))
         assert (code, line) == (0, "default: resumed")

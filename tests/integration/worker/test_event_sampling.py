@@ -12,7 +12,7 @@ import pytest
 from millpond.broker.stats import heartbeats
 from millpond.monitor import snapshot
 from millpond.monitor.json_views import pool_json
-from millpond.monitor.metrics import exposition
+from millpond.monitor.metrics import metrics_text
 from millpond.producer.client import Client
 from millpond.tasks.app import celery_app
 from millpond.tasks.settings import Settings
@@ -73,8 +73,10 @@ def test_a_sample_is_told_and_all_that_goes_wrong(
         again = client.send(Act(file=file, what="retry")).id
         eventually(lambda: [_types(told[id])[-1:] for id in (*failed, again)] == [["task-failed"]] * 4, 20)
         ended = eventually(lambda: _counted(client, QUICK + FAILING + 3), 20)
-        view = next(v for v in snapshot.read(client.store, settings.table).pools if v.name == "default")
-        text = exposition(snapshot.read(client.store, settings.table)).decode()
+        view = next(
+            v for v in snapshot.read_snapshot(client.store, settings.table).pools if v.name == "default"
+        )
+        text = metrics_text(snapshot.read_snapshot(client.store, settings.table)).decode()
     quick = [events for id, events in told.items() if id not in {*failed, again}]
     assert all(_types(events) == WHOLE for events in quick)
     assert PER_SECOND * BURST_SECONDS <= len(quick) < QUICK / 2

@@ -21,7 +21,7 @@ from millpond.broker.control import drain
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import diagnose_all
-from millpond.monitor.snapshot import read
+from millpond.monitor.snapshot import read_snapshot
 from millpond.tasks.settings import Settings
 from millpond.worker.local.valkey import serving
 from tests.harness.one_worker import settings_for, workers
@@ -142,7 +142,7 @@ def run(folder: Path, executor: str, *, most: int = 99) -> list[Phase]:
 
 
 def _state(store: Store, settings: Settings) -> str:
-    found = diagnose_all(store, read(store, settings.table))
+    found = diagnose_all(store, read_snapshot(store, settings.table))
     return next(each.state for each in found if each.pool == "default")
 
 

@@ -22,7 +22,7 @@ from millpond.broker.keys import probe_cost_key, probe_lock_key
 from millpond.broker.message import Outgoing, compose
 from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
-from millpond.monitor.snapshot import read
+from millpond.monitor.snapshot import read_snapshot
 from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local.valkey import serving
 from millpond.worker.supervise.process_numbers import ProcessNumbers
@@ -133,7 +133,9 @@ def _watch(case: Case, seen: Seen, store: Store, settings: Settings, feed: Feed,
     while monotonic() - begun < WITHIN_SECONDS:
         feed.fill()
         [verdict] = [
-            each for each in diagnose_all(store, read(store, settings.table)) if each.pool == "default"
+            each
+            for each in diagnose_all(store, read_snapshot(store, settings.table))
+            if each.pool == "default"
         ]
         _note(seen, verdict)
         if verdict.state in case.right:

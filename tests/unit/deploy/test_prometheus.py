@@ -15,7 +15,7 @@ from millpond.broker.schedules import Schedule
 from millpond.broker.stats.heartbeats import Heartbeat, Totals
 from millpond.broker.stats.histogram import NAMES, Histogram
 from millpond.monitor.diagnosis import Diagnosis
-from millpond.monitor.metrics import exposition
+from millpond.monitor.metrics import metrics_text
 from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 from millpond.tasks.pools import Table
 
@@ -36,7 +36,7 @@ def overview() -> Snapshot:
 
 def test_what_is_asked_for_is_exposed() -> None:
     """Every metric that a rule, an alert or a panel names is one that Flower exposes."""
-    text = exposition(overview(), [Diagnosis("email", "lock", "it waits", name="SQLite")]).decode()
+    text = metrics_text(overview(), [Diagnosis("email", "lock", "it waits", name="SQLite")]).decode()
     exposed = set(re.findall(r"^(millpond_\w+)[{ ]", text, re.MULTILINE))
     panels = json.loads((DEPLOY / "grafana/millpond.json").read_text())
     asked = "".join(t["expr"] for panel in panels["panels"] for t in panel.get("targets", ()))
@@ -48,7 +48,7 @@ def test_what_is_asked_for_is_exposed() -> None:
 
 def test_the_figures_are_exposed_by_the_conventions() -> None:
     """Counters end in _total, durations are seconds, buckets add up, and an absent broker says so."""
-    text = exposition(overview()).decode()
+    text = metrics_text(overview()).decode()
     assert 'millpond_queue_ready{queue="email"} 3.0' in text
     assert 'millpond_queue_published_total{queue="email"} 9.0' in text
     assert 'millpond_queue_oldest_age_seconds{queue="email"} 1.5' in text
@@ -60,7 +60,7 @@ def test_the_figures_are_exposed_by_the_conventions() -> None:
         assert re.search(rf'wait_seconds_bucket{{[^}}]*le="{re.escape(bound)}"[^}}]*}} {count}\.0', text), (
             bound
         )
-    assert "millpond_broker_up 0.0" in exposition(BrokerAway("away")).decode()
+    assert "millpond_broker_up 0.0" in metrics_text(BrokerAway("away")).decode()
 
 
 def test_each_alert_fires_on_its_fault_and_not_before(missing: Callable[[str], NoReturn]) -> None:

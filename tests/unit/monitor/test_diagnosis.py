@@ -10,7 +10,7 @@ from millpond.monitor.diagnosis import PoolFacts, diagnose
 from millpond.monitor.diagnosis.facts import usual_seconds
 from millpond.monitor.diagnosis.numbers import clear_seconds, predicted_rate, slots_that_suffice, slots_wanted
 from millpond.monitor.diagnosis.words import lines
-from millpond.monitor.formatting import sentence
+from millpond.monitor.formatting import as_sentence
 from tests.harness.pool_facts import (
     BUSY,
     COMPUTES,
@@ -142,7 +142,7 @@ def test_the_usual_is_by_kind_so_that_a_mixture_may_change() -> None:
 
 def test_a_queue_keeps_its_name_at_the_head_of_a_sentence() -> None:
     """A page writes verdicts as sentences; a command keeps its small letter."""
-    assert sentence(diagnose(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
+    assert as_sentence(diagnose(with_queue(ready=3, paused=True)).why).startswith("Queue q is paused")
 
 
 @pytest.mark.parametrize(

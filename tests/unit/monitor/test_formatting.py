@@ -4,8 +4,15 @@ import pytest
 
 from millpond.broker.stats.history import Sample
 from millpond.monitor import sparkline
-from millpond.monitor.formatting import count, duration, moment, rate, sentence, share
-from millpond.monitor.limit_forms import parsed
+from millpond.monitor.formatting import (
+    as_sentence,
+    format_count,
+    format_duration,
+    format_rate,
+    format_share,
+    format_time,
+)
+from millpond.monitor.limit_forms import parse_limits
 from millpond.tasks.durations import parse_milliseconds
 from millpond.tasks.errors import BadInput
 
@@ -26,14 +33,20 @@ from millpond.tasks.errors import BadInput
 )
 def test_a_length_of_time_has_the_units_that_fit(seconds: float | None, words: str) -> None:
     """From a fraction of a millisecond to days, in two parts at most."""
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def test_rates_counts_shares_and_moments() -> None:
     """A rare event is shown by the minute, and an unknown value is a dash."""
-    assert [rate(r) for r in (None, 0.0, 0.05, 2.5, 1234.0)] == ["-", "0.0/s", "3.0/min", "2.5/s", "1,234/s"]
-    assert (count(1_234_567), share(0.876), share(None)) == ("1,234,567", "88%", "-")
-    assert (moment(0), moment(None)) == ("1970-01-01 00:00:00 UTC", "-")
+    assert [format_rate(r) for r in (None, 0.0, 0.05, 2.5, 1234.0)] == [
+        "-",
+        "0.0/s",
+        "3.0/min",
+        "2.5/s",
+        "1,234/s",
+    ]
+    assert (format_count(1_234_567), format_share(0.876), format_share(None)) == ("1,234,567", "88%", "-")
+    assert (format_time(0), format_time(None)) == ("1970-01-01 00:00:00 UTC", "-")
 
 
 def test_the_last_hour_is_drawn_a_bar_a_minute() -> None:
@@ -48,8 +61,8 @@ def test_the_last_hour_is_drawn_a_bar_a_minute() -> None:
 def test_limits_are_read_as_people_write_them() -> None:
     """Numbers, times and rates; an empty field takes a limit back; nonsense is told by its name."""
     written = {"bound": "1,000", "rate": "90/m", "burst": None, "overflow": "shed"}
-    assert parsed(written) == {"bound": 1000, "rate": 1.5, "burst": None, "overflow": "shed"}
-    assert parsed({"bound": "30s"}) == {"bound": "30s"}
+    assert parse_limits(written) == {"bound": 1000, "rate": 1.5, "burst": None, "overflow": "shed"}
+    assert parse_limits({"bound": "30s"}) == {"bound": "30s"}
     for name, text in (
         ("bound", "0"),
         ("in_flight", "1.5"),
@@ -59,14 +72,14 @@ def test_limits_are_read_as_people_write_them() -> None:
         ("burst", "nan"),
     ):
         with pytest.raises(BadInput, match=name.replace("_", " ")):
-            parsed({name: text})
+            parse_limits({name: text})
 
 
 def test_words_become_a_sentence() -> None:
     """A capital before and one stop behind, whatever the words end with; the rest is as it was."""
-    assert sentence("unclear") == "Unclear."
-    assert sentence("65 wait, and p99 is 2 s") == "65 wait, and p99 is 2 s."
-    assert [sentence("look at Redis."), sentence("")] == ["Look at Redis.", "."]
+    assert as_sentence("unclear") == "Unclear."
+    assert as_sentence("65 wait, and p99 is 2 s") == "65 wait, and p99 is 2 s."
+    assert [as_sentence("look at Redis."), as_sentence("")] == ["Look at Redis.", "."]
 
 
 def test_a_length_of_time_beyond_all_numbers_is_refused_in_words() -> None:

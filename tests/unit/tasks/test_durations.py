@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import millpond
-from millpond.monitor.limit_forms import parsed
+from millpond.monitor.limit_forms import parse_limits
 from millpond.producer.gateway.options import SendOptions
 from millpond.tasks.durations import (
     format_seconds,
@@ -144,8 +144,8 @@ def test_the_grammar_is_the_same_everywhere(written: Any) -> None:
     assert Queue(lease_seconds=written).lease_seconds == 150
     assert Periodic(kind="x", every=written).every == timedelta(seconds=150)
     assert SendOptions(delay_seconds=written).delay_seconds == 150
-    assert Queue(rate="3000/m").rate == parsed({"rate": "3000/m"})["rate"] == 50
-    assert Queue(bound="2m30s").bound == parsed({"bound": "2m30s"})["bound"] == "150s"
+    assert Queue(rate="3000/m").rate == parse_limits({"rate": "3000/m"})["rate"] == 50
+    assert Queue(bound="2m30s").bound == parse_limits({"bound": "2m30s"})["bound"] == "150s"
 
 
 def test_the_gateway_does_not_repeat_what_it_refuses() -> None:
