@@ -75,7 +75,7 @@ def set_(
         "in_flight": in_flight,
         "max_deliveries": max_deliveries,
     }
-    _change(name, as_json, _checked_changes(given, unset or ()))
+    _change_limits(name, as_json, _checked_changes(given, unset or ()))
 
 
 def _checked_changes(given: dict[str, Any], unset: Sequence[str]) -> dict[str, Any]:
