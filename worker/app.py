@@ -23,6 +23,7 @@ from millpond.worker.celery import inspection
 from millpond.worker.celery.handler_task import register
 from millpond.worker.report import health, heartbeat, logs, slot_times
 from millpond.worker.shutdown import install
+from millpond.worker.supervise import process_tree
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,12 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     app.conf.worker_consumer = "millpond.worker.celery.consumer:PondConsumer"
     app.in_flight = in_flight
     install(app, configured, in_flight)
-    child_watch.install(app, spawned=(initialize_spawned, (in_flight.pools,)))
+    child_watch.install(
+        app,
+        prepare=process_tree.become_subreaper,
+        kill=process_tree.kill_with_descendants,
+        spawned=(initialize_spawned, (in_flight.pools,)),
+    )
     startup_checks.install(app, configured)
     logs.install(app, configured)
     unknown_kinds.install(app, configured)

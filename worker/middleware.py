@@ -27,10 +27,10 @@ def install(app: Celery, settings: Settings) -> None:
     middleware = (*LOG_MIDDLEWARE, app.metering, *sampling, *load_middleware(settings.middleware))
     app.hooks = hooks_without_and_with(tracing, middleware)
     on_sending = app.hooks[0].on_sending
-    _connect(app, app.hooks[1])
+    _connect_signals(app, app.hooks[1])
 
 
-def _connect(app: Celery, hooks: Hooks) -> None:
+def _connect_signals(app: Celery, hooks: Hooks) -> None:
     def start(**_: Any) -> None:
         for hook in hooks.on_worker_start:
             hook()

@@ -13,12 +13,12 @@ from typing import Any
 import billiard
 from celery import Celery, signals
 
-from millpond.broker.celery.descendants import kill_with_descendants
 from millpond.broker.connection import connect, translate_errors
 from millpond.broker.consume.in_flight import InFlightMessages
 from millpond.broker.consume.lease_renewer import end_leases
 from millpond.broker.errors import MillpondError
 from millpond.tasks.settings import Settings
+from millpond.worker.supervise.process_tree import kill_with_descendants
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,11 @@ class Drain:
 
     def _end_after(self, seconds: float, *, unless_idle: bool = False) -> None:
         self._cancel_deadline()
-        self._timer = threading.Timer(seconds, self._end, (unless_idle,))
+        self._timer = threading.Timer(seconds, self._end_process, (unless_idle,))
         self._timer.daemon = True
         self._timer.start()
 
-    def _end(self, unless_idle: bool) -> None:
+    def _end_process(self, unless_idle: bool) -> None:
         """Kill the children, release the messages in flight, and exit with 0: no task is lost."""
         if unless_idle and not self._in_flight.count:
             return
@@ -82,13 +82,13 @@ class Drain:
         try:
             for child in billiard.active_children():
                 kill_with_descendants(child.pid)
-            self._release()
+            self._release_in_flight()
         except Exception:  # nobody else would end this process, and the lock is held for good
             logger.exception("What is held comes back when its lease runs out.")
         logging.shutdown()
         os._exit(0)
 
-    def _release(self) -> None:
+    def _release_in_flight(self) -> None:
         if self._in_flight.fetcher is not None:
             self._in_flight.fetcher.abandon()  # its deliveries are settled here, and once
         try:

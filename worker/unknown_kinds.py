@@ -39,7 +39,7 @@ class UnknownKinds:
         until_ms, expires_ms = now_ms + int(seconds * 1000), _expires_ms(delivery)
         if expires_ms is not None and expires_ms <= now_ms:
             return Expired()
-        self._log(kind, queue, seconds)
+        self._log_put_aside(kind, queue, seconds)
         expires = expires_ms is not None and expires_ms <= until_ms
         return PutAside(
             kind,
@@ -48,7 +48,7 @@ class UnknownKinds:
             expires=expires,
         )
 
-    def _log(self, kind: str, queue: str, seconds: float) -> None:
+    def _log_put_aside(self, kind: str, queue: str, seconds: float) -> None:
         now = time.monotonic()
         if now - self._logged.get(kind, -LOGGED_SECONDS) >= LOGGED_SECONDS:
             self._logged = {each: at for each, at in self._logged.items() if now - at < LOGGED_SECONDS}
@@ -61,7 +61,7 @@ class UnknownKinds:
 
 def remedy(kind: str) -> str:
     """Return the instruction that gives workers a kind."""
-    extra = _extra(kind)
+    extra = _extra_of(kind)
     if extra:
         return f"install '.[{extra}]' where its workers run"
     return "start one with MILLPOND_KINDS=MODULE, the module that declares it"
@@ -73,7 +73,7 @@ def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
     reasons: dict[str, list[str]] = {}
     for kind, contract in sorted(kinds().items()):
         if kind not in known and contract.queue in queues:
-            module = modules_left_out().get(_beside(contract.__module__))
+            module = modules_left_out().get(_handler_module(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
             reasons.setdefault(f"{why}: {remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}
@@ -92,11 +92,11 @@ def install(app: Celery, settings: Settings) -> None:
     signals.celeryd_after_setup.connect(tell)
 
 
-def _beside(contract_module: str) -> str:
+def _handler_module(contract_module: str) -> str:
     return f"{contract_module.rpartition('.')[0]}.task"
 
 
-def _extra(kind: str) -> str:
+def _extra_of(kind: str) -> str:
     """Return the extra that a kind of Millpond's own needs; empty for any other kind."""
     contract = kinds().get(kind)
     folder = contract.__module__.removeprefix("millpond.tasks.").partition(".")[0] if contract else ""

@@ -125,13 +125,13 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
     app.conf.broker_transport, app.conf.broker_use_ssl = TRANSPORT, None
     theirs, ours = app.conf.broker_transport_options or {}, transport_options(configured)
     changes += _transport_changes(theirs, ours)
-    app.conf.broker_transport_options = {**ours, **_kept(theirs), "url": url}
+    app.conf.broker_transport_options = {**ours, **_kept_options(theirs), "url": url}
     accepted = prepare_accept_content(app.conf.accept_content)
     message_body.accept_content(accepted)
     return [*changes, *_not_honoured(app, configured, pools)]
 
 
-def _kept(theirs: dict[str, Any]) -> dict[str, Any]:
+def _kept_options(theirs: dict[str, Any]) -> dict[str, Any]:
     """Return the transport options of an application that stay as they are."""
     return {name: value for name, value in theirs.items() if name not in INSTEAD}
 
@@ -227,7 +227,9 @@ def table(changes: list[Change]) -> str:
     """Return the changes as lines for the log of a worker that starts; empty where there are none."""
     if not changes:
         return ""
-    rows = [(each.setting, _short(each.theirs), _short(each.ours), each.why) for each in changes]
+    rows = [
+        (each.setting, _shorten_value(each.theirs), _shorten_value(each.ours), each.why) for each in changes
+    ]
     widths = [max(len(row[n]) for row in rows) for n in range(3)]
     lines = [
         f"  {row[0]:{widths[0]}}  {row[1]:>{widths[1]}} -> {row[2]:{widths[2]}}  {row[3]}" for row in rows
@@ -235,7 +237,7 @@ def table(changes: list[Change]) -> str:
     return "\n".join(["Settings of the application that Millpond replaces or cannot honour:", *lines])
 
 
-def _short(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
 

@@ -15,8 +15,6 @@ from celery import Celery, bootsteps
 from celery.concurrency.asynpool import AsynPool, Worker
 from celery.concurrency.prefork import TaskPool
 
-from millpond.broker.celery.descendants import become_subreaper, kill_with_descendants
-
 #: The first wait before looking again, and the longest: a body may close its pipes and live on.
 SOON_SECONDS = 0.01
 LATEST_SECONDS = 1.0
@@ -25,18 +23,24 @@ LATEST_SECONDS = 1.0
 class Child(Worker):
     """Celery's loop in a prefork child."""
 
+    #: The preparation of a child, before it takes tasks.
+    prepare: Callable[[], None] = staticmethod(lambda: None)
+
     def on_loop_start(self, pid: int) -> None:
         """Begin to take tasks."""
-        become_subreaper()
+        self.prepare()
         super().on_loop_start(pid)
 
 
 class HardLimits(TimeoutHandler):
     """Billiard's enforcement of hard time limits."""
 
+    #: Kills a child, by its process id, and the processes of its task.
+    kill: Callable[[int], None]
+
     def _trywaitkill(self, worker: Any) -> None:
         """Kill a child whose task has run into its hard limit, and the processes of the task."""
-        kill_with_descendants(worker.pid)
+        self.kill(worker.pid)
         super()._trywaitkill(worker)
 
 
@@ -67,7 +71,7 @@ class WatchedPool(AsynPool):
     def terminate_job(self, pid: int, sig: int | None = None) -> None:
         """Send a child a signal; one that kills it kills the processes of its task too."""
         if sig == signal.SIGKILL:
-            kill_with_descendants(pid)
+            self.TimeoutHandler.kill(pid)
         super().terminate_job(pid, sig)
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
@@ -105,10 +109,19 @@ class PoolChoice(bootsteps.Step):
             parent.pool.Pool = WatchedPool
 
 
-def install(app: Celery, *, spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None) -> None:
+def install(
+    app: Celery,
+    *,
+    prepare: Callable[[], None],
+    kill: Callable[[int], None],
+    spawned: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
+) -> None:
     """Make the workers of this application notice the death of every child.
 
-    `spawned` is called in a child that does not inherit from its parent, with the worker's host name last.
+    `prepare` is called in a child before it takes tasks; `kill` ends a child, by its process id, and what its
+    task has started. `spawned` is called in a child that does not inherit from its parent, with the worker's
+    host name last.
     """
+    Child.prepare, HardLimits.kill = staticmethod(prepare), staticmethod(kill)
     WatchedPool.spawned = spawned
     app.steps["worker"].add(PoolChoice)

@@ -43,8 +43,12 @@ def rate_limit(state: Any, task_name: str, rate_limit: Any, **options: Any) -> d
 def scheduled(state: Any, **_: Any) -> list[dict[str, Any]]:
     """Return the delayed tasks of the queues for which this process answers."""
     return [
-        {"eta": format_eta(due_ms), "priority": 6, "request": _info(delivery, state.consumer.hostname)}
-        for delivery, due_ms in _delayed(state.consumer)
+        {
+            "eta": format_eta(due_ms),
+            "priority": 6,
+            "request": _describe_request(delivery, state.consumer.hostname),
+        }
+        for delivery, due_ms in _delayed_requests(state.consumer)
     ]
 
 
@@ -52,16 +56,16 @@ def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
     """Return the state of tasks and their known facts, by id."""
     wanted = set(maybe_list(ids))
     found: dict[str, Any] = dict(_query_of_celery(state, list(wanted), **options))
-    for delivery, _due_ms in _delayed(state.consumer):
+    for delivery, _due_ms in _delayed_requests(state.consumer):
         if delivery.message.id in wanted - found.keys():
-            found[delivery.message.id] = ("scheduled", _info(delivery, state.consumer.hostname))
+            found[delivery.message.id] = ("scheduled", _describe_request(delivery, state.consumer.hostname))
     return found
 
 
-def _delayed(consumer: Any) -> Iterator[tuple[Delivery, int]]:
+def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
     client = consumer.task_consumer.channel.store.client
     for lease in consumer.in_flight.leases.values():
-        if not _answers(client, lease):
+        if not _is_first_process(client, lease):
             continue
         for entry, due_ms in client.zrange(lease.keys.delayed, 0, MOST - 1, withscores=True):
             try:
@@ -71,12 +75,12 @@ def _delayed(consumer: Any) -> Iterator[tuple[Delivery, int]]:
             yield Delivery(message, lease.keys.queue, clock_ms=lease.clock_ms), int(due_ms)
 
 
-def _answers(client: Any, lease: QueueLease) -> bool:
+def _is_first_process(client: Any, lease: QueueLease) -> bool:
     """True for the first of the queue's processes, by name."""
     return bool(lease.consumer.encode() == min(client.zrange(lease.keys.consumers, 0, -1), default=b""))
 
 
-def _info(delivery: Delivery, hostname: str) -> dict[str, Any]:
+def _describe_request(delivery: Delivery, hostname: str) -> dict[str, Any]:
     """Return Celery's description of a request."""
     message = delivery.message
     contract = kinds().get(message.kind)

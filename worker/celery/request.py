@@ -104,14 +104,14 @@ class PondRequest(DeliveryRequest):
             self.release()
             raise TaskRevokedError(self.id)
         if not pool.uses_semaphore:
-            return self._apply(pool, self._run_if_still_wanted, (self.delivery,))
+            return self._apply_to_pool(pool, self._run_if_still_wanted, (self.delivery,))
         chunk = process.chunks.job_for(self)
         self.in_child = True
-        result = chunk.send(pool) if chunk else self._apply(pool, run_in_child, facts(self.delivery))
+        result = chunk.send(pool) if chunk else self._apply_to_pool(pool, run_in_child, facts(self.delivery))
         process.write_at_once()
         return result
 
-    def _apply(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _apply_to_pool(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         hard, soft = self.limits
         return pool.apply_async(
             function,
@@ -195,20 +195,20 @@ class PondRequest(DeliveryRequest):
         self.delivery.cpu_seconds = used
         self._finish(outcome, seconds)
         if process.sends_events and (self.left_out_at is None or type(outcome) is not Succeeded):
-            self._tell(outcome, seconds)
+            self._send_end_event(outcome, seconds)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """Settle a task whose slot was lost before it answered."""
         del send_failed_event, return_ok
-        error = _unwrapped(exc_info)
+        error = _unwrap_error(exc_info)
         if isinstance(error, Terminated):
             self.ending = ENDED
             self.announce_terminated(str(error))
         elif isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             self.redeliver(exc_info)
         elif not self.acknowledged:  # a task that ran into its hard limit is
-            line = error_line(error, self._scrubbed)
-            trace = self._scrubbed(str(exc_info.traceback or ""))
+            line = error_line(error, self._scrub)
+            trace = self._scrub(str(exc_info.traceback or ""))
             self.mark_failed(error if self.contract_with_secrets is None else DeadLettered(line), trace)
             about = {"traceback": trace, "worker": self.hostname}
             self._finish(DeadLetter(type(error).__name__, line, about))
@@ -218,7 +218,7 @@ class PondRequest(DeliveryRequest):
     def redeliver(self, exc_info: Any) -> None:
         """Redeliver the message: its slot was lost before it answered."""
         if not self.acknowledged:
-            why = error_line(_unwrapped(exc_info), self._scrubbed)
+            why = error_line(_unwrap_error(exc_info), self._scrub)
             self._finish(REDELIVER)
             logger.warning("Task %s[%s] goes back to its queue: %s", self.name, self.id, why)
 
@@ -261,7 +261,7 @@ class PondRequest(DeliveryRequest):
 
     # Showing
 
-    def _tell(self, outcome: Outcome, seconds: float) -> None:
+    def _send_end_event(self, outcome: Outcome, seconds: float) -> None:
         match outcome:
             case Succeeded(shown=shown):
                 self.send_event("task-succeeded", result=shown, runtime=seconds)
@@ -284,7 +284,7 @@ class PondRequest(DeliveryRequest):
             self.left_out_at, self.is_quiet = time.time(), True
             self.delivery.events_shown = False
             return
-        self._tell_received()
+        self._send_received_event()
 
     def send_event(self, type: str, **fields: Any) -> None:
         """Send an event, if the task is in the sample or something is wrong; `fields` are free of secrets."""
@@ -292,14 +292,14 @@ class PondRequest(DeliveryRequest):
             if type in ORDINARY:
                 return
             received_at, self.left_out_at = self.left_out_at, None
-            self._tell_received(timestamp=received_at)
+            self._send_received_event(timestamp=received_at)
             if self.time_start is not None:
                 self.eventer.send("task-started", uuid=self.id, timestamp=self.time_start)
         if type == "task-started":
             self.is_quiet = True  # one that was taken back from a prefork child starts again
         super().send_event(type, **fields)
 
-    def _tell_received(self, **more: Any) -> None:
+    def _send_received_event(self, **more: Any) -> None:
         headers = self.delivery.message.headers
         self.eventer.send(
             "task-received",
@@ -316,7 +316,7 @@ class PondRequest(DeliveryRequest):
         )
         self.delivery.events_shown = True
 
-    def _scrubbed(self, text: str) -> str:
+    def _scrub(self, text: str) -> str:
         if self.contract_with_secrets is None:
             return text
         args, kwargs, _embed = self.delivery.message.arguments
@@ -327,7 +327,7 @@ def _log_failed_hook(hook: Any, when: str) -> None:
     logger.exception("middleware %s failed %s", type(hook.__self__).__name__, when)
 
 
-def _unwrapped(exc_info: Any) -> BaseException:
+def _unwrap_error(exc_info: Any) -> BaseException:
     """Return the error, without the text of its traceback that a child sends along."""
     error = exc_info.exception
     found: BaseException = error.exc if isinstance(error, ExceptionWithTraceback) else error

@@ -19,7 +19,6 @@ from celery import Task, signals
 from celery.exceptions import Ignore, Reject, Retry
 
 from millpond.broker.batches.record import Summary, completed_batch
-from millpond.broker.celery import descendants
 from millpond.broker.celery.backend_notices import dead_letter_error, notify_end
 from millpond.broker.celery.task_tracer import (
     RunningRequest,
@@ -52,6 +51,7 @@ from millpond.worker.handler_services import FRESH_SECONDS, Outbox, Progress, ca
 from millpond.worker.report.noted_calls import calling, note_run
 from millpond.worker.report.noted_calls import switch as NOTES
 from millpond.worker.report.slot_sampler import RUNNING
+from millpond.worker.supervise import process_tree
 
 logger = logging.getLogger(__name__)
 
@@ -150,12 +150,12 @@ def run(delivery: Delivery) -> Answer:
     clock = time.process_time if thread == threading.main_thread().ident else time.thread_time
     began, used, task = time.monotonic(), clock(), tasks[kind]
     context = TaskContext(delivery, hostname)
-    if began >= descendants.reap_at:
-        descendants.reap_orphans()
+    if began >= process_tree.reap_at:
+        process_tree.reap_orphans()
     RUNNING[thread] = kind
     # OpenTelemetry may be set up at any time, as by the application in a child that has started.
     around = task.app.hooks[SDK in modules].around_executing
-    outcome = _run(task, delivery, context, around)
+    outcome = _run_untraced(task, delivery, context, around)
     RUNNING.pop(thread, None)
     seconds = time.monotonic() - began
     if NOTES["on"] and type(outcome) is Succeeded:
@@ -170,7 +170,7 @@ def run_in_child(*known: Any) -> Answer:
     return run(Delivery(*known))
 
 
-def _run(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
+def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
         return _run_traced(task, handler, delivery, context, around)
@@ -208,7 +208,7 @@ def _run_traced(
 ) -> Outcome:
     """Run a task by Celery's tracer; tell and log here how one ended that did not come to it."""
     came: list[bool] = []
-    handler = _traced(task, own, came)
+    handler = _traced_handler(task, own, came)
     try:
         outcome = execute(handler, delivery, context, around)
     except (SystemExit, KeyboardInterrupt) as error:
@@ -228,7 +228,7 @@ def _outcome_of_exit(
     return failed(handler, delivery, context, error, began=time.time())
 
 
-def _traced(task: Task, own: Handler | None, came: list[bool]) -> Handler:
+def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handler:
     def by_tracer(_message: Message, context: Any) -> Any:
         came.append(True)
         try:

@@ -55,7 +55,7 @@ class Chunks:
         if self._shares:
             self._slots, self._waiting = waiting_for_slots(self._pool)
         self._will_look = False
-        self._look_later()
+        self._check_chunks_later()
 
     def stop(self) -> None:
         """Take back all tasks that no child has started, and check no chunk any more."""
@@ -64,7 +64,7 @@ class Chunks:
 
     def job_for(self, request: SlotRequest) -> ChunkJob | None:
         """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
-        if not self._fits(request) or self._call_after is None or not self._free:
+        if not self._may_share(request) or self._call_after is None or not self._free:
             return None
         if self._free[0][0] > monotonic():
             return None
@@ -72,15 +72,15 @@ class Chunks:
         share = -(-len(waiting) // max(1, self._slots.initial_value))
         while waiting and len(members) <= min(share, LONGEST_CHUNK - 1):
             _callback, (other, *_), _kwargs = waiting[0]
-            if not (self._fits(other) and other.may_start() and not other.revoked()):
+            if not (self._may_share(other) and other.may_start() and not other.revoked()):
                 break
             waiting.popleft()
             members.append(other)
         if len(members) == 1:
             return None
-        chunk = ChunkJob(members, self._free.popleft()[1], self._end)
+        chunk = ChunkJob(members, self._free.popleft()[1], self._end_chunk)
         self._under_way.add(chunk)
-        self._look_later()
+        self._check_chunks_later()
         return chunk
 
     def take_back(self, concerns: Callable[[SlotRequest], bool]) -> list[SlotRequest]:
@@ -99,7 +99,7 @@ class Chunks:
         self._under_way.difference_update(chunks)
         return [request for chunk in chunks for request in chunk.take_back()]
 
-    def _look_later(self) -> None:
+    def _check_chunks_later(self) -> None:
         if self._under_way and not self._will_look and self._call_after is not None:
             self._will_look = True
             self._call_after(LONG_SECONDS, self._look)
@@ -112,16 +112,16 @@ class Chunks:
             chunk.settle_ended()
         begun = monotonic() - LONG_SECONDS
         taken = self._take_back([chunk for chunk in self._under_way if chunk.running_since <= begun])
-        self._look_later()
+        self._check_chunks_later()
         self._start(taken)
 
-    def _end(self, chunk: ChunkJob, in_good_order: bool) -> None:
+    def _end_chunk(self, chunk: ChunkJob, in_good_order: bool) -> None:
         self._under_way.discard(chunk)
         if in_good_order:
             self._free.appendleft((0.0, chunk.memory))
         else:
             self._free.append((monotonic() + _GONE_SECONDS, chunk.memory))
 
-    def _fits(self, request: SlotRequest) -> bool:
+    def _may_share(self, request: SlotRequest) -> bool:
         short = self.mean_seconds[request.kind] < SHORT_SECONDS
         return short and request.delivery.deliveries == 0 and " " not in request.id

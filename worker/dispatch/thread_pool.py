@@ -55,7 +55,7 @@ class ThreadSlots:
         return taken
 
     def _work(self) -> None:
-        while (request := self._next()) is not None:
+        while (request := self._next_request()) is not None:
             try:
                 request.run_in_thread()
                 if self._in_flight.is_far_ahead:
@@ -74,7 +74,7 @@ class ThreadSlots:
             if in_flight.is_far_ahead:
                 in_flight.outcomes_taken.wait(LOOK_SECONDS)
 
-    def _next(self) -> SlotRequest | None:
+    def _next_request(self) -> SlotRequest | None:
         while True:
             try:
                 return self._waiting.get(timeout=LINGER_SECONDS)

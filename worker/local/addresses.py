@@ -34,7 +34,7 @@ class Addresses:
     def __init__(self, folder: Path, wanted: RequestedAddresses) -> None:
         self._path = folder / KEPT
         self._wanted = wanted
-        self._kept = _read(self._path)
+        self._kept = _read_addresses(self._path)
 
     def broker(self) -> tuple[int, str]:
         """Return a free port and the password for the broker. Raises `StartError` and `BadInput`."""
@@ -42,7 +42,7 @@ class Addresses:
         if password is not None and (not password or not password.isprintable()):
             raise BadInput("--password must have at least one character, and no control characters")
         password = password or self._kept.get("password") or secrets.token_urlsafe(24)
-        return self._port("port", self._wanted.port, "--port"), self._keep("password", password)
+        return self._port("port", self._wanted.port, "--port"), self._store_entry("password", password)
 
     def flower(self) -> int:
         """Return a free port for Flower. Raises `StartError`."""
@@ -51,16 +51,16 @@ class Addresses:
     def _port(self, name: str, wanted: int | None, option: str) -> int:
         port = self._kept.get(name) if wanted is None else wanted
         if not port:
-            return self._keep(name, free_port())
+            return self._store_entry(name, free_port())
         if not is_free(port):
             before = ", which it had at its last start," if wanted is None else ""
             raise StartError(
                 f"port {port}{before} is in use: stop the program that listens there, or choose another with "
                 f"{option} PORT ({option} 0 takes a free one)"
             )
-        return self._keep(name, port)
+        return self._store_entry(name, port)
 
-    def _keep(self, name: str, value: T) -> T:
+    def _store_entry(self, name: str, value: T) -> T:
         if self._kept.get(name) != value:
             self._kept[name] = value
             write_privately(self._path, json.dumps(self._kept))
@@ -97,7 +97,7 @@ def write_privately(path: Path, text: str) -> None:
     written.replace(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_addresses(path: Path) -> dict[str, Any]:
     """Return the usable entries of the file; the others are chosen anew."""
     try:
         found = json.loads(path.read_text())

@@ -45,7 +45,7 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
     lock = os.open(chosen / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not _lock_in_time(lock):
-            raise StartError(_taken(chosen, lock))
+            raise StartError(_why_locked(chosen, lock))
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         try:
@@ -58,7 +58,7 @@ def locked_folder(path: Path | None) -> Iterator[DataFolder]:
             shutil.rmtree(chosen, ignore_errors=True)
 
 
-def _taken(folder: Path, lock: int) -> str:
+def _why_locked(folder: Path, lock: int) -> str:
     """Return why the folder is locked: its owner runs, or was killed and its server has not ended."""
     owner = os.pread(lock, 32, 0).decode(errors="replace")
     if owner.isdigit() and not Path(f"/proc/{owner}").exists() and Path("/proc/self").exists():

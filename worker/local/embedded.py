@@ -131,7 +131,7 @@ class _Services:
                 str(fd),
             ]
 
-        return self._start("flower", command, settings, _FLOWER_STOP_SECONDS)
+        return self._start_service("flower", command, settings, _FLOWER_STOP_SECONDS)
 
     def pools(self, settings: Settings, names: Sequence[str]) -> Service:
         def command(fd: int) -> list[str]:
@@ -147,15 +147,15 @@ class _Services:
 
         # The supervisor keeps its own deadline; the second margin is for its exit.
         stop_seconds = settings.drain_seconds + 2 * STOP_MARGIN_SECONDS
-        return self._start("pools", command, settings, stop_seconds)
+        return self._start_service("pools", command, settings, stop_seconds)
 
     def scheduler(self, settings: Settings) -> Service:
         def command(fd: int) -> list[str]:
             return [sys.executable, "-P", "-m", "millpond.producer.scheduler_process", "--ready-fd", str(fd)]
 
-        return self._start("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
+        return self._start_service("scheduler", command, settings, _SCHEDULER_STOP_SECONDS)
 
-    def _start(
+    def _start_service(
         self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
     ) -> Service:
         service = launch(name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log")

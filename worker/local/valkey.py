@@ -109,9 +109,9 @@ def _launch(
     lines = [
         "bind 127.0.0.1",
         f"port {port}",
-        f"requirepass {_quoted(password)}",
-        f"dir {_quoted(str(data_dir.absolute()))}",
-        f"logfile {_quoted(str(log.absolute()))}",
+        f"requirepass {_quote(password)}",
+        f"dir {_quote(str(data_dir.absolute()))}",
+        f"logfile {_quote(str(log.absolute()))}",
         "daemonize no",
         'save ""',
         "appendonly yes",
@@ -148,7 +148,7 @@ def _is_ready(server: Server) -> bool:
     return False
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

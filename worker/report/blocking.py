@@ -87,7 +87,7 @@ def blocked_on(tid: int) -> Blocked:
     if call == "wait":
         return Blocked("child")
     if call in ("fcntl", "flock"):
-        return Blocked("lock", _file(arguments[0]))
+        return Blocked("lock", _lock_path(arguments[0]))
     if call in _FILES:
         return Blocked("file")
     if call in _ON_A_DESCRIPTOR:
@@ -106,7 +106,7 @@ def computes(pid: int) -> bool:
     return False
 
 
-def _file(fd: int) -> str:
+def _lock_path(fd: int) -> str:
     """Return the path of a file whose lock is waited for."""
     with suppress(OSError):
         return str(Path(f"/proc/self/fd/{fd}").readlink())
@@ -163,7 +163,7 @@ def _to_peer(fd: int) -> Blocked:
         address = copy.getpeername()
         if isinstance(address, tuple):
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            return Blocked("peer", f"{host}:{address[1]}", _trips(copy))
+            return Blocked("peer", f"{host}:{address[1]}", _round_trips(copy))
         name = address.decode(errors="replace") if isinstance(address, bytes) else address
         return Blocked("peer", name or UNNAMED)
     return Blocked("peer", _not_connected(fd))
@@ -185,7 +185,7 @@ def _not_connected(fd: int) -> str:
     return "a connection that is being made"
 
 
-def _trips(connection: socket.socket) -> tuple[int, int] | None:
+def _round_trips(connection: socket.socket) -> tuple[int, int] | None:
     """Return the number of a TCP connection, and its round trips: the fewer of segments with data in and out.
 
     Source: `struct tcp_info` of Linux 4.6 and newer.

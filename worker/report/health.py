@@ -53,7 +53,7 @@ class HealthReporter:
     def on_set_up(self, sender: str, instance: Any, **_: Any) -> None:
         """Start: the worker named `sender` knows its queues and has not connected yet."""
         self._queues = list(instance.app.amqp.queues.consume_from)
-        service, number = _named(sender, self._queues, self._settings)
+        service, number = _pool_and_number(sender, self._queues, self._settings)
         pool = self._settings.table.pools.get(service)
         file = HeartbeatFile(service, number, expected=pool.processes if pool else 1)
         try:
@@ -61,7 +61,9 @@ class HealthReporter:
         except OSError as error:
             logger.warning("health checks cannot see this process: %s", error)
             return
-        self._thread = threading.Thread(target=self._run, args=(file,), name="millpond-health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._write_heartbeats, args=(file,), name="millpond-health", daemon=True
+        )
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
@@ -70,7 +72,7 @@ class HealthReporter:
         if self._thread is not None:
             self._thread.join(timeout=2)
 
-    def _run(self, file: HeartbeatFile) -> None:
+    def _write_heartbeats(self, file: HeartbeatFile) -> None:
         store = connect(
             self._settings.broker_url or "",
             prefix=self._settings.key_prefix,
@@ -131,7 +133,7 @@ class HealthReporter:
         return lease.term_ms(self._in_flight.lease_renewer.lease_ms) / 1000
 
 
-def _named(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
+def _pool_and_number(hostname: str, queues: list[str], settings: Settings) -> tuple[str, int]:
     """Return the pool and the number of `email.1@host`; for other names, the pools of the queues, and 1."""
     pool, _, number = hostname.partition("@")[0].rpartition(".")
     if pool in settings.table.pools and number.isdigit():

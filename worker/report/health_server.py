@@ -58,18 +58,22 @@ def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             question = self.path.strip("/")
             if question == "metrics":
-                self._send(200, format_metrics(metrics(services, supervisor)), CONTENT_TYPE)
+                self._send_response(200, format_metrics(metrics(services, supervisor)), CONTENT_TYPE)
                 return
             if question not in QUESTIONS:
-                self._send(404, _json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]}))
+                self._send_response(
+                    404, _encode_json({"ask": [f"/{each}" for each in (*QUESTIONS, "metrics")]})
+                )
                 return
             health = judge_health([p for name in services for p in read_heartbeats(name, pid=supervisor)])
             faults = health.faults(question)
-            self._send(503 if faults else 200, _json({question: not faults, "faults": faults}))
+            self._send_response(
+                503 if faults else 200, _encode_json({question: not faults, "faults": faults})
+            )
 
         do_HEAD = do_GET
 
-        def _send(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+        def _send_response(self, status: int, body: bytes, content_type: str = "application/json") -> None:
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
@@ -83,5 +87,5 @@ def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
     return HealthHandler
 
 
-def _json(answer: object) -> bytes:
+def _encode_json(answer: object) -> bytes:
     return dumps(answer).encode() + b"\n"

@@ -97,7 +97,7 @@ class HeartbeatReporter:
         }
         self._file = MetricsFile()
         self._slot_times = SlotTimes(os.getpid(), samples=self._samples_slots)
-        self._thread = threading.Thread(target=self._run, name="millpond-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, name="millpond-heartbeat", daemon=True)
         self._thread.start()
 
     def on_stopped(self, **_: Any) -> None:
@@ -106,12 +106,12 @@ class HeartbeatReporter:
         if self._thread is not None:
             self._thread.join(timeout=2)
 
-    def _run(self) -> None:
-        self._beat()  # a ready process is shown at once, not after the first interval
+    def _send_heartbeats(self) -> None:
+        self._send_heartbeat()  # a ready process is shown at once, not after the first interval
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            self._beat()
+            self._send_heartbeat()
         self._sent_at = 0.0
-        self._beat()
+        self._send_heartbeat()
         if self._file is not None:
             self._file.close()
         try:
@@ -119,7 +119,7 @@ class HeartbeatReporter:
         except BrokerError as error:
             logger.debug("%s", error)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
         added = self._metering.count(slots=slots)
         added["turns"] += turns - self._turns
@@ -130,7 +130,7 @@ class HeartbeatReporter:
         self._unsent.update(added)
         if self._slot_times is not None:
             self._slot_times.add(added, self._metering.errors)
-        state = self._state(slots)
+        state = self._make_heartbeat(slots)
         self._write_metrics(state, added)
         began = time.monotonic()
         if self._is_quiet(state, added, began):
@@ -138,7 +138,7 @@ class HeartbeatReporter:
         try:
             takes_samples = heartbeats.send_heartbeat(self._store, state, self._unsent)
             self._answer_times.append(time.monotonic() - began)
-            self._sent_at, self._sent = began, _facts(state)
+            self._sent_at, self._sent = began, _urgent_facts(state)
             self._unsent.clear()  # they are counted now, even if the samples fail
             if self._slot_times is not None:
                 self._slot_times.send(self._store, state.pool)
@@ -161,7 +161,7 @@ class HeartbeatReporter:
         if now <= self._looks_until + 2 * HEARTBEAT_SECONDS or now - self._sent_at > IDLE_SECONDS - 0.5:
             return False
         happens = state.busy or any(added[name] for name in added if name not in _IDLE_FIELDS)
-        return not happens and self._sent == _facts(state)
+        return not happens and self._sent == _urgent_facts(state)
 
     def _probe(self) -> None:
         """Probe a pool that is behind, in a thread of its own: it takes longer than a heartbeat may."""
@@ -183,7 +183,7 @@ class HeartbeatReporter:
         if self._file is not None:
             self._file.write({**asdict(state), **leases, "totals": self._all})
 
-    def _state(self, slots: int) -> Heartbeat:
+    def _make_heartbeat(self, slots: int) -> Heartbeat:
         return Heartbeat(
             **self._about,
             slots=slots,
@@ -203,7 +203,7 @@ class HeartbeatReporter:
         return store
 
 
-def _facts(state: Heartbeat) -> tuple[object, ...]:
+def _urgent_facts(state: Heartbeat) -> tuple[object, ...]:
     """Return the parts of a heartbeat that a reader must learn of at once."""
     return state.slots, state.busy, state.in_flight, state.prefetch, state.draining
 

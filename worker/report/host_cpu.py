@@ -43,7 +43,7 @@ class Quota:
     def throttled(self) -> float:
         """Take a sample and return the share of periods in which the quota was used up; 0 if not known."""
         with suppress(OSError, ValueError, KeyError):
-            found = dict(line.split() for line in self._file().read_text().splitlines())
+            found = dict(line.split() for line in self._counts_file().read_text().splitlines())
             self._samples.append((int(found["nr_periods"]), int(found["nr_throttled"])))
         if len(self._samples) < 2:
             return 0.0
@@ -52,7 +52,7 @@ class Quota:
             round((held - held_before) / (periods - periods_before), 3) if periods > periods_before else 0.0
         )
 
-    def _file(self) -> Path:
+    def _counts_file(self) -> Path:
         """Return the file with the counts: of the second version of control groups, or of the first."""
         for line in self._proc.read_text().splitlines():
             _, controllers, path = line.split(":", 2)

@@ -91,14 +91,14 @@ class Metering(Middleware):
             if state is None:
                 continue
             counted["ended", state, kind] += 1
-            _add(counted, "service", kind, service)
+            _add_duration(counted, "service", kind, service)
             if wait is not None:
-                _add(counted, "wait", kind, max(0.0, wait))
+                _add_duration(counted, "wait", kind, max(0.0, wait))
             service_seconds += service
         added = Counter({":".join(field): count for field, count in counted.items()})
         added["shown"], added["left_out"] = shown, left_out
         added["cpu_us"] = int(used * _MICROS)
-        now, running = self._clock(), sum(self._clock() - start for start in _starts())
+        now, running = self._clock(), sum(self._clock() - start for start in _start_times())
         slot_seconds = max(0.0, now - self._looked_at) * slots
         busy_seconds = service_seconds + running - self._running_seconds
         self._looked_at, self._running_seconds = now, running
@@ -109,15 +109,15 @@ class Metering(Middleware):
 
 def busy() -> int:
     """Count the tasks that run in this process, or in a child of it."""
-    return len(_starts())
+    return len(_start_times())
 
 
-def _add(counted: Counter[tuple[str, str, str]], field: str, kind: str, seconds: float) -> None:
+def _add_duration(counted: Counter[tuple[str, str, str]], field: str, kind: str, seconds: float) -> None:
     counted[field, NAMES[bucket_of(seconds)], kind] += 1
     counted[field, "us", kind] += int(seconds * _MICROS)
 
 
-def _starts() -> list[float]:
+def _start_times() -> list[float]:
     """Return the start time of each running task.
 
     Other threads change the set meanwhile: its elements are copied in one step.

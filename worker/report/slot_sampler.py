@@ -100,7 +100,7 @@ class SlotSampler:
         """Start the thread that looks; does nothing if it runs."""
         if self._thread is None:
             noted_calls.switch["on"] = True
-            self._thread = threading.Thread(target=self._run, name="millpond-slots", daemon=True)
+            self._thread = threading.Thread(target=self._take_samples, name="millpond-slots", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -129,15 +129,15 @@ class SlotSampler:
         for ident, kind in running.items():
             tid, frame = tids.get(ident), frames.get(ident)
             if tid is not None and frame is not None:
-                self._note(ident, kind, tid, frame)
+                self._note_look(ident, kind, tid, frame)
         for gone in self._looks.keys() - running.keys():
             del self._looks[gone]
 
-    def _run(self) -> None:
+    def _take_samples(self) -> None:
         while not self._stop.wait(1 / LOOKS_PER_SECOND):
             self.look()
 
-    def _note(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
+    def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
         now, clock = self._clock(), thread_clock(tid)
         before = self._looks.get(ident)
         self._looks[ident] = _Look(now, clock)
@@ -152,14 +152,14 @@ class SlotSampler:
         blocked = place(kind, seen, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if blocked.category == "child" and (child := _child(frame)) is not None and computes(child):
+        if blocked.category == "child" and (child := _awaited_child(frame)) is not None and computes(child):
             blocked = Place("processor", "child programs", kind=kind)
         with self._lock:
             if seen.trips is not None and blocked.category == "peer":
                 self._note_trips(blocked, seen.trips, now)
-            self._add(Place("processor", kind=kind), ran)
-            self._add(Place("runnable", kind=kind), waited)
-            self._add(blocked, passed - ran - waited)
+            self._add_seconds(Place("processor", kind=kind), ran)
+            self._add_seconds(Place("runnable", kind=kind), waited)
+            self._add_seconds(blocked, passed - ran - waited)
 
     def _note_trips(self, peer: Place, trips: tuple[int, int], now: float) -> None:
         number, count = trips
@@ -174,7 +174,7 @@ class SlotSampler:
         else:
             note_connection(self._calls, peer.kind, peer.name, count - before[1], now - before[0])
 
-    def _add(self, where: Place, seconds: float) -> None:
+    def _add_seconds(self, where: Place, seconds: float) -> None:
         if seconds <= 0:
             return
         if where not in self._places and len(self._places) >= MOST_PLACES:
@@ -182,7 +182,7 @@ class SlotSampler:
         self._places[where] += int(seconds * _MICROS)
 
 
-def _child(frame: FrameType | None) -> int | None:
+def _awaited_child(frame: FrameType | None) -> int | None:
     """Return the process id of the child program that a stack waits for by `subprocess`."""
     while frame is not None:
         if frame.f_globals.get("__name__") == "subprocess":
@@ -204,7 +204,7 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
     `shared` is True if other slots of this process run as well.
     """
     stack = _handler_stack(frame)
-    library, line = _library(stack), _line(stack)
+    library, line = _called_package(stack), _waiting_line(stack)
     if blocked.category in ("processor", "runnable"):
         # The clock has the time that it ran; for the rest, a slot that computes waits for the others' turns.
         return Place("interpreter", kind=kind) if shared else Place("unknown", "", library, line, kind)
@@ -227,7 +227,7 @@ def _handler_stack(frame: FrameType | None) -> list[FrameType]:
     return stack
 
 
-def _library(stack: list[FrameType]) -> str:
+def _called_package(stack: list[FrameType]) -> str:
     """Return the package that the handler called: the outermost one that is not the handler's own."""
     own = _package(stack[-1]) if stack else ""
     packages = [package for each in reversed(stack) if (package := _package(each)) != own]
@@ -235,7 +235,7 @@ def _library(stack: list[FrameType]) -> str:
     return next(iter(others or packages), "")
 
 
-def _line(stack: list[FrameType]) -> str:
+def _waiting_line(stack: list[FrameType]) -> str:
     """Return the module and the line of the handler's package that is waiting, `shop.orders:41`."""
     own = _package(stack[-1]) if stack else ""
     inner = next((each for each in stack if _package(each) == own), None)

@@ -38,7 +38,7 @@ class SlotTimes:
             self._unsent[window.error_field(*errors.popleft())] += 1
         if self._sampler is not None:
             span_peers.listen()
-            self._unsent.update(_fields(self._sampler))
+            self._unsent.update(_window_fields(self._sampler))
             self._add_child_samples()
 
     def send(self, store: Store, pool: str) -> None:
@@ -55,7 +55,7 @@ class SlotTimes:
         self._children = seen
 
 
-def _fields(sampler: SlotSampler) -> Counter[str]:
+def _window_fields(sampler: SlotSampler) -> Counter[str]:
     places = Counter({window.place_field(place): micros for place, micros in sampler.take().items()})
     return places + sampler.take_calls()
 
@@ -67,7 +67,7 @@ def _sample_in_child(**_: object) -> None:
         places: Counter[str] = Counter()
         while not stop.wait(WRITE_SECONDS):
             span_peers.listen()
-            new = _fields(sampler)
+            new = _window_fields(sampler)
             places.update(new)
             if new:
                 file.write({"places": places})

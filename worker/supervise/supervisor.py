@@ -71,10 +71,10 @@ def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers)
         if name not in table.pools:
             raise SettingsError(unknown_name("pool", name, table.pools))
         for number in islice(numbers.free(name), table.pools[name].processes):
-            yield ChildProcess(name, number, partial(_command, name, number))
+            yield ChildProcess(name, number, partial(_worker_command, name, number))
 
 
-def _command(pool: str, number: int, ready_fd: int) -> list[str]:
+def _worker_command(pool: str, number: int, ready_fd: int) -> list[str]:
     return command(pool, number, ready_fd=ready_fd)
 
 
@@ -113,9 +113,9 @@ class Supervisor:
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGHUP:
-                self._replace()
+                self._replace_children()
             else:
-                self._stop(signal.Signals(number))
+                self._stop_child(signal.Signals(number))
 
     def _on_ready(self, child: ChildProcess) -> None:
         if child.ready_pipe is None:
@@ -153,7 +153,7 @@ class Supervisor:
         self.selector.register(child.ready_pipe, selectors.EVENT_READ, child)
         logger.info("%s pid=%d started", child.name, pid)
 
-    def _stop(self, number: signal.Signals) -> None:
+    def _stop_child(self, number: signal.Signals) -> None:
         running = [child for child in self.children if child.process]
         if self.deadline is not None:
             logger.warning("%s again: not waiting for the running tasks", number.name)
@@ -167,7 +167,7 @@ class Supervisor:
             child.restart_at = None
             child.terminate()
 
-    def _replace(self) -> None:
+    def _replace_children(self) -> None:
         if self.deadline is None:
             logger.info("SIGHUP: replacing every process")
             for child in self.children:

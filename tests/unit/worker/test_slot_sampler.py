@@ -288,7 +288,7 @@ def test_a_look_keeps_nothing_that_a_task_held() -> None:
 def test_places_are_bounded(slots: Slots) -> None:
     """However many peers a process speaks to, its report is bounded."""
     for n in range(1_000):
-        slots.sampler._add(Place("peer", f"10.0.0.{n}:80"), 0.001)
+        slots.sampler._add_seconds(Place("peer", f"10.0.0.{n}:80"), 0.001)
     assert len(slots.sampler.take()) <= 41
 
 
