@@ -48,9 +48,7 @@ def serve(
     if not configured.broker_url:
         raise SettingsError("Flower has no broker to watch: set MILLPOND_BROKER_URL, or use millpond up")
     prefix = (configured.flower_url_prefix if url_prefix is None else url_prefix).strip("/")
-    check_at_start(
-        configured.broker_url, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
-    )
+    check_at_start(configured.broker_url, **configured.broker_options)
     from millpond.monitor.pages.guard import path_prefix
 
     page = _flower_application(configured, address, port, logins, prefix)
@@ -100,9 +98,7 @@ def _flower_application(configured: Settings, address: str, port: int, logins: l
         """Flower with a store of ours beside its own connections."""
 
         broker_uri = broker_uri_with_password = str(BrokerURL.parse(broker))
-        store = connect(
-            broker, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
-        )
+        store = connect(broker, **configured.broker_options)
         history = HistoryCache(store)
         table = configured.table
 

@@ -56,12 +56,7 @@ class Client:
         chosen = settings or read_settings()
         address = url or configured_broker(chosen)
         tracing = Tracing(chosen.traces_endpoint, service="millpond-client")
-        self.store = connect(
-            address,
-            prefix=chosen.key_prefix,
-            timeout_seconds=chosen.broker_timeout_seconds,
-            copies=chosen.send_copies,
-        )
+        self.store = connect(address, **chosen.broker_options, copies=chosen.send_copies)
         self._sender = Sender(
             self.store,
             ServerClock(self.store),

@@ -41,11 +41,7 @@ def run_scheduler(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    check_at_start(
-        configured_broker(configured),
-        prefix=configured.key_prefix,
-        timeout_seconds=configured.broker_timeout_seconds,
-    )
+    check_at_start(configured_broker(configured), **configured.broker_options)
     with Client(settings=configured) as client:
         Scheduler(client, table, on_ready).run(stop)
 

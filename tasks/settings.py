@@ -10,7 +10,7 @@ import logging
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -120,6 +120,13 @@ class Files(BaseModel):
     max_entries: Count = Field(100_000, description="The most files in one archive.")
 
 
+class BrokerOptions(TypedDict):
+    """How a store of the broker is made, beside its URL."""
+
+    prefix: str
+    timeout_seconds: float
+
+
 class Settings(BaseModel):
     """Every setting in force: the arguments here, then the environment, the file, the defaults.
 
@@ -221,6 +228,11 @@ class Settings(BaseModel):
     schedule: dict[Name, Periodic] = Field(
         default_factory=dict, description="Periodic tasks by name; `millpond scheduler` sends them."
     )
+
+    @property
+    def broker_options(self) -> BrokerOptions:
+        """The options of every store and check of the broker."""
+        return {"prefix": self.key_prefix, "timeout_seconds": self.broker_timeout_seconds}
 
     @model_validator(mode="wrap")
     @classmethod

@@ -45,7 +45,7 @@ def store() -> Store:
 @lru_cache(maxsize=1)
 def _store(_process: int) -> Store:
     here = settings()
-    return connect(here.broker_url or "", prefix=here.key_prefix, timeout_seconds=here.broker_timeout_seconds)
+    return connect(here.broker_url or "", **here.broker_options)
 
 
 class Cancellations:

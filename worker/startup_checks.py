@@ -21,11 +21,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def check_broker(**_: Any) -> None:
         try:
-            said = cluster.check_at_start(
-                settings.broker_url or "",
-                prefix=settings.key_prefix,
-                timeout_seconds=settings.broker_timeout_seconds,
-            )
+            said = cluster.check_at_start(settings.broker_url or "", **settings.broker_options)
         except BadBrokerUrl as error:
             print(f"millpond: {error}", file=sys.stderr)
             sys.exit(os.EX_CONFIG)

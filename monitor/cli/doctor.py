@@ -86,12 +86,7 @@ def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
             "broker", "no broker is configured", "set MILLPOND_BROKER_URL, or start one here: millpond up"
         )
         return
-    store = connect(
-        chosen.broker_url,
-        prefix=chosen.key_prefix,
-        timeout_seconds=chosen.broker_timeout_seconds,
-        copies=chosen.send_copies,
-    )
+    store = connect(chosen.broker_url, **chosen.broker_options, copies=chosen.send_copies)
     try:
         now_ms(store)
         whose = "" if settings().broker_url else ", of the millpond up that runs here"

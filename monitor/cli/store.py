@@ -16,9 +16,7 @@ from millpond.tasks.settings import settings
 def open_store() -> Iterator[Store]:
     """Yield the store of the settings, else that of a running `millpond up`. Raises `SettingsError`."""
     chosen = settings_or_local(lambda line: print(line, file=sys.stderr))
-    store = connect(
-        configured_broker(chosen), prefix=chosen.key_prefix, timeout_seconds=chosen.broker_timeout_seconds
-    )
+    store = connect(configured_broker(chosen), **chosen.broker_options)
     try:
         yield store
     finally:

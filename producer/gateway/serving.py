@@ -40,11 +40,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     Raises `SettingsError`, `BadBrokerUrl` or `StartError`.
     """
     check_address(host, configured.gateway.tokens)
-    check_at_start(
-        configured_broker(configured),
-        prefix=configured.key_prefix,
-        timeout_seconds=configured.broker_timeout_seconds,
-    )
+    check_at_start(configured_broker(configured), **configured.broker_options)
     load_contracts(configured.gateway.contracts)
     allow_open_files(configured.gateway.max_connections)
     with _listen(host, port) as listening:

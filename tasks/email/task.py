@@ -50,7 +50,7 @@ def _mailer(_process: int) -> Mailer:
     here = settings()
     if here.broker_url is None:
         raise SettingsError("a mail needs the mail ledger in the broker: set MILLPOND_BROKER_URL")
-    store = connect(here.broker_url, prefix=here.key_prefix, timeout_seconds=here.broker_timeout_seconds)
+    store = connect(here.broker_url, **here.broker_options)
     ledger = MailLedger(store, here.smtp.ledger_days * SECONDS_A_DAY)
     return Mailer(here.smtp, connections_for(here.smtp), ledger, _open_input)
 

@@ -52,9 +52,7 @@ def supervise(pools: Sequence[str], *, ready_fd: int | None = None) -> int:
     configured, pools = settings(), list(dict.fromkeys(pools))
     if not configured.broker_url:
         raise SettingsError("the workers have no broker: set MILLPOND_BROKER_URL, or use millpond up")
-    check_at_start(
-        configured.broker_url, prefix=configured.key_prefix, timeout_seconds=configured.broker_timeout_seconds
-    )
+    check_at_start(configured.broker_url, **configured.broker_options)
     for module in configured.kinds:
         check_module(module)
     with (
