@@ -21,7 +21,7 @@ from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
 from millpond.worker.celery import inspection
 from millpond.worker.celery.handler_task import register
-from millpond.worker.report import health, heartbeat, logs, slot_times
+from millpond.worker.report import health_reporter, heartbeat, logs, slot_times
 from millpond.worker.shutdown import install
 from millpond.worker.supervise import process_tree
 
@@ -80,7 +80,7 @@ def prepare(app: Celery, configured: Settings, in_flight: InFlightMessages) -> N
     logs.install(app, configured)
     unknown_kinds.install(app, configured)
     heartbeat.install(app, configured, in_flight)
-    health.install(app, configured, in_flight)
+    health_reporter.install(app, configured, in_flight)
     slot_times.install(app, samples=configured.sample_slots)
     inspection.install()
 

@@ -17,7 +17,7 @@ from typing import Any
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.pools import Pool
 from millpond.tasks.process.logs import log_to_stderr
-from millpond.tasks.settings import settings
+from millpond.tasks.settings import Settings, settings
 
 logger = logging.getLogger("millpond.worker")
 
@@ -57,24 +57,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Celery restarts itself on SIGHUP with these arguments; the descriptor is closed by then.
     sys.argv = ["-P", "-m", "millpond.worker.process", asked.pool, str(asked.number)]
     configured = settings()
-    pool = configured.table.pools[asked.pool]
-    if pool.executor == "prefork":
+    if configured.table.pools[asked.pool].executor == "prefork":
         # With this, Celery keeps the current task in a `threading.local` instead of a stack that looks up the
         # greenlet in Python several times a task. Celery reads it on import. A pool of threads must not set
         # it: Celery's tracer pushes to the stack of the thread that created it, so a handler in another
         # thread would find no request: no id, no batch, and retries without end.
         os.environ.setdefault("USE_FAST_LOCALS", "1")
+    log_to_stderr(configured.log_format)  # until Celery configures logging
+    _warn_if_root()
+    if asked.ready_fd is not None:
+        _write_when_ready(asked.ready_fd)
+    worker = make_worker(configured, asked.pool, asked.number)
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def make_worker(configured: Settings, name: str, number: int) -> Any:
+    """Return Celery's worker for one process of a pool; ends this process if it cannot be made."""
     from celery.exceptions import ImproperlyConfigured, SecurityError
 
     from millpond.worker import user_options
     from millpond.worker.app import make_app
 
-    log_to_stderr(configured.log_format)  # until Celery configures logging
-    _warn_if_root()
-    if asked.ready_fd is not None:
-        _write_when_ready(asked.ready_fd)
+    pool = configured.table.pools[name]
     try:
-        app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(asked.pool,))
+        app = make_app(configured.model_copy(update={"prefetch": pool.prefetch}), pools=(name,))
     except SettingsError as error:
         if error.__cause__ is not None:  # the error of a module that the settings name
             traceback.print_exception(error.__cause__)
@@ -83,12 +90,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
-        worker = app.Worker(**user_options.install(app, options(asked.pool, asked.number, pool)))
+        return app.Worker(**user_options.install(app, options(name, number, pool)))
     except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)
-    worker.start()
-    sys.exit(worker.exitcode)
 
 
 def _read_arguments(argv: Sequence[str] | None) -> Namespace:

@@ -1,10 +1,13 @@
 """`millpond gateway`: serve the client over HTTP; `millpond gateway token`: make a token for it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from millpond.producer.cli.options import Json
+
+if TYPE_CHECKING:
+    from millpond.tasks.settings import GatewayToken
 
 app = typer.Typer(
     help="Serve sending, batches and results over HTTP.",
@@ -72,27 +75,10 @@ def token(
     """Make a token, and print it with the lines for millpond.toml, which hold its hash."""
     import json
 
-    from pydantic import ValidationError
-
     from millpond.producer.gateway.tokens import hash_token, new_token
-    from millpond.tasks.errors import BadInput
-    from millpond.tasks.settings import GatewayToken
 
     secret = new_token()
-    try:
-        entry = GatewayToken.model_validate(
-            {
-                "name": name,
-                "hash": hash_token(secret),
-                "kinds": kind or ("*",),
-                "queues": queue or (),
-                "rights": right or (),
-            }
-        )
-    except ValidationError as error:
-        if error.errors()[0]["loc"][0] == "rights":
-            raise BadInput(f"{', '.join(right or ())} is no right of a token: use shed or priority") from None
-        raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None
+    entry = _make_entry(name, hash_token(secret), kind or ["*"], queue or [], right or [])
     if as_json:
         print(json.dumps({"token": secret, **entry.model_dump()}))
         return
@@ -101,3 +87,21 @@ def token(
     print("[[gateway.tokens]]")
     for key, value in entry.model_dump().items():
         print(f"{key} = {json.dumps(value)}")
+
+
+def _make_entry(
+    name: str, hash: str, kinds: list[str], queues: list[str], rights: list[str]
+) -> "GatewayToken":
+    """Return a token as the settings have it. Raises `BadInput`."""
+    from pydantic import ValidationError
+
+    from millpond.tasks.errors import BadInput
+    from millpond.tasks.settings import GatewayToken
+
+    given = {"name": name, "hash": hash, "kinds": kinds, "queues": queues, "rights": rights}
+    try:
+        return GatewayToken.model_validate(given)
+    except ValidationError as error:
+        if error.errors()[0]["loc"][0] == "rights":
+            raise BadInput(f"{', '.join(rights)} is no right of a token: use shed or priority") from None
+        raise BadInput(f"{name!r} cannot name a token: use 1 to 60 letters, digits, . _ -") from None

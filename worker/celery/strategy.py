@@ -37,15 +37,13 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     revoked = consumer.controller.state.revoked
     process = RequestContext(consumer, task)
     callbacks, on_request = consumer.on_task_message, consumer.on_task_request
-    # An application's own tasks are logged as on stock; of a kind its end is.
-    level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
-    is_logged = logger.isEnabledFor(level)
+    level = _level_of_received(task)
 
     def start(delivery: Delivery) -> None:
         request = PondRequest(delivery, task, process)
         if secretive is not None:
             _hide(request, secretive)
-        if is_logged:
+        if level is not None:
             _log_received(request, level)
         if (request.can_expire or request.id in revoked) and request.revoked():
             return
@@ -93,6 +91,12 @@ def receiver(
             dead_letter(delivery, "cannot be decoded", error)
 
     return receive
+
+
+def _level_of_received(task: Task) -> int | None:
+    """Return the level at which its receipt is logged; None: it is not. Of a kind its end is, by default."""
+    level = logging.DEBUG if hasattr(task, "handler") else logging.INFO
+    return level if logger.isEnabledFor(level) else None
 
 
 def _log_received(request: PondRequest, level: int) -> None:
