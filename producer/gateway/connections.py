@@ -10,10 +10,13 @@ the one that waits longest for its request is closed; and a probe is answered wh
 import asyncio
 import resource
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from millpond.producer.gateway.loop_shares import LoopShares
+from millpond.producer.gateway.priority_selector import PrioritySelector
 from millpond.tasks.settings import Gateway
 
 #: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
@@ -25,6 +28,8 @@ _RESERVED = 0.1
 #: The part of the connections that may be silent since they opened, and at least so many: a thousand that
 #: close at once would keep the event loop for a tenth of a second.
 _SILENT, _LEAST_SILENT = 0.1, 16
+#: The loop's time to accept a connection and to end it, where it cannot be measured: most of it is asyncio's.
+CONNECTION_SECONDS = 0.0003
 #: Files that are open beside the connections of clients.
 _OTHER_FILES = 500
 
@@ -32,7 +37,8 @@ _OTHER_FILES = 500
 class ConnectionLimits:
     """The limits that all connections of one event loop share, and those that wait for a request."""
 
-    def __init__(self, settings: Gateway) -> None:
+    def __init__(self, settings: Gateway, shares: LoopShares, selector: PrioritySelector | None) -> None:
+        self.shares, self.selector = shares, selector
         self.connections = settings.max_connections
         self.requests = most_requests(settings)
         self.header_seconds = min(HEADER_SECONDS, settings.idle_seconds)
@@ -60,9 +66,9 @@ def most_requests(settings: Gateway) -> int:
     return max(1, int(settings.max_connections * (1 - _RESERVED)))
 
 
-def protocol(settings: Gateway) -> Any:
+def protocol(settings: Gateway, shares: LoopShares, selector: PrioritySelector | None) -> Any:
     """Return the factory of the connections, for `uvicorn.Config(http=…)`."""
-    limits = ConnectionLimits(settings)
+    limits = ConnectionLimits(settings, shares, selector)
 
     def connection(*args: Any, **kwargs: Any) -> BoundedConnection:
         return BoundedConnection(limits, *args, **kwargs)
@@ -88,10 +94,29 @@ class BoundedConnection(HttpToolsProtocol):
         #: Bytes received since a header, or a piece of a body, was complete.
         self._incomplete = 0
         self._header_timer: asyncio.TimerHandle | None = None
+        #: The token of its requests, None before the first, and the loop's time that is not charged yet.
+        self._token: str | None = None
+        self._uncharged = 0.0
+        self._fd = -1
+
+    def belongs_to(self, token: str) -> None:
+        """Charge to a token the time that this connection took and will take."""
+        if token == self._token:
+            return
+        if self._token is not None:
+            self._limits.shares.forget(self._token, self)
+        self._token = token
+        self._limits.shares.charge(token, self._uncharged)
+
+    def put(self, *, behind: bool) -> None:
+        """Put it into the background, or bring it forward."""
+        if self._limits.selector is not None and self._fd >= 0:
+            self._limits.selector.put(self._fd, behind=behind)
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
+        self._fd = transport.get_extra_info("socket").fileno()
         self._limits.waiting[self] = self._limits.unheard[self] = None
         self._start_timer()
         self._limits.make_room(self.connections)
@@ -99,10 +124,16 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self.put(behind=True)
+        self._fd = -1
+        if self._token is not None:
+            self._limits.shares.charge(self._token, CONNECTION_SECONDS)
+            self._limits.shares.forget(self._token, self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read; close the connection where a header is too long."""
+        began = monotonic()
         if self in self._limits.waiting:
             self._start_timer()
         self._incomplete += len(data)
@@ -112,6 +143,15 @@ class BoundedConnection(HttpToolsProtocol):
                 self.send_400_response(f"A header may have {MAX_HEADER_BYTES} bytes.")
             else:
                 self.transport.abort()
+        if self._token is None:
+            self._uncharged += monotonic() - began
+        else:
+            self._limits.shares.charge(self._token, monotonic() - began)
+
+    def on_message_begin(self) -> None:
+        """Begin a request, which knows its connection."""
+        super().on_message_begin()
+        self.scope["state"]["connection"] = self
 
     def on_headers_complete(self) -> None:
         """Start a request, or answer 503 where too many are under way; never to a probe."""

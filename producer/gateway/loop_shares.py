@@ -2,47 +2,108 @@
 
 A token that has used more of the last moment than its share waits with its next request, or its next piece of
 a body, while those of others are served. A token that is alone has all the time there is.
+
+A token that has many requests under way, or uses much of the loop, and in that more than the tokens of the
+moment on average, is heavy: its connections are in the background, behind those of light tokens. What is
+under way counts beside what is used because a token that is held back uses little.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import exp, inf
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
+
+from millpond.producer.gateway.priority_selector import Background
 
 #: The time that a token may use ahead of its share.
 AHEAD_SECONDS = 0.01
 #: A token takes part in the sharing for so long after a request.
 ACTIVE_SECONDS = 1.0
 _COUNTED_SECONDS = 0.1
+#: A token with no more requests under way, and no larger part of the loop's time, is light.
+MANY, MUCH = 16, 0.2
+#: A heavy token stays so for at least this time.
+HEAVY_SECONDS = 1.0
+#: All senders without a token that the gateway knows share one share; no token has this name.
+STRANGERS = ""
 
 
-@dataclass(slots=True)
+class Connection(Protocol):
+    """A connection that can be put into the background."""
+
+    def put(self, *, behind: bool) -> None:
+        """Put it into the background, or bring it forward."""
+
+
+@dataclass(slots=True, eq=False)
 class _Account:
-    """A token's account: when its use is paid back, when it last asked, and its requests that wait."""
+    """A token's account: when its use is paid back, when it last asked, and its requests that wait.
+
+    `used` are the seconds of the last moment, faded to `used_at`; `under_way` is the number of its requests;
+    `forward` are its connections that are not in the background.
+    """
 
     paid_at: float = 0.0
     asked_at: float = 0.0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     is_timed: bool = False
+    used: float = 0.0
+    used_at: float = 0.0
+    under_way: int = 0
+    heavy_until: float = 0.0
+    forward: set[Connection] = field(default_factory=set)
+
+    @property
+    def is_heavy(self) -> bool:
+        """True if its connections belong into the background."""
+        return self.heavy_until > 0.0
+
+    def faded(self, now: float) -> float:
+        """Return the seconds that were used in the last moment."""
+        return self.used * exp((self.used_at - now) / ACTIVE_SECONDS)
 
 
 class LoopShares:
     """Shares one event loop's time among the tokens that use it."""
 
-    def __init__(self) -> None:
-        self._accounts: dict[str, _Account] = {}
+    def __init__(self, background: Background | None = None) -> None:
+        self._background = background or Background()
+        self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
         self._active, self._counted_at = 1, 0.0
+
+    @contextmanager
+    def request(self, token: str, connection: Connection | None) -> Iterator[None]:
+        """Place a request's connection by its token, and hold up the background if the token is light."""
+        account = self._account(token)
+        is_light = not account.is_heavy
+        if connection is not None:
+            connection.put(behind=not is_light)
+            if is_light:
+                account.forward.add(connection)
+        account.under_way += 1
+        if is_light:
+            self._background.light_began()
+        try:
+            yield
+        finally:
+            account.under_way -= 1
+            if is_light:
+                self._background.light_ended()
+
+    def forget(self, token: str, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._account(token).forward.discard(connection)
 
     async def turn(self, token: str) -> None:
         """Return at once while the token is within its share, or else in its turn; requests start in line."""
         now = monotonic()
-        account = self._accounts.get(token)
-        if account is None:
-            account = self._accounts[token] = _Account()
+        account = self._account(token)
         account.asked_at = now
-        if not account.waiting and account.paid_at - now <= AHEAD_SECONDS:
+        if not account.waiting and self._wait_seconds(account, now) <= 0:
             return
         mine = asyncio.get_running_loop().create_future()
         account.waiting.append(mine)
@@ -52,26 +113,58 @@ class LoopShares:
 
     async def metered(self, token: str, call: Awaitable[None]) -> None:
         """Await a call; each of its steps is charged to the token."""
-        await _Metered(call, lambda seconds: self._charge(token, seconds))
+        await _Metered(call, lambda seconds: self.charge(token, seconds))
 
-    def _charge(self, token: str, seconds: float) -> None:
-        account, now = self._accounts[token], monotonic()
+    def charge(self, token: str, seconds: float) -> None:
+        """Charge time of the loop to a token."""
+        account, now = self._account(token), monotonic()
+        account.used, account.used_at = account.faded(now) + seconds, now
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._active_at(now)
+
+    def _account(self, token: str) -> _Account:
+        account = self._accounts.get(token)
+        if account is None:
+            account = self._accounts[token] = _Account()
+        return account
 
     def _active_at(self, now: float) -> int:
         """Return the number of tokens that use the loop."""
         if now - self._counted_at > _COUNTED_SECONDS:
             self._counted_at = now
             since = now - ACTIVE_SECONDS
-            self._active = sum(
-                bool(each.waiting) or each.asked_at > since for each in self._accounts.values()
-            )
+            active = [
+                each
+                for each in self._accounts.values()
+                if each.waiting or each.under_way or each.asked_at > since
+            ]
+            self._active = len(active)
+            self._weigh([each for each in active if each.heavy_until < inf], now)
         return max(1, self._active)
+
+    def _weigh(self, active: list[_Account], now: float) -> None:
+        """Find the heavy ones of the tokens that use the loop."""
+        if not active:
+            return
+        used = [each.faded(now) for each in active]
+        many = max(MANY, sum(each.under_way for each in active) / len(active))
+        much = max(MUCH * ACTIVE_SECONDS, sum(used) / len(active))
+        for account, seconds in zip(active, used, strict=True):
+            if len(active) > 1 and (account.under_way > many or seconds > much):
+                account.heavy_until = now + HEAVY_SECONDS
+                for connection in account.forward:
+                    connection.put(behind=True)
+                account.forward.clear()
+            elif account.heavy_until < now:
+                account.heavy_until = 0.0
+
+    def _wait_seconds(self, account: _Account, now: float) -> float:
+        wait_seconds = account.paid_at - AHEAD_SECONDS - now
+        return max(wait_seconds, self._background.rest_seconds()) if account.is_heavy else wait_seconds
 
     def _time(self, account: _Account) -> None:
         account.is_timed = bool(account.waiting)
         if account.is_timed:
-            wait_seconds = account.paid_at - AHEAD_SECONDS - monotonic()
+            wait_seconds = self._wait_seconds(account, monotonic())
             asyncio.get_running_loop().call_later(max(0.0, wait_seconds), self._start_next, account)
 
     def _start_next(self, account: _Account) -> None:

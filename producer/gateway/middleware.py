@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import most_requests
-from millpond.producer.gateway.loop_shares import LoopShares
+from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
@@ -29,9 +29,6 @@ LEAST_BYTES_A_SECOND = 1_000
 #: The part of the requests that may wait for their bodies at once, and at least so many.
 _BODIES, _LEAST_BODIES = 0.2, 32
 
-#: All senders without a token that the gateway knows share one share; no token has this name.
-STRANGERS = ""
-
 
 class RequestGuard:
     """Wraps the application; sets `scope["state"]["principal"]`.
@@ -40,7 +37,13 @@ class RequestGuard:
     endpoint. Every other path that leads to such a route is answered by the application.
     """
 
-    def __init__(self, app: ASGIApp, settings: Gateway, endpoints: Mapping[str, SendEndpoint]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Gateway,
+        endpoints: Mapping[str, SendEndpoint],
+        shares: LoopShares | None = None,
+    ) -> None:
         self._app = app
         self._settings = settings
         self._endpoints = endpoints
@@ -49,7 +52,7 @@ class RequestGuard:
         bodies = max(_LEAST_BODIES, int(most_requests(settings) * _BODIES))
         self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
         self._strangers = Shares(most_requests(settings), 2, "requests")
-        self._loop = LoopShares()
+        self._loop = shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -63,10 +66,14 @@ class RequestGuard:
             except ApiError as error:
                 await self._turn_away(error, scope, receive, send)
                 return
-            scope.setdefault("state", {})["principal"] = principal
-            with self._requests.hold(principal.name):
-                await self._loop.turn(principal.name)
-                await self._loop.metered(principal.name, self._answer(headers, scope, receive, send))
+            state, name = scope.setdefault("state", {}), principal.name
+            state["principal"] = principal
+            connection = state.get("connection")
+            if connection is not None:
+                connection.belongs_to(name)
+            with self._requests.hold(name), self._loop.request(name, connection):
+                await self._loop.turn(name)
+                await self._loop.metered(name, self._answer(headers, scope, receive, send))
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:

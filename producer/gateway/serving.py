@@ -6,6 +6,7 @@ A second signal ends it at once.
 import asyncio
 import contextlib
 import gc
+import select
 import signal
 import socket
 import sys
@@ -18,7 +19,9 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
 from millpond.producer.gateway.connections import allow_open_files, protocol
+from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.middleware import RequestGuard
+from millpond.producer.gateway.priority_selector import Background, PrioritySelector
 from millpond.producer.gateway.request_metrics import MeasureRequests
 from millpond.producer.gateway.routes import send
 from millpond.producer.gateway.state import State
@@ -29,7 +32,7 @@ from millpond.tasks.settings import Settings
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
 #: Connections accepted before those that are open are read again: a flood of new ones holds up no request.
-_ACCEPTED_AT_ONCE = 8
+_ACCEPTED_AT_ONCE = 2
 #: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
 _SWITCH_SECONDS = 0.0005
 
@@ -44,17 +47,30 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     load_contracts(configured.gateway.contracts)
     allow_open_files(configured.gateway.max_connections)
     with _listen(host, port) as listening:
-        asyncio.run(_serve(configured, listening, lambda: on_ready(_url(listening))))
+        background = Background()
+        selector = PrioritySelector(background) if hasattr(select, "epoll") else None
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(
+                _serve(
+                    configured, listening, LoopShares(background), selector, lambda: on_ready(_url(listening))
+                )
+            )
 
 
-async def _serve(configured: Settings, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    configured: Settings,
+    listening: socket.socket,
+    shares: LoopShares,
+    selector: PrioritySelector | None,
+    on_ready: Callable[[], None],
+) -> None:
     state = State(configured, Client(settings=configured))
     endpoints = send.endpoints(state)
-    guarded = RequestGuard(application(state), configured.gateway, endpoints)
+    guarded = RequestGuard(application(state), configured.gateway, endpoints, shares)
     server = _Server(
         uvicorn.Config(
             MeasureRequests(guarded, state.metrics, endpoints),
-            http=protocol(configured.gateway),
+            http=protocol(configured.gateway, shares, selector),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -80,6 +96,8 @@ async def _serve(configured: Settings, listening: socket.socket, on_ready: Calla
     # for a tenth of a second.
     gc.collect()
     gc.freeze()
+    if selector is not None:
+        selector.start()
     on_ready()
     try:
         await server.serve([listening])

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 
-from millpond.producer.gateway.loop_shares import LoopShares
+from millpond.producer.gateway.loop_shares import MANY, LoopShares
 
 USED_SECONDS = 0.1
 
@@ -93,5 +94,38 @@ def test_errors_and_answers_pass_through_the_meter() -> None:
         waiting.cancel()
         ended = await asyncio.gather(waiting, return_exceptions=True)
         assert isinstance(ended[0], asyncio.CancelledError)
+
+    asyncio.run(run())
+
+
+class Placed:
+    """A connection, and where it is."""
+
+    is_behind: bool | None = None
+
+    def put(self, *, behind: bool) -> None:
+        """Put it there."""
+        self.is_behind = behind
+
+
+def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
+    """A token beside another that holds many requests goes into the background; alone it does not."""
+
+    async def held(shares: LoopShares, *, beside: bool) -> tuple[Placed, Placed]:
+        bulk, client = Placed(), Placed()
+        with ExitStack() as stack:
+            for _ in range(2 * MANY):
+                stack.enter_context(shares.request("bulk", bulk))
+            if beside:
+                stack.enter_context(shares.request("client", client))
+                await use(shares, "client", 0.0)
+            await use(shares, "bulk", 0.0)
+        return bulk, client
+
+    async def run() -> None:
+        bulk, client = await held(LoopShares(), beside=True)
+        assert (bulk.is_behind, client.is_behind) == (True, False)
+        bulk, _ = await held(LoopShares(), beside=False)
+        assert bulk.is_behind is False
 
     asyncio.run(run())

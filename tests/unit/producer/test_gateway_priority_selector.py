@@ -1,0 +1,123 @@
+"""The event loop looks at light tokens' sockets always, and at those of the background in its time."""
+
+import selectors
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from millpond.producer.gateway.priority_selector import (
+    AT_ONCE,
+    AT_ONCE_BESIDE,
+    HOLDING_SECONDS,
+    LONGEST_REST_SECONDS,
+    REST,
+    Background,
+    PrioritySelector,
+)
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+class Sockets:
+    """A selector, and sockets that can be read at once."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.clock = Clock()
+        self.background = Background(self.clock)
+        self.selector = PrioritySelector(self.background)
+        stack.callback(self.selector.close)
+        self._stack = stack
+
+    def readable(self) -> int:
+        """Register a socket that can be read; return its number."""
+        ours, theirs = (self._stack.enter_context(each) for each in socket.socketpair())
+        theirs.sendall(b"x")
+        self.selector.register(ours, selectors.EVENT_READ)
+        return ours.fileno()
+
+    def found(self) -> set[int]:
+        """Return the sockets that are found ready."""
+        return {key.fd for key, mask in self.selector.select(0) if mask == selectors.EVENT_READ}
+
+    def work(self, seconds: float) -> None:
+        """Let the loop work for so long after it looked."""
+        self.clock.now += seconds
+
+    def rest(self, seconds: float) -> None:
+        """Let the loop wait for its sockets for so long."""
+        self.background.enter_select()
+        self.clock.now += seconds
+        self.background.leave_select(went_on=False)
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    with ExitStack() as stack:
+        yield Sockets(stack)
+
+
+def test_the_background_rests_beside_a_light_request(sockets: Sockets) -> None:
+    """After its work the background is not looked at for a rest; what is forward always is."""
+    forward = sockets.readable()
+    sockets.selector.start()
+    behind = sockets.readable()
+    sockets.background.light_began()
+    assert sockets.found() == {forward, behind}
+    sockets.work(0.001)
+    assert sockets.found() == {forward}
+    sockets.rest(REST * 0.001)
+    assert sockets.found() == {forward, behind}
+    sockets.work(10 * LONGEST_REST_SECONDS)
+    assert sockets.found() == {forward, behind}
+
+
+def test_no_rest_without_a_light_request(sockets: Sockets) -> None:
+    """The background goes on where no light request is under way, or one of long ago."""
+    sockets.selector.start()
+    behind = sockets.readable()
+    assert sockets.found() == {behind}
+    sockets.background.light_began()
+    sockets.background.light_ended()
+    sockets.work(0.01)
+    assert sockets.found() == {behind}
+    sockets.background.light_began()
+    sockets.work(HOLDING_SECONDS)
+    assert sockets.found() == {behind}
+
+
+def test_the_background_is_read_in_turns_of_a_few(sockets: Sockets) -> None:
+    """Of many sockets in the background each turn finds a few, and all are found in the end."""
+    sockets.selector.start()
+    many = {sockets.readable() for _ in range(3 * AT_ONCE)}
+    turns = [sockets.found() for _ in range(3)]
+    assert [len(each) for each in turns] == [AT_ONCE] * 3
+    assert set.union(*turns) == many
+    sockets.background.light_began()
+    assert len(sockets.found()) == AT_ONCE_BESIDE
+
+
+def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -> None:
+    """What was brought forward stays there when its reading is paused, until it is put back."""
+    sockets.selector.start()
+    moved, other = sockets.readable(), sockets.readable()
+    sockets.selector.put(moved, behind=False)
+    sockets.selector.unregister(moved)
+    sockets.selector.register(moved, selectors.EVENT_READ)
+    sockets.background.light_began()
+    sockets.found()
+    sockets.work(0.001)
+    assert sockets.found() == {moved}
+    sockets.selector.put(moved, behind=True)
+    assert sockets.found() == set()
+    sockets.background.light_ended()
+    assert sockets.found() == {moved, other}
