@@ -75,7 +75,7 @@ def test_the_background_rests_beside_a_light_request(sockets: Sockets) -> None:
     assert sockets.found() == {forward, behind}
     sockets.work(0.001)
     assert sockets.found() == {forward}
-    sockets.rest(REST * 0.001)
+    sockets.rest(1.1 * REST * 0.001)
     assert sockets.found() == {forward, behind}
     sockets.work(10 * LONGEST_REST_SECONDS)
     assert sockets.found() == {forward, behind}
