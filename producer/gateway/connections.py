@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from millpond.producer.gateway.loop_shares import LoopShares
-from millpond.producer.gateway.priority_selector import PrioritySelector
+from millpond.producer.gateway.priority_selector import Place, PrioritySelector
 from millpond.tasks.settings import Gateway
 
 #: All headers of a request together, its trailers, and the bytes of a chunk beside its data.
@@ -25,8 +25,7 @@ MAX_HEADER_BYTES = 64 * 1024
 HEADER_SECONDS = 10.0
 #: The part of the connections that is kept for requests on their way: probes among them.
 _RESERVED = 0.1
-#: The part of the connections that may be silent since they opened, and at least so many: a thousand that
-#: close at once would keep the event loop for a tenth of a second.
+#: Connections that may be silent since they opened, as a part of the others, and at least so many.
 _SILENT, _LEAST_SILENT = 0.1, 16
 #: The loop's time to accept a connection and to end it, where it cannot be measured: most of it is asyncio's.
 CONNECTION_SECONDS = 0.0003
@@ -42,21 +41,17 @@ class ConnectionLimits:
         self.connections = settings.max_connections
         self.requests = most_requests(settings)
         self.header_seconds = min(HEADER_SECONDS, settings.idle_seconds)
-        self.silent = max(_LEAST_SILENT, int(settings.max_connections * _SILENT))
-        #: Connections without a request, the one that waits longest first; and those that never had one.
+        self.silent = most_silent(settings)
+        #: Connections without a request, the one that waits longest first.
         self.waiting: dict[BoundedConnection, None] = {}
-        self.unheard: dict[BoundedConnection, None] = {}
 
     def make_room(self, open_: set[Any]) -> None:
-        """Close connections that wait for their request while more are open, or silent, than may be."""
-        while len(self.unheard) > self.silent:
-            self._close(next(iter(self.unheard)), open_)
+        """Close connections that wait for their request while more are open than may be."""
         while len(open_) > self.connections and self.waiting:
             self._close(next(iter(self.waiting)), open_)
 
     def _close(self, connection: "BoundedConnection", open_: set[Any]) -> None:
         self.waiting.pop(connection, None)
-        self.unheard.pop(connection, None)
         open_.discard(connection)
         connection.transport.abort()
 
@@ -66,9 +61,13 @@ def most_requests(settings: Gateway) -> int:
     return max(1, int(settings.max_connections * (1 - _RESERVED)))
 
 
-def protocol(settings: Gateway, shares: LoopShares, selector: PrioritySelector | None) -> Any:
+def most_silent(settings: Gateway) -> int:
+    """Return the number of connections that may be open before their first byte."""
+    return max(_LEAST_SILENT, int(settings.max_connections * _SILENT))
+
+
+def protocol(limits: ConnectionLimits) -> Any:
     """Return the factory of the connections, for `uvicorn.Config(http=…)`."""
-    limits = ConnectionLimits(settings, shares, selector)
 
     def connection(*args: Any, **kwargs: Any) -> BoundedConnection:
         return BoundedConnection(limits, *args, **kwargs)
@@ -76,10 +75,10 @@ def protocol(settings: Gateway, shares: LoopShares, selector: PrioritySelector |
     return connection
 
 
-def allow_open_files(connections: int) -> None:
-    """Raise the process's limit of open files to the number that so many connections need, where it may."""
+def allow_open_files(settings: Gateway) -> None:
+    """Raise the process's limit of open files to the number that the connections need, where it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
+    wanted = settings.max_connections + most_silent(settings) + _OTHER_FILES
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -108,23 +107,23 @@ class BoundedConnection(HttpToolsProtocol):
         self._token = token
         self._limits.shares.charge(token, self._uncharged)
 
-    def put(self, *, behind: bool) -> None:
-        """Put it into the background, or bring it forward."""
+    def put(self, place: Place) -> None:
+        """Put it forward or behind."""
         if self._limits.selector is not None and self._fd >= 0:
-            self._limits.selector.put(self._fd, behind=behind)
+            self._limits.selector.put(self._fd, place)
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
         super().connection_made(transport)
         self._fd = transport.get_extra_info("socket").fileno()
-        self._limits.waiting[self] = self._limits.unheard[self] = None
+        self._limits.waiting[self] = None
         self._start_timer()
         self._limits.make_room(self.connections)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
-        self.put(behind=True)
+        self.put(Place.NEW)
         self._fd = -1
         if self._token is not None:
             self._limits.shares.charge(self._token, CONNECTION_SECONDS)
@@ -184,7 +183,6 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _stop_waiting(self) -> None:
         self._limits.waiting.pop(self, None)
-        self._limits.unheard.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None

@@ -10,14 +10,13 @@ under way counts beside what is used because a token that is held back uses litt
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from math import exp, inf
 from time import monotonic
 from typing import Any, Protocol
 
-from millpond.producer.gateway.priority_selector import Background
+from millpond.producer.gateway.priority_selector import Background, Place
 
 #: The time that a token may use ahead of its share.
 AHEAD_SECONDS = 0.01
@@ -33,18 +32,18 @@ STRANGERS = ""
 
 
 class Connection(Protocol):
-    """A connection that can be put into the background."""
+    """A connection that can be put forward or behind."""
 
-    def put(self, *, behind: bool) -> None:
-        """Put it into the background, or bring it forward."""
+    def put(self, place: Place) -> None:
+        """Put it there."""
 
 
 @dataclass(slots=True, eq=False)
 class _Account:
     """A token's account: when its use is paid back, when it last asked, and its requests that wait.
 
-    `used` are the seconds of the last moment, faded to `used_at`; `under_way` is the number of its requests;
-    `forward` are its connections that are not in the background.
+    `used` are the seconds since the last count, `faded` those before, less for each moment since; `under_way`
+    is the number of its requests; `forward` are its connections that are not in the background.
     """
 
     paid_at: float = 0.0
@@ -52,7 +51,7 @@ class _Account:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     is_timed: bool = False
     used: float = 0.0
-    used_at: float = 0.0
+    faded: float = 0.0
     under_way: int = 0
     heavy_until: float = 0.0
     forward: set[Connection] = field(default_factory=set)
@@ -62,9 +61,11 @@ class _Account:
         """True if its connections belong into the background."""
         return self.heavy_until > 0.0
 
-    def faded(self, now: float) -> float:
-        """Return the seconds that were used in the last moment."""
-        return self.used * exp((self.used_at - now) / ACTIVE_SECONDS)
+    def count(self, fading: float) -> float:
+        """Return the seconds that were used in the last moment; count what was used since the last count."""
+        self.faded = self.faded * fading + self.used
+        self.used = 0.0
+        return self.faded
 
 
 class LoopShares:
@@ -75,24 +76,25 @@ class LoopShares:
         self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
         self._active, self._counted_at = 1, 0.0
 
-    @contextmanager
-    def request(self, token: str, connection: Connection | None) -> Iterator[None]:
-        """Place a request's connection by its token, and hold up the background if the token is light."""
+    def begin(self, token: str, connection: Connection | None) -> bool:
+        """Place a request's connection by its token; if the token is light, return True and hold up the
+        background."""
         account = self._account(token)
+        account.under_way += 1
         is_light = not account.is_heavy
         if connection is not None:
-            connection.put(behind=not is_light)
+            connection.put(Place.FORWARD if is_light else Place.BEHIND)
             if is_light:
                 account.forward.add(connection)
-        account.under_way += 1
         if is_light:
             self._background.light_began()
-        try:
-            yield
-        finally:
-            account.under_way -= 1
-            if is_light:
-                self._background.light_ended()
+        return is_light
+
+    def end(self, token: str, *, is_light: bool) -> None:
+        """End a request as it began."""
+        self._account(token).under_way -= 1
+        if is_light:
+            self._background.light_ended()
 
     def forget(self, token: str, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -118,7 +120,7 @@ class LoopShares:
     def charge(self, token: str, seconds: float) -> None:
         """Charge time of the loop to a token."""
         account, now = self._account(token), monotonic()
-        account.used, account.used_at = account.faded(now) + seconds, now
+        account.used += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._active_at(now)
 
     def _account(self, token: str) -> _Account:
@@ -130,6 +132,7 @@ class LoopShares:
     def _active_at(self, now: float) -> int:
         """Return the number of tokens that use the loop."""
         if now - self._counted_at > _COUNTED_SECONDS:
+            fading = exp((self._counted_at - now) / ACTIVE_SECONDS)
             self._counted_at = now
             since = now - ACTIVE_SECONDS
             active = [
@@ -138,21 +141,21 @@ class LoopShares:
                 if each.waiting or each.under_way or each.asked_at > since
             ]
             self._active = len(active)
-            self._weigh([each for each in active if each.heavy_until < inf], now)
+            self._weigh([each for each in active if each.heavy_until < inf], fading, now)
         return max(1, self._active)
 
-    def _weigh(self, active: list[_Account], now: float) -> None:
+    def _weigh(self, active: list[_Account], fading: float, now: float) -> None:
         """Find the heavy ones of the tokens that use the loop."""
         if not active:
             return
-        used = [each.faded(now) for each in active]
+        used = [each.count(fading) for each in active]
         many = max(MANY, sum(each.under_way for each in active) / len(active))
         much = max(MUCH * ACTIVE_SECONDS, sum(used) / len(active))
         for account, seconds in zip(active, used, strict=True):
             if len(active) > 1 and (account.under_way > many or seconds > much):
                 account.heavy_until = now + HEAVY_SECONDS
                 for connection in account.forward:
-                    connection.put(behind=True)
+                    connection.put(Place.BEHIND)
                 account.forward.clear()
             elif account.heavy_until < now:
                 account.heavy_until = 0.0

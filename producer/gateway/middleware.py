@@ -71,9 +71,13 @@ class RequestGuard:
             connection = state.get("connection")
             if connection is not None:
                 connection.belongs_to(name)
-            with self._requests.hold(name), self._loop.request(name, connection):
-                await self._loop.turn(name)
-                await self._loop.metered(name, self._answer(headers, scope, receive, send))
+            is_light = self._loop.begin(name, connection)
+            try:
+                with self._requests.hold(name):
+                    await self._loop.turn(name)
+                    await self._loop.metered(name, self._answer(headers, scope, receive, send))
+            finally:
+                self._loop.end(name, is_light=is_light)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:

@@ -9,10 +9,11 @@ import select as system
 import selectors
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from enum import IntEnum
 from time import monotonic
 from typing import Any
 
-#: Sockets of the background that are read in one turn of the loop; and while a light request is under way.
+#: Sockets of each place in the background that are read in one turn of the loop; and beside a light request.
 AT_ONCE, AT_ONCE_BESIDE = 8, 1
 #: The rest of the background after its work, as a part of that work, beside a light request.
 REST = 3.0
@@ -47,7 +48,7 @@ class Background:
 
     def rest_seconds(self) -> float:
         """Return the time until the background may go on, 0 for now."""
-        if not self.is_held:
+        if self._light <= 0 or not self.is_held:
             return 0.0
         rest = self._worked * (1 + REST)
         return max(0.0, self._went_on_at + min(rest, LONGEST_REST_SECONDS) - self._clock())
@@ -63,21 +64,34 @@ class Background:
             self._went_on_at, self._worked = self._left_select_at, 0.0
 
 
+class Place(IntEnum):
+    """The place of a socket: those that are `FORWARD` are looked at always, the others make the background.
+
+    A `NEW` socket waits for no one that is `BEHIND`: each of the two has its turn.
+    """
+
+    FORWARD, NEW, BEHIND = range(3)
+
+
 class PrioritySelector(selectors.BaseSelector):
-    """A selector with a background, in which every socket is that was registered after `start`, until it is
-    brought forward."""
+    """A selector with a background; a socket that is registered after `start` is new."""
 
     def __init__(self, background: Background) -> None:
         self._pace = background
-        self._front, self._back = system.epoll(), system.epoll()
+        self._epolls = [system.epoll() for _ in Place]
+        self._front, *self._rear = self._epolls
+        self._back = system.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
-        #: Sockets that are not in the background; a socket stays one while it is not registered.
-        self._forward: set[int] = set()
+        #: The sockets that are not new; a socket keeps its place while it is not registered.
+        self._places: dict[int, Place] = {}
         self._is_started = self._looks_back = False
-        self._front.register(self._back.fileno(), 0)
+        self._back_fd = self._back.fileno()
+        self._front.register(self._back_fd, 0)
+        for each in self._rear:
+            self._back.register(each.fileno(), system.EPOLLIN)
 
     def start(self) -> None:
-        """Register every further socket in the background."""
+        """Count every further socket as new."""
         self._is_started = True
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -86,7 +100,7 @@ class PrioritySelector(selectors.BaseSelector):
         if fd in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
         if not self._is_started:
-            self._forward.add(fd)
+            self._places[fd] = Place.FORWARD
         self._epoll(fd).register(fd, _mask(events))
         key = self._keys[fd] = selectors.SelectorKey(fileobj, fd, events, data)
         return key
@@ -106,14 +120,17 @@ class PrioritySelector(selectors.BaseSelector):
         key = self._keys[old.fd] = old._replace(events=events, data=data)
         return key
 
-    def put(self, fd: int, *, behind: bool) -> None:
-        """Put a socket into the background, or bring it forward; before it is closed it is put back."""
-        if (fd not in self._forward) == behind:
+    def put(self, fd: int, place: Place) -> None:
+        """Put a socket into a place; before it is closed, it is counted as new."""
+        if self._places.get(fd, Place.NEW) is place:
             return
         key = self._keys.get(fd)
         if key is not None:
             self._epoll(fd).unregister(fd)
-        (self._forward.discard if behind else self._forward.add)(fd)
+        if place is Place.NEW:
+            del self._places[fd]
+        else:
+            self._places[fd] = place
         if key is not None:
             self._epoll(fd).register(fd, _mask(key.events))
 
@@ -125,15 +142,19 @@ class PrioritySelector(selectors.BaseSelector):
         if rest > 0:
             timeout = rest if timeout is None else min(timeout, rest)
         found = self._front.poll(timeout, len(self._keys) + 1)
-        back = self._back.fileno()
-        went_on = any(fd == back for fd, _ in found)
+        ready, keys, back, went_on = [], self._keys, self._back_fd, False
+        for fd, mask in found:
+            key = keys.get(fd)
+            if key is not None:
+                ready.append((key, _events(mask) & key.events))
+            elif fd == back:
+                went_on = True
         if went_on:
-            found = [each for each in found if each[0] != back]
-            found += self._back.poll(0, AT_ONCE_BESIDE if self._pace.is_held else AT_ONCE)
+            most = AT_ONCE_BESIDE if self._pace.is_held else AT_ONCE
+            for each in self._rear:
+                ready += [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in each.poll(0, most)]
         self._pace.leave_select(went_on=went_on)
-        return [
-            (self._keys[fd], _events(mask) & self._keys[fd].events) for fd, mask in found if fd in self._keys
-        ]
+        return ready
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         """Return the sockets by their numbers."""
@@ -145,17 +166,17 @@ class PrioritySelector(selectors.BaseSelector):
 
     def close(self) -> None:
         """Close the selector."""
-        self._front.close()
-        self._back.close()
+        for each in (self._back, *self._epolls):
+            each.close()
         self._keys.clear()
 
     def _epoll(self, fd: int) -> system.epoll:
-        return self._front if fd in self._forward else self._back
+        return self._epolls[self._places.get(fd, Place.NEW)]
 
     def _look_back(self, looks: bool) -> None:
         if looks != self._looks_back:
             self._looks_back = looks
-            self._front.modify(self._back.fileno(), system.EPOLLIN if looks else 0)
+            self._front.modify(self._back_fd, system.EPOLLIN if looks else 0)
 
 
 def _number(fileobj: Any) -> int:
@@ -169,5 +190,7 @@ def _mask(events: int) -> int:
 
 def _events(mask: int) -> int:
     """Return the events of asyncio; an error or a hang-up is both."""
+    if mask == 1:  # system.EPOLLIN: nearly always
+        return selectors.EVENT_READ
     writes = selectors.EVENT_WRITE if mask & ~system.EPOLLIN else 0
     return writes | (selectors.EVENT_READ if mask & ~system.EPOLLOUT else 0)

@@ -11,14 +11,16 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 
 from millpond.broker.cluster import check_at_start
 from millpond.producer.client import Client
+from millpond.producer.gateway.acceptor import Acceptor
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
-from millpond.producer.gateway.connections import allow_open_files, protocol
+from millpond.producer.gateway.connections import ConnectionLimits, allow_open_files, protocol
 from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.middleware import RequestGuard
 from millpond.producer.gateway.priority_selector import Background, PrioritySelector
@@ -31,8 +33,6 @@ from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
-#: Connections accepted before those that are open are read again: a flood of new ones holds up no request.
-_ACCEPTED_AT_ONCE = 2
 #: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
 _SWITCH_SECONDS = 0.0005
 
@@ -45,7 +45,7 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     check_address(host, configured.gateway.tokens)
     check_at_start(configured_broker(configured), **configured.broker_options)
     load_contracts(configured.gateway.contracts)
-    allow_open_files(configured.gateway.max_connections)
+    allow_open_files(configured.gateway)
     with _listen(host, port) as listening:
         background = Background()
         selector = PrioritySelector(background) if hasattr(select, "epoll") else None
@@ -67,10 +67,12 @@ async def _serve(
     state = State(configured, Client(settings=configured))
     endpoints = send.endpoints(state)
     guarded = RequestGuard(application(state), configured.gateway, endpoints, shares)
+    limits = ConnectionLimits(configured.gateway, shares, selector)
     server = _Server(
+        limits,
         uvicorn.Config(
             MeasureRequests(guarded, state.metrics, endpoints),
-            http=protocol(configured.gateway, shares, selector),
+            http=protocol(limits),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -78,10 +80,9 @@ async def _serve(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=_ACCEPTED_AT_ONCE,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=configured.drain_seconds,  # type: ignore[arg-type]
-        )
+        ),
     )
 
     def stop() -> None:
@@ -106,14 +107,37 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to `_serve`: uvicorn raises them again at its end, so that the exit code is not 0."""
+    """Accepts connections by an `Acceptor`, and leaves signals to `_serve`: uvicorn raises them again at its
+    end, so that the exit code is not 0."""
+
+    def __init__(self, limits: ConnectionLimits, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._limits = limits
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; asyncio has one number for the connections it accepts at once and those that the system
-        queues."""
-        await super().startup(sockets)
-        for each in sockets or ():
-            each.listen(_BACKLOG)
+        """Start to accept."""
+        await super().startup([])
+        limits = self._limits
+        self._acceptors = [
+            Acceptor(each, self._connection, silent=limits.silent, seconds=limits.header_seconds)
+            for each in sockets or ()
+        ]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, and finish what is open."""
+        for each in self._acceptors:
+            each.close()
+        await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        loop, state = asyncio.get_running_loop(), self.lifespan.state
+        make: Any = self.config.http_protocol_class
+        new: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=state, _loop=loop
+        )
+        return new
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

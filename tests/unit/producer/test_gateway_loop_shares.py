@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from contextlib import ExitStack
 
 from millpond.producer.gateway.loop_shares import MANY, LoopShares
+from millpond.producer.gateway.priority_selector import Place
 
 USED_SECONDS = 0.1
 
@@ -101,11 +101,11 @@ def test_errors_and_answers_pass_through_the_meter() -> None:
 class Placed:
     """A connection, and where it is."""
 
-    is_behind: bool | None = None
+    place = Place.NEW
 
-    def put(self, *, behind: bool) -> None:
+    def put(self, place: Place) -> None:
         """Put it there."""
-        self.is_behind = behind
+        self.place = place
 
 
 def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
@@ -113,19 +113,18 @@ def test_a_token_with_many_requests_under_way_is_put_behind() -> None:
 
     async def held(shares: LoopShares, *, beside: bool) -> tuple[Placed, Placed]:
         bulk, client = Placed(), Placed()
-        with ExitStack() as stack:
-            for _ in range(2 * MANY):
-                stack.enter_context(shares.request("bulk", bulk))
-            if beside:
-                stack.enter_context(shares.request("client", client))
-                await use(shares, "client", 0.0)
-            await use(shares, "bulk", 0.0)
+        for _ in range(2 * MANY):
+            shares.begin("bulk", bulk)
+        if beside:
+            shares.begin("client", client)
+            await use(shares, "client", 0.0)
+        await use(shares, "bulk", 0.0)
         return bulk, client
 
     async def run() -> None:
         bulk, client = await held(LoopShares(), beside=True)
-        assert (bulk.is_behind, client.is_behind) == (True, False)
+        assert (bulk.place, client.place) == (Place.BEHIND, Place.FORWARD)
         bulk, _ = await held(LoopShares(), beside=False)
-        assert bulk.is_behind is False
+        assert bulk.place is Place.FORWARD
 
     asyncio.run(run())

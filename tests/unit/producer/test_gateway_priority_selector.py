@@ -14,6 +14,7 @@ from millpond.producer.gateway.priority_selector import (
     LONGEST_REST_SECONDS,
     REST,
     Background,
+    Place,
     PrioritySelector,
 )
 
@@ -106,18 +107,28 @@ def test_the_background_is_read_in_turns_of_a_few(sockets: Sockets) -> None:
     assert len(sockets.found()) == AT_ONCE_BESIDE
 
 
+def test_new_sockets_wait_for_none_that_are_behind(sockets: Sockets) -> None:
+    """Beside many sockets that are behind, a new one is found in the next turn."""
+    sockets.selector.start()
+    for _ in range(3 * AT_ONCE):
+        sockets.selector.put(sockets.readable(), Place.BEHIND)
+    sockets.found()
+    new = sockets.readable()
+    assert new in sockets.found()
+
+
 def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -> None:
     """What was brought forward stays there when its reading is paused, until it is put back."""
     sockets.selector.start()
     moved, other = sockets.readable(), sockets.readable()
-    sockets.selector.put(moved, behind=False)
+    sockets.selector.put(moved, Place.FORWARD)
     sockets.selector.unregister(moved)
     sockets.selector.register(moved, selectors.EVENT_READ)
     sockets.background.light_began()
     sockets.found()
     sockets.work(0.001)
     assert sockets.found() == {moved}
-    sockets.selector.put(moved, behind=True)
+    sockets.selector.put(moved, Place.BEHIND)
     assert sockets.found() == set()
     sockets.background.light_ended()
     assert sockets.found() == {moved, other}
