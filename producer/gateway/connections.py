@@ -129,6 +129,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._limits.shares.charge(self._token, CONNECTION_SECONDS)
             self._limits.shares.forget(self._token, self)
         super().connection_lost(exc)
+        # Each of these names this connection: without them it is freed at once, not by a garbage collection.
+        self.cycle = self.scope = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Read; close the connection where a header is too long."""
@@ -173,7 +175,7 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, unless it is here."""
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        if not self.transport.is_closing() and self.cycle.response_complete:
             self._limits.waiting[self] = None
 
     def _start_timer(self) -> None:

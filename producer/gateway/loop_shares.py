@@ -25,6 +25,8 @@ ACTIVE_SECONDS = 1.0
 _COUNTED_SECONDS = 0.1
 #: A token with no more requests under way, and no larger part of the loop's time, is light.
 MANY, MUCH = 16, 0.2
+#: The loop's time that a refused request is charged for, beside what it took: a refusal costs its token time.
+REFUSAL_SECONDS = 0.005
 #: A heavy token stays so for at least this time.
 HEAVY_SECONDS = 1.0
 #: All senders without a token that the gateway knows share one share; no token has this name.
@@ -43,7 +45,8 @@ class _Account:
     """A token's account: when its use is paid back, when it last asked, and its requests that wait.
 
     `used` are the seconds since the last count, `faded` those before, less for each moment since; `under_way`
-    is the number of its requests; `forward` are its connections that are not in the background.
+    is the number of its requests; `forward` are its connections that are not in the background, and `light`
+    its requests that hold it up.
     """
 
     paid_at: float = 0.0
@@ -55,6 +58,7 @@ class _Account:
     under_way: int = 0
     heavy_until: float = 0.0
     forward: set[Connection] = field(default_factory=set)
+    light: set[int] = field(default_factory=set)
 
     @property
     def is_heavy(self) -> bool:
@@ -76,25 +80,31 @@ class LoopShares:
         self._accounts: dict[str, _Account] = {STRANGERS: _Account(heavy_until=inf)}
         self._active, self._counted_at = 1, 0.0
 
-    def begin(self, token: str, connection: Connection | None) -> bool:
-        """Place a request's connection by its token; if the token is light, return True and hold up the
-        background."""
+    def begin(self, token: str, connection: Connection | None) -> int | None:
+        """Place a request's connection by its token; a request of a light token holds up the background.
+
+        Returns the number of a light request, None for another.
+        """
         account = self._account(token)
         account.under_way += 1
-        is_light = not account.is_heavy
+        if account.is_heavy:
+            if connection is not None:
+                connection.put(Place.BEHIND)
+            return None
         if connection is not None:
-            connection.put(Place.FORWARD if is_light else Place.BEHIND)
-            if is_light:
-                account.forward.add(connection)
-        if is_light:
-            self._background.light_began()
-        return is_light
+            connection.put(Place.FORWARD)
+            account.forward.add(connection)
+        light = self._background.light_began()
+        account.light.add(light)
+        return light
 
-    def end(self, token: str, *, is_light: bool) -> None:
-        """End a request as it began."""
-        self._account(token).under_way -= 1
-        if is_light:
-            self._background.light_ended()
+    def end(self, token: str, light: int | None) -> None:
+        """End a request by what `begin` returned."""
+        account = self._account(token)
+        account.under_way -= 1
+        if light is not None:
+            account.light.discard(light)
+            self._background.light_ended(light)
 
     def forget(self, token: str, connection: Connection) -> None:
         """Forget a connection that has ended."""
@@ -122,6 +132,11 @@ class LoopShares:
         account, now = self._account(token), monotonic()
         account.used += seconds
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._active_at(now)
+
+    def refused(self, token: str) -> None:
+        """Charge a refused request to its token as many that are served, where other tokens use the loop."""
+        if self._active > 1:
+            self.charge(token, REFUSAL_SECONDS)
 
     def _account(self, token: str) -> _Account:
         account = self._accounts.get(token)
@@ -154,11 +169,17 @@ class LoopShares:
         for account, seconds in zip(active, used, strict=True):
             if len(active) > 1 and (account.under_way > many or seconds > much):
                 account.heavy_until = now + HEAVY_SECONDS
-                for connection in account.forward:
-                    connection.put(Place.BEHIND)
-                account.forward.clear()
+                self._put_behind(account)
             elif account.heavy_until < now:
                 account.heavy_until = 0.0
+
+    def _put_behind(self, account: _Account) -> None:
+        for connection in account.forward:
+            connection.put(Place.BEHIND)
+        account.forward.clear()
+        for light in account.light:
+            self._background.light_ended(light)
+        account.light.clear()
 
     def _wait_seconds(self, account: _Account, now: float) -> float:
         wait_seconds = account.paid_at - AHEAD_SECONDS - now

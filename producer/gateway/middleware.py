@@ -71,13 +71,13 @@ class RequestGuard:
             connection = state.get("connection")
             if connection is not None:
                 connection.belongs_to(name)
-            is_light = self._loop.begin(name, connection)
+            light = self._loop.begin(name, connection)
             try:
                 with self._requests.hold(name):
                     await self._loop.turn(name)
                     await self._loop.metered(name, self._answer(headers, scope, receive, send))
             finally:
-                self._loop.end(name, is_light=is_light)
+                self._loop.end(name, light)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
@@ -90,6 +90,7 @@ class RequestGuard:
         with self._strangers.hold(STRANGERS):
             await self._loop.turn(STRANGERS)
             await self._loop.metered(STRANGERS, error.response()(scope, receive, send))
+            self._loop.refused(STRANGERS)
 
     async def _answer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None

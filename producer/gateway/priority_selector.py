@@ -10,47 +10,64 @@ import selectors
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import IntEnum
+from itertools import count
 from time import monotonic
 from typing import Any
 
-#: Sockets of each place in the background that are read in one turn of the loop; and beside a light request.
-AT_ONCE, AT_ONCE_BESIDE = 8, 1
-#: The rest of the background after its work, as a part of that work, beside a light request.
-REST = 3.0
+#: Sockets of each place in the background that are read in one turn of the loop: where no light token is
+#: there, where one asked in the last moment, and where a request of one is under way.
+AT_ONCE = (8, 2, 1)
+#: The rest of the background after its work, as a part of that work, in these three states.
+REST = (0.0, 2.0, 4.0)
 #: The longest rest, however much there is to do for light tokens.
 LONGEST_REST_SECONDS = 0.05
+#: A light token is there for so long after it asked.
+THERE_SECONDS = 1.0
 #: A light request holds up the background for so long: later it is a stream, or waits for something else.
 HOLDING_SECONDS = 0.5
 
 
 class Background:
-    """When the background may go on: always, or after a rest where a light request is under way."""
+    """When the background may go on: always, or after a rest where light tokens are there."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._light, self._holds_until = 0, 0.0
+        #: The light requests under way and when each began, the first first.
+        self._light: dict[int, float] = {}
+        self._requests = count()
+        self._asked_at = -THERE_SECONDS
         self._went_on_at, self._worked = clock(), 0.0
         self._left_select_at = clock()
 
     @property
-    def is_held(self) -> bool:
-        """True while a light request is under way."""
-        return self._light > 0 and self._clock() < self._holds_until
+    def state(self) -> int:
+        """The place in `AT_ONCE` and `REST`: 0 no light token, 1 one is there, 2 its request is under way."""
+        now = self._clock()
+        if now >= self._asked_at + THERE_SECONDS:
+            return 0
+        while self._light:
+            first = next(iter(self._light))
+            if now < self._light[first] + HOLDING_SECONDS:
+                return 2
+            del self._light[first]
+        return 1
 
-    def light_began(self) -> None:
-        """Count a light request that begins."""
-        self._light += 1
-        self._holds_until = self._clock() + HOLDING_SECONDS
+    def light_began(self) -> int:
+        """Count a light request that begins; return its number."""
+        number = next(self._requests)
+        self._light[number] = self._asked_at = self._clock()
+        return number
 
-    def light_ended(self) -> None:
-        """Count a light request that ended."""
-        self._light -= 1
+    def light_ended(self, number: int) -> None:
+        """Count a light request that ended, or is light no more."""
+        self._light.pop(number, None)
 
     def rest_seconds(self) -> float:
         """Return the time until the background may go on, 0 for now."""
-        if self._light <= 0 or not self.is_held:
+        state = self.state
+        if not state:
             return 0.0
-        rest = self._worked * (1 + REST)
+        rest = self._worked * (1 + REST[state])
         return max(0.0, self._went_on_at + min(rest, LONGEST_REST_SECONDS) - self._clock())
 
     def enter_select(self) -> None:
@@ -150,7 +167,7 @@ class PrioritySelector(selectors.BaseSelector):
             elif fd == back:
                 went_on = True
         if went_on:
-            most = AT_ONCE_BESIDE if self._pace.is_held else AT_ONCE
+            most = AT_ONCE[self._pace.state]
             for each in self._rear:
                 ready += [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in each.poll(0, most)]
         self._pace.leave_select(went_on=went_on)

@@ -7,7 +7,7 @@ tasks.
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,10 +64,20 @@ class RequestMetrics:
 
 
 class MeasureRequests:
-    """ASGI middleware that counts every answer; `paths` are the paths that the inner middleware answers."""
+    """ASGI middleware that counts every answer; `paths` are the paths that the inner middleware answers.
 
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics, paths: Mapping[str, object]) -> None:
+    `refused` is called with the token of a request that is refused.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: RequestMetrics,
+        paths: Mapping[str, object],
+        refused: Callable[[str], None],
+    ) -> None:
         self._app = app
+        self._refused = refused
         self._metrics = metrics
         self._paths = paths
 
@@ -89,3 +99,5 @@ class MeasureRequests:
                 path = getattr(scope.get("route"), "path", OTHER)
             seconds = time.perf_counter() - started
             self._metrics.count_request(path, method if path != OTHER else OTHER, status, seconds)
+            if status >= 400 and (principal := scope["state"].get("principal")) is not None:
+                self._refused(principal.name)

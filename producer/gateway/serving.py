@@ -33,6 +33,8 @@ from millpond.tasks.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 2048
+#: The thresholds of the garbage collection: little at once, and what has lived for a while seldom.
+_COLLECTED = (700, 3, 100)
 #: How long a thread may keep the event loop waiting for the interpreter; Python's own is 5 ms a thread.
 _SWITCH_SECONDS = 0.0005
 
@@ -71,7 +73,7 @@ async def _serve(
     server = _Server(
         limits,
         uvicorn.Config(
-            MeasureRequests(guarded, state.metrics, endpoints),
+            MeasureRequests(guarded, state.metrics, endpoints, shares.refused),
             http=protocol(limits),
             loop="asyncio",
             ws="none",
@@ -97,6 +99,7 @@ async def _serve(
     # for a tenth of a second.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECTED)
     if selector is not None:
         selector.start()
     on_ready()

@@ -30,7 +30,7 @@ ACK_TIMEOUT_SECONDS = 8.0
 
 #: The cost of a request to the server: the first messages of each list, in calls of a moment with rests
 #: between.
-SMALL_EFFORT = Effort(page=200, most=4_000, rest=1.0)
+SMALL_EFFORT = Effort(page=200, most=4_000, rest=4.0)
 
 TaskId = Annotated[Id, Path(description="The id in the answer to the send.")]
 

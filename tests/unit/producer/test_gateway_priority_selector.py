@@ -87,8 +87,7 @@ def test_no_rest_without_a_light_request(sockets: Sockets) -> None:
     sockets.selector.start()
     behind = sockets.readable()
     assert sockets.found() == {behind}
-    sockets.background.light_began()
-    sockets.background.light_ended()
+    sockets.background.light_ended(sockets.background.light_began())
     sockets.work(0.01)
     assert sockets.found() == {behind}
     sockets.background.light_began()
@@ -124,11 +123,11 @@ def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -
     sockets.selector.put(moved, Place.FORWARD)
     sockets.selector.unregister(moved)
     sockets.selector.register(moved, selectors.EVENT_READ)
-    sockets.background.light_began()
+    light = sockets.background.light_began()
     sockets.found()
     sockets.work(0.001)
     assert sockets.found() == {moved}
     sockets.selector.put(moved, Place.BEHIND)
     assert sockets.found() == set()
-    sockets.background.light_ended()
+    sockets.background.light_ended(light)
     assert sockets.found() == {moved, other}
