@@ -25,8 +25,9 @@ ACTIVE_SECONDS = 1.0
 _COUNTED_SECONDS = 0.1
 #: A token with no more requests under way, and no larger part of the loop's time, is light.
 MANY, MUCH = 16, 0.2
-#: The loop's time that a refused request is charged for, beside what it took: a refusal costs its token time.
-REFUSAL_SECONDS = 0.005
+#: The loop's time that a refused request of a heavy token is charged for, beside what it took: it costs
+#: its token time. And the most that a token owes for them.
+REFUSAL_SECONDS, MOST_OWED_SECONDS = 0.005, 1.0
 #: A heavy token stays so for at least this time.
 HEAVY_SECONDS = 1.0
 #: All senders without a token that the gateway knows share one share; no token has this name.
@@ -60,10 +61,9 @@ class _Account:
     forward: set[Connection] = field(default_factory=set)
     light: set[int] = field(default_factory=set)
 
-    @property
-    def is_heavy(self) -> bool:
+    def is_heavy(self, now: float) -> bool:
         """True if its connections belong into the background."""
-        return self.heavy_until > 0.0
+        return self.heavy_until > now
 
     def count(self, fading: float) -> float:
         """Return the seconds that were used in the last moment; count what was used since the last count."""
@@ -87,7 +87,7 @@ class LoopShares:
         """
         account = self._account(token)
         account.under_way += 1
-        if account.is_heavy:
+        if account.is_heavy(monotonic()):
             if connection is not None:
                 connection.put(Place.BEHIND)
             return None
@@ -134,9 +134,10 @@ class LoopShares:
         account.paid_at = max(account.paid_at, now - seconds) + seconds * self._active_at(now)
 
     def refused(self, token: str) -> None:
-        """Charge a refused request to its token as many that are served, where other tokens use the loop."""
-        if self._active > 1:
-            self.charge(token, REFUSAL_SECONDS)
+        """Charge a refused request to a heavy token as many that are served."""
+        account, now = self._account(token), monotonic()
+        if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
+            account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._active_at(now)
 
     def _account(self, token: str) -> _Account:
         account = self._accounts.get(token)
@@ -170,7 +171,7 @@ class LoopShares:
             if len(active) > 1 and (account.under_way > many or seconds > much):
                 account.heavy_until = now + HEAVY_SECONDS
                 self._put_behind(account)
-            elif account.heavy_until < now:
+            elif len(active) == 1:
                 account.heavy_until = 0.0
 
     def _put_behind(self, account: _Account) -> None:
@@ -183,7 +184,9 @@ class LoopShares:
 
     def _wait_seconds(self, account: _Account, now: float) -> float:
         wait_seconds = account.paid_at - AHEAD_SECONDS - now
-        return max(wait_seconds, self._background.rest_seconds()) if account.is_heavy else wait_seconds
+        if account.is_heavy(now) and self._background.is_held:
+            return max(wait_seconds, self._background.rest_seconds())
+        return wait_seconds
 
     def _time(self, account: _Account) -> None:
         account.is_timed = bool(account.waiting)

@@ -1,5 +1,6 @@
 """The order in which the event loop looks at its sockets: those of light tokens always, the others a few at
-a time and, while a light token's request is under way, for half of the time at most.
+a time; where light tokens are there for a third of the time at most, a fifth while a request of theirs is
+under way.
 
 A loop that never rests also keeps its own threads from the interpreter: a thread that waits for it is woken
 by every system call of the loop, comes too late, and waits anew. In the rests a light request's calls run.
@@ -51,6 +52,11 @@ class Background:
                 return 2
             del self._light[first]
         return 1
+
+    @property
+    def is_held(self) -> bool:
+        """True while a light request is under way."""
+        return self.state == len(REST) - 1
 
     def light_began(self) -> int:
         """Count a light request that begins; return its number."""

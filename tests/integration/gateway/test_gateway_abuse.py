@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from millpond.broker.keys import batch_key
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
 from tests.harness.gateway_process import Answer, Running, running
+from tests.scenarios.load.abuse import CONTAINER_BYTES, abused
 
 SHOP, RIVAL, NARROW = "Bearer shop", "Bearer rival", "Bearer narrow"
 BATCHES = 12
@@ -224,3 +226,19 @@ def test_look_ups_of_unknown_tasks_keep_nobody_waiting(
         for each in threads:
             each.join()
     assert sorted(took)[10] < 0.5, (sorted(took), sorted(asked))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_client_is_served_beside_seven_abuses(tmp_path: Path) -> None:
+    """Beside seven abuses of one token a client of another is served well, at little more of the gateway's
+    processor than in quiet; the memory stays within the container's.
+
+    The gateway's processor time is what a busy machine leaves alone: 13 times as much without priorities.
+    """
+    seen = abused(tmp_path, seconds=24, turns=4)
+    quiet, beside = seen.p99s(1)
+    assert seen.failed == 0
+    assert beside < 5 * quiet, (quiet, beside)
+    assert len(seen.abused) > len(seen.quiet) / 4
+    assert seen.most_bytes < CONTAINER_BYTES

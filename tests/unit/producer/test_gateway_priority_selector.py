@@ -9,10 +9,10 @@ import pytest
 
 from millpond.producer.gateway.priority_selector import (
     AT_ONCE,
-    AT_ONCE_BESIDE,
     HOLDING_SECONDS,
     LONGEST_REST_SECONDS,
     REST,
+    THERE_SECONDS,
     Background,
     Place,
     PrioritySelector,
@@ -76,40 +76,51 @@ def test_the_background_rests_beside_a_light_request(sockets: Sockets) -> None:
     assert sockets.found() == {forward, behind}
     sockets.work(0.001)
     assert sockets.found() == {forward}
-    sockets.rest(1.1 * REST * 0.001)
+    sockets.rest(1.1 * REST[2] * 0.001)
     assert sockets.found() == {forward, behind}
     sockets.work(10 * LONGEST_REST_SECONDS)
     assert sockets.found() == {forward, behind}
 
 
-def test_no_rest_without_a_light_request(sockets: Sockets) -> None:
-    """The background goes on where no light request is under way, or one of long ago."""
+def test_no_rest_without_a_light_token(sockets: Sockets) -> None:
+    """The background rests less where a light token only is there, and not at all where it is gone."""
     sockets.selector.start()
     behind = sockets.readable()
     assert sockets.found() == {behind}
     sockets.background.light_ended(sockets.background.light_began())
-    sockets.work(0.01)
+    sockets.work(0.001)
+    assert sockets.found() == set()
+    sockets.rest(1.1 * REST[1] * 0.001)
     assert sockets.found() == {behind}
+    sockets.work(THERE_SECONDS)
+    assert sockets.found() == {behind}
+    sockets.work(0.001)
+    assert sockets.found() == {behind}
+
+
+def test_a_long_request_holds_up_the_background_for_its_begin_alone(sockets: Sockets) -> None:
+    """A stream of a light token is a request that is under way; it is held for no longer than others."""
     sockets.background.light_began()
+    assert sockets.background.is_held
     sockets.work(HOLDING_SECONDS)
-    assert sockets.found() == {behind}
+    assert not sockets.background.is_held
 
 
 def test_the_background_is_read_in_turns_of_a_few(sockets: Sockets) -> None:
     """Of many sockets in the background each turn finds a few, and all are found in the end."""
     sockets.selector.start()
-    many = {sockets.readable() for _ in range(3 * AT_ONCE)}
+    many = {sockets.readable() for _ in range(3 * AT_ONCE[0])}
     turns = [sockets.found() for _ in range(3)]
-    assert [len(each) for each in turns] == [AT_ONCE] * 3
+    assert [len(each) for each in turns] == [AT_ONCE[0]] * 3
     assert set.union(*turns) == many
     sockets.background.light_began()
-    assert len(sockets.found()) == AT_ONCE_BESIDE
+    assert len(sockets.found()) == AT_ONCE[2]
 
 
 def test_new_sockets_wait_for_none_that_are_behind(sockets: Sockets) -> None:
     """Beside many sockets that are behind, a new one is found in the next turn."""
     sockets.selector.start()
-    for _ in range(3 * AT_ONCE):
+    for _ in range(3 * AT_ONCE[0]):
         sockets.selector.put(sockets.readable(), Place.BEHIND)
     sockets.found()
     new = sockets.readable()
@@ -130,4 +141,5 @@ def test_a_socket_keeps_its_place_while_it_is_not_registered(sockets: Sockets) -
     sockets.selector.put(moved, Place.BEHIND)
     assert sockets.found() == set()
     sockets.background.light_ended(light)
+    sockets.work(THERE_SECONDS)
     assert sockets.found() == {moved, other}
