@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from millpond.producer.gateway.auth import authenticate
 from millpond.producer.gateway.connections import most_requests
 from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
+from millpond.producer.gateway.priority_selector import Place
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
 from millpond.producer.gateway.routes.send import SendEndpoint
 from millpond.producer.gateway.shares import Shares
@@ -66,24 +67,35 @@ class RequestGuard:
             except ApiError as error:
                 await self._turn_away(error, scope, receive, send)
                 return
-            state, name = scope.setdefault("state", {}), principal.name
-            state["principal"] = principal
-            connection = state.get("connection")
-            if connection is not None:
-                connection.belongs_to(name)
-            light = self._loop.begin(name, connection)
-            try:
-                with self._requests.hold(name):
-                    await self._loop.turn(name)
-                    await self._loop.metered(name, self._answer(headers, scope, receive, send))
-            finally:
-                self._loop.end(name, light)
+            scope.setdefault("state", {})["principal"] = principal
+            await self._in_turn(principal.name, headers, scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except asyncio.CancelledError:
             log.warning("cut off at the drain deadline: %s %s", scope["method"], scope["path"])
         except Exception as error:  # the application has answered it
             _log(error)
+
+    async def _in_turn(
+        self, token: str, headers: Headers, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a request in its token's share; without tokens there is nothing to share."""
+        connection = scope["state"].get("connection")
+        if not self._settings.tokens:
+            if connection is not None:
+                connection.put(Place.FORWARD)
+            with self._requests.hold(token):
+                await self._answer(headers, scope, receive, send)
+            return
+        if connection is not None:
+            connection.belongs_to(token)
+        light = self._loop.begin(token, connection)
+        try:
+            with self._requests.hold(token):
+                await self._loop.turn(token)
+                await self._loop.metered(token, self._answer(headers, scope, receive, send))
+        finally:
+            self._loop.end(token, light)
 
     async def _turn_away(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a stranger, in turn."""

@@ -15,13 +15,13 @@ from itertools import count
 from time import monotonic
 from typing import Any
 
-#: Sockets of each place in the background that are read in one turn of the loop: where no light token is
+#: New sockets, and sockets that are behind, that are read in one turn of the loop: where no light token is
 #: there, where one asked in the last moment, and where a request of one is under way.
-AT_ONCE = (8, 2, 1)
+AT_ONCE = ((8, 8), (4, 2), (4, 1))
 #: The rest of the background after its work, as a part of that work, in these three states.
 REST = (0.0, 2.0, 4.0)
 #: The longest rest, however much there is to do for light tokens.
-LONGEST_REST_SECONDS = 0.05
+LONGEST_REST_SECONDS = 0.01
 #: A light token is there for so long after it asked.
 THERE_SECONDS = 1.0
 #: A light request holds up the background for so long: later it is a stream, or waits for something else.
@@ -173,8 +173,7 @@ class PrioritySelector(selectors.BaseSelector):
             elif fd == back:
                 went_on = True
         if went_on:
-            most = AT_ONCE[self._pace.state]
-            for each in self._rear:
+            for each, most in zip(self._rear, AT_ONCE[self._pace.state], strict=True):
                 ready += [(keys[fd], _events(mask) & keys[fd].events) for fd, mask in each.poll(0, most)]
         self._pace.leave_select(went_on=went_on)
         return ready

@@ -109,18 +109,18 @@ def test_a_long_request_holds_up_the_background_for_its_begin_alone(sockets: Soc
 def test_the_background_is_read_in_turns_of_a_few(sockets: Sockets) -> None:
     """Of many sockets in the background each turn finds a few, and all are found in the end."""
     sockets.selector.start()
-    many = {sockets.readable() for _ in range(3 * AT_ONCE[0])}
+    many = {sockets.readable() for _ in range(3 * AT_ONCE[0][0])}
     turns = [sockets.found() for _ in range(3)]
-    assert [len(each) for each in turns] == [AT_ONCE[0]] * 3
+    assert [len(each) for each in turns] == [AT_ONCE[0][0]] * 3
     assert set.union(*turns) == many
     sockets.background.light_began()
-    assert len(sockets.found()) == AT_ONCE[2]
+    assert len(sockets.found()) == AT_ONCE[2][0]
 
 
 def test_new_sockets_wait_for_none_that_are_behind(sockets: Sockets) -> None:
     """Beside many sockets that are behind, a new one is found in the next turn."""
     sockets.selector.start()
-    for _ in range(3 * AT_ONCE[0]):
+    for _ in range(3 * AT_ONCE[0][0]):
         sockets.selector.put(sockets.readable(), Place.BEHIND)
     sockets.found()
     new = sockets.readable()
