@@ -116,7 +116,9 @@ class BatchOwners:
             return
         if batch not in self._owners:
             try:
-                summary = await self._threads.lookup(lambda: record.summary(self._store, batch))
+                summary = await self._threads.lookup(
+                    principal.name, lambda: record.summary(self._store, batch)
+                )
             except BrokerError as error:
                 raise translate(error) from None
             self._owners[batch] = summary.owner
@@ -132,7 +134,7 @@ class BatchOwners:
         if not is_full:
             try:
                 is_full = not await self._threads.lookup(
-                    lambda: record.has_room(self._store, principal.name, most)
+                    principal.name, lambda: record.has_room(self._store, principal.name, most)
                 )
             except BrokerError as error:
                 raise translate(error) from None

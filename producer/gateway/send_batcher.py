@@ -1,7 +1,8 @@
 """Gather the single tasks of many requests into few calls to the broker.
 
 The first task is sent at once; tasks that arrive during its call share the next call. A lone request
-therefore waits for no other, and under load the cost of a round trip is shared.
+therefore waits for no other, and under load the cost of a round trip is shared. Tokens take turns, and so do
+the batches of a token; tasks outside of batches share a call whatever token sent them.
 """
 
 import asyncio
@@ -99,17 +100,20 @@ class SendBatcher:
         self._client = client
         self._threads = threads
         self._policies = policies
-        #: By batch, None for messages outside of batches.
-        self._pending: dict[str | None, deque[_Pending]] = {}
+        #: By token and then by batch, None for messages outside of batches; the next token and batch first.
+        self._pending: dict[str, dict[str | None, deque[_Pending]]] = {}
         self._count = 0
         self._calls = 0
 
-    async def send(self, message: Message, *, overflow: Overflow | None, batch: str | None) -> Sent:
+    async def send(
+        self, message: Message, *, token: str, overflow: Overflow | None, batch: str | None
+    ) -> Sent:
         """Send one message. Raises as `Client.send` does, and `ApiError` 503 when too many are pending."""
         if self._count >= MOST_PENDING:
             raise api_error(503, "overloaded", "the gateway has too much to send: try again", retry_after=1)
         result: asyncio.Future[SendResult] = asyncio.get_running_loop().create_future()
-        self._pending.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
+        of_token = self._pending.setdefault(token, {})
+        of_token.setdefault(batch, deque()).append(_Pending(message, overflow, batch, result))
         self._count += 1
         self._start_calls()
         outcome = await result
@@ -125,13 +129,27 @@ class SendBatcher:
             future.add_done_callback(partial(self._finish, taken))
 
     def _take(self) -> list[_Pending]:
-        """Take the messages of one call from the batch that waits longest; its rest goes to the end."""
-        batch = next(iter(self._pending))
-        queue = self._pending.pop(batch)
-        taken = [queue.popleft() for _ in range(min(len(queue), MESSAGES_A_CALL))]
-        if queue:
-            self._pending[batch] = queue
+        """Take the messages of one call from the batch that waits longest of the token whose turn it is."""
+        token = next(iter(self._pending))
+        batch = next(iter(self._pending[token]))
+        taken = self._taken(token, batch, MESSAGES_A_CALL)
+        if batch is None:
+            for other in [each for each, batches in self._pending.items() if None in batches]:
+                taken += self._taken(other, None, MESSAGES_A_CALL - len(taken))
         self._count -= len(taken)
+        return taken
+
+    def _taken(self, token: str, batch: str | None, most: int) -> list[_Pending]:
+        """Take messages of one batch; the rest of it, and of the token, goes to the end."""
+        if most <= 0:
+            return []
+        batches = self._pending.pop(token)
+        queue = batches.pop(batch)
+        taken = [queue.popleft() for _ in range(min(len(queue), most))]
+        if queue:
+            batches[batch] = queue
+        if batches:
+            self._pending[token] = batches
         return taken
 
     def _send(self, taken: list[_Pending]) -> list[SendResult]:

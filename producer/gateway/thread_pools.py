@@ -32,12 +32,14 @@ class ThreadPools:
         self._searches = ThreadPoolExecutor(SEARCHES, "search")
         self._cancellations = ThreadPoolExecutor(CANCELLATIONS, "cancel")
         self._probes = ThreadPoolExecutor(1, "probe")
+        self._turns_to_look_up = Turns(LOOKUPS, tokens)
         self._turns_to_search = Turns(SEARCHES, tokens)
         self._turns_to_cancel = Turns(CANCELLATIONS, tokens)
 
-    async def lookup(self, call: Callable[[], T]) -> T:
-        """Return the result of a call that takes a round trip or two."""
-        return await _run(self._lookups, call)
+    async def lookup(self, token: str, call: Callable[[], T]) -> T:
+        """Return the result of a call that takes a round trip or two, in a turn of its token."""
+        async with self._turns_to_look_up.turn_of(token):
+            return await _run(self._lookups, call)
 
     async def search(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that reads waiting messages, in a turn of its token."""

@@ -56,7 +56,7 @@ def _add_changes(router: APIRouter, state: State) -> None:
         owner = request.state.principal.name
         await state.owners.require_room(request.state.principal, state.settings.max_batches)
         summary = await _summary(
-            state, lambda: state.client.batch(options.description, owner=owner).summary()
+            state, owner, lambda: state.client.batch(options.description, owner=owner).summary()
         )
         response.headers["Location"] = f"/batches/{summary.id}"
         return summary
@@ -65,7 +65,9 @@ def _add_changes(router: APIRouter, state: State) -> None:
     async def close(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
         await state.owners.require(request.state.principal, id)
-        return await _summary(state, lambda: state.client.open_batch(id).close())
+        return await _summary(
+            state, request.state.principal.name, lambda: state.client.open_batch(id).close()
+        )
 
     @router.post("/batches/{id}/cancel", response_model=CancelView, responses=problems(404))
     async def cancel(id: BatchId, request: Request) -> Any:
@@ -87,7 +89,9 @@ def _add_reads(router: APIRouter, state: State) -> None:
     async def summary(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
         await state.owners.require(request.state.principal, id)
-        return await _summary(state, lambda: state.client.open_batch(id).summary())
+        return await _summary(
+            state, request.state.principal.name, lambda: state.client.open_batch(id).summary()
+        )
 
     @router.get("/batches/{id}/results", status_code=200, response_class=Response, responses=_EVENTS)
     async def results(
@@ -98,18 +102,19 @@ def _add_reads(router: APIRouter, state: State) -> None:
         ] = "0",
     ) -> Response:
         """Stream results in order of completion, as server-sent events, until the batch is complete."""
+        token = request.state.principal.name
         await state.owners.require(request.state.principal, id)
         try:
-            counts, found = await state.threads.lookup(lambda: read_after(state, id, last_event_id))
+            counts, found = await state.threads.lookup(token, lambda: read_after(state, id, last_event_id))
         except BrokerError as error:
             raise translate(error) from None
         if counts.complete and not found and "last-event-id" in request.headers:
             return Response(status_code=204)
-        return ResultEvents(state, id, after=last_event_id, token=request.state.principal.name)
+        return ResultEvents(state, id, after=last_event_id, token=token)
 
 
-async def _summary(state: State, call: Callable[[], Summary]) -> Summary:
+async def _summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
     try:
-        return await state.threads.lookup(call)
+        return await state.threads.lookup(token, call)
     except BrokerError as error:
         raise translate(error) from None

@@ -65,7 +65,7 @@ class ResultEvents(Response):
         await self._write(send, "retry: 1000\n\n")
         while True:
             try:
-                summary, results = await self._state.threads.lookup(self._read)
+                summary, results = await self._state.threads.lookup(self._token, self._read)
             except UnknownBatch:
                 return
             except BrokerAway:

@@ -70,7 +70,7 @@ class SendEndpoint:
         try:
             send = _send_tracked if options.track else _send
             message = options.message(job, traceparent(scope["headers"]), principal)
-            sent = await send(self._state, message, options)
+            sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
             raise translate(error) from None
         headers = {"Location": f"/tasks/{quote(sent.duplicate_of or sent.id)}"} if options.track else None
@@ -156,20 +156,21 @@ async def _body(scope: Scope, receive: Receive) -> bytearray:
             return body
 
 
-async def _send(state: State, message: Message, options: RequestOptions) -> Sent:
-    return await state.batcher.send(message, overflow=options.overflow, batch=options.batch)
+async def _send(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
+    return await state.batcher.send(message, token=token, overflow=options.overflow, batch=options.batch)
 
 
-async def _send_tracked(state: State, message: Message, options: RequestOptions) -> Sent:
+async def _send_tracked(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
     """Send a task whose result is kept: its record exists before it is sent, and goes if it was refused."""
     store, id = state.client.store, str(message.id)
     kind = message.contract.kind if isinstance(message.contract, Contract) else ""
-    if not await state.threads.lookup(lambda: task_result.open_record(store, id, kind)):
+    if not await state.threads.lookup(token, lambda: task_result.open_record(store, id, kind)):
         raise api_error(409, "id_in_use", f"a task {id} is tracked already: use another id, or once=…")
     try:
-        sent = await state.batcher.send(message, overflow=options.overflow, batch=task_result.record_id(id))
+        batch = task_result.record_id(id)
+        sent = await state.batcher.send(message, token=token, overflow=options.overflow, batch=batch)
     except MillpondError:
-        await state.threads.lookup(lambda: task_result.close_record(store, id))
+        await state.threads.lookup(token, lambda: task_result.close_record(store, id))
         raise
-    await state.threads.lookup(lambda: task_result.close_record(store, id))
+    await state.threads.lookup(token, lambda: task_result.close_record(store, id))
     return sent

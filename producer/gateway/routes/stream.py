@@ -97,7 +97,9 @@ def routes(state: State) -> APIRouter:
         """Send one task a line into an open batch; any number of streams may send into one batch."""
         await state.owners.require(request.state.principal, id)
         try:
-            summary = await state.threads.lookup(lambda: record.summary(state.client.store, id))
+            summary = await state.threads.lookup(
+                request.state.principal.name, lambda: record.summary(state.client.store, id)
+            )
         except BrokerError as error:
             raise translate(error) from None
         room = state.settings.max_batch_tasks - summary.sent

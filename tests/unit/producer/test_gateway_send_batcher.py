@@ -28,8 +28,13 @@ class Slow:
             yield Sent(str(cast(Square, message.contract).n), "default")
 
 
-def sent_during_the_first_call(*tasks: tuple[int, str | None]) -> tuple[Slow, list[str]]:
-    """Send one task, and the others during its call; return the calls and the ids of the answers."""
+def sent_during_the_first_call(
+    *tasks: tuple[int, str | None], tokens: dict[int, str] | None = None
+) -> tuple[Slow, list[str]]:
+    """Send one task, and the others during its call; return the calls and the ids of the answers.
+
+    `tokens` names the senders of those that "one" does not send.
+    """
     client = Slow()
 
     async def run() -> list[str]:
@@ -37,7 +42,9 @@ def sent_during_the_first_call(*tasks: tuple[int, str | None]) -> tuple[Slow, li
             sends = SendBatcher(cast(Client, client), threads, cast(OverflowPolicies, None))
 
             async def one(n: int, batch: str | None) -> str:
-                return (await sends.send(Message(Square(n=n)), overflow="reject", batch=batch)).id
+                token = (tokens or {}).get(n, "one")
+                sent = await sends.send(Message(Square(n=n)), token=token, overflow="reject", batch=batch)
+                return sent.id
 
             first = asyncio.create_task(one(-1, None))
             await asyncio.to_thread(client.called.wait, 30)
@@ -68,3 +75,13 @@ def test_batches_take_turns() -> None:
         (None, [-4], 1),
         ("a", [MESSAGES_A_CALL], 1),
     ]
+
+
+def test_tokens_take_turns() -> None:
+    """A task waits for one call of another token, however many batches that token sends into; single tasks of
+    two tokens share a call."""
+    many: list[tuple[int, str | None]] = [(n, f"batch {n}") for n in range(30)]
+    client, _ = sent_during_the_first_call(
+        *many, (50, "mine"), (51, None), (31, None), tokens={50: "a", 51: "a"}
+    )
+    assert [ns for _, ns in client.calls[1:5]] == [[0], [50], [1], [51, 31]]

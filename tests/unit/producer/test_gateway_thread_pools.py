@@ -1,0 +1,27 @@
+"""One token's calls leave threads for those of another."""
+
+import asyncio
+from threading import Event
+
+from millpond.producer.gateway.thread_pools import LOOKUPS, ThreadPools
+
+
+def test_lookups_of_one_token_leave_half_of_the_threads() -> None:
+    """While a token's lookups wait for the broker, more of them than there are threads, another's is made."""
+
+    async def run() -> None:
+        threads, answers = ThreadPools(streams=1, tokens=2), Event()
+        try:
+            many = [
+                asyncio.create_task(threads.lookup("many", lambda: answers.wait(30)))
+                for _ in range(2 * LOOKUPS)
+            ]
+            async with asyncio.timeout(20):
+                assert await threads.lookup("another", lambda: 7) == 7
+            answers.set()
+            assert all(await asyncio.gather(*many))
+        finally:
+            answers.set()
+            threads.shutdown()
+
+    asyncio.run(run())
