@@ -1,5 +1,5 @@
 """The order in which the event loop looks at its sockets: those of light tokens always, the others a few at
-a time; where light tokens are there for a third of the time at most, a fifth while a request of theirs is
+a time; where light tokens are there for a quarter of the time at most, a fifth while a request of theirs is
 under way.
 
 A loop that never rests also keeps its own threads from the interpreter: a thread that waits for it is woken
@@ -17,11 +17,11 @@ from typing import Any
 
 #: New sockets, and sockets that are behind, that are read in one turn of the loop: where no light token is
 #: there, where one asked in the last moment, and where a request of one is under way.
-AT_ONCE = ((8, 8), (4, 2), (4, 1))
+AT_ONCE = ((8, 8), (3, 1), (3, 1))
 #: The rest of the background after its work, as a part of that work, in these three states.
-REST = (0.0, 2.0, 4.0)
+REST = (0.0, 3.0, 4.0)
 #: The longest rest, however much there is to do for light tokens.
-LONGEST_REST_SECONDS = 0.01
+LONGEST_REST_SECONDS = 0.03
 #: A light token is there for so long after it asked.
 THERE_SECONDS = 1.0
 #: A light request holds up the background for so long: later it is a stream, or waits for something else.
@@ -192,7 +192,7 @@ class PrioritySelector(selectors.BaseSelector):
             each.close()
         self._keys.clear()
 
-    def _epoll(self, fd: int) -> system.epoll:
+    def _epoll(self, fd: int) -> "system.epoll":
         return self._epolls[self._places.get(fd, Place.NEW)]
 
     def _look_back(self, looks: bool) -> None:
