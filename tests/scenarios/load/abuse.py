@@ -159,6 +159,7 @@ def _client(url: str, gateway: int, seconds: float) -> tuple[list[tuple[float, f
         ask("GET", where, None, 200)
         ask("GET", "/health/ready", None, 200)
         time.sleep(0.02)
+    connection.close()
     return took, failed
 
 
