@@ -88,7 +88,7 @@ class PondRequest(DeliveryRequest):
 
     process: RequestContext
     #: The contract, where it hides fields.
-    secretive: type[Contract] | None = None
+    contract_with_secrets: type[Contract] | None = None
 
     # Starting
 
