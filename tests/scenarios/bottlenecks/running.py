@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from millpond.broker import server
+from millpond.broker import limits, server
 from millpond.broker.connection import Store, connect
 from millpond.broker.inspect.depth import read_depth
 from millpond.broker.keys import probe_cost_key, probe_lock_key
@@ -33,6 +33,8 @@ from tests.scenarios.bottlenecks.results import Seen
 
 #: The verdict has to be right so many seconds after the onset, and the truth is measured for so many.
 WITHIN_SECONDS, TRUTH_SECONDS = 60.0, 6.0
+#: A turn of few or many slots is this long, once the surplus has ended, which takes at most so long.
+TURN_SECONDS, IDLE_SECONDS = 3.0, 10.0
 BACKLOG = 3_000
 #: Tasks a second of a pool that keeps up.
 HEALTHY_RATE = 50
@@ -170,9 +172,8 @@ def _double(
     folder: Path,
     running: list[OneWorker],
 ) -> None:
-    """Measure the throughput, then with the slots that were advised, then with twice as many."""
+    """Measure the throughput with the slots that were advised, then of twice as many beside that of now."""
     slots = case.slots * case.processes
-    before = _rate(feed.store, feed)
     if case.inside:
         for worker in running:
             worker.stop()
@@ -183,11 +184,30 @@ def _double(
         _more(case, settings, added, case.processes + 1, stack, folder)
         seen.came = _rate(feed.store, feed)
     _more(case, settings, slots - added, case.processes + 2, stack, folder)
-    after = _rate(feed.store, feed)
+    slots = case.slots * case.processes
+    _compare(seen, feed, slots)
     if seen.slots_wanted == 2 * slots:
-        seen.came = after
-    seen.gain = after / before if before else 1.0
-    seen.before, seen.after = before, after
+        seen.came = seen.after
+    seen.gain = seen.after / seen.before if seen.before and seen.after else 1.0
+
+
+def _compare(seen: Seen, feed: Feed, slots: int) -> None:
+    """Measure the throughput with so many slots and with all of them, twice as many, in turns.
+
+    Half of the slots stand idle by an in-flight limit; other load on the machine meets both alike. A queue
+    with a limit of its own keeps it: both are measured under the smaller one.
+    """
+    own = limits.read(feed.store, "default").in_flight or 2 * slots
+    rates: dict[int, list[float]] = {slots: [], 2 * slots: []}
+    for most in (slots, 2 * slots, 2 * slots, slots, slots, 2 * slots):
+        limits.change(feed.store, "default", in_flight=min(most, own))
+        until = monotonic() + IDLE_SECONDS
+        while depth(feed.store, "default").in_flight > most and monotonic() < until:
+            sleep(0.1)
+        sleep(0.5)
+        rates[most].append(_rate(feed.store, feed, TURN_SECONDS))
+    limits.change(feed.store, "default", in_flight=None)
+    seen.before, seen.after = (sum(found) / len(found) for found in rates.values())
 
 
 def _keep_nice() -> None:
@@ -245,10 +265,10 @@ def replace_pool(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"table": table})
 
 
-def _rate(store: Store, feed: Feed) -> float:
+def _rate(store: Store, feed: Feed, seconds: float = TRUTH_SECONDS) -> float:
     feed.fill()
     first, begun = _succeeded(store), monotonic()
-    until = begun + TRUTH_SECONDS
+    until = begun + seconds
     while monotonic() < until:
         sleep(0.5)
         feed.fill()
