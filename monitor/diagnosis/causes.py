@@ -14,6 +14,8 @@ FAILING, MOST, FULL = 0.5, 0.5, 0.5
 COMPUTING, FULL_HOST = 0.6, 0.9
 #: The share of slot time from which a saturated dependency is named.
 NAMED = 0.3
+#: The name of a lock that is a pool of connections begins so.
+CONNECTION_POOL = "the connection pool"
 #: Runs are slow at this multiple of their usual time.
 SLOWER = 2.0
 #: The multiple of the rate at which the hosts' processors are full that leaves no room for more slots.
@@ -101,12 +103,16 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
     place, share = found
     name = place.name or "a lock of the process"
     inside = "" if place.name else " (more processes do not share it)"
-    by = f", by {place.library}" if place.library else ""
+    by = f", by {place.library}" if place.library and place.library not in name else ""
+    advice = "hold the lock for a shorter time, or split it"
+    if name.startswith(CONNECTION_POOL):
+        advice = "make it larger if the dependency can bear it, or hold a connection for a shorter time"
+        inside = " (each process has one)"
     return words.diagnosis(
         facts,
         "lock",
         f"{share:.0%} of the slots' time is spent waiting for {name}{by} at {place.line}; {words.use(facts)}",
-        f"hold the lock for a shorter time, or split it; more slots would only wait longer{inside}",
+        f"{advice}; more slots would only wait longer{inside}",
         name=name,
         confidence=min(0.95, share + 0.2),
         evidence=(f"{share:.0%} of the slots' time is spent waiting for {name}",),
@@ -115,7 +121,7 @@ def lock(facts: PoolFacts) -> Diagnosis | None:
 
 def slow_dependency(facts: PoolFacts) -> Diagnosis | None:
     """Runs take much longer than usual for their kinds, and wait for a peer."""
-    slower, found = facts.slower, facts.most("peer", "child", "file", "sleep", "unknown")
+    slower, found = facts.slower, facts.most("peer", "child", "file", "sleep", "thread", "unknown")
     if slower is None or slower < SLOWER or found is None or found[1] < MOST:
         return None
     measured = facts.current_elasticity
@@ -242,7 +248,7 @@ def _saturated_by(facts: PoolFacts) -> tuple[str, str, tuple[str, ...]]:
 
     Handlers that are refused sleep until they ask again: the peer that they ask is named then.
     """
-    found = facts.most("peer", "child", "file", "lock")
+    found = facts.most("peer", "child", "file", "lock", "thread")
     if found is None or found[1] < NAMED:
         found = facts.most("sleep")
     if found is None or found[1] < NAMED:

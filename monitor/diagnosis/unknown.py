@@ -48,7 +48,7 @@ def long_runs(facts: PoolFacts) -> Diagnosis:
 
 def _main_wait(facts: PoolFacts) -> tuple[Place | None, str]:
     """Return where slots wait most, and the words for it; empty where they do not."""
-    found = facts.most("peer", "child", "file", "sleep")
+    found = facts.most("peer", "child", "file", "sleep", "thread")
     if found is None:
         return None, ""
     return found[0], f", {found[1]:.0%} of that time waiting for {words.bottleneck_name(facts, found[1])}"

@@ -106,6 +106,7 @@ CATEGORIES = {
     "child": "a child process of handlers",
     "file": "files",
     "lock": "a lock",
+    "thread": "other threads",
     "peer": "a peer",
     "unknown": "unknown",
     "others": "others",
@@ -140,11 +141,12 @@ def trend(facts: PoolFacts) -> str:
 
 def bottleneck_name(facts: PoolFacts, share: float) -> str:
     """Return the name of the place with the largest share, with the library and the line that wait."""
-    found = facts.most("peer", "child", "file", "sleep", "lock")
+    found = facts.most("peer", "child", "file", "sleep", "lock", "thread")
     if found is None or not share:
         return "the dependency"
     place = found[0]
     what = {"child": "a child process", "file": "a file", "sleep": "a sleep in the handler"}
+    what["thread"] = "other threads of the process"
     name = place.name or what.get(place.category, place.category)
     by = (
         f" (by {place.library}, at {place.line})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 Category = Literal[
-    "processor", "runnable", "interpreter", "peer", "lock", "file", "child", "sleep", "unknown"
+    "processor", "runnable", "interpreter", "peer", "lock", "thread", "file", "child", "sleep", "unknown"
 ]
 
 #: System calls that block, by number; the names are Linux's.
@@ -38,6 +38,8 @@ _CALLS = {
 _FILES = ("fcntl", "flock", "fsync", "pread", "pwrite")
 #: A socket between two ends of one host that has no name.
 UNNAMED = "a socket"
+#: Pipes that a program of the logs reads, perhaps slowly.
+_OUTPUTS = {1: "standard output", 2: "standard error"}
 _ON_A_DESCRIPTOR = ("read", "write", "recv", "send", "connect", "accept")
 
 #: struct pollfd: a descriptor and two shorts.
@@ -106,6 +108,15 @@ def computes(pid: int) -> bool:
     return False
 
 
+def children() -> list[int]:
+    """Return the process ids of the child programs of this process."""
+    found: list[int] = []
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            found += map(int, (thread / "children").read_text().split())
+    return found
+
+
 def _lock_path(fd: int) -> str:
     """Return the path of a file whose lock is waited for."""
     with suppress(OSError):
@@ -148,11 +159,12 @@ def _first_named(descriptors: list[int]) -> Blocked:
 def _on_descriptor(fd: int) -> Blocked:
     """Return the peer of a socket; a pipe is of a child, anything else a file."""
     with suppress(OSError):
-        target = Path(f"/proc/self/fd/{fd}").readlink().name
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        target = path.name
         if target.startswith("pipe:"):
-            return Blocked("child")
+            return Blocked("peer", _OUTPUTS[fd]) if fd in _OUTPUTS else Blocked("child")
         if not target.startswith("socket:"):
-            return Blocked("file")
+            return Blocked("peer", str(path)) if path.is_fifo() else Blocked("file")
         return _to_peer(fd)
     return Blocked("unknown")
 

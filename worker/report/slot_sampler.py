@@ -20,7 +20,7 @@ from types import FrameType
 from millpond.broker.stats.calls import note_connection
 from millpond.broker.stats.window import Place
 from millpond.worker.report import noted_calls
-from millpond.worker.report.blocking import Blocked, Clock, blocked_on, computes, thread_clock
+from millpond.worker.report.blocking import Blocked, Clock, blocked_on, children, computes, thread_clock
 from millpond.worker.report.noted_calls import CALLING
 
 #: Looks a second.
@@ -36,7 +36,7 @@ MOST_CONNECTIONS = 500
 MOST_CALLS = 200
 
 #: Where a slot may be that waits for a peer by its handler's own word.
-WAITING = ("peer", "sleep", "lock", "file", "child", "unknown")
+WAITING = ("peer", "sleep", "lock", "file", "child", "thread", "unknown")
 
 #: Modules between the slot and the handler.
 _FRAMEWORK = (
@@ -152,7 +152,7 @@ class SlotSampler:
         blocked = place(kind, seen, frame, shared=len(self._running) > 1)
         if (said := CALLING.get(ident)) is not None and blocked.category in WAITING:
             blocked = replace(blocked, category="peer", name=said)
-        if blocked.category == "child" and (child := _awaited_child(frame)) is not None and computes(child):
+        if any(computes(child) for child in _awaited_children(blocked, frame)):
             blocked = Place("processor", "child programs", kind=kind)
         with self._lock:
             if seen.trips is not None and blocked.category == "peer":
@@ -182,15 +182,17 @@ class SlotSampler:
         self._places[where] += int(seconds * _MICROS)
 
 
-def _awaited_child(frame: FrameType | None) -> int | None:
-    """Return the process id of the child program that a stack waits for by `subprocess`."""
-    while frame is not None:
+def _awaited_children(where: Place, frame: FrameType | None) -> list[int]:
+    """Return the child programs that a slot waits for: that of a `subprocess`, or those of its threads."""
+    if where.category == "thread":
+        return children()
+    while frame is not None and where.category == "child":
         if frame.f_globals.get("__name__") == "subprocess":
             waited = frame.f_locals.get("self", frame.f_locals.get("process"))
             if isinstance(pid := getattr(waited, "pid", None), int):
-                return pid
+                return [pid]
         frame = frame.f_back
-    return None
+    return []
 
 
 def _kernel_id(thread: threading.Thread) -> int | None:
@@ -212,6 +214,8 @@ def place(kind: str, blocked: Blocked, frame: FrameType, *, shared: bool) -> Pla
         return Place("interpreter", kind=kind)
     if (known := _known_lock(stack, blocked, library)) is not None:
         return Place("lock", known, library, line, kind)
+    if blocked.category == "lock":
+        return Place("thread", blocked.name, library, line, kind)
     return Place(blocked.category, blocked.name, library, line, kind)
 
 
@@ -249,15 +253,35 @@ def _package(frame: FrameType) -> str:
 #: Calls in which SQLite waits for its file.
 _STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
 
+#: Modules of locks that are asked for again and again, and the attribute with the lock's name.
+_POLLED = {"redis.lock": "name", "filelock._api": "lock_file", "portalocker.utils": "filename"}
+#: Modules in which a thread waits for one of a few connections.
+_CONNECTION_POOLS = (
+    "sqlalchemy.pool", "psycopg_pool", "psycopg2.pool", "urllib3.connectionpool", "httpcore",
+    "redis.connection", "pymongo.pool", "mysql.connector.pooling", "oracledb",
+)  # fmt: skip
+#: Functions of `threading` in which a thread waits for its turn; in its others, for what another one does.
+_TURNS = ("Semaphore.acquire", "BoundedSemaphore.acquire")
+
 
 def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str | None:
-    """Return the name of a lock that is kept elsewhere: a lock in Redis, a database file of SQLite."""
+    """Return the name of a lock: one in Redis or of a file that is polled, a pool of connections, SQLite."""
     for frame in stack:
-        if frame.f_globals.get("__name__") == "redis.lock":
-            name = getattr(frame.f_locals.get("self"), "name", "")
-            return f"redis lock {name.decode() if isinstance(name, bytes) else name}".strip()
+        module = str(frame.f_globals.get("__name__"))
+        if (attribute := _POLLED.get(module)) is not None:
+            name = getattr(frame.f_locals.get("self"), attribute, "")
+            name = name.decode() if isinstance(name, bytes) else str(name)
+            return f"redis lock {name}".strip() if module == "redis.lock" else name
+        if blocked.category == "lock" and module.startswith(_CONNECTION_POOLS):
+            return blocked.name or f"the connection pool of {library}"
     if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
         code = linecache.getline(stack[0].f_code.co_filename, stack[0].f_lineno)
         if any(word in code for word in _STATEMENTS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
-    return blocked.name if blocked.category == "lock" else None
+    return blocked.name if blocked.category == "lock" and not _waits_for_others(stack, blocked) else None
+
+
+def _waits_for_others(stack: list[FrameType], blocked: Blocked) -> bool:
+    """True if a thread waits until another thread or process has done something for it, not for its turn."""
+    inside = [each for each in stack if each.f_globals.get("__name__") == "threading"]
+    return not blocked.name and bool(inside) and inside[-1].f_code.co_qualname not in _TURNS

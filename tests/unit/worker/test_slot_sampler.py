@@ -1,7 +1,6 @@
 """Where a slot's time goes, seen from outside the handler: real threads that wait for real things."""
 
 import asyncio
-import fcntl
 import gc
 import socket
 import sqlite3
@@ -12,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 
 import pytest
 
@@ -21,6 +20,7 @@ from millpond.broker.stats.window import Place
 from millpond.worker.report import span_peers
 from millpond.worker.report.noted_calls import CALLING, calling
 from millpond.worker.report.slot_sampler import SlotSampler
+from tests.harness.sampled_slots import COMPUTES, Slots, main, main_place, seen_until
 
 Eventually = Callable[..., object]
 
@@ -34,72 +34,10 @@ def listening() -> Iterator[socket.socket]:
         yield server
 
 
-#: Calls a handler from a module of the worker, where its stack ends.
-_WORKER = {"__name__": "millpond.worker.slot"}
-exec("def call(handler):\n    return handler()", _WORKER)
-
-
-class Slots:
-    """Runs functions as slots do, and samples them."""
-
-    def __init__(self) -> None:
-        self.kinds: dict[int, str] = {}
-        self.sampler = SlotSampler(self.kinds)
-
-    def run(self, function: Callable[[], object], kind: str = "work") -> None:
-        def slot() -> None:
-            ident = threading.get_ident()
-            self.kinds[ident] = kind
-            try:
-                _WORKER["call"](function)  # type: ignore[operator]
-            finally:
-                self.kinds.pop(ident)
-
-        threading.Thread(target=slot, daemon=True).start()
-
-    def places(self, seconds: float = 0.6) -> dict[Place, float]:
-        """Return the share of the time that was spent in each place."""
-        until = monotonic() + seconds
-        while monotonic() < until:
-            self.sampler.look()
-            sleep(0.05)
-        taken = self.sampler.take()
-        total = sum(taken.values())
-        return {place: micros / total for place, micros in taken.items()}
-
-
 @pytest.fixture
 def slots() -> Slots:
     """Run slots of the test's own."""
     return Slots()
-
-
-#: Where a slot is before it waits for what the test is about, for long on a busy machine.
-COMPUTES = ("processor", "runnable", "interpreter")
-
-
-def seen_until(slots: Slots, wanted: Callable[[dict[Place, float]], bool], seconds: float = 60) -> None:
-    """Look until the places are those that are wanted."""
-    deadline = monotonic() + seconds
-    while not wanted(places := slots.places()):
-        assert monotonic() < deadline, places
-
-
-def main(places: dict[Place, float]) -> Place:
-    """Return the place where most of the time was spent."""
-    return max(places, key=lambda each: places[each])
-
-
-def main_place(slots: Slots) -> Place:
-    """Return the place where a slot waits."""
-    found: list[Place] = []
-
-    def waits(places: dict[Place, float]) -> bool:
-        found.append(main(places))
-        return places[found[-1]] > 0.6 and found[-1].category not in COMPUTES
-
-    seen_until(slots, waits)
-    return found[-1]
 
 
 def test_a_peer_is_named_with_library_and_line(
@@ -382,15 +320,3 @@ def test_a_child_program_that_computes_is_told_from_one_that_waits(slots: Slots)
                 seen_until(slots, lambda places: main(places).category == category)  # noqa: B023
             finally:
                 child.kill()
-
-
-def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:
-    """A slot that waits for the lock of a file names the file."""
-    path = tmp_path / "stock.lock"
-    with path.open("a") as ours, path.open("a") as theirs:
-        fcntl.flock(ours, fcntl.LOCK_EX)
-        slots.run(lambda: fcntl.flock(theirs, fcntl.LOCK_EX))
-        places = slots.places(0.6)
-        fcntl.flock(ours, fcntl.LOCK_UN)
-    found = max(places, key=lambda place: places[place])
-    assert (found.category, found.name) == ("lock", str(path))

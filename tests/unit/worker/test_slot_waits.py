@@ -1,0 +1,97 @@
+"""What a slot waits for: its turn at a lock or at a connection, the work of others, a pipe; real waits."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from queue import Queue
+
+import pytest
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import HTTPError
+
+from tests.harness.sampled_slots import Slots, main, main_place, seen_until
+
+
+@pytest.fixture
+def slots() -> Slots:
+    """Run slots of the test's own."""
+    return Slots()
+
+
+@pytest.mark.parametrize(
+    ("waits", "category"),
+    [
+        (lambda stop: ThreadPoolExecutor(1).submit(stop.wait).result(60), "thread"),
+        (lambda stop: stop.wait(60), "thread"),
+        (lambda _: Queue().get(timeout=60), "thread"),
+        (lambda _: threading.Semaphore(0).acquire(timeout=60), "lock"),
+    ],
+    ids=["a future", "an event", "a queue", "a semaphore"],
+)
+def test_work_of_other_threads_is_told_from_a_lock(
+    slots: Slots, waits: Callable[[threading.Event], object], category: str
+) -> None:
+    """A slot waits for its turn, or for another thread: only the first is a lock, which more slots share."""
+    stop = threading.Event()
+    slots.run(lambda: waits(stop))
+    place = main_place(slots)
+    stop.set()
+    assert (place.category, place.name) == (category, "")
+
+
+def test_a_pool_of_connections_is_named(slots: Slots) -> None:
+    """A slot that waits for one of a library's connections names the pool, not a lock of the process."""
+
+    def ask() -> None:
+        with suppress(HTTPError):
+            pool.urlopen("GET", "/", pool_timeout=60, retries=False)
+
+    pool = HTTPConnectionPool("127.0.0.1", 9, maxsize=1, block=True)
+    taken = pool._get_conn()
+    slots.run(ask)
+    place = main_place(slots)
+    pool._put_conn(taken)
+    assert (place.category, place.name) == ("lock", "the connection pool of urllib3")
+
+
+def test_a_pipe_that_nobody_reads_is_named(slots: Slots, tmp_path: Path) -> None:
+    """A slot that writes to a full pipe, as that of a slow log, names it."""
+    path = tmp_path / "log-pipe"
+    os.mkfifo(path)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), path.open("wb", buffering=0) as pipe:
+            pipe.write(b"x" * 1_000_000)
+
+    with path.open("r+b", buffering=0):
+        slots.run(write)
+        place = main_place(slots)
+    assert (place.category, place.name) == ("peer", str(path))
+
+
+def test_processes_of_a_handler_that_compute_count_as_computing(slots: Slots) -> None:
+    """A slot that waits for an event of its threads, whose child program computes, is computing."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as child:
+        slots.run(lambda: threading.Thread(target=child.wait).start() or threading.Event().wait(60))
+        try:
+            seen_until(slots, lambda places: main(places).name == "child programs")
+        finally:
+            child.kill()
+
+
+def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:
+    """A slot that waits for the lock of a file names the file."""
+    path = tmp_path / "stock.lock"
+    with path.open("a") as ours, path.open("a") as theirs:
+        fcntl.flock(ours, fcntl.LOCK_EX)
+        slots.run(lambda: fcntl.flock(theirs, fcntl.LOCK_EX))
+        places = slots.places(0.6)
+        fcntl.flock(ours, fcntl.LOCK_UN)
+    found = max(places, key=lambda place: places[place])
+    assert (found.category, found.name) == ("lock", str(path))
