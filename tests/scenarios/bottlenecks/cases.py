@@ -6,6 +6,7 @@ from typing import Any
 from tests.scenarios.bottlenecks import surroundings as about
 from tests.scenarios.bottlenecks.case import Case
 from tests.scenarios.bottlenecks.everyday import everyday
+from tests.scenarios.bottlenecks.libraries import libraries
 
 EXECUTORS = ("threads", "prefork")
 
@@ -21,6 +22,7 @@ def cases() -> list[Case]:
         *_states(),
         *_mixed(),
         *everyday(),
+        *libraries(),
     ]
 
 

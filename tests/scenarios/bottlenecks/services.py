@@ -1,5 +1,6 @@
 """More services for the bottlenecks: one with a rate limit, one that thrashes, a DNS server, a small disk."""
 
+import os
 import socket
 import subprocess
 import threading
@@ -9,6 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.harness.mail_sink import Sink, mail_sink
 
 
 class RateLimited(ThreadingHTTPServer):
@@ -170,3 +173,38 @@ def disk(folder: Path) -> Iterator[str]:
     """Give a folder on the disk."""
     (folder / "written").mkdir()
     yield str(folder / "written")
+
+
+@contextmanager
+def slow_pipe(folder: Path) -> Iterator[str]:
+    """Read a pipe slowly, 200 kB a second."""
+    path, stop = folder / "log-pipe", threading.Event()
+    os.mkfifo(path)
+
+    def read() -> None:
+        with path.open("rb", buffering=0) as pipe:
+            while not stop.wait(0.02):
+                pipe.read(4_000)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    writing = os.open(path, os.O_RDWR)  # so that the reader does not wait for a first writer
+    try:
+        yield str(path)
+    finally:
+        stop.set()
+        thread.join(5)
+        os.close(writing)
+
+
+class _Greylisting(Sink):
+    async def handle_RCPT(self, *_: object) -> str:
+        return "451 4.7.1 Greylisted, please try again later"
+
+
+@contextmanager
+def greylisting(_folder: Path) -> Iterator[Sink]:
+    """Run a mail server that asks every client to come again."""
+    with mail_sink() as sink:
+        sink.__class__ = _Greylisting
+        yield sink

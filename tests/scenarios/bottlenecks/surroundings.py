@@ -12,6 +12,7 @@ from typing import Any
 from tests.harness.mail_sink import Sink, mail_sink
 from tests.harness.permits import Service, service
 from tests.harness.postgres import Postgres, postgres
+from tests.harness.tcp_proxy import proxy
 from tests.scenarios.bottlenecks.case import Scene
 
 Around = Callable[[Path], AbstractContextManager[Any]]
@@ -51,6 +52,13 @@ def stock(folder: Path) -> Iterator[Postgres]:
     """Run a PostgreSQL server with a table, and a user that may have two connections."""
     with postgres(folder, statements=_STOCK) as running:
         yield running
+
+
+@contextmanager
+def far_stock(folder: Path) -> Iterator[Postgres]:
+    """Run such a server behind a network that takes four milliseconds there and back."""
+    with stock(folder) as near, proxy(near.port, 0.002) as between:
+        yield Postgres(between.port)
 
 
 class _Slow(Sink):
