@@ -9,6 +9,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 #: Fields of a window begin with this.
 CALL = "call"
@@ -109,12 +110,19 @@ def add_field(calls: dict[tuple[str, str], CallFigures], rest: str, value: int) 
     name, _, of = rest.partition(":")
     if name not in _NAMES:
         return
-    try:
-        kind, peer = json.loads(of)
-    except (ValueError, TypeError):
+    if (key := _kind_and_peer(of)) is None:
         return
-    figures = calls.setdefault((str(kind), str(peer)), CallFigures())
+    figures = calls.setdefault(key, CallFigures())
     setattr(figures, name, getattr(figures, name) + value)
+
+
+@lru_cache(maxsize=4_096)
+def _kind_and_peer(text: str) -> tuple[str, str] | None:
+    try:
+        kind, peer = json.loads(text)
+    except (ValueError, TypeError):
+        return None
+    return str(kind), str(peer)
 
 
 def _call_key(kind: str, peer: str) -> str:

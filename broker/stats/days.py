@@ -6,6 +6,7 @@ and to "than yesterday at this time".
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from millpond.broker.connection import Store, translate_errors
@@ -18,6 +19,9 @@ STEP_MS, STEPS = 5 * 60 * 1000, 36
 HOUR_MS, HOURS = 3_600_000, 8 * 24
 #: Most kinds of an entry.
 KINDS = 60
+
+#: The errors of an entry, which are not kept; one object for all, as there are many entries.
+_NO_ERRORS: Counter[str] = Counter()
 
 #: An entry: its time in ms, and the figures by kind.
 Entry = tuple[int, dict[str, KindFigures]]
@@ -40,9 +44,9 @@ def fold_if_due(store: Store, pools: Sequence[str]) -> None:
         _write_entries(store, [hours_key(pool, store.prefix) for pool in pools], hours, HOURS, HOUR_MS)
 
 
-def read_days(store: Store, pools: Sequence[str]) -> list[list[Entry]]:
-    """Return the entries of each pool, oldest first: hours, then steps of five minutes."""
-    hours = _read_streams(store, [hours_key(pool, store.prefix) for pool in pools])
+def read_days(store: Store, pools: Sequence[str], *, since_ms: int = 0) -> list[list[Entry]]:
+    """Return the entries of each pool since then, oldest first: hours, then steps of five minutes."""
+    hours = _read_streams(store, [hours_key(pool, store.prefix) for pool in pools], since_ms)
     steps = _read_streams(store, [day_key(pool, store.prefix) for pool in pools])
     return [[*before, *after] for before, after in zip(hours, steps, strict=True)]
 
@@ -65,10 +69,10 @@ def _write_entries(
         pipe.execute()
 
 
-def _read_streams(store: Store, keys: Sequence[str]) -> list[list[Entry]]:
+def _read_streams(store: Store, keys: Sequence[str], since_ms: int = 0) -> list[list[Entry]]:
     with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
         for key in keys:
-            pipe.xrange(key)
+            pipe.xrange(key, min=since_ms)
         found = pipe.execute()
     return [
         [(int(entry.split(b"-")[0]), _parse_figures(fields)) for entry, fields in entries]
@@ -78,7 +82,7 @@ def _read_streams(store: Store, keys: Sequence[str]) -> list[list[Entry]]:
 
 def _parse_figures(fields: Mapping[bytes, bytes]) -> dict[str, KindFigures]:
     return {
-        kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds)
+        kind: KindFigures(ended=ended, failed=failed, service_seconds=seconds, errors=_NO_ERRORS)
         for kind, (ended, failed, seconds) in json.loads(fields[b"kinds"]).items()
     }
 

@@ -20,6 +20,9 @@ KEPT_MS = 10_000
 #: The time between two samples of all queues and pools.
 SAMPLE_MS = 10_000
 
+#: Most kinds of a pool that its totals name; the figures of further ones are added up as the kind `others`.
+MOST_KINDS = 120
+
 _MICROS = 1_000_000
 
 
@@ -93,7 +96,7 @@ def send_heartbeat(store: Store, heartbeat: Heartbeat, added: Mapping[str, int])
     )
     record = asdict(heartbeat)
     record["held"] = record.pop("in_flight")
-    words: list[Any] = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS]
+    words: list[Any] = [heartbeat.name, dumps(record), KEPT_MS, heartbeat.pool, SAMPLE_MS, MOST_KINDS]
     words += [word for name, amount in added.items() if amount for word in (name, amount)]
     with translate_errors("sending a heartbeat"):
         return bool(script("heartbeat").run(store.client, keys, words))

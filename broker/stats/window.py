@@ -9,6 +9,7 @@ hours, and every hour these into one that is kept for eight days.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from json import dumps, loads
 
 from millpond.broker.connection import Store, translate_errors
@@ -136,15 +137,35 @@ def read_windows(
     `before_seconds` leaves out the newest ones, so that the time before an event can be read.
     """
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS - (1 if before_seconds else 0)
-    numbers = range(newest - max(1, round(seconds * 1000 / WINDOW_MS)), newest + 1)
+    numbers = _numbers(newest, seconds)
     end_ms = min(now_ms, (newest + 1) * WINDOW_MS)
+    return [_sum_windows(found, numbers, end_ms) for found in _raw(store, pools, numbers)]
+
+
+def read_window_spans(
+    store: Store, pools: Sequence[str], *, now_ms: int, seconds: Sequence[float]
+) -> list[list[Window]]:
+    """Return the last so many seconds of each pool, for each number of seconds; each window is read once."""
+    newest = now_ms // WINDOW_MS
+    all_ = _numbers(newest, max(seconds))
+    found = _raw(store, pools, all_)
+    spans = [_numbers(newest, each) for each in seconds]
+    return [[_sum_windows(raw[-len(span) :], span, now_ms) for raw in found] for span in spans]
+
+
+def _numbers(newest: int, seconds: float) -> range:
+    return range(newest - max(1, round(seconds * 1000 / WINDOW_MS)), newest + 1)
+
+
+def _raw(store: Store, pools: Sequence[str], numbers: Sequence[int]) -> list[list[Mapping[bytes, bytes]]]:
+    """Return the windows of each pool as they are stored."""
     with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
         for pool in pools:
             for number in numbers:
                 pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
         found = pipe.execute()
     each = len(numbers)
-    return [_sum_windows(found[n * each : (n + 1) * each], numbers, end_ms) for n in range(len(pools))]
+    return [found[n * each : (n + 1) * each] for n in range(len(pools))]
 
 
 def read_windows_apart(
@@ -153,20 +174,10 @@ def read_windows_apart(
     """Return the windows of each pool one by one, up to `before_seconds` ago, without empty ones."""
     newest = (now_ms - int(before_seconds * 1000)) // WINDOW_MS
     numbers = range((now_ms - int(seconds * 1000)) // WINDOW_MS, newest)
-    with translate_errors("reading the windows"), store.client.pipeline(transaction=False) as pipe:
-        for pool in pools:
-            for number in numbers:
-                pipe.hgetall(f"{window_key(pool, store.prefix)}{number}")
-        found = pipe.execute()
-    each = len(numbers)
     return [
-        [
-            _sum_windows([raw], [n], (n + 1) * WINDOW_MS)
-            for n, raw in zip(numbers, found[k : k + each], strict=True)
-            if raw
-        ]
-        for k in range(0, len(found), each or 1)
-    ] or [[] for _ in pools]
+        [_sum_windows([each], [n], (n + 1) * WINDOW_MS) for n, each in zip(numbers, raw, strict=True) if each]
+        for raw in _raw(store, pools, numbers)
+    ]
 
 
 def _sum_windows(found: Iterable[Mapping[bytes, bytes]], numbers: Sequence[int], end_ms: int) -> Window:
@@ -205,11 +216,13 @@ def _add_field(window: Window, name: str, value: int) -> None:
             setattr(figures, f"{what}_seconds", getattr(figures, f"{what}_seconds") + value / _MICROS)
 
 
+@lru_cache(maxsize=4_096)
 def _parse_place(text: str) -> Place:
     return Place(OTHERS) if text == OTHERS else Place(*_parse_list(text, 5))
 
 
-def _parse_list(text: str, count: int) -> list[str]:
+@lru_cache(maxsize=4_096)
+def _parse_list(text: str, count: int) -> Sequence[str]:
     """Return the texts of a field; as many empty ones where it is not of this version."""
     try:
         found = loads(text)

@@ -36,7 +36,7 @@ def why(
     """
     import json
     from contextlib import nullcontext
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
     from time import sleep
 
     from millpond.monitor.cli.second_process import second_process
@@ -61,9 +61,10 @@ def why(
             with second_process(store, pool) if second_slot else nullcontext():
                 _probe_pool(store, pool)
         while True:
-            for found in diagnose_all(store, read_snapshot(store, settings().table)):
-                if pool in (None, found.pool):
-                    print(json.dumps(asdict(found)) if as_json else "\n".join(lines(found)), flush=True)
+            seen = read_snapshot(store, settings().table)
+            asked = tuple(view for view in seen.pools if pool in (None, view.name))
+            for found in diagnose_all(store, replace(seen, pools=asked)):
+                print(json.dumps(asdict(found)) if as_json else "\n".join(lines(found)), flush=True)
             if not watch:
                 return
             sleep(2)

@@ -20,6 +20,10 @@ ENOUGH_ENDS, FEW_SECONDS = 30, 300.0
 
 #: Usual service times come from windows older than this, with at least so many ends each.
 SETTLED_SECONDS, ENOUGH = 20.0, 20
+#: With so many entries of the last days, the windows of the last minutes say no more of what is usual.
+SETTLED_ENTRIES = 12
+#: A day, and what an entry of an hour yesterday at this time may be off, ms.
+DAY_MS = 26 * 3_600_000
 
 
 @dataclass(frozen=True)
@@ -206,16 +210,14 @@ class PoolFacts:
 
 
 def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
-    """Return the facts of each pool, in nine round trips for all."""
+    """Return the facts of each pool, in eight round trips for all."""
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
-    recent = window.read_windows(store, names, now_ms=now_ms, seconds=RECENT_SECONDS)
-    minute = window.read_windows(store, names, now_ms=now_ms, seconds=MINUTE_SECONDS)
+    spans = (RECENT_SECONDS, MINUTE_SECONDS)
+    recent, minute = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
     _longer_where_few_ended(store, names, minute, now_ms)
-    before = window.read_windows_apart(
-        store, names, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS
-    )
-    past_days = days.read_days(store, names)
+    past_days = days.read_days(store, names, since_ms=now_ms - DAY_MS)
+    before = _before_of_young(store, names, past_days, now_ms)
     probed, earlier = elasticity.last_elasticity(store, names), elasticity.earlier_elasticity(store, names)
     probes = probing.probe_state(store, names)
     return [
@@ -234,6 +236,16 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
             snapshot.pools, recent, minute, before, past_days, probed, earlier, probes, strict=True
         )
     ]
+
+
+def _before_of_young(
+    store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
+) -> list[list[Window]]:
+    """Return the windows of the last minutes of pools with few entries of the last days; none of others."""
+    young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
+    read = window.read_windows_apart(store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
+    found = dict(zip(young, read, strict=True))
+    return [found.get(name, []) for name in names]
 
 
 def _longer_where_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:

@@ -201,7 +201,7 @@ def _compare(seen: Seen, feed: Feed, slots: int) -> None:
     for most in (slots, 2 * slots, 2 * slots, slots, slots, 2 * slots):
         limits.change(feed.store, "default", in_flight=min(most, own))
         until = monotonic() + IDLE_SECONDS
-        while depth(feed.store, "default").in_flight > most and monotonic() < until:
+        while read_depth(feed.store, "default").in_flight > most and monotonic() < until:
             sleep(0.1)
         sleep(0.5)
         rates[most].append(_rate(feed.store, feed, TURN_SECONDS))
