@@ -253,8 +253,8 @@ def _package(frame: FrameType) -> str:
 #: Calls in which SQLite waits for its file.
 _STATEMENTS = ("execute", "commit", "rollback", "blob", "with ")
 
-#: Modules of locks that are asked for again and again, and the attribute with the lock's name.
-_POLLED = {"redis.lock": "name", "filelock._api": "lock_file", "portalocker.utils": "filename"}
+#: Packages of locks that are asked for again and again, and the attribute with the lock's name.
+_POLLED = {"redis.lock": "name", "filelock": "lock_file", "portalocker": "filename"}
 #: Modules in which a thread waits for one of a few connections.
 _CONNECTION_POOLS = (
     "sqlalchemy.pool", "psycopg_pool", "psycopg2.pool", "urllib3.connectionpool", "httpcore",
@@ -268,10 +268,8 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
     """Return the name of a lock: one in Redis or of a file that is polled, a pool of connections, SQLite."""
     for frame in stack:
         module = str(frame.f_globals.get("__name__"))
-        if (attribute := _POLLED.get(module)) is not None:
-            name = getattr(frame.f_locals.get("self"), attribute, "")
-            name = name.decode() if isinstance(name, bytes) else str(name)
-            return f"redis lock {name}".strip() if module == "redis.lock" else name
+        if name := _polled(module, frame):
+            return name
         if blocked.category == "lock" and module.startswith(_CONNECTION_POOLS):
             return blocked.name or f"the connection pool of {library}"
     if blocked.category in ("sleep", "file") and "sqlite3" in sys.modules and stack:
@@ -279,6 +277,14 @@ def _known_lock(stack: list[FrameType], blocked: Blocked, library: str) -> str |
         if any(word in code for word in _STATEMENTS) and library in ("", "sqlite3", "sqlalchemy", "django"):
             return "SQLite"
     return blocked.name if blocked.category == "lock" and not _waits_for_others(stack, blocked) else None
+
+
+def _polled(module: str, frame: FrameType) -> str:
+    """Return the name of the lock that a library asks for again and again; empty if the frame is no such."""
+    attribute = next((each for prefix, each in _POLLED.items() if module.startswith(prefix)), "")
+    name = getattr(frame.f_locals.get("self"), attribute, "") if attribute else ""
+    name = name.decode() if isinstance(name, bytes) else str(name)
+    return f"redis lock {name}" if name and module == "redis.lock" else name
 
 
 def _waits_for_others(stack: list[FrameType], blocked: Blocked) -> bool:

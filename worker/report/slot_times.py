@@ -18,6 +18,8 @@ from millpond.worker.report.slot_sampler import RUNNING, SlotSampler
 
 #: A child writes once in so many seconds.
 WRITE_SECONDS = 1.0
+#: Most places that a child remembers: a handler may ask a new peer each time.
+MOST_KEPT = 2_000
 
 
 class SlotTimes:
@@ -60,6 +62,16 @@ def _window_fields(sampler: SlotSampler) -> Counter[str]:
     return places + sampler.take_calls()
 
 
+def keep_places(places: Counter[str], new: Counter[str]) -> None:
+    """Add new samples to those of a child's life; with too many places, begin anew.
+
+    The parent then misses a second of the places that it had seen before.
+    """
+    if len(places) > MOST_KEPT:
+        places.clear()
+    places.update(new)
+
+
 def _sample_in_child(**_: object) -> None:
     """Sample the slot of a prefork child for as long as it lives."""
 
@@ -68,7 +80,7 @@ def _sample_in_child(**_: object) -> None:
         while not stop.wait(WRITE_SECONDS):
             span_peers.listen()
             new = _window_fields(sampler)
-            places.update(new)
+            keep_places(places, new)
             if new:
                 file.write({"places": places})
 

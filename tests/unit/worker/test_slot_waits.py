@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,6 +16,7 @@ import pytest
 from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import HTTPError
 
+from millpond.worker.report import slot_times
 from tests.harness.sampled_slots import Slots, main, main_place, seen_until
 
 
@@ -95,3 +97,15 @@ def test_the_lock_of_a_file_is_named(slots: Slots, tmp_path: Path) -> None:
         fcntl.flock(ours, fcntl.LOCK_UN)
     found = max(places, key=lambda place: places[place])
     assert (found.category, found.name) == ("lock", str(path))
+
+
+def test_a_child_remembers_a_bounded_number_of_places() -> None:
+    """A prefork child whose handlers ask a new peer each time stays as small, and its parent misses none."""
+    places: Counter[str] = Counter()
+    sent, before = 0, Counter[str]()
+    for n in range(10_000):
+        slot_times.keep_places(places, Counter({f"place:{n}": 7}))
+        sent += sum((places - before).values())
+        before = places.copy()
+    assert len(places) <= slot_times.MOST_KEPT + 1
+    assert sent == 7 * 10_000
