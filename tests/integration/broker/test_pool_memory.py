@@ -16,10 +16,11 @@ from millpond.broker.stats.calls import note_items
 from millpond.broker.stats.heartbeats import Heartbeat
 from millpond.broker.stats.histogram import BOUNDS
 from millpond.broker.stats.window import KindFigures, Place
+from millpond.broker.task_state import TaskState
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.snapshot import read_snapshot
 from millpond.worker.local.valkey import serving
-from millpond.worker.report.task_metrics import Meter
+from millpond.worker.report.metering import Metering
 from tests.harness.one_worker import settings_for
 
 pytestmark = pytest.mark.slow
@@ -42,10 +43,11 @@ def own(tmp_path: Path) -> Iterator[Store]:
 @cache
 def runs_of_every_kind() -> Counter[str]:
     """Return what a worker adds where runs of every kind took every time that a histogram tells apart."""
-    meter = Meter()
+    meter = Metering()
     for kind in KINDS:
-        meter.ended.extend((kind, "succeeded", seconds, seconds) for seconds in (*BOUNDS, 2 * BOUNDS[-1]))
-        meter.ended.append((kind, "failed", 0.1, 0.1))
+        for seconds in (*BOUNDS, 2 * BOUNDS[-1]):
+            meter.ended.append((kind, TaskState.SUCCEEDED, seconds, seconds, 0.0, None))
+        meter.ended.append((kind, TaskState.FAILED, 0.1, 0.1, 0.0, None))
     return meter.count(slots=8)
 
 
@@ -54,14 +56,14 @@ def add_all(store: Store, pool: str) -> None:
     added = runs_of_every_kind()
     about = Heartbeat(f"{pool}.1@host", pool, "host", 1, "threads", 8, 8, 16, 8, False, 60.0, ("default",), 2)
     heartbeats.send_heartbeat(store, about, added)
-    fields = window.fields_of(added)
+    fields = window.window_fields(added)
     calls: Counter[str] = Counter()
     for n, kind in enumerate(KINDS[:400]):
         peer = f"10.0.{n // 250}.{n % 250}:5432"
         fields[window.place_field(Place("peer", peer, "psycopg", f"shop.orders:{n}", kind))] = 10_000_000
         note_items(calls, kind, peer, 3, 0.1)
     errors = Counter({window.error_field(kind, "TimeoutError: no answer in 30 s"): 1 for kind in KINDS})
-    window.add(store, pool, fields + calls + errors)
+    window.add_to_window(store, pool, fields + calls + errors)
 
 
 def copy_to_all_pools(store: Store) -> None:

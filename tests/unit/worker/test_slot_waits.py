@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 from urllib3 import HTTPConnectionPool
@@ -26,13 +27,24 @@ def slots() -> Slots:
     return Slots()
 
 
+def released(held: Any, by: str, stop: threading.Event) -> Any:
+    """Return a queue or a semaphore, which another thread releases at the end of the test."""
+
+    def release() -> None:
+        stop.wait(60)
+        getattr(held, by)(1)
+
+    threading.Thread(target=release, daemon=True).start()
+    return held
+
+
 @pytest.mark.parametrize(
     ("waits", "category"),
     [
         (lambda stop: ThreadPoolExecutor(1).submit(stop.wait).result(60), "thread"),
         (lambda stop: stop.wait(60), "thread"),
-        (lambda _: Queue().get(timeout=60), "thread"),
-        (lambda _: threading.Semaphore(0).acquire(timeout=60), "lock"),
+        (lambda stop: released(Queue(), "put", stop).get(timeout=60), "thread"),
+        (lambda stop: released(threading.Semaphore(0), "release", stop).acquire(timeout=60), "lock"),
     ],
     ids=["a future", "an event", "a queue", "a semaphore"],
 )
