@@ -46,7 +46,7 @@ class DeliveryRequest(Request):
     #: True where nobody is told of its start.
     is_quiet = False
     #: The contract, where it hides fields.
-    secretive: Any = None
+    contract_with_secrets: Any = None
 
     def __init__(self, delivery: Delivery, task: Any, process: Any) -> None:
         message = delivery.message
