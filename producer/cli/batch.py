@@ -52,8 +52,8 @@ def batch(
         if failures:
             for result in found.failures():
                 line = {"id": result.id, "state": result.state, "error": result.error}
-                _print_result(line, f"{result.id}: {result.error or result.state}", as_json)
-        _print_result({"summary": as_object(summary)}, in_words(summary), as_json)
+                print_result(line, f"{result.id}: {result.error or result.state}", as_json)
+        print_result({"summary": as_object(summary)}, in_words(summary), as_json)
     print_unacknowledged(unacknowledged)
     raise typer.Exit(1 if summary.failed or summary.expired or unacknowledged else 0)
 
@@ -110,7 +110,8 @@ def in_words(summary: "Summary", now_ms: int | None = None) -> str:
     return f"{summary.id}{named}: {state}, {', '.join(counts)}"
 
 
-def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
+def print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
+    """Print a value as JSON, or its text for people."""
     from millpond.producer import json_text
 
     print(json_text.to_text(value) if as_json else text, flush=True)

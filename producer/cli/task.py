@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from millpond.broker.task_state import TaskState
+from millpond.producer.cli.batch import print_result, print_unacknowledged
 from millpond.producer.cli.options import Json
 
 if TYPE_CHECKING:
@@ -39,14 +40,13 @@ def task(
     of a task of a batch is among the results of the batch.
     """
     from millpond.broker import audit
-    from millpond.producer.cli.batch import print_unacknowledged
     from millpond.producer.cli.client_session import open_client
 
     with open_client() as client:
         if cancel or terminate:
             answer = client.cancel(id, terminate=terminate)
             audit.record_command(client.store, f"{'terminated' if terminate else 'cancelled'} task {id}")
-            _print_result(
+            print_result(
                 _task_as_json(id, answer.found, None, answer), _cancellation_text(id, answer), as_json
             )
             print_unacknowledged(answer.unacknowledged)
@@ -58,7 +58,7 @@ def task(
 
 def _show_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | None":
     found, progress = client.find(id), client.progress(id)
-    _print_result(
+    print_result(
         _task_as_json(id, found, progress), _task_as_text(id, found, progress, client.now_ms()), as_json
     )
     return found
@@ -74,7 +74,7 @@ def _follow_task(client: "Client", id: str, as_json: bool) -> "TaskLocation | No
         now = (found and (found.state, found.process), progress)
         if now != printed:
             printed = now
-            _print_result(
+            print_result(
                 _task_as_json(id, found, progress),
                 _task_as_text(id, found, progress, client.now_ms()),
                 as_json,
@@ -133,9 +133,3 @@ def _cancellation_text(id: str, answer: "Cancellation") -> str:
     if answer.settled:
         return f"{id}: cancelled before it started"
     return f"{id}: cancelled; {answer.found.process or 'its worker'} drops it unless it has already started"
-
-
-def _print_result(value: dict[str, Any], text: str, as_json: bool) -> None:
-    from millpond.producer import json_text
-
-    print(json_text.to_text(value) if as_json else text, flush=True)
