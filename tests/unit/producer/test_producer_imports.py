@@ -57,7 +57,7 @@ def test_importing_the_front_door_imports_nothing() -> None:
 
 
 def test_the_client_adds_little_to_what_redis_and_pydantic_take() -> None:
-    """Importing Millpond's own modules takes less time than redis-py and pydantic; a busy machine has tries."""
+    """Importing Millpond's own modules takes less time than redis-py and pydantic, in the best of tries."""
     assert any(own < other for own, other in (_import_times() for _ in range(5)))
 
 
