@@ -43,12 +43,14 @@ class Background:
     @property
     def state(self) -> int:
         """The place in `AT_ONCE` and `REST`: 0 no light token, 1 one is there, 2 its request is under way."""
-        now = self._clock()
+        return self._state(self._clock())
+
+    def _state(self, now: float) -> int:
         if now >= self._asked_at + THERE_SECONDS:
             return 0
         while self._light:
-            first = next(iter(self._light))
-            if now < self._light[first] + HOLDING_SECONDS:
+            first, began = next(iter(self._light.items()))
+            if now < began + HOLDING_SECONDS:
                 return 2
             del self._light[first]
         return 1
@@ -70,11 +72,11 @@ class Background:
 
     def rest_seconds(self) -> float:
         """Return the time until the background may go on, 0 for now."""
-        state = self.state
-        if not state:
+        now = self._clock()
+        if now >= self._went_on_at + LONGEST_REST_SECONDS:
             return 0.0
-        rest = self._worked * (1 + REST[state])
-        return max(0.0, self._went_on_at + min(rest, LONGEST_REST_SECONDS) - self._clock())
+        rest = self._worked * (1 + REST[self._state(now)])
+        return max(0.0, self._went_on_at + min(rest, LONGEST_REST_SECONDS) - now)
 
     def enter_select(self) -> None:
         """Count the work of the loop since it last looked at its sockets."""
