@@ -207,6 +207,7 @@ class Sender:
 def _compose_contract(
     message: Message, sending: Sending, *, now_ms: int, after: dict[str, Any] | None = None
 ) -> Outgoing:
+    """Return the message of a contract, with the headers that middleware added."""
     return outgoing(
         message,
         sending.job,
@@ -242,6 +243,7 @@ def _make_outcome(
 
 
 def _queue_full_error(answer: Full, oldest_seconds: float | None) -> QueueFull:
+    """Return the error of a full queue, with the time until the message would fit."""
     over = max(1, answer.depth - answer.bound + 1)
     return QueueFull(
         answer.queue,

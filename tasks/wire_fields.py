@@ -45,6 +45,7 @@ def wire_fields(job: Contract) -> dict[str, Any]:
 
 
 def _dump(job: Contract, **options: Any) -> dict[str, Any]:
+    """Return the fields as JSON can write them. Raises `BadContract`."""
     try:
         return job.model_dump(mode="json", **options)
     except ValueError as error:  # pydantic's own for a value that it cannot write, and for bytes
@@ -108,6 +109,7 @@ def is_plain(contract: type[BaseModel]) -> bool:
 
 
 def _is_plain_type(annotation: Any) -> bool:
+    """True if every value of a type comes out of JSON as it went in."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _is_plain_type(arguments[0]) and all(map(_is_constraint, arguments[1:]))

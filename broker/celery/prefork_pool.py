@@ -83,6 +83,8 @@ def read_results_when_ready(pool: Any, *, meanwhile: Callable[[], None]) -> None
     flush, done_with = handler._flush_outqueue, set[int]()
 
     def flush_or_wait(fd: int, remove: Any, processes: Any, on_state_change: Any) -> Any:
+        """Read the results of one child; wait a moment if none is there yet."""
+
         def drop(fd: int) -> Any:
             done_with.add(fd)
             return remove(fd)

@@ -234,6 +234,7 @@ class Watcher:
     def _send_commands(
         self, connection: Any, asked: list[tuple[tuple[Any, ...], str, WatchedQueue | None]]
     ) -> None:
+        """Send commands in one packet, and note which answers are due."""
         packed = connection.pack_commands([words for words, _, _ in asked])
         # No health check: its answer would be taken for one of these.
         connection.send_packed_command(packed, check_health=False)

@@ -120,6 +120,7 @@ def _entry_input(entry: "os.DirEntry[str]", below: PurePosixPath) -> InputFile |
 
 
 def _named_input(path: str) -> InputFile | UnreadableInput:
+    """Return the input that an argument names, or why it cannot be read."""
     if "://" in path:
         return InputFile(path, PurePosixPath(path.rpartition("/")[2]))
     if not os.path.isfile(path):  # noqa: PTH113

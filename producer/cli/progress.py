@@ -65,6 +65,7 @@ class Progress:
             self._update()
 
     def _update(self) -> None:
+        """Show the present counts."""
         counters = self._counters
         failed = counters.failed + counters.skipped
         estimate = self._estimate_total

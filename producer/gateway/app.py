@@ -33,7 +33,7 @@ def application(state: State) -> FastAPI:
     # Routes are matched in this order: the busiest come first.
     for module in (send, stream, batches, tasks, health):
         app.include_router(module.routes(state))
-    app.include_router(_descriptions(app))
+    app.include_router(_description_routes(app))
     return app
 
 
@@ -43,7 +43,8 @@ def load_contracts(modules: tuple[str, ...]) -> None:
     import_modules(modules, setting="gateway.contracts")
 
 
-def _descriptions(app: FastAPI) -> APIRouter:
+def _description_routes(app: FastAPI) -> APIRouter:
+    """Return the routes that list the kinds and describe the gateway."""
     router = APIRouter(tags=["send"])
 
     @router.get("/kinds", response_model=list[KindView])
@@ -65,6 +66,7 @@ def _descriptions(app: FastAPI) -> APIRouter:
 
 
 async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer an error of a route, or of a path that does not exist."""
     if isinstance(error, ApiError):
         return error.response()
     assert isinstance(error, HTTPException)

@@ -32,7 +32,7 @@ BatchId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{
 Name = Annotated[str, Field(pattern=r"^[ -~]{1,200}$")]
 
 
-def _seconds(value: object) -> float:
+def _parse_seconds(value: object) -> float:
     """Return the seconds of a duration; the error does not repeat the value."""
     try:
         return durations.parse_seconds(value)
@@ -43,7 +43,7 @@ def _seconds(value: object) -> float:
 #: A number of seconds, or a text as in 90s or 1.5h.
 Seconds = Annotated[
     float,
-    BeforeValidator(_seconds),
+    BeforeValidator(_parse_seconds),
     Field(ge=0.001, le=_LONGEST_SECONDS),
     WithJsonSchema(
         {
@@ -82,6 +82,7 @@ class SendOptions(BaseModel):
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
+        """Refuse options that exclude each other."""
         if self.delay_seconds is not None and self.at is not None:
             raise ValueError("give delay_seconds or at, not both")
         if self.deadline_seconds is not None and self.expires_seconds is not None:
@@ -99,12 +100,12 @@ class SendOptions(BaseModel):
             queue=self.queue,
             id=self.id or principal.new_task_id(),
             priority=self.priority,
-            delay=_duration(self.delay_seconds),
+            delay=_to_timedelta(self.delay_seconds),
             at=self.at,
-            expires=_duration(self.expires_seconds),
-            deadline=_duration(self.deadline_seconds),
+            expires=_to_timedelta(self.expires_seconds),
+            deadline=_to_timedelta(self.deadline_seconds),
             once=principal.own_key(self.once),
-            for_=_duration(self.for_seconds),
+            for_=_to_timedelta(self.for_seconds),
             traceparent=traceparent,
         )
 
@@ -136,7 +137,7 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
-def _duration(seconds: float | None) -> timedelta | None:
+def _to_timedelta(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 

@@ -94,7 +94,7 @@ def translate(error: Exception) -> ApiError:
                 429, "queue_full", message, queue=error.queue, bound=error.bound, retry_after=after
             )
         case DeadlineExceeded():
-            after = _bounded(error.wait_seconds)
+            after = _bound_retry(error.wait_seconds)
             return api_error(429, "deadline_exceeded", message, queue=error.queue, retry_after=after)
         case BatchClosed():
             return api_error(409, "batch_closed", message)
@@ -119,19 +119,19 @@ def retry_after(full: QueueFull) -> int:
     """Return the whole seconds after which a send to a full queue is worth another try."""
     if full.retry_after_seconds is None:
         return UNKNOWN_RETRY_SECONDS
-    return _bounded(full.retry_after_seconds)
+    return _bound_retry(full.retry_after_seconds)
 
 
-def _bounded(seconds: float) -> int:
+def _bound_retry(seconds: float) -> int:
     return min(LONGEST_RETRY_SECONDS, max(1, math.ceil(seconds)))
 
 
 def invalid_fields(errors: Sequence[Any], *, subject: str = "this request") -> ApiError:
     """Return the 422 answer to pydantic's list of errors; it names each field, without its value."""
-    fields = [FieldError(field=_path(error["loc"]), message=describe_fault(error)) for error in errors]
+    fields = [FieldError(field=_field_path(error["loc"]), message=describe_fault(error)) for error in errors]
     listed = "; ".join(f"{each.field}: {each.message}" for each in fields)
     return api_error(422, "bad_contract", f"{subject} is not valid: {listed}", fields=fields)
 
 
-def _path(location: Sequence[int | str]) -> str:
+def _field_path(location: Sequence[int | str]) -> str:
     return ".".join(map(str, location)) or "it"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from millpond.producer.gateway.problems import api_error
 
 
-def share(most: int, tokens: int) -> int:
+def share_of(most: int, tokens: int) -> int:
     """Return how many of `most` one of so many tokens may have."""
     return most if tokens < 2 else max(1, most // 2)
 
@@ -18,7 +18,7 @@ class Shares:
     """Counts the units that each token holds, and refuses a token that has its share."""
 
     def __init__(self, most: int, tokens: int, what: str) -> None:
-        self._share = share(most, tokens)
+        self._share = share_of(most, tokens)
         self._what = what
         self._held: Counter[str] = Counter()
 
@@ -43,7 +43,7 @@ class Turns:
 
     def __init__(self, most: int, tokens: int) -> None:
         self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(share(most, tokens))
+            lambda: asyncio.Semaphore(share_of(most, tokens))
         )
 
     def turn_of(self, token: str) -> asyncio.Semaphore:

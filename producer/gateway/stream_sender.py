@@ -76,9 +76,9 @@ class StreamSender:
         for line in lines:
             try:
                 self._check_room(len(pending))
-                pending.append((line.number, self._message(line)))
+                pending.append((line.number, self._parse_line(line)))
             except Exception as error:
-                yield self._refused(line.number, translate(error))
+                yield self._refusal_line(line.number, translate(error))
         give_up_at = time.monotonic() + self._wait_seconds
         while pending:
             full: list[tuple[int, Message]] = []
@@ -87,12 +87,13 @@ class StreamSender:
                 if may_wait and self._overflow == "block" and _is_full(result):
                     full.append((number, message))
                 else:
-                    yield self._outcome(number, result)
+                    yield self._outcome_line(number, result)
             if len(full) < len(pending):
                 give_up_at = time.monotonic() + self._wait_seconds
             pending = full
 
     def _send_each(self, pending: Sequence[tuple[int, Message]]) -> Iterator[SendResult]:
+        """Send messages with the options of the stream; yield their outcomes."""
         return send_each(
             self._client,
             [message for _, message in pending],
@@ -106,7 +107,8 @@ class StreamSender:
             text = f"batch {self._batch} has as many tasks as a batch may have: open another"
             raise api_error(413, "batch_too_large", text)
 
-    def _message(self, line: Line) -> Message:
+    def _parse_line(self, line: Line) -> Message:
+        """Return the message of a line. Raises `ApiError` for a line that this principal may not send."""
         if line.text is None:
             raise api_error(413, "too_large", "the line is longer than a task may be")
         try:
@@ -123,23 +125,24 @@ class StreamSender:
             raise invalid_fields([fault], subject=f"line {line.number}") from None
         return task.message(contract, self._traceparent, self._principal)
 
-    def _outcome(self, number: int, result: SendResult) -> bytes:
+    def _outcome_line(self, number: int, result: SendResult) -> bytes:
+        """Return the answer for a line whose outcome is known, and count it."""
         if isinstance(result, Sent):
             self.counts.accepted += result.duplicate_of is None
             self.counts.duplicates += result.duplicate_of is not None
-            return _encode({"line": number, **accepted(result)})
+            return _encode_line({"line": number, **accepted(result)})
         self.broker_away = self.broker_away or isinstance(result, BrokerAway)
         error = result.error if isinstance(result, Refused) else result
-        return self._refused(number, translate(error))
+        return self._refusal_line(number, translate(error))
 
-    def _refused(self, number: int, error: ApiError) -> bytes:
+    def _refusal_line(self, number: int, error: ApiError) -> bytes:
         self.counts.refused += 1
-        return _encode({"line": number, "status": error.status_code, **error.content()})
+        return _encode_line({"line": number, "status": error.status_code, **error.content()})
 
 
 def _is_full(result: SendResult) -> bool:
     return isinstance(result, Refused) and isinstance(result.error, QueueFull)
 
 
-def _encode(value: dict[str, Any]) -> bytes:
+def _encode_line(value: dict[str, Any]) -> bytes:
     return json_text.to_text(value, separators=(",", ":")).encode() + b"\n"

@@ -158,6 +158,7 @@ def _open_heic(url: str, path: str) -> Picture:
     profile = image.info.get("icc_profile")
 
     def load(_access: str) -> Any:
+        """Return the decoded pixels, without the padding at the ends of rows."""
         try:
             data, width = image.data, image.stride // len(image.mode)
         except (ValueError, RuntimeError, EOFError) as error:

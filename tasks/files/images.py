@@ -27,6 +27,7 @@ def make_thumbnail(job: Thumbnail, storage: Storage, context: Context) -> ImageR
     """Write the source, scaled down to fit the job's box, in the target's format."""
 
     def scale(path: str, picture: Picture) -> Any:
+        """Return the picture, scaled down to fit the box."""
         # Asked for an output profile, libvips transforms every pixel, even of sRGB: four times the work.
         profile = {"output_profile": "srgb"} if picture.has_profile else {}
         box = {"height": job.height, "size": "down", **profile}

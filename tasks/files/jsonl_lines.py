@@ -154,6 +154,7 @@ class Digits(str):
 
 
 def _parse_number(digits: str) -> float | Digits:
+    """Return a number, or its digits if a double would lose some of them."""
     number = float(digits)
     if isinf(number):
         raise ValueError(f"{digits[:20]} is too large a number")

@@ -51,6 +51,7 @@ def routes(state: State) -> APIRouter:
 
 
 async def _broker_answers(state: State) -> bool:
+    """True if the broker answers within `BROKER_SECONDS`."""
     try:
         async with asyncio.timeout(BROKER_SECONDS):
             await state.threads.probe(lambda: now_ms(state.client.store))
