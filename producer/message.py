@@ -169,6 +169,7 @@ def _fields(contract: Contract) -> dict[str, Any]:
 
 
 def _to_epoch_ms(when: Duration | datetime | None, now_ms: int) -> int | None:
+    """Return a duration from now, or an aware time, as ms since the epoch. Raises `ValueError`."""
     if when is None:
         return None
     if not isinstance(when, datetime):

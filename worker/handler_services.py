@@ -39,11 +39,11 @@ SENT_ONCE_MS = 7 * 24 * 3600 * 1000
 
 def store() -> Store:
     """Return the store that the bodies of this process share."""
-    return _store(os.getpid())
+    return _connect_store(os.getpid())
 
 
 @lru_cache(maxsize=1)
-def _store(_process: int) -> Store:
+def _connect_store(_process: int) -> Store:
     here = settings()
     return connect(here.broker_url or "", **here.broker_options)
 
@@ -111,7 +111,7 @@ class Outbox:
     def send_many(self, jobs: Iterable[tuple[str, Contract]]) -> int:
         """Send jobs by their ids until one is refused for want of room; return how many were taken."""
         outcomes = publish(
-            store(), [self._message(job, id=id, claim=id) for id, job in jobs], policy="reject"
+            store(), [self._compose_message(job, id=id, claim=id) for id, job in jobs], policy="reject"
         )
         taken = 0
         for outcome in outcomes:
@@ -123,11 +123,12 @@ class Outbox:
     def again(self, job: Contract, *, after_seconds: float) -> None:
         """Send a continuation of this task, beyond the bound of its queue if need be."""
         due_ms = self._now_ms() + int(after_seconds * 1000) if after_seconds else None
-        publish(store(), [self._message(job, due_ms=due_ms)], policy="exempt")
+        publish(store(), [self._compose_message(job, due_ms=due_ms)], policy="exempt")
 
-    def _message(
+    def _compose_message(
         self, job: Contract, *, id: str | None = None, claim: str | None = None, due_ms: int | None = None
     ) -> Outgoing:
+        """Return the message of a further task, with what middleware adds."""
         fields = wire_fields(job)
         sending = Sending(job, id or new_id(), job.queue, traceparent=traceparent())
         return compose(

@@ -31,6 +31,8 @@ def install(app: Celery, settings: Settings) -> None:
 
 
 def _connect_signals(app: Celery, hooks: Hooks) -> None:
+    """Call the hooks of middleware when a worker process or a child starts and stops."""
+
     def start(**_: Any) -> None:
         for hook in hooks.on_worker_start:
             hook()

@@ -114,6 +114,7 @@ def _warn_if_root() -> None:
 
 
 def _write_when_ready(fd: int) -> None:
+    """Write a line to a descriptor once the worker takes messages."""
     from celery.signals import worker_ready
 
     def write(**_: object) -> None:

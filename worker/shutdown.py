@@ -89,6 +89,7 @@ class Drain:
         os._exit(0)
 
     def _release_in_flight(self) -> None:
+        """Settle what has ended, release the rest, and end the leases."""
         if self._in_flight.fetcher is not None:
             self._in_flight.fetcher.abandon()  # its deliveries are settled here, and once
         try:

@@ -20,6 +20,7 @@ def install(app: Celery, settings: Settings) -> None:
     """Check the broker as a worker of this application starts, and again once it is ready."""
 
     def check_broker(**_: Any) -> None:
+        """End the worker, with the reason in one line, if its broker's URL cannot be used."""
         try:
             said = cluster.check_at_start(settings.broker_url or "", **settings.broker_options)
         except BadBrokerUrl as error:
@@ -29,6 +30,7 @@ def install(app: Celery, settings: Settings) -> None:
             logger.info("%s", said)
 
     def check(**_: Any) -> None:
+        """Log each way in which the broker may lose messages."""
         try:
             store = connect(
                 settings.broker_url or "",

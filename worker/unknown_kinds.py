@@ -49,6 +49,7 @@ class UnknownKinds:
         )
 
     def _log_put_aside(self, kind: str, queue: str, seconds: float) -> None:
+        """Log a kind that this process does not have, at most once in `LOGGED_SECONDS`."""
         now = time.monotonic()
         if now - self._logged.get(kind, -LOGGED_SECONDS) >= LOGGED_SECONDS:
             self._logged = {each: at for each, at in self._logged.items() if now - at < LOGGED_SECONDS}

@@ -78,7 +78,7 @@ class Change:
 
 def load(name: str) -> Celery:
     """Return the application that a name means, as `celery -A` reads it. Raises `SettingsError`."""
-    with _as_defaults() as stock:
+    with _millpond_defaults() as stock:
         app = celery_application.load_app(name)
         try:
             _ = app.conf.task_acks_late  # reads its settings, whatever form they have
@@ -90,7 +90,7 @@ def load(name: str) -> Celery:
 
 
 @contextmanager
-def _as_defaults() -> Iterator[dict[str, Any]]:
+def _millpond_defaults() -> Iterator[dict[str, Any]]:
     """Make the settings that Millpond needs Celery's defaults while an application is imported.
 
     A task that is bound as its module is imported (`app.register_task`, `app.tasks`) takes `acks_late` and
@@ -110,7 +110,7 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
     """
     url = BrokerURL.parse(str(configured.broker_url))
-    changes = list(_other_brokers(app, url))
+    changes = list(_broker_changes(app, url))
     for name, (ours, why) in NEEDED.items():
         theirs = app.conf[name]
         if theirs != ours:
@@ -128,7 +128,7 @@ def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) ->
     app.conf.broker_transport_options = {**ours, **_kept_options(theirs), "url": url}
     accepted = prepare_accept_content(app.conf.accept_content)
     message_body.accept_content(accepted)
-    return [*changes, *_not_honoured(app, configured, pools)]
+    return [*changes, *_ineffective_settings(app, configured, pools)]
 
 
 def _kept_options(theirs: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _transport_changes(theirs: dict[str, Any], ours: dict[str, Any]) -> Iterator
             yield Change(shown, value, ours.get(name, "-"), INSTEAD[name])
 
 
-def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
+def _broker_changes(app: Celery, url: BrokerURL) -> Iterator[Change]:
     """Yield each broker of the application that is not the one in use, and TLS that its URL does not have."""
     for name in ("broker_write_url", "broker_read_url"):
         written = getattr(app.conf, name)
@@ -158,7 +158,7 @@ def _other_brokers(app: Celery, url: BrokerURL) -> Iterator[Change]:
         yield Change("broker_use_ssl", "set", "-", why)
 
 
-def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> Iterator[Change]:
+def _ineffective_settings(app: Celery, configured: Settings, pools: tuple[str, ...]) -> Iterator[Change]:
     """Yield the settings that have no effect here, or another than on stock."""
     conf, table = app.conf, configured.table
     if pools and all(table.pools[pool].executor == "threads" for pool in pools):
@@ -182,7 +182,7 @@ def _not_honoured(app: Celery, configured: Settings, pools: tuple[str, ...]) -> 
     served = {queue for pool in table.pools.values() for queue in pool.queues}
     named = {conf.task_default_queue, *(queue.name for queue in conf.task_queues or ())}
     for queue in sorted(named - served):
-        yield Change(f"queue {queue}", "-", "-", _no_pool(queue))
+        yield Change(f"queue {queue}", "-", "-", _no_pool_text(queue))
 
 
 def check_results(app: Celery) -> None:
@@ -219,7 +219,7 @@ def of_tasks(app: Celery) -> Iterator[Change]:
 _RATE = "it holds for each process: `rate` of the queue holds for the whole fleet"
 
 
-def _no_pool(queue: str) -> str:
+def _no_pool_text(queue: str) -> str:
     return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 

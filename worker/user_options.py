@@ -19,19 +19,19 @@ def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
         return chosen
     from celery.signals import user_preload_options
 
-    if preload := _defaults(app, "preload"):
+    if preload := _default_values(app, "preload"):
         user_preload_options.send(sender=app, app=app, options=preload)
-    return {**_defaults(app, "worker"), **chosen}
+    return {**_default_values(app, "worker"), **chosen}
 
 
 def changes(app: Celery) -> Iterator[Change]:
     """Yield the options of the application that cannot be given here."""
     for kind in ("preload", "worker"):
-        for name, value in sorted(_defaults(app, kind).items()):
+        for name, value in sorted(_default_values(app, kind).items()):
             yield Change(f"option --{name.replace('_', '-')}", "-", value, _WHY)
 
 
-def _defaults(app: Celery, kind: str) -> dict[str, Any]:
+def _default_values(app: Celery, kind: str) -> dict[str, Any]:
     """Return the options of a kind as a command line without any of them gives them."""
     if not (declared := app.user_options[kind]):
         return {}

@@ -81,7 +81,7 @@ class PondConsumer(Consumer):
             hub.call_repeatedly(EVENTS_SECONDS, self.send_events)
         self.in_flight.on_control = self._on_control
         hub.call_repeatedly(HEARTBEAT_SECONDS, self.app.health.turn)
-        self.chunks.watch(hub.call_later, self._start_again)
+        self.chunks.watch(hub.call_later, self._queue_again)
 
     def send_events(self) -> None:
         """Send the events that were gathered."""
@@ -97,22 +97,22 @@ class PondConsumer(Consumer):
         in_flight = self.in_flight
         taken = self.chunks.take_back(lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery))
         self._end_terminated()
-        for request in self._requests():
+        for request in self._known_requests():
             if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
                 request.release()
         self.app.drain.on_drained(in_flight.drained)
-        self._start_again(taken)
+        self._queue_again(taken)
         confirm()
 
     def _end_terminated(self) -> None:
         """End the tasks in children that were cancelled with `terminate`."""
-        for request in self._requests():
+        for request in self._known_requests():
             # One that ended before it in its child may be unanswered; the child must not end for it.
             alone = request.chunk is None or request.chunk.running is request
             if request.in_child and alone and self.in_flight.is_terminated(request.delivery):
                 request.terminate(self.pool)
 
-    def _start_again(self, taken: list[SlotRequest]) -> None:
+    def _queue_again(self, taken: list[SlotRequest]) -> None:
         """Queue tasks that were taken back from a child for a slot, before those that came later."""
         waiting = deque(each for each in taken if not each.acknowledged)
         if not waiting:
@@ -202,18 +202,18 @@ class PondConsumer(Consumer):
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
             self.in_flight.draining = True
-            self._ignoring_a_lost_broker(channel.finish_call)
+            self._run_unless_broker_away(channel.finish_call)
         super().stop()
         finish_writing(self.pool)
         never_given = take_back_unsent(self.pool)
         self.chunks.stop()
         read_results_when_ready(self.pool, meanwhile=self._end_terminated)
-        for request in self._requests():
+        for request in self._known_requests():
             if not request.started or request.id in never_given:
                 request.release()
         if channel is not None:
             # From now on nothing starts here: cancel() need not wait for this process.
-            self._ignoring_a_lost_broker(channel.acknowledge_all_future)
+            self._run_unless_broker_away(channel.acknowledge_all_future)
             if self.pool.uses_semaphore:
                 self.listening = ShutdownListener(channel.store, self.in_flight)
                 self.listening.start()
@@ -224,18 +224,18 @@ class PondConsumer(Consumer):
             self.listening.stop()
         channel = getattr(self.task_consumer, "channel", None)
         if channel is not None:
-            self._ignoring_a_lost_broker(channel.leave)
-        if (left := self._requests()) and not state.should_terminate:
+            self._run_unless_broker_away(channel.leave)
+        if (left := self._known_requests()) and not state.should_terminate:
             logger.error("%d tasks count as running although all have ended: %s", len(left), left[:3])
         super().shutdown()
 
-    def _ignoring_a_lost_broker(self, step: Callable[[], None]) -> None:
+    def _run_unless_broker_away(self, step: Callable[[], None]) -> None:
         try:
             with translate_errors("leaving the queues"):
                 step()
         except BrokerError as error:
             logger.warning("%s What is held comes back when its lease runs out.", error)
 
-    def _requests(self) -> list[PondRequest]:
+    def _known_requests(self) -> list[PondRequest]:
         known = {*state.reserved_requests, *state.active_requests, *state.requests.values()}
         return [request for request in known if isinstance(request, PondRequest)]

@@ -63,6 +63,7 @@ def query_task(state: Any, ids: Any, **options: Any) -> dict[str, Any]:
 
 
 def _delayed_requests(consumer: Any) -> Iterator[tuple[Delivery, int]]:
+    """Yield the delayed tasks of the queues for which this process answers, with their due times (ms)."""
     client = consumer.task_consumer.channel.store.client
     for lease in consumer.in_flight.leases.values():
         if not _is_first_process(client, lease):

@@ -112,6 +112,7 @@ class PondRequest(DeliveryRequest):
         return result
 
     def _apply_to_pool(self, pool: Any, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Pass the task to the pool with its time limits and callbacks."""
         hard, soft = self.limits
         return pool.apply_async(
             function,
@@ -262,6 +263,7 @@ class PondRequest(DeliveryRequest):
     # Showing
 
     def _send_end_event(self, outcome: Outcome, seconds: float) -> None:
+        """Send Celery's event for how the task ended."""
         match outcome:
             case Succeeded(shown=shown):
                 self.send_event("task-succeeded", result=shown, runtime=seconds)
@@ -300,6 +302,7 @@ class PondRequest(DeliveryRequest):
         super().send_event(type, **fields)
 
     def _send_received_event(self, **more: Any) -> None:
+        """Send Celery's event that the task was received; `more` are further fields."""
         headers = self.delivery.message.headers
         self.eventer.send(
             "task-received",

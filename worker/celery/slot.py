@@ -171,6 +171,7 @@ def run_in_child(*known: Any) -> Answer:
 
 
 def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: Around) -> Outcome:
+    """Run the handler of a task; return the outcome. Celery's tracer runs the tasks that need it."""
     handler: Handler | None = getattr(task, "handler", None)
     if handler is None or _needs_tracer(task, delivery):
         return _run_traced(task, handler, delivery, context, around)
@@ -187,6 +188,7 @@ def _run_untraced(task: Task, delivery: Delivery, context: TaskContext, around: 
 
 
 def _needs_tracer(task: Task, delivery: Delivery) -> bool:
+    """True if Celery's tracer must run the task: for signals, a backend, or callbacks in its message."""
     for signal in _SIGNALS:
         if signal.receivers:
             return True
@@ -229,7 +231,10 @@ def _outcome_of_exit(
 
 
 def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handler:
+    """Return a handler that runs a task by Celery's tracer; `came` receives an entry when that is reached."""
+
     def by_tracer(_message: Message, context: Any) -> Any:
+        """Run the task by Celery's tracer. Raises the handler's `RetryLater` in place of Celery's `Retry`."""
         came.append(True)
         try:
             return run_traced(task, context.delivery, context.worker)

@@ -13,11 +13,12 @@ POND = "millpond.worker.celery.strategy:pond"
 def use_millpond_strategy(app: Celery) -> None:
     """Receive the application's tasks as bodies are received; those that want another way keep it."""
     for task in app.tasks.values():
-        if _asks_for_nothing_else(task):
+        if _is_plain_task(task):
             task.Strategy = POND
 
 
-def _asks_for_nothing_else(task: Task) -> bool:
+def _is_plain_task(task: Task) -> bool:
+    """True if a task is received, acknowledged and limited as Celery's own defaults have it."""
     return bool(
         not task.name.startswith("celery.")
         and task.Strategy == Task.Strategy

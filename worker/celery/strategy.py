@@ -40,6 +40,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     level = _level_of_received(task)
 
     def start(delivery: Delivery) -> None:
+        """Make a request of a delivery, announce it, and pass it to the pool."""
         request = PondRequest(delivery, task, process)
         if secretive is not None:
             _hide(request, secretive)
@@ -81,6 +82,7 @@ def receiver(
     starts = {kind: getattr(strategy, "start", None) for kind, strategy in strategies.items()}
 
     def receive(delivery: Delivery) -> None:
+        """Receive a delivery; dead-letter a message that cannot be decoded or used."""
         try:
             (starts.get(delivery.message.kind) or otherwise)(delivery)
         except BadMessage as error:

@@ -94,7 +94,7 @@ def run_services(
             ended = running.wait()
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, _stop_at_once)
+                signal.signal(number, _on_second_interrupt)
             typer.echo(
                 f"\nStopping: running tasks have {chosen.drain_seconds:.0f} s to finish. "
                 "A second Ctrl-C does not wait."
@@ -158,6 +158,6 @@ def overview(running: "Embedded", pools: list[str], *, own_broker: bool) -> str:
     )
 
 
-def _stop_at_once(_number: int, _frame: FrameType | None) -> None:
+def _on_second_interrupt(_number: int, _frame: FrameType | None) -> None:
     typer.echo("Not waiting.")
     raise KeyboardInterrupt

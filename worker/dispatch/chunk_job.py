@@ -65,7 +65,7 @@ class ChunkJob:
 
     def settle_ended(self) -> None:
         """Settle the tasks that the child has ended so far."""
-        self._settle(self.memory.answers())
+        self._settle_answers(self.memory.answers())
 
     def take_back(self) -> list[SlotRequest]:
         """Take back the tasks that the child has not started, and settle those that it has ended."""
@@ -79,7 +79,8 @@ class ChunkJob:
             self._mark_as_running(self.running)
         return taken
 
-    def _settle(self, answers: Sequence[Answer]) -> None:
+    def _settle_answers(self, answers: Sequence[Answer]) -> None:
+        """Settle the members that these answers are for, and mark the next one as running."""
         for answer in answers:
             request = self.members[self._settled]
             self._settled += 1
@@ -108,7 +109,7 @@ class ChunkJob:
         if not isinstance(answers, list):
             self.on_failure(answers)
             return
-        self._settle(answers[self._settled :])
+        self._settle_answers(answers[self._settled :])
         self._on_end(self, True)
 
     def on_failure(self, exc_info: Any, **_: Any) -> None:

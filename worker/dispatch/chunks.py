@@ -102,9 +102,10 @@ class Chunks:
     def _check_chunks_later(self) -> None:
         if self._under_way and not self._will_look and self._call_after is not None:
             self._will_look = True
-            self._call_after(LONG_SECONDS, self._look)
+            self._call_after(LONG_SECONDS, self._check_chunks)
 
-    def _look(self) -> None:
+    def _check_chunks(self) -> None:
+        """Settle what the children have ended; take back tasks behind a member that runs for long."""
         self._will_look = False
         if self._call_after is None:
             return

@@ -44,7 +44,7 @@ class ThreadSlots:
             if self._at_work >= self._slots:
                 return
             self._at_work += 1
-        self._executor.submit(self._work)
+        self._executor.submit(self._run_waiting)
 
     def take_back(self) -> list[SlotRequest]:
         """Take every request that waits, which then starts no more; return them, the oldest first."""
@@ -54,7 +54,8 @@ class ThreadSlots:
                 taken.append(self._waiting.get_nowait())
         return taken
 
-    def _work(self) -> None:
+    def _run_waiting(self) -> None:
+        """Run requests until none has come for `LINGER_SECONDS`; the loop of one thread."""
         while (request := self._next_request()) is not None:
             try:
                 request.run_in_thread()
@@ -75,6 +76,7 @@ class ThreadSlots:
                 in_flight.outcomes_taken.wait(LOOK_SECONDS)
 
     def _next_request(self) -> SlotRequest | None:
+        """Return the next request; None once none has come for `LINGER_SECONDS`."""
         while True:
             try:
                 return self._waiting.get(timeout=LINGER_SECONDS)

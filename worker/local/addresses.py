@@ -42,13 +42,17 @@ class Addresses:
         if password is not None and (not password or not password.isprintable()):
             raise BadInput("--password must have at least one character, and no control characters")
         password = password or self._kept.get("password") or secrets.token_urlsafe(24)
-        return self._port("port", self._wanted.port, "--port"), self._store_entry("password", password)
+        return self._choose_port("port", self._wanted.port, "--port"), self._store_entry("password", password)
 
     def flower(self) -> int:
         """Return a free port for Flower. Raises `StartError`."""
-        return self._port("flower_port", self._wanted.flower_port, "--flower-port")
+        return self._choose_port("flower_port", self._wanted.flower_port, "--flower-port")
 
-    def _port(self, name: str, wanted: int | None, option: str) -> int:
+    def _choose_port(self, name: str, wanted: int | None, option: str) -> int:
+        """Return the requested port, the one of the last start, or a free one.
+
+        Raises `StartError` if it is in use.
+        """
         port = self._kept.get(name) if wanted is None else wanted
         if not port:
             return self._store_entry(name, free_port())

@@ -90,11 +90,12 @@ def embedded(
             scheduler_ = services.scheduler(settings)
             pids[scheduler_.name] = scheduler_.process.pid
             scheduler_.wait_until_ready(READY_SECONDS)
-        folder.announce(_local_instance(settings, chosen, flower_url))
+        folder.announce(_describe_instance(settings, chosen, flower_url))
         yield Embedded(settings, folder.path, flower_url, pids)
 
 
-def _local_instance(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
+def _describe_instance(settings: Settings, pools: Sequence[str], flower_url: str | None) -> LocalInstance:
+    """Return what other commands of this user need to know of the services."""
     queues = dict.fromkeys(queue for name in pools for queue in settings.table.pools[name].queues)
     return LocalInstance(
         broker_url=settings.broker_url or "",
@@ -119,6 +120,8 @@ class _Services:
         return server
 
     def flower(self, settings: Settings, port: int) -> Service:
+        """Start Flower on a port."""
+
         def command(fd: int) -> list[str]:
             return [
                 sys.executable,
@@ -134,6 +137,8 @@ class _Services:
         return self._start_service("flower", command, settings, _FLOWER_STOP_SECONDS)
 
     def pools(self, settings: Settings, names: Sequence[str]) -> Service:
+        """Start the supervisor of these pools."""
+
         def command(fd: int) -> list[str]:
             return [
                 sys.executable,
@@ -150,6 +155,8 @@ class _Services:
         return self._start_service("pools", command, settings, stop_seconds)
 
     def scheduler(self, settings: Settings) -> Service:
+        """Start the scheduler."""
+
         def command(fd: int) -> list[str]:
             return [sys.executable, "-P", "-m", "millpond.producer.scheduler_process", "--ready-fd", str(fd)]
 

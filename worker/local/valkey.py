@@ -73,7 +73,7 @@ def start(
     password = password or secrets.token_urlsafe(24)
     for _ in range(1 if port else _ATTEMPTS):
         log.write_bytes(b"")
-        server = _launch(program, data_dir, log, port or free_port(), password, extra, keep_open)
+        server = _start_process(program, data_dir, log, port or free_port(), password, extra, keep_open)
         if _is_ready(server):
             return server
         if b"already in use" not in log.read_bytes():
@@ -97,7 +97,7 @@ def embedded_binary() -> str:
     )
 
 
-def _launch(
+def _start_process(
     program: str,
     data_dir: Path,
     log: Path,
@@ -106,6 +106,7 @@ def _launch(
     extra: Sequence[str],
     keep_open: Sequence[int],
 ) -> Server:
+    """Start the server with its configuration on stdin, and return it."""
     lines = [
         "bind 127.0.0.1",
         f"port {port}",

@@ -95,7 +95,7 @@ def blocked_on(tid: int) -> Blocked:
     if call in _ON_A_DESCRIPTOR:
         return _on_descriptor(arguments[0])
     return (
-        _first_named(_descriptors(call, arguments))
+        _first_named_peer(_descriptors(call, arguments))
         if call in ("poll", "select", "epoll")
         else Blocked("unknown")
     )
@@ -148,7 +148,7 @@ def _memory(address: int, size: int) -> bytes:
         os.close(memory)
 
 
-def _first_named(descriptors: list[int]) -> Blocked:
+def _first_named_peer(descriptors: list[int]) -> Blocked:
     found = [_on_descriptor(fd) for fd in descriptors]
     peers = [each for each in found if each.category == "peer"]
     # An event loop waits for a socket of its own too, which wakes it.

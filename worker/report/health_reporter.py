@@ -73,6 +73,7 @@ class HealthReporter:
             self._thread.join(timeout=2)
 
     def _write_heartbeats(self, file: HeartbeatFile) -> None:
+        """Write the heartbeat file once a second until the worker stops; check the broker meanwhile."""
         store = connect(
             self._settings.broker_url or "",
             prefix=self._settings.key_prefix,

@@ -34,7 +34,7 @@ def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> 
         yield None
         return
     try:
-        server = ThreadingHTTPServer((address, port), _handler(services))
+        server = ThreadingHTTPServer((address, port), _handler_class(services))
     except OSError as error:
         raise StartError(
             f"health cannot listen on {address}:{port}: {error.strerror}. Set another MILLPOND_HEALTH_PORT"
@@ -49,13 +49,15 @@ def serve_health(address: str, port: int | None, *, services: Sequence[str]) -> 
         server.server_close()
 
 
-def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
+def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
+    """Return the class that answers requests about these services."""
     supervisor = os.getpid()
 
     class HealthHandler(BaseHTTPRequestHandler):
         timeout = _REQUEST_SECONDS
 
         def do_GET(self) -> None:
+            """Answer one of the questions of a health check, or with the metrics."""
             question = self.path.strip("/")
             if question == "metrics":
                 self._send_response(200, format_metrics(metrics(services, supervisor)), CONTENT_TYPE)
@@ -74,6 +76,7 @@ def _handler(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
         do_HEAD = do_GET
 
         def _send_response(self, status: int, body: bytes, content_type: str = "application/json") -> None:
+            """Send an answer; to HEAD without its body."""
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

@@ -107,6 +107,7 @@ class HeartbeatReporter:
             self._thread.join(timeout=2)
 
     def _send_heartbeats(self) -> None:
+        """Send heartbeats until the worker stops, then withdraw the last."""
         self._send_heartbeat()  # a ready process is shown at once, not after the first interval
         while not self._stop.wait(HEARTBEAT_SECONDS):
             self._send_heartbeat()
@@ -120,6 +121,7 @@ class HeartbeatReporter:
             logger.debug("%s", error)
 
     def _send_heartbeat(self) -> None:
+        """Send a heartbeat with the counts since the last; write samples and probe if that is due."""
         slots, turns = self._in_flight.slots, self._in_flight.fetch_calls
         added = self._metering.count(slots=slots)
         added["turns"] += turns - self._turns
@@ -184,6 +186,7 @@ class HeartbeatReporter:
             self._file.write({**asdict(state), **leases, "totals": self._all})
 
     def _make_heartbeat(self, slots: int) -> Heartbeat:
+        """Return the present state of this process."""
         return Heartbeat(
             **self._about,
             slots=slots,

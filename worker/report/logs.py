@@ -15,6 +15,7 @@ def install(app: Celery, settings: Settings) -> None:
     app.log_cls = "millpond.worker.report.stdout_logging:StdoutLogging"
 
     def set_up(loglevel: int, **_: Any) -> None:
+        """Replace the handlers of the root logger by one that writes JSON."""
         handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(JsonFormatter(app.hooks[0]))
         root = logging.getLogger()

@@ -39,7 +39,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
 
 def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
     """Yield the metrics of the processes of a supervisor."""
-    yield from _health(pools, supervisor)
+    yield from _health_metrics(pools, supervisor)
     found = [
         (
             {"pool": str(record["pool"]), "process": str(record["name"])},
@@ -55,10 +55,11 @@ def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
         yield Metric(
             f"millpond_worker_{name}", "counter", help_, [(labels, read(record)) for labels, record in found]
         )
-    yield from _tasks([(labels, record["totals"]) for labels, record in found])
+    yield from _task_metrics([(labels, record["totals"]) for labels, record in found])
 
 
-def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
+def _health_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
+    """Yield a metric for each question of a health check."""
     health = {pool: judge_health(read_heartbeats(pool, pid=supervisor)) for pool in pools}
     for question in QUESTIONS:
         yield Metric(
@@ -69,7 +70,8 @@ def _health(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
         )
 
 
-def _tasks(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
+def _task_metrics(found: Sequence[tuple[Labels, Totals]]) -> Iterator[Metric]:
+    """Yield the metrics of runs by kind: how they ended, waits, times in the handler."""
     ended = [
         ({**labels, "kind": kind, "state": state}, count)
         for labels, totals in found

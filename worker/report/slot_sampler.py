@@ -138,6 +138,7 @@ class SlotSampler:
             self.look()
 
     def _note_look(self, ident: int, kind: str, tid: int, frame: FrameType) -> None:
+        """Add the time since the last look at a slot: on a processor, waiting for one, or at a place."""
         now, clock = self._clock(), thread_clock(tid)
         before = self._looks.get(ident)
         self._looks[ident] = _Look(now, clock)
@@ -162,6 +163,7 @@ class SlotSampler:
             self._add_seconds(blocked, passed - ran - waited)
 
     def _note_trips(self, peer: Place, trips: tuple[int, int], now: float) -> None:
+        """Add the round trips of a connection since it was seen last."""
         number, count = trips
         if len(self._calls) > MOST_CALLS:
             return

@@ -49,6 +49,7 @@ class SlotTimes:
         self._unsent.clear()
 
     def _add_child_samples(self) -> None:
+        """Add the samples that prefork children have written since the last time."""
         seen: dict[int, Counter[str]] = {}
         for said in read_metrics(self._pid):
             now = Counter({str(name): int(value) for name, value in said.get("places", {}).items()})
@@ -76,6 +77,7 @@ def _sample_in_child(**_: object) -> None:
     """Sample the slot of a prefork child for as long as it lives."""
 
     def write() -> None:
+        """Write the child's samples to its metrics file until the child ends."""
         places: Counter[str] = Counter()
         while not stop.wait(WRITE_SECONDS):
             span_peers.listen()

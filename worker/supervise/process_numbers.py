@@ -38,14 +38,15 @@ class ProcessNumbers:
         """
         for number in itertools.count(1):
             try:
-                self._lock(f"{self._broker}.{pool}.{number}")
+                self._lock_number(f"{self._broker}.{pool}.{number}")
             except BlockingIOError:
                 continue
             except OSError as error:
                 logger.debug("numbering processes without regard to other supervisors: %s", error)
             yield number
 
-    def _lock(self, name: str) -> None:
+    def _lock_number(self, name: str) -> None:
+        """Lock the file of a number. Raises `OSError` if another supervisor has it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with ExitStack() as opened:
             folder = open_private_folder("numbers")

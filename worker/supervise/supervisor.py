@@ -98,7 +98,7 @@ class Supervisor:
         with signal_pipe(_WATCHED) as arrived, self.selector:
             self.selector.register(arrived, selectors.EVENT_READ, None)
             for child in self.children:
-                self._start(child)
+                self._start_child(child)
             while self.deadline is None or any(child.process for child in self.children):
                 for key, _ in self.selector.select(self._seconds_to_next_timer()):
                     self._on_signals(arrived) if key.data is None else self._on_ready(key.data)
@@ -107,15 +107,17 @@ class Supervisor:
         return 1 if self.killed or self.cannot_start else 0
 
     def _on_signals(self, arrived: int) -> None:
+        """Act on the signals that arrived: reap, replace, or stop."""
         for number in os.read(arrived, 4096):
             if number == signal.SIGCHLD:
                 self._reap()
             elif number == signal.SIGHUP:
                 self._replace_children()
             else:
-                self._stop_child(signal.Signals(number))
+                self._stop_children(signal.Signals(number))
 
     def _on_ready(self, child: ChildProcess) -> None:
+        """Record that a process takes messages; announce it once all do."""
         if child.ready_pipe is None:
             return  # it has ended meanwhile, and SIGCHLD has been handled
         self.selector.unregister(child.ready_pipe)
@@ -126,12 +128,13 @@ class Supervisor:
                 self._announce("ready")
 
     def _on_clock(self) -> None:
+        """Start the processes whose wait is over, and kill all at the deadline."""
         now = monotonic()
         for child in self.children:
             if child.restart_at is not None and now >= child.restart_at:
-                self._start(child)
+                self._start_child(child)
         if self.deadline is not None and now >= self.deadline:
-            self._kill()
+            self._kill_children()
 
     def _seconds_to_next_timer(self) -> float | None:
         times = [child.restart_at for child in self.children if child.restart_at is not None]
@@ -139,7 +142,8 @@ class Supervisor:
             times.append(self.deadline)
         return max(0.0, min(times) - monotonic()) if times else None
 
-    def _start(self, child: ChildProcess) -> None:
+    def _start_child(self, child: ChildProcess) -> None:
+        """Start a process, or plan another attempt if the system has none free."""
         self.replacing.discard(id(child))
         try:
             pid = child.start()
@@ -151,7 +155,8 @@ class Supervisor:
         self.selector.register(child.ready_pipe, selectors.EVENT_READ, child)
         logger.info("%s pid=%d started", child.name, pid)
 
-    def _stop_child(self, number: signal.Signals) -> None:
+    def _stop_children(self, number: signal.Signals) -> None:
+        """Terminate all processes and set the deadline; a second signal moves it to now."""
         running = [child for child in self.children if child.process]
         if self.deadline is not None:
             logger.warning("%s again: not waiting for the running tasks", number.name)
@@ -172,7 +177,8 @@ class Supervisor:
                 self.replacing.add(id(child))
                 child.terminate()
 
-    def _kill(self) -> None:
+    def _kill_children(self) -> None:
+        """Kill the processes that still run."""
         running = [child for child in self.children if child.process and not self.killed]
         for child in running:
             pid = child.process.pid if child.process else 0
@@ -190,6 +196,10 @@ class Supervisor:
                 self._on_exit(child)
 
     def _on_exit(self, child: ChildProcess) -> None:
+        """Plan the restart of a process that has ended, unless all stop.
+
+        Give up if it reports bad settings.
+        """
         if child.ready_pipe is not None:
             self.selector.unregister(child.ready_pipe)
         was_ready, pid = child.ready, child.process.pid if child.process else 0

@@ -145,7 +145,7 @@ def test_a_body_is_given_nothing_that_closes_its_batch() -> None:
     assert not [name for name in public if isinstance(getattr(context, name), Batch | Client)]
     assert context.batch == "b"
     assert {name for name in dir(context.outbox) if not name.startswith("_")} == {"send_many", "again"}
-    assert context.outbox._message(Square(n=1)).batch is None
+    assert context.outbox._compose_message(Square(n=1)).batch is None
 
 
 def test_a_reader_goes_on_after_the_server_was_killed_and_restarted(
