@@ -14,7 +14,7 @@ class Delivery:
     """A message, the token by which this handing-out of it is settled, and the deliveries before it.
 
     `clock_ms` leads from this host's clock to the server's. `lease` is the one under which its process has it
-    (broker/consume/queue_lease.py); None where it only runs. Once that lease expired the delivery is `lost`:
+    (broker/consume/queue_lease.py); None if it only runs. Once that lease expired the delivery is `lost`:
     another consumer may have the message. `on_settled` is called once the broker has confirmed its outcome.
     """
 

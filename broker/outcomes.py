@@ -110,7 +110,7 @@ class DeadLetter:
 
     @property
     def traceback(self) -> str:
-        """Return the traceback, empty where there is none."""
+        """Return the traceback, empty if there is none."""
         return str((self.facts or {}).get("traceback", ""))
 
 

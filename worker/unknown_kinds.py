@@ -105,7 +105,7 @@ def _extra_of(kind: str) -> str:
 
 
 def _expires_ms(delivery: Delivery) -> int | None:
-    """Return when a message expires; None where it does not, or names no time."""
+    """Return when a message expires; None if it does not, or names no time."""
     try:
         return delivery.message.expires_ms
     except (ValueError, TypeError):

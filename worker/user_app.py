@@ -224,7 +224,7 @@ def _no_pool_text(queue: str) -> str:
 
 
 def table(changes: list[Change]) -> str:
-    """Return the changes as lines for the log of a worker that starts; empty where there are none."""
+    """Return the changes as lines for the log of a worker that starts; empty if there are none."""
     if not changes:
         return ""
     rows = [

@@ -40,7 +40,7 @@ class Connection(KombuConnection):
 
 
 def url_of(connection: Any) -> BrokerURL | None:
-    """Return the URL of a connection; None where the application gave kombu a host by its name."""
+    """Return the URL of a connection; None if the application gave kombu a host by its name."""
     url = (connection.transport_options or {}).get("url")
     return url if isinstance(url, BrokerURL) else None
 

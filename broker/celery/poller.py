@@ -95,7 +95,7 @@ class Poller(stock.MultiChannelPoller):
         return LOOK_SECONDS if seconds is None else float(seconds)
 
     def handle_event(self, fileno: int, event: int) -> Any:
-        """Handle a reply; return nothing where it brought no message, so that `drain_events` goes on."""
+        """Handle a reply; return nothing if it brought no message, so that `drain_events` goes on."""
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         before = channel.delivered if channel is not None else 0
         answer = super().handle_event(fileno, event)

@@ -1,6 +1,6 @@
 """The elasticity of a pool's throughput: e = d ln X / d ln N, of throughput X against slots N.
 
-e is 1 where slots lack, and 0 where all of them wait for one thing: a full dependency, a lock, a processor.
+e is 1 where slots lack, and 0 if all of them wait for one thing: a full dependency, a lock, a processor.
 (Gunther, "Guerrilla Capacity Planning", on the universal scalability law.) probe.py measures it.
 """
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line and its number, from 1; `text` is None where it was longer than allowed."""
+    """A line and its number, from 1; `text` is None if it was longer than allowed."""
 
     number: int
     text: bytes | None

@@ -53,7 +53,7 @@ class Column:
     _wide: bool = False
 
     def learn(self, texts: Any) -> bool:
-        """Learn from one batch; return False where it does not fit the declared type."""
+        """Learn from one batch; return False if it does not fit the declared type."""
         if texts.null_count == len(texts) or self.type == pa.string():
             return True
         if self.declared:
@@ -91,7 +91,7 @@ class Column:
 
 
 def convert(texts: Any, type_: Any) -> Any | None:
-    """Return a column of text as `type_`, or None where a value does not fit."""
+    """Return a column of text as `type_`, or None if a value does not fit."""
     if type_ == pa.string():
         return texts
     try:

@@ -95,7 +95,7 @@ def _values_by_name(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _to_array(values: Any) -> Any | None:
-    """Return a column as an array, or None where its values are of several kinds."""
+    """Return a column as an array, or None if its values are of several kinds."""
     if not isinstance(values, list):
         return values.combine_chunks()
     try:

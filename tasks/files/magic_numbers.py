@@ -50,7 +50,7 @@ _BRANDS = {
 
 
 def detect_format(head: bytes) -> str | None:
-    """Return the format of a file that begins with `head`, or None where these bytes do not show it."""
+    """Return the format of a file that begins with `head`, or None if these bytes do not show it."""
     for start, what in _STARTS:
         if head.startswith(start):
             return what

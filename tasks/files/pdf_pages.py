@@ -156,7 +156,7 @@ class _Form:
         return "field"
 
     def _field_value(self, annotation: Any) -> str:
-        """Return the value of a field as a person would see it; empty where that is nothing."""
+        """Return the value of a field as a person would see it; empty if that is nothing."""
         pdfium, field = self._pdfium, (self._form, annotation)
         match pdfium.FPDFAnnot_GetFormFieldType(*field):
             case pdfium.FPDF_FORMFIELD_CHECKBOX | pdfium.FPDF_FORMFIELD_RADIOBUTTON:

@@ -91,7 +91,7 @@ def is_zip(file: BinaryIO) -> bool:
 
 
 def _unix_mode(info: zipfile.ZipInfo) -> int:
-    """Return an entry's mode on Unix, 0 where it comes from another system."""
+    """Return an entry's mode on Unix, 0 if it comes from another system."""
     return info.external_attr >> 16 if info.create_system in _WITH_MODE else 0
 
 

@@ -65,7 +65,7 @@ class Clock:
 
 
 def thread_clock(tid: int) -> Clock | None:
-    """Return the clock of a thread by its kernel id; None where the kernel does not tell."""
+    """Return the clock of a thread by its kernel id; None if the kernel does not tell."""
     with suppress(OSError, ValueError, IndexError):
         ran, waited = Path(f"/proc/self/task/{tid}/schedstat").read_text().split()[:2]
         return Clock(int(ran) / 1e9, int(waited) / 1e9)
