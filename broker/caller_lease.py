@@ -58,7 +58,7 @@ class CallerLease:
         lease.settle(delivery, outcome)
         with translate_errors("settling"):
             request = FetchRequest(lease, 0, 0, lease.take_outcomes())
-            fetch_call.call(self._store, request, lease_ms=LEASE_MS)
+            fetch_call.call_and_wait(self._store, request, lease_ms=LEASE_MS)
             script("end_lease").run(self._store.client, lease.keys.all, (lease.consumer,))
         state.forget_process(self._store, self._process)
 

@@ -80,7 +80,7 @@ def read_schedules(store: Store, names: Iterable[str]) -> list[Schedule]:
     return [_parse_schedule(name, raw) for name, raw in zip(listed, found, strict=True)]
 
 
-def declare(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
+def declare_schedules(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, now_ms: int) -> None:
     """Replace the list of schedules by those of the leader's table, with their fields."""
     with translate_errors("declaring the schedules"), store.client.pipeline() as pipe:
         pipe.delete(schedules_key(store.prefix))
@@ -92,7 +92,7 @@ def declare(store: Store, declared: Mapping[str, Mapping[str, str | int]], *, no
         pipe.execute()
 
 
-def update(store: Store, name: str, **values: str | int) -> None:
+def update_schedule(store: Store, name: str, **values: str | int) -> None:
     """Update fields of a schedule: `next_due_ms`, `trouble`."""
     with translate_errors(f"recording schedule {name}"):
         store.client.hset(schedule_key(name, store.prefix), mapping=values)

@@ -37,7 +37,7 @@ def is_reachable(url: str, *, timeout_seconds: float = 1.0) -> bool:
         store.close()
 
 
-def version(store: Store) -> tuple[str, str] | None:
+def server_version(store: Store) -> tuple[str, str] | None:
     """Return the server's name and its version; None if INFO is denied. Raises `BrokerAway`."""
     with translate_errors("asking the broker for its version"):
         try:

@@ -25,7 +25,7 @@ _WORDS = {"pool", "queue", "queues", "state"}
 Row = tuple[tuple[str, ...], str]
 
 
-def console() -> Console:
+def table_console() -> Console:
     """Return the console on which tables are shown; into a pipe or a file it is as wide as they are."""
     made = Console(highlight=False)
     if not made.is_terminal:
@@ -33,7 +33,7 @@ def console() -> Console:
     return made
 
 
-def show(shown: Console, table: Group) -> None:
+def show_table(shown: Console, table: Group) -> None:
     """Print a table; into a pipe or a file without blanks at the ends of its lines."""
     if shown.is_terminal:
         shown.print(table)

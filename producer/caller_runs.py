@@ -23,7 +23,7 @@ from millpond.producer.server_clock import ServerClock
 from millpond.tasks.context import Context
 from millpond.tasks.contract import contract_of
 from millpond.tasks.errors import HandlerMissing, UnknownKind
-from millpond.tasks.execute import execute, validated
+from millpond.tasks.execute import execute, validate_job
 from millpond.tasks.handlers import Handler, load_handler
 
 
@@ -89,7 +89,7 @@ class CallerRuns:
             ) from None
         handler = load_handler(contract, self.kinds)
         args, kwargs, _embed = delivery.message.arguments
-        validated(handler, args, kwargs)
+        validate_job(handler, args, kwargs)
         return handler, delivery
 
     def _run_here(self, held: CallerLease, message: Outgoing, given: HandedToCaller) -> Ran:

@@ -31,7 +31,7 @@ def call_of(item: Any) -> Call:
     return Call(item["task"], *item["args"], **kwargs)
 
 
-def outgoing(
+def compose_celery_task(
     message: Message,
     *,
     id: str,

@@ -136,7 +136,9 @@ class Client:
         that may use the batch too; a token for every kind always may. Raises `BadContract`, `UnknownQueue`.
         """
         id = str(uuid4())
-        callback = None if then is None else self._sender.callback(callback_message(then), id, description)
+        callback = (
+            None if then is None else self._sender.compose_callback(callback_message(then), id, description)
+        )
         record.open_batch(self.store, id=id, description=description, then=callback, owner=owner)
         return Batch(self, id)
 

@@ -30,7 +30,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
 _BY_TYPE = {"integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}}
 
 
-def example(contract: type[Contract]) -> dict[str, Any]:
+def example_fields(contract: type[Contract]) -> dict[str, Any]:
     """Return the fields of an example.
 
     It is the first of the contract's own `json_schema_extra` examples, or one of this module, or else the

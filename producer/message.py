@@ -121,7 +121,7 @@ def contract_from(item: Sendable) -> Contract:
     return read_fields(contract_of(kind), fields)
 
 
-def outgoing(
+def compose_contract(
     message: Message,
     contract: Contract,
     *,
@@ -138,7 +138,7 @@ def outgoing(
     `after` describes the batch that it follows; `id`, `traceparent` and `headers` are those of a message that
     middleware has seen. Fields that have their default are left out, so that an older worker takes the rest.
     """
-    kwargs = _fields(contract)
+    kwargs = _json_fields(contract)
     due_ms, expires_ms, deadline_ms = message.times(now_ms)
     return compose(
         contract.kind,
@@ -160,7 +160,7 @@ def outgoing(
     )
 
 
-def _fields(contract: Contract) -> dict[str, Any]:
+def _json_fields(contract: Contract) -> dict[str, Any]:
     """Return the fields as JSON has them: at once where the types are plain, else with a look at each."""
     if is_plain(type(contract)):
         with suppress(ValueError):  # `wire_fields` says what is wrong

@@ -120,7 +120,7 @@ class Scheduler:
         at_ms = now_ms(store)
         if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
-            schedules.declare(
+            schedules.declare_schedules(
                 store, {n: self._describe_schedule(p) for n, p in self.table.items()}, now_ms=at_ms
             )
         for state in schedules.read_schedules(store, self.table):
@@ -136,7 +136,7 @@ class Scheduler:
             self._fire_period(state, periodic, due_ms, missed=periodic.missed_between(last_ms, due_ms))
         next_ms = periodic.next_due(at_ms)
         if next_ms != state.next_due_ms:
-            schedules.update(self.client.store, state.name, next_due_ms=next_ms)
+            schedules.update_schedule(self.client.store, state.name, next_due_ms=next_ms)
 
     def _fire_period(self, state: Schedule, periodic: Scheduled, due_ms: int, *, missed: int) -> None:
         """Send the task of a period, once over all schedulers, and record that it was fired."""
@@ -153,7 +153,7 @@ class Scheduler:
         except (QueueFull, UnknownQueue) as error:
             if not state.trouble:
                 logger.warning("schedule %s, due %s, is not sent yet: %s", name, at, error)
-            schedules.update(self.client.store, name, trouble=str(error))
+            schedules.update_schedule(self.client.store, name, trouble=str(error))
             return
         if schedules.record_fired(
             self.client.store, name, due_ms=due_ms, id=sent.id, missed=missed, by=self.name

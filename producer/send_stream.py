@@ -22,9 +22,8 @@ from millpond.broker.message import Outgoing, new_id
 from millpond.broker.publish import Accepted, Answer, Closed, Duplicate, Full, Late, publish
 from millpond.producer.backpressure import AdmissionLine, FlowControl, send_blocking
 from millpond.producer.caller_runs import CallerRuns, Ran
-from millpond.producer.celery_tasks import call_of, is_celery_task
-from millpond.producer.celery_tasks import outgoing as celery_task
-from millpond.producer.message import Call, Message, contract_from, outgoing
+from millpond.producer.celery_tasks import call_of, compose_celery_task, is_celery_task
+from millpond.producer.message import Call, Message, compose_contract, contract_from
 from millpond.producer.queues import QueueCache
 from millpond.producer.send_outcomes import Refused, Sent
 from millpond.producer.server_clock import ServerClock
@@ -101,7 +100,7 @@ class Sender:
                 return CallerRuns(self.store, self.clock, self.kinds, around).offer(messages, flow)
         return publish(self.store, messages, policy=policy)
 
-    def callback(self, message: Message, batch: str, description: str) -> Outgoing:
+    def compose_callback(self, message: Message, batch: str, description: str) -> Outgoing:
         """Return the composed callback of a batch; the script that completes the batch fills in the rest."""
         told = callback_header(batch, description)
         if is_celery_task(message.contract):
@@ -163,7 +162,7 @@ class Sender:
             return {**sending.headers, **trace}
 
         now_ms = self.clock.now_ms() if now_ms is None else now_ms
-        return celery_task(
+        return compose_celery_task(
             message,
             id=sending.id,
             now_ms=now_ms,
@@ -208,7 +207,7 @@ def _compose_contract(
     message: Message, sending: Sending, *, now_ms: int, after: dict[str, Any] | None = None
 ) -> Outgoing:
     """Return the message of a contract, with the headers that middleware added."""
-    return outgoing(
+    return compose_contract(
         message,
         sending.job,
         queue=sending.queue,

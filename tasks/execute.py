@@ -88,7 +88,7 @@ def execute(
     try:
         message = delivery.message
         args, kwargs, _embed = message.arguments
-        job = message if handler.takes_message else validated(handler, args, kwargs)
+        job = message if handler.takes_message else validate_job(handler, args, kwargs)
         call = handler.function
         if around:
             call = partial(forked_child.call_without_fork, call)
@@ -99,13 +99,13 @@ def execute(
             forked_child.end_child()
         if type(value) in _OUTCOMES:
             return value  # type: ignore[no-any-return]
-        outcome = _succeeded(handler, delivery, value, keep=keep_result or context.batch is not None)
+        outcome = _make_success(handler, delivery, value, keep=keep_result or context.batch is not None)
     except BaseException as error:
         if _process_id() != pid:
             forked_child.end_child(error)
         if issubclass(type(error), KeyboardInterrupt | SystemExit):  # `isinstance` asks the error itself
             raise
-        return failed(handler, delivery, context, error, began=began)
+        return classify_failure(handler, delivery, context, error, began=began)
     finally:
         _running.reset(before)
     if logger.isEnabledFor(logging.INFO) and not handler.takes_message:
@@ -113,7 +113,7 @@ def execute(
     return outcome
 
 
-def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
+def validate_job(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> Contract:
     """Return the contract with these fields. Raises `BadContract`."""
     assert handler.contract is not None
     if args:
@@ -124,7 +124,7 @@ def validated(handler: Handler, args: Sequence[Any], kwargs: dict[str, Any]) -> 
         return read_fields(handler.contract, kwargs)
 
 
-def failed(
+def classify_failure(
     handler: Handler, delivery: Delivery, context: Context, error: BaseException, *, began: float
 ) -> Outcome:
     """Classify an error: return the outcome that it stands for. `began` is when the handler did, seconds.
@@ -192,7 +192,7 @@ def backoff_seconds(handler: Handler, retries: int) -> float:
     )
 
 
-def _succeeded(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
+def _make_success(handler: Handler, delivery: Delivery, value: Any, *, keep: bool) -> Succeeded:
     """Encode a value: as JSON where it is kept, and as it may be shown."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")

@@ -62,7 +62,7 @@ def _redact_fields(models: "list[type[BaseModel]]", value: Mapping[str, Any]) ->
 
 def _redact_value(annotations: list[Any], value: Any) -> Any:
     """Return a value as it may be shown; its type is one of these, and all of them are followed."""
-    types = [member for each in annotations for member in _members(each)]
+    types = [member for each in annotations for member in _member_types(each)]
     if value is None or not any(
         hides_fields(model) for each in types for model in models_in_annotation(each)
     ):
@@ -79,18 +79,18 @@ def _redact_value(annotations: list[Any], value: Any) -> Any:
     return {key: _redact_value([each for _key, each in tables], of_key) for key, of_key in value.items()}
 
 
-def _members(annotation: Any) -> Iterator[Any]:
+def _member_types(annotation: Any) -> Iterator[Any]:
     """Yield the types that a value of this annotation may have, without aliases and annotations."""
     annotation = _without_alias(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     root = getattr(annotation, "model_fields", {}).get("root")
     if origin is Annotated:
-        yield from _members(arguments[0])
+        yield from _member_types(arguments[0])
     elif origin in (Union, UnionType):
         for each in arguments:
-            yield from _members(each)
+            yield from _member_types(each)
     elif root is not None and root.repr and getattr(annotation, "__pydantic_root_model__", False):
-        yield from _members(root.annotation)
+        yield from _member_types(root.annotation)
     else:
         yield annotation
 
@@ -172,7 +172,7 @@ def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str
     """
     hidden, open_ = set(_all_texts(args)), set[str]()
     if isinstance(kwargs, dict):
-        _split(kwargs, redact(contract, kwargs), hidden, open_)
+        _sort_texts(kwargs, redact(contract, kwargs), hidden, open_)
     else:
         hidden.update(_all_texts(kwargs))
     shown_anyway = "\n".join(open_)
@@ -180,14 +180,14 @@ def secrets_in(contract: "type[BaseModel]", args: Any, kwargs: Any) -> tuple[str
     return tuple(sorted(secrets, key=len, reverse=True))
 
 
-def _split(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
+def _sort_texts(value: Any, shown: Any, hidden: set[str], open_: set[str]) -> None:
     """Sort the texts of a value into hidden ones and those that are shown."""
     if isinstance(value, dict) and isinstance(shown, dict):
         for name, each in value.items():
-            _split(each, shown[name], hidden, open_)
+            _sort_texts(each, shown[name], hidden, open_)
     elif isinstance(value, list | tuple) and isinstance(shown, list | tuple):
         for each, beside in zip(value, shown, strict=True):
-            _split(each, beside, hidden, open_)
+            _sort_texts(each, beside, hidden, open_)
     else:
         (open_ if shown is value else hidden).update(_all_texts(value))
 

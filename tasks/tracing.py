@@ -63,7 +63,7 @@ class Tracing(Middleware):
             try:
                 value = call_next(job, context)
             except BaseException as error:
-                if text := _failure(error, context.message):
+                if text := _shown_error(error, context.message):
                     spans.mark_failed(span, text)
                 raise
             if text := getattr(value, "error", None) if isinstance(value, Outcome) else None:
@@ -102,7 +102,7 @@ def _begin_run(delivery: Delivery) -> Any:
     return spans.begin_span(f"run {message.kind}", "CONSUMER", parent, attributes=told, links=links)
 
 
-def _failure(error: BaseException, message: Message) -> str | None:
+def _shown_error(error: BaseException, message: Message) -> str | None:
     """Return an error as a span shows it, without secrets; None for one that means a success."""
     for known, outcome_of in outcomes_of_errors.items():
         if isinstance(error, known):

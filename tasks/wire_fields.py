@@ -28,9 +28,9 @@ _VALIDATORS = ("validators", "field_validators", "root_validators", "model_valid
 
 
 def wire_fields(job: Contract) -> dict[str, Any]:
-    """Return the fields that are not their default, as JSON has them. Raises `BadContract`.
+    """Return the fields that are not their default, as JSON has them.
 
-    Refused is a job that JSON cannot write, or that a worker would read as another.
+    Raises `BadContract` for a job that JSON cannot write, or that a worker would read as another.
     """
     contract = type(job)
     if is_plain(contract):

@@ -113,7 +113,7 @@ def each_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 def _serve(folder: Path, binary: str) -> Iterator[Server]:
-    with private.serving(folder, binary=binary, extra=[f"databases {DATABASES}"]) as running:
+    with private.run_server(folder, binary=binary, extra=[f"databases {DATABASES}"]) as running:
         yield running
 
 

@@ -20,7 +20,7 @@ from millpond.tasks.module_loading import import_modules
 from millpond.tasks.settings import Settings, settings
 from millpond.worker import middleware, startup_checks, unknown_kinds, user_app, user_options
 from millpond.worker.celery import inspection
-from millpond.worker.celery.handler_task import register
+from millpond.worker.celery.handler_task import register_handler
 from millpond.worker.report import health_reporter, heartbeat, logs, slot_times
 from millpond.worker.shutdown import install
 from millpond.worker.supervise import process_tree
@@ -44,18 +44,20 @@ def make_app(configured: Settings, *, pools: tuple[str, ...] = (), quiet: bool =
     prepare(app, configured, InFlightMessages(prefetch=configured.prefetch, pools=pools))
     load_handlers(configured)
     for handler in handlers().values():
-        register(app, handler, configured.table)
+        register_handler(app, handler, configured.table)
     return app
 
 
 def _users_app(name: str, configured: Settings, pools: tuple[str, ...], *, quiet: bool) -> Celery:
     """Return the user's own application, with Millpond's changes; the log names each of them."""
     app = user_app.load(name)
-    changes = user_app.configure(app, configured, pools)
+    changes = user_app.configure_app(app, configured, pools)
 
     def tell(**_: Any) -> None:
         user_app.check_results(app)  # here Django is set up, whose models a backend may use
-        if told := user_app.table([*changes, *user_options.changes(app), *user_app.of_tasks(app)]):
+        if told := user_app.changes_text(
+            [*changes, *user_options.ignored_options(app), *user_app.of_tasks(app)]
+        ):
             logger.warning("%s", told)
 
     if not quiet:

@@ -22,14 +22,14 @@ from millpond.tasks.settings import Settings, settings
 logger = logging.getLogger("millpond.worker")
 
 
-def command(pool: str, number: int, *, ready_fd: int | None = None) -> list[str]:
+def process_command(pool: str, number: int, *, ready_fd: int | None = None) -> list[str]:
     """Return the command that starts process `number` (from 1) of a pool."""
     ready = [] if ready_fd is None else ["--ready-fd", str(ready_fd)]
     # -P: modules in the current folder of the user must not shadow installed ones.
     return [sys.executable, "-P", "-m", "millpond.worker.process", pool, str(number), *ready]
 
 
-def options(name: str, number: int, pool: Pool) -> dict[str, Any]:
+def worker_options(name: str, number: int, pool: Pool) -> dict[str, Any]:
     """Return the options of Celery's worker for one process of a pool."""
     chosen: dict[str, Any] = {
         "hostname": f"{name}.{number}@{gethostname()}",
@@ -90,7 +90,7 @@ def make_worker(configured: Settings, name: str, number: int) -> Any:
     app.set_current()
     # Not through Celery's command line: its imports take a third of a worker's start.
     try:
-        return app.Worker(**user_options.install(app, options(name, number, pool)))
+        return app.Worker(**user_options.install(app, worker_options(name, number, pool)))
     except (ImproperlyConfigured, SecurityError) as error:
         print(f"millpond: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(os.EX_CONFIG)

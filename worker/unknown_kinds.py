@@ -43,7 +43,7 @@ class UnknownKinds:
         expires = expires_ms is not None and expires_ms <= until_ms
         return PutAside(
             kind,
-            f"no process that serves `{queue}` has the kind `{kind}`: {remedy(kind)}",
+            f"no process that serves `{queue}` has the kind `{kind}`: {kind_remedy(kind)}",
             until_ms=expires_ms if expires and expires_ms is not None else until_ms,
             expires=expires,
         )
@@ -60,7 +60,7 @@ class UnknownKinds:
             )
 
 
-def remedy(kind: str) -> str:
+def kind_remedy(kind: str) -> str:
     """Return the instruction that gives workers a kind."""
     extra = _extra_of(kind)
     if extra:
@@ -68,7 +68,7 @@ def remedy(kind: str) -> str:
     return "start one with MILLPOND_KINDS=MODULE, the module that declares it"
 
 
-def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
+def missing_kinds(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
     """Return why kinds of these queues cannot be run here, the kinds of one reason joined by commas."""
     load_shipped()
     reasons: dict[str, list[str]] = {}
@@ -76,7 +76,7 @@ def missing(queues: Collection[str], known: Collection[str]) -> dict[str, str]:
         if kind not in known and contract.queue in queues:
             module = modules_left_out().get(_handler_module(contract.__module__))
             why = f"{module} is not installed" if module else "no module has declared its handler"
-            reasons.setdefault(f"{why}: {remedy(kind)}", []).append(kind)
+            reasons.setdefault(f"{why}: {kind_remedy(kind)}", []).append(kind)
     return {", ".join(names): why for why, names in reasons.items()}
 
 
@@ -86,7 +86,7 @@ def install(app: Celery, settings: Settings) -> None:
 
     def tell(instance: Any, **_: Any) -> None:
         queues = set(instance.app.amqp.queues.consume_from)
-        for names, why in missing(queues, instance.app.tasks).items():
+        for names, why in missing_kinds(queues, instance.app.tasks).items():
             logger.warning("cannot run %s: %s", names, why)
 
     app.tell_of_missing_kinds = tell  # signals keep weak references

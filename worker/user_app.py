@@ -104,7 +104,7 @@ def _millpond_defaults() -> Iterator[dict[str, Any]]:
         DEFAULTS.update(stock)
 
 
-def configure(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
+def configure_app(app: Celery, configured: Settings, pools: tuple[str, ...] = ()) -> list[Change]:
     """Give an application the settings of Millpond; return the changes, and settings that cannot hold.
 
     Its workers are of these pools. A default of Celery's that changes no task's fate is not named.
@@ -223,7 +223,7 @@ def _no_pool_text(queue: str) -> str:
     return f'no pool of the table takes from it: queues = ["{queue}"] in the [pools.NAME] of its workers'
 
 
-def table(changes: list[Change]) -> str:
+def changes_text(changes: list[Change]) -> str:
     """Return the changes as lines for the log of a worker that starts; empty if there are none."""
     if not changes:
         return ""

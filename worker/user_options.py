@@ -24,7 +24,7 @@ def install(app: Celery, chosen: dict[str, Any]) -> dict[str, Any]:
     return {**_default_values(app, "worker"), **chosen}
 
 
-def changes(app: Celery) -> Iterator[Change]:
+def ignored_options(app: Celery) -> Iterator[Change]:
     """Yield the options of the application that cannot be given here."""
     for kind in ("preload", "worker"):
         for name, value in sorted(_default_values(app, kind).items()):

@@ -218,14 +218,14 @@ class Consuming(Settling):
             self._unread.discard(lease.queue)
         request = FetchRequest(lease, 1, 1, lease.take_outcomes())
         try:
-            reply = fetch_call.call(self.store, request, lease_ms=self.lease_ms)
+            reply = fetch_call.call_and_wait(self.store, request, lease_ms=self.lease_ms)
         except BaseException:
             self._unread.add(lease.queue)
             raise
         if not reply.lease:
             self.in_flight.lose(lease)
             return True
-        fetch_call.accept(lease, reply, fetched.append)
+        fetch_call.accept_messages(lease, reply, fetched.append)
         return bool(reply.messages)
 
 

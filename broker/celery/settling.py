@@ -156,7 +156,7 @@ class Settling(Publishing):
             return
         lease.fetched_and_settled += 1
         request = FetchRequest(lease, 0, 0, [(delivery, outcome)])
-        fetch_call.call(self.store, request, lease_ms=self.lease_ms)
+        fetch_call.call_and_wait(self.store, request, lease_ms=self.lease_ms)
 
     def flush(self) -> None:
         """Send the outcomes that wait to be sent."""

@@ -51,7 +51,7 @@ class Reply:
     limited: bool = False
 
 
-def command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
+def fetch_command(request: FetchRequest, *, lease_ms: int) -> tuple[Any, ...]:
     """Return the words of the call, under a number of its own."""
     lease = request.lease
     lease.calls += 1
@@ -81,9 +81,9 @@ def read(raw: list[Any]) -> Reply:
     return Reply(now_ms, lease > 0, late, next_ms, int(epoch), messages, lease == 2, limited == 1)
 
 
-def call(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
+def call_and_wait(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
     """Make a call and wait for its reply; when there is none, its outcomes are to be sent again."""
-    words = command(request, lease_ms=lease_ms)
+    words = fetch_command(request, lease_ms=lease_ms)
     keys = words[3 : 3 + words[2]]
     try:
         reply = read(script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :]))
@@ -91,7 +91,7 @@ def call(store: Store, request: FetchRequest, *, lease_ms: int) -> Reply:
         request.lease.put_back(request.outcomes)
         raise
     if reply.lease:
-        note(request, reply)
+        note_queue_state(request, reply)
     return reply
 
 
@@ -99,10 +99,10 @@ def settle_pending(store: Store, in_flight: InFlightMessages, *, lease_ms: int) 
     """Send every outcome that waits to be sent, and fetch nothing."""
     for lease in in_flight.leases.values():
         while lease.outcomes:
-            call(store, FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=lease_ms)
+            call_and_wait(store, FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=lease_ms)
 
 
-def note(request: FetchRequest, reply: Reply) -> None:
+def note_queue_state(request: FetchRequest, reply: Reply) -> None:
     """Note the state of the queue in the reply: whether to fetch again, and when."""
     lease = request.lease
     lease.registered, lease.announced = True, lease.consumer
@@ -118,7 +118,7 @@ def note(request: FetchRequest, reply: Reply) -> None:
         lease.look_at = time.monotonic() + reply.next_ms / 1000 if reply.next_ms > 0 else 0.0
 
 
-def accept(
+def accept_messages(
     lease: QueueLease, reply: Reply, deliver: Callable[[Delivery], None], *, buries: bool = True
 ) -> None:
     """Note the fetched messages as in flight and deliver each.

@@ -163,7 +163,7 @@ class Fetcher:
         self.in_flight.fetch_calls += 1
         try:
             connection = self.channel.connection.cycle.connect_watched(self.channel, self.fetch_client, FETCH)
-            connection.send_command(*fetch_call.command(request, lease_ms=self.lease_ms))
+            connection.send_command(*fetch_call.fetch_command(request, lease_ms=self.lease_ms))
             self._request_since = time.monotonic()
         except BaseException:
             self._drop_call()
@@ -181,7 +181,7 @@ class Fetcher:
         if request is None:
             connection.send_command(*words)
         else:
-            then = fetch_call.command(request, lease_ms=self.lease_ms)
+            then = fetch_call.fetch_command(request, lease_ms=self.lease_ms)
             connection.send_packed_command(connection.pack_commands([words, then]))
         self._waiting, self._behind, self._waiting_until = queues, request, now + seconds
         if not self._is_limited:  # messages that wait for a permit are not watched for
@@ -231,14 +231,14 @@ class Fetcher:
             if request.consumer == lease.consumer:
                 self.in_flight.lose(lease)
             return
-        fetch_call.note(request, reply)
+        fetch_call.note_queue_state(request, reply)
         self._is_limited = any(lease.is_limited for lease in self.in_flight.leases.values())
         if reply.epoch != self.in_flight.control.epoch:  # less, where the broker has forgotten some
             self.listener.read_changes()
         was_idle = not self.in_flight.count
         receive = self.in_flight.receive if request.lease.keys.queue in self.active else None
         buries = not self.in_flight.of_channel
-        fetch_call.accept(request.lease, reply, receive or self.channel.deliver, buries=buries)
+        fetch_call.accept_messages(request.lease, reply, receive or self.channel.deliver, buries=buries)
         if was_idle and not request.lease.fetchable and self.in_flight.count:
             # Nothing else is there to be fetched or settled. A thread that wakes while this one holds the
             # interpreter goes to sleep once more.
@@ -305,7 +305,7 @@ class Fetcher:
                     raise RedisTimeoutError("no answer to a fetch")
                 reply = fetch_call.read(self.fetch_client.connection.read_response())
                 if reply.lease:
-                    fetch_call.note(request, reply)
+                    fetch_call.note_queue_state(request, reply)
             except (RedisError, OSError):
                 request.lease.put_back(request.outcomes)
         self.rest()

@@ -54,7 +54,9 @@ class LeaseRenewer:
     def store(self) -> Store:
         """The store of the thread that asks."""
         apart = self._apart
-        return apart[1] if apart is not None and apart[0] == native_threads.ident() else self._store
+        return (
+            apart[1] if apart is not None and apart[0] == native_threads.native_thread_id() else self._store
+        )
 
     def stop(self) -> None:
         """End the thread; the leases then run out by themselves."""
@@ -64,7 +66,7 @@ class LeaseRenewer:
     def _renew_until_stopped(self) -> None:
         """Renew every lease three times in its life, ten times as often while the server does not answer."""
         if native_threads.are_green():
-            self._apart = native_threads.ident(), self._store.with_own_connections()
+            self._apart = native_threads.native_thread_id(), self._store.with_own_connections()
         wait_ms = self.lease_ms / 3
         while not self._stop.wait(wait_ms / 1000):
             leases = [lease for lease in tuple(self.in_flight.leases.values()) if lease.registered]

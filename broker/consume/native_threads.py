@@ -16,7 +16,7 @@ def are_green() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def ident() -> int:
+def native_thread_id() -> int:
     """Return the number of the thread of the operating system that asks."""
     if are_green():
         return int(sys.modules["gevent.monkey"].get_original("_thread", "get_ident")())

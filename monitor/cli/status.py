@@ -34,9 +34,9 @@ def status(
                 print(json.dumps(line))
             return
 
-    from millpond.monitor.tables import console, pools_table, queues_table, show
+    from millpond.monitor.tables import pools_table, queues_table, show_table, table_console
 
-    shown = console()
-    show(shown, pools_table(seen.pools, shown.width))
+    shown = table_console()
+    show_table(shown, pools_table(seen.pools, shown.width))
     shown.print()
-    show(shown, queues_table(seen.queues, shown.width))
+    show_table(shown, queues_table(seen.queues, shown.width))

@@ -23,14 +23,14 @@ def top(
     Into a pipe or a file it prints once.
     """
     from millpond.monitor.cli.store import open_store
-    from millpond.monitor.tables import console
+    from millpond.monitor.tables import table_console
     from millpond.tasks.durations import parse_seconds
     from millpond.tasks.settings import settings
 
-    pause, shown, table = max(LEAST_SECONDS, parse_seconds(every)), console(), settings().table
+    pause, shown, table = max(LEAST_SECONDS, parse_seconds(every)), table_console(), settings().table
     with open_store() as store:
         if once or not shown.is_terminal:
-            shown.print(screen(store, table, shown.width))
+            shown.print(make_screen(store, table, shown.width))
         else:
             _redraw(lambda: _screen_or_error(store, table, shown.width), shown, pause)
 
@@ -81,7 +81,7 @@ def _key_reader() -> Iterator[Callable[[float], str]]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-def screen(store: Any, table: Any, width: int) -> Any:
+def make_screen(store: Any, table: Any, width: int) -> Any:
     """Return the screen: the time, the pools, the queues, the latest changes."""
     from rich.console import Group
     from rich.text import Text
@@ -111,6 +111,6 @@ def _screen_or_error(store: Any, table: Any, width: int) -> Any:
     from millpond.broker.errors import BrokerError
 
     try:
-        return screen(store, table, width)
+        return make_screen(store, table, width)
     except BrokerError as error:
         return Text(f"{error} Looking again …", style="red")

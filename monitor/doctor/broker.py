@@ -34,7 +34,7 @@ def examine_broker(store: Store) -> Iterator[Finding]:
 
 def _check_version(store: Store) -> Finding:
     """Return whether the version of the broker is recent enough."""
-    found = server.version(store)
+    found = server.server_version(store)
     if found is None:
         return warn("version", "the broker's version is unknown", "allow INFO to its user")
     name, version = found

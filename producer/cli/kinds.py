@@ -33,20 +33,20 @@ def kinds(as_json: Json = False) -> None:
 
 def kind_as_json(name: str, contract: "type[Contract]") -> dict[str, Any]:
     """Return a kind as a JSON object, its fields as JSON Schema."""
-    from millpond.producer.examples import example
+    from millpond.producer.examples import example_fields
 
     return {
         "kind": name,
         "queue": contract.queue,
         "about": _first_line(contract),
         "schema": contract.model_json_schema(),
-        "example": example(contract),
+        "example": example_fields(contract),
     }
 
 
 def kind_as_text(name: str, contract: "type[Contract]") -> str:
     """Return a kind as lines for people."""
-    from millpond.producer.examples import example
+    from millpond.producer.examples import example_fields
 
     about = _first_line(contract)
     lines = [f"{name}  (queue {contract.queue})", *([f"  {about}"] if about else ())]
@@ -55,7 +55,7 @@ def kind_as_text(name: str, contract: "type[Contract]") -> str:
     for field, described in schema.get("properties", {}).items():
         default = "required" if field in required else _default_words(described)
         lines.append(f"    {field}: {_type_words(described)}, {default}")
-    given = ", ".join(f"{field}={value!r}" for field, value in example(contract).items())
+    given = ", ".join(f"{field}={value!r}" for field, value in example_fields(contract).items())
     lines.append(f"  Example: client.send({contract.__name__}({given}))")
     return "\n".join([*lines, ""])
 

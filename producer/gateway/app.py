@@ -7,7 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from millpond.producer.examples import example
+from millpond.producer.examples import example_fields
 from millpond.producer.gateway.openapi import with_tokens
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error, invalid_fields, translate
 from millpond.producer.gateway.routes import batches, health, send, stream, tasks
@@ -52,7 +52,10 @@ def _description_routes(app: FastAPI) -> APIRouter:
         """List the kinds that this token may send, with an example each."""
         return [
             KindView(
-                kind=kind, queue=contract.queue, description=contract.__doc__ or "", example=example(contract)
+                kind=kind,
+                queue=contract.queue,
+                description=contract.__doc__ or "",
+                example=example_fields(contract),
             )
             for kind, contract in sorted(kinds().items())
             if request.state.principal.may_use(kind)

@@ -21,17 +21,17 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 def text_line(name: str, value: str) -> bytes:
     """Return the lines of a header with text, such as Subject."""
     _check_value(name, value)
-    return _line(name, _encode_word(value) if _needs_encoding(value) else value)
+    return _header_line(name, _encode_word(value) if _needs_encoding(value) else value)
 
 
 def address_line(name: str, addresses: Iterable[str]) -> bytes:
     """Return the lines of a header with addresses; a local part outside ASCII stays UTF-8."""
-    return _line(name, ", ".join(_write_address(parse_mailbox(each)) for each in addresses))
+    return _header_line(name, ", ".join(_write_address(parse_mailbox(each)) for each in addresses))
 
 
 def plain_line(name: str, value: str) -> bytes:
     """Return the lines of a header whose value Millpond made itself."""
-    return _line(name, value)
+    return _header_line(name, value)
 
 
 def _needs_encoding(value: str) -> bool:
@@ -62,7 +62,7 @@ def _check_value(name: str, value: str) -> None:
         raise BadInput(f"the header {name} {error}") from None
 
 
-def _line(name: str, value: str) -> bytes:
+def _header_line(name: str, value: str) -> bytes:
     _check_value(name, value)
     return _fold(f"{name}: {value}".rstrip(" \t")).encode() + b"\r\n"
 

@@ -26,14 +26,14 @@ SECONDS_A_DAY = 24 * 3600
 @body(SendEmail, retries=10, backoff_seconds=5, backoff_limit_seconds=1800)
 def send_email(job: SendEmail, context: Context) -> Receipt:
     """Send one message, once, to all its recipients."""
-    return _mailer(os.getpid()).send(job, context.id)
+    return _mailer_of_process(os.getpid()).send(job, context.id)
 
 
 @body(SendCampaign, retries=10, backoff_seconds=2, backoff_limit_seconds=300)
 def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
     """Send a chunk of a campaign, one task a row, and then the task that sends the next chunk."""
     context.checkpoint()
-    mailer = _mailer(os.getpid())
+    mailer = _mailer_of_process(os.getpid())
     return send_chunk(
         job,
         context,
@@ -45,7 +45,7 @@ def send_campaign(job: SendCampaign, context: Context) -> CampaignStep:
 
 
 @lru_cache(maxsize=1)
-def _mailer(_process: int) -> Mailer:
+def _mailer_of_process(_process: int) -> Mailer:
     """Return the mailer of this process; a forked child makes its own."""
     here = settings()
     if here.broker_url is None:

@@ -40,7 +40,7 @@ def claim_folder(folder: int, name: str) -> tuple[str, int]:
     return _make_locked(folder, name, make)
 
 
-def discard(folder: int, partial: str) -> None:
+def discard_partial(folder: int, partial: str) -> None:
     """Remove a partial, file or folder; one that is gone already is no error."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(partial, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -82,11 +82,11 @@ def _remove_leftover(folder: int, partial: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
-        discard(folder, partial)  # a link or a socket: no writer of ours made it
+        discard_partial(folder, partial)  # a link or a socket: no writer of ours made it
         return
     try:
         if _lock(folder, partial, descriptor, where_unsupported=False):
-            discard(folder, partial)
+            discard_partial(folder, partial)
     finally:
         os.close(descriptor)
 

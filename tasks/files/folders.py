@@ -11,7 +11,7 @@ from millpond.tasks.files import atomic_output
 from millpond.tasks.files.byte_comparison import is_same
 from millpond.tasks.files.locations import LocalLocation
 from millpond.tasks.files.os_errors import translate_full_disk, translate_os_errors
-from millpond.tasks.files.safe_open import descend, make_folder
+from millpond.tasks.files.safe_open import make_folder, open_below
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,7 +48,7 @@ class Folder:
             os.close(self._open_folders(self._safe_parts(name)))
 
     def _open_folders(self, parts: list[str]) -> int:
-        return descend(os.dup(self.descriptor), parts, made=[])
+        return open_below(os.dup(self.descriptor), parts, made=[])
 
     def _safe_parts(self, name: str) -> list[str]:
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -80,7 +80,7 @@ def output_folder(location: LocalLocation) -> Iterator[Folder]:
                 _sync_folder(descriptor)
                 _publish(above, partial, name, location.url)
         except BaseException:
-            atomic_output.discard(above, partial)
+            atomic_output.discard_partial(above, partial)
             raise
 
 
@@ -99,7 +99,7 @@ def _publish(above: int, partial: str, name: str, url: str) -> None:
             raise
     if not alike:
         raise BadInput(f"{url} is there already and holds something else: choose another target or remove it")
-    atomic_output.discard(above, partial)
+    atomic_output.discard_partial(above, partial)
 
 
 def _sync_folder(folder: int) -> None:

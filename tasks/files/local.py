@@ -51,7 +51,7 @@ def open_output(location: LocalLocation) -> Iterator[BinaryIO]:
                 os.rename(partial, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
         except BaseException:
-            atomic_output.discard(folder, partial)
+            atomic_output.discard_partial(folder, partial)
             raise
 
 

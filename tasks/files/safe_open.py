@@ -11,7 +11,7 @@ _TRIES = 5
 @contextmanager
 def open_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
     """Yield a descriptor of the folder that `parts` name below the resolved `root`."""
-    descriptor = descend(os.open(root, _FOLDER), parts, made=None)
+    descriptor = open_below(os.open(root, _FOLDER), parts, made=None)
     try:
         yield descriptor
     finally:
@@ -37,7 +37,7 @@ def make_folder(root: str, parts: Sequence[str]) -> Iterator[int]:
         os.close(descriptor)
 
 
-def descend(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
+def open_below(folder: int, parts: Sequence[str], *, made: list[int] | None) -> int:
     """Return a descriptor of the folder that `parts` name below `folder`, which is closed.
 
     With `made`, folders that are missing are made, and their depths noted there.
@@ -66,7 +66,7 @@ def _make_and_open(root: str, parts: Sequence[str], made: list[int]) -> int:
     """Make and open the folder, and again if a failing task meanwhile removes one that it had made."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            return descend(os.open(root, _FOLDER), parts, made=made)
+            return open_below(os.open(root, _FOLDER), parts, made=made)
         except FileNotFoundError:
             if not tries_left:
                 raise

@@ -112,13 +112,13 @@ def _file_content(forward: "_Forward", member: tarfile.TarInfo, url: str) -> Ite
             continue
         if not 0 <= position <= offset or size < 0 or offset + size > member.size:
             raise BadInput(f"{url} has a sparse file whose parts overlap: the archive is damaged")
-        yield from _zeros(offset - position)
+        yield from _zero_chunks(offset - position)
         yield from forward.chunks(size)
         position = offset + size
-    yield from _zeros(member.size - position)
+    yield from _zero_chunks(member.size - position)
 
 
-def _zeros(count: int) -> Iterator[bytes]:
+def _zero_chunks(count: int) -> Iterator[bytes]:
     while count:
         chunk = bytes(min(count, CHUNK_BYTES))
         count -= len(chunk)

@@ -23,7 +23,7 @@ class Utf8Reader(io.RawIOBase):
     def __init__(self, file: BinaryIO, url: str, encoding: str, advance: Callable[[int], None]) -> None:
         super().__init__()
         self._file, self._url, self._encoding, self._advance = file, url, encoding, advance
-        self._decoder = _decoder(encoding)
+        self._strict_decoder = _strict_decoder(encoding)
         self._as_it_is = codecs.lookup(encoding).name == "utf-8"
         self._ready = memoryview(b"")
         self._line, self._consumed, self._ended, self._broken = 1, 0, False, False
@@ -54,7 +54,7 @@ class Utf8Reader(io.RawIOBase):
     def _convert(self, chunk: bytes) -> bytes:
         """Return a chunk as UTF-8; an empty one ends the file."""
         try:
-            text = self._decoder.decode(chunk, final=not chunk)
+            text = self._strict_decoder.decode(chunk, final=not chunk)
             converted = chunk if self._as_it_is else text.encode()
         except UnicodeError as error:
             raise self._encoding_error(chunk, error) from error
@@ -92,7 +92,7 @@ class Utf8Reader(io.RawIOBase):
             )
 
 
-def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+def _strict_decoder(encoding: str) -> codecs.IncrementalDecoder:
     """Return a strict decoder of a text encoding; codecs that make bytes of bytes are not known here."""
     try:
         with suppress(UnicodeError):

@@ -23,8 +23,8 @@ class Hand:
     def turn(self, credit: int = 0) -> None:
         """Settle what was finished and fetch at most `credit` messages."""
         turn = FetchRequest(self.lease, credit, credit, self.lease.take_outcomes())
-        reply = fetch_call.call(self.store, turn, lease_ms=LEASE_MS)
-        fetch_call.accept(self.lease, reply, lambda *_: None)
+        reply = fetch_call.call_and_wait(self.store, turn, lease_ms=LEASE_MS)
+        fetch_call.accept_messages(self.lease, reply, lambda *_: None)
 
     def take(self, count: int = 1) -> list[str]:
         """Fetch messages and return the tokens of all that is held."""

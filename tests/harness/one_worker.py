@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from millpond.tasks.settings import Settings, child_environment
-from millpond.worker.process import command
+from millpond.worker.process import process_command
 from millpond.worker.supervise.parent_death import with_parent_death_signal
 from tests.harness.at_rest import COUNTED_AT_THE_END, assert_at_rest
 
@@ -115,7 +115,7 @@ def _start(
     stack.callback(os.close, here)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            with_parent_death_signal([*prefix, *command(pool, number, ready_fd=there)]),
+            with_parent_death_signal([*prefix, *process_command(pool, number, ready_fd=there)]),
             env=child_environment(settings),
             pass_fds=[there],
             stdin=subprocess.DEVNULL,

@@ -209,7 +209,7 @@ class Mill(RuleBasedStateMachine):
                 lease.settle(delivery, self._dated(outcome, self.now + due, delivery))
         taken = lease.take_outcomes()
         call = FetchRequest(lease, credit, min(slots, credit), taken)
-        reply = fetch_call.read(self._run(fetch_call.command(call, lease_ms=LEASE_MS)))
+        reply = fetch_call.read(self._run(fetch_call.fetch_command(call, lease_ms=LEASE_MS)))
         settled = [_settled(delivery, outcome) for delivery, outcome in taken]
         slots = min(slots, credit)
         leased, late, fetched = self.without_login.turn(
@@ -224,7 +224,7 @@ class Mill(RuleBasedStateMachine):
             lease.in_flight.clear()
             lease.lose(name)
         else:
-            fetch_call.note(call, reply)
+            fetch_call.note_queue_state(call, reply)
             for token, _, message in fetched:
                 plain = self.without_login
                 claim, id = plain.claim_of.get(message, ""), plain.id_of[message]

@@ -20,11 +20,11 @@ def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
     for delivery in list(lease.in_flight.values()):
         lease.settle(delivery, SUCCEEDED)
     call = FetchRequest(lease, credit, credit, lease.take_outcomes())
-    words = fetch_call.command(call, lease_ms=LEASE_MS)
+    words = fetch_call.fetch_command(call, lease_ms=LEASE_MS)
     reply = fetch_call.read(
         script("settle_and_fetch").run(store.client, words[3 : 3 + words[2]], words[3 + words[2] :])
     )
-    fetch_call.note(call, reply)
+    fetch_call.note_queue_state(call, reply)
     for fetched in reply.messages:
         lease.add(delivery_of(fetched.token))
     return [fetched.payload.decode() for fetched in reply.messages]

@@ -73,8 +73,8 @@ class Pool:
             max(0, self.slots - held),
             self.lease.take_outcomes(9),
         )
-        reply = fetch_call.call(self.store, turn, lease_ms=10**9)
-        fetch_call.accept(self.lease, reply, lambda *_: None)
+        reply = fetch_call.call_and_wait(self.store, turn, lease_ms=10**9)
+        fetch_call.accept_messages(self.lease, reply, lambda *_: None)
         known = {*self.running, *self.waiting}
         self.waiting.extend(each for each in self.lease.in_flight.values() if each not in known)
         self._start()

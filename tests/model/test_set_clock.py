@@ -45,9 +45,9 @@ class Mill:
         """Make a call of a consumer; return how many messages it has in flight."""
         lease = self.leases.setdefault(name, QueueLease(self.keys, name, kinds=kinds))
         request = FetchRequest(lease, credit, credit, lease.take_outcomes())
-        reply = fetch_call.call(self.store, request, lease_ms=LEASE_MS)
+        reply = fetch_call.call_and_wait(self.store, request, lease_ms=LEASE_MS)
         assert reply.lease, f"{name} has lost its lease"
-        fetch_call.accept(lease, reply, lambda *_: None)
+        fetch_call.accept_messages(lease, reply, lambda *_: None)
         return len(lease.in_flight)
 
     def renew(self, name: str) -> bool:

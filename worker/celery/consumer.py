@@ -27,10 +27,10 @@ from millpond.broker.delivery import Delivery
 from millpond.broker.errors import BrokerError
 from millpond.broker.outcomes import DeadLetter, Expired
 from millpond.tasks.process.heartbeat_file import HEARTBEAT_SECONDS
-from millpond.worker.celery.reconnect import connected
+from millpond.worker.celery.reconnect import reconnect
 from millpond.worker.celery.request import PondRequest
 from millpond.worker.celery.stock_tasks import use_millpond_strategy
-from millpond.worker.celery.strategy import receiver
+from millpond.worker.celery.strategy import make_receiver
 from millpond.worker.dispatch.chunks import Chunks
 from millpond.worker.dispatch.slot_request import SlotRequest
 from millpond.worker.dispatch.thread_pool import ThreadSlots
@@ -59,7 +59,7 @@ class PondConsumer(Consumer):
     def ensure_connected(self, conn: Any) -> Any:
         """Wait until the broker can be reached."""
         self.first_connection_attempt = False
-        return connected(conn, self.app.health.turn)
+        return reconnect(conn, self.app.health.turn)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Connect again, without Celery's advice to end running tasks: they are under a lease, and go on."""
@@ -140,7 +140,7 @@ class PondConsumer(Consumer):
             message.accept = self.task_consumer.accept  # else kombu takes any content that it can read
             unusual(message)
 
-        receive = receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._dead_letter)
+        receive = make_receiver(self.strategies, otherwise=receive_unusual, dead_letter=self._dead_letter)
         self.in_flight.receive = receive
         return lambda message: receive(message.delivery)
 

@@ -8,14 +8,14 @@ from pydantic import BaseModel
 
 from millpond.tasks.context import Context
 from millpond.tasks.errors import FinalError, MillpondError, RetryLater
-from millpond.tasks.execute import running, validated
+from millpond.tasks.execute import running, validate_job
 from millpond.tasks.forked_child import call_without_fork
 from millpond.tasks.handlers import Handler
 from millpond.tasks.pools import Table
 from millpond.worker.celery.request_stack import PondTask
 
 
-def register(app: Celery, handler: Handler, table: Table) -> Task:
+def register_handler(app: Celery, handler: Handler, table: Table) -> Task:
     """Make a Celery task of a handler, with the time limits of its kind's queue."""
     assert handler.contract is not None
     queue = table.queues.get(handler.contract.queue)
@@ -25,7 +25,7 @@ def register(app: Celery, handler: Handler, table: Table) -> Task:
         app.conf.task_routes = {**routes, handler.kind: {"queue": handler.contract.queue}}
 
     def run(self: Task, *args: Any, **kwargs: Any) -> Any:
-        return perform(self, handler, args, kwargs)
+        return run_handler(self, handler, args, kwargs)
 
     return app.task(
         run,
@@ -42,7 +42,7 @@ def register(app: Celery, handler: Handler, table: Table) -> Task:
     )
 
 
-def perform(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_handler(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a handler where Celery calls its task: in its tracer (worker/celery/slot.py), or eagerly.
 
     Raises the handler's errors, and Celery's `Retry` where the slot is to settle a retry.
@@ -50,7 +50,7 @@ def perform(task: Task, handler: Handler, args: tuple[Any, ...], kwargs: dict[st
     context, retries = running(), task.request.retries or 0
     if context is None or context.id != task.request.id:
         context = Context(id=task.request.id or "by-hand", kind=handler.kind, retries=retries)
-    job = validated(handler, args, kwargs)
+    job = validate_job(handler, args, kwargs)
     try:
         answer = call_without_fork(handler.function, job, context)
     except RetryLater as later:

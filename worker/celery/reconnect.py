@@ -13,12 +13,11 @@ logger = logging.getLogger(__name__)
 LONGEST_SECONDS = (2.0, 5.0)
 
 
-def connected(connection: Any, on_wait: Callable[[], None]) -> Any:
+def reconnect(connection: Any, on_wait: Callable[[], None]) -> Any:
     """Return the connection once it stands, however long that takes, unless the worker is told to stop.
 
-    Calls `on_wait` at least every two seconds meanwhile.
-
-    Celery waits 2, 4, 6 … 30 s, the same in every worker: long after the broker is back, and all at once.
+    Calls `on_wait` at least every two seconds meanwhile. Celery waits 2, 4, 6 … 30 s, the same in every
+    worker: long after the broker is back, and all at once.
     """
 
     def tell(error: Exception, seconds: float) -> None:

@@ -43,7 +43,7 @@ from millpond.broker.outcomes import (
 from millpond.tasks.context import Context
 from millpond.tasks.contract import kinds
 from millpond.tasks.errors import RetryLater
-from millpond.tasks.execute import error_line, execute, failed, outcomes_of_errors
+from millpond.tasks.execute import classify_failure, error_line, execute, outcomes_of_errors
 from millpond.tasks.handlers import Handler
 from millpond.tasks.process.spans import SDK
 from millpond.tasks.settings import settings
@@ -227,7 +227,7 @@ def _outcome_of_exit(
     """Return the outcome of a handler that called sys.exit or was interrupted."""
     if isinstance(error, KeyboardInterrupt) or handler.takes_message:  # Celery's `WorkerShutdown` is one
         return Redeliver(error_line(error))
-    return failed(handler, delivery, context, error, began=time.time())
+    return classify_failure(handler, delivery, context, error, began=time.time())
 
 
 def _traced_handler(task: Task, own: Handler | None, came: list[bool]) -> Handler:

@@ -43,7 +43,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
         """Make a request of a delivery, announce it, and pass it to the pool."""
         request = PondRequest(delivery, task, process)
         if secretive is not None:
-            _hide(request, secretive)
+            _redact_arguments(request, secretive)
         if level is not None:
             _log_received(request, level)
         if (request.can_expire or request.id in revoked) and request.revoked():
@@ -72,7 +72,7 @@ def pond(task: Task, _app: Celery, consumer: Any) -> Callable[..., None]:
     return receive
 
 
-def receiver(
+def make_receiver(
     strategies: dict[str, Any],
     *,
     otherwise: Callable[[Delivery], None],
@@ -107,7 +107,7 @@ def _log_received(request: PondRequest, level: int) -> None:
     logger.log(level, trace.LOG_RECEIVED, about, extra={"data": about})
 
 
-def _hide(request: PondRequest, contract: type[Contract]) -> None:
+def _redact_arguments(request: PondRequest, contract: type[Contract]) -> None:
     """Redact the shown text of the arguments; a stock client put them all into the headers."""
     try:
         args, kwargs, _embed = request.delivery.message.arguments

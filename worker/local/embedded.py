@@ -19,7 +19,7 @@ from millpond.tasks.settings import Settings, child_environment
 from millpond.worker.local import valkey
 from millpond.worker.local.addresses import Addresses, RequestedAddresses
 from millpond.worker.local.data_folder import DataFolder, locked_folder
-from millpond.worker.local.service import Service, launch
+from millpond.worker.local.service import Service, launch_service
 
 #: The longest time until the pools and Flower are ready.
 READY_SECONDS = 90.0
@@ -115,7 +115,7 @@ class _Services:
 
     def valkey(self, port: int, password: str) -> valkey.Server:
         data, keep_open = self.folder.path / "valkey", [self.folder.lock]
-        server = valkey.start(data, keep_open=keep_open, port=port, password=password)
+        server = valkey.start_server(data, keep_open=keep_open, port=port, password=password)
         self.stack.callback(server.stop)
         return server
 
@@ -165,7 +165,9 @@ class _Services:
     def _start_service(
         self, name: str, command: Callable[[int], list[str]], settings: Settings, stop: float
     ) -> Service:
-        service = launch(name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log")
+        service = launch_service(
+            name, command, env=child_environment(settings), log=self.folder.path / f"{name}.log"
+        )
         self.stack.callback(service.stop, stop)
         return service
 

@@ -56,7 +56,9 @@ class Service:
         os.close(self.ready_pipe)
 
 
-def launch(name: str, command: Callable[[int], list[str]], *, env: dict[str, str], log: Path) -> Service:
+def launch_service(
+    name: str, command: Callable[[int], list[str]], *, env: dict[str, str], log: Path
+) -> Service:
     """Start `command(ready descriptor)` in its own session, with a parent-death signal."""
     read_end, write_end = os.pipe()
     try:

@@ -43,16 +43,16 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
-    """Run a private server for the length of a `with` block; see `start`."""
-    server = start(data_dir, binary=binary, extra=extra)
+def run_server(data_dir: Path, *, binary: str | None = None, extra: Sequence[str] = ()) -> Iterator[Server]:
+    """Run a private server for the length of a `with` block; see `start_server`."""
+    server = start_server(data_dir, binary=binary, extra=extra)
     try:
         yield server
     finally:
         server.stop()
 
 
-def start(
+def start_server(
     data_dir: Path,
     *,
     binary: str | None = None,

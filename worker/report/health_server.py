@@ -16,7 +16,7 @@ from millpond.tasks.errors import StartError
 from millpond.tasks.process.health import QUESTIONS, judge_health
 from millpond.tasks.process.heartbeat_file import read_heartbeats
 from millpond.tasks.process.prometheus_text import CONTENT_TYPE, format_metrics
-from millpond.worker.report.metrics import metrics
+from millpond.worker.report.metrics import supervisor_metrics
 
 logger = logging.getLogger("millpond.health")
 
@@ -60,7 +60,9 @@ def _handler_class(services: Sequence[str]) -> type[BaseHTTPRequestHandler]:
             """Answer one of the questions of a health check, or with the metrics."""
             question = self.path.strip("/")
             if question == "metrics":
-                self._send_response(200, format_metrics(metrics(services, supervisor)), CONTENT_TYPE)
+                self._send_response(
+                    200, format_metrics(supervisor_metrics(services, supervisor)), CONTENT_TYPE
+                )
                 return
             if question not in QUESTIONS:
                 self._send_response(

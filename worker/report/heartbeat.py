@@ -26,7 +26,7 @@ from millpond.tasks.pools import Table
 from millpond.tasks.process.metrics_file import MetricsFile
 from millpond.tasks.settings import Settings
 from millpond.worker.report.host_cpu import HostCpu, Quota
-from millpond.worker.report.metering import Metering, busy
+from millpond.worker.report.metering import Metering, count_busy
 from millpond.worker.report.slot_times import SlotTimes
 
 logger = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ class HeartbeatReporter:
         return Heartbeat(
             **self._about,
             slots=slots,
-            busy=min(busy(), slots),
+            busy=min(count_busy(), slots),
             in_flight=self._in_flight.count,
             prefetch=self._in_flight.prefetch,
             draining=self._in_flight.starts_nothing,

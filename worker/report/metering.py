@@ -107,7 +107,7 @@ class Metering(Middleware):
         return added
 
 
-def busy() -> int:
+def count_busy() -> int:
     """Count the tasks that run in this process, or in a child of it."""
     return len(_start_times())
 

@@ -37,7 +37,7 @@ COUNTERS: tuple[tuple[str, str, Callable[[Record], float]], ...] = (
 )
 
 
-def metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
+def supervisor_metrics(pools: Sequence[str], supervisor: int) -> Iterator[Metric]:
     """Yield the metrics of the processes of a supervisor."""
     yield from _health_metrics(pools, supervisor)
     found = [

@@ -50,7 +50,7 @@ def calling(kind: str, peer: str, items: int) -> Iterator[None]:
             _NOTED.append((kind, peer, items, time.monotonic() - began))
 
 
-def take() -> Counter[str]:
+def take_notes() -> Counter[str]:
     """Return the notes since the last call, as fields of a window."""
     fields: Counter[str] = Counter()
     while _NOTED:

@@ -117,7 +117,7 @@ class SlotSampler:
         """Return the calls seen and noted since this was last asked, as fields of a window."""
         with self._lock:
             taken, self._calls = self._calls, Counter()
-        return taken + noted_calls.take()
+        return taken + noted_calls.take_notes()
 
     def look(self) -> None:
         """Look once at every slot that runs a task."""

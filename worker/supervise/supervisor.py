@@ -27,7 +27,7 @@ from millpond.tasks.name_suggestions import unknown_name
 from millpond.tasks.pools import STOP_MARGIN_SECONDS, Table
 from millpond.tasks.process.logs import log_to_stderr
 from millpond.tasks.settings import settings
-from millpond.worker.process import command
+from millpond.worker.process import process_command
 from millpond.worker.report.health_server import serve_health
 from millpond.worker.supervise.child_process import ChildProcess, describe_exit
 from millpond.worker.supervise.process_numbers import ProcessNumbers
@@ -73,7 +73,7 @@ def child_processes(pools: Iterable[str], table: Table, numbers: ProcessNumbers)
 
 
 def _worker_command(pool: str, number: int, ready_fd: int) -> list[str]:
-    return command(pool, number, ready_fd=ready_fd)
+    return process_command(pool, number, ready_fd=ready_fd)
 
 
 class Supervisor:

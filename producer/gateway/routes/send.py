@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope
 
 from millpond.broker.batches import task_result
 from millpond.producer import json_text
-from millpond.producer.examples import example
+from millpond.producer.examples import example_fields
 from millpond.producer.gateway.auth import require_kind, require_options
 from millpond.producer.gateway.openapi import problems, query_parameters
 from millpond.producer.gateway.options import RequestOptions, read_query, traceparent
@@ -121,7 +121,7 @@ class _DirectRoute(APIRoute):
 def _add(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
     contract = endpoint.contract
     assert contract is not None
-    body: Any = Annotated[contract, Body(examples=[example(contract)])]
+    body: Any = Annotated[contract, Body(examples=[example_fields(contract)])]
 
     async def send(request: Request, job: body) -> Response:  # noqa: ARG001
         return await endpoint.answer(request.scope, request.receive)

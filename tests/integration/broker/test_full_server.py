@@ -13,7 +13,7 @@ from millpond.broker.outcomes import DeadLetter, Succeeded
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings
 from millpond.tasks.squares.contract import Square
-from millpond.worker.local.valkey import embedded_binary, serving
+from millpond.worker.local.valkey import embedded_binary, run_server
 from tests.harness.by_hand import Hand
 
 
@@ -21,7 +21,7 @@ from tests.harness.by_hand import Hand
 def client(tmp_path: Path) -> Iterator[Client]:
     """A client of a server of its own."""
     with (
-        serving(tmp_path, binary=embedded_binary()) as server,
+        run_server(tmp_path, binary=embedded_binary()) as server,
         Client(server.url, settings=Settings()) as made,
     ):
         yield made

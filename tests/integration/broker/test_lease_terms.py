@@ -24,7 +24,7 @@ def test_each_queue_has_a_lease_of_its_own_term(store: Store) -> None:
     for queue, seconds in TERMS_SECONDS.items():
         lease = in_flight.lease(QueueKeys(queue, store.prefix))
         for call in (
-            lambda: fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=default_ms),  # noqa: B023
+            lambda: fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=default_ms),  # noqa: B023
             lambda: renewer._renew_lease(lease),  # noqa: B023
         ):
             call()

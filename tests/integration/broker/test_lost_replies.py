@@ -26,7 +26,7 @@ def send(store: Store, count: int) -> None:
 def turn_without_reply(store: Store, in_flight: InFlightMessages) -> None:
     """Make the server carry out a call whose reply does not arrive."""
     turn = FetchRequest(in_flight.lease(QueueKeys("lost", store.prefix)), 5, 5, [])
-    words = fetch_call.command(turn, lease_ms=LEASE_MS)
+    words = fetch_call.fetch_command(turn, lease_ms=LEASE_MS)
     keys = words[3 : 3 + words[2]]
     script("settle_and_fetch").run(store.client, keys, words[3 + len(keys) :])
 
@@ -63,11 +63,13 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)
-    fetch_call.accept(
-        lease, fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None
+    fetch_call.accept_messages(
+        lease,
+        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
+        lambda *_: None,
     )
     late = FetchRequest(lease, 5, 5, [])
-    words = fetch_call.command(late, lease_ms=LEASE_MS)
+    words = fetch_call.fetch_command(late, lease_ms=LEASE_MS)
     start(store, in_flight)
     send(store, 3)
     keys = words[3 : 3 + words[2]]
@@ -82,8 +84,10 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)
-    fetch_call.accept(
-        lease, fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None
+    fetch_call.accept_messages(
+        lease,
+        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
+        lambda *_: None,
     )
     start(store, in_flight)
     [token] = lease.in_flight
@@ -98,8 +102,10 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)
-    fetch_call.accept(
-        lease, fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None
+    fetch_call.accept_messages(
+        lease,
+        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
+        lambda *_: None,
     )
     first = start(store, in_flight)
     [token] = lease.in_flight
@@ -117,8 +123,10 @@ def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_l
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)
-    fetch_call.accept(
-        lease, fetch_call.call(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS), lambda *_: None
+    fetch_call.accept_messages(
+        lease,
+        fetch_call.call_and_wait(store, FetchRequest(lease, 1, 1, []), lease_ms=LEASE_MS),
+        lambda *_: None,
     )
     start(store, in_flight)
     in_flight.finished.append((next(iter(lease.in_flight.values())), SUCCEEDED))

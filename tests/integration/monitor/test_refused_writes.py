@@ -11,14 +11,14 @@ import millpond
 from millpond.broker import server
 from millpond.broker.connection import Store, connect
 from millpond.tasks.settings import settings
-from millpond.worker.local.valkey import embedded_binary, serving
+from millpond.worker.local.valkey import embedded_binary, run_server
 from tests.harness.flower_process import LOGIN, Visitor, flower
 
 
 @pytest.fixture
 def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """Run a server whose memory is full, and point the commands at it."""
-    with serving(tmp_path, binary=embedded_binary()) as server:
+    with run_server(tmp_path, binary=embedded_binary()) as server:
         opened = connect(server.url)
         opened.client.config_set("maxmemory", 1)
         monkeypatch.setenv("MILLPOND_BROKER_URL", server.url)
@@ -45,7 +45,7 @@ def test_a_full_server_is_said_to_refuse_writes(
 def test_flower_is_ready_while_the_broker_takes_writes(tmp_path: Path) -> None:
     """Its answer is 200, and 503 with the reason once the broker refuses writes, and once it is away."""
     with (
-        serving(tmp_path, binary=embedded_binary()) as server,
+        run_server(tmp_path, binary=embedded_binary()) as server,
         closing(connect(server.url)) as store,
         flower(server.url, flower_basic_auth=(LOGIN,)) as url,
     ):

@@ -147,7 +147,7 @@ def test_a_killed_caller_loses_nothing(
     client.store.client.zadd(keys.consumers, {caller: 1})  # its lease runs out
     lease = InFlightMessages().lease(keys)
     for _ in range(2):
-        reply = fetch_call.call(client.store, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
+        reply = fetch_call.call_and_wait(client.store, FetchRequest(lease, 3, 3, []), lease_ms=60_000)
         if reply.messages:
             break
     assert len(reply.messages) == 3

@@ -326,12 +326,12 @@ def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, 
 
 def test_a_broker_that_goes_away_meanwhile_is_one_line(tmp_path: Path, eventually: Any) -> None:
     """When the broker ends while a command sends, the command says so in one line and exits with 3."""
-    from millpond.worker.local.valkey import serving
+    from millpond.worker.local.valkey import run_server
 
     (tmp_path / "in").mkdir()
     for n in range(9):
         (tmp_path / "in" / f"{n}.txt").write_text(str(n))
-    with serving(tmp_path / "valkey") as server:
+    with run_server(tmp_path / "valkey") as server:
         settings = Settings(broker_url=server.url)
         with Client(settings=settings) as client:
             limits.change_limits(client.store, "files", bound=3)

@@ -33,12 +33,12 @@ def wired(monkeypatch, sink, url, prefix, tmp_path):
     }.items():
         monkeypatch.setenv(f"MILLPOND_{name}", value)
     settings.cache_clear()
-    task._mailer.cache_clear()
+    task._mailer_of_process.cache_clear()
     yield tmp_path
     connections_for(settings().smtp).close()
-    task._mailer(0).ledger.store.close()
+    task._mailer_of_process(0).ledger.store.close()
     settings.cache_clear()
-    task._mailer.cache_clear()
+    task._mailer_of_process.cache_clear()
 
 
 def mail(**changes) -> SendEmail:

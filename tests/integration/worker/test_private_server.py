@@ -26,7 +26,7 @@ def test_it_lets_nobody_in_without_the_password(server: Server) -> None:
 
 def test_two_run_side_by_side(tmp_path: Path, server: Server) -> None:
     """A second server takes a port of its own, and a folder that only its user can enter."""
-    with valkey.serving(tmp_path / "second") as second:
+    with valkey.run_server(tmp_path / "second") as second:
         assert second.url != server.url
         assert is_reachable(second.url)
         assert stat.S_IMODE(second.data_dir.stat().st_mode) == 0o700
@@ -35,13 +35,13 @@ def test_two_run_side_by_side(tmp_path: Path, server: Server) -> None:
 
 def test_what_it_took_is_there_after_a_restart(tmp_path: Path) -> None:
     """A message that the server took lives through its stop and its next start."""
-    with valkey.serving(tmp_path) as first:
+    with valkey.run_server(tmp_path) as first:
         connect(first.url).client.lpush("email", b"a letter")
-    with valkey.serving(tmp_path) as second:
+    with valkey.run_server(tmp_path) as second:
         assert connect(second.url).client.lrange("email", 0, -1) == [b"a letter"]
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     """The error is one line with the server's own reason and the log to look at."""
     with pytest.raises(StartError, match=r"did not start: .*server\.log"):
-        valkey.start(tmp_path, extra=["no-such-option yes"])
+        valkey.start_server(tmp_path, extra=["no-such-option yes"])

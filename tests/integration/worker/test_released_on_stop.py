@@ -20,8 +20,8 @@ def held(store: Store, count: int) -> InFlightMessages:
     publish.publish(store, messages)
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("left", store.prefix))
-    reply = fetch_call.call(store, FetchRequest(lease, count, count, []), lease_ms=LEASE_MS)
-    fetch_call.accept(lease, reply, lambda *_: None)
+    reply = fetch_call.call_and_wait(store, FetchRequest(lease, count, count, []), lease_ms=LEASE_MS)
+    fetch_call.accept_messages(lease, reply, lambda *_: None)
     return in_flight
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.scenarios.bench.measure import (
     PREFORK,
     THREADS,
@@ -39,7 +39,7 @@ def main() -> None:
     figures: dict[tuple[str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
         for number in range(asked.rounds):
-            with serving(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
+            with run_server(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
                 _round(server.url, asked.tasks, Path(folder), figures, asked.only)
             print(f"round {number + 1} of {asked.rounds} done", flush=True)
     _table(figures)

@@ -19,7 +19,7 @@ from millpond.tasks.contract import Contract
 from millpond.tasks.handlers import body
 from millpond.tasks.settings import Settings
 from millpond.worker.app import prepare
-from millpond.worker.celery.handler_task import register
+from millpond.worker.celery.handler_task import register_handler
 
 #: What the stock worker prefetches a slot: enough that it never waits for the broker, its best setting here.
 STOCK_PREFETCH = 16
@@ -94,7 +94,7 @@ def make_pond(url: str) -> Celery:
     app.conf.worker_send_task_events = False  # as stock; the column with events turns both on
     from millpond.tasks.handlers import handlers
 
-    register(app, handlers()[Noop.kind], settings.table)
+    register_handler(app, handlers()[Noop.kind], settings.table)
     return app
 
 

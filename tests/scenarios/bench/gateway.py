@@ -26,7 +26,7 @@ from millpond.broker import limits
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, child_environment
 from millpond.tasks.squares.contract import Square
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.scenarios.bench.http_load import load
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +46,7 @@ def main() -> None:
     figures: Figures = defaultdict(list)
     with (
         tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder,
-        serving(Path(folder), extra=["appendonly no"]) as server,
+        run_server(Path(folder), extra=["appendonly no"]) as server,
         Client(server.url) as client,
         _servers(server.url) as processes,
     ):

@@ -22,7 +22,7 @@ from statistics import median
 from threading import Event, Thread
 
 from millpond.tasks.settings import Settings
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.harness.flower_process import LOGIN, Visitor, flower_process
 from tests.harness.own_server import free_port
 from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Executor, drain
@@ -54,7 +54,7 @@ def main() -> None:
     figures: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="millpond-bench-") as folder:
         for number in range(asked.rounds):
-            with serving(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
+            with run_server(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
                 for executor in (PREFORK, THREADS):
                     if asked.only in executor.name:
                         # Turned round every other time: a machine that becomes slower favours nobody.

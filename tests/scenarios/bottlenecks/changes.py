@@ -23,7 +23,7 @@ from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.snapshot import read_snapshot
 from millpond.tasks.settings import Settings
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
 
@@ -109,7 +109,7 @@ class Phase:
 def run(folder: Path, executor: str, *, most: int = 99) -> list[Phase]:
     """Run the phases one after the other on a server of their own; at most so many."""
     with ExitStack() as stack:
-        own = stack.enter_context(serving(folder / "server"))
+        own = stack.enter_context(run_server(folder / "server"))
         asked = stack.enter_context(service(64, 0.05))
         store = connect(own.url)
         stack.callback(store.close)

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from millpond.broker.connection import Store, connect
 from millpond.broker.keys import elasticity_key
 from millpond.broker.stats import probing
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.harness.one_worker import settings_for, workers
 from tests.scenarios.bottlenecks.case import Case
 from tests.scenarios.bottlenecks.running import Feed, _succeeded, kept_nice
@@ -51,7 +51,7 @@ class Cost:
 def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
     """Run the pool for so long."""
     with ExitStack() as stack:
-        own = stack.enter_context(serving(folder / "server"))
+        own = stack.enter_context(run_server(folder / "server"))
         store = connect(own.url)
         stack.callback(store.close)
         pool = {"executor": executor, "concurrency": 8, "prefetch": 8}

@@ -24,7 +24,7 @@ from millpond.broker.publish import publish
 from millpond.monitor.diagnosis import Diagnosis, diagnose_all
 from millpond.monitor.snapshot import read_snapshot
 from millpond.tasks.settings import Settings, child_environment
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from millpond.worker.supervise.process_numbers import ProcessNumbers
 from tests.harness.one_worker import OneWorker, settings_for, workers
 from tests.harness.tcp_proxy import proxy
@@ -91,7 +91,7 @@ def run(case: Case, folder: Path, *, truth: bool = True) -> Seen:
     """Run one case on a server of its own."""
     seen = Seen(case.label, case.right, case.grows)
     with ExitStack() as stack:
-        own = stack.enter_context(serving(folder / "server"))
+        own = stack.enter_context(run_server(folder / "server"))
         given = stack.enter_context(case.around(folder))
         store = connect(own.url)
         stack.callback(store.close)

@@ -60,7 +60,7 @@ def run(plan: Plan) -> tuple[Verdict, float]:
     """Run the plan; return the verdict and how many seconds it took."""
     begun = time.monotonic()
     with ExitStack() as stack:
-        book = stack.enter_context(valkey.serving(plan.folder / "ledger", extra=["appendonly no"]))
+        book = stack.enter_context(valkey.run_server(plan.folder / "ledger", extra=["appendonly no"]))
         broker = broker_for(plan.only, plan.folder / "broker")
         stack.callback(broker.kill)
         env = environment_for(broker.url, book.url, way=plan.transport)

@@ -70,7 +70,7 @@ def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
     """A worker that dies as it takes over what a dead one held loses nothing, and keeps nobody from it."""
     pond.send("one")
     dead = InFlightMessages().lease(QueueKeys("chaos"))
-    assert fetch_call.call(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages
+    assert fetch_call.call_and_wait(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages
     pond.dying("sweep to requeue")
     pond.worker()
     eventually(lambda: settled(pond.store), 60)

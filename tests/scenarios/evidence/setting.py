@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from millpond.tasks.settings import Settings
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.harness.one_worker import OneWorker, settings_for, workers
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a server that writes down what it holds, as the embedded one; yield its URL."""
-    with serving(folder / "valkey") as running:
+    with run_server(folder / "valkey") as running:
         yield running.url
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from millpond import Client
 from millpond.tasks.settings import Settings, child_environment
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from tests.scenarios.life.kinds import Nothing
 from tests.scenarios.life.traced_worker import trace_into
 
@@ -58,7 +58,7 @@ class Life:
 def count(executor: str, folder: Path, batches: int = 1) -> Generator[Life, None, None]:
     """Yield the average life of the tasks of one batch, for each batch."""
     with (
-        serving(folder / "server") as server,
+        run_server(folder / "server") as server,
         _worker(server.url, executor, folder) as (settings, trace, pid),
         Client(settings=settings) as client,
     ):

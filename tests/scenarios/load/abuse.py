@@ -31,7 +31,7 @@ from millpond.broker import limits
 from millpond.broker.connection import connect
 from millpond.producer.gateway.tokens import hash_token
 from millpond.tasks.settings import Gateway, GatewayToken, Settings
-from millpond.worker.local.valkey import embedded_binary, serving
+from millpond.worker.local.valkey import embedded_binary, run_server
 from tests.harness.gateway_process import Running, running
 
 #: The memory of the gateway's container (docker-compose.yml).
@@ -69,7 +69,7 @@ def abused(folder: Path, *, seconds: float, turns: int = 6) -> Abused:
     """Run quiet and abused times in turns, of `seconds` in all."""
     seen = Abused()
     with ExitStack() as stack:
-        server = stack.enter_context(serving(folder, binary=embedded_binary()))
+        server = stack.enter_context(run_server(folder, binary=embedded_binary()))
         tokens = tuple(
             GatewayToken(name=name, hash=hash_token(name), kinds=("squares.*",)) for name in (ABUSER, CLIENT)
         )

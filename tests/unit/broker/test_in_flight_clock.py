@@ -16,7 +16,7 @@ def test_a_reply_that_is_read_late_makes_no_retry_early() -> None:
     lease = InFlightMessages().lease(QueueKeys("slow"))
     asked_ms = int(time.time() * 1000) - 700  # the process was busy for so long
     turn = FetchRequest(lease, 1, 1, [], asked_ms=asked_ms)
-    fetch_call.note(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
+    fetch_call.note_queue_state(turn, Reply(asked_ms + AHEAD_MS, True, 0, -1, 0, []))
     assert lease.clock_ms == AHEAD_MS
 
 
@@ -26,7 +26,7 @@ def test_the_quickest_turn_tells_the_clock() -> None:
     asked_ms = int(time.time() * 1000) - 500
     for taken_ms in (400, 1, 90):
         turn = FetchRequest(lease, 1, 1, [], asked_ms=asked_ms)
-        fetch_call.note(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
+        fetch_call.note_queue_state(turn, Reply(asked_ms + AHEAD_MS + taken_ms, True, 0, -1, 0, []))
     assert lease.clock_ms == AHEAD_MS + 1
 
 
@@ -36,5 +36,5 @@ def test_a_clock_that_was_set_is_followed_at_once() -> None:
     for ahead_ms in (0, 3_600_000, 3_540_000, -60_000, -59_000):
         turn = FetchRequest(lease, 1, 1, [])
         assert turn.asked_ms is not None
-        fetch_call.note(turn, Reply(turn.asked_ms + ahead_ms, True, 0, -1, 0, []))
+        fetch_call.note_queue_state(turn, Reply(turn.asked_ms + ahead_ms, True, 0, -1, 0, []))
         assert lease.clock_ms == ahead_ms

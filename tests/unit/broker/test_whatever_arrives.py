@@ -77,7 +77,7 @@ def test_one_message_is_answered_for_by_itself(
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("q"))
     reply = Reply(0, True, 0, -1, 0, [Fetched(f"{n}/1/0", 0, text) for n, text in enumerate(texts)])
-    fetch_call.accept(lease, reply, ask_all)
+    fetch_call.accept_messages(lease, reply, ask_all)
     for delivery in list(lease.in_flight.values()):
         kind = delivery.message.kind
         result = json.dumps(told)  # a result is kept as JSON in ASCII
@@ -88,5 +88,5 @@ def test_one_message_is_answered_for_by_itself(
     ends = {delivery.token: outcome for delivery, outcome in lease.outcomes}
     assert len(ends) == 4
     assert {type(ends["0/1/0"]), type(ends["3/1/0"])} <= {Succeeded, DeadLetter, PutAside, Delay}
-    words = fetch_call.command(FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=1)
+    words = fetch_call.fetch_command(FetchRequest(lease, 0, 0, lease.take_outcomes()), lease_ms=1)
     assert Connection().pack_command(*words)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from millpond.producer.client import Client
-from millpond.producer.message import Message, contract_from, outgoing
+from millpond.producer.message import Message, compose_contract, contract_from
 from millpond.tasks.contract import Contract, kinds, load_shipped
 from millpond.tasks.email.contract import SendEmail
 from millpond.tasks.errors import BadContract, UnknownKind
@@ -25,7 +25,7 @@ class Loose(Contract, kind="test.message.loose"):
 
 def composed(message: Message) -> dict[str, Any]:
     contract = contract_from(message.contract)
-    sent = outgoing(message, contract, queue="q", now_ms=NOW, batch=None)
+    sent = compose_contract(message, contract, queue="q", now_ms=NOW, batch=None)
     return {"message": sent, **json.loads(sent.payload)}
 
 
@@ -146,7 +146,7 @@ def test_fields_with_their_default_stay_at_home() -> None:
 
 def test_every_kind_that_ships_has_a_valid_example() -> None:
     """The example that `millpond kinds` shows of each shipped kind can be sent as it stands."""
-    from millpond.producer.examples import example
+    from millpond.producer.examples import example_fields
 
     load_shipped()
     shipped = {
@@ -156,4 +156,4 @@ def test_every_kind_that_ships_has_a_valid_example() -> None:
     }
     assert shipped
     for name, contract in shipped.items():
-        assert contract_from((name, example(contract)))
+        assert contract_from((name, example_fields(contract)))

@@ -34,8 +34,8 @@ def told(pool: str, **conf: Any) -> str:
     @app.task(name="shop.early", acks_late=False, rate_limit="1/s", shared=False)
     def early() -> None: ...
 
-    changes = user_app.configure(app, settings_of(), (pool,))
-    return user_app.table([*changes, *user_app.of_tasks(app)])
+    changes = user_app.configure_app(app, settings_of(), (pool,))
+    return user_app.changes_text([*changes, *user_app.of_tasks(app)])
 
 
 def lines(text: str) -> dict[str, str]:
@@ -112,8 +112,10 @@ def test_a_broker_of_the_environment_is_named_and_not_used(monkeypatch: pytest.M
     """Celery prefers CELERY_BROKER_URL to settings; what tasks send goes to the broker of their worker."""
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://other/0")
     app = Celery("shop", set_as_current=False)
-    changes = user_app.configure(app, settings_of(), ("heavy",))
-    assert "redis://other:6379/0 -> redis://localhost:6379/0" in " ".join(user_app.table(changes).split())
+    changes = user_app.configure_app(app, settings_of(), ("heavy",))
+    assert "redis://other:6379/0 -> redis://localhost:6379/0" in " ".join(
+        user_app.changes_text(changes).split()
+    )
     assert app.connection_for_write().as_uri() == "redis://localhost:6379/0"
 
 
@@ -142,8 +144,8 @@ def test_an_option_of_the_transport_is_kept_or_named(option: str, value: Any, sa
     """An option of kombu's transport has its effect, or is named as the worker starts."""
     app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
     app.conf.update(task_default_queue="heavy", broker_transport_options={option: value})
-    changes = user_app.configure(app, settings_of(), ("heavy",))
-    named = " ".join(user_app.table([each for each in changes if option in each.setting]).split())
+    changes = user_app.configure_app(app, settings_of(), ("heavy",))
+    named = " ".join(user_app.changes_text([each for each in changes if option in each.setting]).split())
     assert said in named
     assert bool(named) == bool(said)
     assert said or app.conf.broker_transport_options[option] == value
@@ -165,7 +167,7 @@ def test_options_of_the_application_have_their_defaults_and_are_named() -> None:
     finally:
         user_preload_options.disconnect(hear)
     assert heard == [{"stage": "dev"}]
-    found = lines(user_app.table(list(user_options.changes(app))))
+    found = lines(user_app.changes_text(list(user_options.ignored_options(app))))
     assert "- -> 4 `millpond worker` has no options" in found["option --shards"]
     assert "- -> dev" in found["option --stage"]
 
@@ -190,7 +192,7 @@ def test_a_batch_that_the_pool_never_holds_is_named() -> None:
     @app.task(base=Batches, name="shop.together", shared=False, acks_late=True)
     def together(requests: Any) -> None: ...
 
-    found = lines(user_app.table(list(user_app.of_tasks(app))))
+    found = lines(user_app.changes_text(list(user_app.of_tasks(app))))
     assert "5 -> prefetch 4" in found["flush_every of shop.together"]
     app.in_flight.prefetch = 5
     assert "flush_every of shop.together" not in {each.setting for each in user_app.of_tasks(app)}
@@ -201,7 +203,7 @@ def test_a_broker_in_use_as_it_is_set_is_not_named() -> None:
     app = Celery("shop", broker="redis://localhost/0", set_as_current=False)
     app.conf.update(broker_use_ssl={"ssl_cert_reqs": ssl.CERT_NONE}, task_default_queue="heavy")
     chosen = settings_of().model_copy(update={"broker_url": celery_application.broker_url(app)})
-    assert not [each for each in user_app.configure(app, chosen) if each.setting.startswith("broker_")]
+    assert not [each for each in user_app.configure_app(app, chosen) if each.setting.startswith("broker_")]
     assert app.conf.broker_url.startswith("rediss://")
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from millpond.tasks.pools import Pool
 from millpond.tasks.settings import Settings, child_environment
-from millpond.worker.process import command, options
+from millpond.worker.process import process_command, worker_options
 
 
 def test_the_table_decides_slots_executor_and_queues() -> None:
     """A pool's executor, concurrency and queues are Celery's, and each process has a name of its own."""
     pool = Pool(queues=("email", "bulk"), executor="threads", concurrency=3)
-    chosen = options("mail", 2, pool)
+    chosen = worker_options("mail", 2, pool)
     assert (chosen["pool"], chosen["concurrency"], chosen["queues"]) == ("threads", 3, ["email", "bulk"])
     assert chosen["hostname"].startswith("mail.2@")
 
@@ -22,18 +22,18 @@ def test_the_table_decides_slots_executor_and_queues() -> None:
 def test_a_prefork_child_is_replaced_after_so_many_tasks_or_so_much_memory() -> None:
     """The caps of a prefork pool reach Celery, the memory in its unit, KiB."""
     capped = Pool(queues=("q",), executor="prefork", max_tasks_per_child=10, max_memory_per_child_mb=2)
-    chosen = options("files", 1, capped)
+    chosen = worker_options("files", 1, capped)
     assert (chosen["max_tasks_per_child"], chosen["max_memory_per_child"]) == (10, 2048)
 
 
 def test_threads_have_no_children_to_cap() -> None:
     """Celery would refuse nothing and do nothing: the caps are left out."""
-    assert "max_tasks_per_child" not in options("p", 1, Pool(queues=("q",), max_tasks_per_child=10))
+    assert "max_tasks_per_child" not in worker_options("p", 1, Pool(queues=("q",), max_tasks_per_child=10))
 
 
 def test_a_folder_named_worker_where_the_user_is_does_no_harm() -> None:
     """The interpreter does not look into the current folder first."""
-    assert command("email", 1)[1] == "-P"
+    assert process_command("email", 1)[1] == "-P"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from millpond.broker.stats.histogram import BOUNDS, Histogram
 from millpond.tasks.process.metrics_file import MetricsFile, read_metrics
 from millpond.tasks.process.prometheus_text import Metric, format_metrics
-from millpond.worker.report.metrics import metrics
+from millpond.worker.report.metrics import supervisor_metrics
 
 SAID = {
     "name": "default.1@here",
@@ -52,7 +52,7 @@ def test_a_process_is_told_by_its_supervisor() -> None:
     """Slots, round trips, leases, ends and times of a process; and that a pool without one is not live."""
     file = MetricsFile()
     file.write(SAID)
-    told = samples(format_metrics(metrics(["default"], os.getppid())))
+    told = samples(format_metrics(supervisor_metrics(["default"], os.getppid())))
     assert told["millpond_worker_slots_busy", "default"] == 3
     assert told["millpond_worker_fetch_calls_total", "default"] == 9
     assert told["millpond_worker_lease_renewals_total", "default"] == 7
