@@ -70,6 +70,7 @@ def _write_entries(
 
 
 def _read_streams(store: Store, keys: Sequence[str], since_ms: int = 0) -> list[list[Entry]]:
+    """Return the entries of each stream since a time, with their times, ms."""
     with translate_errors("reading the history of kinds"), store.client.pipeline(transaction=False) as pipe:
         for key in keys:
             pipe.xrange(key, min=since_ms)

@@ -19,7 +19,7 @@ from millpond.broker.stats.window import KindFigures, Place
 from millpond.broker.task_state import TaskState
 from millpond.monitor.diagnosis import diagnose_all
 from millpond.monitor.snapshot import read_snapshot
-from millpond.worker.local.valkey import serving
+from millpond.worker.local.valkey import run_server
 from millpond.worker.report.metering import Metering
 from tests.harness.one_worker import settings_for
 
@@ -34,7 +34,7 @@ BOUND = 600e6
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Store]:
     """Run a server for these figures alone."""
-    with serving(tmp_path / "server", extra=["appendonly no"]) as running:
+    with run_server(tmp_path / "server", extra=["appendonly no"]) as running:
         store = connect(running.url)
         yield store
         store.close()

@@ -196,7 +196,7 @@ def _compare(seen: Seen, feed: Feed, slots: int) -> None:
     Half of the slots stand idle by an in-flight limit; other load on the machine meets both alike. A queue
     with a limit of its own keeps it: both are measured under the smaller one.
     """
-    own = limits.read(feed.store, "default").in_flight or 2 * slots
+    own = limits.read_limits(feed.store, "default").in_flight or 2 * slots
     rates: dict[int, list[float]] = {slots: [], 2 * slots: []}
     for most in (slots, 2 * slots, 2 * slots, slots, slots, 2 * slots):
         limits.change(feed.store, "default", in_flight=min(most, own))
@@ -205,7 +205,7 @@ def _compare(seen: Seen, feed: Feed, slots: int) -> None:
             sleep(0.1)
         sleep(0.5)
         rates[most].append(_rate(feed.store, feed, TURN_SECONDS))
-    limits.change(feed.store, "default", in_flight=None)
+    limits.change_limits(feed.store, "default", in_flight=None)
     seen.before, seen.after = (sum(found) / len(found) for found in rates.values())
 
 
