@@ -199,7 +199,7 @@ def _compare(seen: Seen, feed: Feed, slots: int) -> None:
     own = limits.read_limits(feed.store, "default").in_flight or 2 * slots
     rates: dict[int, list[float]] = {slots: [], 2 * slots: []}
     for most in (slots, 2 * slots, 2 * slots, slots, slots, 2 * slots):
-        limits.change(feed.store, "default", in_flight=min(most, own))
+        limits.change_limits(feed.store, "default", in_flight=min(most, own))
         until = monotonic() + IDLE_SECONDS
         while read_depth(feed.store, "default").in_flight > most and monotonic() < until:
             sleep(0.1)
