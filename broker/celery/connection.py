@@ -34,9 +34,10 @@ class Connection(KombuConnection):
             if hostname and "://" in hostname and hostname != url.without_login:
                 url = BrokerURL.parse(hostname)
                 kwargs["transport_options"] = {**kwargs["transport_options"], "url": url}
-            # Named for kombu, whose pools must not be shared by two logins.
-            hostname, userid, password = "localhost", url.username, url.password
+            hostname = "localhost"
         super().__init__(hostname, userid, password, *args, **kwargs)
+        if isinstance(url, BrokerURL):
+            _show_url(self, url)
 
 
 def url_of(connection: Any) -> BrokerURL | None:
@@ -53,9 +54,16 @@ def hide_url_of(connection: Any) -> None:
     if url_of(connection) is None and "://" in (connection.hostname or ""):
         url = BrokerURL.parse(";".join(connection.alt or [connection.hostname]))
         connection.transport_options = {**(connection.transport_options or {}), "url": url}
-        connection.hostname, connection.userid, connection.password = "localhost", url.username, url.password
+        _show_url(connection, url)
     if url_of(connection) is not None:
         connection.alt, connection.cycle, connection.uri_prefix = [], None, None
+
+
+def _show_url(connection: Any, url: BrokerURL) -> None:
+    """Name the server to kombu, for `inspect stats` and for its pools, which two logins must not share."""
+    host, port = url.nodes[0] if url.nodes else ("localhost", None)
+    connection.hostname, connection.port, connection.virtual_host = host, port, str(url.db)
+    connection.userid, connection.password = url.username, url.password
 
 
 class TransportByUrl(stock.Transport):

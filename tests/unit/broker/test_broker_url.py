@@ -205,3 +205,18 @@ def test_an_application_may_name_another_broker() -> None:
     """`app.connection(url)` connects to its URL, whatever the settings say."""
     with celery_app(Settings(broker_url="redis://:a@h")).connection("redis://:b@other/1") as connection:
         assert connection.as_uri(include_password=True) == "redis://:b@other:6379/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("redis://:b@other:7000/3", ("other", 7000, "3")),
+        ("millpond://other", ("other", 6379, "0")),
+        ("sentinel://a:7001;sentinel://b:7002/orders/3", ("a", 7001, "3")),
+    ],
+)
+def test_a_connection_names_its_server(text: str, server: tuple[str, int, str]) -> None:
+    """Its host, port and database, as `celery inspect stats` shows them; of sentinels, the first."""
+    with celery_app(Settings(broker_url=text)).connection_for_read() as connection:
+        parts = connection.info()
+        assert (parts["hostname"], parts["port"], parts["virtual_host"]) == server
