@@ -101,7 +101,7 @@ def beating(store: Store) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390], ids=["wide", "narrow"])
+@pytest.mark.parametrize("width", [1280, 360], ids=["wide", "narrow"])
 def test_the_pictures_of_a_slow_pool_can_be_read(
     open_page: Callable[..., Any], pond: Embedded, scheme: str, width: int, tmp_path: Any
 ) -> None:
