@@ -9,7 +9,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,6 +25,8 @@ SHIPPED = (
     "millpond.tasks.files.contract",
     "millpond.tasks.squares.contract",
 )
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _kinds: dict[str, type["Contract"]] = {}
 
@@ -93,16 +95,24 @@ def kinds() -> dict[str, type[Contract]]:
 
 
 def read_fields(contract: type[Contract], fields: Mapping[str, Any]) -> Contract:
-    """Return the contract with these fields. Raises `BadContract`.
+    """Return the contract with these fields. Raises `BadContract`."""
+    try:
+        return validate_fields(contract, fields)
+    except ValidationError as error:
+        raise describe_errors(error, what=contract.kind) from None
 
-    A strict contract takes dates, numbers in texts and the like from JSON alone, so that is tried too.
+
+def validate_fields(model: type[Model], fields: Any) -> Model:
+    """Return the model with fields that came as JSON. Raises pydantic's `ValidationError`.
+
+    A strict model takes dates, numbers in texts and the like from JSON alone, so that is tried too.
     """
     try:
-        return contract.model_validate(fields)
-    except ValidationError as error:
+        return model.model_validate(fields)
+    except ValidationError:
         with suppress(ValueError, TypeError, RecursionError):
-            return contract.model_validate_json(json.dumps(fields))
-        raise describe_errors(error, what=contract.kind) from None
+            return model.model_validate_json(json.dumps(fields))
+        raise
 
 
 def describe_errors(error: ValidationError, *, what: str) -> BadContract:
@@ -125,4 +135,5 @@ __all__ = [
     "missing_kind_error",
     "read_fields",
     "redact",
+    "validate_fields",
 ]

@@ -24,7 +24,7 @@ from millpond.producer.gateway.send_batcher import SendResult, send_each
 from millpond.producer.gateway.tokens import Principal
 from millpond.producer.message import Message
 from millpond.producer.send_outcomes import Refused, Sent
-from millpond.tasks.contract import contract_of
+from millpond.tasks.contract import contract_of, validate_fields
 from millpond.tasks.errors import BrokerAway, QueueFull
 from millpond.tasks.pools import Overflow
 
@@ -115,7 +115,7 @@ class StreamSender:
             task = StreamTask.model_validate(json_text.parse(line.text))
             require_kind(self._principal, task.kind)
             require_options(self._principal, contract_of(task.kind), task, self._overflow)
-            contract = contract_of(task.kind).model_validate(task.task)
+            contract = validate_fields(contract_of(task.kind), task.task)
             json_text.require_finite(contract, line.text)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)

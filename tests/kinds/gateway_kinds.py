@@ -1,10 +1,11 @@
-"""A kind for the tests of the gateway: it tells how far it got, and waits until it is told to stop."""
+"""Kinds for the tests of the gateway: one that waits until it is told to stop, and a strict one."""
 
+from datetime import date
 from time import monotonic, sleep
 
 from millpond.tasks.context import Context
 from millpond.tasks.contract import Contract
-from millpond.tasks.handlers import body
+from millpond.tasks.handlers import handler
 
 
 class Steps(Contract, kind="test.steps"):
@@ -13,7 +14,19 @@ class Steps(Contract, kind="test.steps"):
     name: str
 
 
-@body(Steps)
+class Strict(Contract, kind="test.strict", strict=True):
+    """Take a date, and no text for one."""
+
+    day: date
+
+
+@handler(Strict)
+def strict(job: Strict, context: Context) -> str:
+    """Return the date."""
+    return job.day.isoformat()
+
+
+@handler(Steps)
 def steps(job: Steps, context: Context) -> str:
     """Take the step, and give up after a minute."""
     deadline = monotonic() + 60

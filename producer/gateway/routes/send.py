@@ -29,7 +29,7 @@ from millpond.producer.gateway.schemas import Accepted, accepted
 from millpond.producer.gateway.state import State
 from millpond.producer.message import Call, Message
 from millpond.producer.send_outcomes import Sent
-from millpond.tasks.contract import Contract, contract_of, kinds
+from millpond.tasks.contract import Contract, contract_of, kinds, validate_fields
 from millpond.tasks.errors import MillpondError
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -79,7 +79,8 @@ class SendEndpoint:
 
     def _validate(self, body: bytearray) -> Contract | Call:
         try:
-            job = (self.contract or Arguments).model_validate(json_text.parse(body))
+            model: type[Contract | Arguments] = self.contract or Arguments
+            job = validate_fields(model, json_text.parse(body))
             json_text.require_finite(job, body)
             return Call(self.kind, *job.args, **job.kwargs) if isinstance(job, Arguments) else job
         except ValidationError as error:

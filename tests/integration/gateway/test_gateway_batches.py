@@ -99,3 +99,18 @@ def test_a_running_task_shows_its_progress_and_can_be_cancelled(
     assert (seen["state"], seen["progress"]) == ("running", {"done": 1, "total": 2})
     assert gateway.ask("POST", f"{where}/cancel").json == {"unacknowledged": []}
     eventually(lambda: gateway.ask("GET", where).json["state"] == "cancelled")
+
+
+def test_a_strict_contract_takes_a_date_from_a_body_and_from_a_line(gateway: Running) -> None:
+    """JSON has dates as texts alone; the worker takes them too; a text that is no date is 422."""
+    batch = gateway.ask("POST", "/batches").json["id"]
+    for day, status in (("2026-11-29", 202), ("tomorrow", 422)):
+        task = {"day": day}
+        answer = gateway.ask("POST", f"/send/test.strict?batch={batch}", json.dumps(task))
+        assert answer.status == status, answer.text
+        line = json.dumps({"kind": "test.strict", "task": task}) + "\n"
+        fed = gateway.ask("POST", f"/batches/{batch}/tasks", line, media=NDJSON)
+        assert fed.lines[-1]["summary"]["refused"] == (status == 422)
+    gateway.ask("POST", f"/batches/{batch}/close")
+    results = [data for event, _, data in events(gateway, batch) if event == "result"]
+    assert [each["value"] for each in results] == ["2026-11-29"] * 2

@@ -311,3 +311,5 @@ def test_a_strict_contract_is_read_from_json() -> None:
 
     job = Strict(day=date(2026, 1, 1), number=UUID(int=7), names=("a",))
     assert read_fields(Strict, json.loads(json.dumps(wire_fields(job)))) == job
+    with pytest.raises(BadContract, match="day: "):
+        read_fields(Strict, {"day": 5, "number": "7"})
