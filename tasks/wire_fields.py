@@ -122,5 +122,5 @@ def _is_plain_type(annotation: Any) -> bool:
 
 
 def _is_constraint(metadata: Any) -> bool:
-    """True for what accepts or refuses a value, as `Gt` does, and for what changes it once."""
+    """True for metadata that only accepts or refuses a value, as `Gt` does, or changes it once."""
     return isinstance(metadata, BaseMetadata | StringConstraints) and not isinstance(metadata, Strict)

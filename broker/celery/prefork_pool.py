@@ -114,6 +114,6 @@ def put_first_in_line(controller: Any, requests: Sequence[Any]) -> None:
 
 
 def children_of(pool: Any) -> Any:
-    """Return the pool of children behind a pool of Celery's, if it is one of prefork."""
+    """Return billiard's pool of children behind a pool of Celery's; None if Celery's is not of prefork."""
     children = getattr(pool, "_pool", None)
     return children if isinstance(children, AsynPool) else None

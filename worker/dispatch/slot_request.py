@@ -30,31 +30,31 @@ class SlotRequest(Protocol):
         """The kind."""
 
     def may_start(self) -> bool:
-        """True if it may still start."""
+        """True if the task may still start."""
 
     def revoked(self) -> Any:
-        """True if it was cancelled or has expired."""
+        """True if the task was cancelled or has expired."""
 
     def run_in_thread(self) -> None:
-        """Run it in the calling thread."""
+        """Run the task in the calling thread."""
 
     def release(self) -> None:
-        """Release it."""
+        """Return the message to the head of its queue."""
 
     def redeliver(self, exc_info: Any) -> None:
-        """Redeliver it."""
+        """Return the message to its queue, its delivery counted."""
 
     def undo_start(self) -> None:
-        """Take back that a child has it."""
+        """Undo the note that a child has the task."""
 
     def note_start(self, pid: int | None, time_accepted: float) -> None:
-        """Note that its handler has started."""
+        """Note that the task's handler has started."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Note that its handler starts, and end it if that was asked for meanwhile."""
+        """Note that the handler starts, and end the task if that was asked for meanwhile."""
 
     def on_success(self, answer: Any) -> None:
-        """Settle it by its slot's answer."""
+        """Settle the delivery by the slot's answer."""
 
     def on_failure(self, exc_info: Any) -> None:
-        """Settle it after its slot was lost."""
+        """Settle the delivery after its slot was lost."""

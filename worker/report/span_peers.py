@@ -55,7 +55,7 @@ def peer_of(attributes: Mapping[str, Any]) -> str | None:
 
 
 def listen() -> None:
-    """Note the peers of spans from now on, once for each provider; nothing if no SDK is set up."""
+    """Note the peers of client spans from now on, once for each provider; do nothing if no SDK is set up."""
     trace, sdk = sys.modules.get("opentelemetry.trace"), sys.modules.get("opentelemetry.sdk.trace")
     if trace is None or sdk is None:
         return
