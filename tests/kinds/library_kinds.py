@@ -1,4 +1,4 @@
-"""Kinds that wait inside a library: pools of connections, polled locks, own threads, logging, large data."""
+"""Kinds that wait inside a library: pools of connections, polled locks, own threads, logging."""
 
 import logging
 import multiprocessing
@@ -57,13 +57,6 @@ class Lines(Contract, kind="library.lines"):
     url: str
     lines: int
     at_once: bool = False
-
-
-class Big(Contract, kind="library.big"):
-    """Carry much, or return much."""
-
-    text: str = ""
-    returned: int = 0
 
 
 class Greylisted(Contract, kind="library.greylisted"):
@@ -242,11 +235,6 @@ def lines(job: Lines, context: Context) -> None:
             return
         for n in range(job.lines):
             connection.exec_driver_sql("select n from stock where id = %s", (n,)).all()
-
-
-@body(Big)
-def big(job: Big, context: Context) -> str:
-    return "x" * job.returned
 
 
 @body(Greylisted)

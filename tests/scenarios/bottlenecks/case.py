@@ -52,8 +52,6 @@ class Case:
     of_workers: bool = False
     #: Messages of each burst, one every ten seconds, instead of a backlog.
     burst: int = 0
-    #: Messages that are kept ready.
-    backlog: int = 3_000
     #: True if tasks come one by one, more slowly than the pool works, instead of a backlog.
     steady: bool = False
     #: The delay of the broker's answers, seconds.

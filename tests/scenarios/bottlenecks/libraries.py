@@ -1,4 +1,4 @@
-"""Bottlenecks inside libraries: pools of connections, polled locks, own threads, logs, large data."""
+"""Bottlenecks inside libraries: pools of connections, polled locks, own threads, logs."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ EXECUTORS = ("threads", "prefork")
 
 def libraries() -> list[Case]:
     """Return them; those of a library that is not installed are left out."""
-    return [*_pooled(), *_polled(), *_aside(), *_large(), *_refused()]
+    return [*_pooled(), *_polled(), *_aside(), *_refused()]
 
 
 def _both(name: str, kind: str, right: tuple[str, ...], grows: bool, **more: Any) -> Iterator[Case]:
@@ -107,14 +107,6 @@ def _aside() -> Iterator[Case]:
     yield from _both(
         "a task that waits for another of its pool", "library.subtask", ("lock", "dependency"), False,
         fields={"seconds": 0.02}, doubled=False,
-    )  # fmt: skip
-
-
-def _large() -> Iterator[Case]:
-    yield from _both(
-        "inputs of a megabyte", "library.big", ("batching", "broker", "processor"), False,
-        fields={"text": "x" * 1_000_000}, slots=4, queue={"message_bytes": 4_000_000}, backlog=200,
-        computes=True,
     )  # fmt: skip
 
 

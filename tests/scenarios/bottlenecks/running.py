@@ -35,6 +35,7 @@ from tests.scenarios.bottlenecks.results import Seen
 WITHIN_SECONDS, TRUTH_SECONDS = 60.0, 6.0
 #: A turn of few or many slots is this long, once the surplus has ended, which takes at most so long.
 TURN_SECONDS, IDLE_SECONDS = 3.0, 10.0
+BACKLOG = 3_000
 #: Tasks a second of a pool that keeps up.
 HEALTHY_RATE = 50
 
@@ -57,8 +58,8 @@ class Feed:
                 self._burst_at = monotonic() + 10
                 self.send(self._case.burst)
             return
-        lacking = self._case.backlog - read_depth(self.store, "default").ready
-        if lacking > self._case.backlog // 10:
+        lacking = BACKLOG - read_depth(self.store, "default").ready
+        if lacking > BACKLOG // 10:
             self.send(lacking)
 
     def steadily(self, seconds: float) -> None:
