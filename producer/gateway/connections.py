@@ -39,7 +39,7 @@ class ConnectionLimits:
     def __init__(self, settings: Gateway, shares: LoopShares, selector: PrioritySelector | None) -> None:
         self.shares, self.selector = shares, selector
         self.connections = settings.max_connections
-        self.requests = most_requests(settings)
+        self.requests = max_open_requests(settings)
         self.header_seconds = min(HEADER_SECONDS, settings.idle_seconds)
         self.silent = most_silent(settings)
         #: Connections without a request, the one that waits longest first.
@@ -56,7 +56,7 @@ class ConnectionLimits:
         connection.transport.abort()
 
 
-def most_requests(settings: Gateway) -> int:
+def max_open_requests(settings: Gateway) -> int:
     """Return the number of requests that may be under way at once."""
     return max(1, int(settings.max_connections * (1 - _RESERVED)))
 
@@ -66,7 +66,7 @@ def most_silent(settings: Gateway) -> int:
     return max(_LEAST_SILENT, int(settings.max_connections * _SILENT))
 
 
-def protocol(limits: ConnectionLimits) -> Any:
+def connection_factory(limits: ConnectionLimits) -> Any:
     """Return the factory of the connections, for `uvicorn.Config(http=…)`."""
 
     def connection(*args: Any, **kwargs: Any) -> BoundedConnection:
@@ -75,7 +75,7 @@ def protocol(limits: ConnectionLimits) -> Any:
     return connection
 
 
-def allow_open_files(settings: Gateway) -> None:
+def raise_open_file_limit(settings: Gateway) -> None:
     """Raise the process's limit of open files to the number that the connections need, where it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.max_connections + most_silent(settings) + _OTHER_FILES

@@ -43,12 +43,7 @@ class Connection(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Account:
-    """A token's account: when its use is paid back, when it last asked, and its requests that wait.
-
-    `used` are the seconds since the last count, `faded` those before, less for each moment since; `under_way`
-    is the number of its requests; `forward` are its connections that are not in the background, and `light`
-    its requests that hold it up.
-    """
+    """When a token's use is paid back, when it last asked, and its requests that wait."""
 
     paid_at: float = 0.0
     asked_at: float = 0.0
@@ -120,24 +115,24 @@ class LoopShares:
         mine = asyncio.get_running_loop().create_future()
         account.waiting.append(mine)
         if not account.is_timed:
-            self._time(account)
+            self._plan_next_start(account)
         await mine
 
     async def metered(self, token: str, call: Awaitable[None]) -> None:
         """Await a call; each of its steps is charged to the token."""
-        await _Metered(call, lambda seconds: self.charge(token, seconds))
+        await _MeteredAwaitable(call, lambda seconds: self.charge(token, seconds))
 
     def charge(self, token: str, seconds: float) -> None:
         """Charge time of the loop to a token."""
         account, now = self._account(token), monotonic()
         account.used += seconds
-        account.paid_at = max(account.paid_at, now - seconds) + seconds * self._active_at(now)
+        account.paid_at = max(account.paid_at, now - seconds) + seconds * self._count_active(now)
 
     def refused(self, token: str) -> None:
         """Charge a refused request to a heavy token as many that are served."""
         account, now = self._account(token), monotonic()
         if account.is_heavy(now) and account.paid_at < now + MOST_OWED_SECONDS:
-            account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._active_at(now)
+            account.paid_at = max(account.paid_at, now) + REFUSAL_SECONDS * self._count_active(now)
 
     def _account(self, token: str) -> _Account:
         account = self._accounts.get(token)
@@ -145,7 +140,7 @@ class LoopShares:
             account = self._accounts[token] = _Account()
         return account
 
-    def _active_at(self, now: float) -> int:
+    def _count_active(self, now: float) -> int:
         """Return the number of tokens that use the loop."""
         if now - self._counted_at > _COUNTED_SECONDS:
             fading = exp((self._counted_at - now) / ACTIVE_SECONDS)
@@ -188,23 +183,24 @@ class LoopShares:
             return max(wait_seconds, self._background.rest_seconds())
         return wait_seconds
 
-    def _time(self, account: _Account) -> None:
+    def _plan_next_start(self, account: _Account) -> None:
         account.is_timed = bool(account.waiting)
         if account.is_timed:
             wait_seconds = self._wait_seconds(account, monotonic())
             asyncio.get_running_loop().call_later(max(0.0, wait_seconds), self._start_next, account)
 
     def _start_next(self, account: _Account) -> None:
+        """Start the first request of the token that still waits, and plan the next start."""
         while account.waiting:
             first = account.waiting.popleft()
             if not first.done():  # its client has not gone
                 first.set_result(None)
                 break
         # The request that starts now is charged before this call: it was put in line first.
-        asyncio.get_running_loop().call_soon(self._time, account)
+        asyncio.get_running_loop().call_soon(self._plan_next_start, account)
 
 
-class _Metered:
+class _MeteredAwaitable:
     """An awaitable that measures each step of another."""
 
     def __init__(self, call: Awaitable[None], charge: Callable[[float], None]) -> None:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from millpond.producer.gateway.auth import authenticate
-from millpond.producer.gateway.connections import most_requests
+from millpond.producer.gateway.connections import max_open_requests
 from millpond.producer.gateway.loop_shares import STRANGERS, LoopShares
 from millpond.producer.gateway.priority_selector import Place
 from millpond.producer.gateway.problems import ApiError, api_error, internal_error
@@ -49,10 +49,10 @@ class RequestGuard:
         self._settings = settings
         self._endpoints = endpoints
         self._idle = IdleTimeout(settings.idle_seconds)
-        self._requests = Shares(most_requests(settings), len(settings.tokens), "requests")
-        bodies = max(_LEAST_BODIES, int(most_requests(settings) * _BODIES))
+        self._requests = Shares(max_open_requests(settings), len(settings.tokens), "requests")
+        bodies = max(_LEAST_BODIES, int(max_open_requests(settings) * _BODIES))
         self._bodies = Shares(bodies, len(settings.tokens), "bodies on their way")
-        self._strangers = Shares(most_requests(settings), 2, "requests")
+        self._strangers = Shares(max_open_requests(settings), 2, "requests")
         self._loop = shares or LoopShares()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,7 +65,7 @@ class RequestGuard:
             try:
                 principal = authenticate(self._settings.tokens, headers)
             except ApiError as error:
-                await self._turn_away(error, scope, receive, send)
+                await self._refuse(error, scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
             await self._in_turn(principal.name, headers, scope, receive, send)
@@ -74,7 +74,7 @@ class RequestGuard:
         except asyncio.CancelledError:
             log.warning("cut off at the drain deadline: %s %s", scope["method"], scope["path"])
         except Exception as error:  # the application has answered it
-            _log(error)
+            _log_error_place(error)
 
     async def _in_turn(
         self, token: str, headers: Headers, scope: Scope, receive: Receive, send: Send
@@ -97,7 +97,7 @@ class RequestGuard:
         finally:
             self._loop.end(token, light)
 
-    async def _turn_away(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a stranger, in turn."""
         with self._strangers.hold(STRANGERS):
             await self._loop.turn(STRANGERS)
@@ -105,14 +105,15 @@ class RequestGuard:
             self._loop.refused(STRANGERS)
 
     async def _answer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of an authenticated principal, at its endpoint or by the application."""
         endpoint = self._endpoints.get(scope["path"]) if scope["method"] == "POST" else None
         try:
-            receive = self._bound(headers, scope["state"]["principal"].name, receive)
-            await (self._app if endpoint is None else _as_app(endpoint))(scope, receive, send)
+            receive = self._bound_body(headers, scope["state"]["principal"].name, receive)
+            await (self._app if endpoint is None else _endpoint_app(endpoint))(scope, receive, send)
         except ApiError as error:
             await error.response()(scope, receive, send)
 
-    def _bound(self, headers: Headers, token: str, receive: Receive) -> Receive:
+    def _bound_body(self, headers: Headers, token: str, receive: Receive) -> Receive:
         """Return a `receive` that bounds a body, and awaits the token's turn for each piece but the first."""
         coding = headers.get("content-encoding", "identity")
         if coding.strip().lower() != "identity":
@@ -122,11 +123,11 @@ class RequestGuard:
         limit = self._settings.max_stream_bytes if is_stream else self._settings.max_task_bytes
         announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > limit:
-            raise _too_large(limit)
-        received = self._in_share(token, receive, is_stream=is_stream)
+            raise _too_large_error(limit)
+        received = self._body_in_share(token, receive, is_stream=is_stream)
         return _bounded(received, limit, self._idle, lambda: self._loop.turn(token), is_stream=is_stream)
 
-    def _in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
+    def _body_in_share(self, token: str, receive: Receive, *, is_stream: bool) -> Receive:
         """Return a `receive` that holds a body of the token while it waits; streams have a bound already."""
 
         async def waiting() -> Message:
@@ -136,7 +137,9 @@ class RequestGuard:
         return receive if is_stream else waiting
 
 
-def _as_app(endpoint: SendEndpoint) -> ASGIApp:
+def _endpoint_app(endpoint: SendEndpoint) -> ASGIApp:
+    """Return an endpoint as an ASGI application."""
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await endpoint.answer(scope, receive)
@@ -160,6 +163,7 @@ def _bounded(
     left, more, started = limit, True, time.monotonic()
 
     async def bounded() -> Message:
+        """Return the next piece of the body. Raises `ApiError` 408 or 413."""
         nonlocal left, more
         if left < limit:
             await turn()
@@ -170,7 +174,7 @@ def _bounded(
         more = message.get("more_body", False)
         left -= len(message.get("body", b""))
         if left < 0:
-            raise _too_large(limit)
+            raise _too_large_error(limit)
         patience = PATIENCE * idle.seconds + (limit - left) / LEAST_BYTES_A_SECOND
         if more and not is_stream and time.monotonic() - started > patience:
             text = f"the body comes slower than {LEAST_BYTES_A_SECOND} bytes a second"
@@ -180,11 +184,11 @@ def _bounded(
     return bounded
 
 
-def _too_large(limit: int) -> ApiError:
+def _too_large_error(limit: int) -> ApiError:
     return api_error(413, "too_large", f"the body is longer than {limit} bytes: send less at once")
 
 
-def _log(error: Exception) -> None:
+def _log_error_place(error: Exception) -> None:
     """Log the place of an error without its message, which may repeat a payload."""
     where = "".join(traceback.format_tb(error.__traceback__)[-3:])
     log.error("%s in a request, at\n%s", type(error).__name__, where.rstrip())

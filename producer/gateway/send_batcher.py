@@ -87,6 +87,8 @@ class OverflowPolicies:
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
+    """A message that waits to be sent, and the future of its outcome."""
+
     message: Message
     overflow: Overflow | None
     batch: str | None
@@ -123,12 +125,12 @@ class SendBatcher:
 
     def _start_calls(self) -> None:
         while self._pending and self._calls < CONCURRENT_CALLS:
-            taken = self._take()
+            taken = self._take_messages()
             self._calls += 1
             future = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._send, taken))
-            future.add_done_callback(partial(self._finish, taken))
+            future.add_done_callback(partial(self._deliver_results, taken))
 
-    def _take(self) -> list[_Pending]:
+    def _take_messages(self) -> list[_Pending]:
         """Take the messages of one call from the batch that waits longest of the token whose turn it is."""
         token = next(iter(self._pending))
         batch = next(iter(self._pending[token]))
@@ -156,7 +158,7 @@ class SendBatcher:
         """Send messages of one batch, a run of equal overflow policy at a time."""
         results: list[SendResult] = []
         try:
-            for policy, run in groupby(taken, key=self._policy):
+            for policy, run in groupby(taken, key=self._policy_of):
                 messages = [each.message for each in run]
                 results += send_each(
                     self._client, messages, overflow=policy, timeout=_NO_WAIT, batch=taken[0].batch
@@ -165,7 +167,8 @@ class SendBatcher:
             results += [error] * (len(taken) - len(results))
         return results
 
-    def _policy(self, pending: _Pending) -> Overflow:
+    def _policy_of(self, pending: _Pending) -> Overflow:
+        """Return the overflow policy for a message."""
         if pending.overflow is not None:
             return pending.overflow
         queue, item = pending.message.queue, pending.message.contract
@@ -173,7 +176,8 @@ class SendBatcher:
             return "reject"  # its application routes it later
         return self._policies.of(queue or contract_from(item).queue)
 
-    def _finish(self, taken: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
+    def _deliver_results(self, taken: list[_Pending], done: "asyncio.Future[list[SendResult]]") -> None:
+        """Give each message of a call its outcome, and start the next calls."""
         self._calls -= 1
         error = done.exception()
         results: list[SendResult] = done.result() if error is None else [_as_exception(error)] * len(taken)

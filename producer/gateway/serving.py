@@ -20,7 +20,7 @@ from millpond.producer.client import Client
 from millpond.producer.gateway.acceptor import Acceptor
 from millpond.producer.gateway.app import application, load_contracts
 from millpond.producer.gateway.auth import check_address
-from millpond.producer.gateway.connections import ConnectionLimits, allow_open_files, protocol
+from millpond.producer.gateway.connections import ConnectionLimits, connection_factory, raise_open_file_limit
 from millpond.producer.gateway.loop_shares import LoopShares
 from millpond.producer.gateway.middleware import RequestGuard
 from millpond.producer.gateway.priority_selector import Background, PrioritySelector
@@ -47,14 +47,18 @@ def serve(configured: Settings, *, host: str, port: int, on_ready: Callable[[str
     check_address(host, configured.gateway.tokens)
     check_at_start(configured_broker(configured), **configured.broker_options)
     load_contracts(configured.gateway.contracts)
-    allow_open_files(configured.gateway)
-    with _listen(host, port) as listening:
+    raise_open_file_limit(configured.gateway)
+    with _open_socket(host, port) as listening:
         background = Background()
         selector = PrioritySelector(background) if hasattr(select, "epoll") else None
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
             runner.run(
                 _serve(
-                    configured, listening, LoopShares(background), selector, lambda: on_ready(_url(listening))
+                    configured,
+                    listening,
+                    LoopShares(background),
+                    selector,
+                    lambda: on_ready(_url_of(listening)),
                 )
             )
 
@@ -66,6 +70,7 @@ async def _serve(
     selector: PrioritySelector | None,
     on_ready: Callable[[], None],
 ) -> None:
+    """Serve on a listening socket until a signal, then finish within the drain deadline."""
     state = State(configured, Client(settings=configured))
     endpoints = send.endpoints(state)
     guarded = RequestGuard(application(state), configured.gateway, endpoints, shares)
@@ -74,7 +79,7 @@ async def _serve(
         limits,
         uvicorn.Config(
             MeasureRequests(guarded, state.metrics, endpoints, shares.refused),
-            http=protocol(limits),
+            http=connection_factory(limits),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -147,7 +152,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _open_socket(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
     asyncio turns Nagle's algorithm off only for sockets that are declared as TCP; with it, an answer in two
@@ -167,6 +172,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _url(listening: socket.socket) -> str:
+def _url_of(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

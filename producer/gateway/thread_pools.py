@@ -39,21 +39,21 @@ class ThreadPools:
     async def lookup(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that takes a round trip or two, in a turn of its token."""
         async with self._turns_to_look_up.turn_of(token):
-            return await _run(self._lookups, call)
+            return await _run_in_pool(self._lookups, call)
 
     async def search(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that reads waiting messages, in a turn of its token."""
         async with self._turns_to_search.turn_of(token):
-            return await _run(self._searches, call)
+            return await _run_in_pool(self._searches, call)
 
     async def cancel(self, token: str, call: Callable[[], T]) -> T:
         """Return the result of a call that waits for every worker, in a turn of its token."""
         async with self._turns_to_cancel.turn_of(token):
-            return await _run(self._cancellations, call)
+            return await _run_in_pool(self._cancellations, call)
 
     async def probe(self, call: Callable[[], T]) -> T:
         """Return the result of a call of the gateway itself, which waits for no request."""
-        return await _run(self._probes, call)
+        return await _run_in_pool(self._probes, call)
 
     def shutdown(self) -> None:
         """Start no further call; those that run are bounded by the timeouts of the broker."""
@@ -62,5 +62,5 @@ class ThreadPools:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-async def _run(threads: Executor, call: Callable[[], T]) -> T:
+async def _run_in_pool(threads: Executor, call: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, call)

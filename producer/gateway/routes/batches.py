@@ -48,6 +48,8 @@ def routes(state: State) -> APIRouter:
 
 
 def _add_changes(router: APIRouter, state: State) -> None:
+    """Add the routes that open, close and cancel a batch."""
+
     @router.post(
         "/batches", status_code=201, response_model=BatchView, summary="Open a batch", responses=problems(429)
     )
@@ -55,7 +57,7 @@ def _add_changes(router: APIRouter, state: State) -> None:
         """Open a batch. This token, and tokens for every kind, may send into, read, close and cancel it."""
         owner = request.state.principal.name
         await state.owners.require_room(request.state.principal, state.settings.max_batches)
-        summary = await _summary(
+        summary = await _read_summary(
             state, owner, lambda: state.client.batch(options.description, owner=owner).summary()
         )
         response.headers["Location"] = f"/batches/{summary.id}"
@@ -65,7 +67,7 @@ def _add_changes(router: APIRouter, state: State) -> None:
     async def close(id: BatchId, request: Request) -> Any:
         """Close a batch: it accepts no further task. Closing it again changes nothing."""
         await state.owners.require(request.state.principal, id)
-        return await _summary(
+        return await _read_summary(
             state, request.state.principal.name, lambda: state.client.open_batch(id).close()
         )
 
@@ -85,11 +87,13 @@ def _add_changes(router: APIRouter, state: State) -> None:
 
 
 def _add_reads(router: APIRouter, state: State) -> None:
+    """Add the routes that read a batch's counts and results."""
+
     @router.get("/batches/{id}", response_model=BatchView, responses=problems(404))
     async def summary(id: BatchId, request: Request) -> Any:
         """Return the number of tasks sent into a batch, and how they ended."""
         await state.owners.require(request.state.principal, id)
-        return await _summary(
+        return await _read_summary(
             state, request.state.principal.name, lambda: state.client.open_batch(id).summary()
         )
 
@@ -113,7 +117,7 @@ def _add_reads(router: APIRouter, state: State) -> None:
         return ResultEvents(state, id, after=last_event_id, token=token)
 
 
-async def _summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
+async def _read_summary(state: State, token: str, call: Callable[[], Summary]) -> Summary:
     try:
         return await state.threads.lookup(token, call)
     except BrokerError as error:

@@ -41,13 +41,18 @@ class ResultEvents(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Answer the request with events."""
         with self._state.stream("results", self._token):
-            await self._answer(receive, send)
+            await self._answer_until_stopped(receive, send)
 
-    async def _answer(self, receive: Receive, send: Send) -> None:
+    async def _answer_until_stopped(self, receive: Receive, send: Send) -> None:
+        """Answer until the batch is complete, the client disconnects, or the gateway stops."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         tasks = [
             asyncio.ensure_future(each)
-            for each in (_disconnect(receive), self._state.stopping.wait(), self._stream(send))
+            for each in (
+                _disconnected(receive),
+                self._state.stopping.wait(),
+                self._stream_results(send),
+            )
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -60,37 +65,38 @@ class ResultEvents(Response):
                 await asyncio.gather(*tasks, return_exceptions=True)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream_results(self, send: Send) -> None:
+        """Send results as they come, a comment while there are none, and the counts at the end."""
         pause, written_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
-        await self._write(send, "retry: 1000\n\n")
+        await self._write_text(send, "retry: 1000\n\n")
         while True:
             try:
-                summary, results = await self._state.threads.lookup(self._token, self._read)
+                summary, results = await self._state.threads.lookup(self._token, self._read_next)
             except UnknownBatch:
                 return
             except BrokerAway:
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS)
                 continue
             if results:
-                await self._write(send, "".join(map(_event, results)))
+                await self._write_text(send, "".join(map(_format_event, results)))
                 self._after = results[-1].position
                 pause, written_at = SHORTEST_PAUSE_SECONDS, time.monotonic()
                 continue
             if summary.complete:
-                await self._write(
+                await self._write_text(
                     send, f"event: complete\ndata: {json_text.to_text(batch_object(summary))}\n\n"
                 )
                 return
             if time.monotonic() - written_at > KEEP_ALIVE_SECONDS:
-                await self._write(send, ": nothing yet\n\n")
+                await self._write_text(send, ": nothing yet\n\n")
                 written_at = time.monotonic()
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, pause * 1.5)
 
-    def _read(self) -> tuple[Summary, list[Result]]:
+    def _read_next(self) -> tuple[Summary, list[Result]]:
         return read_after(self._state, self._batch, self._after)
 
-    async def _write(self, send: Send, text: str) -> None:
+    async def _write_text(self, send: Send, text: str) -> None:
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
@@ -105,11 +111,11 @@ def read_after(state: State, batch: str, after: str) -> tuple[Summary, list[Resu
     return summary, record.results(store, batch, after=after, wait_ms=0, limit=PAGE)
 
 
-def _event(result: Result) -> str:
+def _format_event(result: Result) -> str:
     data = {"id": result.id, "state": result.state, "value": result.value, "error": result.error}
     return f"id: {result.position}\nevent: result\ndata: {json_text.to_text(data)}\n\n"
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

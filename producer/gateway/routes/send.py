@@ -61,14 +61,14 @@ class SendEndpoint:
         """Return the answer to one request. Raises `ApiError`."""
         principal = scope["state"]["principal"]
         require_kind(principal, self.kind)
-        job = self._validate(await _body(scope, receive))
+        job = self._validate(await _read_body(scope, receive))
         query = scope["query_string"]
         options = read_query(RequestOptions, query) if query else _DEFAULTS
         require_options(principal, self.contract, options, options.overflow)
         if options.batch is not None:
             await self._state.owners.require(principal, options.batch)
         try:
-            send = _send_tracked if options.track else _send
+            send = _send_tracked if options.track else _send_message
             message = options.message(job, traceparent(scope["headers"]), principal)
             sent = await send(self._state, message, options, principal.name)
         except (MillpondError, ValueError) as error:
@@ -78,6 +78,7 @@ class SendEndpoint:
         return Response(_encode(accepted(sent)), status, headers, "application/json")
 
     def _validate(self, body: bytearray) -> Contract | Call:
+        """Return the contract or call in a body. Raises `ApiError` 422 that names each field at fault."""
         try:
             model: type[Contract | Arguments] = self.contract or Arguments
             job = validate_fields(model, json_text.parse(body))
@@ -100,7 +101,7 @@ def routes(state: State) -> APIRouter:
     """Return a route for each kind."""
     router = APIRouter(tags=["send"])
     for path, endpoint in endpoints(state).items():
-        _add(router, path, endpoint)
+        _add_route(router, path, endpoint)
 
     @router.post("/send/{kind}", include_in_schema=False)
     async def other(kind: str, request: Request) -> Response:
@@ -119,7 +120,8 @@ class _DirectRoute(APIRoute):
         return partial(self.endpoint, job=None)
 
 
-def _add(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
+def _add_route(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
+    """Add the route of one kind, described for OpenAPI by its contract."""
     contract = endpoint.contract
     assert contract is not None
     body: Any = Annotated[contract, Body(examples=[example_fields(contract)])]
@@ -142,7 +144,7 @@ def _add(router: APIRouter, path: str, endpoint: SendEndpoint) -> None:
     )
 
 
-async def _body(scope: Scope, receive: Receive) -> bytearray:
+async def _read_body(scope: Scope, receive: Receive) -> bytearray:
     """Return the body of a request; `RequestGuard` bounds its size."""
     media, _, _ = Headers(scope=scope).get("content-type", "").partition(";")
     if media.strip().lower() != "application/json":
@@ -157,7 +159,7 @@ async def _body(scope: Scope, receive: Receive) -> bytearray:
             return body
 
 
-async def _send(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
+async def _send_message(state: State, message: Message, options: RequestOptions, token: str) -> Sent:
     return await state.batcher.send(message, token=token, overflow=options.overflow, batch=options.batch)
 
 

@@ -80,7 +80,7 @@ def routes(state: State) -> APIRouter:
     )
     async def send_many(request: Request, options: Annotated[StreamOptions, Query()]) -> "DuplexResponse":
         """Send one task a line, under backpressure; outcomes come while the body is sent."""
-        return _answer(state, request, options, batch=None, room=None)
+        return _make_response(state, request, options, batch=None, room=None)
 
     @router.post(
         "/batches/{id}/tasks",
@@ -103,14 +103,15 @@ def routes(state: State) -> APIRouter:
         except BrokerError as error:
             raise translate(error) from None
         room = state.settings.max_batch_tasks - summary.sent
-        return _answer(state, request, options, batch=id, room=room)
+        return _make_response(state, request, options, batch=id, room=room)
 
     return router
 
 
-def _answer(
+def _make_response(
     state: State, request: Request, options: StreamOptions, *, batch: str | None, room: int | None
 ) -> "DuplexResponse":
+    """Return the response that sends a stream's lines. Raises `ApiError` 415 for another content type."""
     if not request.headers.get("content-type", "").startswith(NDJSON):
         raise api_error(415, "media_type", f"send one task a line, with Content-Type: {NDJSON}")
     wait_seconds = options.wait_seconds
@@ -144,20 +145,21 @@ class DuplexResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Stream until the body ends, the client disconnects, or the gateway stops."""
         with self._state.stream("tasks", self._token):
-            await self._stream(receive, send)
+            await self._stream_outcomes(receive, send)
 
-    async def _stream(self, receive: Receive, send: Send) -> None:
+    async def _stream_outcomes(self, receive: Receive, send: Send) -> None:
+        """Send the lines of the body, write their outcomes meanwhile, and the counts at the end."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         cut = asyncio.create_task(self._stop_when_cut())
         try:
-            async for lines in self._lines(receive):
+            async for lines in self._read_lines(receive):
                 async for outcomes in _in_thread(self._state.threads.streams, self._sender.send(lines)):
-                    await self._write(send, outcomes)
+                    await self._write_answer(send, outcomes)
                 if self._sender.broker_away:
                     self._aborted = "broker_away"
                     break
             summary = {"summary": {**asdict(self._sender.counts), "aborted": self._aborted}}
-            await self._write(send, json.dumps(summary).encode() + b"\n")
+            await self._write_answer(send, json.dumps(summary).encode() + b"\n")
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._sender.stop.set()
@@ -168,16 +170,17 @@ class DuplexResponse(Response):
         await self._state.cut.wait()
         self._sender.stop.set()
 
-    async def _lines(self, receive: Receive) -> AsyncIterator[list[Line]]:
+    async def _read_lines(self, receive: Receive) -> AsyncIterator[list[Line]]:
+        """Yield the lines of the body in groups, as they arrive."""
         splitter = LineSplitter(self._state.settings.max_task_bytes)
-        while (piece := await self._piece(receive)) is not None:
-            for lines in _in_groups(splitter.split(piece)):
+        while (piece := await self._next_piece(receive)) is not None:
+            for lines in _group_lines(splitter.split(piece)):
                 yield lines
         if self._aborted is None:
-            for lines in _in_groups(splitter.end()):
+            for lines in _group_lines(splitter.end()):
                 yield lines
 
-    async def _piece(self, receive: Receive) -> bytes | None:
+    async def _next_piece(self, receive: Receive) -> bytes | None:
         """Return the next piece of the body; None at its end, or when the stream is aborted."""
         if self._body_ended:
             return None
@@ -200,13 +203,13 @@ class DuplexResponse(Response):
         self._body_ended = not message.get("more_body", False)
         return bytes(message.get("body", b""))
 
-    async def _write(self, send: Send, body: bytes) -> None:
+    async def _write_answer(self, send: Send, body: bytes) -> None:
         """Write a piece of the answer; a client that reads nothing for the idle timeout is cut off."""
         async with asyncio.timeout(self._state.settings.idle_seconds):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _in_groups(lines: Iterable[Line]) -> Iterator[list[Line]]:
+def _group_lines(lines: Iterable[Line]) -> Iterator[list[Line]]:
     iterator = iter(lines)
     while group := list(islice(iterator, LINES_A_CALL)):
         yield group
