@@ -1,4 +1,4 @@
-"""A Celery application as somebody has it, on the transport that `CHANNEL_TRANSPORT` names, or kombu's own.
+"""A user's Celery application, on the transport that `CHANNEL_TRANSPORT` names, or on kombu's own.
 
 Run by `celery -A channel_app worker`. Its tasks note their runs in the file `CHANNEL_NOTES`.
 """

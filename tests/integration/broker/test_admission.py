@@ -40,7 +40,7 @@ def in_line(client: Client) -> int:
 
 
 def send(client: Client, name: int, done: list[int]) -> None:
-    """Send one task, and again where the server died during the call: nobody knows what became of that."""
+    """Send one task, and send it again if the server died during the call: the first message may be lost."""
     while True:
         with suppress(BrokerAway):
             client.send(Square(n=name))
@@ -74,7 +74,7 @@ def test_producers_that_wait_are_served_in_turn(client: Client, eventually: Even
 
 
 def test_a_called_producers_room_is_nobody_elses(client: Client) -> None:
-    """Between the call and the message a newcomer finds no room, whatever it does when it is refused."""
+    """Room granted to a called producer is refused to newcomers under every overflow policy."""
     store, ticket = client.store, new_ticket(1)
     assert isinstance(ask(store, ticket), Full)
     Hand(store, "default").turn(1)
@@ -107,7 +107,7 @@ def test_a_killed_producer_blocks_nobody(client: Client, eventually: Eventually)
 
 
 def test_who_gives_up_leaves_the_line(client: Client, eventually: Eventually) -> None:
-    """A producer whose time is up gives its place to the next, which is served as if it had never waited."""
+    """A producer whose time is up leaves the line; the next is served as if the first had never waited."""
     with pytest.raises(QueueFull):
         client.send(Square(n=1), timeout=timedelta(milliseconds=200))
     assert in_line(client) == 0

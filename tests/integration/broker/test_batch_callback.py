@@ -1,4 +1,4 @@
-"""The task that follows a batch: sent once, by whatever completes the batch, with its counts."""
+"""The batch callback: sent once, with the counts, by the process that completes the batch."""
 
 import json
 
@@ -98,7 +98,7 @@ def test_a_batch_that_is_completed_again_is_not_followed_again(client: Client, s
 
 
 def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None:
-    """Of two consumers that finish the same delivery, one whose lease ran out, one counts."""
+    """If a lease ran out and two consumers finish the same task, only the second delivery counts."""
     batch, frozen, other = filled(client, 1), Hand(store, "default"), Hand(store, "default")
     frozen.take(1)
     frozen.lose_lease()
@@ -112,7 +112,7 @@ def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None
 
 
 def test_what_cannot_follow_is_refused_before_the_batch_is_opened(client: Client) -> None:
-    """A kind or queue that nobody knows, and a time, are refused in one line; no batch is left behind."""
+    """`then=` with an unknown kind or queue, or with `once`, is refused in one line; no batch is opened."""
     with pytest.raises(UnknownKind, match=r"no\.such"):
         client.batch(then=("no.such", {}))
     with pytest.raises(UnknownQueue, match="nowhere"):

@@ -91,7 +91,7 @@ def test_connections_are_cut(
 def test_the_network_is_away_for_longer_than_a_lease(
     worker: OneWorker, network: Proxy, direct: Store, file: Path, eventually: Eventually
 ) -> None:
-    """Nothing passes and nobody says so: producers get a clear error in time, and the worker comes back."""
+    """When the network swallows all bytes, producers get a clear error in time, and the worker comes back."""
     send(direct, file, "held", seconds=1)
     eventually(lambda: names(file) == ["held"])
     network.swallow()

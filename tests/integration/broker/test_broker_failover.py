@@ -140,7 +140,7 @@ def test_a_worker_says_that_sends_wait_for_no_replica(
 def test_a_read_only_broker_is_waited_for(
     guarded: tuple[str, list[OwnServer]], kinds_path: None, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A worker process that starts on a replica, and whose broker becomes one, goes on: it does not end."""
+    """A worker process that starts on a replica, or whose broker becomes a replica, waits and goes on."""
     _, (master, replica, sentinel) = guarded
     eventually(lambda: is_online(master), 30)
     sentinel.kill()  # it would make the replica follow its master again

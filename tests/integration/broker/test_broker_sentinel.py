@@ -1,4 +1,4 @@
-"""A broker behind Sentinel: the master is killed, its replica takes over, and everybody follows."""
+"""A broker behind Sentinel: the master is killed, its replica takes over, and every client follows."""
 
 import shutil
 from collections.abc import Callable, Iterator

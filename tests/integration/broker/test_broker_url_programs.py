@@ -140,7 +140,7 @@ def test_the_client_and_celery_connect_by_every_url(each: str) -> None:
         assert ENCODED not in connection.as_uri()
 
 
-#: A program of somebody's own: nothing of Millpond but the scheme of its broker's URL.
+#: A user's own program: nothing of Millpond but the scheme of its broker's URL.
 STOCK = """
 import json, sys
 from celery import Celery

@@ -122,7 +122,7 @@ def purge(url: str) -> int:
 def test_an_expired_task_does_not_run(
     stock: Stock, worker: OneWorker, file: Path, eventually: Eventually
 ) -> None:
-    """A task whose time is over when its turn comes is dropped, and the next one runs."""
+    """A task whose deadline has passed when its turn comes is dropped, and the next task runs."""
     stock(
         [ACT, {"file": str(file), "name": "stale"}, {"expires": -5}],
         [ACT, {"file": str(file), "name": "fresh"}, {}],

@@ -143,7 +143,7 @@ def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, 
     Hand(store, "default").take(1)
     hours = {}
     for id in (running.id, waits.id, "never-was"):
-        cancel.cancel_task(store, id, terminate=True, timeout_seconds=0.1)  # nobody acknowledges
+        cancel.cancel_task(store, id, terminate=True, timeout_seconds=0.1)  # no worker process acknowledges
         until = store.client.zscore(keys.cancelled_key(store.prefix), id)
         hours[id] = round((until - server.now_ms(store)) / 3_600_000)
     assert hours == {running.id: 7 * 24, waits.id: 7 * 24, "never-was": 1}

@@ -77,7 +77,7 @@ class Fleet:
         }
 
     def end(self) -> None:
-        """End whatever runs."""
+        """End the workers that still run."""
         for worker in self._running:
             worker.kill()
             worker.wait()

@@ -102,7 +102,7 @@ def test_an_idle_process_holds_a_message_before_it_hears_of_it(
 
 
 def test_the_call_that_frees_a_permit_uses_it(store: Store, process: Process) -> None:
-    """Under an in-flight limit the next message comes with the call that settles one, and wakes nobody."""
+    """Under an in-flight limit, the call that settles a message fetches the next, and wakes no process."""
     limits.change_limits(store, QUEUE, in_flight=1)
     process.read(process.fetcher.wait_client)  # a change of a limit wakes a waiting process
     process.fetcher.on_wait()

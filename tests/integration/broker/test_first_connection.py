@@ -21,7 +21,7 @@ print(*sorted(set(sys.modules) - before))
 
 
 def test_a_first_connection_imports_nothing(url: str) -> None:
-    """Whatever speaks to the broker first has been imported before a thread can be in the middle of it."""
+    """The first call to the broker imports nothing, so no thread can meet a half-imported module."""
     named = url.replace("127.0.0.1", "localhost")
     done = subprocess.run([sys.executable, "-c", CONVERSE, named], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -44,7 +44,7 @@ def most_at_once(file: Path) -> int:
 
 
 def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
-    """Three of the fleet's eight slots work for a queue whose in-flight limit is three."""
+    """An in-flight limit of three lets three of the fleet's eight slots work for the queue."""
     limits.change_limits(client.store, "default", in_flight=3)
     with client.batch() as batch:
         batch.send_many(act(file, n, 0.1) for n in range(15))

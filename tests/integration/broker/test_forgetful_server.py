@@ -185,7 +185,7 @@ def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
 def test_a_running_worker_says_what_its_server_forgot(
     url: str, store: Store, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """All is deleted under it, and no connection ends: the loss is counted, and what comes next runs."""
+    """All keys are deleted under a running worker: the loss is counted, and the next task runs."""
 
     def act(name: str, what: str) -> None:
         fields = {"file": str(file), "name": name, "what": what}

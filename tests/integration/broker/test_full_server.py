@@ -83,7 +83,7 @@ def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:
 
 
 def test_an_unreadable_result_hides_no_other(client: Client) -> None:
-    """A result that is not a JSON object, whatever wrote it, says so; those beside it are read."""
+    """A result that is not a JSON object is reported as an error; the results beside it are read."""
     with client.batch() as batch:
         batch.send_many(Square(n=n) for n in range(4))
     hand = Hand(client.store, "default")

@@ -48,7 +48,7 @@ def start(store: Store, in_flight: InFlightMessages) -> Fetcher:
 
 
 def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) -> None:
-    """A consumer whose very first turn was carried out and not answered does not keep its messages."""
+    """Messages of a consumer's first fetch go back to the queue if the reply is lost."""
     send(store, 3)
     in_flight = InFlightMessages()
     turn_without_reply(store, in_flight)
@@ -59,7 +59,7 @@ def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) ->
 
 
 def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(store: Store) -> None:
-    """A turn of a lost connection that the server sees late is nobody's, and fetches nothing."""
+    """A fetch of a lost connection that reaches the server late fetches nothing."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)
@@ -98,7 +98,7 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
 
 
 def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> None:
-    """A task whose settlement was on its way as the connection was lost does not run again."""
+    """A settlement that was lost with its connection is sent again; its task does not run twice."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)

@@ -42,7 +42,7 @@ def own(tmp_path: Path) -> Iterator[Store]:
 
 @cache
 def runs_of_every_kind() -> Counter[str]:
-    """Return what a worker adds where runs of every kind took every time that a histogram tells apart."""
+    """Return a worker's counters after runs of every kind in every bucket of the histogram."""
     meter = Metering()
     for kind in KINDS:
         for seconds in (*BOUNDS, 2 * BOUNDS[-1]):

@@ -43,7 +43,7 @@ def hand(client: Client) -> Hand:
 
 
 def send(client: Client) -> str | None:
-    """Send under the name; return whose duplicate it was."""
+    """Send under the unique key; return the id of the task that it duplicates, or None."""
     return client.send(Square(n=1), once=NAME).duplicate_of
 
 

@@ -1,7 +1,7 @@
-"""Messages that push no wake token are taken at once: a few processes watch for them, for all that wait.
+"""Messages that push no wake token are fetched at once: a few processes watch for them on behalf of all.
 
-The processes here are fetchers on real connections, whose loops a thread of the test's turns; nobody looks by
-itself before twelve seconds are over.
+The processes here are fetchers on real connections, and a thread of the test runs their loops. No process
+looks by itself within the first twelve seconds.
 """
 
 import select
@@ -30,7 +30,7 @@ QUEUE = "plain"
 
 
 class Process:
-    """A worker process of one slot whose loop is turned by the test."""
+    """A worker process of one slot; the test runs its loop."""
 
     def __init__(self, url: str, store: Store, **of_connections: Any) -> None:
         self.taken: list[Any] = []
@@ -129,7 +129,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
             for process in processes:
                 stack.callback(process.close)
             turn(processes, lambda: all(each.is_waiting for each in processes))
-            # A wait that began before anybody looked out ends soon.
+            # A wait that began before there was a watcher ends soon.
             monkeypatch.setattr(fetcher_module, "LOOK_SECONDS", 12.0)
             monkeypatch.setattr(fetcher_module, "WATCHED_LOOK_SECONDS", 12.0)
             waits = [each.waits for each in processes]
@@ -164,7 +164,7 @@ def test_a_plain_push_wakes_one_of_many(url: str, store: Store, start: Any) -> N
 
 @pytest.mark.slow
 def test_another_process_looks_out_for_one_that_died(url: str, store: Store, start: Any) -> None:
-    """When all that looked out are dead, another does so within seconds, and nobody waits for long."""
+    """When all watchers are dead, another process becomes one within seconds; no message waits long."""
     processes = start(url, store, 3)
     for dead in [each for each in processes if each.watches]:
         processes.remove(dead)
@@ -213,7 +213,7 @@ def test_what_millpond_publishes_wakes_one(url: str, store: Store, start: Any) -
 
 
 def test_one_delayed_message_wakes_one_when_it_is_due(url: str, store: Store, start: Any) -> None:
-    """Nobody is woken as it is sent, and one process when it is due, which is not late."""
+    """A delayed message wakes no process when it is sent, and one when it is due; that one is on time."""
     processes = start(url, store, 8)
     looks = sum(each.in_flight.fetch_calls + each.waits for each in processes)
     for _ in range(3):
