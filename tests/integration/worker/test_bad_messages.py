@@ -205,7 +205,7 @@ def test_the_worker_lived_through_it_with_all_its_slots(
 
 
 def test_too_long_a_message_counts_in_its_batch_and_frees_its_name(store: Store) -> None:
-    """However long it is, its batch completes and the next of its name is taken; nobody is handed it."""
+    """A message that is too long becomes a dead letter: its batch completes, its unique key is free."""
     batch = record.open_batch(store)
     long = compose(
         "broker.act", {"size": "x" * 16_000_000}, queue="default", sent_at_ms=0, batch=batch, claim="one"

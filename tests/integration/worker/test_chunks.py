@@ -83,7 +83,7 @@ def teach(client: Client, tasks: list[Contract]) -> None:
 def test_nothing_counts_as_running_once_thousands_of_short_tasks_have_ended(
     client: Client, worker: OneWorker, settings: Settings
 ) -> None:
-    """A task whose answer is read before its child's word that it has the chunk is over, and stays so."""
+    """A task whose answer is read before its child's receipt of the chunk is not counted as running."""
     from pond_kinds import Whisper
 
     teach(client, [Whisper(aloud="", secret="s") for _ in range(3_000)])

@@ -39,7 +39,7 @@ def half_dead(pid: int, missing: Callable[[str], None]) -> Iterator[None]:
 
 
 def listened_to(worker: int) -> int:
-    """Count the children whose end the worker would hear: it reads the pipe of each at two descriptors."""
+    """Count the children whose end the worker notices: it reads the pipe of each at two descriptors."""
     reading = []
     for descriptor in Path(f"/proc/{worker}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile

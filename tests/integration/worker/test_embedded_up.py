@@ -190,7 +190,7 @@ def test_a_taken_port_is_one_line_that_says_what_to_do(
 def test_workers_flower_and_scheduler_use_it(
     up: Callable[..., Up], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    """Where no broker is configured, each says in one line whose it uses, and works."""
+    """Without a configured broker, worker, Flower and scheduler name the `millpond up` they use, and work."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)
     (tmp_path / "millpond.toml").write_text(

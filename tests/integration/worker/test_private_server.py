@@ -1,4 +1,4 @@
-"""The private server: nobody else gets in, two run side by side, and its tasks are there again."""
+"""The private server: strangers are refused, two run side by side, and tasks survive a restart."""
 
 import stat
 from pathlib import Path

@@ -71,7 +71,7 @@ class Shells:
 def test_one_that_does_not_listen_is_killed_at_the_deadline(
     supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
 ) -> None:
-    """Whatever the processes do, the supervisor ends at its deadline, with 1, and nothing of them is left."""
+    """With processes that ignore its signals the supervisor ends at its deadline, with 1, and leaves none."""
     shells = supervise(DEAF, stop_seconds=0.5)
     eventually(lambda: shells.logged("takes messages") == 2)
     family, begun = shells.family(), monotonic()

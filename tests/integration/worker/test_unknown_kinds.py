@@ -247,7 +247,7 @@ def test_of_many_kinds_not_all_are_put_aside(
 def test_a_worker_names_at_its_start_what_it_cannot_run(
     url: str, tmp_path: Path, kinds_path: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kind of its queue whose extra is missing is named in one line, with the command that installs it."""
+    """At its start a worker names the kinds of its queues that lack an extra, and the command for it."""
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['minijinja'] = None\n")

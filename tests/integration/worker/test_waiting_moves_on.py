@@ -92,7 +92,7 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
     tmp_path: Path,
     eventually: Callable[..., object],
 ) -> None:
-    """Of two processes one is held up; what it had fetched behind the long task starts in the other."""
+    """Short tasks that a process had fetched behind a long one start in another, idle process."""
     import broker_kinds  # noqa: F401
 
     pool = {"executor": executor, "concurrency": 1, "prefetch": 16}

@@ -1,4 +1,4 @@
-"""Whatever a handler raises, its task fails once, by the error's own name, and its slot goes on."""
+"""For every error that a handler raises, its task fails once, by the error's own name; its slot goes on."""
 
 from collections.abc import Iterator
 from datetime import timedelta

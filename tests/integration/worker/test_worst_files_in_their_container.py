@@ -31,7 +31,7 @@ TABLE_BYTES, PAGE_BYTES = 200 * MIB, 600 * MIB
 
 
 def image_held_whole(root: Path) -> None:
-    """Make an interlaced PNG whose pixels a decoder holds, just within `max_image_bytes`."""
+    """Make an interlaced PNG that its decoder holds whole, of almost `max_image_bytes` of pixels."""
     side = 9_600
     black = pyvips.Image.black(side, side, bands=4).cast("ushort").copy(interpretation="rgb16")
     black.pngsave(str(root / "in.png"), interlace=True, compression=1)
@@ -61,7 +61,7 @@ def endless_line(root: Path) -> None:
 
 
 def swelling_pdf(root: Path) -> None:
-    """Make a PDF of a page whose content is a thousand times its file."""
+    """Make a PDF with a page that is a thousand times as large as the file."""
     packer = zlib.compressobj(9)
     text = b"BT /F 9 Tf 1 0 0 1 9 9 Tm (" + b"worst case " * 90_000 + b") Tj ET\n"
     content = b"".join(packer.compress(text) for _ in range(PAGE_BYTES // len(text))) + packer.flush()
@@ -91,7 +91,7 @@ def many_entries(root: Path) -> None:
 
 
 def long_window(root: Path) -> None:
-    """Make an archive whose dictionary is as long as is allowed, and content that fills it."""
+    """Make an archive with the largest dictionary that is allowed, and enough content to fill it."""
     block = os.urandom(MIB)
     with tarfile.open(root / "in.tar", "w") as archive:
         for number in range(200):
@@ -103,7 +103,7 @@ def long_window(root: Path) -> None:
         packed.write((root / "in.tar").read_bytes())
 
 
-#: Name -> what makes the file, the task on it (its target has the number of the slot), and its error.
+#: Name -> the function that makes the file, the task on it (its target has the slot's number), and its error.
 WORST: dict[str, tuple[Callable[[Path], None], Callable[[int], Contract], str]] = {
     "image held whole": (
         image_held_whole,
@@ -161,7 +161,7 @@ def contained(
 
 @pytest.mark.parametrize("name", WORST)
 def test_the_worst_files_in_every_slot_fit(contained: tuple[Client, Path, MemoryLimit], name: str) -> None:
-    """Nothing is killed by the kernel; what is too large is refused in one line."""
+    """With a worst file in every slot the kernel kills no process; too large files are refused in a line."""
     client, root, group = contained
     make, task, error = WORST[name]
     make(root)
