@@ -38,7 +38,7 @@ def broker(gateway_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def queue(broker: Store, request: pytest.FixtureRequest) -> str:
-    """Name a queue of the test's own."""
+    """Return the name of a queue of the test's own."""
     name = request.node.name.replace("[", "-").replace("]", "")
     limits.declare_limits(broker, name, {"bound": 1_000}, authoritative=True)
     return name

@@ -87,8 +87,7 @@ CHUNKED = ("Content-Type: application/json", "Transfer-Encoding: chunked", "", "
     ids=["address", "one line", "many lines", "extension of a chunk", "trailer", "many trailers"],
 )
 def test_a_header_without_end_ends_its_connection(gateway: Running, begin: bytes, piece: bytes) -> None:
-    """Headers and trailers have a bound; the memory of the gateway does not grow with what is
-    sent."""
+    """A header or trailer beyond its bound ends the connection; the gateway's memory does not grow."""
     process = psutil.Process(gateway.process.pid)
     before = process.memory_info().rss
     with connect(gateway) as open_:
@@ -140,8 +139,7 @@ def test_a_header_that_comes_slowly_is_given_up(gateway: Running, is_first: bool
 
 
 def test_one_token_holds_half_of_the_requests_at_most(gateway: Running) -> None:
-    """Requests whose bodies do not come are refused beyond their token's share; others are answered
-    meanwhile."""
+    """Requests that hang are refused beyond their token's share; the requests of others are answered."""
     with ExitStack() as open_:
         hanging = []
         for _ in range(CONNECTIONS - 5):
@@ -231,10 +229,12 @@ def test_look_ups_of_unknown_tasks_keep_nobody_waiting(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_client_is_served_beside_seven_abuses(tmp_path: Path) -> None:
-    """Beside seven abuses of one token a client of another is served well, at little more of the gateway's
-    processor than in quiet; the memory stays within the container's.
+    """Beside seven abuses of one token, a client of another token is served well.
 
-    The gateway's processor time is what a busy machine leaves alone: 13 times as much without priorities.
+    Its requests cost the gateway little more processor time than in quiet, and the gateway's memory stays
+    within the container's. Processor time does not depend on a busy machine: without priorities it is 13
+    times
+    as much.
     """
     seen = abused(tmp_path, seconds=24, turns=4)
     quiet, beside = seen.p99s(1)

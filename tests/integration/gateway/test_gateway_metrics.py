@@ -25,7 +25,7 @@ def figures(gateway: Running) -> Callable[..., float]:
 
 
 def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str) -> None:
-    """By route and answer, with their times; a path that nobody serves is `other`, and names nothing."""
+    """Requests are counted by route and answer, with their times; an unknown path is `other`, unnamed."""
     before = figures(gateway)
     assert gateway.send(query=f"?queue={queue}").status == 202
     assert gateway.send(query="?priority=none").status == 422
@@ -48,7 +48,7 @@ def test_requests_and_tasks_of_streams_are_counted(gateway: Running, queue: str)
 
 
 def test_the_figures_are_for_those_with_a_token(gateway_url: str) -> None:
-    """Where there are tokens, nobody without one gets them."""
+    """Where there are access tokens, a request without one gets no metrics."""
     token = GatewayToken(name="ann", hash=f"sha256:{'0' * 64}")
     with running(Settings(broker_url=gateway_url, gateway=Gateway(tokens=(token,)))) as closed:
         assert closed.ask("GET", "/metrics").status == 401

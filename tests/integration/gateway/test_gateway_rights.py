@@ -155,7 +155,7 @@ def test_a_route_is_closed_to_the_token_of_another(
 ) -> None:
     """Without a token only health answers; no other token touches a token's tasks and batches.
 
-    Tried with a token of the same kinds, one whose name begins alike, and one that has every other right.
+    The other tokens: one with the same kinds, one with a name that begins alike, one with every other right.
     """
     code = ROUTES[route]
     without = ask(gateway, None, *_request(route, owned))
@@ -234,7 +234,7 @@ def test_a_unique_key_is_of_its_owner(gateway: Running) -> None:
 
 
 def test_an_id_cancelled_before_it_is_sent_stops_no_task_of_another(gateway: Running) -> None:
-    """A token cancels ids of its own name space alone, also ids that nobody has sent yet."""
+    """A token cancels ids of its own name space alone, also ids that have not been sent yet."""
     assert ask(gateway, "rival", "POST", "/tasks/shop:early/cancel").status == 403
     sent = ask(gateway, "shop", "POST", "/send/email.send?id=shop:early", MAIL)
     assert (sent.status, sent.json["id"]) == (202, "shop:early")

@@ -43,7 +43,7 @@ def opened(gateway: Running) -> tuple[HTTPConnection, HTTPResponse]:
 def test_it_finishes_what_is_under_way_and_is_gone_by_the_deadline(
     gateway: Running, module_url: str, eventually: Callable[..., Any]
 ) -> None:
-    """After SIGTERM nobody new gets in; a stream that ends is finished, an endless one is told; exit 0."""
+    """After SIGTERM no new request gets in; a stream is finished, an endless one is told to end; exit 0."""
     batch = gateway.ask("POST", "/batches").json["id"]
     reader = gateway.connect()
     reader.request("GET", f"/batches/{batch}/results")

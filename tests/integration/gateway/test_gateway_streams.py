@@ -17,7 +17,7 @@ def chunk(text: str) -> bytes:
 
 
 def begun(gateway: Running) -> HTTPConnection:
-    """Begin a stream whose length nobody knows."""
+    """Begin a stream of unknown length."""
     connection = gateway.connect()
     connection.putrequest("POST", "/send")
     connection.putheader("Content-Type", NDJSON)
@@ -79,7 +79,7 @@ def test_each_line_has_its_outcome(gateway: Running, queue: str) -> None:
 def test_curl_streams_many(
     gateway: Running, broker: Store, queue: str, program: Callable[[str], str]
 ) -> None:
-    """curl streams a body whose length nobody knows, and prints an outcome for each of its lines."""
+    """curl streams a body of unknown length, and prints an outcome for each of its lines."""
     body = stream(*(square(n, queue=queue, once=f"n{n}") for n in range(900)))
     done = subprocess.run(
         [program("curl"), "-sS", "-T-", "-XPOST", "-H", f"Content-Type: {NDJSON}", f"{gateway.url}/send"],
