@@ -28,7 +28,7 @@ from millpond.tasks.squares.contract import Square
 
 @dataclass(frozen=True)
 class Names:
-    """Name what there is to change: an open batch, a task that waits in it, two dead letters."""
+    """The objects to change: an open batch, a task that waits in it, two dead letters."""
 
     batch: str
     task: str
@@ -99,7 +99,7 @@ def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> 
 
 
 def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store) -> None:
-    """Resuming is noted once: what was not drained is not resumed."""
+    """Resuming a pool is noted once: a second resume changes nothing and is not noted."""
     assert [main(["drain", "default"]), main(["resume", "default"]), main(["resume", "default"])] == [0] * 3
     assert [change.action for change in audit.recent_changes(store)] == [
         "resumed pool default",

@@ -1,4 +1,4 @@
-"""What `millpond dead` finds, shows, sends again and drops: by id, kind, reason, task and time."""
+"""`millpond dead` finds, shows, requeues and drops dead letters by id, kind, reason, task and time."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from millpond.tasks.settings import settings
 
 HOUR_MS = 3_600_000
 
-#: Name, kind, reason, error, and hours since it died; the oldest first, as they died.
+#: Name, kind, reason, error, and the hours since the message became a dead letter; the oldest first.
 LETTERS = (
     ("old", "squares.square", "failed", "ZeroDivisionError: by zero", 50),
     ("mail", "email.send", "failed", "SMTPRecipientsRefused: nobody@example.org", 5),
@@ -105,7 +105,7 @@ def test_what_fits_is_dropped_and_the_rest_stays(
 
 
 def test_one_is_shown_whole(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """The error, the reason and the arguments, these without what their contract hides."""
+    """`show` has the error, the reason and the arguments, except those that the contract hides."""
     mail = next(
         letter for letter in dead_letters.read_dead_letters(store, "default") if letter.task_id == "mail"
     )

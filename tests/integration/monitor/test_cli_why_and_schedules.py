@@ -1,4 +1,4 @@
-"""What `millpond why` and `millpond schedules` say: in words, for machines, and of unknown names."""
+"""`millpond why` and `millpond schedules`: their output in words, as JSON, and for unknown names."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def _here(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 def test_why_names_every_pool_and_says_what_to_do(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """With something to do and nobody to do it, the advice is how to start somebody."""
+    """For a queue with tasks and no worker, `why` gives the command that starts a worker."""
     publish(store, [compose("squares.square", {"n": 1}, queue="default", sent_at_ms=0)])
     assert main(["why"]) == 0
     said = capsys.readouterr().out
@@ -63,7 +63,7 @@ def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFix
 
 
 def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was sent, what was missed, when the next one is due, and who leads."""
+    """Each schedule has its last firing, its missed firings and its next one; the leader is named."""
     today = server.now_ms(store) // DAY_MS * DAY_MS
     then = today - 4 * DAY_MS
     key = store.prefix + schedule_key("daily")
@@ -83,6 +83,6 @@ def test_schedules_are_listed_with_their_times(store: Store, capsys: pytest.Capt
 
 
 def test_no_scheduler_is_said_to_run(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is listed, and the line says what starts one."""
+    """Without schedules, `millpond schedules` has one line: the command that starts a scheduler."""
     assert main(["schedules"]) == 0
     assert capsys.readouterr().out == "leader: none runs; start one with `millpond scheduler`\n"

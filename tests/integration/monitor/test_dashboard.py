@@ -1,4 +1,4 @@
-"""Every panel of the dashboard has something to show: a real Prometheus asks what its panels ask."""
+"""Every panel of the dashboard has data: a real Prometheus is asked the panels' expressions."""
 
 import json
 import math
@@ -24,7 +24,7 @@ DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy/grafana/millpond.jso
 LOGIN = "prometheus:asks-often"
 #: A scrape each 15 s of the shipped configuration takes so much less here; Grafana asks for four of them.
 SCALE, RATE_INTERVAL = 20, "3s"
-#: Each message that kills its worker is delivered so often; what a lease is lost for is handed out again.
+#: The deliveries of a message that kills its worker, and of one whose lease is lost.
 QUEUE = {"bound": 40, "max_deliveries": 2, "lease_seconds": 3}
 POND = {
     "pools": ["default"],
@@ -41,7 +41,7 @@ POND = {
 def asked(
     pond: Embedded, tmp_path: Path, missing: Callable[[str], NoReturn]
 ) -> Iterator[Callable[[str], list[float]]]:
-    """Return a function that asks a Prometheus as Grafana would, and returns what is finite of the answer."""
+    """Return a function that asks a Prometheus as Grafana would, and returns the answer's finite values."""
     program = shutil.which("prometheus") or missing("prometheus")
 
     def ask(expression: str) -> list[float]:
@@ -66,7 +66,7 @@ def filled_in(expression: str) -> str:
 
 
 def expressions() -> dict[str, str]:
-    """Return what the panels ask, by panel and number."""
+    """Return the expressions of the panels, by panel and number."""
     return {
         f"{panel['title']} {n}": target["expr"]
         for panel in DASHBOARD["panels"]
@@ -93,7 +93,7 @@ def test_every_panel_has_data(
                 list(client.send_each((act(seconds=0.02) for _ in range(60)), overflow=overflow))
             list(client.send_each((act(what=what) for what in ("fail", "retry")), overflow="shed"))
             for name, expression in list(unseen.items()):
-                # On a busy machine two looks are further apart than what a rate looks back on.
+                # On a busy machine two scrapes are further apart than the window of a rate.
                 if any(value > 0 for value in asked(f"max_over_time(({expression})[5m:500ms])")):
                     del unseen[name]
             return not unseen

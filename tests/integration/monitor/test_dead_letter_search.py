@@ -1,4 +1,4 @@
-"""A search of dead letters finds what fits, however the text it looks for is written in Redis."""
+"""A search of dead letters finds every match, in each way of writing its text in Redis."""
 
 import re
 
@@ -37,7 +37,7 @@ def died(watched: Store) -> dict[str, str]:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str], text: str) -> None:
-    """By its kind, by a part of its error, by its task's id, and by these together with what does not fit."""
+    """A search by kind, part of the error, task's id, or several of these returns the matches alone."""
 
     def found(**wanted: str) -> list[str]:
         return [letter.task_id for letter in dead_letters.read_dead_letters(watched, "searched", **wanted)]
@@ -52,7 +52,7 @@ def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str
 
 
 def test_what_may_come_has_its_place_on_an_empty_page(ann: Visitor) -> None:
-    """A page that looks again puts in what was not there at first: reasons, buttons, letters."""
+    """An empty page has the places for reasons, buttons and letters, which its refreshes fill."""
     page = ann.get("/dead?queue=nothing-died-here").text
     assert "Requeue all" not in page
     assert re.findall(r'id="(\w+)-live" data-live', page) == ["reasons", "acts", "dead"]

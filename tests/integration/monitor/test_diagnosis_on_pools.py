@@ -1,4 +1,4 @@
-"""Real pools, brought into each state on purpose, and what `millpond why` says of them."""
+"""Real pools, brought into each state on purpose, and the answer of `millpond why` for them."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_a_dependency_that_becomes_slow_is_told_from_too_few_workers(
         send(store, 9_000, "squares.square", n=1, hold_seconds=0.03)
         eventually(lambda: why(settings)["state"] == "workers", 60, every_seconds=2)
         until = monotonic() + 15
-        while monotonic() < until:  # what is usual is learnt from samples, one each ten seconds
+        while monotonic() < until:  # the usual rate is learnt from samples, one each ten seconds
             sleep(0.5)
         store.client.delete("default")
         send(store, 2_000, "squares.square", n=1, hold_seconds=0.3)

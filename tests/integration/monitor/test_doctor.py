@@ -1,4 +1,4 @@
-"""`millpond doctor`: whether a set-up works, and what to do where it does not."""
+"""`millpond doctor`: whether a set-up works, and the remedy where it does not."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def doctor(
 
 
 def status(findings: list[dict[str, Any]], words: str) -> str:
-    """Return the status of the finding that has these words, with what to do unless all is well."""
+    """Return the status of the one finding with these words; all but an `ok` come with a remedy."""
     found = [each for each in findings if words in each["found"]]
     assert len(found) == 1, (words, findings)
     assert bool(found[0]["do"]) == (found[0]["status"] != "ok")
@@ -118,7 +118,7 @@ def test_what_is_broken_fails_and_says_what_to_do(
 def test_a_kind_that_no_process_has_is_named(
     small: Embedded, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody may send it, and its queue's workers cannot run it: the line says how they get it."""
+    """A kind that its queue's workers cannot run fails the check; the line has the setting that adds it."""
 
     class Hat(Contract, kind="doctor.only"):
         size: int

@@ -1,4 +1,4 @@
-"""Where people look for tasks, it is said when what they see is a sample."""
+"""Pages that list a sample of the tasks name it a sample."""
 
 import json
 
@@ -11,7 +11,7 @@ REPORT = Heartbeat("sampled.1@here", "sampled", "here", 7, "threads", 5, 2, 3, 1
 
 
 def test_the_pools_page_says_how_large_the_sample_is(ann: Visitor, watched: Store) -> None:
-    """Of the last minute, with what is shown and what ran; nothing is said where everything is shown."""
+    """The pools page counts shown and run tasks of the last minute; without a sample it has no note."""
     heartbeats.send_heartbeat(watched, REPORT, {"shown": 5_000, "left_out": 100})
     history.write_samples(watched)
     assert "shows a sample" not in ann.get("/pools").text

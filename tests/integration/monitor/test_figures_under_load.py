@@ -1,4 +1,4 @@
-"""What the pages say under load, against a count of our own: the sender's, and the results that came."""
+"""The figures of the pages under load, against two counts of our own: tasks sent and results received."""
 
 import json
 import re

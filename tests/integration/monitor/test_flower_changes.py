@@ -1,4 +1,4 @@
-"""What an operator does on the pages: figures, limits, pause, dead letters, batches, and who did it."""
+"""The operator's actions on the pages: figures, limits, pause, dead letters, batches, and the audit log."""
 
 import json
 import re
@@ -99,7 +99,7 @@ def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
 
 
 def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watched: Store) -> None:
-    """Found by a part of its error, whole without what is secret, requeued only when confirmed."""
+    """A dead letter is found by a part of its error, shown without secrets, and requeued when confirmed."""
     kwargs = {"sender": "a@example.org", "to": ["b@example.org"], "subject": "s", "text": "the dark secret"}
     bury(watched, "post", "SMTPRefused", "550 no such user", kind="email.send", kwargs=kwargs)
     bury(watched, "post", "Other", "something else", kind="squares.square", kwargs={"n": 1})
@@ -120,7 +120,7 @@ def test_a_dead_letter_is_found_shown_redacted_and_requeued(ann: Visitor, watche
 
 
 def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) -> None:
-    """What dies after the question was asked is not part of the answer."""
+    """A purge leaves the dead letters that came after its confirmation was asked for."""
     for n in range(3):
         bury(watched, "gone", "Stale", f"number {n}", kind="squares.square", kwargs={"n": n})
     asked = ann.post("/dead/purge", [("all", "yes"), ("queue", "gone"), ("reason", "Stale")]).text

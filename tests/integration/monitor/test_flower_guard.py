@@ -90,7 +90,7 @@ def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None
 
 
 def test_a_browser_that_sends_latin_1_is_let_in(pages_url: str) -> None:
-    """What is not UTF-8 is read as Latin-1, as older browsers send it."""
+    """Credentials that are not UTF-8 are read as Latin-1, as older browsers send them."""
     with flower(pages_url, flower_basic_auth=("jörg:pässwort",)) as url:
         header = f"Basic {b64encode('jörg:pässwort'.encode('latin-1')).decode()}"
         assert status(url, "/workers", Authorization=header) == 200

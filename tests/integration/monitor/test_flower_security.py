@@ -1,4 +1,4 @@
-"""Flower's pages are shown to whom Flower lets in, change nothing for others, and run nobody's script."""
+"""Flower's pages need its login, refuse changes without the right to make them, and run no foreign script."""
 
 import http.client
 import re
@@ -70,7 +70,7 @@ def test_hostile_texts_are_shown_and_not_run(ann: Visitor, watched: Store) -> No
 
 
 def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, watched: Store) -> None:
-    """With `flower_read_only` nobody changes anything, login and token or not."""
+    """With `flower_read_only` every change is refused, with and without a login or a token."""
     bury(watched, "default", "a reason", "an error", kind="squares.square", kwargs={"n": "x"})
     batch = record.open_batch(watched)
     with flower(pages_url, flower_basic_auth=(LOGIN,), flower_read_only=True) as url:
@@ -83,7 +83,7 @@ def test_read_only_hides_every_button_and_refuses_every_change(pages_url: str, w
 
 
 def test_without_a_login_it_shows_and_changes_nothing(pages_url: str, watched: Store) -> None:
-    """Where nobody can log in, everybody on this machine may look, by its own name, and nobody may change."""
+    """Without a configured login, requests to the machine's own name may read, and none may change."""
     batch = record.open_batch(watched)
     with flower(pages_url) as url:
         anybody = Visitor(url, login=None)

@@ -1,4 +1,4 @@
-"""Flower keeps as many tasks as it is told, for they are what its memory goes into."""
+"""Flower keeps no more tasks than its limit: tasks take most of its memory."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -38,7 +38,7 @@ def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch:
 def test_no_more_is_kept_than_is_shown(
     store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What falls out of the stream falls out of memory."""
+    """Samples that left the stream leave the memory too."""
     monkeypatch.setattr(history, "KEPT", 4)
     for _ in range(3):
         history.write_samples(store)

@@ -1,4 +1,4 @@
-"""What runs of a batch, on its page: who holds it, and how far it says it got."""
+"""The page of a batch shows its running tasks: the process of each, and its reported progress."""
 
 from millpond.broker import limits, publish
 from millpond.broker.batches import progress, record

@@ -51,13 +51,13 @@ def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None
 
 
 def test_one_of_all_who_could_takes_the_samples(store: Store) -> None:
-    """Whoever asks first is to take them, everybody else not before the time is over."""
+    """Of several heartbeats one is asked to take the samples; the others are not until the period is over."""
     asked = [heartbeats.send_heartbeat(store, replace(REPORT, name=f"p{n}@here"), {}) for n in range(3)]
     assert (asked, history.take_sampling_turn(store)) == ([True, False, False], False)
 
 
 def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was before the sample does not count; an hour of samples is kept and no more."""
+    """Figures older than the last sample do not count; the history keeps an hour of samples."""
     monkeypatch.setattr(history, "KEPT", 3)
     limits.declare_limits(store, "default", {}, authoritative=True)
     slow = {"ended:succeeded:a": 4, "service:7:a": 4, "slot_us": 60_000_000, "busy_us": 60_000_000}

@@ -1,4 +1,4 @@
-"""What an autoscaler is told of a pool: everything that wants one of its slots, and for how long."""
+"""The demand that an autoscaler reads of a pool: all tasks that want one of its slots, and their time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the pages show, in the terminal: `millpond top` and `millpond metrics`."""
+"""The pages' figures in the terminal: `millpond top` and `millpond metrics`."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, pages_url: str) -> Iterator[None
 def test_top_shows_queues_pools_and_who_changed_what(
     watched: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One look has every queue with what waits, every pool, and the latest change."""
+    """`top` has every queue with its ready messages, every pool, and the latest change with its author."""
     send(watched, "on-top", 12)
     audit.log_change(watched, "ann", "looked at the top")
     assert millpond.main(["top", "--once"]) == 0
@@ -56,7 +56,7 @@ def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_
 
 
 def test_top_looks_once_where_nobody_can_watch(watched: Store) -> None:
-    """Into a pipe it writes what there is and ends; it kept its reader waiting, and wrote nothing."""
+    """Into a pipe `top` writes one snapshot and ends."""
     send(watched, "on-top", 12)
     piped = subprocess.run(
         [sys.executable, "-m", "millpond", "top"], capture_output=True, text=True, timeout=30, check=True
@@ -72,7 +72,7 @@ def test_a_long_name_leaves_the_figures_whole(
     command: list[str],
     count: int,
 ) -> None:
-    """In a terminal of 80 columns a name is folded, and what waits and the state are not cut."""
+    """In a terminal of 80 columns a long name is folded; the ready messages and the state are not cut."""
     monkeypatch.setenv("COLUMNS", "80")
     send(watched, f"{command[0]}-queue-of-a-department-" * 3, count)
     assert millpond.main(command) == 0
