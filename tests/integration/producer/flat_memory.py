@@ -2,8 +2,8 @@
 
     python tests/integration/producer/flat_memory.py --files 10000 --recipients 100000
 
-For each it prints what the command held (resident, MB) when a tenth of the results had come and when all had,
-and its peak. The tests run the same with fewer: see test_flat_memory.py.
+For each it prints the resident memory of the command (MB) at a tenth of the results and at the end, and its
+peak. The tests run the same with fewer: see test_flat_memory.py.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Memory:
 
     @property
     def growth_mb(self) -> float:
-        """Return what was added between a tenth and the end."""
+        """Return the memory added between a tenth and the end."""
         return self.end_mb - self.tenth_mb
 
 
@@ -113,7 +113,7 @@ def _mb(pid: int, name: str) -> float:
 
 
 def main() -> None:
-    """Measure what is asked for, one after the other."""
+    """Measure the cases that were asked for, one after the other."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

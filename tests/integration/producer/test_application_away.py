@@ -19,7 +19,7 @@ USES = [
     ("redis://localhost:port/0", "client.send(Square(n=1))", "BadBrokerUrl"),
 ]
 
-#: Meets each of them, and writes what it would end with.
+#: Uses the client in each of these ways, and writes each traceback.
 APPLICATION = """
 import json, sys, traceback
 from millpond import Client, Square
@@ -37,7 +37,7 @@ for url, uses, _named in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def endings() -> list[str]:
-    """Return what an application would end with, for each use."""
+    """Return the traceback of an application for each use."""
     argv = [sys.executable, "-c", APPLICATION, json.dumps(USES)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -45,7 +45,7 @@ def endings() -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(USES)), ids=[f"{url}-{uses}" for url, uses, _named in USES])
 def test_an_application_gets_one_exception(number: int, endings: list[str]) -> None:
-    """One traceback, no chain, and a last line that says what could not be done, why, and what to look at."""
+    """An application gets one traceback, no chain; its last line has the failed call, reason and remedy."""
     said, (_url, _uses, named) = endings[number], USES[number]
     assert said.count("Traceback (most recent call last)") == 1
     assert "During handling" not in said

@@ -1,4 +1,4 @@
-"""A producer that runs what its full queue has no room for: counted, named and buried as in the pool."""
+"""A producer that runs the tasks that a full queue refuses: counted, named, dead-lettered as in the pool."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def counts(store: Store) -> tuple[int, int, int]:
 
 
 def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None:
-    """The pool gets what its queue holds; the rest is run by the caller, in order, and each says which."""
+    """Tasks that find room are sent; the caller runs the rest in order, and each outcome has `ran_here`."""
     outcomes = list(client.send_each(Square(n=n) for n in range(5)))
     assert [outcome.ran_here for outcome in outcomes] == [
         None, None, *(RanHere("succeeded", n * n) for n in (2, 3, 4))
@@ -77,7 +77,7 @@ def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None
 
 
 def test_a_batch_counts_what_its_producer_ran(client: Client) -> None:
-    """What the caller ran is sent and settled in its batch, with its result, and the batch completes."""
+    """A task that its caller ran counts in its batch as sent and settled, with its result."""
     fill(client)
     with client.batch() as batch:
         tally = batch.send_many([Square(n=7), Do(what="fail"), Do(what="fine")])
@@ -121,7 +121,7 @@ def test_a_name_ends_with_the_run_here(client: Client) -> None:
 
 
 def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
-    """Without its body nothing is taken, and the error says what to do."""
+    """A task whose handler the caller lacks is refused, and the error names another overflow policy."""
     fill(client)
     with pytest.raises(HandlerMissing, match=r"'caller.bodyless' cannot run here.*choose another overflow"):
         client.send(Bodyless())

@@ -16,7 +16,7 @@ import millpond
 def test_bash_completes(
     words: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What bash asks, as the script of `_MILLPOND_COMPLETE=source_bash millpond` makes it, is answered."""
+    """The questions that bash asks through its completion script are answered."""
     monkeypatch.setenv("_MILLPOND_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))

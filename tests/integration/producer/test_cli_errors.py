@@ -1,4 +1,4 @@
-"""Every error that a person can cause from the command line is one line that says what to do."""
+"""Every error that a user of the command line can cause is one line with its remedy."""
 
 import importlib
 import sys
@@ -176,7 +176,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_kinds_of_ones_own_lie_where_the_command_is_given(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`millpond kinds` lists what a module of the current folder declares."""
+    """`millpond kinds` lists the kinds of a module in the current folder."""
     (folder / "hats.py").write_text(
         'from millpond import Contract\n\n\nclass Hat(Contract, kind="hat.press"):\n    size: int\n'
     )

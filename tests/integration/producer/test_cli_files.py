@@ -1,4 +1,4 @@
-"""What an error of a file operation asks for can be said on the command line, with real workers."""
+"""An option that the error of a file operation asks for exists on the command line. Real workers run."""
 
 import shutil
 import subprocess
@@ -69,7 +69,7 @@ def test_what_a_table_needs_is_asked_for_and_given(
 
 
 def test_the_format_and_the_types_of_a_table(fleet: tuple[Settings, Path], folder: Path) -> None:
-    """A name that shows no format, and a column that is not what it looks like."""
+    """`--format` and `--type` serve a file name without a format and a column of an ambiguous type."""
     (folder / "in.data").write_bytes(b"id,n\n1,2\n")
     source = str(folder / "in.data")
     failed = files(fleet, "parquet", source, "--out", str(folder / "out"))

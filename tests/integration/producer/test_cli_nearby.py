@@ -35,7 +35,7 @@ def up(url: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_command_that_looks_uses_it_and_says_so(
     up: LocalInstance, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It needs no variable to be exported, and one line on stderr tells whose broker was asked."""
+    """A command that looks needs no exported variable, and one line on stderr names the broker it asked."""
     assert millpond.main(arguments) == 0
     assert capsys.readouterr().err == f"{USED}\n"
 
@@ -59,7 +59,7 @@ def test_config_names_it_as_the_origin(up: LocalInstance, capsys: pytest.Capture
 
 
 def test_the_doctor_examines_it(up: LocalInstance, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line about the broker says whose it is, and its file roots are examined."""
+    """The doctor's line about the broker names its `millpond up`, and its file roots are examined."""
     Path(up.roots[0]).mkdir()
     millpond.main(["doctor"])
     shown = "".join(capsys.readouterr().out.split())
@@ -70,7 +70,7 @@ def test_the_doctor_examines_it(up: LocalInstance, capsys: pytest.CaptureFixture
 def test_a_configured_broker_goes_before_it(
     up: LocalInstance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the environment names is used, though something else runs here."""
+    """A broker of the environment is used, though a `millpond up` runs here."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
     assert millpond.main(["status"]) == 3
     assert USED not in capsys.readouterr().err
@@ -107,7 +107,7 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
 
 
 def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:
-    """What it wrote counts only while it holds the lock."""
+    """A state file counts only while its `millpond up` holds the lock."""
     (state_folder() / "again").mkdir()
     (state_folder() / "again" / "lock").touch()
     (state_folder() / "again" / "running.json").write_text(up.to_json())
@@ -116,6 +116,6 @@ def test_one_that_has_ended_is_not_believed(up: LocalInstance) -> None:
 
 
 def test_a_program_is_told_of_it(up: LocalInstance) -> None:
-    """A program takes no broker that nobody named; it is told that one runs here, not to start another."""
+    """A program uses no unconfigured broker; the error names the running `millpond up`."""
     with pytest.raises(SettingsError, match="the running `millpond up` has printed"):
         millpond.Client()

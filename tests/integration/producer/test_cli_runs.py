@@ -280,7 +280,7 @@ def test_ctrl_c_stops_sending_and_says_what_is_under_way(
 def test_sigterm_closes_the_batch_and_waits_for_nothing(
     alone: Settings, tmp_path: Path, eventually: Any
 ) -> None:
-    """Told to end, a command sends nothing more, leaves what it sent to the workers, and ends with 143."""
+    """After SIGTERM a command sends no more tasks, leaves the sent ones to the workers, and ends with 143."""
     with Client(settings=alone) as client:
         command = subprocess.Popen(
             [*MILLPOND, "files", "checksum", str(tmp_path)],
@@ -299,7 +299,7 @@ def test_sigterm_closes_the_batch_and_waits_for_nothing(
 
 
 def test_ctrl_c_once_still_waits_for_what_was_sent(fleet: Settings, root: Path, eventually: Any) -> None:
-    """After one Ctrl-C what is under way is waited for and shown; the exit code is 130 all the same."""
+    """After one Ctrl-C the command waits for the tasks it sent, and shows them; its exit code is 130."""
     folder = root / "waiting"
     folder.mkdir()
     for n in range(3):

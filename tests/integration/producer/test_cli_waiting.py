@@ -1,4 +1,4 @@
-"""A command whose tasks do not end says what they wait for."""
+"""A command whose tasks do not end prints the reason."""
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ def opened(url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 def test_a_queue_without_workers_is_named(
     opened: Session, eventually: Eventually, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where nobody takes from the queue, the command says so once, and goes on waiting."""
+    """Of a queue without workers the command prints one line, and goes on waiting."""
     said: list[str] = []
 
     def has_said(words: str) -> bool:
@@ -88,7 +88,7 @@ def test_a_queue_that_hands_nothing_out_is_named_while_the_sender_waits_for_room
 
 
 def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
-    """What a body put off is told with how often it was run."""
+    """A task that waits for a retry is named, with its number of runs."""
     store = opened.client.store
     opened.client.send(Square(n=1))  # so that the queue is known
     now, count = now_ms(store), Counters()

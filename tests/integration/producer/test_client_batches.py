@@ -31,7 +31,7 @@ def client(root: Path, server: Server) -> Iterator[Client]:
 
 
 def test_results_come_in_order_of_completion_while_the_batch_runs(client: Client) -> None:
-    """What is done first is read first, before the batch is complete."""
+    """Results come in the order of completion, before the batch is complete."""
     with client.batch("slow and quick") as batch:
         slow = batch.send(Square(n=3, hold_seconds=1.0))
         batch.send(Square(n=2))
@@ -44,7 +44,7 @@ def test_results_come_in_order_of_completion_while_the_batch_runs(client: Client
 
 
 def test_results_are_read_inside_the_block(client: Client) -> None:
-    """In the `with` block the results of what was sent so far end, though the batch is open."""
+    """Inside the `with` block, `results()` ends with the tasks sent so far, though the batch is open."""
     with client.batch() as batch:
         assert batch.send_many(Square(n=n) for n in range(20)).accepted == 20
         assert sorted(result.value for result in batch.results()) == [n * n for n in range(20)]
@@ -66,7 +66,7 @@ def test_results_go_on_from_a_position(client: Client) -> None:
 
 
 def test_a_reader_elsewhere_follows_until_the_producer_closes(client: Client) -> None:
-    """A reader that knows only the id gets everything, also what is sent after it started."""
+    """A reader that knows only the id gets every result, also of tasks sent after it started."""
     read: list[int] = []
     with client.batch() as batch:
         reader = threading.Thread(
@@ -81,7 +81,7 @@ def test_a_reader_elsewhere_follows_until_the_producer_closes(client: Client) ->
 
 
 def test_failures_come_with_their_reasons(client: Client, root: Path) -> None:
-    """What failed is listed with one line that says why; what succeeded is not."""
+    """Each failed task is listed with a line that has the reason; succeeded tasks are not listed."""
     (root / "here.txt").write_text("here")
     with client.batch() as batch:
         batch.send(Checksum(source=str(root / "here.txt")))
@@ -95,7 +95,7 @@ def test_failures_come_with_their_reasons(client: Client, root: Path) -> None:
 
 
 def test_an_error_in_the_block_closes_the_batch(client: Client) -> None:
-    """When the producer fails in the block, what it sent can complete, and the error is its own."""
+    """When the producer fails in the block, the batch is closed, and the error is the producer's."""
     batch = client.batch()
     with pytest.raises(ZeroDivisionError), batch:  # noqa: PT012
         batch.send(Square(n=1))
@@ -112,7 +112,7 @@ def test_waiting_for_a_time_is_not_an_error(client: Client) -> None:
 
 
 def test_what_is_no_position_is_refused(client: Client) -> None:
-    """A reader that goes on from nowhere is told what a position is."""
+    """An invalid position of a result is refused, and the error explains positions."""
     batch = client.batch()
     with pytest.raises(ValueError, match=r"the position of a result.*'rubbish'"):
         next(batch.results(after="rubbish"))

@@ -1,4 +1,4 @@
-"""Sending to a real server: what is taken, refused or known already, and that stock Celery can read it."""
+"""Sending to a real server: accepted, refused and duplicate tasks, as stock Celery reads them."""
 
 import os
 import threading
@@ -51,7 +51,7 @@ def bound(client: Client, messages: int, overflow: str = "block") -> None:
 
 
 def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, prefix: str) -> None:
-    """A stock Celery worker's request is made of what the client sends: its name, id and arguments."""
+    """A stock Celery worker builds its request of the client's message: its name, id and arguments."""
     sent = client.send(Square(n=7), priority=9)
     app = Celery("stock", broker=each_url, set_as_current=False)
 
@@ -104,7 +104,7 @@ def test_a_duplicate_is_a_value(client: Client) -> None:
 
 
 def test_a_refused_send_leaves_no_claim(client: Client) -> None:
-    """A name whose message found no room can be sent under again."""
+    """A unique key whose message was refused can be sent again."""
     bound(client, 1, "reject")
     client.send(Square(n=1))
     with pytest.raises(QueueFull):
@@ -114,7 +114,7 @@ def test_a_refused_send_leaves_no_claim(client: Client) -> None:
 
 
 def test_a_full_queue_says_how_full(client: Client) -> None:
-    """`QueueFull` carries the depth, the bound and the age of the oldest, and says what to do."""
+    """`QueueFull` carries the depth, the bound, the age of the oldest message, and a remedy."""
     bound(client, 2)
     client.send_many([Square(n=1), Square(n=2)])
     with pytest.raises(QueueFull, match="millpond queue set default --bound") as refused:
@@ -144,7 +144,7 @@ def test_send_many_stops_at_the_first_refusal_and_says_how_many(client: Client) 
 
 
 def test_block_goes_on_when_there_is_room(client: Client) -> None:
-    """A blocked sender goes on as soon as a worker makes room, and what it sends is taken once."""
+    """A blocked sender goes on as soon as a worker makes room, and its messages are accepted once."""
     bound(client, 2)
     done: list[Tally] = []
     sender = threading.Thread(target=lambda: done.append(client.send_many(Square(n=n) for n in range(5))))
@@ -206,7 +206,7 @@ def test_a_closed_batch_takes_nothing(client: Client) -> None:
 
 
 def test_a_broker_that_is_away_is_one_clear_error() -> None:
-    """A broker that cannot be reached is `BrokerAway`, which says what to check."""
+    """A broker that cannot be reached is `BrokerAway`, with the thing to check."""
     with (
         Client(settings=Settings(broker_url="redis://127.0.0.1:1/0")) as client,
         pytest.raises(BrokerAway, match="Is it running"),
@@ -253,7 +253,7 @@ def test_the_sent_time_is_the_servers(client: Client, store: Store, monkeypatch:
 
 
 def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
-    """Its pool was fast; paused, nobody is told to send again in 0.1 s, but how the queue goes on."""
+    """`QueueFull` of a paused queue has the command that resumes it, and no time from its drain rate."""
     lease = InFlightMessages().lease(QueueKeys("default", client.store.prefix))
     fetch_call.call_and_wait(client.store, FetchRequest(lease, 1, 1, []), lease_ms=30_000)  # a pool is there
     bound(client, 1)

@@ -1,4 +1,4 @@
-"""`millpond config`: every setting in force, its value, where it comes from and what it may be."""
+"""`millpond config`: every setting in force, its value, its origin and its allowed values."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """Return what `millpond config --json` writes, by name."""
+    """Return the lines of `millpond config --json`, by name."""
     assert millpond.main(["config", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return {line["name"]: line for line in lines}
@@ -126,7 +126,7 @@ def test_names_choose_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[
 def test_what_nothing_reads_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A variable that is no setting at all may be somebody else's: it is named on stderr, no more."""
+    """An unknown MILLPOND_ variable, perhaps of another program, is named on stderr, and is no error."""
     monkeypatch.setenv("MILLPOND_IMAGE", "x")
     assert millpond.main(["config", "drain_seconds"]) == 0
     assert capsys.readouterr().err == "# MILLPOND_IMAGE is set, and is no setting of Millpond\n"

@@ -1,4 +1,4 @@
-"""Check that a mail is sent once to everyone it names, with a real mail server and the real ledger."""
+"""A mail is sent once to every recipient, with a real mail server and the real ledger."""
 
 import threading
 from contextlib import contextmanager
@@ -58,7 +58,7 @@ def mail(*to: str, **changes) -> SendEmail:
 
 
 def test_mail_arrives_whole(sink, mailer):
-    """Template, attachment and hidden copy arrive; the receipt names everyone, the message nobody hidden."""
+    """Template, attachment and hidden copy arrive; the receipt names all recipients, the mail none hidden."""
     job = mail(
         text=None,
         template="welcome",
@@ -111,7 +111,7 @@ def test_second_delivery_at_the_same_time_sends_nothing(sink, mailer):
 
 
 def test_those_put_off_are_tried_again_alone(sink, mailer):
-    """A recipient put off gets the mail at the retry; those who have it or were refused do not."""
+    """At the retry, only the recipients that were put off get the mail."""
     sink.answers["full@example.org"] = ["452 mailbox full"]
     sink.answers["no@example.org"] = ["550 no such user"]
     job = mail("bob@example.org", "full@example.org", "no@example.org")
@@ -135,7 +135,7 @@ def test_mail_that_everyone_refuses_fails_and_can_be_sent_again(sink, mailer):
 @pytest.mark.parametrize("where", ["MAIL", "354", "DATA"])
 @pytest.mark.parametrize(("answer", "error"), [("451 later", RetryLater), ("554 never", FinalError)])
 def test_failed_delivery_leaves_no_claim(sink, mailer, where, answer, error):
-    """After an error the next delivery may send at once: nobody waits for a claim to end."""
+    """After an error the next delivery may send at once: no claim is left to wait for."""
     sink.answers[where] = [answer]
     with pytest.raises(error):
         mailer.send(mail(), "t-1")
@@ -154,7 +154,7 @@ def test_broken_connection_after_the_message_is_at_least_once(sink, mailer):
 
 
 def test_worker_that_died_while_sending_is_followed_up(sink, mailer, ledger):
-    """A claim left by a dead worker keeps others out until it ends; then whoever lacks the mail gets it."""
+    """A dead worker's claim excludes others until it ends; then the recipients without the mail get it."""
     ledger.claim("t-1", "dead", seconds=30)
     with pytest.raises(RetryLater, match="or died while sending it"):
         mailer.send(mail(), "t-1")

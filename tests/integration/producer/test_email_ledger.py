@@ -28,7 +28,7 @@ def test_first_claim_is_taken_and_the_second_is_busy(ledger):
 
 
 def test_sent_is_sent(ledger):
-    """What was recorded as sent is given back, to everyone, for ever after."""
+    """The outcomes of a mail recorded as sent are returned to every later claim."""
     ledger.claim("m", "a", seconds=30)
     ledger.record("m", "a", {"bob@example.org": ACCEPTED, "no@example.org": "550 never"}, sent=True)
     for owner in ("a", "b"):
@@ -38,7 +38,7 @@ def test_sent_is_sent(ledger):
 
 
 def test_recorded_outcomes_are_kept_for_the_next_delivery(ledger):
-    """After a part was settled the claim is open at once, and the next owner learns who has the mail."""
+    """After a part was recorded the claim is free at once, and the next owner gets the recipients served."""
     ledger.claim("m", "a", seconds=30)
     ledger.record("m", "a", {"bob@example.org": ACCEPTED}, sent=False)
     claim = ledger.claim("m", "b", seconds=30)
@@ -46,7 +46,7 @@ def test_recorded_outcomes_are_kept_for_the_next_delivery(ledger):
 
 
 def test_claim_of_the_dead_is_taken_over(ledger, eventually):
-    """A claim that nobody renews ends by the server's clock, and the next delivery sends."""
+    """A claim that is not renewed ends by the server's clock, and the next delivery sends."""
     ledger.claim("m", "dead", seconds=0.2)
     assert ledger.claim("m", "b", seconds=30).state == "busy"
     eventually(lambda: ledger.claim("m", "b", seconds=30).state == "taken")
@@ -54,7 +54,7 @@ def test_claim_of_the_dead_is_taken_over(ledger, eventually):
 
 
 def test_overtaken_owner_ends_nobody_elses_claim(ledger, eventually):
-    """One who lost the claim may say what the server answered, but ends nobody else's claim."""
+    """An owner that lost its claim may record the server's answers, but cannot end the new owner's claim."""
     ledger.claim("m", "late", seconds=0.05)
     eventually(lambda: ledger.claim("m", "b", seconds=30).state == "taken")
     ledger.record("m", "late", {"bob@example.org": ACCEPTED}, sent=False)

@@ -227,7 +227,7 @@ def test_server_that_does_not_answer_is_left_after_the_timeout(sink):
 
 
 def test_server_that_is_away_is_retried_later():
-    """Nobody listening is RetryLater, and the message names host and port."""
+    """A server that does not listen is RetryLater, and the message names host and port."""
     with mail_sink() as gone:
         port = gone.port
     with pytest.raises(RetryLater, match=f"127.0.0.1:{port} cannot be reached"):
@@ -247,7 +247,7 @@ def test_starttls_and_tls_verify_the_server(server_tls, ca_file):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("how", ["starttls", "tls"])
 def test_unknown_authority_is_refused(server_tls, how):
-    """A certificate that nobody vouches for ends the attempt, and the error names the setting."""
+    """A certificate of an unknown authority ends the attempt, and the error names the setting."""
     with mail_sink(**{how: server_tls}) as sink:
         with pytest.raises(ServerRefused, match="MILLPOND_SMTP__CA_FILE"):
             send(SmtpConnections(smtp(sink.port, security=how)))

@@ -15,9 +15,9 @@ from millpond.tasks.settings import Settings
 
 FILES = 4_000
 RECIPIENTS = 5_000
-#: A tenth of the inputs fills the queue several times, so what is under way is at its most by then.
+#: A tenth of the inputs fills the queue several times, so the work in progress is at its most by then.
 BOUND = 100
-#: Half a kilobyte kept for each input would be as much; what is kept on purpose is 70 bytes a file. The
+#: Half a kilobyte for each input would be as much; the command keeps 70 bytes a file on purpose. The
 #: allocator takes memory by the megabyte, which is half of it.
 GROWTH_MB = 2.0
 

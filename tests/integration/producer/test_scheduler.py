@@ -66,7 +66,7 @@ def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
 
 
 def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
-    """Two that both lead, the one before the other noted what it sent: one task, by an id of the period."""
+    """Two leaders send a period once, by the period's id, even if the first was killed before it noted it."""
     store = client.store
     yesterday(store)
     before = store.client.hgetall(schedule_key("daily"))
@@ -207,7 +207,7 @@ def _scheduler(settings: Settings, log: Path) -> "subprocess.Popen[bytes]":
 
 
 def test_a_scheduler_is_told_to_stop(client: Client) -> None:
-    """It hands over at once: nobody waits for its lease."""
+    """A scheduler that stops gives up its lease, so the next leader need not wait for it."""
     stop, ready = threading.Event(), threading.Event()
     scheduler = Scheduler(client, DAILY, ready.set)
     thread = threading.Thread(target=scheduler.run, args=(stop,))

@@ -1,4 +1,4 @@
-"""A wrong variable and a wrong millpond.toml are answered by one line that names it and says what to do."""
+"""A wrong variable or a wrong millpond.toml is answered by one line with its name and the remedy."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from millpond.tasks.configuration.catalog import Setting, catalog
 from millpond.tasks.errors import SettingsError
 from millpond.tasks.settings import Settings, settings
 
-#: No line has these: pydantic's words, a secret, and what only a fault of ours may say.
+#: No line has these: pydantic's words, a secret, and the words of an internal error.
 NEVER = re.compile(r"Input should|Value error|should not have happened|Traceback|pydantic|hunter2|type=")
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_variable_is_named(
 def test_a_wrong_file_is_named_with_its_line(
     text: str, said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line names the setting, the file and its line, never a variable that nobody has set."""
+    """The line names the setting, the file and its line, and no variable: none is set."""
     (folder / "millpond.toml").write_text(text, "latin-1")
     shown = refused(capsys)
     assert said in shown
@@ -91,7 +91,7 @@ def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`celery -A millpond worker` would print a traceback of what loading its application raised."""
+    """A settings error under `celery -A millpond worker` is one line, not a traceback of the import."""
     monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
     argv = [str(Path(sys.executable).with_name("celery")), "-A", "millpond", "worker"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
@@ -157,7 +157,7 @@ RIGHT: list[tuple[dict[str, str], str, object]] = [
 def test_variables_are_written_as_a_person_would(
     variables: dict[str, str], path: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lists, tables, tokens and pools in a variable; what is others' is left alone."""
+    """A variable may hold lists, tables, tokens and pools; variables of other programs are left alone."""
     for name, text in variables.items():
         monkeypatch.setenv(name, text)
     found: object = Settings()
@@ -197,7 +197,7 @@ ODD = (
 def test_no_value_of_any_setting_meets_other_words(
     setting: Setting, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever stands in the file or in a variable is read, or refused in one line that names its place."""
+    """Every value in the file or in a variable is read, or refused in one line that names its place."""
     keys = [*setting.name.replace("NAME", "email").split(".")]
     for odd in ODD:
         value = odd
@@ -216,7 +216,7 @@ def test_no_value_of_any_setting_meets_other_words(
 
 
 def must_be_read_or_refused(place: str) -> None:
-    """Read the settings; what is raised is one line that names a place."""
+    """Read the settings; an error must be one line that names the place."""
     try:
         Settings()
     except SettingsError as error:

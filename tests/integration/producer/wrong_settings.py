@@ -214,7 +214,7 @@ VARIABLES: list[tuple[dict[str, str], str]] = [
     ({"MILLPOND_SCHEDULE": '{"a b": {"kind": "x", "every": "1h"}}'}, "MILLPOND_SCHEDULE: 'a b' is no name"),
     ({"MILLPOND_SCHEDULE__A__KIND": "x"}, "MILLPOND_SCHEDULE__A__KIND: say when: either every or cron"),
     ({"MILLPOND_SCHEDULE__A__EVERY": "1h"}, "MILLPOND_SCHEDULE__A__EVERY: kind is missing: write text"),
-    # what does not go together
+    # settings that contradict each other
     ({"MILLPOND_SMTP__USERNAME": "u"}, "MILLPOND_SMTP__USERNAME: username and password belong together"),
     (
         {"MILLPOND_SMTP__PASSWORD": "hunter2"},
