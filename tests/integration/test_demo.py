@@ -1,4 +1,4 @@
-"""`make demo`, at a tenth of its size: what it says, what it leaves, how it ends."""
+"""`make demo`, at a tenth of its size: its output, its files, its end."""
 
 import os
 import pty
@@ -28,7 +28,7 @@ def demo(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_demo_does_the_main_job_and_a_second_run_keeps_the_material(tmp_path: Path) -> None:
-    """Everything succeeds but what is meant to fail, each mail arrives once, the thumbnails are there."""
+    """Only the intended failures fail, each mail arrives once, the thumbnails are there."""
     out = tmp_path / "out"
     first = demo("--out", out)
     assert (first.returncode, first.stderr) == (0, "")
@@ -107,7 +107,7 @@ def _read_until(descriptor: int, pattern: bytes) -> Any:
     while not re.search(pattern, said):
         try:
             more = os.read(descriptor, 4096)
-        except OSError:  # how Linux says that nobody has the terminal open any more
+        except OSError:  # Linux's way to report that no process has the terminal open any more
             return said
         if not more:
             return said

@@ -109,7 +109,7 @@ def test_a_task_whose_time_passes_while_it_waits_is_never_run(
 
 
 def test_a_square_that_has_started_is_squared_though_its_batch_is_cancelled(client: Client) -> None:
-    """The result of what ran when the batch was cancelled is there to be collected."""
+    """Results of tasks that ran when their batch was cancelled are there to be collected."""
     with client.batch() as batch:
         first = batch.send(Square(n=0))
         batch.send_many(Square(n=n, hold_seconds=1.0) for n in range(1, 31))
@@ -125,7 +125,7 @@ def test_a_square_that_has_started_is_squared_though_its_batch_is_cancelled(clie
 
 @pytest.fixture(scope="module")
 def example() -> str:
-    """Run the example as a program of its own and return what it prints."""
+    """Run the example as a program of its own and return its output."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],
         env=child_environment(Settings(drain_seconds=5)),
@@ -152,7 +152,7 @@ def test_the_example_squares_collects_and_cancels(example: str) -> None:
 
 @pytest.mark.skipif(len((ROOT / "README.md").read_text()) < 100, reason="there is no README yet")
 def test_the_readme_shows_the_example_that_is_run() -> None:
-    """What a newcomer copies from the README is what the test above runs."""
+    """The example that a newcomer copies from the README is the one that the test above runs."""
     assert EXAMPLE.read_text() in (ROOT / "README.md").read_text()
 
 
@@ -161,7 +161,7 @@ def _all_of(names: set[str], count: int) -> set[str] | None:
 
 
 class _Gates:
-    """Tasks that run until they are let go; what has started leaves a file."""
+    """Tasks that run until they are let go; each leaves a file when it starts."""
 
     def __init__(self, folder: Path, *, count: int) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The examples of the README work as they stand there."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Embedded
 
 
 def run(code: str, running: tuple[Embedded, Path]) -> str:
-    """Run a snippet as a newcomer would, and return what it prints."""
+    """Run a snippet as a newcomer would, and return its output."""
     pond, folder = running
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -73,7 +73,7 @@ def test_an_application_sends_once(running: tuple[Embedded, Path]) -> None:
 def test_a_stock_celery_client_sends_the_same_task(
     running: tuple[Embedded, Path], eventually: Callable[..., object]
 ) -> None:
-    """What a plain Celery client sends is run by the pool."""
+    """A task of a plain Celery client is run by the pool."""
     store = connect(running[0].url)
     before = _settled(store)
     run(snippet("send_task"), running)
@@ -82,7 +82,7 @@ def test_a_stock_celery_client_sends_the_same_task(
 
 
 def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The example of millpond.toml changes what it names and nothing else."""
+    """The example of millpond.toml changes the settings in it and no others."""
     text = snippet("[pools.email]", "toml")
     (tmp_path / "millpond.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
@@ -95,7 +95,7 @@ def test_the_toml_of_the_readme_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 def test_celery_tasks_that_one_has_run_as_they_are(
     running: tuple[Embedded, Path], eventually: Callable[..., object]
 ) -> None:
-    """A plain Celery module is named in the file, and what its `delay` sends is run by the pool."""
+    """A plain Celery module is named in the file, and the pool runs the tasks of its `delay`."""
     store = connect(running[0].url)
     run("from jobs import charge; charge.delay(42)", running)
     eventually(lambda: _settled(store, "celery") == 1)

@@ -32,7 +32,7 @@ ERROR = (
     "ConnectError: the mail server mail.example.org:587 cannot be reached: connection refused, 3 of 5 tries"
 )
 
-#: What is written for a person, and what must be in it.
+#: The commands whose output is for people, and a text that it must have.
 SHOWN: dict[str, str] = {
     "status": QUEUE,
     "top --once": "paused queue",
@@ -113,7 +113,7 @@ def env(module_url: str, shop: Mapping[str, str], tmp_path_factory: pytest.TempP
 
 
 def filled(command: str, shop: Mapping[str, str]) -> list[str]:
-    """Return the words of a command with the names of what there is."""
+    """Return the words of a command, with the names of the objects in the shop."""
     return command.format(**shop).split()
 
 
@@ -138,7 +138,7 @@ def test_it_is_whole_in_every_terminal(
     assert SHOWN[command] in said
     assert "\x1b" not in said
     assert "Traceback (" not in said
-    # What changes from look to look is not compared.
+    # Words with digits change from look to look, and are not compared.
     words = {word for word in re.split(r"\s+", said) if word and not re.search(r"\d", word)}
     shown = [in_terminal(forked(commands, given, env), columns=columns) for columns in WIDTHS]
     for columns, (code, written) in zip(WIDTHS, shown, strict=True):

@@ -29,7 +29,7 @@ SECONDS = 3
 def test_a_worker_with_eventlet_runs_its_tasks_side_by_side(
     url: str, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """Ten sleep at once, a delayed one runs, and a worker that is stopped ends what runs."""
+    """Ten tasks sleep at once, a delayed task runs, and a stopped worker finishes its running tasks."""
     pytest.importorskip("eventlet")
     broker = url.replace("redis://", "millpond://")
     here, more = [Path(__file__).parent], {"APP_RESULTS": url}

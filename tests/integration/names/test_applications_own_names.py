@@ -175,7 +175,7 @@ def _run(command: list[str], folder: Path, env: Mapping[str, str] | None = None)
 
 @contextmanager
 def _running(command: list[str], folder: Path, env: Mapping[str, str]) -> Iterator[Path]:
-    """Run a command until the block ends; yield the file with what it prints."""
+    """Run a command until the block ends; yield the file with its output."""
     log = folder / f"{command[1]}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=dict(env), stdout=out, stderr=subprocess.STDOUT)
