@@ -21,11 +21,12 @@ from millpond.tasks.settings import Settings
 from millpond.worker.app import prepare
 from millpond.worker.celery.handler_task import register_handler
 
-#: What the stock worker prefetches a slot: enough that it never waits for the broker, its best setting here.
+#: The messages that the stock worker prefetches a slot: enough never to wait for the broker, its best
+#: setting.
 STOCK_PREFETCH = 16
 
 
-#: What Millpond's prefetches a process, for the same reason: with its slots it holds half of what stock does.
+#: The same for a process of Millpond: with those in its slots it holds half as many as a stock worker.
 POND_PREFETCH = 28
 
 

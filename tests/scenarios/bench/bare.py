@@ -1,4 +1,4 @@
-"""Serve one bare FastAPI route that checks the same contract and sends nothing: what HTTP alone costs."""
+"""Serve one bare FastAPI route that checks the same contract and sends nothing: the cost of HTTP alone."""
 
 import sys
 

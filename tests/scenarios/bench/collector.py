@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Take(BaseHTTPRequestHandler):
-    """Read what is sent and say that it was taken."""
+    """Read every request and answer it with 200."""
 
     protocol_version = "HTTP/1.1"
 

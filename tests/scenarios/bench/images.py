@@ -1,4 +1,4 @@
-"""Compare pyvips and Pillow at what the image bodies do, on photographs of camera size.
+"""Compare pyvips and Pillow at the work of the image bodies, on photographs of camera size.
 
     python tests/scenarios/bench/images.py [FOLDER OF PHOTOGRAPHS]
 

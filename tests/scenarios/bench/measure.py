@@ -1,7 +1,4 @@
-"""Measure one system once: how fast it drains and publishes.
-
-How soon a task starts, what it asks of the server.
-"""
+"""Measure one system once: its rates of drain and publish, its latency, its load on the server by task."""
 
 import os
 import subprocess
@@ -28,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass(frozen=True)
 class Executor:
-    """Name a shape of worker: how many processes, with how many slots of what."""
+    """A shape of worker: its pool, its number of processes, and the slots of each."""
 
     name: str
     pool: str
@@ -50,10 +47,10 @@ class Drained:
     cpu_ms_per_thousand: float
 
 
-#: Millpond sends the events of every task, as stock does, unless asked for what it does by itself.
+#: The events of every task are sent, as by stock; by default Millpond sends a sample.
 _EVERY_EVENT = {"MILLPOND_TASK_EVENTS_PER_SECOND": "0"}
 
-#: What `millpond worker` sets for itself on prefork; stock Celery is the quicker by it as well.
+#: The variables that `millpond worker` sets for prefork; stock Celery is faster with them as well.
 _FAST_LOCALS = {"USE_FAST_LOCALS": "1"}
 
 
@@ -228,10 +225,10 @@ def _server(system: str, client: Any) -> dict[str, float]:
     return {"commands": calls, "bytes": moved["total_net_input_bytes"] + moved["total_net_output_bytes"]}
 
 
-#: What the measuring itself asks the server.
+#: The commands that the measuring itself sends.
 _OURS = {"cmdstat_info", "cmdstat_llen", "cmdstat_hlen", "cmdstat_hmget"}
 
-#: What Millpond's clients send under load; the server counts what its scripts then call as well.
+#: The commands that Millpond's clients send under load; the server also counts those that its scripts call.
 _SENT_BY_POND = {"cmdstat_evalsha", "cmdstat_eval", "cmdstat_blpop", "cmdstat_publish"}
 
 

@@ -2,12 +2,11 @@
 
 `python -m tests.scenarios.bench.watching [--rounds N] [--tasks N] [--only threads]`
 
-
-Each round drains the same tasks by the same workers without anybody watching, without the sampler of slots
-(`sample_slots = false`) and without probes, then with Flower (events on, at
-the rate that a worker sends by itself), then with Flower of which a page and `/metrics` are asked for every
-two seconds, then with tracing to a collector that throws spans away, of all tasks and of one in a hundred.
-Flower and the collector run on the same processors, so they are part of the cost. Quote the ratios.
+Each round drains the same tasks by the same workers unwatched, without the sampler of slots (`sample_slots =
+false`) and without probes, then with Flower (events on, at the rate that a worker sends by itself), then
+with Flower of which a page and `/metrics` are asked for every two seconds, then with tracing to a collector
+that throws spans away, of all tasks and of one in a hundred. Flower and the collector run on the same
+processors, so they are part of the cost. Quote the ratios.
 """
 
 import argparse
@@ -30,9 +29,9 @@ from tests.scenarios.bench.measure import PREFORK, ROOT, THREADS, Drained, Execu
 WAYS = ("nobody", "no sampler", "Flower", "Flower and metrics", "tracing", "tracing 1 in 100")
 UNSAMPLED = {"MILLPOND_SAMPLE_SLOTS": "false", "MILLPOND_PROBE_SHARE": "0"}
 SAMPLED = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
-#: How often somebody who watches asks for a page and for the metrics.
+#: The interval at which a person at the pages asks for a page and for the metrics.
 LOOK_SECONDS = 2.0
-#: The loads: what a task takes, and how many of the tasks asked for are sent.
+#: The loads: the time of a task in ms, and the share of the tasks asked for.
 LOADS = ((0.0, 1.0), (5.0, 0.15))
 
 Figures = dict[tuple[str, str], list[float]]
@@ -57,7 +56,8 @@ def main() -> None:
             with run_server(Path(folder) / f"server-{number}", extra=["appendonly no"]) as server:
                 for executor in (PREFORK, THREADS):
                     if asked.only in executor.name:
-                        # Turned round every other time: a machine that becomes slower favours nobody.
+                        # The order is reversed in every other round, so that a machine that becomes slower
+                        # favours no way.
                         turned = ways[:: -1 if number % 2 else 1]
                         _round(server.url, executor, asked.tasks, Path(folder), figures, turned, loads)
             print(f"round {number + 1} of {asked.rounds} done", flush=True)
@@ -95,7 +95,7 @@ def _name(hold_ms: float) -> str:
 
 @contextmanager
 def _watched(way: str, url: str) -> Iterator[dict[str, str]]:
-    """Watch in one of the ways; yield what is to be in the workers' environment."""
+    """Watch in one of the ways; yield the environment of the workers."""
     if way.startswith("Flower"):
         chosen = Settings(broker_url=url, flower_basic_auth=(LOGIN,))
         with flower_process(chosen) as (page, _), _asking(page) if "metrics" in way else nullcontext():

@@ -21,7 +21,7 @@ from tests.scenarios.bottlenecks.running import kept_nice, run
 
 
 def main() -> int:
-    """Run the cases one after the other, or join what was run."""
+    """Run the cases one after the other, or join results of earlier runs."""
     parser = argparse.ArgumentParser(prog="python -m tests.scenarios.bottlenecks", description=__doc__)
     parser.add_argument(
         "--only", default="", help="run the cases that have one of these texts (a|b) in their label"

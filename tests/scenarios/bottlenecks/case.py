@@ -12,7 +12,7 @@ from tests.harness.one_worker import OneWorker
 
 @dataclass
 class Scene:
-    """What runs for a case: what `around` gave, the store, the workers."""
+    """The surroundings of a running case: the value of `around`, the store, the workers."""
 
     given: Any
     store: Store
@@ -24,8 +24,8 @@ class Scene:
 class Case:
     """One bottleneck.
 
-    `grows` is what more slots are expected to do; the run establishes it by doubling. `batched` are fields of
-    a task that does the work of `batched_items` tasks: the run establishes what that brings.
+    `grows` is true if more slots are expected to raise throughput; the run measures it by doubling them.
+    `batched` are fields of a task that does the work of `batched_items` tasks: the run measures the gain.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Case:
     #: A second kind, its fields, and its share of the messages.
     beside: tuple[str, Mapping[str, Any], float] | None = None
     around: Callable[[Path], AbstractContextManager[Any]] = lambda _folder: nullcontext()
-    #: The fields that depend on what `around` gave.
+    #: The fields that depend on the value of `around`.
     given: Callable[[Any], Mapping[str, Any]] = lambda _: {}
-    #: What the verdict has to name.
+    #: The name that the verdict must have.
     named: Callable[[Any], str] = lambda _: ""
-    #: What happens once the workers are ready, and after so many seconds of a pool that keeps up.
+    #: The change that is made once the workers are ready, and so many seconds of a healthy pool.
     onset: Callable[[Scene], None] | None = None
     healthy_seconds: float = 0.0
     #: True if the onset is of each worker, as a quota of their container: also of those that are added.
@@ -56,7 +56,7 @@ class Case:
     steady: bool = False
     #: The delay of the broker's answers, seconds.
     broker_delay: float = 0.0
-    #: True if somebody measures the pool of one slot by hand, with a second one.
+    #: True if a second process measures the pool of one slot, as a user would by hand.
     second_slot: bool = False
     #: The share of `beside` from the onset on.
     beside_after: float = 0.0

@@ -1,4 +1,4 @@
-"""The bottlenecks: how each is made, and what is true of it."""
+"""The bottlenecks: how each is made, and the verdicts that are true of it."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -28,7 +28,7 @@ from tests.harness.one_worker import settings_for, workers
 from tests.harness.permits import service
 
 WITHIN_SECONDS = 30.0
-#: What a phase lasts at least, so that the next one changes something.
+#: The shortest phase, so that the next change does change something.
 LEAST_SECONDS = 15.0
 
 CALM = ("keeps up", "catching up", "bursts", "idle")
@@ -72,7 +72,7 @@ class Stream:
 
 @dataclass
 class Phase:
-    """One change, the states that are right after it, and what was said."""
+    """One change, the states that are right after it, and the verdicts that were given."""
 
     name: str
     right: Sequence[str]

@@ -1,8 +1,8 @@
-"""Probe a pool again and again until its budget is spent, and compare what that cost with the budget.
+"""Probe a pool again and again until its budget is spent, and compare the probes' cost with the budget.
 
-`python -m tests.scenarios.bottlenecks.cost [--share 0.01] [--seconds 200]`: a backlog of tasks that wait for
-something of their own, so that each idle slot costs all that it could have done. What a probe finds is thrown
-away, so that the next one begins. The rate without probes is that of the same minutes.
+`python -m tests.scenarios.bottlenecks.cost [--share 0.01] [--seconds 200]`: a backlog of tasks that wait
+without a shared dependency, so that each idle slot costs its whole throughput. The finding of a probe is
+dropped, so that the next one begins. The rate without probes is that of the same minutes.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STEP_SECONDS = 2.0
 
 @dataclass
 class Cost:
-    """What was seen: steps with their rates, with and without a probe, and the cost as it was counted."""
+    """The measurements: the rates of the steps with and without a probe, and the cost as it was counted."""
 
     probed: list[float]
     free: list[float]
@@ -71,7 +71,7 @@ def run(folder: Path, executor: str, share: float, seconds: float) -> Cost:
 
 
 def _step(store: Store, feed: Feed, cost: Cost) -> None:
-    """Count what ends for a while, and forget what a probe has found."""
+    """Count the tasks that end for a while, and drop the finding of a probe."""
     feed.fill()
     [(before, _)] = probing.probe_state(store, ["default"])
     first, begun = _succeeded(store), monotonic()

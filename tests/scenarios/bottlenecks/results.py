@@ -1,4 +1,4 @@
-"""What was said of each bottleneck and what was true, as lines of a file, and their confusion matrix."""
+"""The verdict on each bottleneck and the truth about it, as lines of a file, and their confusion matrix."""
 
 import json
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-#: A gain counts as growth from this share of what proportional growth would be, and as none up to that one.
+#: A gain of at least this share of proportional growth counts as growth; of at most the second, as none.
 GREW, DID_NOT = 0.6, 0.35
 #: The predicted throughput may be off by this.
 OFF = 0.2
@@ -14,7 +14,7 @@ OFF = 0.2
 
 @dataclass
 class Seen:
-    """What was said of a case, and what was true: the gain by twice the slots, and by batching."""
+    """The verdicts on a case, and the truth about it: the gain by twice the slots, and by batching."""
 
     label: str
     right_states: tuple[str, ...]
@@ -34,7 +34,7 @@ class Seen:
 
     @property
     def grew(self) -> bool | None:
-        """True if more slots brought more, by what was measured; None if that is not clear."""
+        """True if more slots raised the measured throughput; None if that is not clear."""
         share = None if self.gain is None else self.gain - 1
         return None if share is None or DID_NOT < share < GREW else share >= GREW
 
@@ -45,7 +45,7 @@ class Seen:
 
     @property
     def true_as_made(self) -> bool:
-        """True if what was measured is what the case was made for."""
+        """True if the measurement agrees with the intention of the case."""
         if self.batched_gain is not None:
             return self.batched_gain >= 1.5
         return self.grew in (None, self.grows)

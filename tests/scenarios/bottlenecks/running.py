@@ -156,7 +156,7 @@ def _note(seen: Seen, verdict: Diagnosis) -> None:
 
 
 def _probe_no_more(store: Store) -> None:
-    """Spend the budget of probes, and wait for the end of one: it would hold back what is measured here."""
+    """Spend the budget of probes and wait for the end of a running one: probes would disturb measurements."""
     store.client.set(probe_cost_key("default", store.prefix), "1e9")
     until = monotonic() + 40
     while store.client.exists(probe_lock_key("default", store.prefix)) and monotonic() < until:

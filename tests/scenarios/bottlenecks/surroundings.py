@@ -1,4 +1,4 @@
-"""What surrounds a pool under a bottleneck: services, databases, a mail server, other load, a quota."""
+"""The surroundings of a pool in a bottleneck: services, databases, a mail server, other load, a quota."""
 
 import asyncio
 import os
@@ -95,7 +95,7 @@ def crowded(_folder: Path) -> Iterator[None]:
 
 
 def quota(share: float) -> Callable[[Scene], None]:
-    """Return what puts the workers into a control group with a share of one processor."""
+    """Return the onset that puts the workers into a control group with a share of one processor."""
 
     def onset(scene: Scene) -> None:
         group = _group(share)
@@ -155,7 +155,7 @@ def drain(scene: Scene) -> None:
 
 
 def slower(seconds: float) -> Callable[[Scene], None]:
-    """Return what makes the service slower."""
+    """Return the onset that makes the service slower."""
 
     def onset(scene: Scene) -> None:
         scene.given.seconds = seconds

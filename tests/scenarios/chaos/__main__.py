@@ -2,8 +2,8 @@
 
 WAY is `millpond`: its client and workers; `stock`: a Celery application, its client and its workers on
 kombu's transport; `transport`: the same on ours; `app`: the same application under `millpond worker --app`.
-Prints what was done and what came of it; the exit code is 1 when something was lost, early, or run twice
-without a reason.
+Prints the faults and the verdict; the exit code is 1 when a task was lost, early, or run twice without a
+reason.
 """
 
 import argparse

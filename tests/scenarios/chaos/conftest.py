@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @dataclass
 class Bench:
-    """Run workers and producers of one transport, and read what the ledger says of them."""
+    """Run workers and producers of one transport, and read the ledger of their runs."""
 
     transport: str
     store: Store
@@ -60,7 +60,7 @@ class Bench:
         return process
 
     def close(self) -> None:
-        """End what still runs."""
+        """End the processes that still run."""
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()

@@ -16,7 +16,7 @@ from tests.scenarios.chaos.runs import Run, Task
 
 HELD_SECONDS = 2.0
 
-#: A worker that is told to end finishes what it runs and gives back the rest: that explains nothing.
+#: A worker that is terminated finishes its running tasks and releases the others: that explains no duplicate.
 HARMLESS = ("terminate worker",)
 
 
@@ -34,9 +34,10 @@ class Duplicates:
 
 
 def match(tasks: Iterable[Task], faults: Sequence[Fault], *, retries_are_sent: bool = False) -> Duplicates:
-    """Match all runs too many of all tasks.
+    """Match the surplus runs of all tasks with faults.
 
-    Where `retries_are_sent`, what hits a run that ends in a retry may have it sent twice.
+    Where `retries_are_sent`, a fault that hits a run that ends in a retry may cause two messages of the
+    retry.
     """
     found = Duplicates()
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Do harm at random, from a seed, and remember to whom and when: the verdict explains duplicates by it."""
+"""Inflict faults at random, from a seed, and note their processes and times for the verdict."""
 
 import random
 import signal
@@ -31,7 +31,7 @@ _STEADY_SECONDS = 3.0
 class Fault:
     """One fault: its sort, processes, start and end; no pids: all processes that spoke to the broker.
 
-    `forgets`: the broker has forgotten what came between these times, or the last of it.
+    `forgets`: the broker lost the writes between these times, or the last of them.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Fault:
 
     @property
     def forgotten_seconds(self) -> float:
-        """Return the length of what the broker may have forgotten."""
+        """Return the length of the time from which the broker may have lost writes."""
         return 0.0 if self.forgets is None else self.forgets[1] - self.forgets[0]
 
 
@@ -60,7 +60,7 @@ class Faults:
         self._frozen: set[int] = set()
 
     def inflict(self) -> bool:
-        """Inflict one fault; False when the one that was drawn found nobody to hit."""
+        """Inflict one fault; False if the kind that was drawn found no process to hit."""
         [kind] = self._draw.choices(list(self._weights), list(self._weights.values()))
         fault = getattr(self, "_" + kind.replace(" ", "_"))(kind)
         if fault is None:
@@ -70,10 +70,10 @@ class Faults:
         return True
 
     def finish(self) -> None:
-        """Do nothing: what lasts is ended by `tick`."""
+        """Do nothing: `tick` ends the faults that last."""
 
     def tick(self) -> None:
-        """End what was to last until now, and start a supervisor that is gone."""
+        """End the faults whose time is over, and start a supervisor that is gone."""
         now = time.time()
         for entry in [entry for entry in self._later if entry[0] <= now]:
             self._later.remove(entry)

@@ -1,6 +1,6 @@
 """Kill a process exactly in a window between two steps, once: the fault points live here, none in production.
 
-`CHAOS_WINDOW` names the window, `CHAOS_ONCE` a file that is made at the kill; where it exists, nobody is
+`CHAOS_WINDOW` names the window, `CHAOS_ONCE` a file that is made at the kill; where it exists, no process is
 killed. Workers: `celery -A tests.scenarios.chaos.faulty:pond worker`, or `…:stock`. Producers:
 `python -m tests.scenarios.chaos.faulty pond ID RETRIES`.
 """

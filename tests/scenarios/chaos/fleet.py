@@ -100,7 +100,10 @@ class Fleet:
         self.supervisor.wait()
 
     def stop(self) -> int:
-        """Ask the supervisor to end, wait, and return how it did; kill what is left. May be called again."""
+        """Terminate the supervisor, wait, return its exit code; kill its remaining family.
+
+        May be called again.
+        """
         family = self.family()
         self.supervisor.terminate()
         try:

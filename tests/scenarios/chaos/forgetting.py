@@ -1,7 +1,7 @@
 """Faults of the server itself: it forgets its last moment, or its clock is set.
 
-What it has forgotten is bounded: what came in the moment that the fault names. Each needs a server of its own
-sort, so a run has faults of one kind alone.
+The loss is bounded: the writes within the time that the fault names. Each needs a server of its own sort, so
+a run has faults of one kind alone.
 """
 
 import random
@@ -15,14 +15,14 @@ from tests.scenarios.chaos.server import Broker
 
 KINDS = ("fail over", "restore copy", "cut power", "set clock")
 
-#: What `everysec` may lose, and how far a replica lags or a copy is behind at most.
+#: The seconds that `everysec` may lose, and those that a replica or a copy is behind at most.
 _UNSYNCED_SECONDS = 1.0
 _BEHIND_SECONDS = 3.0
 
 #: By how many seconds the clock is set.
 STEPS = (1, -1, 60, -60, 3600)
 
-#: The clock is set by so much at the end, so that nothing delayed waits for what it was set back.
+#: The clock is set forward by so much at the end, so that no message stays delayed by an earlier step back.
 _FORWARD_SECONDS = 7200
 
 
@@ -57,7 +57,7 @@ class Forgetting:
         return True
 
     def finish(self) -> None:
-        """Let what is delayed come due."""
+        """Set the clock forward, so that delayed messages come due."""
         if self._kind == "set clock" and isinstance(self._broker, Broker):
             self._broker.ahead_seconds += _FORWARD_SECONDS
 

@@ -1,4 +1,4 @@
-"""What the broker may have forgotten: what was sent to it in the moments that faults took from its memory."""
+"""Tasks that the broker may have lost: those sent to it in the times that faults took from its memory."""
 
 from collections.abc import Iterable, Sequence
 

@@ -54,11 +54,12 @@ class GuardedBroker:
     def fail_over(self, lag_seconds: float) -> tuple[float, float]:
         """Cut the replica off for so long, kill the master, and make the sentinel promote the replica.
 
-        The dead server comes back as a replica. Returns since and until when the replica lacks what came.
+        The dead server comes back as a replica. Returns the start and the end of the time whose writes the
+        replica lacks.
         """
         since, written = time(), int(self.master.client.info("replication")["master_repl_offset"])
         _until(lambda: int(self.replica.client.info("replication")["slave_repl_offset"]) >= written)
-        # A replica of a port where nobody listens keeps what it has, as one behind a broken network does.
+        # A replica of a closed port keeps its data, as one behind a broken network does.
         self.replica.client.execute_command("REPLICAOF", "127.0.0.1", 1)
         sleep(lag_seconds)
         self.master.kill()

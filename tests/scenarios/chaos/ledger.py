@@ -1,7 +1,7 @@
-"""Write down what really happened, on a server of its own that no fault touches.
+"""Write down the true events of a run, on a server of its own that no fault touches.
 
-Every body says when it started and how it ended, every producer what became of what it sent. The verdict
-compares the two with what the broker says. Times are this machine's: all of a run is on one machine.
+Every body notes its start and its end, every producer the answer to each of its sends. The verdict compares
+the two with the broker's records. Times are this machine's: all of a run is on one machine.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Count what is not settled yet, and find what waits on a broker of stock Celery when a run is judged."""
+"""Count the tasks that are not settled yet, and find those that wait on a stock broker at the verdict."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def left(transport: str, store: Store) -> float:
 def waiting(store: Store) -> set[str]:
     """Return the ids of the tasks whose messages stock Celery still has: ready, or not acknowledged.
 
-    A task that is neither here nor settled is nowhere, and comes back never.
+    A task that is neither here nor settled is lost.
     """
     ready = [json.loads(line) for name in _lists() for line in store.client.lrange(name, 0, -1)]
     taken = [json.loads(line)[0] for line in store.client.hvals(UNACKED)]

@@ -37,7 +37,7 @@ class Chunk:
 
 
 def chunks(seed: int, producer: int, tasks: int) -> Iterator[Chunk]:
-    """Yield what one producer sends, the same for the same seed."""
+    """Yield the chunks of one producer, the same for the same seed."""
     draw = random.Random(f"{seed}/{producer}")
     for first in range(0, tasks, CHUNK):
         numbers = range(first, min(first + CHUNK, tasks))

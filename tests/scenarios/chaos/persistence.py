@@ -1,4 +1,4 @@
-"""Try again what a broker that is away did not answer."""
+"""Repeat calls that failed because the broker was away."""
 
 import time
 from collections.abc import Callable

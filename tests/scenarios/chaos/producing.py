@@ -1,4 +1,4 @@
-"""Send what one producer of a run sends, and tell the ledger what became of each task.
+"""Send the tasks of one producer of a run, and note the answer for each in the ledger.
 
 `python -m tests.scenarios.chaos.producing TRANSPORT SEED NUMBER TASKS RATE`, RATE in tasks a second. A task
 whose sending was answered is taken or refused; one whose answer was lost is unknown, and is not sent again.
@@ -17,10 +17,10 @@ from tests.scenarios.chaos.mixture import Chunk, Planned, chunks
 
 
 class Sending(Protocol):
-    """Send a chunk and say what became of its tasks: three lists of ids."""
+    """Send a chunk and sort its tasks into three lists of ids: accepted, refused and unknown."""
 
     def send(self, chunk: Chunk) -> None:
-        """Send the chunk and write down what became of it."""
+        """Send the chunk and note the answer for each of its tasks."""
 
 
 class ByClient:
@@ -94,7 +94,7 @@ _noted: list[dict[str, Any]] = []
 
 
 def note(outcome: str, task: Planned, batch: str | None) -> None:
-    """Remember what became of a task; `tell` writes it down."""
+    """Remember the answer for a task; `tell` writes it down."""
     fields = {"id": task.id, "batch": batch, "fails": task.fails, "retries": task.retries}
     _noted.append({"event": outcome, **fields, "delay": task.delay_seconds, "noted_at": time.time()})
 

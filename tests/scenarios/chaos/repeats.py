@@ -1,7 +1,7 @@
-"""Count the finished runs that were done again: for each fault, what it cost each process that it hit.
+"""Count the finished runs that were done again: for each fault, the cost to each process that it hit.
 
-A process that is killed or frozen cannot settle what it has finished, and that runs again elsewhere. Each
-such run is counted once, under the one fault that kept it from being settled.
+A process that is killed or frozen cannot settle the tasks it has finished, and these run again elsewhere.
+Each such run is counted once, under the one fault that kept it from being settled.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from tests.scenarios.chaos.faults import Fault
 from tests.scenarios.chaos.fleet import POOLS
 from tests.scenarios.chaos.runs import Run, Task
 
-#: What a process that was frozen starts so soon after it goes on, it had fetched before.
+#: A run that starts so soon after its process was frozen had been fetched before the freeze.
 STALE_SECONDS = 2.0
 
 #: A kill may cost a process as many finished runs as it has slots, and these.
@@ -47,7 +47,7 @@ def allowed(pool: str) -> int:
 
 
 def repeats(tasks: Iterable[Task], faults: Sequence[Fault]) -> list[Repeats]:
-    """Return what each fault cost each process, the dearest first; what cost nothing is left out."""
+    """Return the cost of each fault to each process, the dearest first, without those of no cost."""
     counted: Counter[tuple[int, int, str]] = Counter()
     for task in tasks:
         for runs in task.attempts().values():

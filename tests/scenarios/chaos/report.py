@@ -14,7 +14,7 @@ _SHOWN = 20
 
 
 def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
-    """Print the counts, the faults, the duplicates by fault, and what is wrong."""
+    """Print the counts, the faults, the duplicates by fault, and the violations."""
     print(f"\n{plan.transport}, seed {plan.seed}, {plan.tasks} tasks, {seconds:.0f} s\n")
     rows = [(name, str(count)) for name, count in verdict.counts.items()]
     rows += [(f"fault: {kind}", str(count)) for kind, count in sorted(verdict.faults.items())]
@@ -32,7 +32,7 @@ def show(plan: Plan, verdict: Verdict, seconds: float) -> None:
 
 
 def show_repeats(folder: Path) -> int:
-    """Print, from the ledger that a run kept there, what each fault cost each process; return 0."""
+    """Print the cost of each fault to each process, from the ledger that a run left in a folder; return 0."""
     with (folder / "events.jsonl").open() as events, (folder / "faults.jsonl").open() as faults:
         tasks, _batches = tasks_of(map(json.loads, events))
         inflicted = [Fault(**json.loads(line)) for line in faults]

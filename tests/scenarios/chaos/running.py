@@ -1,6 +1,6 @@
-"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait until all is settled.
+"""Run the servers, the fleet and the producers of a plan, inflict its faults, wait for the end.
 
-A run ends when nothing is left, when what is left has not become less for long enough, or at its time limit.
+A run ends when no task is left, when their number has not fallen for long enough, or at its time limit.
 """
 
 import json
@@ -34,7 +34,7 @@ from tests.scenarios.chaos.verdict import Verdict, dead_letters, judge, wrong_ba
 
 PRODUCERS = 2
 
-#: For how long what is left may not become less, and for how long nothing must be left at the end.
+#: For how long the number of tasks left may stand still, and for how long it must be 0 at the end.
 PATIENCE_SECONDS = {**dict.fromkeys(WAYS, 120.0), "stock": STOCK_PATIENCE_SECONDS}
 _QUIET_SECONDS = 2.0
 
@@ -124,7 +124,7 @@ def _wait_for_workers(store: Store) -> None:
 def _stuck(
     plan: Plan, producers: list["subprocess.Popen[bytes]"], store: Store, deadline: float
 ) -> list[str]:
-    """Wait until nothing is left, or nothing more comes of it; return what did not come to an end."""
+    """Wait until no task is left or their number stands still; return a line for each failure to end."""
     patience_seconds = PATIENCE_SECONDS[plan.transport]
     wrong = [f"a producer ended with {p.returncode}" for p in producers if p.returncode]
     fewest, moved_at, quiet_since = math.inf, time.monotonic(), time.monotonic()

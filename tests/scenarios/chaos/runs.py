@@ -21,7 +21,7 @@ class Run:
 
 @dataclass
 class Task:
-    """Describe a task: what its producer was told (`outcome`), and its runs in the order of their starts."""
+    """A task: the answer to its producer (`outcome`), and its runs in the order of their starts."""
 
     id: str
     outcome: str = ""

@@ -88,7 +88,7 @@ class Broker:
         client.close()
 
     def all_written_at(self) -> float:
-        """Return a moment all of whose answers are in the file; a busy disk puts off writing it."""
+        """Return a time up to which all answered writes are in the file; a busy disk delays it."""
         client = connect(self.url).client
         while True:
             at = time()
@@ -102,7 +102,7 @@ class Broker:
         return self._appended().stat().st_size
 
     def cut_off(self, size: int) -> None:
-        """Take from the file of the dead server what comes after so many bytes."""
+        """Truncate the file of the dead server to so many bytes."""
         os.truncate(self._appended(), size)
 
     def copy(self) -> Path:

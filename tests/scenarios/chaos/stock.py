@@ -1,8 +1,8 @@
 """Run the same tasks as a Celery application, as well set up as it can be: on kombu's transport, or ours.
 
 Late acknowledgement, redelivery when a worker is lost, priorities as kombu has them, a short visibility
-time-out and as frequent a look for what has run out. `celery -A tests.scenarios.chaos.stock worker`, or
-`python -m tests.scenarios.chaos.stock` for the fleet. A broker URL that says `millpond://` is our transport.
+time-out and as frequent a look for expired messages. `celery -A tests.scenarios.chaos.stock worker`, or
+`python -m tests.scenarios.chaos.stock` for the fleet. With a `millpond://` URL it runs on our transport.
 """
 
 import os
@@ -16,13 +16,13 @@ from tests.scenarios.chaos.fleet import LEASE_SECONDS, POOLS, QUEUE
 from tests.scenarios.chaos.kinds import QUEUES
 from tests.scenarios.chaos.work import Again, Run, work
 
-#: kombu gives back what was not acknowledged for so long, whether its worker lives or not.
+#: kombu gives back an unacknowledged message after so long, whether its worker lives or not.
 VISIBILITY_SECONDS = 10
 
 #: kombu looks every so many seconds for such messages; left as it is, at every tenth of these times.
 RESTORE_SECONDS = 10
 
-#: Who looks holds a lock for so long if it dies meanwhile; left as it is, 300 s.
+#: The time-out of the lock of a process that looks for such messages and dies meanwhile; by default 300 s.
 MUTEX_SECONDS = 60
 
 #: When nothing has become less for three times all of that, nothing more comes of it.

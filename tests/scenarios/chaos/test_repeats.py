@@ -1,4 +1,4 @@
-"""Count what faults cost, on ledgers made up for it."""
+"""The cost of faults, counted on made-up ledgers."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def freeze(pid: int, begins: float, ends: float) -> Fault:
 
 
 def test_each_fault_of_a_process_is_counted_by_itself() -> None:
-    """What a process lost when it was frozen is not added to what it lost when it was killed later."""
+    """Runs that a process lost by a freeze are not added to those it lost by a later kill."""
     faults = [freeze(THREADS, 10, 15), kill(THREADS, 30)]
     tasks = [again(done(THREADS, 9.9), 14, n) for n in range(7)]
     tasks += [again(done(THREADS, 29.9), 34, n) for n in range(7, 16)]
@@ -45,7 +45,7 @@ def test_each_fault_of_a_process_is_counted_by_itself() -> None:
 
 
 def test_a_kill_of_many_is_counted_for_each_process() -> None:
-    """When the supervisor dies, what one worker lost is not added to what another lost."""
+    """When the supervisor dies, the runs that one worker lost are not added to those of another."""
     fault = Fault("kill supervisor", 10, 10.1, [1, THREADS, PREFORK, CHILD])
     tasks = [again(done(THREADS, 9.9), 14, n) for n in range(3)]
     tasks += [again(done(CHILD, 9.9, owner=PREFORK), 14, n) for n in range(3, 5)]
@@ -108,7 +108,7 @@ def test_a_kill_is_held_to_the_limit_of_its_own_pool(costing: Callable[[int], li
 
 
 def test_what_waits_is_not_lost() -> None:
-    """A task whose message the broker still has is waiting; one that is nowhere is lost."""
+    """A task whose message the broker still has is waiting; one without is lost."""
     tasks = {id: Task(id, outcome="taken") for id in ("here", "nowhere")}
     verdict = judge(tasks, [], set(), {"here"})
     assert (verdict.counts["waiting"], verdict.counts["lost"]) == (1, 1)

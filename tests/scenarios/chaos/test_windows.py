@@ -1,6 +1,6 @@
 """Kill a process exactly in each window, on Millpond's transport, and count the runs.
 
-The same windows on kombu's own transport are in test_windows_stock.py: they show what is lost there.
+The same windows on kombu's own transport are in test_windows_stock.py: they show the losses there.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def settled(store: Store) -> bool:
 
 
 def test_killed_between_the_pop_and_the_record(pond, eventually) -> None:
-    """A worker that dies with a reply in its hands loses nothing: the pop recorded what it took."""
+    """A worker that dies with a fetched reply unread loses nothing: the pop has recorded the messages."""
     pond.send("one")
     pond.dying("pop to record")
     assert inspect_depth.read_depth(pond.store, "chaos").in_flight == 1
@@ -51,7 +51,7 @@ def test_a_producer_killed_before_it_is_told(pond, eventually) -> None:
 
 
 def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
-    """A task whose worker dies before it settles runs again, and is counted once in its batch."""
+    """A task whose worker dies before settling it runs again, and is counted once in its batch."""
     from tests.scenarios.chaos.fleet import settings_for
     from tests.scenarios.chaos.kinds import Work
 
@@ -67,7 +67,7 @@ def test_killed_between_the_body_and_its_settlement(pond, eventually) -> None:
 
 
 def test_killed_while_it_sweeps_for_another(pond, eventually) -> None:
-    """A worker that dies as it takes over what a dead one held loses nothing, and keeps nobody from it."""
+    """A worker that dies as it takes over a dead worker's messages loses none and keeps none from others."""
     pond.send("one")
     dead = InFlightMessages().lease(QueueKeys("chaos"))
     assert fetch_call.call_and_wait(pond.store, FetchRequest(dead, 1, 1, []), lease_ms=1).messages

@@ -1,4 +1,4 @@
-"""Kill a process exactly in each window on kombu's own transport, to know what Millpond's is for."""
+"""Kill a process exactly in each window on kombu's own transport: the losses that Millpond's prevents."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def test_stock_killed_between_the_pop_and_the_record(stock) -> None:
 
 
 def test_stock_producer_killed_before_it_is_told(stock, eventually) -> None:
-    """A producer that sends again what it is not sure of runs it twice."""
+    """A producer that repeats an unanswered send makes its task run twice."""
     assert stock.send("one", "publish to return") != 0
     assert stock.send("one") == 0
     stock.worker()

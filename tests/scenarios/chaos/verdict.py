@@ -1,4 +1,4 @@
-"""Compare what the ledger says with what the producers were told and with what the broker counted."""
+"""Compare the ledger with the answers to the producers and with the broker's counts."""
 
 from collections import Counter
 from collections.abc import Sequence, Set
@@ -85,7 +85,7 @@ def judge(
 
 
 def _dearest(again: Sequence[Repeats]) -> dict[str, int]:
-    """Count what the dearest kill and the dearest freeze cost a process of each pool."""
+    """Count the runs lost by the dearest kill and the dearest freeze of a process of each pool."""
     kills = {f"one kill, {pool} (≤ {allowed(pool)})": most(again, pool, killed=True) for pool in POOLS}
     freezes = {f"one freeze, {pool}": most(again, pool, killed=False) for pool in POOLS}
     return {f"finished again: {name}": runs for name, runs in {**kills, **freezes}.items()}

@@ -1,4 +1,4 @@
-"""Name the windows: for each transport, the step at which one thing is done and the next is not."""
+"""The windows: for each transport, the step at which one thing is done and the next is not."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Do what a task of the chaos run does under any transport: say so, hold a slot, end as it was told to."""
+"""The work of a chaos task under any transport: note the start, hold a slot, end in the planned way."""
 
 import time
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ BASES = ("python:3.11.14-slim-bookworm", "millpond-base:local")
 
 
 def run(*command: str, cwd: Path = TOP, env: Mapping[str, str] | None = None) -> str:
-    """Run a command in the checkout and return what it printed; raise `AssertionError` when it fails."""
+    """Run a command in the checkout and return its output; raise `AssertionError` when it fails."""
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, (
         f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"

@@ -1,4 +1,4 @@
-"""Read what the bodies noted in the ledger, and judge it: nothing lost, every repeat explained by a fault."""
+"""Read the bodies' notes in the ledger and judge them: nothing lost, every repeat explained by a fault."""
 
 import json
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Send tasks at a steady rate from a thread, and write down here what the producer was told of each."""
+"""Send tasks at a steady rate from a thread, and record the answer to each send."""
 
 import secrets
 import threading
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 5.0
 class Load:
     """Send to queues in turn for as long as the block lasts.
 
-    `taken` are the ids that the broker acknowledged, `unknown` those whose answer was lost: they may be on
+    `taken` are the ids that the broker acknowledged; `unknown` are those without an answer: they may be on
     the queue or not.
     """
 

@@ -1,4 +1,4 @@
-"""Run containers beside the stack, under a key prefix of their own: nobody else runs what they are sent."""
+"""Run containers beside the stack, under a key prefix of their own: no other worker fetches their tasks."""
 
 import secrets
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Lone:
         return id
 
     def run(self, image: str, *command: str, entrypoint: str = "millpond", **variables: str) -> str:
-        """Run a container to its end and return what it printed."""
+        """Run a container to its end and return its output."""
         return run("docker", "run", "--rm", *self._options(entrypoint, variables), image, *command)
 
     def remove(self) -> None:

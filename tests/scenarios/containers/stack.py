@@ -1,4 +1,4 @@
-"""Run docker-compose.yml of a clean checkout, under a name of its own, with what the tests observe it by."""
+"""Run docker-compose.yml of a clean checkout, under a name of its own, with an overlay for the tests."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ class Stack:
         self.flower_url = f"http://127.0.0.1:{flower}"
         self.gateway_url = f"http://127.0.0.1:{gateway}"
         self.login = ("ann", secrets.token_urlsafe(12))
-        #: What a shell needs in which the commands of the runbook mean this project.
+        #: The environment of a shell in which the runbook's commands act on this project.
         self.environment = {
             **os.environ,
             "COMPOSE_PROJECT_NAME": self.project,
@@ -43,7 +43,7 @@ class Stack:
         )
 
     def compose(self, *arguments: str) -> str:
-        """Run docker-compose on the project and return what it printed."""
+        """Run docker-compose on the project and return its output."""
         return run("docker-compose", *arguments, cwd=self.folder, env=self.environment)
 
     def up(self, **scale: int) -> None:
@@ -79,7 +79,7 @@ class Stack:
         return bool(health) and set(health) == {"healthy"}
 
     def _fill_in(self, **values: object) -> None:
-        """Make `.env` of the example, as a person would: what is asked for, and what differs here."""
+        """Make `.env` of the example as a user would: the values it asks for, and those that differ here."""
         given = {name: str(value) for name, value in values.items()}
         lines = (self.folder / ".env.example").read_text()
         filled = re.sub(r"^(\w+)=$", lambda found: f"{found[1]}={given.pop(found[1])}", lines, flags=re.M)
@@ -101,7 +101,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _check_out(folder: Path) -> None:
-    """Copy what git knows, or would know after `git add`, into a folder."""
+    """Copy the files that git tracks, or would track after `git add`, into a folder."""
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     for name in filter(None, listed):
         if (TOP / name).is_file():

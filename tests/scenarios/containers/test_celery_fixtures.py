@@ -1,6 +1,7 @@
 """Run the project's image as the worker of pytest-celery, against a real broker.
 
-Only what must differ is replaced: the images, how the worker is started, and how it is told of the broker.
+Only the necessary differences are replaced: the images, how the worker is started, and how it is told of the
+broker.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Valkey(RedisContainer):
 
     @classmethod
     def command(cls, *args: str, **_: object) -> list[str]:
-        """Return what Valkey is started with."""
+        """Return the options of Valkey."""
         return ["--save", "", "--protected-mode", "no", "--maxmemory-policy", "noeviction", *args]
 
     @property
@@ -44,12 +45,12 @@ class PoolWorker(CeleryWorkerContainer):
 
     @property
     def ready_prompt(self) -> str:
-        """Return what the supervisor says once the pool takes messages."""
+        """Return the supervisor's log text at the time when the pool takes messages."""
         return "takes messages after"
 
     @classmethod
     def worker_name(cls) -> str:
-        """Return what Celery calls the pool's process."""
+        """Return Celery's name of the pool's process."""
         return "default.1"
 
     @classmethod

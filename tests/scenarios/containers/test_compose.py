@@ -51,7 +51,7 @@ def test_flower_asks_who_looks(stack: Stack) -> None:
 
 
 def test_an_autoscaler_is_told_what_there_is_to_do(stack: Stack) -> None:
-    """What KEDA asks of Flower counts what waits for a pool, by the path that its objects name."""
+    """The path that KEDA's objects name counts the ready tasks of a pool."""
     scaling = "/api/millpond/scaling/default"
     stack.compose(*CLI, "queue", "pause", "default")
     with Client(stack.broker_url, settings=Settings()) as client:
@@ -65,7 +65,7 @@ def test_an_autoscaler_is_told_what_there_is_to_do(stack: Stack) -> None:
 
 
 def test_nothing_is_lost_between_down_and_up(stack: Stack, eventually: Callable[..., object]) -> None:
-    """What waits at `docker-compose down` is run after the next `up`, each task once."""
+    """Tasks that wait at `docker-compose down` run after the next `up`, each once."""
     stack.compose(*CLI, "queue", "pause", "default")
     with Load(stack.broker_url, ("default",), rate=200, hold_seconds=0) as load:
         eventually(lambda: len(load.taken) >= 200, 30)
@@ -81,7 +81,7 @@ def test_nothing_is_lost_between_down_and_up(stack: Stack, eventually: Callable[
 
 
 def flower(stack: Stack, path: str) -> bytes:
-    """Return what Flower answers to somebody with the login."""
+    """Return Flower's answer to a request with the login."""
     login = base64.b64encode(":".join(stack.login).encode()).decode()
     asked = urllib.request.Request(stack.flower_url + path, headers={"Authorization": f"Basic {login}"})
     with urllib.request.urlopen(asked, timeout=20) as page:

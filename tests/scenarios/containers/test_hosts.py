@@ -39,7 +39,7 @@ def victims(stack: Stack, eventually: Eventually) -> Iterator[list[str]]:
 
 @pytest.fixture
 def load(stack: Stack, eventually: Eventually) -> Iterator[Load]:
-    """Send 40 tasks a second while the test harms; then wait for the last and look for what is missing."""
+    """Send 40 tasks a second while the test does harm; then wait for the last and look for missing ones."""
     load = Load(stack.broker_url, QUEUES, rate=40, hold_seconds=0.05)
     with load:
         eventually(lambda: len(load.taken) > 40, 30)
@@ -92,7 +92,7 @@ def wait(seconds: float) -> None:
 
 
 def test_a_killed_container(stack: Stack, victims: list[str], load: Load, eventually: Eventually) -> None:
-    """A worker's container that is killed as by its kernel comes back, and what it held is run elsewhere."""
+    """A worker's container that is killed comes back, and its tasks in flight run elsewhere."""
     before = [inspect(id, "{{.RestartCount}}") for id in victims]
     begins = time()
     for id in victims:
@@ -116,7 +116,7 @@ def test_a_stopped_container(stack: Stack, victims: list[str], load: Load, event
 
 
 def test_a_paused_container(stack: Stack, victims: list[str], load: Load, eventually: Eventually) -> None:
-    """A container paused past its lease loses what it held to others, and goes on when it wakes."""
+    """A container paused past its lease loses its messages to other workers, and goes on when it wakes."""
     begins = time()
     with ExitStack() as pauses:
         for id in victims:
@@ -126,7 +126,7 @@ def test_a_paused_container(stack: Stack, victims: list[str], load: Load, eventu
 
 
 def test_a_cut_network(stack: Stack, victims: list[str], load: Load, eventually: Eventually) -> None:
-    """A host that is cut off for a minute and joined again loses what it held to others, and works again."""
+    """A host cut off for a minute loses its messages to other workers, and works again once joined."""
     network = f"{stack.project}_default"
     begins = time()
     for id in victims:

@@ -27,7 +27,7 @@ DRAIN_SECONDS = 3
 #: A tenth more than it had when this was written: see deploy/README.md.
 MOST_MB = 570
 
-#: What the image is made of, and the layers that its code makes: six that are copied, and what is compiled.
+#: The sources of the image, and the layers that its code makes: six that are copied, and the compiled files.
 CODE = (
     *("deploy/Dockerfile", ".dockerignore", "LICENSE", "requirements.lock", "requirements-prod.lock"),
     *("millpond", "broker", "tasks", "producer", "worker", "monitor"),
@@ -121,7 +121,7 @@ def test_what_is_in_it(image: str) -> None:
 
 
 def test_a_change_of_code_is_built_in_seconds(image: str, tmp_path: Path) -> None:
-    """A changed module costs the layers of the code, not those of what it depends on."""
+    """A changed module rebuilds the layers of the code, not those of its dependencies."""
     for name in run("git", "ls-files", *CODE).splitlines():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TOP / name, tmp_path / name, follow_symlinks=False)

@@ -14,7 +14,7 @@ from tests.scenarios.containers.stack import Stack
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
 RUNBOOK = TOP / "deploy" / "README.md"
 
-#: What stands between the runbook and this machine: the base image, and the network of a build.
+#: The adaptation of the runbook to this machine: the base image, and the network of a build.
 PRELUDE = """
 set -euo pipefail
 docker() {

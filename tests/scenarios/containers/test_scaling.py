@@ -35,7 +35,7 @@ def scaled(stack: Stack, count: int, eventually: Eventually) -> None:
 
 
 def runs_of(stack: Stack, load: Load) -> dict[str, list[ledger.Run]]:
-    """Return the runs of what was sent."""
+    """Return the runs of the accepted tasks."""
     return ledger.runs(stack.ledger_url, load.taken)
 
 

@@ -1,4 +1,4 @@
-"""Run the drills and print a table of what each showed.
+"""Run the drills and print a table of their findings.
 
 `python -m tests.scenarios.drills [--scale 1] [NAME…]`
 """

@@ -17,7 +17,7 @@ class NoDisk(Exception):
 
 @dataclass(frozen=True)
 class Disk:
-    """Name a disk: where it is for those in its namespace, and the process that keeps that."""
+    """A small disk: its path in its own namespace, and the process that keeps the namespace."""
 
     folder: Path
     keeper: int
@@ -40,7 +40,7 @@ class Disk:
                 return
 
     def empty(self) -> None:
-        """Take away what filled it."""
+        """Remove the ballast that filled it."""
         self._ballast.unlink(missing_ok=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Break one thing at a time, and mend it: what an operator is to see of each is written beside it."""
+"""Break one thing at a time, and mend it; beside each fault stand the signs that an operator must see."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,9 +27,9 @@ Fault = Callable[[World], AbstractContextManager[Broken]]
 
 @dataclass(frozen=True)
 class Drill:
-    """Name a fault and what is to be seen of it.
+    """A fault and the signs of it.
 
-    `alerts` fire, `unwell` are the questions that health answers with no, `page` has all of `words`.
+    The `alerts` fire, health answers the questions of `unwell` with no, and `page` has all of `words`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Drill:
     unwell: frozenset[str]
     page: str
     words: tuple[str, ...]
-    #: How long the fault may take to be seen, besides what the alerts wait for, seconds.
+    #: How long the signs may take, in addition to the delays of the alerts, seconds.
     patience_seconds: float = 60.0
 
 

@@ -18,7 +18,7 @@ _START_SECONDS = 60
 
 
 def firing(prometheus: str) -> set[str]:
-    """Name the alerts that fire, each with the queue, pool or schedule it fires for."""
+    """Return the alerts that fire, each with its queue, pool or schedule."""
     with urlopen(f"{prometheus}/api/v1/alerts", timeout=10) as answer:
         alerts = json.load(answer)["data"]["alerts"]
     return {_named(alert["labels"]) for alert in alerts if alert["state"] == "firing"}

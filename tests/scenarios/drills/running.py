@@ -1,4 +1,4 @@
-"""Run a drill: wait until all is well, break it, note what is seen of it and when, mend it, wait again."""
+"""Run a drill: wait until all is well, break one thing, note the signs and their times, mend it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Seen:
 
     @property
     def missing(self) -> list[str]:
-        """Name what was to be seen and was not."""
+        """Return the signs that were expected and did not come."""
         page = [] if self.page_seconds is not None else [f"{self.drill.page} with {self.drill.words}"]
         return [
             *sorted(self.drill.alerts - set(self.alerts)),
@@ -41,7 +41,7 @@ class Seen:
 
 
 def run(drill: Drill, world: World) -> Seen:
-    """Return what was seen of a fault; what was to be seen and was not is in `missing`."""
+    """Return the signs of a fault that came; expected ones that did not are in `missing`."""
     seen = Seen(drill)
     _until(lambda: is_well(world, drill), drill.patience_seconds, world)
     before, begun = firing(world.prometheus), monotonic()
@@ -77,7 +77,7 @@ def is_well(world: World, drill: Drill | None) -> bool:
 
 
 def table(seen: list[Seen]) -> str:
-    """Write what was seen as a table in Markdown."""
+    """Write the signs of each fault as a table in Markdown."""
     lines = [
         "| drill | alerts that fire | health that says no | what the page shows | well again |",
         "|---|---|---|---|---|",

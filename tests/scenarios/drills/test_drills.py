@@ -1,4 +1,4 @@
-"""Of each thing that breaks: which alert fires, which health answer changes, what the page shows."""
+"""Each fault has its signs: an alert that fires, a health answer that changes, a text on a page."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.scenarios.drills.world import World, world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-#: The drills, by a part of their names: what they are made of imports kinds of the tests.
+#: The drills, by a part of their names: `drills.py` imports kinds of the tests.
 NAMES = (
     "Redis gone",
     "disk full",
@@ -28,7 +28,7 @@ NAMES = (
 def everything(
     kinds_path: None, tmp_path_factory: pytest.TempPathFactory, missing: Callable[[str], NoReturn]
 ) -> Iterator[World]:
-    """Run the real thing, with alerts that wait a twentieth of what they are shipped with."""
+    """Run the whole set-up, with alerts that wait a twentieth of their shipped delays."""
     program = shutil.which("prometheus") or missing("prometheus")
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("drills")

@@ -1,4 +1,4 @@
-"""Show at full size what batches, drains and Flower promise.
+"""Check the promises of batches, drains and Flower at full size.
 
 `python -m tests.scenarios.evidence million`
 """
@@ -23,7 +23,7 @@ RUNS = {
 
 
 def main() -> None:
-    """Run one of them and print what it found as JSON; a promise that was broken is an AssertionError."""
+    """Run one of the runs and print its findings as JSON; a broken promise is an AssertionError."""
     parser = argparse.ArgumentParser(prog="tests.scenarios.evidence", description=__doc__)
     parser.add_argument("what", choices=RUNS)
     parser.add_argument("--count", type=int, help="results, tasks or drains (default: the full size)")

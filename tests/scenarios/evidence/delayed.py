@@ -29,7 +29,7 @@ TIMES = 20
 def run(
     count: int, folder: Path, *, look_seconds: float = LOOK_SECONDS, times: int = TIMES
 ) -> dict[str, Any]:
-    """Do it and return what was measured; memory is in MB."""
+    """Run it and return the measurements; memory is in MB."""
     with server(folder) as url:
         chosen = settings(url, bound=1_000, executor="threads", concurrency=4)
         with workers(chosen, folder) as [worker], Client(settings=chosen) as client:

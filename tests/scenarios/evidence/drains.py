@@ -25,7 +25,7 @@ ENDLESS = "endless"
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Drain so often, then let everything finish; return what was measured and counted."""
+    """Drain so often, then let all tasks finish; return the measurements and counts."""
     notes, took = folder / "notes", list[float]()
     with server(folder) as url:
         from broker_kinds import Act

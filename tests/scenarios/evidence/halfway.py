@@ -15,7 +15,7 @@ from tests.scenarios.evidence.setting import server, settings, workers
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Do it and return what was counted."""
+    """Run it and return the counts."""
     notes = folder / "notes"
     with server(folder) as url:
         chosen = settings(url, executor="threads", concurrency=4, prefetch=16)

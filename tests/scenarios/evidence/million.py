@@ -26,7 +26,7 @@ BOUND = 1_000
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Do it and return what was measured; memory is in MB."""
+    """Run it and return the measurements; memory is in MB."""
     begun = time.monotonic()
     with server(folder) as url:
         chosen = settings(url, bound=BOUND, executor="threads", concurrency=4, prefetch=64)
@@ -72,7 +72,7 @@ def produce(batch: str, count: int) -> None:
 
 
 def read(batch: str, file: Path) -> None:
-    """Write each result and its position, going on behind what the file has."""
+    """Write each result and its position, going on after the last whole line of the file."""
     after = _keep_whole_lines(file)
     with Client() as client, file.open("a", buffering=1) as out:
         start = peak_mb()
@@ -110,7 +110,7 @@ def _lines(file: Path) -> int:
 
 
 def _keep_whole_lines(file: Path) -> str:
-    """Cut off what a killed reader wrote in part; return the position of the last whole line."""
+    """Cut off a line that a killed reader left unfinished; return the position of the last whole line."""
     if not file.exists() or not file.stat().st_size:
         return "0"
     with file.open("r+b") as opened:

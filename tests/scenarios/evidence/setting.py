@@ -12,13 +12,13 @@ from tests.harness.one_worker import OneWorker, settings_for, workers
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """Run a server that writes down what it holds, as the embedded one; yield its URL."""
+    """Run a server that persists its data, as the embedded one does; yield its URL."""
     with run_server(folder / "valkey") as running:
         yield running.url
 
 
 def settings(url: str, *, drain_seconds: float = 30, bound: int = 10_000, **pool: Any) -> Settings:
-    """Return settings for a pool `default`, whose workers know the kinds of tests/kinds."""
+    """Return settings for a pool `default` with the kinds of tests/kinds."""
     return settings_for(url, pool=pool, queue={"bound": bound}, drain_seconds=drain_seconds)
 
 

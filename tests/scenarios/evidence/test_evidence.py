@@ -1,4 +1,4 @@
-"""The runs of this folder, smaller: what they assert holds."""
+"""The runs of this folder at a smaller size: their assertions hold."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_million_stream_through_a_bound_of_a_thousand(kinds_path: None, tmp_pa
 
 
 def test_nothing_starts_once_a_cancellation_is_acknowledged(kinds_path: None, tmp_path: Path) -> None:
-    """Cancelled half-way through 10,000 in two processes: what had started finished; the counts add up."""
+    """Cancelled half-way through 10,000 tasks in two processes: started ones finish; the counts add up."""
     halfway.run(10_000, tmp_path)
 
 
@@ -43,6 +43,6 @@ def test_flower_hears_of_every_task_and_is_right_when_started_again(kinds_path: 
 
 
 def test_delayed_tasks_cost_an_idle_worker_nothing(kinds_path: None, tmp_path: Path) -> None:
-    """While 20,000 wait for hours, the worker is as small as before, and what is due soon starts soon."""
+    """While 20,000 tasks wait for hours, a worker's memory is as before, and a task soon due starts soon."""
     found = delayed.run(20_000, tmp_path, look_seconds=4, times=7)
     assert found["due in a second, ended so many ms after: median"] < 500

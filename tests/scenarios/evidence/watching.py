@@ -1,7 +1,7 @@
 """Flower watches 200 tasks a second for ten minutes, with 200,000 tasks seen; then it is started again.
 
-The first 80,000 tasks go as fast as Flower hears of them, so that it is soon at the limit of what it keeps
-in memory. A page and the metrics are asked for every two seconds, as by somebody who looks all the time.
+The first 80,000 tasks go as fast as Flower hears of them, so that it soon keeps its maximum of tasks in
+memory. A page and the metrics are asked for every two seconds, as by an operator at the pages.
 """
 
 import json
@@ -68,7 +68,7 @@ class Watch:
 
 
 def run(count: int, folder: Path) -> dict[str, Any]:
-    """Do it and return what was measured; memory is in MB."""
+    """Run it and return the measurements; memory is in MB."""
     with server(folder) as url:
         chosen = settings(url, executor="threads", concurrency=4, prefetch=64).model_copy(
             update={

@@ -1,7 +1,7 @@
 """Follow README.md in a fresh environment: `python3 -m tests.scenarios.first_minutes [--wheel FILE]`.
 
-Needs nothing but what the page itself asks for, so it runs in a bare root of Debian. Prints every command
-that was entered and its time; stops at the first line that would stop a newcomer.
+Needs nothing but the programs that the page asks for, so it runs in a bare root of Debian. Prints every
+command entered and its time; stops at the first line that would stop a newcomer.
 """
 
 import argparse

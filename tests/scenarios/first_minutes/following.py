@@ -1,4 +1,4 @@
-"""Do what a page says, line by line, and stop where a newcomer would be stopped."""
+"""Enter a page's commands, line by line, and stop where a newcomer would be stopped."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ from time import monotonic, sleep
 from tests.scenarios.first_minutes.page import ANYTHING, Command, File, pattern, steps
 from tests.scenarios.first_minutes.terminal import Ended, Kept, Terminal
 
-#: Commands that stay in the foreground, and what they print when they are ready (None: nothing).
+#: Commands that stay in the foreground, and their output when they are ready (None: no output).
 STAY = {"millpond up": "Ctrl-C stops", "python -m aiosmtpd": None}
-#: What runs this, and would not end.
+#: Commands that run this program itself, and would not end.
 LEFT_OUT = ("make test",)
-#: What another size is entered for: a tenth of the demo shows as much.
+#: Commands that are entered at another size: a tenth of the demo shows as much.
 SMALLER = {"make demo": "make demo QUICK=1"}
 COMMAND_SECONDS = 900.0
 READY_SECONDS = 120.0
-#: What the tools of this machine are told, an index or a cache, say; the rest of the caller's is left behind.
+#: Variables of this machine's tools, such as an index or a cache; the caller's other variables are left out.
 _KEPT = (
     "PATH",
     "TERM",
@@ -53,9 +53,9 @@ class Done:
 
 @dataclass
 class Reader:
-    """A newcomer: terminals, and what was done in them.
+    """A newcomer: terminals, and the commands entered in them.
 
-    `clone` is where the first terminal stands; with a `wheel` there is none, and that is installed.
+    `clone` is the folder of the first terminal. With a `wheel` there is no clone, and the wheel is installed.
     """
 
     clone: Path
@@ -64,14 +64,14 @@ class Reader:
     say: Callable[[str], None] = print
     done: list[Done] = field(default_factory=list)
     terminals: list[Terminal] = field(default_factory=list)
-    #: Commands that print later what the page shows below them.
+    #: Commands whose output, as the page shows it below them, comes later.
     _later: list[tuple[Command, Kept]] = field(default_factory=list)
     _current: Terminal | None = None
     #: The port of the page's mail server may be taken on this machine.
     _port: str = field(default_factory=lambda: str(_free_port()))
 
     def follow(self, page: str) -> None:
-        """Do all of it; raise `Stopped` at the first line that does not do what it says."""
+        """Follow the whole page; raise `Stopped` at the first line that does not do as the page shows."""
         try:
             for step in steps(page):
                 if isinstance(step, File):
@@ -120,7 +120,7 @@ class Reader:
         self._note(Done(command.line, text, monotonic() - begun, 0))
 
     def _entered(self, command: Command) -> str | None:
-        """Return what is entered for a line of the page; None: nothing, for there is no clone."""
+        """Return the command to enter for a line of the page; None if the line needs the missing clone."""
         text = SMALLER.get(command.text, command.text).replace("8025", self._port)
         if self.wheel is not None:
             if text.startswith("make "):
@@ -165,7 +165,7 @@ class Reader:
 
 
 def fresh_env(home: Path, python: Path) -> dict[str, str]:
-    """Return the environment of a newcomer whose `python3` this is, with an empty home."""
+    """Return the environment of a newcomer with this `python3`, with an empty home."""
     env = {name: value for name, value in os.environ.items() if name.startswith(_KEPT)}
     ours, own = Path.home(), str(Path(sys.prefix) / "bin")
     places = [
@@ -184,7 +184,7 @@ def fresh_env(home: Path, python: Path) -> dict[str, str]:
 
 
 def copy_clone(top: Path, clone: Path) -> Path:
-    """Copy what git has, or would add, of a checkout: what a newcomer gets."""
+    """Copy the files that git tracks, or would add, of a checkout: a newcomer's clone."""
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=top, text=True
     )

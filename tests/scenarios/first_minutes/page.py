@@ -1,8 +1,8 @@
-"""What a page asks of its reader: files to write and commands to enter, in the order of the page.
+"""The steps that a page asks of its reader: files to write and commands to enter, in the order of the page.
 
 A block of Python or TOML is the file that the text before it names last, whole, or added to it where the text
-says "add to it". In a console block `$ ` is a command, and the lines below it are what it prints; `…` stands
-for anything.
+says "add to it". In a console block `$ ` is a command, and the lines below it are its output; `…` stands for
+anything.
 """
 
 import re
@@ -34,7 +34,7 @@ class Command:
 
 
 def steps(page: str) -> Iterator[File | Command]:
-    """Yield what the reader does, in order. Raises `ValueError` where a block names no file."""
+    """Yield the reader's steps, in order. Raises `ValueError` where a block names no file."""
     before: list[str] = []
     language, begun, block = None, 0, list[str]()
     for number, line in enumerate(page.splitlines(), 1):
@@ -51,7 +51,7 @@ def steps(page: str) -> Iterator[File | Command]:
 
 
 def pattern(shown: str) -> re.Pattern[str]:
-    """Return what finds a line of the page in what was printed."""
+    """Return the pattern that finds a line of the page in the output."""
     return re.compile(r"^\s*" + r".*".join(re.escape(part) for part in shown.strip().split(ANYTHING)), re.M)
 
 

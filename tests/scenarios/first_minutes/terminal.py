@@ -86,7 +86,7 @@ class Kept:
 
     @property
     def printed(self) -> str:
-        """What it has printed until now."""
+        """Its output until now."""
         return b"".join(self._read).decode(errors="replace").replace("\r", "")
 
     @property

@@ -1,4 +1,4 @@
-"""A newcomer who copies the README from top to bottom, line by line, is never stopped."""
+"""A newcomer who copies the README from top to bottom is never stopped."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def reader(tmp_path: Path) -> Reader:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_readme_is_followed_from_a_clone(reader: Reader) -> None:
-    """Everything succeeds and prints what the page shows, and no make target is silent for seconds."""
+    """Every command succeeds and prints the page's output, and no make target is silent for seconds."""
     copy_clone(TOP, reader.clone)
     reader.follow(README)
     silent = {done.text: done.silent_seconds for done in reader.done if done.text.startswith("make ")}
@@ -38,7 +38,7 @@ def test_the_readme_is_followed_from_a_clone(reader: Reader) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_readme_is_followed_from_a_wheel(reader: Reader, tmp_path: Path) -> None:
-    """What was installed from a built wheel does all that the page says, where there is no clone."""
+    """Without a clone, the installed wheel does all that the page shows."""
     build = [sys.executable, "-m", "uv", "build", "--quiet", "--wheel", "--out-dir", str(tmp_path), str(TOP)]
     subprocess.run(build, check=True)
     (reader.wheel,) = tmp_path.glob("*.whl")
@@ -49,7 +49,7 @@ def test_the_readme_is_followed_from_a_wheel(reader: Reader, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_command_without_its_extras_names_all_of_them_at_once(reader: Reader, tmp_path: Path) -> None:
-    """Where no extra is installed, each command says in one line what it needs; the line's command works."""
+    """Without extras, each command names all that it needs in one line, and that line's command works."""
     copy_clone(TOP, reader.clone)
     (tmp_path / "photo.jpg").write_bytes(b"no photograph")
     commands = {
@@ -105,11 +105,11 @@ def test_a_line_that_fails_stops_the_reader(page: str, said: str, reader: Reader
 
 
 def test_a_block_without_a_file_is_refused(reader: Reader) -> None:
-    """Nobody knows where to put lines of Python that no file is named for."""
+    """A block of Python without a named file is an error of the page."""
     with pytest.raises(ValueError, match=r"README.md:2: no file is named"):
         reader.follow("Like this:\n```python\nprint()\n```")
 
 
 def test_a_terminal_keeps_its_folder_and_its_variables(reader: Reader) -> None:
-    """What `cd` and `export` change holds for the commands after them."""
+    """`cd` and `export` hold for the commands after them."""
     reader.follow("```console\n$ mkdir a && cd a\n$ export B=c\n$ pwd; echo $B\n…/a\nc\n```")

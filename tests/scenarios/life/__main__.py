@@ -1,10 +1,10 @@
-"""Print what one task walks through, from sending to its settlement: `python -m tests.scenarios.life`.
+"""Print one task's way through the code, from sending to settlement: `python -m tests.scenarios.life`.
 
 A producer sends a batch and then a worker process runs it, both under `sys.setprofile` in all their threads
 and children. Calls of functions of our own code are counted (no comprehensions) and divided by the tasks; a
 change of file is a call in another file than the call before it in its thread. A file belongs to a task's
-life if it is called for every second task at least: what is done once in a thousand tasks is not. The worker
-is stopped while the batch is sent: else a busy machine cuts it into pieces, as many as it likes.
+life if it is called for every second task at least; a call once in a thousand tasks does not count. The
+worker is stopped while the batch is sent: else a busy machine cuts it into pieces, as many as it likes.
 """
 
 import argparse
@@ -108,7 +108,7 @@ def _worker(url: str, executor: str, folder: Path) -> Iterator[tuple[Settings, P
 
 
 def _until_quiet(trace: Path) -> None:
-    """Wait until nothing was written down for a moment; what comes by the clock comes once a second."""
+    """Wait until the trace has not grown for a moment; periodic calls come once a second."""
     size, since, ends = -1, time.monotonic(), time.monotonic() + 2
     while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < ends:
         if (now := trace.stat().st_size) != size:

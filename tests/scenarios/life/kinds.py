@@ -13,5 +13,5 @@ class Nothing(Contract, kind="life.nothing"):
 
 @handler(Nothing)
 def nothing(job: Nothing, context: Context) -> int:
-    """Return what was sent."""
+    """Return the number that was sent."""
     return job.n

@@ -1,4 +1,4 @@
-"""One task walks a short way: the bound of what it calls, as `python -m tests.scenarios.life` counts it."""
+"""One task takes a short way: the bound of its calls, as `python -m tests.scenarios.life` counts them."""
 
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +16,7 @@ BATCHES = 6
 
 @pytest.mark.parametrize("executor", ["threads", "prefork"])
 def test_a_tasks_life_in_a_batch_is_short(executor: str, tmp_path: Path) -> None:
-    """From `send_many` to its settlement; what comes by the clock is shared by the tasks of the batch."""
+    """From `send_many` to its settlement; periodic calls are shared by the tasks of the batch."""
     seen = []
     with closing(count(executor, tmp_path, BATCHES)) as lives:
         for life in lives:

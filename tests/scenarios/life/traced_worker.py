@@ -3,10 +3,10 @@
 Started by tests/scenarios/life/__main__.py, with the file to write into and the words of a worker. A call is
 noted in memory, and a thread writes the notes down.
 
-Under a profile, on a busy machine or a slow one a task takes many times as long. What a worker does by the
-clock (outcomes wait five milliseconds for company, tasks below five milliseconds go to a child together)
-would come to a larger part of a task's life, and the count would depend on the machine: so these times are
-`STRETCH` times as long here.
+Under a profile, on a busy machine or a slow one a task takes many times as long. A worker's timed actions
+(outcomes wait five milliseconds for others, tasks below five milliseconds go to a child together) would come
+to a larger part of a task's life, and the count would depend on the machine: so these times are `STRETCH`
+times as long here.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-#: The folders whose code is ours.
+#: The folders of our own code.
 OWN = ("broker", "tasks", "producer", "worker", "monitor")
 
 #: Our own threads, by their names: they report by the clock, whether or not a task is there.

@@ -1,4 +1,4 @@
-"""Press on a bounded queue with each policy and print what came of it: `python -m tests.scenarios.load`."""
+"""Press on a bounded queue with each policy and print the outcome: `python -m tests.scenarios.load`."""
 
 import argparse
 import tempfile
@@ -64,7 +64,7 @@ def _line(p: Pressed) -> str:
 
 
 def _idle(folder: Path, seconds: float) -> str:
-    """Count what a hundred waiting producers ask while the queue stands still."""
+    """Count the commands of a hundred waiting producers while the queue stands still."""
     with pool(folder, bound=10) as running, closing(connect(running.url)) as store:
         limits.pause(store, QUEUE)
         with producers(running.url, folder, ["block"] * 4, threads=25, seconds=3):

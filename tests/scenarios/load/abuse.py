@@ -1,12 +1,12 @@
 """Abuse the gateway from one token beside a well-behaved client of another, in turns with quiet times.
 
 The client sends a tracked task, asks for it and asks whether the gateway is ready, again and again, over one
-connection and in a process of its own. Each abuse has a process too, so that nobody waits for an abuser's
-interpreter; these run at the lowest priority, so that what they do themselves is not taken from the gateway.
+connection and in a process of its own. Each abuse has a process too, so that the client does not wait for an
+abuser's interpreter; the abusers run at the lowest priority, so that they take no processor time from the
+gateway.
 
 Beside the time of each request stands the processor time that the gateway spent meanwhile, on this request
-and on those that it served before: the part of the wait that the gateway itself makes, whatever else the
-machine does.
+and on those that it served before: the gateway's own part of the wait, independent of other load.
 """
 
 import json
@@ -44,9 +44,9 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass
 class Abused:
-    """What the client saw in quiet and in abused times, and the most memory of the gateway.
+    """The client's figures in quiet and in abused times, and the most memory of the gateway.
 
-    `quiet` and `abused` have the ms of each request, and those that the gateway's processor spent meanwhile.
+    A request in `quiet` or `abused` has its ms and the ms of the gateway's processor meanwhile.
     """
 
     quiet: list[tuple[float, float]] = field(default_factory=list)
@@ -269,7 +269,7 @@ def batches(url: str, stop: Event) -> None:
 
 
 def streams(url: str, stop: Event) -> None:
-    """Hold as many streams of tasks as there are, each with a line that does not end."""
+    """Keep 64 streams of tasks open, each with a line that does not end."""
     media = "Content-Type: application/x-ndjson"
     with ExitStack() as stack:
         some = [stack.enter_context(_open(url)) for _ in range(64)]

@@ -1,4 +1,4 @@
-"""Press on a bounded queue with many producers, and find out what became of every task."""
+"""Press on a bounded queue with many producers, and account for every task."""
 
 import os
 import subprocess
@@ -26,10 +26,10 @@ QUEUE = "default"
 
 @dataclass(frozen=True)
 class Pressed:
-    """The figures of a load. `lost` and `twice` count tasks; `waits` are seconds of a send that was taken.
+    """The figures of a load. `lost` and `twice` count tasks; `waits` are the seconds of each accepted send.
 
-    `calls` are the line's, by the server's clock: when each sender that stood in it began to send, and when
-    the server called it to send. What `waits` has beyond it is the sender's own time on this machine.
+    `calls` are times of the line, by the server's clock: for each sender in it, when it began to send and
+    when the server called it. The rest of `waits` is the sender's own time on this machine.
     """
 
     policy: str
@@ -74,7 +74,7 @@ class Pressed:
 
 @contextmanager
 def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) -> Iterator[Embedded]:
-    """Run a pool whose tasks take `pace` seconds, on a queue with this bound."""
+    """Run a pool with tasks of `pace` seconds, on a queue with this bound."""
     (folder / "pace").write_text(str(pace))
     path = os.pathsep.join([str(KINDS), *filter(None, [os.environ.get("PYTHONPATH")])])
     os.environ["PYTHONPATH"] = path
@@ -84,7 +84,7 @@ def pool(folder: Path, *, bound: int | str, slots: int = 5, pace: float = 0.02) 
     }
     with embedded(Settings(kinds=("load_kinds",), table=table, drain_seconds=5), pools=[QUEUE]) as running:
         with closing(connect(running.url)) as store:
-            limits.change_limits(store, QUEUE, dead_bound=10_000_000)  # what is shed is counted at the end
+            limits.change_limits(store, QUEUE, dead_bound=10_000_000)  # shed tasks are counted at the end
         yield running
 
 
@@ -146,7 +146,7 @@ def press(
 
 
 def commands(store: Store) -> int:
-    """Count what clients have asked of the server, without what scripts called."""
+    """Count the clients' commands to the server, without those that scripts called."""
     stats = store.client.info("commandstats")
     return sum(
         stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "blpop") if f"cmdstat_{name}" in stats

@@ -2,9 +2,8 @@
 
 `python -m tests.scenarios.load.producing URL FOLDER POLICY SECONDS THREADS`
 
-
-Each thread sends one task after the other. What became of each is noted in `FOLDER/sent-<process>`, a line a
-task: its id, `taken`, `ran` or `refused`, when the answer came, how many seconds it took, and when the server
+Each thread sends one task after the other. Its outcome is noted in `FOLDER/sent-<process>`, a line a task:
+its id, `taken`, `ran` or `refused`, when the answer came, how many seconds it took, and when the server
 called it out of the line (`-`: it did not stand there).
 """
 
@@ -26,7 +25,7 @@ from millpond.producer.client import Client
 from millpond.tasks.errors import QueueFull
 from millpond.tasks.settings import Settings
 
-#: How long the server keeps room for who is called, as in `_admission.lua`.
+#: How long the server keeps room for a called producer, as in `_admission.lua`.
 CALL_MS = 2_000
 
 _called = threading.local()

@@ -12,7 +12,7 @@ from tests.scenarios.load.measure import pool, press
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # put back what the load adds
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # restore it after the load
 
 
 def test_all_policies_at_once_keep_the_bound_and_lose_nothing(tmp_path: Path) -> None:
@@ -31,8 +31,8 @@ def test_all_policies_at_once_keep_the_bound_and_lose_nothing(tmp_path: Path) ->
 def test_eight_processes_press_for_a_minute(policy: str, tmp_path: Path) -> None:
     """A hundred producers in eight processes: the bound holds, nothing is lost, each waits its turn.
 
-    All of them are called within twice the fair wait, and nobody sees others called twice. What a sender
-    waits beyond that is until its thread runs again: 99 of 100 do in time on a busy machine too.
+    Every producer is called within twice the fair wait, and none sees others called twice. After its call a
+    sender waits for its thread to run: 99 of 100 are in time, on a busy machine too.
     """
     with pool(tmp_path, bound=1_000) as running:
         pressed = press(running, tmp_path, [policy] * 8, threads=13, seconds=60)

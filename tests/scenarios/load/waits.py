@@ -1,4 +1,4 @@
-"""Change the speed of a pool tenfold under a bound given as a time, and measure what tasks wait."""
+"""Change a pool's speed tenfold under a bound given as a time, and measure how long tasks wait."""
 
 import time
 from contextlib import closing
@@ -13,13 +13,13 @@ BOUND_SECONDS = 6.0
 
 
 def settling(folder: Path, *, phase_seconds: tuple[float, ...] = (40, 90, 40)) -> str:
-    """Run fast, ten times slower, and fast again; tell the waits of what was accepted once it had settled."""
+    """Run fast, ten times slower, and fast again; return the waits of tasks accepted once it settled."""
     paces, marks = (0.05, 0.5, 0.05), list[tuple[float, float]]()
     with (
         pool(folder, pace=paces[0], bound=f"{BOUND_SECONDS:g}s") as running,
         closing(connect(running.url)) as store,
     ):
-        total = sum(phase_seconds) + 120  # what the producers may need to start
+        total = sum(phase_seconds) + 120  # the producers' time to start
         with producers(running.url, folder, ["block"] * 4, threads=1, seconds=total) as started:
             while not any(folder.glob("sent-*")):
                 time.sleep(0.1)
@@ -46,7 +46,7 @@ def _waits(folder: Path) -> list[tuple[float, float]]:
 
 def _phase(waits: list[tuple[float, float]], speed: float, start: float, end: float) -> str:
     """The time of the last wait outside of 30% of the bound, and the waits after it."""
-    # What starts only after the speed has changed again is not of this phase.
+    # A task that starts after the next change of speed is not of this phase.
     here = [(at, wait) for at, wait in waits if start <= at < end - 1.3 * BOUND_SECONDS]
     out = [at for at, wait in here if abs(wait - BOUND_SECONDS) > 0.3 * BOUND_SECONDS]
     settled = max(out, default=start)
