@@ -1,4 +1,4 @@
-"""Six applications in the shapes of real ones: where each lies, what it needs, and what its checks give."""
+"""Six applications in the shapes of real ones: the folder, the needs, and the expected results of each."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def _keys(folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Application:
-    """An application: its folder, the name that `celery -A` takes, and what each of its checks gives."""
+    """An application: its folder, the name that `celery -A` takes, and the results that its checks give."""
 
     title: str
     folder: str

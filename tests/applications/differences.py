@@ -1,6 +1,6 @@
-"""Where a way differs from stock Celery: what using the feature gives there, and how that is said.
+"""The differences of a way from stock Celery: the result of a feature there, and its explanation.
 
-A feature that is not named here gives in every way what stock gives.
+A feature that is not named here has the same result in every way as on stock.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """What a feature gives in a way, where that is not what stock gives; `verdict`: differs or refused."""
+    """A feature's result in a way where it is not stock's; the `verdict` is `differs` or `refused`."""
 
     verdict: str
     gives: Any
@@ -37,7 +37,7 @@ DIFFERENCES: dict[tuple[str, str], Difference] = {
     ),
 }
 
-#: Options of `celery worker` that `millpond worker` refuses, and what takes their place.
+#: Options of `celery worker` that `millpond worker` refuses, and their replacements.
 OPTIONS = {
     "--concurrency": "`concurrency` of the pool, in millpond.toml",
     "--pool": "`executor` of the pool, `prefork` or `threads`; others: the transport alone",

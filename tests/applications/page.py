@@ -1,6 +1,7 @@
-"""The page worker/CELERY.md: what holds in which way. `python -m tests.applications.page` writes it.
+"""The page worker/CELERY.md: the features, and the ways in which they work. `python -m
+tests.applications.page` writes it.
 
-The slow tests of this folder hold every cell against what really happens.
+The slow tests of this folder compare every cell with a real worker's behaviour.
 """
 
 import json
@@ -30,7 +31,7 @@ Written by `python -m tests.applications.page`; `make test-slow` tries every lin
 
 
 def features() -> dict[str, list[Any]]:
-    """Return every feature, with its section and what stock promises."""
+    """Return every feature, with its section and stock's result."""
     env = environment("stock", "memory://", [ROOT / "tests" / "applications" / "features"])
     env["APP_RESULTS"] = "redis://localhost"
     command = [sys.executable, "-m", "tests.applications.features", "--list"]
@@ -40,7 +41,7 @@ def features() -> dict[str, list[Any]]:
 
 
 def cell(feature: str, way: str) -> str:
-    """Return what the page says of a feature in a way."""
+    """Return the page's text for a feature in a way."""
     return str(DIFFERENCES.get((feature, way), "works"))
 
 

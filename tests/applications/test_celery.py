@@ -1,4 +1,4 @@
-"""What holds of Celery, in three ways: every cell of worker/CELERY.md is what a real worker does."""
+"""Celery's features in three ways: a real worker does as every cell of worker/CELERY.md states."""
 
 import json
 import sys
@@ -38,7 +38,7 @@ def test_an_option_of_stock_is_refused_in_words(option: str, capsys: pytest.Capt
 def test_every_feature_does_what_the_page_says(
     way: str, url: str, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Every feature gives what stock promises, or differs as the page says, in a value and in words."""
+    """Every feature has stock's result, or differs in value and words as the page states."""
     with worker(way, "featured", url, tmp_path, eventually, paths=[FEATURES], queues=QUEUES) as running:
         said = running.run(sys.executable, "-m", "tests.applications.features", seconds=2000)
     found = json.loads(said.splitlines()[-1])

@@ -34,7 +34,7 @@ def start(url: str, tmp_path: Path, eventually: Eventually) -> Start:
 
 
 def millpond(url: str, folder: Path, *words: str) -> str:
-    """Return what a command prints; a stock application's queue needs no table."""
+    """Return the output of a command; a stock application's queue needs no table."""
     env = {**environment("stock", url, []), "MILLPOND_BROKER_URL": url}
     running = Running("stock", env, folder, None)  # type: ignore[arg-type]
     return running.run(sys.executable, "-m", "millpond", *words).strip()

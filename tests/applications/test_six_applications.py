@@ -25,7 +25,7 @@ evidence = [*slow, pytest.mark.evidence]
 def test_an_application_gives_the_same_in_all_ways(
     application: Application, way: str, server: Any, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """An application's own checks give what they promise, on stock, on our transport, and under `--app`."""
+    """An application's own checks have the expected results on stock, on our transport, and under `--app`."""
     for module in application.needs:
         pytest.importorskip(module)
     with worker(

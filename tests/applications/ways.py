@@ -1,8 +1,7 @@
-"""Three ways to run somebody's Celery application, each in a database and a folder of its own.
+"""Three ways to run a user's Celery application, each in a database and a folder of its own.
 
-stock        a stock worker and a stock client, on kombu's Redis transport
-transport    the same worker and the same client; the broker's URL says `millpond://`
-app          `millpond worker --app`, and a stock client
+stock        a stock worker and a stock client, on kombu's Redis transport transport    the same worker and
+the same client; the broker's URL says `millpond://` app          `millpond worker --app`, and a stock client
 
 An application reads its broker from `APP_BROKER` and its results from `APP_RESULTS`, and lies in a folder on
 the path.
@@ -36,11 +35,11 @@ class Running:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The text of its log."""
         return (self.folder / "worker.log").read_text(errors="replace")
 
     def run(self, *command: str, seconds: float = 240, check: bool = True) -> str:
-        """Run a program of the application's own beside the worker, and return what it prints."""
+        """Run a program of the application's own beside the worker, and return its output."""
         done = subprocess.run(
             with_parent_death_signal(command),
             cwd=self.folder,

@@ -1,4 +1,4 @@
-"""Try every feature against the worker that runs, and print what each gave; `--list`: what they promise."""
+"""Try every feature against the running worker, and print the results; `--list`: the expected results."""
 
 import importlib
 import json

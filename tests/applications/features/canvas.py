@@ -1,4 +1,4 @@
-"""Chains, groups, chords and what is built of them."""
+"""Chains, groups, chords, and combinations of them."""
 
 import time
 from typing import Any

@@ -10,13 +10,13 @@ from typing import Any
 #: How long one feature may take, on a machine that does other things as well.
 SECONDS = 320
 
-#: How long a feature waits for what must come; a wait ends as soon as it is there.
+#: How long a feature waits for an event; a wait ends as soon as the event has come.
 PATIENCE = 90
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature of Celery, and what using it gives."""
+    """A feature of Celery, and its expected result."""
 
     section: str
     name: str
@@ -24,7 +24,7 @@ class Feature:
     use: Callable[[], Any]
 
     def try_it(self) -> Any:
-        """Return what using it gives, or in words that it raised."""
+        """Return the result of using it, or the words of its exception."""
         previous = signal.signal(signal.SIGALRM, _too_long)
         signal.alarm(SECONDS)
         try:
@@ -37,7 +37,7 @@ class Feature:
 
 
 def until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Return what is seen, once it is true."""
+    """Return the value of `look` once it is true, or the last one when the time is up."""
     deadline = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -52,7 +52,7 @@ FEATURES: dict[str, Feature] = {}
 
 
 def feature(section: str, name: str, promised: Any) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Declare the decorated function to be a feature, and what it must return on stock Celery."""
+    """Declare the decorated function to be a feature, with its expected result on stock Celery."""
 
     def declare(use: Callable[[], Any]) -> Callable[[], Any]:
         assert name not in FEATURES, name

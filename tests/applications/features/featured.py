@@ -1,4 +1,4 @@
-"""The application whose features are tried: tasks of every kind, signals, commands and steps of its own."""
+"""The application that tries the features: tasks of every kind, signals, commands and steps of its own."""
 
 import os
 import signal
@@ -45,13 +45,13 @@ def note(place: str, what: object) -> None:
 
 
 def notes(place: str) -> list[str]:
-    """Return what was noted at a place."""
+    """Return the notes at a place."""
     found: Any = _notes.lrange(f"notes:{place}", 0, -1)
     return list(found)
 
 
 def notes_when(place: str, number: int, seconds: float = 90) -> list[str]:
-    """Return what was noted at a place, once there is so much."""
+    """Return the notes at a place, once there are so many."""
     deadline = time.monotonic() + seconds
     while len(notes(place)) < number and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Results: states, waiting, and what is stored."""
+"""Results: states, waiting, and storage."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a task can do while it runs, and how it can be written."""
+"""The means of a running task, and the ways to write one."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ B, L, K = "Bodies", "Limits", "Base classes"
 
 
 def place() -> str:
-    """Return a place for notes that nobody else uses."""
+    """Return a new place for notes."""
     return uuid4().hex
 
 

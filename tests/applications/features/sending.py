@@ -31,7 +31,7 @@ S, Z, R = "Sending", "Serializers", "Routes"
 
 
 def place() -> str:
-    """Return a place for notes that nobody else uses."""
+    """Return a new place for notes."""
     return uuid4().hex
 
 

@@ -18,7 +18,7 @@ from tests.applications.features.sending import free, occupied
 
 Q, C, E, G, P = "Inspect", "Control", "Events and logs", "Signals and steps", "Programs"
 SECONDS = 60
-#: How long a program may take, whose imports alone take seconds on a busy machine.
+#: How long a program may take; its imports alone take seconds on a busy machine.
 CLI_SECONDS = 300
 
 
@@ -36,7 +36,7 @@ def worker() -> str:
 
 
 def place() -> str:
-    """Return a place for notes that nobody else uses."""
+    """Return a new place for notes."""
     return uuid4().hex
 
 
@@ -228,7 +228,7 @@ def captured(act: Any, *wanted: str) -> list[str]:
         receiver = app.events.Receiver(connection, handlers={"*": heard})
 
         def later() -> None:
-            # What is done before the receiver has subscribed is not heard: it is done again.
+            # Events from before the receiver's subscription are not heard, so the action is repeated.
             deadline = time.monotonic() + PATIENCE
             while not done.wait(1) and time.monotonic() < deadline:
                 act()
@@ -356,7 +356,7 @@ feature(G, "a step of the consumer's", True)(lambda: "consumer" in notes("steps"
 
 
 def celery(*arguments: str) -> str:
-    """Return what `celery -A featured …` prints."""
+    """Return the output of `celery -A featured …`."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "featured", *arguments],
         capture_output=True,

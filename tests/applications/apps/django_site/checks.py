@@ -21,7 +21,7 @@ from django_celery_results.models import TaskResult  # noqa: E402
 
 
 def until(look: Any, seconds: float = 60) -> Any:
-    """Return what is seen, once it is true."""
+    """Return the value of `look` once it is true, or the last one when the time is up."""
     deadline = time.monotonic() + seconds
     while not (seen := look()) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The application's own checks; and what must not run."""
+"""The application's own checks, and documents that must not run."""
 
 import json
 import os

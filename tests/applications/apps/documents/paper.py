@@ -20,7 +20,7 @@ def dumps(value: Any) -> bytes:
 
 
 def loads(data: Any) -> Any:
-    """Return what was pickled, if it was signed here."""
+    """Return the pickled object if the signature is ours."""
     signature, pickled = bytes(data[:32]), bytes(data[32:])
     if not hmac.compare_digest(signature, hmac.new(SECRET, pickled, hashlib.sha256).digest()):
         raise ValueError("the signature is not ours")

@@ -25,7 +25,7 @@ def ask(path: str, method: str = "GET") -> Any:
 
 
 def ended(country: str) -> Any:
-    """Start a task, and return what its page shows in the end."""
+    """Start a task, and return the last state of its page."""
     id, deadline = ask(f"/universities/{country}", "POST")["id"], time.monotonic() + 40
     while (found := ask(f"/tasks/{id}"))["state"] != "SUCCESS" and time.monotonic() < deadline:
         time.sleep(0.05)

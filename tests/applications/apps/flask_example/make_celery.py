@@ -1,4 +1,4 @@
-"""What `celery -A make_celery` finds."""
+"""The module that `celery -A make_celery` imports."""
 
 from task_app import create_app
 

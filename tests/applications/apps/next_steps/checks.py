@@ -1,4 +1,4 @@
-"""What Celery's 'Next Steps' and its example application try."""
+"""The examples of Celery's 'Next Steps' and of its example application."""
 
 import json
 import subprocess

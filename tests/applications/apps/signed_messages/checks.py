@@ -1,4 +1,4 @@
-"""The application's own checks; and what must not run."""
+"""The application's own checks, and an unsigned message that must not run."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from vault import add, again, app
 
 
 def unsigned() -> bool:
-    """True if a message that nobody signed ran."""
+    """True if an unsigned message ran."""
     stranger = Celery("stranger", broker=os.environ["APP_BROKER"], backend=os.environ["APP_RESULTS"])
     with stranger.connection_for_write() as connection:
         id = stranger.send_task("vault.add", (1, 1), serializer="json", connection=connection).id
