@@ -1,3 +1,3 @@
-"""Name the key from which the scripts of these tests read the time."""
+"""The key from which the scripts of these tests read the time."""
 
 CLOCK = "model-clock"

@@ -1,8 +1,8 @@
-"""Model one queue in plain Python: where each message is, and what happened so far.
+"""Model one queue in plain Python: the place of each message, and the counters.
 
-Written from what the scripts promise (their headers), not from how they do it: lists, dictionaries, a clock.
-A message is in exactly one of `ready`, `delayed`, a consumer's `held`, `dead`; or it is settled, or was
-dropped from the dead letters.
+Written from the scripts' promises (their headers), not from their code: lists, dictionaries, a clock. A
+message is in exactly one of `ready`, `delayed`, a consumer's `held`, `dead`; or it is settled, or was dropped
+from the dead letters.
 """
 
 from collections import Counter, deque
@@ -17,7 +17,7 @@ CALL_MS, PICK_UP_MS, LATE_MS, LOTS = 2_000, 250, 60_000, 16
 class Consumer:
     """Messages under a lease; `held` is token -> message, oldest first.
 
-    A lease that was lengthened because nobody had spoken ends half a millisecond past a whole one.
+    A lease that was lengthened because no consumer had spoken ends half a millisecond past a whole one.
     """
 
     lease_until: float
@@ -86,7 +86,7 @@ class PlainQueue:
         self.id_of: dict[str, str] = {}
         self.line: list[str] = []
         self.called: dict[str, tuple[int, int]] = {}
-        #: Calls that nobody has taken from their list.
+        #: Calls that no producer has taken from its list.
         self.calls: set[str] = set()
         self.late: dict[str, int] = {}
         self.dropped = 0
@@ -99,7 +99,7 @@ class PlainQueue:
 
     @property
     def depth(self) -> int:
-        """Count what waits."""
+        """Count the ready messages."""
         return sum(map(len, self.ready))
 
     def limit(self, name: str, default: float) -> float:
@@ -119,7 +119,7 @@ class PlainQueue:
         ticket: str = "",
         stays: bool = False,
     ) -> list[str]:
-        """Take what there is room for; a ticket is a place in the line."""
+        """Accept the messages that there is room for; a ticket is a place in the line."""
         lined = policy not in ("exempt", "shed") and bool(self.line or self.called)
         granted = lined and (ticket in self.called or ticket in self.late)
         self.room = self._room_for(ticket, now) if lined else self._free
@@ -193,14 +193,14 @@ class PlainQueue:
         return sum(n for ticket, (n, until) in self.called.items() if ticket != but and until >= now)
 
     def _room_for(self, ticket: str, now: int) -> float:
-        """Room that is kept for a producer, and what nobody waits for."""
+        """Return the room granted to a producer, or the room that no ticket waits for, if that is more."""
         if not self.limit("bound", 0):
             return self._free
         unclaimed = 0 if self.line else self._free - self._kept(now, but=ticket)
         return min(self._free, max(self.called.get(ticket, (0, 0))[0], unclaimed))
 
     def call_waiting(self, now: int) -> None:
-        """Call the head of the line while there is room for a fair lot of what it wants."""
+        """Call the head of the line while there is room for a fair share of its messages."""
         if not self.line and not self.called:
             return
         spare = 2 * self._forget_late(now)
@@ -335,7 +335,7 @@ class PlainQueue:
         now: int,
         call: int = 0,
     ) -> tuple[bool, int, list[tuple[str, int, str]]]:
-        """Settle, sweep, promote, fetch; return (lease held, late, what was fetched)."""
+        """Settle, sweep, promote, fetch; return (lease held, number of late outcomes, fetched messages)."""
         self.call = call
         if not new and name not in self.consumers:
             self.counters["late"] += len(settled)
@@ -423,7 +423,7 @@ class PlainQueue:
         return True
 
     def resume(self, name: str, lease: int, known: set[str], now: int) -> tuple[int, int, set[str]]:
-        """Take a lease up again; what was fetched in a lost reply goes back, and what is missing is named."""
+        """Renew a lease; messages of a lost reply go back, and known ones that are missing are returned."""
         if name not in self.consumers:
             return 0, 0, known
         consumer = self.consumers[name]
@@ -462,7 +462,7 @@ class PlainQueue:
         self.dropped += 1
 
     def purge_queue(self, now: int) -> int:
-        """Drop what waits."""
+        """Drop the messages that wait."""
         dropped = [message for _, message in self.delayed]
         dropped += [message for ready in self.ready for message in ready]
         self.delayed.clear()

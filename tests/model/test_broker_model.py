@@ -316,7 +316,7 @@ class Mill(RuleBasedStateMachine):
         self.now += ms
         self.store.client.set(CLOCK, self.now)
 
-    # What holds after every step ----------------------------------------------------------------------------
+    # The invariants after every step ------------------------------------------------------------------------
 
     @invariant()
     def the_server_is_as_the_model(self) -> None:
@@ -397,7 +397,7 @@ def _run(store: Store, examples: int) -> None:
 
 
 def test_the_scripts_do_what_the_model_does(store: Store, clock: None) -> None:
-    """Whatever is sent, fetched, settled and lost in whatever order, each message is in its place."""
+    """After any order of sends, fetches, settlements and losses, each message is where the model has it."""
     _run(store, 60)
 
 

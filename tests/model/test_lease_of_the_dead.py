@@ -1,4 +1,4 @@
-"""What a dead consumer held, where the living turn seldom; the clock is moved."""
+"""The messages of a dead consumer, where the living ones turn seldom; the clock is moved."""
 
 from moved_clock import CLOCK
 
@@ -31,7 +31,7 @@ def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
 
 
 def test_a_pool_of_long_tasks_takes_back_what_a_dead_worker_held(store: Store, clock: None) -> None:
-    """One slot with tasks of six seconds speaks seldom; what another held is back although more waits."""
+    """A pool of one slot with tasks of six seconds takes back a dead worker's message, though more wait."""
     keys, now = QueueKeys("mill", store.prefix), store.client.time()[0] * 1000
     dead, living = QueueLease(keys, "dead"), QueueLease(keys, "living")
     store.client.set(CLOCK, now)

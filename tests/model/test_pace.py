@@ -1,4 +1,4 @@
-"""How fast a pool is judged to be, and what a bound given as a time comes to: the test moves the clock."""
+"""A pool's measured drain rate, and the bound in messages for a bound in time: the test moves the clock."""
 
 from collections import deque
 from itertools import count
@@ -98,7 +98,7 @@ class Pool:
             self.turn(finished=1)
 
     def waits_of(self, since: float) -> list[float]:
-        """Return the waits of what was accepted since then."""
+        """Return the waits of the tasks accepted since then."""
         return [wait for accepted, wait in self.waits if accepted >= since]
 
     @property
@@ -115,8 +115,9 @@ def pool(store: Store, clock: None) -> Pool:
 
 @pytest.mark.parametrize(("before", "after"), [(10.0, 1.0), (1.0, 10.0)])
 def test_a_bound_as_a_time_follows_the_pool(pool: Pool, before: float, after: float) -> None:
-    """The pool's speed changes tenfold: after 30 s, and once what was accepted before is cleared, what is
-    accepted waits for 30 s give or take 30%.
+    """Within 30 s after a tenfold change of speed, a bound given as a time is right again.
+
+    Once the earlier tasks are cleared, accepted tasks wait for 30 s, give or take 30%.
     """
     pool.run(30, per_second=before)
     assert pool.bound == pytest.approx(30 * before - 10, rel=0.3)
@@ -165,7 +166,7 @@ def test_a_bound_that_starves_the_pool_grows(pool: Pool) -> None:
 
 
 def test_a_full_queue_says_when_to_come_back(pool: Pool) -> None:
-    """What is refused comes with the measured rate."""
+    """A refused task comes with the measured rate."""
     pool.run(20, per_second=10)
     full = pool.press(5)[-1]
     assert isinstance(full, Full)

@@ -70,7 +70,7 @@ def step(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_living_workers_keep_what_they_have_in_flight(mill: Mill, step: int) -> None:
-    """No lease of a worker that renews it is lost, whoever looks first after the step."""
+    """No lease of a worker that renews it is lost, for every order of calls after the step."""
     mill.send(4)
     mill.turn("idle")
     assert mill.turn("busy", 4) == 4
@@ -101,7 +101,7 @@ def test_a_small_step_leaves_a_late_renewal_its_time(mill: Mill) -> None:
 
 
 def test_what_a_dead_worker_had_is_back_in_time(mill: Mill, step: int) -> None:
-    """A lease that nobody renews lasts for itself, a third of it and a margin, wherever the clock went."""
+    """After any step a lease that is not renewed lasts for its time, a third of it and a margin."""
     mill.send(4)
     mill.turn("living")
     mill.turn("dead", 4)
@@ -155,7 +155,7 @@ def test_a_scheduler_takes_over_from_a_dead_one(mill: Mill) -> None:
 
 
 def test_an_unknown_kind_is_kept_while_somebody_has_it(mill: Mill, step: int) -> None:
-    """What is aside is no dead letter by the step while a consumer lives that has the kind and no room."""
+    """A step makes no dead letter of a message put aside while a living consumer has its kind and no room."""
     mill.send(1)
     mill.turn("knows", kinds="\nany\n")
     mill.turn("not", 1, kinds="\nother\n")
