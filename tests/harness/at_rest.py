@@ -1,4 +1,4 @@
-"""What has ended is over: where no task is ready or in flight, no worker counts one as running.
+"""Assert that ended tasks are over: with none ready or in flight, no worker counts one as running.
 
 Asked at the end of every test of a worker, and of chaos.
 """

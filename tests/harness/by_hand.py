@@ -21,7 +21,7 @@ class Hand:
         self.lease = self.in_flight.lease(QueueKeys(queue, store.prefix))
 
     def turn(self, credit: int = 0) -> None:
-        """Settle what was finished and fetch at most `credit` messages."""
+        """Settle the ended deliveries and fetch at most `credit` messages."""
         turn = FetchRequest(self.lease, credit, credit, self.lease.take_outcomes())
         reply = fetch_call.call_and_wait(self.store, turn, lease_ms=LEASE_MS)
         fetch_call.accept_messages(self.lease, reply, lambda *_: None)

@@ -10,5 +10,5 @@ _numbers = itertools.count(1)
 
 
 def fresh_database(server: Server) -> str:
-    """Return the URL of a database of `server` that nobody has used."""
+    """Return the URL of an unused database of `server`."""
     return f"{server.url.rpartition('/')[0]}/{next(_numbers)}"

@@ -1,7 +1,7 @@
-"""Run `millpond` commands in processes that are forked from one which has imported them.
+"""Run `millpond` commands in processes forked from one that has imported them.
 
-A start of Python and its imports take most of a second each, and a test of what a command writes has no need
-of them. A test of the start itself, of its environment or of an early interrupt runs a real command.
+A start of Python and its imports take most of a second each, and a test of a command's output does not need
+them. A test of the start itself, of its environment or of an early interrupt runs a real command.
 """
 
 import atexit
@@ -117,7 +117,7 @@ def _serve(requests: socket.socket) -> None:
         for module in pkgutil.walk_packages([str(TOP / "millpond" / folder)], f"millpond.{folder}."):
             if not module.name.endswith((".__main__", ".task")) and ".django" not in module.name:
                 importlib.import_module(module.name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the keepers
     while True:
         text, files, _flags, _from = socket.recv_fds(requests, _LONGEST_REQUEST, 4)
         if not text:

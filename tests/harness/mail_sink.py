@@ -1,4 +1,4 @@
-"""Run a real SMTP server on loopback that answers as a test tells it, and keeps what it took."""
+"""Run a real SMTP server on loopback that answers as a test sets it, and keeps the mails it accepted."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ class Taken:
 
 @dataclass
 class Sink:
-    """Keep what was taken; `answers` holds, for a command or an address, what to answer next.
+    """The accepted mails; `answers` has, for a command or an address, the next answers.
 
     The answers `abort` (cut the connection) and `hang` (never answer) stand for themselves.
     """
@@ -74,7 +74,7 @@ class Sink:
 
 
 class _Server(SMTP):
-    """Let the sink cut the connection in the middle of a message."""
+    """An SMTP server that can cut the connection in the middle of a message."""
 
     async def smtp_DATA(self, arg: str) -> None:
         if self.event_handler.answers["354"]:

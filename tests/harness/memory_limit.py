@@ -17,7 +17,7 @@ class MemoryLimit:
 
     @property
     def prefix(self) -> Sequence[str]:
-        """Return what stands before a command that is to run in the group."""
+        """Return the words to put before a command to run it in the group."""
         return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(self.folder)]
 
     @property

@@ -1,4 +1,4 @@
-"""Read what the bodies of tests/kinds/broker_kinds.py have noted."""
+"""The notes that the bodies of tests/kinds/broker_kinds.py write."""
 
 import json
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Note:
 
 
 def notes(file: Path, when: str = "start") -> list[Note]:
-    """Read what was noted so far."""
+    """Read the notes so far."""
     lines = file.read_text().splitlines() if file.exists() else []
     return [note for note in (Note(**json.loads(line)) for line in lines) if note.when == when]
 
 
 def names(file: Path, when: str = "start") -> list[str]:
-    """Read the names of what ran, in order."""
+    """Read the names of the noted tasks, in order."""
     return [note.name for note in notes(file, when)]

@@ -1,4 +1,4 @@
-"""Run one worker process of a pool, with nobody to start it again."""
+"""Run one worker process of a pool, without a supervisor."""
 
 import os
 import select
@@ -22,7 +22,7 @@ READY_SECONDS = 60
 
 @dataclass(frozen=True)
 class OneWorker:
-    """Name a running worker process and its log."""
+    """A running worker process and its log."""
 
     process: "subprocess.Popen[bytes]"
     log_file: Path
@@ -35,7 +35,7 @@ class OneWorker:
 
     @property
     def log(self) -> str:
-        """Read what it has logged."""
+        """Return the text of its log."""
         return self.log_file.read_text()
 
     def freeze(self) -> None:

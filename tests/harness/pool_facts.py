@@ -106,7 +106,7 @@ def of_few_slots(*places: tuple[Place, float], slots: int = 1, **more: Any) -> P
 
 
 def of_two(value: float, *, rate: float = 40.0) -> Elasticity:
-    """Return what was measured of one slot with a second one."""
+    """Return the measurement of one slot with a second one."""
     return Elasticity(value, 0.1, 2, 1, rate, rate / 2**value, 8.0, 10.0, 1, 0.4)
 
 

@@ -41,7 +41,7 @@ class Slots:
         return {place: micros / total for place, micros in taken.items()}
 
 
-#: Where a slot is before it waits for what the test is about, for long on a busy machine.
+#: The places of a slot before the wait that the test is about; they last long on a busy machine.
 COMPUTES = ("processor", "runnable", "interpreter")
 
 

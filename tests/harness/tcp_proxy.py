@@ -12,7 +12,8 @@ from time import monotonic
 class Proxy:
     """Pass bytes on, `delay_seconds` late, until told to cut the connections or to swallow everything.
 
-    What was open while it swallowed stays dead, as after a firewall forgot it; new connections work.
+    A connection that was open while it swallowed stays dead, as after a firewall forgot it; new connections
+    work.
     """
 
     def __init__(self, port: int, delay_seconds: float = 0.0) -> None:

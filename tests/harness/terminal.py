@@ -26,7 +26,7 @@ def in_terminal(
     keys: Sequence[tuple[str, bytes]] = (),
     timeout_seconds: float = 120.0,
 ) -> tuple[int, str]:
-    """Run what `start` starts in a terminal; return its exit code and all it wrote.
+    """Run the process of `start` in a terminal; return its exit code and its output.
 
     Each key is pressed once its words are there.
     """
@@ -85,6 +85,6 @@ def _watched(
 
 
 def lines_of(written: str) -> list[str]:
-    """Return the lines of what was written to a terminal, without what steers it."""
+    """Return the lines that were written to a terminal, without its control sequences."""
     written = written.replace("\x1b[H", "\n")  # the next screen
     return [line.rstrip() for line in _STEERING.sub("", written).replace("\r\n", "\n").split("\n")]
