@@ -1,4 +1,4 @@
-"""A kind for the tests of the broker: it notes when it runs and does what it is told, however bad."""
+"""A kind for the tests of the broker: it notes its run and behaves as its fields ask, however badly."""
 
 import asyncio
 import ctypes

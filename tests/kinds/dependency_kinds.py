@@ -71,14 +71,14 @@ class Named(Contract, kind="dependency.named"):
 
 
 class FileLock(Contract, kind="dependency.file_lock"):
-    """Hold the lock of a file."""
+    """Keep the lock of a file for a while."""
 
     path: str
     seconds: float
 
 
 class TwoAtOnce(Contract, kind="dependency.two_at_once"):
-    """Hold one of two permits of the process."""
+    """Keep one of two permits of the process for a while."""
 
     seconds: float
 

@@ -1,4 +1,4 @@
-"""Kinds for the tests of what a handler forks and starts."""
+"""Kinds that fork and start processes."""
 
 import os
 import subprocess
@@ -88,7 +88,7 @@ def daemon(job: Daemon, context: Context) -> int:
 
 
 def _daemon(seconds: float) -> int:
-    """Fork twice, with a session of its own; return the id of what is left."""
+    """Fork twice, with a session of its own; return the id of the daemon."""
     reading, writing = os.pipe()
     if not (first := os.fork()):
         os.setsid()

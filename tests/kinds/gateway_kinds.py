@@ -9,7 +9,7 @@ from millpond.tasks.handlers import handler
 
 
 class Steps(Contract, kind="test.steps"):
-    """Report one step of two, then go on until somebody cancels."""
+    """Report one step of two, then go on until it is cancelled."""
 
     name: str
 

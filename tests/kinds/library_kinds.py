@@ -73,7 +73,7 @@ class Refused(Contract, kind="library.refused"):
 
 
 class HotKey(Contract, kind="library.hot_key"):
-    """Hold the lock of a key in Redis, of which one is hot."""
+    """Keep the lock of a key in Redis; one of the keys is hot."""
 
     seconds: float
 

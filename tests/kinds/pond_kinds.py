@@ -21,7 +21,7 @@ class Gate(Contract, kind="test.gate"):
 
 
 class Hold(Gate, kind="test.hold"):
-    """Do as a gate does; but what workers learn of gates, such as how long they take, they do not of this."""
+    """The same as a gate, under another kind: workers learn nothing of gates from it, such as their times."""
 
 
 class Whisper(Contract, kind="test.whisper"):

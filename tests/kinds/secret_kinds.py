@@ -1,4 +1,4 @@
-"""A kind for the tests of redaction: it does with its secret what no body should."""
+"""A kind for the tests of redaction: it leaks its secret in every way that a body should not."""
 
 import logging
 import time
