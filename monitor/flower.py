@@ -61,7 +61,7 @@ def serve(
         ) from None
     for number in (signal.SIGTERM, signal.SIGINT):
         page.io_loop.asyncio_loop.add_signal_handler(number, page.stop)
-    page.io_loop.add_callback(on_ready, f"http://{_host_in_url(address)}:{taken}{path_prefix(prefix)}/")
+    page.io_loop.add_callback(on_ready, f"http://{_bracket_ipv6(address)}:{taken}{path_prefix(prefix)}/")
     page.start()
 
 
@@ -128,7 +128,7 @@ def _flower_application(configured: Settings, address: str, port: int, logins: l
 
 
 def _set_options(options: Any, configured: Settings, prefix: str) -> None:
-    """Set those of Flower's options that its own command line would read."""
+    """Set the options of Flower that its own command line would read."""
     options.url_prefix = prefix
     options.persistent = False
     options.max_tasks = configured.flower_max_tasks
@@ -136,7 +136,8 @@ def _set_options(options: Any, configured: Settings, prefix: str) -> None:
     options.read_only = configured.flower_read_only
 
 
-def _host_in_url(address: str) -> str:
+def _bracket_ipv6(address: str) -> str:
+    """Return an address as a URL has it: an IPv6 address in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
@@ -145,16 +146,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = ArgumentParser(prog="millpond.monitor.flower")
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--ready-fd", type=int, required=True)
-    asked = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
 
     def announce(url: str) -> None:
-        os.write(asked.ready_fd, f"{url}\n".encode())
-        os.close(asked.ready_fd)
+        os.write(options.ready_fd, f"{url}\n".encode())
+        os.close(options.ready_fd)
 
     try:
         log_to_stderr(settings().log_format)
-        serve(settings(), port=asked.port, on_ready=announce)
+        serve(settings(), port=options.port, on_ready=announce)
     except MillpondError as error:
         sys.exit(str(error))
 

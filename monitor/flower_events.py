@@ -11,7 +11,7 @@ from typing import Any
 from flower.events import Events, EventsState
 from flower.utils.search import SearchPage, TaskSearchEngine
 
-#: The loop takes events for so long, in seconds, before it serves pages again.
+#: The time for which the loop processes events before it serves pages again, seconds.
 TURN_SECONDS = 0.02
 
 
@@ -59,9 +59,10 @@ class BufferedEvents(Events):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        known = self.state
+        flowers = self.state
         self.state = LazyState(
-            max_workers_in_memory=known.max_workers_in_memory, max_tasks_in_memory=known.max_tasks_in_memory
+            max_workers_in_memory=flowers.max_workers_in_memory,
+            max_tasks_in_memory=flowers.max_tasks_in_memory,
         )
         self._waiting: deque[dict[str, Any]] = deque()
         self._is_scheduled = False
@@ -77,7 +78,7 @@ class BufferedEvents(Events):
         self.io_loop.add_callback(self._process_buffered)
 
     def _process_buffered(self) -> None:
-        """Process buffered events for a short time; later events schedule the next call."""
+        """Process buffered events for `TURN_SECONDS`; schedule another call if some are left."""
         self._is_scheduled = False
         until = time.monotonic() + TURN_SECONDS
         try:

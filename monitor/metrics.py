@@ -72,7 +72,7 @@ QUEUE_COUNTERS = {
 
 
 def metrics_text(seen: Snapshot | BrokerError, diagnoses: Sequence[Diagnosis] = ()) -> bytes:
-    """Return the metrics as text; for an error, only that the broker is away."""
+    """Return the metrics as text; for an error, only that the broker is unreachable."""
     return prometheus_text.format_metrics([*_all_metrics(seen), *_diagnosis_metrics(diagnoses)])
 
 
@@ -85,16 +85,16 @@ def _all_metrics(seen: Snapshot | BrokerError) -> Iterator[Metric]:
     yield _flag_metric("millpond_broker_writable", "1 if the broker takes writes", seen.refusal is None)
     queues = {view.name: view for view in seen.queues}
     pools = {view.name: view for view in seen.pools}
-    yield from _metrics_of("gauge", "queue", QUEUE_GAUGES, queues)
-    yield from _metrics_of("counter", "queue", _queue_counters(), queues)
-    yield from _metrics_of("gauge", "pool", POOL_GAUGES, pools)
-    yield from _metrics_of("counter", "pool", POOL_COUNTERS, pools)
+    yield from _labelled_metrics("gauge", "queue", QUEUE_GAUGES, queues)
+    yield from _labelled_metrics("counter", "queue", _queue_counters(), queues)
+    yield from _labelled_metrics("gauge", "pool", POOL_GAUGES, pools)
+    yield from _labelled_metrics("counter", "pool", POOL_COUNTERS, pools)
     yield from _task_metrics(seen.pools)
     yield from _schedule_metrics(seen)
 
 
 def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
-    """Yield the state of each pool with the name that it is about, and its measurements."""
+    """Yield the state of each pool with the name that the state is about, and the pool's measurements."""
     if not diagnoses:
         return
     states: list[tuple[Labels, float]] = [
@@ -116,16 +116,18 @@ def _diagnosis_metrics(diagnoses: Sequence[Diagnosis]) -> Iterator[Metric]:
         ("predicted_rate", "Predicted ends a second with the slots wanted"),
     ):
         values = [({"pool": each.pool}, getattr(each, name)) for each in diagnoses]
-        known: list[tuple[Labels, float]] = [(labels, value) for labels, value in values if value is not None]
-        yield Metric(f"millpond_pool_{name}", "gauge", help_, known)
+        measured: list[tuple[Labels, float]] = [
+            (labels, value) for labels, value in values if value is not None
+        ]
+        yield Metric(f"millpond_pool_{name}", "gauge", help_, measured)
 
 
-def _round_figures(found: Diagnosis) -> str:
+def _round_figures(diagnosis: Diagnosis) -> str:
     """Return the words of a diagnosis.
 
     Figures have one digit, so that the words do not change at each look.
     """
-    return _FIGURE.sub(_one_digit, f"{found.why}; {found.advice}")
+    return _FIGURE.sub(_one_digit, f"{diagnosis.why}; {diagnosis.advice}")
 
 
 def _one_digit(figure: re.Match[str]) -> str:
@@ -137,7 +139,7 @@ _FIGURE = re.compile(r"(?<![\w.:])\d[\d,]*(?:\.\d+)?(?![\w:]|\.\d)")
 
 
 def _schedule_metrics(seen: Snapshot) -> Iterator[Metric]:
-    """Yield the metrics of schedules; none without schedules, because no scheduler is needed then."""
+    """Yield the metrics of schedules, if there are any: without schedules no scheduler is needed."""
     if not seen.schedules:
         return
     yield _flag_metric("millpond_scheduler_up", "1 if a scheduler leads", seen.leader is not None)
@@ -145,7 +147,7 @@ def _schedule_metrics(seen: Snapshot) -> Iterator[Metric]:
         ("fired", "Periods fired", lambda schedule: schedule.fired),
         ("missed", "Periods missed", lambda schedule: schedule.missed),
     )
-    yield from _metrics_of("counter", "schedule", figures, {each.name: each for each in seen.schedules})
+    yield from _labelled_metrics("counter", "schedule", figures, {each.name: each for each in seen.schedules})
 
 
 def _queue_counters() -> list[Figure]:
@@ -159,12 +161,16 @@ def _flag_metric(name: str, help_: str, value: bool) -> Metric:
     return Metric(name, "gauge", help_, [({}, int(value))])
 
 
-def _metrics_of(
-    kind: Literal["counter", "gauge"], of: str, figures: Sequence[Figure], views: Mapping[str, Any]
+def _labelled_metrics(
+    metric_type: Literal["counter", "gauge"],
+    label: str,
+    figures: Sequence[Figure],
+    views: Mapping[str, Any],
 ) -> Iterator[Metric]:
+    """Yield one metric for each figure, with one sample for each view; the keys of `views` are the label."""
     for name, help_, read in figures:
-        values = [({of: labelled}, read(view)) for labelled, view in views.items()]
-        yield Metric(f"millpond_{of}_{name}", kind, help_, values)
+        values = [({label: labelled}, read(view)) for labelled, view in views.items()]
+        yield Metric(f"millpond_{label}_{name}", metric_type, help_, values)
 
 
 def _task_metrics(pools: Iterable[PoolView]) -> Iterator[Metric]:

@@ -71,9 +71,10 @@ class Client:
         """Send one task: a contract, the name of a kind and its fields, a `Call`, or a Celery signature.
 
         `SendOptions`, `BatchSend` and `ClientSend` explain the options. A task of a Celery application is
-        sent as the application would, with its routes, serializers and `link`; of an option that both give,
-        this one holds. Raises `QueueFull`, `DeadlineExceeded`, `BatchClosed`, `BadContract`, `UnknownQueue`,
-        `HandlerMissing`, `BrokerAway`. After `BrokerAway` the task may have been accepted, else not.
+        sent as the application would, with its routes, serializers and `link`. An option given here overrides
+        the signature's. Returns a `Sent` with the task's id. Raises `QueueFull`, `DeadlineExceeded`,
+        `BatchClosed`, `BadContract`, `UnknownQueue`, `HandlerMissing`, `BrokerAway`. After `BrokerAway` the
+        task may have been accepted; after any other error it was not.
         """
         return self.send_message(sending, sending.batch)
 

@@ -61,10 +61,10 @@ def why(
             with second_process(store, pool) if second_slot else nullcontext():
                 _probe_pool(store, pool)
         while True:
-            seen = read_snapshot(store, settings().table)
-            asked = tuple(view for view in seen.pools if pool in (None, view.name))
-            for found in diagnose_all(store, replace(seen, pools=asked)):
-                print(json.dumps(asdict(found)) if as_json else "\n".join(lines(found)), flush=True)
+            snapshot = read_snapshot(store, settings().table)
+            views = tuple(view for view in snapshot.pools if pool in (None, view.name))
+            for diagnosis in diagnose_all(store, replace(snapshot, pools=views)):
+                print(json.dumps(asdict(diagnosis)) if as_json else "\n".join(lines(diagnosis)), flush=True)
             if not watch:
                 return
             sleep(2)
@@ -73,20 +73,20 @@ def why(
 
 
 def _probe_pool(store: "Store", pool: str) -> None:
-    """Measure a pool; wait where another process measures it already."""
+    """Measure the elasticity of a pool; if another process measures it already, wait for that."""
     from time import monotonic, sleep
 
     from millpond.broker.stats import probing
     from millpond.broker.stats.probing import Candidate
 
-    if isinstance(found := probing.find_candidate(store, pool), Candidate):
+    if isinstance(candidate := probing.find_candidate(store, pool), Candidate):
         typer.echo(f"Measuring pool {pool} for up to half a minute …", err=True)
         until = monotonic() + probing.LOCK_MS / 1000
-        while probing.probe_pool(store, found) is None and monotonic() < until:
+        while probing.probe_pool(store, candidate) is None and monotonic() < until:
             [(is_probed, _)] = probing.probe_state(store, [pool])
             if not is_probed:
                 typer.echo(f"Pool {pool} changed meanwhile, or its queues ran empty: try again.", err=True)
                 return
             sleep(1)
         return
-    typer.echo(f"Pool {pool} is not measured: {found.reason}.", err=True)
+    typer.echo(f"Pool {pool} is not measured: {candidate.reason}.", err=True)

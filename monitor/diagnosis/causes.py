@@ -212,7 +212,7 @@ def _under_limits(facts: PoolFacts, wanted: int) -> tuple[int, tuple[str, ...]]:
 
 def _dominant_kind(facts: PoolFacts) -> str:
     """Return which kind takes most of the slots' time with few of the runs; empty if none does."""
-    seen = facts.seen
+    seen = facts.newest
     for kind, figures in seen.kinds.items():
         time, runs = facts.part_of(kind), figures.ended / max(1, seen.ended)
         if time >= MOST and runs <= time / 3:
@@ -284,10 +284,10 @@ def broker(facts: PoolFacts) -> Diagnosis | None:
 
 def recycling(facts: PoolFacts) -> Diagnosis | None:
     """Slots are empty while their child processes are replaced."""
-    children = facts.seen.children
-    if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.seen.ended / OFTEN):
+    children = facts.newest.children
+    if facts.is_probed or facts.use >= LATE_USE or children < max(ENOUGH / 2, facts.newest.ended / OFTEN):
         return None
-    tasks = facts.seen.ended / children
+    tasks = facts.newest.ended / children
     why = f"a child is replaced after {tasks:.1f} tasks; {words.use(facts)} although {words.ready(facts)}"
     return words.diagnosis(
         facts,
@@ -295,7 +295,7 @@ def recycling(facts: PoolFacts) -> Diagnosis | None:
         why,
         f"raise max_tasks_per_child or max_memory_per_child_mb under [pools.{facts.view.name}]",
         confidence=0.85,
-        evidence=(f"{children} children were started for {facts.seen.ended} tasks",),
+        evidence=(f"{children} children were started for {facts.newest.ended} tasks",),
     )
 
 

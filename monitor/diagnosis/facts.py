@@ -15,14 +15,14 @@ from millpond.monitor.snapshot import PoolView, QueueView, Snapshot
 
 #: The lengths of the newest window and of the smoothing one, seconds.
 RECENT_SECONDS, MINUTE_SECONDS = 10.0, 60.0
-#: A cause needs so many ends; where fewer ended in a minute, the longer window is this long, seconds.
+#: A cause needs this many ends. If fewer runs ended in a minute, the window is extended to these seconds.
 ENOUGH_ENDS, FEW_SECONDS = 30, 300.0
 
-#: Usual service times come from windows older than this, with at least so many ends each.
+#: Usual service times come from windows older than these seconds, with at least this many ends each.
 SETTLED_SECONDS, ENOUGH = 20.0, 20
-#: With so many entries of the last days, the windows of the last minutes say no more of what is usual.
+#: With this many entries of the last days, the windows of the last minutes add nothing to the usual times.
 SETTLED_ENTRIES = 12
-#: A day, and what an entry of an hour yesterday at this time may be off, ms.
+#: A day, and two hours for an entry of yesterday that began earlier than this time of day, ms.
 DAY_MS = 26 * 3_600_000
 
 
@@ -32,20 +32,20 @@ class PoolFacts:
 
     view: PoolView
     recent: Window = field(default_factory=Window)
-    #: The last minute; the last five where few runs ended in it.
+    #: The last minute, or the last five minutes if few runs ended in one.
     minute: Window = field(default_factory=Window)
     #: The usual mean service time by kind, seconds.
     usual: Mapping[str, float] = field(default_factory=dict)
     elasticity: Elasticity | None = None
     #: The last elasticity that was measured with other slots.
     earlier: Elasticity | None = None
-    #: The time of all this, ms by the server's clock; 0 if nothing depends on it.
+    #: The time of the snapshot, ms by the server's clock; 0 if nothing depends on it.
     now_ms: int = 0
     #: The entries of the last days, oldest first.
     days: Sequence[Entry] = ()
-    #: True while its elasticity is being measured: part of its slots stand idle.
+    #: True while the pool's elasticity is being measured: part of its slots are idle.
     is_probed: bool = False
-    #: Its cost in this hour, in seconds of the pool's rate.
+    #: The cost of these measurements in this hour, in seconds of the pool's rate.
     probe_seconds: float = 0.0
 
     @property
@@ -61,9 +61,9 @@ class PoolFacts:
     @property
     def rate(self) -> float:
         """Ends a second, of the newest window with ends."""
-        for seen in (self.recent, self.minute):
-            if seen.ended and seen.seconds:
-                return seen.ended / seen.seconds
+        for figures in (self.recent, self.minute):
+            if figures.ended and figures.seconds:
+                return figures.ended / figures.seconds
         return self.view.rate or 0.0
 
     @property
@@ -74,50 +74,50 @@ class PoolFacts:
     @property
     def use(self) -> float:
         """The share of the slots' time in use, 0 to 1."""
-        for seen in (self.recent, self.minute):
-            if seen.use is not None:
-                return seen.use
+        for figures in (self.recent, self.minute):
+            if figures.use is not None:
+                return figures.use
         return self.view.utilisation or 0.0
 
     @property
     def mean(self) -> float | None:
         """The mean service time of the newest window with enough ends, seconds."""
-        for seen in (self.recent, self.minute):
-            if seen.ended >= ENOUGH:
-                return seen.service_seconds / seen.ended
+        for figures in (self.recent, self.minute):
+            if figures.ended >= ENOUGH:
+                return figures.service_seconds / figures.ended
         return self.minute.service_seconds / self.minute.ended if self.minute.ended else None
 
     @property
     def slower(self) -> float | None:
         """The service time as a multiple of the usual one for the same kinds; None if not known."""
-        seen = self.seen
-        known = [
-            (kind, figures) for kind, figures in seen.kinds.items() if figures.ended and kind in self.usual
+        newest = self.newest
+        compared = [
+            (kind, figures) for kind, figures in newest.kinds.items() if figures.ended and kind in self.usual
         ]
-        expected = sum(figures.ended * self.usual[kind] for kind, figures in known)
-        if not expected or sum(figures.ended for _, figures in known) < seen.ended / 2:
+        expected = sum(figures.ended * self.usual[kind] for kind, figures in compared)
+        if not expected or sum(figures.ended for _, figures in compared) < newest.ended / 2:
             return None
-        return sum(figures.service_seconds for _, figures in known) / expected
+        return sum(figures.service_seconds for _, figures in compared) / expected
 
     @property
-    def seen(self) -> Window:
+    def newest(self) -> Window:
         """The newest window with enough ends."""
         return self.recent if self.recent.ended >= ENOUGH else self.minute
 
     def mean_of(self, kind: str) -> float | None:
         """Return the mean service time of a kind, seconds; None if no run of it ended."""
-        figures = self.seen.kinds.get(kind)
+        figures = self.newest.kinds.get(kind)
         return figures.mean if figures is not None else None
 
     def part_of(self, kind: str) -> float:
         """Return the share of a kind in the slots' time."""
-        figures, total = self.seen.kinds.get(kind), self.seen.service_seconds
+        figures, total = self.newest.kinds.get(kind), self.newest.service_seconds
         return figures.service_seconds / total if figures is not None and total else 0.0
 
     def rate_of(self, kind: str) -> float:
         """Return the ends of a kind a second."""
-        figures = self.seen.kinds.get(kind)
-        return figures.ended / self.seen.seconds if figures is not None and self.seen.seconds else 0.0
+        figures = self.newest.kinds.get(kind)
+        return figures.ended / self.newest.seconds if figures is not None and self.newest.seconds else 0.0
 
     @property
     def calls(self) -> Mapping[tuple[str, str], CallFigures]:
@@ -140,13 +140,16 @@ class PoolFacts:
         return processors.processors_are_free(self.sampled, self.view.running)
 
     def slower_than(self, seconds: float, within_seconds: float) -> float | None:
-        """Return the service time as a multiple of that of the same kinds so long ago; None if not known."""
+        """Return the service time as a multiple of the earlier one of the same kinds; None if not known.
+
+        The earlier one was measured `seconds` ago, or at most `within_seconds` before or after that time.
+        """
         then = self.now_ms - seconds * 1000
         near = [kinds for at, kinds in self.days if abs(at - then) <= within_seconds * 1000]
         usual = usual_seconds([], near)
-        known = [each for kind, each in self.seen.kinds.items() if each.ended and kind in usual]
-        expected = sum(each.ended * usual[kind] for kind, each in self.seen.kinds.items() if kind in usual)
-        return sum(each.service_seconds for each in known) / expected if expected else None
+        compared = [each for kind, each in self.newest.kinds.items() if each.ended and kind in usual]
+        expected = sum(each.ended * usual[kind] for kind, each in self.newest.kinds.items() if kind in usual)
+        return sum(each.service_seconds for each in compared) / expected if expected else None
 
     @property
     def places(self) -> Counter[Place]:
@@ -181,41 +184,44 @@ class PoolFacts:
     @property
     def current_elasticity(self) -> Elasticity | None:
         """The elasticity, if it was measured lately and holds for the slots and the runs of now."""
-        found = self.elasticity
-        if found is None or found.slots != self.view.slots or self._age_ms(found) > elasticity.FRESH_MS:
+        last = self.elasticity
+        if last is None or last.slots != self.view.slots or self._age_ms(last) > elasticity.FRESH_MS:
             return self._of_more_slots
-        return found if elasticity.still_holds(found, self.mean or 0.0) else None
+        return last if elasticity.still_holds(last, self.mean or 0.0) else None
 
     @property
     def _of_more_slots(self) -> Elasticity | None:
-        """The elasticity that was measured lately with more slots, a part of which was as many as now."""
+        """The elasticity that was measured lately with more slots, if its smaller part had as many as now."""
         slots, mean = self.view.slots, self.mean or 0.0
-        for found in (self.elasticity, self.earlier):
-            if found is None or not found.part <= slots < found.slots:
+        for measured in (self.elasticity, self.earlier):
+            if measured is None or not measured.part <= slots < measured.slots:
                 continue
-            if self._age_ms(found) <= elasticity.FRESH_MS and elasticity.still_holds(
-                found, mean, slots=slots
+            if self._age_ms(measured) <= elasticity.FRESH_MS and elasticity.still_holds(
+                measured, mean, slots=slots
             ):
-                return found
+                return measured
         return None
 
     @property
     def elasticity_before(self) -> Elasticity | None:
         """The last elasticity measured with other slots than now; today's throughput is compared with it."""
-        known = (self.elasticity, self.earlier)
-        return next((each for each in known if each is not None and each.slots != self.view.slots), None)
+        measured = (self.elasticity, self.earlier)
+        return next((each for each in measured if each is not None and each.slots != self.view.slots), None)
 
-    def _age_ms(self, found: Elasticity) -> int:
-        return self.now_ms - found.at_ms if self.now_ms else 0
+    def _age_ms(self, measured: Elasticity) -> int:
+        return self.now_ms - measured.at_ms if self.now_ms else 0
 
 
-def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
-    """Return the facts of each pool, in eight round trips for all."""
+def read_pool_facts(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
+    """Read from Redis what a diagnosis needs of each pool, in the snapshot's order.
+
+    Eight round trips in all. Raises `BrokerAway`.
+    """
     names = [view.name for view in snapshot.pools]
     now_ms = snapshot.now_ms
     spans = (RECENT_SECONDS, MINUTE_SECONDS)
     recent, minute = window.read_window_spans(store, names, now_ms=now_ms, seconds=spans)
-    _longer_where_few_ended(store, names, minute, now_ms)
+    _extend_if_few_ended(store, names, minute, now_ms)
     past_days = days.read_days(store, names, since_ms=now_ms - DAY_MS)
     before = _before_of_young(store, names, past_days, now_ms)
     probed, earlier = elasticity.last_elasticity(store, names), elasticity.earlier_elasticity(store, names)
@@ -241,28 +247,28 @@ def collect(store: Store, snapshot: Snapshot) -> list[PoolFacts]:
 def _before_of_young(
     store: Store, names: Sequence[str], past_days: Sequence[Sequence[Entry]], now_ms: int
 ) -> list[list[Window]]:
-    """Return the windows of the last minutes of pools with few entries of the last days; none of others."""
+    """Return the windows of the last minutes of pools with few entries of the last days; `[]` for others."""
     young = [name for name, entries in zip(names, past_days, strict=True) if len(entries) < SETTLED_ENTRIES]
     read = window.read_windows_apart(store, young, now_ms=now_ms, seconds=360, before_seconds=SETTLED_SECONDS)
-    found = dict(zip(young, read, strict=True))
-    return [found.get(name, []) for name in names]
+    windows = dict(zip(young, read, strict=True))
+    return [windows.get(name, []) for name in names]
 
 
-def _longer_where_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
+def _extend_if_few_ended(store: Store, names: Sequence[str], minute: list[Window], now_ms: int) -> None:
     """Take five minutes instead of one for pools of which few runs ended: long runs, or few of them."""
-    few = [n for n, seen in enumerate(minute) if seen.slot_seconds > 0 and seen.ended < ENOUGH_ENDS]
+    few = [n for n, last in enumerate(minute) if last.slot_seconds > 0 and last.ended < ENOUGH_ENDS]
     longer = (
         window.read_windows(store, [names[n] for n in few], now_ms=now_ms, seconds=FEW_SECONDS) if few else []
     )
-    for n, seen in zip(few, longer, strict=True):
-        minute[n] = seen
+    for n, extended in zip(few, longer, strict=True):
+        minute[n] = extended
 
 
 def usual_seconds(past: Sequence[Window], day: Sequence[Mapping[str, KindFigures]]) -> dict[str, float]:
     """Return the usual service time of each kind: the median of earlier windows and of the day's entries."""
     means: dict[str, list[float]] = {}
-    for kinds in (*(seen.kinds for seen in past), *day):
+    for kinds in (*(each.kinds for each in past), *day):
         for kind, figures in kinds.items():
             if figures.ended >= min(ENOUGH, 5) and figures.mean is not None:
                 means.setdefault(kind, []).append(figures.mean)
-    return {kind: median(found) for kind, found in means.items()}
+    return {kind: median(values) for kind, values in means.items()}

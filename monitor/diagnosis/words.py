@@ -43,7 +43,7 @@ KINDS = 20
 
 def kinds(facts: PoolFacts) -> tuple[KindView, ...]:
     """Return the figures of the kinds that take most of the slots' time, the first one most."""
-    found = sorted(facts.seen.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
+    found = sorted(facts.newest.kinds.items(), key=lambda each: -each[1].service_seconds)[:KINDS]
     return tuple(
         KindView(
             kind,

@@ -17,7 +17,7 @@ from millpond.monitor.scaling import read_demand
 
 
 class JsonHandler(Handler):
-    """A handler that answers in JSON, errors included."""
+    """A handler whose responses are JSON, errors included."""
 
     def answer(self, value: Any) -> None:
         """Send a value as JSON."""
@@ -25,7 +25,7 @@ class JsonHandler(Handler):
         self.finish(json.dumps(value))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Send the error in one line; ask for a login as Flower does."""
+        """Respond to an error with `{"error": ...}`. A 401 goes to Flower, which requests a login."""
         if status_code == 401:
             super().write_error(status_code, **kwargs)
             return
@@ -36,10 +36,10 @@ class JsonHandler(Handler):
 
 
 class Ready(JsonHandler):
-    """Readiness: the broker answers and takes writes. `/healthcheck` shows only that Flower runs."""
+    """Readiness: the broker replies and takes writes. `/healthcheck` shows only that Flower runs."""
 
     async def get(self) -> None:
-        """Answer 200, or 503 with the reason."""
+        """Respond with 200, or with 503 and the reason."""
         refusal = await self.ask(server.write_refusal, self.store)
         if refusal is not None:
             raise HTTPError(503, f"the broker refuses writes: {refusal}")
@@ -50,17 +50,19 @@ class Pools(JsonHandler):
     """The pools."""
 
     async def get(self) -> None:
-        """Answer with a list of pools."""
-        seen = await self.ask(snapshot.read_snapshot, self.store, self.table)
-        found = await self.ask(diagnose_all, self.store, seen)
-        self.answer([json_views.pool_json(view, each) for view, each in zip(seen.pools, found, strict=True)])
+        """Respond with a list of pools."""
+        current = await self.ask(snapshot.read_snapshot, self.store, self.table)
+        diagnoses = await self.ask(diagnose_all, self.store, current)
+        self.answer(
+            [json_views.pool_json(view, each) for view, each in zip(current.pools, diagnoses, strict=True)]
+        )
 
 
 class Queues(JsonHandler):
     """The queues."""
 
     async def get(self) -> None:
-        """Answer with a list of queues."""
+        """Respond with a list of queues."""
         views = await self.ask(snapshot.queue_views, self.store, self.table)
         self.answer([json_views.queue_json(view) for view in views])
 
@@ -69,7 +71,7 @@ class Queue(JsonHandler):
     """One queue: `depth` over all priorities, `oldest_seconds`, limits, counters, rates."""
 
     async def get(self, name: str) -> None:
-        """Answer with the queue, or 404."""
+        """Respond with the queue, or 404."""
         views = await self.ask(snapshot.queue_views, self.store, self.table)
         for view in views:
             if view.name == name:
@@ -82,16 +84,16 @@ class Batches(JsonHandler):
     """The batches opened last."""
 
     async def get(self) -> None:
-        """Answer with a list of batches, the newest first."""
-        found = await self.ask(lambda: list(record.recent_batches(self.store)))
-        self.answer([json_views.batch_json(summary) for summary in found])
+        """Respond with a list of batches, the newest first."""
+        summaries = await self.ask(lambda: list(record.recent_batches(self.store)))
+        self.answer([json_views.batch_json(summary) for summary in summaries])
 
 
 class Scaling(JsonHandler):
     """The demand on one pool, for KEDA's scaler `metrics-api`: two numbers, never null."""
 
     async def get(self, pool: str) -> None:
-        """Answer with `tasks` and `oldest_seconds`, or 404."""
+        """Respond with `tasks` and `oldest_seconds`, or 404."""
         if pool not in self.table.pools:
             raise HTTPError(404, f"no pool is named {pool!r}")
         self.answer(asdict(await self.ask(read_demand, self.store, self.table, pool)))
@@ -101,7 +103,7 @@ class Metrics(Handler):
     """Prometheus metrics: Flower's of events, then Millpond's of queues, pools and tasks."""
 
     async def get(self) -> None:
-        """Answer even while the broker is away; a metric shows it."""
+        """Respond even while the broker is unreachable; a metric shows it."""
         self.application.purge_offline_worker_metrics()
         ours = await self.ask(self._exposition)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)
@@ -109,7 +111,7 @@ class Metrics(Handler):
 
     def _exposition(self) -> bytes:
         try:
-            seen = snapshot.read_snapshot(self.store, self.table)
-            return metrics.metrics_text(seen, diagnose_all(self.store, seen))
+            current = snapshot.read_snapshot(self.store, self.table)
+            return metrics.metrics_text(current, diagnose_all(self.store, current))
         except BrokerError as error:
             return metrics.metrics_text(error)

@@ -88,7 +88,10 @@ def split_block(block: Block, width: int) -> Iterator[Block]:
 
 
 def parse_block(block: Block) -> list[dict[str, Any]]:
-    """Return a block's objects, read by Python; raise `BadInput` with the line and column at fault."""
+    """Parse a block with Python's JSON parser, for the blocks that pyarrow cannot parse.
+
+    Return one dict a line. Raises `BadInput` with the line and column.
+    """
     return [_parse_line(line, block.url, number) for number, line in block.lines()]
 
 

@@ -8,10 +8,13 @@ from millpond.tasks.middleware import Middleware
 
 
 class LogContext(Middleware):
-    """Names the task; one that was called by hand has no message, and no name."""
+    """Adds the id, kind, batch and trace of the running task to JSON log lines."""
 
     def log_fields(self, context: Context) -> Mapping[str, Any]:
-        """Return the facts of the task that its message has."""
+        """Return id, kind, batch and trace id of the running task for JSON log lines.
+
+        Empty if the handler was called without a message.
+        """
         message = context.message
         if message is None:
             return {}

@@ -45,7 +45,7 @@ def routes(state: State) -> APIRouter:
         """Return the state, progress and result of a task."""
         require_task(request.state.principal, id)
         try:
-            view = await state.threads.search(request.state.principal.name, lambda: find_task(store, id))
+            view = await state.threads.search(request.state.principal.name, lambda: read_task_view(store, id))
         except BrokerError as error:
             raise translate(error) from None
         if view.state is TaskState.UNKNOWN and view.kind is None and view.progress is None:
@@ -74,10 +74,11 @@ def routes(state: State) -> APIRouter:
     return router
 
 
-def find_task(store: Store, id: str) -> TaskView:
-    """Return how a task ended if that was kept, or else where it is.
+def read_task_view(store: Store, id: str) -> TaskView:
+    """Return the result of a task if it was kept, or else its state and progress.
 
-    The search for it is bounded: a tracked task that has not ended and is not found waits, further back.
+    The search reads a bounded number of messages. A tracked task that is pending and was not found counts as
+    ready.
     """
     reached = progress.read_progress(store, id)
     view, is_pending = TaskView(id=id, state=TaskState.UNKNOWN), False
