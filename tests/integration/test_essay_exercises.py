@@ -43,7 +43,7 @@ def test_five_workers_square_integers(client: Client) -> None:
 def test_five_run_at_a_time_and_the_sixth_when_one_has_ended(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """However many wait, as many tasks run as the pool has workers."""
+    """Of any number of ready tasks, as many run as the pool has workers."""
     gates = _Gates(tmp_path, count=12)
     with client.batch() as batch:
         batch.send_many(gates.tasks())

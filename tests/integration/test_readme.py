@@ -64,7 +64,7 @@ def test_a_kind_of_ones_own_runs(running: tuple[Embedded, Path]) -> None:
 
 
 def test_an_application_sends_once(running: tuple[Embedded, Path]) -> None:
-    """Of a mail that is sent once, a second time names the first, which stands."""
+    """A second send with `once=` is a duplicate, and has the id of the first."""
     _sent, first, second = run(snippet("order-42"), running).splitlines()
     assert first.endswith(" duplicate of None")
     assert second.endswith(f" duplicate of {first.split()[0]}")

@@ -405,7 +405,7 @@ def test_the_scripts_do_what_the_model_does(store: Store, clock: None) -> None:
 @pytest.mark.evidence
 @pytest.mark.timeout(900)
 def test_the_scripts_do_what_the_model_does_for_long(each_store: Store, clock: None) -> None:
-    """The same on every server, for thousands of interleavings."""
+    """The scripts agree with the model on every server, for thousands of interleavings."""
     _run(each_store, 400)
 
 

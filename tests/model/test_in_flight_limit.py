@@ -55,7 +55,7 @@ def test_what_an_old_worker_fetches_counts_at_once(store: Store, hands: tuple[Ha
 
 
 def test_what_an_old_worker_settles_counts_within_a_second(store: Store, hands: tuple[Hand, Hand]) -> None:
-    """Its permits are free for others then, although it says nothing of them."""
+    """Permits of messages that an old worker settles are free within a second, although it reports none."""
     new, old = hands
     with of_old(store):
         old.take(3)

@@ -225,7 +225,7 @@ def test_a_script_that_does_not_end_is_in_the_way(
 
 
 def test_the_worker_lived_through_it(worker: OneWorker, direct: Store) -> None:
-    """All this was one process, which buried nothing."""
+    """One worker process ran through all the tests above, and made no dead letter."""
     assert worker.process.poll() is None
     assert not [
         (letter.reason, letter.detail) for letter in dead_letters.read_dead_letters(direct, "default")

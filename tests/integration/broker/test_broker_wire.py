@@ -219,7 +219,7 @@ def _comparable(body: Any, headers: dict[str, Any], properties: dict[str, Any]) 
 
 
 def test_nothing_was_buried(worker: OneWorker, module_store: Store) -> None:
-    """Nothing of all that stock clients sent to this worker became a dead letter."""
+    """No message that stock clients sent to this worker became a dead letter."""
     assert not [
         (letter.reason, letter.detail) for letter in dead_letters.read_dead_letters(module_store, "default")
     ]

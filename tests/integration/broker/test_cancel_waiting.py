@@ -28,7 +28,7 @@ def client(store: Store, url: str) -> Client:
 
 
 def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Client, store: Store) -> None:
-    """Of two batches in one queue, some delayed, one is cancelled: it is complete, the other as it was."""
+    """Of two batches in one queue, one is cancelled and completes; the other keeps its messages in order."""
     with client.batch() as kept, client.batch() as dropped:
         for n in range(700):
             dropped.send_many([Square(n=n)])

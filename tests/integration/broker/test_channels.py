@@ -103,7 +103,7 @@ def test_a_batch_is_one_call(ours: Broker) -> None:
 
 
 def test_a_full_queue_is_celerys_error_and_ours(ours: Broker) -> None:
-    """It is raised at once although the policy would retry, and both kinds of `except` catch it."""
+    """`QueueFull` is raised at once although the policy would retry, and both kinds of `except` catch it."""
     store = connect(ours.url)
     limits.change_limits(store, "q", bound=1)
     with ours.queue() as (producer, _, _):

@@ -127,7 +127,7 @@ def test_graceful_stops_count_no_delivery(
 
 @pytest.mark.slow
 def test_what_was_running_in_a_killed_worker_counts(fleet: Fleet, eventually: Eventually) -> None:
-    """Its messages come back when its lease expires, each with a delivery."""
+    """Messages of a killed worker come back when its lease expires, each with its delivery counted."""
     fleet.run(SEND.format(task="nap", calls=[(n, 30) for n in range(3)]))
     worker = fleet.worker("prefork")
     eventually(lambda: "start 0" in fleet.noted(), START_SECONDS)
@@ -141,7 +141,7 @@ def test_what_was_running_in_a_killed_worker_counts(fleet: Fleet, eventually: Ev
 @pytest.mark.slow
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_task_reads_another_queue(fleet: Fleet, eventually: Eventually, waits: bool) -> None:
-    """It gets every message once, nothing stays in flight, and no task runs twice."""
+    """A task that reads another queue gets each message once; none stays in flight, no task runs twice."""
     fleet.run(
         "import channel_app as a\n"
         "with a.app.connection() as connection:\n"

@@ -67,7 +67,7 @@ def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
 def test_a_paused_queue_is_handed_out_when_it_goes_on(
     client: Client, file: Path, eventually: Eventually
 ) -> None:
-    """Nothing of it starts while other queues go on; its waiting tasks start at once when it is resumed."""
+    """No task of a paused queue starts; its ready tasks start at once when it is resumed."""
     limits.pause(client.store, "default")
     before = inspect_depth.read_depth(client.store, "default").counters["fetched"]
     with client.batch() as batch:
@@ -82,7 +82,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
 
 
 def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
-    """It is never early, and an idle worker is there when it is due; it takes no slot before."""
+    """A delayed task is never early; an idle worker runs it when it is due, and it takes no slot before."""
     begun = client.now_ms()
     with client.batch() as batch:
         batch.send_many(Message(act(file, n), delay=timedelta(milliseconds=300 + 50 * n)) for n in range(10))

@@ -126,7 +126,7 @@ def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) ->
 
 
 def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store, hand: Hand) -> None:
-    """Its lease holds again with its next call, renewal or return, and its messages in flight are its own."""
+    """A consumer that the server forgot regains its lease and its messages in flight with its next call."""
     send(store, "one", "two", "three")
     hand.take(3)
     keys = hand.lease.keys

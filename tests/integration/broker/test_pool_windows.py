@@ -66,7 +66,7 @@ def test_slots_that_wait_for_a_service_name_it(
 
 
 def test_a_window_is_bounded(store: Store) -> None:
-    """However many kinds there are, a window has a bounded number of them, and still has places."""
+    """A window has a bounded number of kinds, and still has places beyond that number."""
     add_kinds(store, "p", window.MOST_FIELDS + 500)
     window.add_to_window(store, "p", {window.place_field(Place("peer", "late")): 5})
     seen = last(store, "p")

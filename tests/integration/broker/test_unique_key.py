@@ -89,7 +89,7 @@ ENDS = {
 
 @pytest.mark.parametrize("how", list(ENDS))
 def test_a_name_is_free_once_its_task_has_ended(client: Client, hand: Hand, how: str) -> None:
-    """However a task ends, the next of its name is taken; before, it is a duplicate that names the first."""
+    """Once a task has ended in any way, its unique key is free; before, a second task names the first."""
     client.send(Square(n=1), once=NAME, id="first")
     assert send(client) == "first"
     ENDS[how](client, hand)

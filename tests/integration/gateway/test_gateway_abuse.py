@@ -233,8 +233,7 @@ def test_a_client_is_served_beside_seven_abuses(tmp_path: Path) -> None:
 
     Its requests cost the gateway little more processor time than in quiet, and the gateway's memory stays
     within the container's. Processor time does not depend on a busy machine: without priorities it is 13
-    times
-    as much.
+    times as much.
     """
     seen = abused(tmp_path, seconds=24, turns=4)
     quiet, beside = seen.p99s(1)

@@ -90,7 +90,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_leaves_its_line(command: str, names: Names, store: Store) -> None:
-    """One line with the user and host of the command, and the change."""
+    """A command that changes something leaves a line with its user, its host and the change."""
     known = {"task": names.task, "batch": names.batch, "letter": names.letters[0]}
     assert main(command.format(**known).split()) == 0
     [change] = audit.recent_changes(store)
@@ -108,7 +108,7 @@ def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store)
 
 
 def test_what_was_done_before_a_refusal_is_noted(names: Names, store: Store) -> None:
-    """Of an id that is there and one that is not, the first is purged, and that is written down."""
+    """When the second of two ids is unknown, the first is purged, and the purge is noted."""
     assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
     assert [change.action for change in audit.recent_changes(store)] == ["purged 1 dead letter of default"]
 

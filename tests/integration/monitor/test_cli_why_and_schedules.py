@@ -50,14 +50,14 @@ def test_a_pool_that_cannot_be_measured_is_said_to_be_so(capsys: pytest.CaptureF
 
 
 def test_why_of_one_pool_for_machines(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """One pool, one object."""
+    """`why POOL --json` is one object."""
     assert main(["why", "email", "--json"]) == 0
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["pool"], verdict.keys() >= {"state", "why", "advice"}) == ("email", True)
 
 
 def test_why_of_a_pool_that_is_not_there(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line with the names that there are."""
+    """The name of an unknown pool is answered by one line with the known names."""
     assert main(["why", "emial"]) == 2
     assert "no pool is named 'emial'; there are: default, email, files" in capsys.readouterr().err
 

@@ -153,7 +153,7 @@ def test_no_broker_and_a_url_that_is_none(
 
 
 def test_settings_that_cannot_be_read_are_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing else can be examined then."""
+    """Settings that cannot be read are the only finding: no other check is possible."""
     monkeypatch.setenv("MILLPOND_DRAIN_SECONDS", "soon")
     code, findings = doctor()
     assert code == 1
@@ -179,7 +179,7 @@ def test_a_broker_that_may_lose_messages_is_a_warning(
 def test_an_extra_that_is_missing_is_named_with_its_command(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that a setting asks for fails, one that a command would need is a warning."""
+    """A missing extra that a setting needs is a failure; one that only a command needs is a warning."""
     monkeypatch.setattr(extras, "missing_packages", lambda *_: {"traces": ["otel"], "flower": ["flower"]})
     monkeypatch.setenv("MILLPOND_TRACES_ENDPOINT", "http://localhost:1")
     _, findings = doctor()

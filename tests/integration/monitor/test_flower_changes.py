@@ -143,7 +143,7 @@ def test_a_page_that_leaves_batches_out_says_so(ann: Visitor, watched: Store) ->
 
 
 def test_a_batch_is_shown_and_cancelled(ann: Visitor, watched: Store) -> None:
-    """Its counts are there; cancelling asks first, then holds."""
+    """The page of a batch has its counts; its cancel button asks first, and then cancels."""
     batch = record.open_batch(watched, description="the night run")
     assert "the night run" in ann.get("/batches").text
     assert figures(ann.get(f"/batches/{batch}").text)["sent"] == "0"

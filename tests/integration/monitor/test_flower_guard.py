@@ -64,7 +64,7 @@ def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> No
 
 
 def test_a_login_may_have_any_characters(pages_url: str, watched: Store) -> None:
-    """One outside ASCII lets in on Flower's pages and ours, and is named in the audit; no other lets in."""
+    """A login outside ASCII is accepted by Flower's pages and ours, and audited; wrong ones are refused."""
     with flower(pages_url, flower_basic_auth=(STRANGE, LOGIN)) as url:
         for page in ("/workers", "/queues", "/api/workers"):
             for login in (STRANGE, LOGIN):

@@ -35,7 +35,7 @@ def link(page: str, pattern: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_queue_is_reached_whatever_its_name(ann: Visitor, watched: Store, name: str) -> None:
-    """Its page, its JSON, its buttons and its dead letters are behind the links that the pages have."""
+    """A queue of any name has its page, its JSON, its buttons and its dead letters behind the links."""
     send(watched, name, 3)
     whole = re.escape(quote(name, safe=""))
     page = link(ann.get("/queues").text, f"/queues/{whole}")

@@ -25,7 +25,7 @@ def told(url: str) -> Iterator[tuple[Visitor, Celery]]:
 
 
 def test_the_latest_tasks_are_kept(told: tuple[Visitor, Celery], eventually: Callable[..., Any]) -> None:
-    """Of ten tasks that it hears of, its page has the last three."""
+    """Of ten tasks whose events Flower gets, its page has the last three."""
     visitor, app = told
 
     def is_there(name: str) -> bool:

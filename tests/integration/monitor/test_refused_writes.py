@@ -43,7 +43,7 @@ def test_a_full_server_is_said_to_refuse_writes(
 
 
 def test_flower_is_ready_while_the_broker_takes_writes(tmp_path: Path) -> None:
-    """Its answer is 200, and 503 with the reason once the broker refuses writes, and once it is away."""
+    """Flower's readiness is 200, and 503 with the reason while the broker refuses writes or is away."""
     with (
         run_server(tmp_path, binary=embedded_binary()) as server,
         closing(connect(server.url)) as store,

@@ -26,7 +26,7 @@ REPORT = Heartbeat("default.1@here", "default", "here", 7, "threads", 5, 2, 3, 1
 
 
 def test_reports_stand_for_a_while_and_what_they_add_stays(store: Store) -> None:
-    """Two processes add up; one that leaves, or falls silent, is gone, and its work is not."""
+    """The figures of two processes add up; those of a process that leaves or falls silent remain."""
     second = replace(REPORT, name="default.2@there", host="there")
     heartbeats.send_heartbeat(
         store, REPORT, {"ended:succeeded:a": 3, "service:0.05:a": 3, "service:us:a": 120_000}

@@ -43,7 +43,7 @@ def test_top_shows_queues_pools_and_who_changed_what(
 
 
 def test_top_goes_on_where_the_server_refuses_for_a_while(watched: Store, pages_url: str) -> None:
-    """It says why it shows nothing, and looks again: a server that is busy or loading refuses too."""
+    """A refusal of the server, as by a busy or loading one, is shown on the screen, and `top` looks again."""
     watched.client.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=["-@all", "+hello"])
     try:
         parts = urlsplit(pages_url)

@@ -94,7 +94,7 @@ def test_the_encoding_of_names(fleet: tuple[Settings, Path], folder: Path) -> No
 
 
 def test_the_password_of_a_pdf(fleet: tuple[Settings, Path], folder: Path) -> None:
-    """It comes from a file, for arguments are seen by all."""
+    """The password comes from a file: every user of a machine can read a command's arguments."""
     canvas = Canvas(str(folder / "in.pdf"), encrypt=StandardEncryption("sesame", strength=128))
     canvas.drawString(72, 700, "Hello")
     canvas.save()

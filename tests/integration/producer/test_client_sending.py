@@ -186,7 +186,7 @@ def test_an_item_that_is_wrong_stops_the_stream(client: Client) -> None:
 def test_a_message_that_workers_would_bury_for_its_length_is_refused(
     client: Client, each_url: str, prefix: str
 ) -> None:
-    """It is refused with the most that its queue takes; where more is allowed, it is sent."""
+    """A message that is too long is refused with its queue's limit; under a higher limit it is sent."""
     long = Long(text="x" * 8_000_000)
     with pytest.raises(BadContract, match=r"of 1\d,\d{3},\d{3} bytes is too long: .* at most 10,000,000\."):
         client.send(long)

@@ -101,7 +101,7 @@ def test_no_secret_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_what_is_written_is_a_millpond_toml(
     width: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It can be read as one, no line is wider than the terminal, and it says the same again."""
+    """The output of `config` is a millpond.toml with the same values, no wider than the terminal."""
     monkeypatch.setenv("COLUMNS", width)
     assert millpond.main(["config"]) == 0
     text = capsys.readouterr().out

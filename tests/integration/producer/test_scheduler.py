@@ -81,7 +81,7 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
 
 
 def test_a_period_is_sent_with_the_options_of_its_schedule(client: Client) -> None:
-    """Its priority and its expiry are those that the settings say."""
+    """A scheduled task has the priority and the expiry of its schedule."""
     yesterday(client.store)
     urgent = DAILY["daily"].model_copy(update={"priority": 6, "expires": timedelta(hours=1)})
     Scheduler(client, {"daily": urgent}).tick()
@@ -153,7 +153,7 @@ def test_millpond_up_sends_periodic_tasks(kinds_path: None, eventually: Eventual
 def test_another_takes_over_from_a_leader_that_is_killed(
     url: str, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three schedulers the leader is killed: within its lease another leads.
+    """When the leader of three schedulers is killed, another leads within its lease.
 
     No period is sent twice, and those that passed meanwhile are counted.
     """

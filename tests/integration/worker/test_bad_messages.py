@@ -163,7 +163,7 @@ STRANGE: dict[str, Callable[[Path], bytes]] = {
 def test_a_bad_message_is_a_dead_letter(
     worker: OneWorker, module_store: Store, file: Path, eventually: Eventually, what: str
 ) -> None:
-    """It is kept whole with the reason, its batch and its like are not held up, and the next task runs."""
+    """A bad message becomes a dead letter, whole and with the reason; its batch and the next task go on."""
     make, reason = BAD[what]
     sent = make(file)
     before = len(list(dead_letters.read_dead_letters(module_store, "default")))
@@ -192,7 +192,7 @@ def test_a_strange_message_runs(
 def test_the_worker_lived_through_it_with_all_its_slots(
     worker: OneWorker, module_store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """All this was one process; afterwards it runs as many tasks at once as it has slots."""
+    """One worker process ran through all the tests above, and still runs one task in each of its slots."""
     waiting = [
         compose("broker.act", act(file, str(n)) | {"what": "wait"}, queue="default", sent_at_ms=0)
         for n in range(4)

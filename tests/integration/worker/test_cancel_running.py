@@ -48,7 +48,7 @@ def ended(client: Client, kind: str) -> dict[str, int]:
 def test_a_running_task_is_ended_and_counts_as_cancelled(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Its child is killed; it is not run again and no dead letter, and its slot takes the next task."""
+    """The child of a cancelled task is killed; the task does not run again, and its slot takes the next."""
     with client.batch() as batch:
         sent = batch.send(gate(tmp_path, "stuck"))
     started = tmp_path / "stuck.started"

@@ -116,7 +116,7 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
-    """They are in the queue again while the long ones still run, their delivery not counted."""
+    """Tasks behind long ones in a chunk are released while the long ones run; no delivery counts."""
     teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
     tasks = [gate(tmp_path, f"g{n}", is_open=n < 2) for n in range(16)]
     batch = together(tasks)
@@ -137,7 +137,7 @@ def test_those_behind_long_ones_go_back_when_the_worker_is_stopped(
 def test_only_the_one_that_kills_its_child_is_delivered_again(
     client: Client, together: Together, file: Path
 ) -> None:
-    """Those that had ended before it count, and those behind it start elsewhere for the first time."""
+    """Of a chunk, tasks that ended before the child's death count; those behind it start elsewhere, once."""
     from broker_kinds import Act
 
     def act(name: str, what: Literal["note", "kill"] = "note") -> Contract:
@@ -159,7 +159,7 @@ def test_only_the_one_that_kills_its_child_is_delivered_again(
 def test_each_runs_once_however_often_tasks_turn_out_long_and_children_are_replaced(
     settings: Settings, client: Client, file: Path, tmp_path: Path
 ) -> None:
-    """One in forty takes long enough for those behind it to be taken back, and no child lives long."""
+    """Each task runs once, though one in forty is long and moves those behind it, and children end often."""
     from broker_kinds import Act
 
     pool = settings.table.pools["default"].model_copy(update={"max_tasks_per_child": 20})

@@ -20,7 +20,7 @@ Eventually = Callable[..., Any]
 def test_one_that_is_rejected_is_not_given_back_at_the_deadline(
     url: str, kinds_path: None, file: Path, tmp_path: Path, eventually: Eventually, executor: str, what: str
 ) -> None:
-    """It is buried, or its delivery counts, although the body beside it never ends."""
+    """A rejected task becomes a dead letter, or its delivery counts, although a body beside it never ends."""
     from broker_kinds import Act
 
     pool = {"executor": executor, "concurrency": 2}

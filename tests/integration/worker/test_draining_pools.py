@@ -184,7 +184,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
 def test_what_shall_be_ended_is_ended_while_its_worker_stops(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Its child is killed at once, not at the deadline, and it counts as cancelled; the other task ends."""
+    """While a worker stops, a cancelled task's child is killed at once, and it counts as cancelled."""
     table = Table(pools={"default": {"executor": "prefork", "concurrency": 2}})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 60, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:
@@ -212,7 +212,7 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
 def test_what_ends_before_the_deadline_counts_beside_what_does_not(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Of four children one ends while the others never do: its task is settled, and three go back."""
+    """Of four children one ends before the deadline: its task is settled, the other three are released."""
     table = Table(pools={"default": {"executor": "prefork", "concurrency": 4}})  # type: ignore[dict-item]
     settings = settings.model_copy(update={"drain_seconds": 1.2, "table": table})
     with Client(settings=settings) as client, client.batch() as batch:

@@ -72,7 +72,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
 
 def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive) -> None:
-    """It names the programs and their addresses; after Ctrl-C nothing of it runs, and the exit code is 0."""
+    """`up` prints its programs and their addresses; after Ctrl-C none of them runs; the exit code is 0."""
     running = up("data", "--pool", "default", "--pool", "files")
     said = running.read_until("Ctrl-C stops")
     assert re.search(r"broker  redis://:\*\*@127\.0\.0\.1:\d+/0, private", said)
@@ -169,7 +169,7 @@ def test_addresses_are_taken_as_options_and_kept(up: Callable[..., Up]) -> None:
 def test_a_taken_port_is_one_line_that_says_what_to_do(
     up: Callable[..., Up], tmp_path: Path, option: str
 ) -> None:
-    """It is refused before anything was started, also where the port is that of the last start."""
+    """A taken port is refused before any program starts, also where it is the port of the last start."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -239,7 +239,7 @@ def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], event
     ],
 )
 def test_a_wrong_option_is_one_line(up: Callable[..., Up], arguments: list[str], said: str) -> None:
-    """It names the option and its values, in no library's words."""
+    """A wrong option is answered by one line with its name and its values, without a library's words."""
     code, written = up("data", *arguments).rest()
     [line] = [line for line in written.splitlines() if not line.startswith("Starting")]
     assert code == 2

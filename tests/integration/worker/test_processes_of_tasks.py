@@ -24,7 +24,7 @@ KINDS = ("forking_kinds",)
 def test_a_forked_child_that_comes_back_from_its_handler_runs_nothing(
     executor: str, url: str, file: Path, tmp_path: Path, kinds_path: None
 ) -> None:
-    """It ends with the code of sys.exit, 1 for an error, 0 for a value; every task runs and ends once."""
+    """A fork that returns from its handler exits (by sys.exit, 1 or 0) and runs nothing; tasks run once."""
     from forking_kinds import Fork, Note
 
     hows = ("exit", "raise", "return")

@@ -113,7 +113,7 @@ def test_beside_one_that_has_it_each_runs_soon_and_once(
 def test_a_process_without_room_keeps_it_alive(
     url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
 ) -> None:
-    """However long the only process that has the kind is busy, nothing of it is buried meanwhile."""
+    """While the only process with a kind is busy, no message of that kind becomes a dead letter."""
     short = {"unknown_kind_seconds": 0.3}
     with workers(new(url, **short), tmp_path), workers(old(url, **short), tmp_path, first=9):
         publish(
@@ -218,7 +218,7 @@ def test_it_counts_against_the_bound_and_can_be_purged(
 def test_it_is_cancelled_and_expires_as_what_waits(
     old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """Its batch completes at once when it is cancelled, and at its expiry when it has one."""
+    """A message put aside is cancelled at once, and expires at its time; its batch completes."""
     now_ms = server.now_ms(own_store)
     kept, soon = record.open_batch(own_store), record.open_batch(own_store)
     [id] = send(own_store, file, "cancelled", batch=kept)
@@ -262,7 +262,7 @@ def test_a_worker_names_at_its_start_what_it_cannot_run(
 def test_a_message_of_the_oldest_protocol_waits_too(
     old_worker: OneWorker, own_store: Store, eventually: Eventually
 ) -> None:
-    """Its kind stands in its body, where no script reads it."""
+    """A message of Celery's protocol 1 is put aside too: its kind is in the body, which no script reads."""
     from base64 import b64encode
 
     body = b64encode(json.dumps({"task": "shop.charge", "id": "1", "args": [], "kwargs": {}}).encode())

@@ -117,7 +117,9 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
 def test_short_tasks_pass_a_long_one_under_stock_workers(
     pool: str, early: bool, url: str, own_store: Store, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """The same on the transport alone, acknowledged early or late; a stock client's task starts at once."""
+    """On stock workers too short tasks pass a long one, acknowledged early or late; a lone one starts at
+    once.
+    """
     file = tmp_path / "starts"
     app = Celery(broker=url, set_as_current=False)
     app.conf.task_default_queue = "default"

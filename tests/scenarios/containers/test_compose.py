@@ -20,7 +20,7 @@ CLI = ("run", "--rm", "-T", "cli")
 
 
 def test_the_demo_shows_the_whole_thing(stack: Stack, eventually: Callable[..., object]) -> None:
-    """One command more, and a producer has its pictures shrunk and its mails in the sink."""
+    """With the profile `demo`, a producer has its pictures shrunk and its mails in the sink."""
     stack.compose("--profile", "demo", "up", "-d", "--no-build", "sink", "producer")
     producer = stack.container("producer")
     eventually(lambda: inspect(producer, "{{.State.Status}}") == "exited", 180, every_seconds=0.5)

@@ -109,7 +109,7 @@ def test_the_first_process_reaps(image: str, mine: Lone, eventually: Eventually)
 
 
 def test_what_is_in_it(image: str) -> None:
-    """It has its labels and no compiler, no package cache and nothing else that only a build needs."""
+    """The image has its labels, and no compiler, package cache or other need of a build."""
     labels = inspect(image, "{{json .Config.Labels}}")
     assert all(f"org.opencontainers.image.{name}" in labels for name in ("title", "description", "licenses"))
     assert inspect(image, "{{.Config.User}}") == "999:999"

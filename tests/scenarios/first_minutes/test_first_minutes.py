@@ -1,4 +1,4 @@
-"""A newcomer who copies the README from top to bottom is never stopped."""
+"""A newcomer in a fresh environment is never stopped by the README, from its first line to its last."""
 
 import subprocess
 import sys
@@ -83,7 +83,7 @@ def test_every_block_of_the_readme_can_be_followed() -> None:
 
 
 def test_the_first_example_that_sends_is_a_plain_one() -> None:
-    """It needs neither `once=` nor `for_=`."""
+    """The first example that sends has neither `once=` nor `for_=`."""
     first = next(each for each in steps(README) if isinstance(each, File) and "client.send(" in each.text)
     assert "once" not in first.text
 
