@@ -171,18 +171,22 @@ class Message:
         priority = self.properties.get("priority")
         return priority if isinstance(priority, int) else 0
 
-    def copy(self, *, due_ms: int | None, retries: int, shown: str, link: str | None = None) -> Self:
-        """Return the message of the task's next run; `shown` is the part of its arguments that may be shown.
+    def for_next_run(
+        self, *, due_ms: int | None, retries: int, shown: str, previous_traceparent: str | None = None
+    ) -> Self:
+        """Return the message of the task's next run. Its body, with Celery's callbacks, is unchanged.
 
-        The rest stays as it is, its body with Celery's callbacks included.
+        `shown` is the text of the arguments that may be shown. `previous_traceparent` links to the trace of
+        the run before.
         """
+        link = {} if previous_traceparent is None else {"link": previous_traceparent}
         headers = {
             **self.headers,
             "eta": format_eta(due_ms),
             "retries": retries,
             "kwargsrepr": shown,
             "origin": _process_origin(os.getpid()),
-            OWN: {**self.own, **({} if link is None else {"link": link})},
+            OWN: {**self.own, **link},
         }
         properties = {**self.properties, "delivery_tag": new_id()}
         envelope = {**self.envelope, "headers": headers, "properties": properties}

@@ -1,4 +1,4 @@
-"""Questions to the server itself: its time, whether it answers, takes writes, and keeps its keys."""
+"""The server itself: its time, its version, and whether it answers, takes writes and keeps messages."""
 
 import time
 from functools import partial
@@ -15,12 +15,12 @@ NO_EVICTION = "noeviction"
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-#: Return the seconds of a local clock that is never set and counts the time a process is stopped.
+#: Returns the seconds of a local clock that is never set, and that also counts while the process is stopped.
 elapsed_seconds = partial(time.clock_gettime, _CLOCK)
 
 
-def now_ms(store: Store) -> int:
-    """Return the server's time in ms since the epoch."""
+def server_time_ms(store: Store) -> int:
+    """Return the server's time (Redis TIME) in ms since the epoch. A round trip; raises `BrokerAway`."""
     with translate_errors("reading the broker's clock"):
         seconds, micros = store.client.time()
     return int(seconds) * 1000 + int(micros) // 1000
@@ -41,16 +41,16 @@ def server_version(store: Store) -> tuple[str, str] | None:
     """Return the server's name and its version; None if INFO is denied. Raises `BrokerAway`."""
     with translate_errors("asking the broker for its version"):
         try:
-            found = store.client.info("server")
+            info = store.client.info("server")
         except ResponseError:
             return None
-    if "valkey_version" in found:
-        return "Valkey", str(found["valkey_version"])
-    return str(found.get("server_name", "redis")).capitalize(), str(found.get("redis_version", "0"))
+    if "valkey_version" in info:
+        return "Valkey", str(info["valkey_version"])
+    return str(info.get("server_name", "redis")).capitalize(), str(info.get("redis_version", "0"))
 
 
 def write_refusal(store: Store) -> str | None:
-    """Return the server's reason for refusing writes; None if it takes them, or if the question is denied.
+    """Return the server's reason for refusing writes; None if it takes writes, or if the login may not try.
 
     A server whose disk or memory is full still answers. The probe writes no bytes to a key that does not
     exist, so it changes nothing. Raises `BrokerAway`.
@@ -77,31 +77,31 @@ def durability_risks(store: Store) -> list[str]:
         except ResponseError:
             return []
         save = _snapshot_schedule(store.client)
-    found = []
+    risks = []
     policy = memory.get("maxmemory_policy", NO_EVICTION)
     if memory.get("maxmemory") and policy != NO_EVICTION:
-        found.append(
+        risks.append(
             f"the broker may evict messages when its memory is short (maxmemory-policy {policy}): "
             f"set maxmemory-policy {NO_EVICTION}"
         )
     if not persistence.get("aof_enabled") and not save:
-        found.append(
+        risks.append(
             "the broker keeps nothing on disk, so a restart of it loses every message: set appendonly yes"
             if save == ""
             else "the broker writes no append-only file, so a crash of it loses what is newer than its last "
             "snapshot: set appendonly yes"
         )
     if replicas and not store.copies:
-        found.append(
+        risks.append(
             "the broker has replicas, and a send does not wait until one has its message, so a fail-over may "
             "lose the last ones: set MILLPOND_SEND_COPIES=1"
         )
     if store.copies > replicas:
-        found.append(
+        risks.append(
             f"a send waits for {store.copies} replicas, and the broker has {replicas}, so every send fails: "
             "start them, or set MILLPOND_SEND_COPIES to what there is"
         )
-    return found
+    return risks
 
 
 def _snapshot_schedule(client: Any) -> str | None:

@@ -124,7 +124,7 @@ class Snapshot:
 
 def read_snapshot(store: Store, table: Table) -> Snapshot:
     """Return a snapshot of the pools and queues in the table and of all others that were used."""
-    now_ms = server.now_ms(store)
+    now_ms = server.server_time_ms(store)
     queues = {view.name: view for view in queue_views(store, table, now_ms=now_ms)}
     return Snapshot(
         now_ms,
@@ -139,7 +139,7 @@ def read_snapshot(store: Store, table: Table) -> Snapshot:
 def queue_views(store: Store, table: Table, *, now_ms: int | None = None) -> list[QueueView]:
     """Return every queue in the table and every other that was declared, by name."""
     names = sorted({*table.queues, *inspect_depth.declared_queues(store)})
-    now_ms = server.now_ms(store) if now_ms is None else now_ms
+    now_ms = server.server_time_ms(store) if now_ms is None else now_ms
     earlier = history.sample_before(
         store, [f"queue:{name}" for name in names], now_ms=now_ms, seconds=RATE_SECONDS
     )

@@ -18,7 +18,7 @@ from millpond.broker.control import cancel as control_cancel
 from millpond.broker.control.cancel import Cancellation
 from millpond.broker.inspect import task_lookup
 from millpond.broker.inspect.task_lookup import TaskLocation
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.producer.batch import Batch
 from millpond.producer.message import Call, Message, Sendable, callback_message
 from millpond.producer.queues import QueueCache
@@ -158,7 +158,7 @@ class Client:
 
     def now_ms(self) -> int:
         """Return the broker's time in ms since the epoch, the clock of every time in a summary."""
-        return now_ms(self.store)
+        return server_time_ms(self.store)
 
     def find(self, id: str) -> TaskLocation | None:
         """Return where a task is: ready, delayed, running or dead; None: it has ended or never was."""

@@ -20,7 +20,7 @@ from uuid import uuid4
 from millpond.broker import schedules
 from millpond.broker.errors import BrokerError, QueueFull
 from millpond.broker.schedules import Schedule
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.producer.client import Client
 from millpond.producer.message import contract_from
 from millpond.tasks.errors import BadContract, SettingsError, UnknownKind, UnknownQueue
@@ -117,7 +117,7 @@ class Scheduler:
         self._is_leader = schedules.take_lead(store, self.name, lease_ms=int(LEASE_SECONDS * 1000))
         if not self._is_leader:
             return TICK_SECONDS
-        at_ms = now_ms(store)
+        at_ms = server_time_ms(store)
         if not was_leader:
             logger.info("leading %d schedules as %s", len(self.table), self.name)
             schedules.declare_schedules(

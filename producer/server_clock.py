@@ -6,7 +6,7 @@ question as often, while the time is asked for.
 """
 
 from millpond.broker.connection import Store
-from millpond.broker.server import elapsed_seconds, now_ms
+from millpond.broker.server import elapsed_seconds, server_time_ms
 
 SAMPLE_SECONDS = 60.0
 CHECK_SECONDS = 1.0
@@ -46,7 +46,7 @@ class ServerClock:
     def _has_stepped(self, sample: tuple[float, int], elapsed: float) -> bool:
         """True if the server's clock was set to another time since the sample; checked once a second."""
         self._checked_at = elapsed
-        server_ms = now_ms(self._store)
+        server_ms = server_time_ms(self._store)
         expected = sample[1] + (elapsed - sample[0]) * 1000
         took_ms = (elapsed_seconds() - elapsed) * 1000
         return not -STEP_MS <= server_ms - expected <= took_ms + STEP_MS
@@ -56,7 +56,7 @@ class ServerClock:
         quickest, sample = float("inf"), (0.0, 0)
         for _ in range(MOST_SAMPLES):
             asked = elapsed_seconds()
-            server_ms = now_ms(self._store)
+            server_ms = server_time_ms(self._store)
             took = elapsed_seconds() - asked
             if took < quickest:
                 quickest, sample = took, (asked, server_ms)

@@ -223,11 +223,11 @@ def _make_retry(
         wait = backoff_seconds(handler, message.retries)
     due_ms = delivery.now_ms() + int(wait * 1000)
     fields = redact(handler.contract, kwargs) if handler.contract is not None else kwargs
-    again = message.copy(
+    again = message.for_next_run(
         due_ms=due_ms,
         retries=message.retries + 1,
         shown=repr(fields)[:SHOWN_LENGTH],
-        link=context.state.get("traceparent"),
+        previous_traceparent=context.state.get("traceparent"),
     )
     return Retry(str(again.text), due_ms, line)
 

@@ -17,7 +17,7 @@ from millpond.broker.errors import UnknownBatch
 from millpond.broker.keys import batch_key, batches_key, batches_of_key
 from millpond.broker.message import Outgoing
 from millpond.broker.scripts import script
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.broker.task_state import TaskState
 
 #: Field of the summary -> field of the record in Redis.
@@ -122,7 +122,7 @@ def open_batch(
     """
     batch = id or str(uuid4())
     with translate_errors("opening a batch"):
-        opened_ms = now_ms(store)
+        opened_ms = server_time_ms(store)
         with store.client.pipeline() as pipe:
             record: dict[str, Any] = {"opened_at": opened_ms, "keep_ms": keep_ms, "description": description}
             if owner is not None:

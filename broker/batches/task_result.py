@@ -7,7 +7,7 @@ deleted.
 from millpond.broker.batches import record as batches_record
 from millpond.broker.connection import Store, translate_errors
 from millpond.broker.keys import batch_key
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 
 #: The record is kept for so long after its task has ended.
 KEEP_MS = 24 * 3600 * 1000
@@ -21,7 +21,7 @@ def record_id(task_id: str) -> str:
 def open_record(store: Store, task_id: str, kind: str, *, keep_ms: int = KEEP_MS) -> bool:
     """Open the record of a task that will be sent; False if there is one already."""
     key = batch_key(record_id(task_id), store.prefix)
-    at = now_ms(store)
+    at = server_time_ms(store)
     with translate_errors(f"tracking task {task_id}"), store.client.pipeline() as pipe:
         pipe.hsetnx(key, "opened_at", at).hsetnx(key, "keep_ms", keep_ms).hsetnx(key, "description", kind)
         pipe.pexpire(key, batches_record.FORGOTTEN_MS)

@@ -56,7 +56,7 @@ def finish_reading(pool: Any) -> None:
                 os.kill(child.pid, signal.SIGKILL)
 
 
-def take_back_unsent(pool: Any) -> set[str]:
+def reclaim_unsent(pool: Any) -> set[str]:
     """Remove from the pool the tasks that no child has been given; return their ids."""
     children = children_of(pool)
     if children is None:

@@ -28,11 +28,6 @@ class SignatureMessage:
     envelope: dict[str, Any]
 
 
-def is_signature(item: Any) -> bool:
-    """True for a signature, also one that was read from JSON."""
-    return isinstance(item, Signature) or (isinstance(item, dict) and "subtask_type" in item)
-
-
 def signature_of(item: Mapping[str, Any]) -> Signature:
     """Return the signature of one task or of a chain. Raises `TypeError` for a group or a chord."""
     signature = maybe_signature(dict(item)) if not isinstance(item, Signature) else item

@@ -1,4 +1,4 @@
-"""The tasks of a Celery worker that wait for a slot: counted, and given back.
+"""The tasks of a Celery worker that wait for a slot: counted, and released.
 
 Celery keeps them in a line of its prefork pool's semaphore, or hands them to its executor of threads, which
 keeps them in a queue of its own. Taken out of either, a task can no longer start.
@@ -38,8 +38,8 @@ class WaitingTasks:
         running = [reference() for reference in tuple(self._state.active_requests.data)]
         return max(0, min(granted, size) - sum(1 for each in running if getattr(each, "acknowledged", False)))
 
-    def give_back(self) -> int:
-        """Release the messages of all tasks that wait, the newest first; return their number."""
+    def release_waiting(self) -> int:
+        """Release the messages of all tasks that wait, the newest first, and return their number."""
         requests = list(self._take_all())
         for request in reversed(requests):
             if hasattr(request, "release"):
@@ -53,7 +53,7 @@ class WaitingTasks:
         """Take every task out of its line that came by this channel, the oldest first."""
         pool = self._consumer.pool
         if own := getattr(self._consumer, "threads", None):
-            yield from own.take_back()
+            yield from own.reclaim_unstarted()
         elif pool.uses_semaphore:
             waiting = self._consumer.controller.semaphore._waiting
             calls = [waiting.popleft() for _ in range(len(waiting))]

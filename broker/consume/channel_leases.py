@@ -2,7 +2,7 @@
 
 A channel that closes releases the tasks that have not started. Those that have started go on under its
 lease until it is acknowledged; if its process ends before, it is redelivered and the delivery counts. While
-the broker is away, giving back is tried for as long as the leases hold. Then the thread ends.
+the broker is unreachable, the release is tried for as long as the leases last. Then the thread ends.
 """
 
 import atexit
@@ -39,7 +39,7 @@ class ChannelLeases(LeaseRenewer):
         self._pid = os.getpid()
         #: When a closed channel's leases have surely expired (monotonic); 0 while it is open.
         self._closed_until = 0.0
-        self._given_back = False
+        self._has_released = False
 
     def start(self) -> None:
         """Start the thread; messages in flight when the process ends are settled then."""
@@ -62,14 +62,14 @@ class ChannelLeases(LeaseRenewer):
             return False
         try:
             with self.in_flight.lock:
-                if not self._given_back:
+                if not self._has_released:
                     self._release_waiting(self._started())
                 if not self.in_flight.count:
                     end_leases(self.store, self.in_flight)
                     return self._end_leases()
         except (RedisError, OSError) as error:
-            logger.debug("what a closed channel held could not be given back: %s", error)
-            if not self._given_back and time.monotonic() > self._closed_until:
+            logger.debug("messages of a closed channel could not be released: %s", error)
+            if not self._has_released and time.monotonic() > self._closed_until:
                 return self._end_leases()  # the leases have expired
         return False
 
@@ -90,9 +90,9 @@ class ChannelLeases(LeaseRenewer):
             lease.in_flight = {
                 token: delivery for token, delivery in lease.in_flight.items() if delivery.tag in started
             }
-            if lease.in_flight:  # messages of a reply that was never read go back as well
+            if lease.in_flight:  # messages of a reply that was never read are released too
                 resume(self.store, self.in_flight, lease, lease_ms=self.lease_ms)
-        self._given_back = True
+        self._has_released = True
 
     def end_with_process(self) -> None:
         """Redeliver the started tasks, and release the rest: this process ends."""
@@ -107,7 +107,7 @@ class ChannelLeases(LeaseRenewer):
             settle_pending(self.store, self.in_flight, lease_ms=LEAVING_MS)
             end_leases(self.store, self.in_flight)
         except (RedisError, OSError) as error:
-            logger.debug("what a channel held comes back when its lease expires: %s", error)
+            logger.debug("messages of a closed channel become ready when its lease expires: %s", error)
 
 
 @atexit.register

@@ -96,7 +96,7 @@ class Fetcher:
             self.listener.on_tick(now)
         if now >= self.watcher.due_at:
             self.watcher.on_tick(self.active, self._keys_of, now, self._patience)
-        self.in_flight.give_back_in_time(now)
+        self.in_flight.release_overdue(now)
         self._look_after_being_full()
         if self._request is None:
             # The call behind a wait has all the credit: credit is given once.

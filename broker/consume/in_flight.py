@@ -179,14 +179,14 @@ class InFlightMessages:
 
     @property
     def has_waiting(self) -> bool:
-        """True if messages wait for a slot that may have to go back."""
+        """True if messages wait for a slot and may have to be released."""
         return self.ahead.line is not None and self.count > self.reach[0] and not self.starts_nothing
 
-    def give_back_in_time(self, now: float) -> None:
-        """Give back the messages that wait for a slot, once the first of them has waited too long."""
+    def release_overdue(self, now: float) -> None:
+        """Release the messages that wait for a slot if the first has waited too long; see `Prefetch`."""
         if now >= self.ahead.look_at and self.has_waiting:
             lines = [tuple(lease.in_flight.values()) for lease in self.leases.values()]  # threads settle
-            self.ahead.give_back_in_time(lines, self.reach[0], now)
+            self.ahead.release_overdue(lines, self.reach[0], now)
 
     # Leases
 

@@ -18,7 +18,7 @@ from millpond.broker.inspect.effort import Effort
 from millpond.broker.inspect.task_lookup import TaskLocation
 from millpond.broker.keys import batch_key, cancellations_key, cancelled_key, epoch_key, terminated_key
 from millpond.broker.scripts import script
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.broker.task_state import TaskState
 
 #: A cancellation is kept for so long: longer than any message waits.
@@ -96,7 +96,7 @@ def cancel_task(
 def _keep_for_an_hour(store: Store, id: str) -> None:
     with store.client.pipeline(transaction=False) as pipe:
         for key in (cancelled_key(store.prefix), terminated_key(store.prefix)):
-            pipe.zadd(key, {id: now_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
+            pipe.zadd(key, {id: server_time_ms(store) + KEPT_UNKNOWN_MS}, xx=True)
         pipe.execute()
 
 

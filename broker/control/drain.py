@@ -15,7 +15,7 @@ from millpond.broker.control.acknowledgements import (
     wait_for_acknowledgements,
 )
 from millpond.broker.keys import QueueKeys, drained_key, epoch_key
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def drain_pool(store: Store, pool: str, *, timeout_seconds: float = ACK_TIMEOUT_
     Draining again changes nothing.
     """
     with translate_errors(f"draining pool {pool!r}"):
-        at = now_ms(store)
+        at = server_time_ms(store)
         epoch = _announce_change(store, lambda pipe: pipe.hsetnx(drained_key(store.prefix), pool, at))
         return wait_for_acknowledgements(store, epoch, timeout_seconds)
 
@@ -59,7 +59,7 @@ def running_processes(store: Store, pool: str, queues: Iterable[str]) -> list[Pr
     """
     in_flight: dict[str, int] = {}
     with translate_errors(f"looking at pool {pool!r}"):
-        now = now_ms(store)
+        now = server_time_ms(store)
         for queue in queues:
             keys = QueueKeys(queue, store.prefix)
             for consumer in store.client.zrangebyscore(keys.consumers, now, "+inf"):

@@ -64,7 +64,7 @@ def write_samples(store: Store) -> None:
 
 def _future_streams(store: Store, keys: Iterable[str]) -> list[str]:
     """Return the streams with samples of the future, from which no rate can be computed."""
-    asked, newest = list(keys), server.now_ms(store) + SET_BACK_MS
+    asked, newest = list(keys), server.server_time_ms(store) + SET_BACK_MS
     with store.client.pipeline(transaction=False) as pipe:
         for key in asked:
             pipe.xrange(key, min=newest, count=1)
@@ -167,23 +167,25 @@ class HistoryCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, _CachedSamples] = {}
+        self._cached: dict[str, _CachedSamples] = {}
 
     def samples(self, names: Sequence[str]) -> list[tuple[Sample, ...]]:
         """Return the samples of each of `queue:<name>` or `pool:<name>`, the oldest first."""
-        known = [self._known.get(name) for name in names]
-        found = self._read_since(names, [each.last.decode() if each else "-" for each in known])
+        cached = [self._cached.get(name) for name in names]
+        entries = self._read_since(names, [each.last.decode() if each else "-" for each in cached])
         # A stream without the entry that was read last is a new one: the old one expired or was deleted.
         again = [
             n
-            for n, (each, new) in enumerate(zip(known, found, strict=True))
+            for n, (each, new) in enumerate(zip(cached, entries, strict=True))
             if each and not _continues(each, new)
         ]
         for n, whole in zip(
             again, self._read_since([names[n] for n in again], ["-"] * len(again)), strict=True
         ):
-            known[n], found[n] = None, whole
-        return [self._store_new(name, each, new) for name, each, new in zip(names, known, found, strict=True)]
+            cached[n], entries[n] = None, whole
+        return [
+            self._store_new(name, each, new) for name, each, new in zip(names, cached, entries, strict=True)
+        ]
 
     def _read_since(self, names: Sequence[str], since: Sequence[str]) -> list[Entries]:
         """Return the entries of each stream from an id on, that id included."""
@@ -192,21 +194,25 @@ class HistoryCache:
         with translate_errors("reading the samples"), self._store.client.pipeline(transaction=False) as pipe:
             for name, first in zip(names, since, strict=True):
                 pipe.xrange(samples_key(name, self._store.prefix), min=first)
-            found: list[Entries] = pipe.execute()
-        return found
+            entries: list[Entries] = pipe.execute()
+        return entries
 
-    def _store_new(self, name: str, known: _CachedSamples | None, entries: Entries) -> tuple[Sample, ...]:
-        """Add new entries to the cache and return its samples."""
-        new = entries[1:] if known else entries
+    def _store_new(self, name: str, cached: _CachedSamples | None, entries: Entries) -> tuple[Sample, ...]:
+        """Append a stream's new entries to its cached samples and return these.
+
+        With `cached`, the first entry is the last cached one. A stream without entries is forgotten.
+        """
+        new = entries[1:] if cached else entries
         if not entries:
-            self._known.pop(name, None)
+            self._cached.pop(name, None)
             return ()
-        if known and not new:
-            return known.samples
-        all_ = (*(known.samples if known else ()), *(parse_sample(*entry) for entry in new))
-        self._known[name] = _CachedSamples(entries[-1][0], all_[-KEPT:])
-        return self._known[name].samples
+        if cached and not new:
+            return cached.samples
+        all_ = (*(cached.samples if cached else ()), *(parse_sample(*entry) for entry in new))
+        self._cached[name] = _CachedSamples(entries[-1][0], all_[-KEPT:])
+        return self._cached[name].samples
 
 
-def _continues(known: _CachedSamples, entries: Entries) -> bool:
-    return bool(entries) and entries[0][0] == known.last
+def _continues(cached: _CachedSamples, entries: Entries) -> bool:
+    """True if the first entry is the last cached one, so the stream is the same."""
+    return bool(entries) and entries[0][0] == cached.last

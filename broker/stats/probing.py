@@ -67,7 +67,7 @@ def find_candidate(store: Store, pool: str) -> Candidate | NoCandidate:
     )
     if reason := _busy_reason(store, pool, slots, waiting):
         return NoCandidate(reason)
-    [minute] = window.read_windows(store, [pool], now_ms=server.now_ms(store), seconds=60)
+    [minute] = window.read_windows(store, [pool], now_ms=server.server_time_ms(store), seconds=60)
     rate = minute.ended / minute.seconds if minute.seconds else 0.0
     queues = tuple(each.queue for each in waiting)
     for queue, limit in zip(queues, limits.read_limits_of_all(store, queues), strict=True):
@@ -159,7 +159,7 @@ def probe_pool(store: Store, found: Candidate, *, most_seconds: float = MOST_SEC
 
 def _last_figures(store: Store, found: Candidate) -> tuple[Window, float]:
     """Return the last ten seconds, and the mean service time in them, or in the minute if few runs ended."""
-    [recent] = window.read_windows(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    [recent] = window.read_windows(store, [found.pool], now_ms=server.server_time_ms(store), seconds=10)
     seen = recent if recent.ended >= ENDS else found.minute
     return recent, seen.service_seconds / max(1, seen.ended)
 
@@ -222,7 +222,7 @@ def _has_valid_result(store: Store, found: Candidate) -> bool:
     [kept] = elasticity.last_elasticity(store, [found.pool])
     if kept is None or kept.slots != found.slots:
         return False
-    [recent] = window.read_windows(store, [found.pool], now_ms=server.now_ms(store), seconds=10)
+    [recent] = window.read_windows(store, [found.pool], now_ms=server.server_time_ms(store), seconds=10)
     seen = recent if recent.ended >= 20 else found.minute
     return elasticity.still_holds(kept, seen.service_seconds / max(1, seen.ended)) and kept.decides
 

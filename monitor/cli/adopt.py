@@ -59,11 +59,11 @@ def adopt(
 def _adopt_messages(store: "Store", queues: "Iterable[str]", everything: bool) -> list[dict[str, Any]]:
     """Take in the unacknowledged messages of these queues that no worker has; return a row for each queue."""
     from millpond.broker.inspect.depth import read_depth
-    from millpond.broker.server import now_ms
+    from millpond.broker.server import server_time_ms
     from millpond.broker.stock_unacked import read_unacked, take_in
     from millpond.monitor.cli.store import require_queue
 
-    asked_at = now_ms(store) / 1000
+    asked_at = server_time_ms(store) / 1000
     held = set() if everything else _tasks_of_workers()
     found: dict[str, list[Unacked]] = {name: [] for name in queues}
     for each in read_unacked(store, queues):

@@ -159,10 +159,10 @@ def _search(
 ) -> "Iterator[DeadLetter]":
     """Yield the dead letters of a queue that the filters select."""
     from millpond.broker.inspect.dead_letters import read_dead_letters
-    from millpond.broker.server import now_ms
+    from millpond.broker.server import server_time_ms
     from millpond.tasks.durations import parse_milliseconds
 
-    now = now_ms(store)
+    now = server_time_ms(store)
     return read_dead_letters(
         store,
         queue,

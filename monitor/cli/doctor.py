@@ -75,7 +75,7 @@ def findings() -> "Iterator[Finding]":
 def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
     """Yield the findings on the broker, its kinds and its workers."""
     from millpond.broker.connection import connect
-    from millpond.broker.server import now_ms
+    from millpond.broker.server import server_time_ms
     from millpond.broker.url import BrokerURL
     from millpond.monitor.doctor import broker, fleet
     from millpond.monitor.doctor.finding import fail, ok
@@ -88,7 +88,7 @@ def _check_broker_and_fleet(chosen: "Settings") -> "Iterator[Finding]":
         return
     store = connect(chosen.broker_url, **chosen.broker_options, copies=chosen.send_copies)
     try:
-        now_ms(store)
+        server_time_ms(store)
         whose = "" if settings().broker_url else ", of the millpond up that runs here"
         yield ok("broker", f"{BrokerURL.parse(chosen.broker_url)} answers{whose}")
         yield from broker.examine_broker(store)

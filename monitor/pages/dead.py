@@ -36,7 +36,7 @@ class SearchHandler(Handler):
 
     def search(self) -> Search:
         """Return the search of the request's fields; blocks on the broker. Raises `BadInput`."""
-        queue, now = self.asked("queue"), server.now_ms(self.store)
+        queue, now = self.asked("queue"), server.server_time_ms(self.store)
         since, before, until = self.asked("since"), self.asked("before"), self.asked("until_ms")
         until_ms = int(until) if until and until.isdecimal() else now
         if before is not None:
@@ -119,7 +119,7 @@ class Action(SearchHandler):
     async def _render_confirmation(self, what: str, chosen: list[tuple[str, str]], everything: bool) -> None:
         """Render the form that confirms a change of these dead letters, or of all that match."""
         count = len(await self.ask(self._search_ids)) if everything else len(chosen)
-        now_ms = await self.ask(server.now_ms, self.store)
+        now_ms = await self.ask(server.server_time_ms, self.store)
         fields: dict[str, Any] = {name: self.asked(name) for name in FIELDS} if everything else {}
         self.show(
             "confirm.html",

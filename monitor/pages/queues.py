@@ -68,7 +68,7 @@ def _queues_data(store: Store, table: Table, history: HistoryCache) -> dict[str,
     """Return what the page of all queues shows."""
     views = snapshot.queue_views(store, table)
     histories = history.samples([f"queue:{view.name}" for view in views])
-    now_ms = server.now_ms(store)
+    now_ms = server.server_time_ms(store)
     return {
         "views": views,
         "sparklines": {
@@ -84,7 +84,7 @@ def _queue_data(store: Store, table: Table, history: HistoryCache, name: str) ->
     """Return what the page of one queue shows. Raises 404."""
     view = _queue_or_404(snapshot.queue_views(store, table), name)
     [samples] = history.samples([f"queue:{name}"])
-    now_ms = server.now_ms(store)
+    now_ms = server.server_time_ms(store)
     sparklines = {
         "ready": sparkline.level_bars(samples, "ready", now_ms=now_ms),
         "oldest": sparkline.level_bars(samples, "oldest_seconds", now_ms=now_ms),

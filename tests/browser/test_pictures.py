@@ -61,7 +61,7 @@ TEXTS = """(plot) => {
 
 def fall_behind(store: Store) -> None:
     """Make the records of a pool of eight slots that wait for a database, and of what was measured of it."""
-    now_ms = server.now_ms(store)
+    now_ms = server.server_time_ms(store)
     fields = {
         **{"ended:order": 200, "service:order": 80_000_000, "busy_us": 78_000_000, "slot_us": 80_000_000},
         **{

@@ -20,7 +20,7 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import Settings, child_environment
 
 COMMAND = [sys.executable, "-c", "import sys, millpond; sys.exit(millpond.main())", "flower"]
@@ -107,14 +107,14 @@ def flower_process(chosen: Settings, *, port: int = 0) -> Iterator[tuple[str, "s
 def send(store: Store, queue: str, count: int, *, kind: str = "squares.square") -> None:
     """Put messages on a queue."""
     limits.declare_limits(store, queue, {}, authoritative=False)
-    messages = [compose(kind, {"n": n}, queue=queue, sent_at_ms=now_ms(store)) for n in range(count)]
+    messages = [compose(kind, {"n": n}, queue=queue, sent_at_ms=server_time_ms(store)) for n in range(count)]
     publish(store, messages, policy="exempt")
 
 
 def bury(store: Store, queue: str, reason: str, error: str, *, kind: str, kwargs: Mapping[str, Any]) -> str:
     """Send a task, fetch it and let it die as a worker would; return the task's id."""
     limits.declare_limits(store, queue, {}, authoritative=False)
-    message = compose(kind, kwargs, queue=queue, sent_at_ms=now_ms(store))
+    message = compose(kind, kwargs, queue=queue, sent_at_ms=server_time_ms(store))
     publish(store, [message], policy="exempt")
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys(queue, store.prefix))

@@ -18,7 +18,7 @@ from millpond.broker.celery.prefork_pool import (
     keep_reading,
     put_first_in_line,
     read_results_when_ready,
-    take_back_unsent,
+    reclaim_unsent,
 )
 from millpond.broker.celery.transport import for_kombu
 from millpond.broker.connection import translate_errors
@@ -95,7 +95,9 @@ class PondConsumer(Consumer):
         tasks have the drain deadline.
         """
         in_flight = self.in_flight
-        taken = self.chunks.take_back(lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery))
+        taken = self.chunks.reclaim_unstarted(
+            lambda each: in_flight.drained or in_flight.is_cancelled(each.delivery)
+        )
         self._end_terminated()
         for request in self._known_requests():
             if not request.started and (in_flight.drained or in_flight.is_cancelled(request.delivery)):
@@ -205,7 +207,7 @@ class PondConsumer(Consumer):
             self._run_unless_broker_away(channel.finish_call)
         super().stop()
         finish_writing(self.pool)
-        never_given = take_back_unsent(self.pool)
+        never_given = reclaim_unsent(self.pool)
         self.chunks.stop()
         read_results_when_ready(self.pool, meanwhile=self._end_terminated)
         for request in self._known_requests():

@@ -9,28 +9,29 @@ from celery.worker.state import maybe_shutdown
 
 logger = logging.getLogger(__name__)
 
-#: The longest wait between two attempts lies between these, seconds.
+#: The longest wait between two attempts is a random number of seconds between these.
 LONGEST_SECONDS = (2.0, 5.0)
 
 
 def reconnect(connection: Any, on_wait: Callable[[], None]) -> Any:
-    """Return the connection once it stands, however long that takes, unless the worker is told to stop.
+    """Connect with random, growing waits until the broker answers, and return the connection.
 
-    Calls `on_wait` at least every two seconds meanwhile. Celery waits 2, 4, 6 … 30 s, the same in every
-    worker: long after the broker is back, and all at once.
+    Calls `on_wait` at least every two seconds meanwhile. Raises `WorkerShutdown` or `WorkerTerminate` if the
+    worker is stopped meanwhile. Celery's fixed waits of 2, 4, 6 … 30 s make all workers return at once, and
+    late.
     """
 
-    def tell(error: Exception, seconds: float) -> None:
+    def log_attempt(error: Exception, seconds: float) -> None:
         logger.error("%s cannot be reached: %s Trying again in %.1f s", connection.as_uri(), error, seconds)
 
-    def look_up() -> None:
+    def check_shutdown() -> None:
         on_wait()
         maybe_shutdown()
 
     return connection.ensure_connection(
-        tell,
+        log_attempt,
         interval_start=random.uniform(0.05, 0.3),
         interval_step=random.uniform(0.1, 0.5),
         interval_max=random.uniform(*LONGEST_SECONDS),
-        callback=look_up,
+        callback=check_shutdown,
     )

@@ -1,11 +1,12 @@
 """Run several tasks in one prefork child, as one job of its pool.
 
-A task that turns out long delays no other: the worker takes back the tasks behind it, and settles those that
-ended before it. When the child dies, only the task that ran in it counts as delivered.
+A task that turns out long delays no other: the worker reclaims the tasks behind it, and settles the tasks
+that ended before it. When the child dies, only the task that ran in it counts as delivered.
 
-Both see the claims on the tasks, which are made before the child is forked. The child claims a task before it
-starts it, from the front; the worker takes tasks back, from the end. A claim is had once, whichever asks, and
-neither waits for the other. A claim of a dead child stays: so it is known which tasks it never started.
+Worker and child share a semaphore with one unit for each task; it is made before the child is forked. The
+child claims a task before it starts it, from the front. The worker reclaims tasks from the end. Each task is
+claimed once, by one of the two, and neither waits for the other. A claim of a dead child stays, so the worker
+knows which tasks the child never started.
 """
 
 import pickle
@@ -24,25 +25,29 @@ from millpond.worker.dispatch.slot_request import SlotRequest
 
 
 class ChunkJob:
-    """The tasks of a chunk that are in the child, and the number of these that are settled."""
+    """The tasks of a chunk that are in the child, and the number of these that are settled.
+
+    `on_end(job, succeeded)` is called once when the chunk has ended.
+    """
 
     def __init__(
         self, members: list[SlotRequest], memory: "ChunkMemory", on_end: "Callable[[ChunkJob, bool], None]"
     ) -> None:
-        #: Those that were not taken back, in order.
+        #: The tasks that were not reclaimed, in order.
         self.members = members
         self.memory = memory
-        #: Since when, at the latest, the child has been with the task that it runs (monotonic seconds).
+        #: The latest time at which the running task can have started (monotonic seconds).
         self.running_since = monotonic()
-        #: The child, once its word was read that it has the chunk; answers may be read before.
+        #: Process id of the child; None until billiard reports that it accepted the chunk. Results may come
+        #: before.
         self.pid: int | None = None
         self._settled = 0
         self._on_end = on_end
 
     def send(self, pool: Any) -> Any:
-        """Send the chunk to the pool.
+        """Send the chunk to the pool and return its `ApplyResult`.
 
-        It is killed at the first limit of any member, and each then goes alone.
+        The child is killed at the shortest time limit of any task; the others are then sent one by one.
         """
         for request in self.members:
             request.in_child, request.chunk = True, self
@@ -60,16 +65,16 @@ class ChunkJob:
 
     @property
     def running(self) -> SlotRequest | None:
-        """Return the task that runs in the child, once all behind it were taken back."""
+        """Return the task that runs in the child after a reclaim; None if all are settled."""
         return self.members[-1] if len(self.members) > self._settled else None
 
     def settle_ended(self) -> None:
         """Settle the tasks that the child has ended so far."""
         self._settle_answers(self.memory.answers())
 
-    def take_back(self) -> list[SlotRequest]:
-        """Take back the tasks that the child has not started, and settle those that it has ended."""
-        first = len(self.members) - self.memory.take_back()
+    def reclaim_unstarted(self) -> list[SlotRequest]:
+        """Settle the ended tasks, and return the unstarted ones, which the child can no longer start."""
+        first = len(self.members) - self.memory.reclaim_unstarted()
         taken, self.members = self.members[first:], self.members[:first]
         for request in taken:
             request.in_child, request.chunk = False, None
@@ -80,7 +85,7 @@ class ChunkJob:
         return taken
 
     def _settle_answers(self, answers: Sequence[Answer]) -> None:
-        """Settle the members that these answers are for, and mark the next one as running."""
+        """Settle the next tasks, one with each result, and mark the task after them as running."""
         for answer in answers:
             request = self.members[self._settled]
             self._settled += 1
@@ -92,12 +97,15 @@ class ChunkJob:
             self._mark_as_running(self.members[self._settled])
 
     def _mark_as_running(self, request: SlotRequest) -> None:
-        """Mark a task as running, if the child has said so; those behind it may still be taken back."""
+        """Mark a task as running if the child has accepted the chunk."""
         if self.pid is not None and request.time_start is None:
             request.on_accepted(self.pid, self.running_since)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """Mark the task that runs, or is about to; none that was answered before this word was read."""
+        """Note the child, and mark the first unsettled task as running.
+
+        Results of the chunk may have been read before.
+        """
         self.pid = pid
         if not self._settled:
             self.running_since = time_accepted
@@ -105,7 +113,10 @@ class ChunkJob:
             self._mark_as_running(self.members[self._settled])
 
     def on_success(self, answers: Any, **_: Any) -> None:
-        """Settle each task of the chunk by its own outcome; what is no list is the failure of the child."""
+        """Settle each task with its result.
+
+        If billiard passes an `ExceptionInfo` instead of a list, the child has failed: see `on_failure`.
+        """
         if not isinstance(answers, list):
             self.on_failure(answers)
             return
@@ -113,27 +124,27 @@ class ChunkJob:
         self._on_end(self, True)
 
     def on_failure(self, exc_info: Any, **_: Any) -> None:
-        """Hand the member that ran out again, its delivery counted: the child died, or it took too long.
+        """Redeliver the task that ran, because the child died or the task took too long.
 
-        Tasks that had ended are settled, and those not started are released. When the child was ended on
-        purpose it was because of the one that ran, which has ended then.
+        Ended tasks are settled, and tasks that were not started are released. If the child was terminated on
+        purpose, the running task was cancelled, and it is settled as such.
         """
         error = exc_info.exception
         on_purpose = isinstance(getattr(error, "exc", error), Terminated)
-        for request in self.take_back():
+        for request in self.reclaim_unstarted():
             request.release()
         for request in self.members[self._settled :]:
             if not on_purpose:
                 request.redeliver(exc_info)
             elif request is self.running:
                 request.on_failure(exc_info)
-            else:  # it ended and its answer could not be kept
+            else:  # it ended and its result could not be kept
                 request.release()
         self._on_end(self, False)
 
 
 def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
-    """Run tasks one after the other in a child, until the rest was taken back; return an answer for each."""
+    """Run tasks one after the other in a child until the rest is reclaimed; return a result for each."""
     memory, answers = _memories[number], list[Answer]()
     memory.begin()
     for each in tasks:
@@ -144,14 +155,14 @@ def run_all(number: int, tasks: list[tuple[Any, ...]]) -> list[Answer]:
     return answers
 
 
-#: The answers of a chunk are kept here up to this many bytes; the rest is sent when the chunk ends.
+#: The results of a chunk are kept in shared memory up to this many bytes; the rest is sent when it ends.
 KEPT_BYTES = 65_536
 
 _LENGTH_BYTES = 4
 
 
 class ChunkMemory:
-    """Memory shared by the worker and a child: the unstarted tasks of a chunk, and answers of ended ones."""
+    """Memory shared by the worker and a child: the unstarted tasks of a chunk, and results of ended ones."""
 
     def __init__(self, number: int) -> None:
         context = get_context("fork")
@@ -165,29 +176,29 @@ class ChunkMemory:
     # The worker's side
 
     def offer(self, count: int) -> None:
-        """Begin with a chunk of so many tasks; no child may still have to do with the one before."""
-        self.take_back()
+        """Begin with a chunk of `count` tasks. No child may still use the previous chunk."""
+        self.reclaim_unstarted()
         while self._ended.acquire(False):
             pass
         self._read = 0
         for _ in range(count):
             self._unstarted.release()
 
-    def take_back(self) -> int:
-        """Take back every task that is not started, the last ones of the chunk; return their number."""
+    def reclaim_unstarted(self) -> int:
+        """Claim all tasks that are not started, which are the last of the chunk, and return their number."""
         count = 0
         while self._unstarted.acquire(False):
             count += 1
         return count
 
     def answers(self) -> list[Any]:
-        """Return the answers, in order, that have come since this was last asked."""
-        found = []
+        """Return the results, in order, that have come since the last call."""
+        results = []
         while self._ended.acquire(False):
             start = self._read + _LENGTH_BYTES
             self._read = start + int.from_bytes(self._kept[self._read : start])
-            found.append(pickle.loads(self._kept[start : self._read]))
-        return found
+            results.append(pickle.loads(self._kept[start : self._read]))
+        return results
 
     # The child's side
 
@@ -196,16 +207,16 @@ class ChunkMemory:
         self._written = 0
 
     def claim(self) -> bool:
-        """Claim the next task; False: it was taken back, and so were all behind it."""
+        """Claim the next task; False if it and all tasks behind it were reclaimed."""
         return self._unstarted.acquire(False)
 
     def keep(self, answer: Any) -> None:
-        """Keep the answer of the task that just ended, unless it or one before it cannot be kept."""
+        """Keep the result of the task that just ended, unless it or one before it cannot be kept."""
         if self._written > KEPT_BYTES:
             return
         try:
             text = pickle.dumps(answer)
-        except Exception:  # whatever it is, the error is raised again when the answer is sent
+        except Exception:  # the error is raised again when the result is sent
             self._written = KEPT_BYTES + 1
             return
         start, self._written = self._written, self._written + _LENGTH_BYTES + len(text)
@@ -214,18 +225,18 @@ class ChunkMemory:
             self._ended.release()  # in this order: the worker reads only answers that were released
 
 
-#: Those of all chunks of this process, by their numbers; its children inherit them.
+#: The memories of all chunks of this process, by their numbers; its children inherit them.
 _memories: list[ChunkMemory] = []
 
 
 def memories_for(pool: Any) -> list[ChunkMemory]:
     """Make the memories of a Celery pool whose children are still to be forked.
 
-    None for one whose children inherit nothing.
+    The list is empty for a pool whose children inherit nothing.
     """
     if not (pool.uses_semaphore and pool.forking_enable and get_start_method() == "fork"):
         return []
-    # Twice as many as its slots can use at once: those of a dead child are not used again for a while.
+    # Twice as many as its slots can use at once: the memory of a dead child is not used again for a while.
     made = [ChunkMemory(len(_memories) + n) for n in range(2 * pool.limit)]
     _memories.extend(made)
     return made

@@ -3,8 +3,8 @@
 A task of a millisecond costs more on its way through the child's pipes, and in waking the child up, than in
 its body. So when a slot comes free and its kind is known to be short, tasks that wait behind it go along: a
 chunk is one job of the pool, run one after the other. A task that was delivered before goes alone, lest one
-that kills its child takes others with it again. Tasks behind one that turned out long are taken back,
-and wait for a slot again.
+that kills its child takes others with it again. Tasks behind one that turned out long are
+reclaimed, and wait for a slot again.
 """
 
 from collections import defaultdict, deque
@@ -36,7 +36,7 @@ class Chunks:
     def __init__(self, pool: Any) -> None:
         #: The mean run time of each kind, which must show that it is short.
         self.mean_seconds = defaultdict[str, float](lambda: SHORT_SECONDS)
-        #: Those whose children may have tasks that they have not started.
+        #: Chunks whose children may have tasks that they have not started.
         self._under_way: set[ChunkJob] = set()
         self._pool = pool
         self._free = deque((0.0, each) for each in memories_for(pool))
@@ -50,7 +50,7 @@ class Chunks:
         call_after: Callable[[float, Callable[[], None]], Any],
         start: Callable[[list[SlotRequest]], None],
     ) -> None:
-        """Check the chunks under way by these timers; `start` runs the tasks that were taken back."""
+        """Check the chunks under way by these timers; `start` runs the tasks that were reclaimed."""
         self._call_after, self._start = call_after, start
         if self._shares:
             self._slots, self._waiting = waiting_for_slots(self._pool)
@@ -58,9 +58,9 @@ class Chunks:
         self._check_chunks_later()
 
     def stop(self) -> None:
-        """Take back all tasks that no child has started, and check no chunk any more."""
+        """Reclaim all tasks that no child has started, and check no chunk any more."""
         self._call_after = None
-        self._take_back(list(self._under_way))
+        self._reclaim(list(self._under_way))
 
     def job_for(self, request: SlotRequest) -> ChunkJob | None:
         """Take tasks that wait for a slot into a chunk with this task; None if it goes alone."""
@@ -83,46 +83,53 @@ class Chunks:
         self._check_chunks_later()
         return chunk
 
-    def take_back(self, concerns: Callable[[SlotRequest], bool]) -> list[SlotRequest]:
-        """Take back the tasks not started of every chunk with a task that this concerns; return them."""
-        return self._take_back([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
+    def reclaim_unstarted(self, concerns: Callable[[SlotRequest], bool]) -> list[SlotRequest]:
+        """Return the unstarted tasks of every chunk that has a task for which `concerns` is true.
+
+        Their children can no longer start them.
+        """
+        return self._reclaim([chunk for chunk in self._under_way if any(map(concerns, chunk.members))])
 
     def owns_its_child(self, request: SlotRequest) -> bool:
-        """True if its child is with this task now; takes back the tasks that the child has not started."""
+        """True if the child runs this task now. Reclaims the tasks that the child has not started."""
         chunk = request.chunk
         if chunk is None:
             return True
-        self._start(self._take_back([chunk]))
+        self._start(self._reclaim([chunk]))
         return chunk.running is request
 
-    def _take_back(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
+    def _reclaim(self, chunks: list[ChunkJob]) -> list[SlotRequest]:
+        """Return the unstarted tasks of these chunks, which are no longer under way."""
         self._under_way.difference_update(chunks)
-        return [request for chunk in chunks for request in chunk.take_back()]
+        return [request for chunk in chunks for request in chunk.reclaim_unstarted()]
 
     def _check_chunks_later(self) -> None:
+        """Schedule a check unless one is scheduled or nothing is under way."""
         if self._under_way and not self._will_look and self._call_after is not None:
             self._will_look = True
             self._call_after(LONG_SECONDS, self._check_chunks)
 
     def _check_chunks(self) -> None:
-        """Settle what the children have ended; take back tasks behind a member that runs for long."""
+        """Settle the tasks that the children have ended; reclaim tasks behind one that runs for long."""
         self._will_look = False
         if self._call_after is None:
             return
         for chunk in tuple(self._under_way):
             chunk.settle_ended()
         begun = monotonic() - LONG_SECONDS
-        taken = self._take_back([chunk for chunk in self._under_way if chunk.running_since <= begun])
+        taken = self._reclaim([chunk for chunk in self._under_way if chunk.running_since <= begun])
         self._check_chunks_later()
         self._start(taken)
 
-    def _end_chunk(self, chunk: ChunkJob, in_good_order: bool) -> None:
+    def _end_chunk(self, chunk: ChunkJob, succeeded: bool) -> None:
+        """Free the memory of a chunk; that of a failed child only after a while."""
         self._under_way.discard(chunk)
-        if in_good_order:
+        if succeeded:
             self._free.appendleft((0.0, chunk.memory))
         else:
             self._free.append((monotonic() + _GONE_SECONDS, chunk.memory))
 
     def _may_share(self, request: SlotRequest) -> bool:
+        """True if the task is of a short kind and was not delivered before."""
         short = self.mean_seconds[request.kind] < SHORT_SECONDS
         return short and request.delivery.deliveries == 0 and " " not in request.id

@@ -46,8 +46,8 @@ class ThreadSlots:
             self._at_work += 1
         self._executor.submit(self._run_waiting)
 
-    def take_back(self) -> list[SlotRequest]:
-        """Take every request that waits, which then starts no more; return them, the oldest first."""
+    def reclaim_unstarted(self) -> list[SlotRequest]:
+        """Remove all requests that wait for a thread, and return them, the oldest first."""
         taken: list[SlotRequest] = []
         with suppress(Empty):
             while True:

@@ -1,7 +1,8 @@
 """The kernel's view of a thread: on a processor, or blocked on which peer, lock or file.
 
-Linux alone tells (proc(5): `task/TID/syscall`, `schedstat`); elsewhere every answer is `unknown`. Nothing is
-stopped or traced: a look costs some file reads, and is stale at worst where a thread goes on meanwhile.
+Only Linux reports it (proc(5): `task/TID/syscall`, `schedstat`); on other systems every activity is
+`unknown`. Nothing is stopped or traced: a look costs some file reads, and is stale at worst if a thread goes
+on meanwhile.
 """
 
 import os
@@ -48,7 +49,7 @@ _POLLFD = struct.Struct("ihh")
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The activity of a thread: its category, and the name of the peer, lock or file, where there is one."""
+    """The activity of a thread: its category, and the name of the peer, lock or file, if it has one."""
 
     category: Category
     name: str = ""
@@ -65,7 +66,7 @@ class Clock:
 
 
 def thread_clock(tid: int) -> Clock | None:
-    """Return the clock of a thread by its kernel id; None if the kernel does not tell."""
+    """Return the clock of a thread by its kernel id; None if the kernel does not report it."""
     with suppress(OSError, ValueError, IndexError):
         ran, waited = Path(f"/proc/self/task/{tid}/schedstat").read_text().split()[:2]
         return Clock(int(ran) / 1e9, int(waited) / 1e9)
@@ -95,7 +96,7 @@ def blocked_on(tid: int) -> Blocked:
     if call in _ON_A_DESCRIPTOR:
         return _on_descriptor(arguments[0])
     return (
-        _first_named_peer(_descriptors(call, arguments))
+        _likeliest_cause(_descriptors(call, arguments))
         if call in ("poll", "select", "epoll")
         else Blocked("unknown")
     )
@@ -110,11 +111,11 @@ def computes(pid: int) -> bool:
 
 def children() -> list[int]:
     """Return the process ids of the child programs of this process."""
-    found: list[int] = []
+    pids: list[int] = []
     for thread in Path("/proc/self/task").iterdir():
         with suppress(OSError):
-            found += map(int, (thread / "children").read_text().split())
-    return found
+            pids += map(int, (thread / "children").read_text().split())
+    return pids
 
 
 def _lock_path(fd: int) -> str:
@@ -128,8 +129,10 @@ def _descriptors(call: str, arguments: list[int]) -> list[int]:
     """Return the descriptors that a call waits for, which are in this process's memory or a file of /proc."""
     with suppress(OSError, ValueError, struct.error):
         if call == "epoll":
-            found = re.findall(r"^tfd:\s+(\d+)", Path(f"/proc/self/fdinfo/{arguments[0]}").read_text(), re.M)
-            return [int(each) for each in found]
+            numbers = re.findall(
+                r"^tfd:\s+(\d+)", Path(f"/proc/self/fdinfo/{arguments[0]}").read_text(), re.M
+            )
+            return [int(each) for each in numbers]
         if call == "poll":
             count = min(arguments[1], 64)
             return [fd for fd, _, _ in _POLLFD.iter_unpack(_memory(arguments[0], count * _POLLFD.size))]
@@ -148,16 +151,20 @@ def _memory(address: int, size: int) -> bytes:
         os.close(memory)
 
 
-def _first_named_peer(descriptors: list[int]) -> Blocked:
-    found = [_on_descriptor(fd) for fd in descriptors]
-    peers = [each for each in found if each.category == "peer"]
+def _likeliest_cause(descriptors: list[int]) -> Blocked:
+    """Return the activity of a thread that waits for several descriptors.
+
+    It is the first peer with an address, else any peer, else the first descriptor.
+    """
+    waits = [_on_descriptor(fd) for fd in descriptors]
+    peers = [each for each in waits if each.category == "peer"]
     # An event loop waits for a socket of its own too, which wakes it.
     outside = (each for each in peers if each.name != UNNAMED)
-    return next(outside, next(iter(peers or found), Blocked("unknown")))
+    return next(outside, next(iter(peers or waits), Blocked("unknown")))
 
 
 def _on_descriptor(fd: int) -> Blocked:
-    """Return the peer of a socket; a pipe is of a child, anything else a file."""
+    """Return the peer of a socket. A pipe leads to a child; any other descriptor is a file."""
     with suppress(OSError):
         path = Path(f"/proc/self/fd/{fd}").readlink()
         target = path.name
@@ -182,7 +189,7 @@ def _to_peer(fd: int) -> Blocked:
 
 
 def _not_connected(fd: int) -> str:
-    """Return the name of a socket that has no peer: the address that it connects to, where that is known."""
+    """Return the name of a socket that has no peer: the address that it connects to, if that is known."""
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         if copy.type == socket.SOCK_DGRAM:
             return "an answer by UDP"
@@ -203,14 +210,14 @@ def _round_trips(connection: socket.socket) -> tuple[int, int] | None:
     Source: `struct tcp_info` of Linux 4.6 and newer.
     """
     with suppress(OSError, AttributeError, struct.error):
-        known = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
-        received, sent = struct.unpack_from("II", known, 152)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        received, sent = struct.unpack_from("II", info, 152)
         return os.fstat(connection.fileno()).st_ino, min(received, sent)
     return None
 
 
 def _is_static(address: int) -> bool:
-    """True if an address is in the interpreter's own data: where its lock is."""
+    """True if an address is in the interpreter's own data, where its lock is."""
     return any(low <= address < high for low, high in _interpreter_data())
 
 

@@ -4,7 +4,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
-#: The share covers so many samples, taken once a second.
+#: A share covers this many samples, taken once a second.
 SAMPLES = 10
 
 #: `user nice system idle iowait …`, in ticks since the machine was started (proc(5)).
@@ -20,8 +20,11 @@ class HostCpu:
         self._stat = stat
         self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES + 1)
 
-    def busy(self) -> float:
-        """Take a sample and return the share of time that the processors were busy; 0 if not known."""
+    def sample_busy_share(self) -> float:
+        """Take a sample, and return the share of time that the processors were busy, 0 to 1.
+
+        It covers the last ten samples; 0 if not known.
+        """
         with suppress(OSError, ValueError):
             with self._stat.open() as file:
                 ticks = [int(word) for word in file.readline().split()[1:]][_COUNTED]
@@ -33,18 +36,21 @@ class HostCpu:
         return round(1 - (idle_now - idle_before) / passed, 3) if passed > 0 else 0.0
 
 
-class Quota:
+class CpuQuota:
     """Samples how often the quota of this process's container holds it back."""
 
     def __init__(self, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> None:
         self._proc, self._root = proc, root
         self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES + 1)
 
-    def throttled(self) -> float:
-        """Take a sample and return the share of periods in which the quota was used up; 0 if not known."""
+    def sample_throttled_share(self) -> float:
+        """Take a sample, and return the share of periods that used up the quota, 0 to 1.
+
+        It covers the last ten samples; 0 if not known.
+        """
         with suppress(OSError, ValueError, KeyError):
-            found = dict(line.split() for line in self._counts_file().read_text().splitlines())
-            self._samples.append((int(found["nr_periods"]), int(found["nr_throttled"])))
+            counts = dict(line.split() for line in self._counts_file().read_text().splitlines())
+            self._samples.append((int(counts["nr_periods"]), int(counts["nr_throttled"])))
         if len(self._samples) < 2:
             return 0.0
         (periods_before, held_before), (periods, held) = self._samples[0], self._samples[-1]
@@ -53,7 +59,7 @@ class Quota:
         )
 
     def _counts_file(self) -> Path:
-        """Return the file with the counts: of the second version of control groups, or of the first."""
+        """Return the file with the counts, of version 2 of control groups or of version 1."""
         for line in self._proc.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "" or "cpu" in controllers.split(","):

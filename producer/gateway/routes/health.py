@@ -9,7 +9,7 @@ import time
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.producer.gateway.openapi import OPEN
 from millpond.producer.gateway.schemas import HealthView
 from millpond.producer.gateway.state import State
@@ -54,7 +54,7 @@ async def _broker_answers(state: State) -> bool:
     """True if the broker answers within `BROKER_SECONDS`."""
     try:
         async with asyncio.timeout(BROKER_SECONDS):
-            await state.threads.probe(lambda: now_ms(state.client.store))
+            await state.threads.probe(lambda: server_time_ms(state.client.store))
     except (BrokerError, TimeoutError):
         return False
     return True

@@ -10,7 +10,7 @@ import pytest
 
 from millpond.broker.connection import connect
 from millpond.broker.keys import QueueKeys
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from tests.applications.ways import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -42,7 +42,7 @@ def test_a_lease_is_kept_while_a_body_blocks_the_loop(
             consumers, ends_at = QueueKeys("default").consumers, time.monotonic() + BLOCKED_SECONDS - 1
             while time.monotonic() < ends_at:
                 [(_, leased_until)] = store.client.zrange(consumers, 0, -1, withscores=True)
-                assert leased_until > now_ms(store)
+                assert leased_until > server_time_ms(store)
                 time.sleep(0.2)
             eventually(lambda: notes.read_text() == "began\nended\n", 30)
         finally:

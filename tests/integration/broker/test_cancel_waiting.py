@@ -58,7 +58,7 @@ def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: 
     assert (found.batch, found.behind) == (batch.id, 0)
     assert (place := client.find(later.id)) is not None
     assert place.state == "delayed"
-    assert (place.due_ms or 0) > server.now_ms(store) + 3_500_000
+    assert (place.due_ms or 0) > server.server_time_ms(store) + 3_500_000
     for id in (waits.id, later.id):
         assert client.cancel(id).settled == 1
         assert client.find(id) is None
@@ -99,7 +99,7 @@ def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, stor
 
 def test_a_process_reads_what_was_cancelled_since(client: Client, store: Store) -> None:
     """Only new cancellations are read, however many are old; where their list has a gap, all are."""
-    old = {f"old-{n}": server.now_ms(store) + 3_600_000 for n in range(20_000)}
+    old = {f"old-{n}": server.server_time_ms(store) + 3_600_000 for n in range(20_000)}
     store.client.zadd(keys.cancelled_key(store.prefix), old)
     client.cancel("first")
     known = state.read_state(store)
@@ -145,7 +145,7 @@ def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, 
     for id in (running.id, waits.id, "never-was"):
         cancel.cancel_task(store, id, terminate=True, timeout_seconds=0.1)  # no worker process acknowledges
         until = store.client.zscore(keys.cancelled_key(store.prefix), id)
-        hours[id] = round((until - server.now_ms(store)) / 3_600_000)
+        hours[id] = round((until - server.server_time_ms(store)) / 3_600_000)
     assert hours == {running.id: 7 * 24, waits.id: 7 * 24, "never-was": 1}
 
 
@@ -185,7 +185,7 @@ def test_what_ran_and_wants_to_run_later_is_over(
         assert client.cancel(task.id).settled == 0
     else:
         assert batch.cancel().settled == 0
-    later_ms = server.now_ms(store) + 3_600_000
+    later_ms = server.server_time_ms(store) + 3_600_000
     hand.end(Delay(later_ms) if action == "delay" else Retry("the next run", later_ms))
     assert inspect_depth.read_depth(store, "default").delayed == 0
     assert (batch.summary().cancelled, batch.summary().complete) == (1, True)

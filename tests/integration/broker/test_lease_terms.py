@@ -29,4 +29,4 @@ def test_each_queue_has_a_lease_of_its_own_term(store: Store) -> None:
         ):
             call()
             until = store.client.zscore(lease.keys.consumers, lease.consumer)
-            assert 0 <= until - server.now_ms(store) - 1000 * seconds + 2000 <= 2000, queue
+            assert 0 <= until - server.server_time_ms(store) - 1000 * seconds + 2000 <= 2000, queue

@@ -91,7 +91,7 @@ def copy_to_all_pools(store: Store) -> None:
 def live_through_days(store: Store) -> None:
     """Write all entries and samples that are ever kept, at their times, twice as many as are kept."""
     figures = [{kind: KindFigures(ended=1234, failed=12, service_seconds=1234.567) for kind in KINDS}]
-    now_ms = server.now_ms(store)
+    now_ms = server.server_time_ms(store)
     streams = (
         (day_key, days.STEPS, days.STEP_MS),
         (hours_key, days.HOURS, days.HOUR_MS),

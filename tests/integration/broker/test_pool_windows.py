@@ -22,7 +22,7 @@ Eventually = Callable[..., Any]
 
 
 def last(store: Store, pool: str = "default", seconds: float = 60) -> Window:
-    [found] = window.read_windows(store, [pool], now_ms=server.now_ms(store), seconds=seconds)
+    [found] = window.read_windows(store, [pool], now_ms=server.server_time_ms(store), seconds=seconds)
     return found
 
 

@@ -20,7 +20,7 @@ from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
 from millpond.broker.outcomes import DeadLetter
 from millpond.broker.publish import publish
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.producer.client import Client
 from millpond.tasks.settings import Settings, settings
 from millpond.tasks.squares.contract import Square
@@ -58,7 +58,9 @@ def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) 
 
 def _bury(store: Store) -> None:
     publish(
-        store, [compose(Square.kind, {"n": 1}, queue="default", sent_at_ms=now_ms(store))], policy="exempt"
+        store,
+        [compose(Square.kind, {"n": 1}, queue="default", sent_at_ms=server_time_ms(store))],
+        policy="exempt",
     )
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("default", store.prefix))

@@ -11,7 +11,7 @@ from millpond.broker.connection import Store
 from millpond.broker.inspect import dead_letters, depth
 from millpond.broker.keys import QueueKeys
 from millpond.broker.message import compose
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.tasks.settings import settings
 
 HOUR_MS = 3_600_000
@@ -49,7 +49,7 @@ def _letters(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()
     limits.declare_limits(store, "default", {}, authoritative=False)
-    now = now_ms(store)
+    now = server_time_ms(store)
     for name, kind, reason, error, hours in LETTERS:
         died_ms = now - hours * HOUR_MS
         made = compose(kind, {"n": 1, "text": "s3cret"}, queue="default", sent_at_ms=died_ms, id=name)

@@ -13,7 +13,7 @@ from millpond.broker import limits
 from millpond.broker.control import drain
 from millpond.broker.message import compose
 from millpond.broker.publish import publish
-from millpond.broker.server import now_ms
+from millpond.broker.server import server_time_ms
 from millpond.producer.cli import stall_hints
 from millpond.producer.cli.batch_runner import LabelledMessage, run_batch
 from millpond.producer.cli.client_session import Launcher, Session
@@ -91,7 +91,7 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
     """A task that waits for a retry is named, with its number of runs."""
     store = opened.client.store
     opened.client.send(Square(n=1))  # so that the queue is known
-    now, count = now_ms(store), Counters()
+    now, count = server_time_ms(store), Counters()
     count.add_label("one", "photo.jpg")
     again = compose("a", {}, queue="default", sent_at_ms=now, id="one", due_ms=now + 60_000, retries=2)
     publish(store, [again], policy="exempt")

@@ -41,7 +41,7 @@ def client(url: str) -> Iterator[Client]:
 
 def yesterday(store: Store, days: int = 1) -> None:
     """Make a schedule that last sent some days ago."""
-    then = server.now_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
+    then = server.server_time_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
     store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
 
@@ -62,7 +62,7 @@ def test_a_new_schedule_waits_for_its_first_time(client: Client) -> None:
         "every 1d",
         "default",
     )
-    assert 0 < state.next_due_ms - server.now_ms(client.store) <= DAY_MS
+    assert 0 < state.next_due_ms - server.server_time_ms(client.store) <= DAY_MS
 
 
 def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
@@ -77,7 +77,7 @@ def test_a_period_is_sent_once_even_by_two_leaders(client: Client) -> None:
     today = datetime.now(UTC).date()
     assert sent(store) == [f"daily@{today}T00:00:00+00:00"]
     (state,) = schedules.all_schedules(store)
-    assert (state.last_due_ms, state.missed) == (server.now_ms(store) // DAY_MS * DAY_MS, 0)
+    assert (state.last_due_ms, state.missed) == (server.server_time_ms(store) // DAY_MS * DAY_MS, 0)
 
 
 def test_a_period_is_sent_with_the_options_of_its_schedule(client: Client) -> None:
@@ -88,7 +88,7 @@ def test_a_period_is_sent_with_the_options_of_its_schedule(client: Client) -> No
     (text,) = client.store.client.lrange(QueueKeys("default").ready[step_of(6)], 0, -1)
     message = BrokerMessage.decode(text)
     assert message.expires_ms is not None
-    assert 0 < message.expires_ms - server.now_ms(client.store) <= 3_600_000
+    assert 0 < message.expires_ms - server.server_time_ms(client.store) <= 3_600_000
 
 
 def test_who_does_not_lead_sends_nothing(client: Client) -> None:

@@ -138,7 +138,7 @@ def test_a_process_without_room_keeps_it_alive(
 def is_put_off(store: Store) -> bool:
     """True when a message put aside is looked at again in a minute: its time was over, and it is not dead."""
     [*due] = store.client.zrange("millpond:{default}:delayed", 0, -1, withscores=True)
-    return bool(due) and due[0][1] > server.now_ms(store) + 30_000
+    return bool(due) and due[0][1] > server.server_time_ms(store) + 30_000
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock Celery"])
@@ -219,7 +219,7 @@ def test_it_is_cancelled_and_expires_as_what_waits(
     old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
 ) -> None:
     """A message put aside is cancelled at once, and expires at its time; its batch completes."""
-    now_ms = server.now_ms(own_store)
+    now_ms = server.server_time_ms(own_store)
     kept, soon = record.open_batch(own_store), record.open_batch(own_store)
     [id] = send(own_store, file, "cancelled", batch=kept)
     send(own_store, file, "expires", batch=soon, expires_ms=now_ms + 3_000)

@@ -54,7 +54,7 @@ class Stream:
             ):
                 owed[n] += 0.1 * rate
                 many, owed[n] = int(owed[n]), owed[n] % 1
-                now_ms = server.now_ms(self._store)
+                now_ms = server.server_time_ms(self._store)
                 messages = [compose(kind, fields, queue="default", sent_at_ms=now_ms) for _ in range(many)]
                 publish(self._store, messages, policy="exempt")
 

@@ -73,7 +73,7 @@ class Feed:
 
     def send(self, count: int) -> None:
         """Send messages of the case's kinds, mixed."""
-        now_ms = server.now_ms(self.store)
+        now_ms = server.server_time_ms(self.store)
         publish(self.store, [self._message(now_ms) for _ in range(count)], policy="exempt")
 
     def _message(self, now_ms: int) -> Outgoing:

@@ -19,7 +19,7 @@ class OneSlot:
         """Return the one slot."""
         return min(granted, 1)
 
-    def give_back(self) -> int:
+    def release_waiting(self) -> int:
         """Give back what waits."""
         return self.waiting
 
@@ -87,12 +87,12 @@ def test_what_waits_goes_back_after_a_moment(ahead: Prefetch) -> None:
     """Counted from the fetch of the first that waits, whatever its queue; those that run are not meant."""
     running, waits = delivery_of("1/0", "runs"), delivery_of("2/0", "waits")
     late = waits.fetched_at + WAITED_SECONDS
-    ahead.give_back_in_time([[running], []], 1, late)
-    ahead.give_back_in_time([[waits], [running]], 1, late - 0.03)
-    assert (ahead.given_back, ahead.allowed(16), ahead.look_at) == (0, 16, late)
-    ahead.give_back_in_time([[waits], [running]], 1, late)
-    ahead.give_back_in_time([[waits], [running]], 1, late + AGAIN_SECONDS)
-    assert (ahead.given_back, ahead.allowed(16), round(ahead.look_at - late, 6)) == (3, 0, 2 * AGAIN_SECONDS)
+    ahead.release_overdue([[running], []], 1, late)
+    ahead.release_overdue([[waits], [running]], 1, late - 0.03)
+    assert (ahead.released, ahead.allowed(16), ahead.look_at) == (0, 16, late)
+    ahead.release_overdue([[waits], [running]], 1, late)
+    ahead.release_overdue([[waits], [running]], 1, late + AGAIN_SECONDS)
+    assert (ahead.released, ahead.allowed(16), round(ahead.look_at - late, 6)) == (3, 0, 2 * AGAIN_SECONDS)
 
 
 def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
@@ -100,9 +100,9 @@ def test_a_process_that_stood_still_gives_nothing_back(ahead: Prefetch) -> None:
     old, older, fresh = (delivery_of(f"{n}/0", "task") for n in range(3))
     now = fresh.fetched_at + 1
     fresh.fetched_at = now
-    ahead.give_back_in_time([[older, old]], 1, now)
-    ahead.give_back_in_time([[old, fresh]], 1, now + AGAIN_SECONDS)
-    assert (ahead.given_back, ahead.allowed(16)) == (0, 16)
+    ahead.release_overdue([[older, old]], 1, now)
+    ahead.release_overdue([[old, fresh]], 1, now + AGAIN_SECONDS)
+    assert (ahead.released, ahead.allowed(16)) == (0, 16)
 
 
 def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Prefetch) -> None:
@@ -111,7 +111,7 @@ def test_a_pool_of_which_nothing_can_be_taken_is_asked_less_and_less(ahead: Pref
     both, pauses = [delivery_of("1/0", "runs"), delivery_of("2/0", "waits")], []
     now = both[1].fetched_at + WAITED_SECONDS
     for _ in range(9):
-        ahead.give_back_in_time([both], 1, now)
+        ahead.release_overdue([both], 1, now)
         pauses.append(round(ahead.look_at - now, 2))
         now = ahead.look_at
     assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
@@ -128,7 +128,7 @@ def test_a_busy_process_does_not_fetch_again_what_it_gave_back(ahead: Prefetch) 
     lease.add(waits)
     assert in_flight.room == 15
     for late in (0.0, AGAIN_SECONDS):
-        in_flight.give_back_in_time(waits.fetched_at + WAITED_SECONDS + late)
+        in_flight.release_overdue(waits.fetched_at + WAITED_SECONDS + late)
     in_flight.settle(waits, RELEASE)
     assert in_flight.room == 0
     in_flight.settle(running, SUCCEEDED)

@@ -22,4 +22,4 @@ def test_what_is_written_of_a_task_does_not_depend_on_it(monkeypatch: pytest.Mon
     sent = compose("a.kind", {"text": "half \ud800"}, queue="default", sent_at_ms=1)
     message = Message.decode(sent.payload)
     assert (message.kind, message.arguments[1]) == ("a.kind", {"text": "half \ud800"})
-    assert loads(str(message.copy(due_ms=2, retries=1, shown="").text))["headers"]["retries"] == 1
+    assert loads(str(message.for_next_run(due_ms=2, retries=1, shown="").text))["headers"]["retries"] == 1

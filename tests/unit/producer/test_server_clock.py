@@ -37,7 +37,7 @@ class Network:
 
 def clock_on(network: Network, patch: pytest.MonkeyPatch) -> ServerClock:
     """Make a clock that asks over the network."""
-    patch.setattr(server_clock, "now_ms", network.answer)
+    patch.setattr(server_clock, "server_time_ms", network.answer)
     patch.setattr(server_clock, "elapsed_seconds", lambda: network.elapsed)
     return ServerClock(Store(None))
 

@@ -32,8 +32,8 @@ def test_a_child_claims_from_the_front_and_the_worker_takes_the_rest_back() -> N
             shared.keep(("answer", number))
 
     assert in_a_child(start_two) == 0
-    assert shared.take_back() == 3
-    assert shared.take_back() == 0
+    assert shared.reclaim_unstarted() == 3
+    assert shared.reclaim_unstarted() == 0
     assert not shared.claim()
     assert shared.answers() == [("answer", 0), ("answer", 1)]
     assert shared.answers() == []
@@ -72,7 +72,7 @@ def test_what_a_killed_child_started_is_known() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert in_a_child(die_in_the_second) == -signal.SIGKILL
-    assert (shared.take_back(), shared.answers()) == (3, ["done"])
+    assert (shared.reclaim_unstarted(), shared.answers()) == (3, ["done"])
 
 
 def test_nothing_is_left_over_for_the_next_piece() -> None:

@@ -186,9 +186,9 @@ def test_only_pieces_that_something_concerns_are_taken_back(grouper: Chunks) -> 
     """Of these everything that is not started is, whether it concerns it or not."""
     piece_of(grouper, "a", "b")
     piece = piece_of(grouper, "c", "d")
-    assert [each.id for each in grouper.take_back(lambda request: request.id == "d")] == ["c", "d"]
+    assert [each.id for each in grouper.reclaim_unstarted(lambda request: request.id == "d")] == ["c", "d"]
     assert ids(piece) == []
-    assert [each.id for each in grouper.take_back(lambda request: request.id == "b")] == ["a", "b"]
+    assert [each.id for each in grouper.reclaim_unstarted(lambda request: request.id == "b")] == ["a", "b"]
 
 
 def test_one_that_stops_takes_back_all_and_makes_no_more(grouper: Chunks, timers: Timers) -> None:
