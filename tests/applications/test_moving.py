@@ -63,7 +63,7 @@ def unacked(store: Store) -> int:
     return int(store.client.hlen("unacked"))
 
 
-def test_what_a_killed_stock_worker_left_is_taken_in(
+def test_messages_that_a_killed_stock_worker_left_are_taken_in(
     start: Start, url: str, plain: Store, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Running, prefetched and delayed tasks of a killed stock worker run; a live one keeps its own."""

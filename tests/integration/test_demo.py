@@ -88,7 +88,7 @@ def test_interrupt_ends_the_demo_in_order(tmp_path: Path, alive: Alive) -> None:
         (("no-such-folder",), "make demo: no-such-folder: there is no such folder"),
     ],
 )
-def test_what_a_person_gets_wrong_is_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_a_wrong_argument_is_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
     """A mistake is told in one line, before anything is started."""
     done = demo(*(("--out", str(tmp_path)) if "--out" not in arguments else ()), *arguments)
     assert done.returncode == 1

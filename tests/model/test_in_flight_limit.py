@@ -39,7 +39,7 @@ def of_old(store: Store) -> Iterator[None]:
         store.client.hset(key, "flying", kept)
 
 
-def test_what_an_old_worker_fetches_counts_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
+def test_messages_that_an_old_worker_fetches_count_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
     """The limit is never passed, whichever of the two fetches and however often."""
     new, old = hands
     for _ in range(4):
@@ -54,7 +54,9 @@ def test_what_an_old_worker_fetches_counts_at_once(store: Store, hands: tuple[Ha
         store.client.incrby(CLOCK, 1_500)
 
 
-def test_what_an_old_worker_settles_counts_within_a_second(store: Store, hands: tuple[Hand, Hand]) -> None:
+def test_messages_that_an_old_worker_settles_count_within_a_second(
+    store: Store, hands: tuple[Hand, Hand]
+) -> None:
     """Permits of messages that an old worker settles are free within a second, although it reports none."""
     new, old = hands
     with of_old(store):
@@ -66,7 +68,7 @@ def test_what_an_old_worker_settles_counts_within_a_second(store: Store, hands: 
     assert len(new.take(LIMIT)) == LIMIT
 
 
-def test_what_is_released_counts_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
+def test_released_messages_count_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
     """The permits of a worker that ends are free for the others' next call."""
     new, other = hands
     other.take(3)

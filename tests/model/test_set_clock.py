@@ -100,7 +100,7 @@ def test_a_small_step_leaves_a_late_renewal_its_time(mill: Mill) -> None:
     assert mill.counter("leases_lost") == 0
 
 
-def test_what_a_dead_worker_had_is_back_in_time(mill: Mill, step: int) -> None:
+def test_messages_of_a_dead_worker_are_back_in_time(mill: Mill, step: int) -> None:
     """After any step a lease that is not renewed lasts for its time, a third of it and a margin."""
     mill.send(4)
     mill.turn("living")

@@ -81,7 +81,7 @@ def test_a_client_sends_signatures_and_calls(running: Running, eventually: Calla
     eventually(lambda: sorted(notes.read_text().split()) == ["over", "routed"], 30)
 
 
-def test_what_a_body_sends_with_its_headers_is_of_no_batch(
+def test_a_task_that_a_body_sends_with_its_headers_is_of_no_batch(
     running: Running, eventually: Callable[..., object]
 ) -> None:
     """A body that copies its request's headers into another task does not count that task in its batch."""

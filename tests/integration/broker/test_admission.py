@@ -106,7 +106,7 @@ def test_a_killed_producer_blocks_nobody(client: Client, eventually: Eventually)
     threads[0].join(10)
 
 
-def test_who_gives_up_leaves_the_line(client: Client, eventually: Eventually) -> None:
+def test_a_producer_that_gives_up_leaves_the_line(client: Client, eventually: Eventually) -> None:
     """A producer whose time is up leaves the line; the next is served as if the first had never waited."""
     with pytest.raises(QueueFull):
         client.send(Square(n=1), timeout=timedelta(milliseconds=200))
@@ -122,7 +122,9 @@ def test_who_gives_up_leaves_the_line(client: Client, eventually: Eventually) ->
 
 
 @pytest.mark.parametrize("how", ["bound", "purge", "turn"])
-def test_whatever_makes_room_calls_who_waits(client: Client, eventually: Eventually, how: str) -> None:
+def test_every_cause_of_room_calls_the_waiting_producers(
+    client: Client, eventually: Eventually, how: str
+) -> None:
     """A raised bound, a purge and a fetch let a blocked producer go on at once, not at its next look."""
     done: list[int] = []
     threads = blocked(client, [3], eventually, done)

@@ -111,7 +111,7 @@ def test_a_task_that_ran_twice_counts_once(client: Client, store: Store) -> None
     assert len(followers(store)) == 1
 
 
-def test_what_cannot_follow_is_refused_before_the_batch_is_opened(client: Client) -> None:
+def test_a_bad_callback_is_refused_before_the_batch_is_opened(client: Client) -> None:
     """`then=` with an unknown kind or queue, or with `once`, is refused in one line; no batch is opened."""
     with pytest.raises(UnknownKind, match=r"no\.such"):
         client.batch(then=("no.such", {}))

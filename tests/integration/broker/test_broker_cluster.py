@@ -76,7 +76,7 @@ def test_it_works_by_the_node_of_the_slot(nodes: list[OwnServer]) -> None:
         (OTHER, "this node does not serve the slot of the key prefix"),
     ],
 )
-def test_what_cannot_be_used_says_what_to_set(nodes: list[OwnServer], prefix: str, says: str) -> None:
+def test_an_unusable_cluster_names_the_setting(nodes: list[OwnServer], prefix: str, says: str) -> None:
     """The line names the prefix to set, or the node to name; a client that sends gets the like."""
     store = connect(nodes[0].url, prefix=prefix)
     with pytest.raises(BadBrokerUrl, match=says) as refused:

@@ -168,7 +168,7 @@ def test_a_consumer_is_added_and_taken_away(
     assert "unwanted" not in names(file)
 
 
-def test_what_waits_is_where_stock_tools_count_it(url: str, store: Store) -> None:
+def test_ready_messages_are_where_stock_tools_count_them(url: str, store: Store) -> None:
     """`LLEN queue` and its priority lists count the waiting messages; `celery purge` empties them."""
     store = Store(store.client)
     for priority in (0, 2, 3, 6, 9):

@@ -27,7 +27,7 @@ def client(store: Store, url: str) -> Client:
     return Client(url, settings=Settings(key_prefix=store.prefix))
 
 
-def test_what_waits_is_settled_and_what_is_beside_it_keeps_its_order(client: Client, store: Store) -> None:
+def test_waiting_tasks_are_settled_and_those_of_others_keep_their_order(client: Client, store: Store) -> None:
     """Of two batches in one queue, one is cancelled and completes; the other keeps its messages in order."""
     with client.batch() as kept, client.batch() as dropped:
         for n in range(700):
@@ -172,7 +172,7 @@ def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Sto
 
 @pytest.mark.parametrize("action", ["replace", "delay"])
 @pytest.mark.parametrize("what", ["task", "batch"])
-def test_what_ran_and_wants_to_run_later_is_over(
+def test_a_cancelled_task_that_asks_for_a_retry_is_over(
     client: Client, store: Store, what: str, action: Literal["replace", "delay"]
 ) -> None:
     """A retry of a task cancelled meanwhile does not wait for its time: its batch is complete at once."""

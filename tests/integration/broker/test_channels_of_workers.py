@@ -126,7 +126,7 @@ def test_graceful_stops_count_no_delivery(
 
 
 @pytest.mark.slow
-def test_what_was_running_in_a_killed_worker_counts(fleet: Fleet, eventually: Eventually) -> None:
+def test_tasks_running_in_a_killed_worker_count_a_delivery(fleet: Fleet, eventually: Eventually) -> None:
     """Messages of a killed worker come back when its lease expires, each with its delivery counted."""
     fleet.run(SEND.format(task="nap", calls=[(n, 30) for n in range(3)]))
     worker = fleet.worker("prefork")

@@ -81,7 +81,7 @@ def test_a_paused_queue_is_handed_out_when_it_goes_on(
     assert batch.wait(PATIENCE).succeeded == 5
 
 
-def test_what_is_delayed_starts_at_its_time(client: Client, file: Path) -> None:
+def test_a_delayed_task_starts_at_its_time(client: Client, file: Path) -> None:
     """A delayed task is never early; an idle worker runs it when it is due, and it takes no slot before."""
     begun = client.now_ms()
     with client.batch() as batch:

@@ -83,7 +83,7 @@ def test_the_end_of_a_forgotten_run_settles_no_other_message(store: Store, hand:
     assert (look(store).in_flight, look(store).counters["settled"]) == (0, 1)
 
 
-def test_what_the_server_forgot_is_dropped_and_said(
+def test_messages_that_the_server_forgot_are_dropped_and_counted(
     store: Store, hand: Hand, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A message not in flight on the server is not started here; log and counter have the number."""
@@ -143,7 +143,7 @@ def test_a_deleted_list_of_consumers_takes_nothing_from_the_living(store: Store,
     assert (depth.in_flight, depth.counters["settled"], depth.counters.get("late", 0)) == (0, 3, 0)
 
 
-def test_what_a_dead_consumer_held_is_found_without_the_list(
+def test_messages_of_a_dead_consumer_are_found_without_the_list(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Messages in flight of a consumer that is not listed come back after a lease, and the log says so."""

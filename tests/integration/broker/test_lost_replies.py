@@ -47,7 +47,7 @@ def start(store: Store, in_flight: InFlightMessages) -> Fetcher:
     return fetcher
 
 
-def test_what_the_first_reply_brought_goes_back_when_it_is_lost(store: Store) -> None:
+def test_messages_of_a_lost_first_reply_go_back(store: Store) -> None:
     """Messages of a consumer's first fetch go back to the queue if the reply is lost."""
     send(store, 3)
     in_flight = InFlightMessages()
@@ -79,7 +79,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
     assert (depth.ready, depth.in_flight, depth.consumers) == (3, 1, 1)
 
 
-def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) -> None:
+def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store) -> None:
     """A message fetched before a lost connection is this consumer's after it, and settled by it."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
@@ -97,7 +97,7 @@ def test_what_was_held_is_settled_after_the_connection_was_lost(store: Store) ->
     assert (depth.in_flight, depth.counters["settled"], lease.late) == (0, 1, 0)
 
 
-def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> None:
+def test_settlements_of_a_lost_turn_are_made_by_the_next(store: Store) -> None:
     """A settlement that was lost with its connection is sent again; its task does not run twice."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
@@ -118,7 +118,7 @@ def test_what_a_lost_turn_was_to_settle_is_settled_by_the_next(store: Store) -> 
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (0, 0, 1)
 
 
-def test_what_the_loop_was_about_to_settle_is_settled_after_the_connection_was_lost(store: Store) -> None:
+def test_settlements_of_the_loop_are_made_after_the_connection_was_lost(store: Store) -> None:
     """The loop forgets its callbacks with a lost connection; a task that had ended is settled."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))

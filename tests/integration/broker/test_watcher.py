@@ -200,7 +200,7 @@ def test_without_the_right_to_track_a_process_looks_for_itself(url: str, store: 
         store.client.execute_command("ACL", "DELUSER", "modest")
 
 
-def test_what_millpond_publishes_wakes_one(url: str, store: Store, start: Any) -> None:
+def test_a_message_of_millpond_wakes_one(url: str, store: Store, start: Any) -> None:
     """A message that pushes its own token wakes hardly ever a second process."""
     processes = start(url, store, 4)
     before = sum(each.waits for each in processes)

@@ -51,7 +51,9 @@ def test_a_full_queue_says_when_to_come_back(
         ("/send/squares.square?queue=nowhere", {"n": 1}, "unknown_queue", "queue"),
     ],
 )
-def test_what_does_not_fit_is_named(gateway: Running, path: str, body: Any, code: str, field: str) -> None:
+def test_a_field_that_does_not_fit_is_named(
+    gateway: Running, path: str, body: Any, code: str, field: str
+) -> None:
     """A value that does not fit a contract or an option is 422 and names the field."""
     answer = gateway.ask("POST", path, body)
     assert (answer.status, answer.json["error"]["code"]) == (422, code)

@@ -109,13 +109,13 @@ def test_a_drained_pool_that_goes_on_leaves_its_line(names: Names, store: Store)
     ]
 
 
-def test_what_was_done_before_a_refusal_is_noted(names: Names, store: Store) -> None:
+def test_changes_before_a_refusal_are_noted(names: Names, store: Store) -> None:
     """When the second of two ids is unknown, the first is purged, and the purge is noted."""
     assert main(["dead", "purge", "default", names.letters[0], "1-1"]) == 2
     assert [change.action for change in audit.recent_changes(store)] == ["purged 1 dead letter of default"]
 
 
-def test_what_only_looks_leaves_none(names: Names, store: Store) -> None:
+def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> None:
     """Looking at anything, and a change that is refused, are no changes."""
     for command in ("status", "queue show default", "dead list default", f"batch {names.batch}", "batches"):
         assert main(command.split()) == 0, command

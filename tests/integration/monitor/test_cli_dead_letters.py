@@ -82,7 +82,7 @@ def test_a_list_has_what_fits(filters: str, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("filters", [each for each in FILTERS if each])
-def test_what_fits_is_sent_again_and_the_rest_stays(
+def test_matching_letters_are_requeued_and_the_others_stay(
     filters: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A requeue by a filter is of those that a list by it shows: the very messages, on their queue."""
@@ -93,7 +93,7 @@ def test_what_fits_is_sent_again_and_the_rest_stays(
 
 
 @pytest.mark.parametrize("filters", [each for each in FILTERS if each])
-def test_what_fits_is_dropped_and_the_rest_stays(
+def test_matching_letters_are_dropped_and_the_others_stay(
     filters: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A purge by a filter is of those that a list by it shows, and sends nothing."""
@@ -125,7 +125,7 @@ def test_one_is_shown_whole(store: Store, capsys: pytest.CaptureFixture[str]) ->
         "show default x",
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_changes_nothing(
+def test_an_impossible_command_is_one_line_and_changes_nothing(
     command: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A length of time that is none, nothing named, an id that is not there."""

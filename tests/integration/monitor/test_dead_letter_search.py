@@ -36,7 +36,7 @@ def died(watched: Store) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str], text: str) -> None:
+def test_matches_are_found_and_nothing_else(watched: Store, died: dict[str, str], text: str) -> None:
     """A search by kind, part of the error, task's id, or several of these returns the matches alone."""
 
     def found(**wanted: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_what_fits_is_found_and_nothing_else(watched: Store, died: dict[str, str
     assert found(task_id=died[text], reason="Traceback") == []
 
 
-def test_what_may_come_has_its_place_on_an_empty_page(ann: Visitor) -> None:
+def test_later_parts_have_their_place_on_an_empty_page(ann: Visitor) -> None:
     """An empty page has the places for reasons, buttons and letters, which its refreshes fill."""
     page = ann.get("/dead?queue=nothing-died-here").text
     assert "Requeue all" not in page

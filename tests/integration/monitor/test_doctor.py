@@ -86,7 +86,7 @@ def test_a_set_up_that_works_is_well(
     assert status(findings, f"{tmp_path}/files can be read and written") == "ok"
 
 
-def test_what_is_broken_fails_and_says_what_to_do(
+def test_a_broken_part_fails_with_its_remedy(
     url: str, store: Store, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks that wait for no worker, a root and templates that are not there, a mail server that is away."""

@@ -77,7 +77,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("trouble", [BrokerAway("gone in between"), ValueError("what a newer version wrote")])
-def test_what_a_process_did_counts_once_whatever_becomes_of_the_samples(
+def test_figures_of_a_process_count_once_without_the_samples_too(
     store: Store, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, trouble: Exception
 ) -> None:
     """A report that arrived is not sent again where its process then fails to take samples; others follow."""

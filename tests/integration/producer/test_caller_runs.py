@@ -66,7 +66,7 @@ def counts(store: Store) -> tuple[int, int, int]:
     return depth.ready, depth.in_flight, depth.dead
 
 
-def test_what_fits_is_sent_and_what_does_not_is_run_here(client: Client) -> None:
+def test_tasks_that_fit_are_sent_and_the_others_run_here(client: Client) -> None:
     """Tasks that find room are sent; the caller runs the rest in order, and each outcome has `ran_here`."""
     outcomes = list(client.send_each(Square(n=n) for n in range(5)))
     assert [outcome.ran_here for outcome in outcomes] == [

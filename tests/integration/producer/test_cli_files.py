@@ -55,7 +55,7 @@ def folder(fleet: tuple[Settings, Path], request: pytest.FixtureRequest) -> Path
         ("parquet", "a,b\n1,é\n".encode("utf-16"), "--encoding utf-16", ["--encoding", "utf-16"]),
     ],
 )
-def test_what_a_table_needs_is_asked_for_and_given(
+def test_options_of_a_table_are_asked_for_and_given(
     fleet: tuple[Settings, Path], folder: Path, command: str, content: bytes, asked: str, options: list[str]
 ) -> None:
     """The option stands in the message as it is typed, and helps."""

@@ -111,7 +111,7 @@ def test_waiting_for_a_time_is_not_an_error(client: Client) -> None:
     assert batch.wait().complete
 
 
-def test_what_is_no_position_is_refused(client: Client) -> None:
+def test_an_invalid_position_is_refused(client: Client) -> None:
     """An invalid position of a result is refused, and the error explains positions."""
     batch = client.batch()
     with pytest.raises(ValueError, match=r"the position of a result.*'rubbish'"):

@@ -50,7 +50,9 @@ def bound(client: Client, messages: int, overflow: str = "block") -> None:
     limits.change_limits(client.store, "default", bound=messages, overflow=overflow)
 
 
-def test_what_is_sent_is_a_task_for_stock_celery(client: Client, each_url: str, prefix: str) -> None:
+def test_a_message_of_the_client_is_a_task_for_stock_celery(
+    client: Client, each_url: str, prefix: str
+) -> None:
     """A stock Celery worker builds its request of the client's message: its name, id and arguments."""
     sent = client.send(Square(n=7), priority=9)
     app = Celery("stock", broker=each_url, set_as_current=False)

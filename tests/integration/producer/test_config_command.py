@@ -98,7 +98,7 @@ def test_no_secret_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("width", ["60", "80", "200"])
-def test_what_is_written_is_a_millpond_toml(
+def test_the_output_is_a_millpond_toml(
     width: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The output of `config` is a millpond.toml with the same values, no wider than the terminal."""
@@ -123,7 +123,7 @@ def test_names_choose_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[
     assert "no setting or table is named 'smpt': did you mean 'smtp'?" in capsys.readouterr().err
 
 
-def test_what_nothing_reads_is_named(
+def test_an_unknown_variable_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An unknown MILLPOND_ variable, perhaps of another program, is named on stderr, and is no error."""

@@ -91,7 +91,7 @@ def test_a_period_is_sent_with_the_options_of_its_schedule(client: Client) -> No
     assert 0 < message.expires_ms - server.server_time_ms(client.store) <= 3_600_000
 
 
-def test_who_does_not_lead_sends_nothing(client: Client) -> None:
+def test_a_scheduler_that_does_not_lead_sends_nothing(client: Client) -> None:
     """The second scheduler waits while the first leads, and leads once the first resigns."""
     first, second = Scheduler(client, DAILY), Scheduler(client, DAILY)
     first.tick()

@@ -107,7 +107,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     assert inspect_depth.read_depth(client.store, "default").counters.get("redelivered", 0) == 0
 
 
-def test_what_follows_a_batch_is_told_how_it_ended(
+def test_a_batch_callback_gets_the_counts_of_its_batch(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
     """The body of the task that follows finds the counts in its context; it runs once."""

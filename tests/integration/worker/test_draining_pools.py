@@ -181,7 +181,7 @@ def test_a_cancellation_holds_while_a_worker_drains_and_after_it(
         assert not (tmp_path / "late.started").exists()
 
 
-def test_what_shall_be_ended_is_ended_while_its_worker_stops(
+def test_a_cancelled_task_is_killed_while_its_worker_stops(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """While a worker stops, a cancelled task's child is killed at once, and it counts as cancelled."""
@@ -209,7 +209,7 @@ def test_what_shall_be_ended_is_ended_while_its_worker_stops(
 
 
 @pytest.mark.slow
-def test_what_ends_before_the_deadline_counts_beside_what_does_not(
+def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
     """Of four children one ends before the deadline: its task is settled, the other three are released."""

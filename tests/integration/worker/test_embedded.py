@@ -17,7 +17,7 @@ OWN_KINDS = ("pond_kinds",)
 
 
 @pytest.mark.usefixtures("kinds_path")
-def test_what_was_not_done_is_done_after_the_next_start(tmp_path: Path, eventually: Eventually) -> None:
+def test_tasks_left_over_run_after_the_next_start(tmp_path: Path, eventually: Eventually) -> None:
     """A task that had not run when the embedded set-up stopped runs after the next start in that folder."""
     from pond_kinds import Gate
 

@@ -33,7 +33,7 @@ def test_two_run_side_by_side(tmp_path: Path, server: Server) -> None:
     assert not is_reachable(second.url)
 
 
-def test_what_it_took_is_there_after_a_restart(tmp_path: Path) -> None:
+def test_messages_are_there_after_a_restart(tmp_path: Path) -> None:
     """A message that the server took lives through its stop and its next start."""
     with valkey.run_server(tmp_path) as first:
         connect(first.url).client.lpush("email", b"a letter")

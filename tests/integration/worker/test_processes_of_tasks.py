@@ -44,7 +44,7 @@ def test_a_forked_child_that_comes_back_from_its_handler_runs_nothing(
 
 
 @pytest.mark.parametrize("ended_by", ["hard limit", "cancel"])
-def test_what_a_task_started_ends_with_it(
+def test_processes_that_a_task_started_end_with_it(
     ended_by: str,
     url: str,
     file: Path,

@@ -25,7 +25,7 @@ def held(store: Store, count: int) -> InFlightMessages:
     return in_flight
 
 
-def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> None:
+def test_finished_tasks_are_settled_and_the_others_released(store: Store) -> None:
     """A task that has ended does not run again because its process left before it told the broker."""
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]
@@ -35,7 +35,7 @@ def test_what_is_finished_is_settled_and_the_rest_given_back(store: Store) -> No
     assert (depth.ready, depth.in_flight, depth.counters["settled"]) == (2, 0, 1)
 
 
-def test_what_the_event_loop_was_about_to_settle_does_not_run_again(store: Store) -> None:
+def test_a_task_that_the_event_loop_was_about_to_settle_does_not_run_again(store: Store) -> None:
     """A task that has ended counts, with its result, although the loop never came to settle it."""
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]

@@ -82,7 +82,7 @@ def test_one_that_does_not_listen_is_killed_at_the_deadline(
     assert not alive(family)
 
 
-def test_what_a_dead_process_had_started_goes_with_it(
+def test_children_of_a_dead_process_end_with_it(
     supervise: Callable[..., Shells], eventually: Eventually, alive: Alive
 ) -> None:
     """A process that is killed takes along its own children, and is replaced."""

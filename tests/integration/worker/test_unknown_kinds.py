@@ -142,7 +142,7 @@ def is_put_off(store: Store) -> bool:
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["ours", "stock Celery"])
-def test_what_nobody_has_dies_after_its_time(
+def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
     url: str, own_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
 ) -> None:
     """Not before; its batch counts it, its name is free again, and the reason names the worker to start."""

@@ -56,7 +56,7 @@ def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> No
     assert sorted(names(file)) == sorted([*RAISED, "next"]), "each ran once"
 
 
-def test_what_is_rejected_to_be_requeued_lets_the_others_pass(settings: Settings, file: Path) -> None:
+def test_a_task_rejected_to_be_requeued_lets_the_others_pass(settings: Settings, file: Path) -> None:
     """`Reject(requeue=True)` puts the message to the back of its queue, as kombu's Redis does."""
     from broker_kinds import Act
 

@@ -35,7 +35,7 @@ def kinds(kinds_path: None) -> None:
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_what_a_worker_holds_runs_once_after_its_connections_were_cut(
+def test_tasks_in_flight_run_once_after_their_workers_connections_were_cut(
     executor: str, module_url: str, module_store: Store, file: Path, tmp_path: Path, eventually
 ) -> None:
     """Tasks fetched before a lost connection run after it, each once, before any lease runs out."""

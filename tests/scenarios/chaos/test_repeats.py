@@ -107,7 +107,7 @@ def test_a_kill_is_held_to_the_limit_of_its_own_pool(costing: Callable[[int], li
     assert "runs=19" in line
 
 
-def test_what_waits_is_not_lost() -> None:
+def test_a_waiting_task_is_not_lost() -> None:
     """A task whose message the broker still has is waiting; one without is lost."""
     tasks = {id: Task(id, outcome="taken") for id in ("here", "nowhere")}
     verdict = judge(tasks, [], set(), {"here"})

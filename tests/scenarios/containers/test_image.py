@@ -108,7 +108,7 @@ def test_the_first_process_reaps(image: str, mine: Lone, eventually: Eventually)
     eventually(lambda: not left(), 30)
 
 
-def test_what_is_in_it(image: str) -> None:
+def test_the_contents_of_the_image(image: str) -> None:
     """The image has its labels, and no compiler, package cache or other need of a build."""
     labels = inspect(image, "{{json .Config.Labels}}")
     assert all(f"org.opencontainers.image.{name}" in labels for name in ("title", "description", "licenses"))

@@ -41,7 +41,7 @@ def everything(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_breaks_is_seen_and_what_is_mended_is_well(everything: World, name: str) -> None:
+def test_a_fault_is_seen_until_it_is_mended(everything: World, name: str) -> None:
     """Every alert, answer and word that is to be seen is, and all is well once it is mended."""
     from tests.scenarios.drills.drills import DRILLS
 
