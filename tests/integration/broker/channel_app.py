@@ -49,7 +49,7 @@ def read(queue: str, count: int, waits: bool) -> None:
 
 @app.task(name="channel.ask_again", bind=True, max_retries=1)
 def ask_again(self: Any, number: int) -> None:
-    """Fail once, after the notes have a line 'go', and be run again."""
+    """Wait for a line 'go' in the notes, then ask for one retry, which ends at once."""
     note("try", number, self.request.retries)
     if self.request.retries:
         return

@@ -44,7 +44,7 @@ def followers(store: Store) -> list[Summary]:
 
 
 def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store: Store) -> None:
-    """Not before the last task has ended, and then with how all of them did."""
+    """The batch callback is sent after the last task has ended, with the counts of all tasks."""
     batch, hand = filled(client, 4), Hand(store, "default")
     hand.take(4)
     for settlement in (SUCCEEDED, FAILED, Expired()):
@@ -60,7 +60,7 @@ def test_it_is_sent_with_the_counts_by_the_last_settlement(client: Client, store
 
 
 def test_an_empty_batch_is_followed_when_it_is_closed(client: Client, store: Store) -> None:
-    """A producer that found nothing to send still has its batch followed, once however often it closes."""
+    """The callback of an empty batch is sent when the batch is closed, and once for any number of closes."""
     batch = filled(client, 0)
     batch.close()
     assert [summary.sent for summary in followers(store)] == [0]

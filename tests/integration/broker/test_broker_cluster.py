@@ -77,7 +77,7 @@ def test_it_works_by_the_node_of_the_slot(nodes: list[OwnServer]) -> None:
     ],
 )
 def test_an_unusable_cluster_names_the_setting(nodes: list[OwnServer], prefix: str, says: str) -> None:
-    """The line names the prefix to set, or the node to name; a client that sends gets the like."""
+    """The line names the prefix or the node to set; a client that sends gets the same line."""
     store = connect(nodes[0].url, prefix=prefix)
     with pytest.raises(BadBrokerUrl, match=says) as refused:
         cluster.check_cluster(store)
@@ -97,7 +97,7 @@ def test_an_unusable_cluster_names_the_setting(nodes: list[OwnServer], prefix: s
 def test_every_program_refuses_in_one_line(
     program: list[str], nodes: list[OwnServer], tmp_path: Path
 ) -> None:
-    """A program that would run on ends at once, with the line and no traceback."""
+    """A program that would run on ends at once, with one line and no traceback."""
     every = Periodic.model_validate({"kind": "squares.square", "every": "1s", "fields": {"n": 3}})
     settings = Settings(broker_url=nodes[0].url, schedule={"s": every})
     done = subprocess.run(
@@ -116,7 +116,7 @@ def test_every_program_refuses_in_one_line(
 
 
 def test_celerys_own_worker_command_refuses_too(nodes: list[OwnServer], tmp_path: Path) -> None:
-    """`celery -A millpond worker` ends with the line as well."""
+    """`celery -A millpond worker` ends with one line too."""
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "millpond.worker.app", "worker", "-Q", "default", "-c", "1"],
         env=child_environment(Settings(broker_url=nodes[0].url)),

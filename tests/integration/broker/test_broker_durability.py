@@ -32,7 +32,7 @@ LOCKED = ["user default on nopass ~* &* +@all -config"]
     ],
 )
 def test_the_ways_to_lose_messages_are_named(lines: list[str], expected: list[str], tmp_path: Path) -> None:
-    """Eviction and a server without a disk are found, also where CONFIG is denied, and no more than that."""
+    """Eviction and a server without a disk are found, also where CONFIG is denied, and no other risk is."""
     with running(OwnServer(embedded_binary(), tmp_path, lines)) as server:
         found = durability_risks(connect(server.url))
     assert len(found) == len(expected)

@@ -66,7 +66,7 @@ def test_producer_and_worker_meet_through_tls(encrypted: str, authority: Path) -
 
 
 def test_a_certificate_of_somebody_else_is_refused(encrypted: str) -> None:
-    """Where no authority that is trusted here has signed it, neither producer nor worker goes on."""
+    """A certificate that no trusted authority has signed is refused by producers and workers."""
     settings = Settings(broker_url=encrypted)
     with Client(settings=settings) as client, pytest.raises(BrokerAway, match="CERTIFICATE_VERIFY_FAILED"):
         client.send(Square(n=1))

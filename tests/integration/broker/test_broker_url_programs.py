@@ -158,7 +158,7 @@ for url in sys.argv[1:]:
 
 
 def test_a_stock_celery_application_connects_by_every_url(places: dict[str, Any]) -> None:
-    """A URL that begins with `millpond` is all: it is parsed alike, and Celery shows no password."""
+    """A URL that begins with `millpond` is enough: it is parsed alike, and Celery shows no password."""
     urls = [url.format(**places) for url in URLS.values()]
     named = [
         url.replace("redis://", "millpond://") if url.startswith("redis://") else f"millpond+{url}"
@@ -175,7 +175,7 @@ def test_a_stock_celery_application_connects_by_every_url(places: dict[str, Any]
 
 
 def test_a_failure_keeps_the_transport(places: dict[str, Any]) -> None:
-    """With two sentinels that are both away, a connection that failed tries again by our transport."""
+    """With two sentinels that are both away, a connection that failed is tried again by our transport."""
     url = "sentinel://:{password}@127.0.0.1:{nobody};sentinel://:{password}@127.0.0.1:{nobody}/orders/1"
     app = celery_app(Settings(broker_url=url.format(**places), broker_timeout_seconds=1))
     with app.connection_for_read() as connection:
@@ -275,7 +275,7 @@ def _millpond(commands: ForkedCommands, words: list[str], settings: Settings) ->
 def test_every_program_refuses_alike(
     program: list[str], url: str, commands: ForkedCommands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each prints the same line and ends with 2; no part of the URL that could be a password is in it."""
+    """Every program prints the same line and ends with 2; no possible password of the URL is in the line."""
     monkeypatch.chdir(tmp_path)
     done = _millpond(commands, program, Settings(broker_url=url))
     [line] = done.stderr.splitlines()

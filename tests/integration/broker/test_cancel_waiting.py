@@ -47,7 +47,7 @@ def test_waiting_tasks_are_settled_and_those_of_others_keep_their_order(client: 
 
 
 def test_a_task_is_found_and_cancelled_wherever_it_waits(client: Client, store: Store) -> None:
-    """The answer says where the task was; it is settled, and gone."""
+    """The answer has the place where the task waited; the task is settled, and its message is gone."""
     with client.batch() as batch:
         waits = batch.send(Square(n=1), queue="email")
         later = batch.send(Square(n=2), delay=timedelta(hours=1))
@@ -78,7 +78,7 @@ def test_an_id_may_have_any_characters(client: Client, store: Store, id: str) ->
 
 
 def test_cancelling_says_of_what_ended_that_it_is_not_there(client: Client, store: Store) -> None:
-    """An ended task, an unknown one and a dead letter are told apart from cancelled ones."""
+    """`cancel` reports an ended task, an unknown task and a dead letter as not cancelled."""
     done, failed = client.send(Square(n=1)), client.send(Square(n=2))
     hand = Hand(store, "default")
     hand.take(2)
@@ -138,7 +138,7 @@ def test_a_server_that_forgot_cancellations_is_read_anew(client: Client, store: 
 
 
 def test_the_cancellation_of_what_never_was_is_kept_for_an_hour(client: Client, store: Store) -> None:
-    """A task that is nowhere may be on its way; one that runs or waits is remembered longer."""
+    """The cancellation of an unknown task is kept for an hour, that of a running or waiting task longer."""
     running, waits = client.send(Square(n=1)), client.send(Square(n=2))
     Hand(store, "default").take(1)
     hours = {}
@@ -161,7 +161,7 @@ def test_the_search_for_a_batch_ends_with_its_last_task(client: Client, store: S
 
 
 def test_a_claim_ends_with_the_task_that_is_cancelled(client: Client, store: Store) -> None:
-    """The name that a cancelled task was sent once by can be sent under again."""
+    """The unique key of a cancelled task is free for another send."""
     message = Message(Square(n=1), once="order-42")
     first = client.send_each([message])
     (sent,) = first

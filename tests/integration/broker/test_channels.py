@@ -72,7 +72,7 @@ def test_a_full_channel_leaves_the_rest_to_the_other(ours: Broker) -> None:
 
 
 def test_the_table_names_scenarios() -> None:
-    """No row of the table is of something that is not tried."""
+    """Every row of the table names a scenario that is tried."""
     assert differences().keys() <= SCENARIOS.keys()
 
 
@@ -139,7 +139,7 @@ def test_a_sender_can_wait_for_room(ours: Broker, eventually: Eventually) -> Non
 
 
 def test_a_broker_that_is_away_is_retried_as_the_policy_says() -> None:
-    """Then it is Celery's `OperationalError`."""
+    """A publish to a broker that is away is retried by the policy, and then is an `OperationalError`."""
     tries: list[object] = []
     away = Connection("redis://127.0.0.1:1/0", transport=TRANSPORT)
     with pytest.raises(OperationalError):

@@ -22,7 +22,7 @@ QUEUE = "behind"
 
 
 class Process:
-    """Play a worker process of two slots: its fetcher on real connections, its loop turned by hand."""
+    """A worker process of two slots: its fetcher on real connections, its loop turned by the test."""
 
     def __init__(self, url: str, store: Store, *, prefetch: int) -> None:
         self.delivered: list[Any] = []
@@ -144,7 +144,7 @@ def test_settling_while_a_turn_waits_fetches_nothing(store: Store, process: Proc
 def test_a_process_that_ends_gives_back_what_it_has_not_heard_of(
     store: Store, process: Process, eventually: Callable[..., object]
 ) -> None:
-    """Draining, a process takes nothing from a turn that waited, and that turn fetches nothing any more."""
+    """A process that drains takes no message from a waiting fetch, and that fetch fetches none any more."""
     send(store, 2)
     eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight == 2)
     process.in_flight.draining = True
@@ -179,7 +179,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_an_idle_process_steps_back_for_what_it_was_sent(
     store: Store, process: Process, naps: list[float]
 ) -> None:
-    """The thread that wakes for it finds the interpreter free; a process at work does not wait."""
+    """The thread that wakes for a task finds the interpreter free; a process at work does not step back."""
     for _ in range(2):
         send(store)
         process.read(process.fetcher.wait_client)
@@ -191,7 +191,7 @@ def test_an_idle_process_steps_back_for_what_it_was_sent(
 def test_a_process_that_is_sent_more_than_it_took_does_not_step_back(
     store: Store, process: Process, naps: list[float], eventually: Callable[..., None]
 ) -> None:
-    """There is more to fetch at once."""
+    """A process that was sent more than it took fetches the rest at once, and does not step back."""
     send(store, process.in_flight.room + 1)
     eventually(lambda: inspect_depth.read_depth(store, QUEUE).in_flight > 0)
     process.read(process.fetcher.wait_client)

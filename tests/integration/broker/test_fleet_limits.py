@@ -54,7 +54,7 @@ def test_so_many_run_at_once_and_no_more(client: Client, file: Path) -> None:
 
 
 def test_so_many_a_second_start_and_no_more(client: Client, file: Path) -> None:
-    """The first starts at once, the others one by one as the fleet's permits come."""
+    """With a rate limit, the first task starts at once, the others one by one as the fleet's permits come."""
     limits.change_limits(client.store, "default", rate=20, burst=1)
     with client.batch() as batch:
         batch.send_many(act(file, n) for n in range(11))

@@ -110,7 +110,7 @@ def test_messages_that_the_server_forgot_are_dropped_and_counted(
 
 
 def test_a_consumer_that_the_server_never_saw_loses_what_it_has(store: Store) -> None:
-    """A copy from before the consumer came: its messages in flight are lost to it, and delivered again."""
+    """A copy from before the consumer came makes its messages in flight lost to it, and delivered again."""
     send(store, "one")
     copy = Copy(store)
     consumer = Hand(store, QUEUE)
@@ -164,7 +164,7 @@ def test_messages_of_a_dead_consumer_are_found_without_the_list(
 def test_a_batch_whose_tasks_were_forgotten_says_so_and_completes(
     store: Store, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Closing says how many tasks are gone; a close that was forgotten is made again by the wait for it."""
+    """Closing has the number of forgotten tasks; a wait closes a batch again if its close was forgotten."""
     with Client(settings=Settings(broker_url=url, key_prefix=store.prefix)) as client:
         batch = client.batch()
         copy = Copy(store)

@@ -33,7 +33,7 @@ def fill(store: Store) -> None:
 
 
 def test_no_policy_fills_a_full_server_further(client: Client) -> None:
-    """Shedding would keep the old message and take the new one: it is refused as any other send."""
+    """A full server refuses a send with `shed` too: shedding keeps the old message beside the new one."""
     limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=1))
     fill(client.store)
@@ -57,7 +57,7 @@ def test_a_queue_is_paused_and_resumed_on_a_full_server(client: Client) -> None:
 
 
 def test_settling_adds_no_results_to_a_full_server(client: Client) -> None:
-    """Tasks are settled and counted; results and tracebacks that do not fit are dropped, and each says so."""
+    """Tasks are settled and counted; a result or traceback that does not fit is replaced by a note."""
     store, count = client.store, 200
     long = "x" * 60_000
     with client.batch() as batch:

@@ -80,7 +80,7 @@ def test_a_turn_that_arrives_after_its_connection_was_given_up_fetches_nothing(s
 
 
 def test_tasks_in_flight_are_settled_after_the_connection_was_lost(store: Store) -> None:
-    """A message fetched before a lost connection is this consumer's after it, and settled by it."""
+    """A message fetched before a lost connection stays with its consumer, which settles it."""
     in_flight = InFlightMessages()
     lease = in_flight.lease(QueueKeys("lost", store.prefix))
     send(store, 1)

@@ -21,7 +21,7 @@ THREADS = MAX_CONNECTIONS + 60
 
 
 def test_threads_beyond_the_connections_wait(url: str, prefix: str) -> None:
-    """Twice as many threads as connections send at once, and all of it is taken."""
+    """Twice as many threads as connections send at once, and every task is accepted."""
     with (
         Client(f"{url}?max_connections=20", settings=Settings(key_prefix=prefix)) as client,
         ThreadPoolExecutor(40) as threads,

@@ -104,7 +104,7 @@ def test_a_batch_whose_producers_were_killed_is_found_and_closed(
 def test_a_batch_is_cancelled_from_the_command_line(
     client: Client, millpond: Callable[..., tuple[int, list[Any]]]
 ) -> None:
-    """An abandoned batch is dropped by its id, a task of it by its own; the audit has a line of each."""
+    """An abandoned batch is cancelled by its id, a task of it by its own; the audit has a line for each."""
     batch = client.batch("abandoned")
     sent = [batch.send(Square(n=n), delay=timedelta(hours=1)) for n in range(3)]
     code, [shown] = millpond("task", sent[0].id)
@@ -124,7 +124,7 @@ def test_a_batch_is_cancelled_from_the_command_line(
 
 
 def test_a_retried_task_counts_once(client: Client, store: Store) -> None:
-    """A run that is to come again settles nothing in its batch; the last does."""
+    """A run that ends in a retry settles nothing in its batch; the last run does."""
     with client.batch() as batch:
         sent = batch.send(Square(n=1))
     hand = Hand(store, "default")

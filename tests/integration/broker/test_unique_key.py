@@ -98,14 +98,14 @@ def test_a_name_is_free_once_its_task_has_ended(client: Client, hand: Hand, how:
 
 @pytest.mark.parametrize("how", ["succeeded", "failed", "purged"])
 def test_a_name_that_was_taken_for_a_time_stays(client: Client, hand: Hand, how: str) -> None:
-    """With `for_` the unique key is taken for that long, however the task ended."""
+    """With `for_` the unique key is taken for that long, for every end of its task."""
     client.send(Square(n=1), once=NAME, for_=timedelta(hours=1), id="first")
     ENDS[how](client, hand)
     assert send(client) == "first"
 
 
 def test_a_name_lasts_through_redelivery_and_retries(client: Client, hand: Hand) -> None:
-    """A killed worker, a delivery given back and a retry change nothing: it is the same task."""
+    """A killed worker, a released delivery and a retry leave the unique key with its task."""
     client.send(Square(n=1), once=NAME, id="first")
     hand.take()
     hand.lose_lease()
@@ -132,7 +132,7 @@ def test_a_late_settlement_frees_no_name(client: Client, hand: Hand) -> None:
 
 
 def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client: Client, hand: Hand) -> None:
-    """A requeue takes the name back; while a second task goes by it, the dead letter stays where it is."""
+    """A requeue takes the unique key back; while another task has the key, the dead letter stays."""
     client.send(Square(n=1), once=NAME, id="first")
     end(BURIED)(client, hand)
     [letter] = dead_letters.read_dead_letters(client.store, "default")
@@ -145,7 +145,7 @@ def test_a_requeued_dead_letter_has_its_name_again_unless_another_has_it(client:
 
 
 def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Client) -> None:
-    """Rejected messages make a bound by time grow, and alarm an operator; a duplicate does neither."""
+    """A duplicate is counted as one, not as a refusal: it raises neither the bound nor an alarm."""
     assert [send(client) is None for _ in range(3)] == [True, False, False]
     limits.change_limits(client.store, "default", bound=1)
     with pytest.raises(QueueFull):
@@ -155,7 +155,7 @@ def test_a_duplicate_is_counted_as_one_and_is_no_sign_of_a_full_queue(client: Cl
 
 
 def test_a_duplicate_is_known_before_the_queue_is_full(client: Client) -> None:
-    """The name is looked at before the bound, and a refused message takes no name."""
+    """The unique key is looked up before the bound, and a refused message takes no key."""
     limits.change_limits(client.store, "default", bound=1)
     client.send(Square(n=1), once=NAME, id="first")
     assert send(client) == "first"

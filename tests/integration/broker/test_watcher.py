@@ -143,7 +143,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[Proces
 
 @pytest.mark.parametrize("step", [0, 3])
 def test_a_plain_push_is_taken_at_once(each_url: str, each_store: Store, start: Any, step: int) -> None:
-    """On every server, on every priority: an idle process has it long before it would look by itself."""
+    """On every server and priority, an idle process has a plain message long before its own look."""
     [process] = start(each_url, each_store)
     for _ in range(3):
         wanted = push(each_store, step)

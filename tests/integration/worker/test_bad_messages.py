@@ -182,7 +182,7 @@ def test_a_bad_message_is_a_dead_letter(
 def test_a_strange_message_runs(
     worker: OneWorker, module_store: Store, file: Path, eventually: Eventually, what: str
 ) -> None:
-    """A header that is not needed to run a task may have any type."""
+    """A header that no run needs may have any type."""
     module_store.client.lpush("default", STRANGE[what](file))
     publish(module_store, [compose("broker.act", act(file, "next"), queue="default", sent_at_ms=0)])
     eventually(lambda: sorted(names(file, "end")) == ["bad", "next"])

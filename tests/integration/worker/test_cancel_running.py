@@ -71,7 +71,7 @@ def test_a_running_task_is_ended_and_counts_as_cancelled(
 def test_a_cancelled_batch_ends_what_runs_only_if_asked(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Cancelled, the two that run go on; cancelled with `terminate` they are ended."""
+    """A cancelled batch's running tasks go on; with `terminate` they are ended."""
     with client.batch() as batch:
         batch.send_many(gate(tmp_path, f"g{n}") for n in range(6))
     eventually(lambda: len(list(tmp_path.glob("*.started"))) == 2)
@@ -87,7 +87,7 @@ def test_a_cancelled_batch_ends_what_runs_only_if_asked(
 def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Short tasks go to a child several at a time: those beside one that is ended are done all the same."""
+    """Short tasks that share a child with a cancelled one run to their end."""
     from pond_kinds import Hold  # no other test here runs one, so its figures are of this one
 
     names = [f"n{n}" for n in range(120)]
@@ -110,7 +110,7 @@ def test_a_task_that_shares_its_child_is_ended_and_the_others_run(
 def test_a_batch_callback_gets_the_counts_of_its_batch(
     client: Client, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """The body of the task that follows finds the counts in its context; it runs once."""
+    """The handler of a batch callback has the counts of the batch in its context; it runs once."""
     from pond_kinds import Tell
 
     told = tmp_path / "told"

@@ -95,7 +95,7 @@ def test_nothing_counts_as_running_once_thousands_of_short_tasks_have_ended(
 def test_those_beside_one_that_turns_out_long_end_before_it(
     client: Client, together: Together, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """While a task holds its child, those before and behind it in the piece are done, each once."""
+    """While a long task holds its child, the tasks before and behind it in the chunk end, each once."""
     teach(client, [gate(tmp_path, f"taught{n}", is_open=True) for n in range(20)])
     tasks = [gate(tmp_path, f"g{n}", is_open=n != 2) for n in range(16)]
     batch = together(tasks)

@@ -92,7 +92,7 @@ def gate(folder: Path, name: str) -> Any:
 def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Running tasks end, fetched ones go back uncounted, nothing starts until `resume`."""
+    """Running tasks end, prefetched ones are released, and no task starts until `resume`."""
     settings = settings.model_copy(update={"drain_seconds": 60})
     store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client, client.batch() as batch:
@@ -131,7 +131,7 @@ def test_a_drained_pool_finishes_what_runs_and_waits_until_it_resumes(
 def test_at_the_deadline_what_runs_goes_back_and_a_new_process_waits(
     settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A task that does not end is killed, no delivery counted; a process started anew does not take it."""
+    """A task that does not end is killed, no delivery counted; a new process of the pool does not take it."""
     store = connect(settings.broker_url or "")
     with supervised(settings, tmp_path), Client(settings=settings) as client:
         client.send(gate(tmp_path, "stuck"))
@@ -228,7 +228,7 @@ def test_a_task_that_ends_before_the_deadline_counts_beside_endless_ones(
 
 
 def test_a_pool_that_nobody_knows_is_named(settings: Settings) -> None:
-    """A typing error is answered with the pools that there are."""
+    """A mistyped pool is answered by the names of the pools."""
     code, _, complaint = ended(millpond(settings, "drain", "defualt"))
     assert code == 2
     assert "no pool is named 'defualt'; there are: default, email, files" in complaint

@@ -53,7 +53,7 @@ def test_a_pool_that_cannot_start_is_named_with_its_reason(
 
 
 def test_kinds_that_are_not_there_end_the_start_at_once(tmp_path: Path) -> None:
-    """The supervisor says so before it starts a worker."""
+    """A missing module of kinds ends the start, with the supervisor's line, before any worker starts."""
     missing = Settings(kinds=("no_such_module_of_mine",))
     expected = r"before it was ready: kinds names 'no_such_module_of_mine', and no such module is installed"
     with pytest.raises(StartError, match=expected), embedded(missing, pools=["default"], data_dir=tmp_path):

@@ -100,7 +100,7 @@ def test_interrupt_stops_everything_in_order(up: Callable[..., Up], alive: Alive
 
 
 def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) -> None:
-    """Each has a port and a folder of its own; a second one in the same folder is refused in one line."""
+    """Each `millpond up` has its port and its folder; a second in the same folder is refused in one line."""
     first, second = up("a", "--pool", "default", "--no-flower"), up("b", "--pool", "default", "--no-flower")
     first.read_until("Ctrl-C stops")
     second.read_until("Ctrl-C stops")
@@ -117,7 +117,7 @@ def test_two_run_side_by_side_and_no_two_in_one_folder(up: Callable[..., Up]) ->
 def test_a_killed_one_leaves_nothing_behind(
     up: Callable[..., Up], eventually: Eventually, alive: Alive
 ) -> None:
-    """Not even SIGKILL leaves a process of it, and the next one starts in the same folder."""
+    """SIGKILL of a `millpond up` leaves no process of it, and the next one starts in the same folder."""
     running = up("data", "--pool", "files")
     running.read_until("Ctrl-C stops")
     family = running.family()
@@ -217,7 +217,7 @@ def test_workers_flower_and_scheduler_use_it(
 
 
 def test_of_two_at_once_one_says_which_process_runs(up: Callable[..., Up], eventually: Eventually) -> None:
-    """Started in the same moment in one folder, one runs; the other names its process, in one line."""
+    """Of two starts at the same moment in one folder one runs; the other names its process, in one line."""
     both = [up("data", "--pool", "default", "--no-flower") for _ in range(2)]
     [loser] = eventually(lambda: [each for each in both if each.process.poll() is not None], 30)
     [winner] = [each for each in both if each is not loser]

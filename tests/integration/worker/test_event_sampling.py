@@ -61,7 +61,7 @@ def told(settings: Settings, eventually: Eventually) -> Iterator[Told]:
 def test_a_sample_is_told_and_all_that_goes_wrong(
     told: Told, settings: Settings, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """Each task that is heard of is heard of whole, in order; failures all are; the rest is counted."""
+    """A sampled task has all its events, in order, and so has a failed one; the others are counted."""
     from broker_kinds import Act
 
     file = str(tmp_path / "notes")

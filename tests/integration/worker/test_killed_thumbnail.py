@@ -47,7 +47,7 @@ def files_pool(root: Path) -> Iterator[Embedded]:
 def test_a_worker_killed_in_the_middle_of_a_thumbnail(
     victim: str, files_pool: Embedded, root: Path, eventually: Eventually
 ) -> None:
-    """After SIGKILL while it was written, the thumbnail is there, whole and alone, by one success."""
+    """After SIGKILL during the write, the thumbnail is there, whole and alone, by one success."""
     folder = root / victim.replace(" ", "-")
     folder.mkdir()
     with Client(settings=files_pool.settings) as client:

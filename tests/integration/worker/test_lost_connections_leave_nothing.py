@@ -11,7 +11,7 @@ from millpond.broker.transport import Transport
 
 
 def test_neither_a_channel_nor_a_call_in_each_turn_of_the_loop(url: str) -> None:
-    """Channels of lost connections are freed, and the event loop calls for the one that stands alone."""
+    """The channels of lost connections are freed, and the event loop calls only the living one."""
     hub, channels = Hub(), list[weakref.ref[Any]]()
     for _ in range(5):
         connection = Connection(url, transport=Transport)

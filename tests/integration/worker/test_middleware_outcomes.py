@@ -54,7 +54,7 @@ def test_outcomes_start_and_stop_are_told(
 ) -> None:
     """A middleware hears of the start, of each outcome with its time, and of the stop.
 
-    Its errors are logged. It chooses the events that are sent, and changes the lines that are logged.
+    Errors of a middleware are logged. A middleware chooses the events to send, and changes log lines.
     """
     (tmp_path / "notes_middleware.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")

@@ -19,7 +19,7 @@ def test_every_supported_server_starts(each_store: Store) -> None:
 
 
 def test_it_lets_nobody_in_without_the_password(server: Server) -> None:
-    """The port is on loopback, and even there a stranger is refused."""
+    """The port is on loopback, and a client without the password is refused there too."""
     assert is_reachable(server.url)
     assert not is_reachable("redis://127.0.0.1:" + server.url.rpartition(":")[2])
 

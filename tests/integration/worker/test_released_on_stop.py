@@ -15,7 +15,7 @@ LEASE_MS = 60_000
 
 
 def held(store: Store, count: int) -> InFlightMessages:
-    """Return a in_flight of so many messages of a queue."""
+    """Return the in-flight messages of a queue, so many of them."""
     messages = [compose("test.kind", {"n": n}, queue="left", sent_at_ms=0) for n in range(count)]
     publish.publish(store, messages)
     in_flight = InFlightMessages()
@@ -26,7 +26,7 @@ def held(store: Store, count: int) -> InFlightMessages:
 
 
 def test_finished_tasks_are_settled_and_the_others_released(store: Store) -> None:
-    """A task that has ended does not run again because its process left before it told the broker."""
+    """A task that ended before its process left is settled and does not run again; others are released."""
     in_flight = held(store, 3)
     lease = in_flight.leases["left"]
     in_flight.settle(next(iter(lease.in_flight.values())), SUCCEEDED)

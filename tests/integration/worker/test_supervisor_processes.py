@@ -130,7 +130,7 @@ def test_two_on_one_host_have_processes_of_different_names(
 
 
 def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path) -> None:
-    """`millpond worker` ends with 1 and one line with the fault; another attempt would say the same."""
+    """`millpond worker` ends with 1 and one line with the fault, without another attempt."""
     tmp_path.joinpath("broken_kinds.py").write_text("import nowhere_at_all\n")
     chosen = Settings(broker_url=url, kinds=("broken_kinds",), table={"pools": {"default": {}}})
     argv = [sys.executable, "-P", "-m", "millpond", "worker", "default"]
@@ -151,7 +151,7 @@ def test_a_module_that_cannot_be_imported_is_said_once(url: str, tmp_path: Path)
 def test_a_drain_lets_the_running_task_finish(
     supervised: Callable[..., Supervised], eventually: Eventually
 ) -> None:
-    """SIGTERM: the task that runs finishes, nothing new starts, and the exit code is 0."""
+    """After SIGTERM the running task ends, no other starts, and the exit code is 0."""
     running = supervised()
     running.gate("runs")
     running.process.terminate()

@@ -98,7 +98,7 @@ def test_children_of_a_dead_process_end_with_it(
 def test_one_that_dies_at_once_is_not_started_in_a_loop(
     supervise: Callable[..., Shells], eventually: Eventually
 ) -> None:
-    """A process that cannot start is tried again ever more seldom; each time the log says how it ended."""
+    """A process that dies at its start is restarted at growing intervals; the log has every end."""
     shells = supervise("exit 3")
     eventually(lambda: shells.logged("ended with exit code 3; restarting it in 1.0 s") == 2)
     assert shells.logged("started") == 4
@@ -107,7 +107,7 @@ def test_one_that_dies_at_once_is_not_started_in_a_loop(
 
 
 def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[..., Shells]) -> None:
-    """A lasting fault is logged once, and not tried again; the others end as well."""
+    """A lasting fault of one process is logged once, and not tried again; the other processes end too."""
     shells = supervise("[ $(( $$ % 2 )) = 0 ] || sleep 0.5; exit 78")
     assert shells.process.wait(60) == 1
     assert shells.logged("exit code 78 before it took messages: correct the error above, then") == 1
@@ -117,7 +117,7 @@ def test_one_that_cannot_start_as_it_is_set_up_ends_all(supervise: Callable[...,
 def test_one_that_cannot_start_any_more_is_tried_again(
     supervise: Callable[..., Shells], eventually: Eventually, tmp_path: Path
 ) -> None:
-    """A pool at work goes on with its processes: the module may be mended before the next attempt."""
+    """A pool at work goes on with its processes while one cannot start again; the module may be mended."""
     broken = tmp_path / "broken"
     shells = supervise(f"[ -e {broken} ] && exit 78; {OBEDIENT}")
     eventually(lambda: shells.logged("takes messages") == 2)
@@ -131,7 +131,7 @@ def test_one_that_cannot_start_any_more_is_tried_again(
 def test_one_that_cannot_be_started_now_is_tried_again_and_the_others_work_on(
     supervise: Callable[..., Shells], eventually: Eventually, tmp_path: Path
 ) -> None:
-    """A system without a process or a descriptor to give is no reason to end those that run."""
+    """Where the system has no process or descriptor to give, the running processes go on."""
     shells = supervise(OBEDIENT)
     eventually(lambda: shells.logged("takes messages") == 2)
     (tmp_path / "none-left").touch()

@@ -41,7 +41,7 @@ def old(url: str, **queue: Any) -> Settings:
 
 
 def new(url: str, **queue: Any) -> Settings:
-    """Return the settings of a worker that has it, with one slot and no prefetch."""
+    """Return the settings of a worker that has the kind, with one slot and no prefetch."""
     return settings_for(url, queue=LONG | queue, pool={"concurrency": 1, "prefetch": 0})
 
 
@@ -78,7 +78,7 @@ def old_worker(url: str, tmp_path: Path, kinds_path: None) -> Iterator[OneWorker
 def test_a_process_that_comes_later_takes_it(
     old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """In a rolling upgrade nothing of a new kind is lost: it waits, in order, with no delivery counted."""
+    """In a rolling upgrade messages of a new kind wait for a process, in order, with no delivery counted."""
     batch = record.open_batch(own_store)
     wanted = [f"{n:02}" for n in range(40)]
     [first, *_] = send(own_store, file, *wanted, batch=batch)
@@ -99,7 +99,7 @@ def test_a_process_that_comes_later_takes_it(
 def test_beside_one_that_has_it_each_runs_soon_and_once(
     old_worker: OneWorker, url: str, own_store: Store, file: Path, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """The README's flow beside `millpond up`: an idle process that has the kind takes it within a moment."""
+    """As in the README beside `millpond up`, an idle process that has the kind takes it within a moment."""
     with workers(new(url), tmp_path):
         for n in range(20):
             began = time.monotonic()
@@ -136,7 +136,7 @@ def test_a_process_without_room_keeps_it_alive(
 
 
 def is_put_off(store: Store) -> bool:
-    """True when a message put aside is looked at again in a minute: its time was over, and it is not dead."""
+    """True when a message put aside has a new time, a minute later, and is no dead letter."""
     [*due] = store.client.zrange("millpond:{default}:delayed", 0, -1, withscores=True)
     return bool(due) and due[0][1] > server.server_time_ms(store) + 30_000
 
@@ -145,7 +145,10 @@ def is_put_off(store: Store) -> bool:
 def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
     url: str, own_store: Store, tmp_path: Path, kinds_path: None, eventually: Eventually, stock: bool
 ) -> None:
-    """Not before; its batch counts it, its name is free again, and the reason names the worker to start."""
+    """The message becomes a dead letter at its time, not before; its batch counts it, its unique key is free.
+
+    The reason names the worker to start.
+    """
     with workers(old(url, unknown_kind_seconds=1.5), tmp_path, first=9) as (worker,):
         batch = None
         began = time.monotonic()
@@ -180,7 +183,7 @@ def test_a_kind_without_a_process_becomes_a_dead_letter_after_its_time(
 def test_thousands_of_them_hold_up_nobody(
     old_worker: OneWorker, own_store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """Each is handed out once; then the worker runs its own kinds, and turns no more often than when idle."""
+    """Thousands of such messages are handed out once each; then the worker turns no more than when idle."""
 
     def seconds_of_200() -> float:
         batch = record.open_batch(own_store)
@@ -203,7 +206,7 @@ def test_thousands_of_them_hold_up_nobody(
 def test_it_counts_against_the_bound_and_can_be_purged(
     url: str, own_store: Store, file: Path, tmp_path: Path, kinds_path: None, eventually: Eventually
 ) -> None:
-    """A producer is not let past the bound because a worker has put messages aside."""
+    """Messages that a worker has put aside count against the bound, and can be purged."""
     with workers(old(url, bound=10), tmp_path, first=9):
         send(own_store, file, *map(str, range(10)))
         eventually(lambda: is_aside(own_store, 10))
@@ -237,7 +240,7 @@ def test_it_is_cancelled_and_expires_as_what_waits(
 def test_of_many_kinds_not_all_are_put_aside(
     old_worker: OneWorker, own_store: Store, eventually: Eventually
 ) -> None:
-    """A sender of ever new kinds cannot make every publisher count them all."""
+    """The number of unknown kinds is bounded, so that a sender of new ones cannot slow every publisher."""
     messages = [compose(f"kind.{n}", {}, queue="default", sent_at_ms=0) for n in range(600)]
     publish(own_store, messages)
     eventually(lambda: len(list(dead_letters.read_dead_letters(own_store, "default"))) == 100)

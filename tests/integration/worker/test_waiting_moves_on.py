@@ -117,9 +117,7 @@ def test_short_tasks_pass_a_long_one_to_an_idle_process(
 def test_short_tasks_pass_a_long_one_under_stock_workers(
     pool: str, early: bool, url: str, own_store: Store, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """On stock workers too short tasks pass a long one, acknowledged early or late; a lone one starts at
-    once.
-    """
+    """Short tasks pass a long one on stock workers too, acknowledged early or late; a lone one starts."""
     file = tmp_path / "starts"
     app = Celery(broker=url, set_as_current=False)
     app.conf.task_default_queue = "default"

@@ -38,7 +38,7 @@ def settings(
 
 
 def test_it_is_one_failure_by_its_own_name(settings: Settings, file: Path) -> None:
-    """An error that can be neither shown nor pickled, a `BaseException`, no memory: each is a dead letter."""
+    """An error that cannot be shown or pickled, a `BaseException`, a `MemoryError`: each is a dead letter."""
     from broker_kinds import Act
 
     with Client(settings=settings) as client:

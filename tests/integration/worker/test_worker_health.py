@@ -89,7 +89,7 @@ def well(worker: OneWorker) -> bool:
 
 
 def test_a_frozen_worker_is_not_live(worker: OneWorker, eventually: Eventually) -> None:
-    """Stopped by SIGSTOP it is dead to a health check; thawed it is well again."""
+    """A worker stopped by SIGSTOP is not live for a health check; once continued it is live again."""
     eventually(lambda: well(worker))
     worker.freeze()
     try:
@@ -102,7 +102,7 @@ def test_a_frozen_worker_is_not_live(worker: OneWorker, eventually: Eventually) 
 def test_a_broker_that_is_away_makes_a_worker_not_ready_and_not_dead(
     worker: OneWorker, server: OwnServer, eventually: Eventually
 ) -> None:
-    """With the broker killed it stays live, longer than any patience, and is ready soon after it is back."""
+    """With the broker killed a worker stays live, for any time, and is ready soon after it is back."""
     eventually(lambda: well(worker))
     server.kill()
     try:
@@ -143,7 +143,7 @@ def command(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str
 def test_a_body_that_holds_the_interpreter_is_seen(
     worker: OneWorker, store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """While a body lets nothing else in its process run, the worker is not live; after it, it is."""
+    """While a body holds its process's interpreter, the worker is not live; afterwards it is."""
     eventually(lambda: well(worker))
     send(store, file, "seize", what="seize", seconds=3 * PATIENCE)
     eventually(lambda: health(worker).live, 20)
@@ -154,7 +154,7 @@ def test_a_body_that_holds_the_interpreter_is_seen(
 def test_a_stuck_consumer_is_not_working_and_a_paused_queue_is_not_stuck(
     worker: OneWorker, store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """Every slot taken by a body that does not end while more waits: live and ready, but not working."""
+    """With an endless body in every slot, and tasks ready, a worker is live and ready, but not working."""
     eventually(lambda: well(worker))
     limits.pause(store, "default")
     send(store, file, *map(str, range(4)), seconds=4 * PATIENCE)
@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_makes_a_worker_not_ready_and_not_dead(
 def test_a_poison_message_leaves_the_pool_in_health(
     worker: OneWorker, store: Store, file: Path, eventually: Eventually
 ) -> None:
-    """A message that cannot be run is buried, and the worker is well throughout."""
+    """A message that cannot be run becomes a dead letter, and the worker stays healthy."""
     eventually(lambda: well(worker))
     before = depth.read_depth(store, "default").dead
     store.client.lpush("default", b"{no message")
