@@ -58,7 +58,7 @@ def test_photographs_of_yours_are_taken_and_not_touched(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_interrupt_ends_the_demo_in_order(tmp_path: Path, alive: Alive) -> None:
-    """Ctrl-C at a terminal, in the middle: one line, exit code 130, and nothing of it runs any more."""
+    """After Ctrl-C at a terminal the demo prints one line, ends with 130, and leaves no process."""
     ours, theirs = pty.openpty()
     command = subprocess.Popen(
         [*DEMO, "--out", str(tmp_path)],
@@ -89,7 +89,7 @@ def test_interrupt_ends_the_demo_in_order(tmp_path: Path, alive: Alive) -> None:
     ],
 )
 def test_a_wrong_argument_is_one_line(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
-    """A mistake is told in one line, before anything is started."""
+    """A mistake is answered by one line, before any process starts."""
     done = demo(*(("--out", str(tmp_path)) if "--out" not in arguments else ()), *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith(said)

@@ -56,7 +56,7 @@ def test_five_run_at_a_time_and_the_sixth_when_one_has_ended(
 
 
 def test_the_producer_collects_results_as_they_come(client: Client, tmp_path: Path) -> None:
-    """While a slow task is held, the producer already has all the others."""
+    """While a slow task runs, the producer already has the results of all others."""
     gates = _Gates(tmp_path, count=1)
     with client.batch() as batch:
         [slow] = [batch.send(each) for each in gates.tasks()]
@@ -141,7 +141,7 @@ def example() -> str:
 
 
 def test_the_example_squares_collects_and_cancels(example: str) -> None:
-    """The example squares at least the fifty it waits for, no more than had started, and says so."""
+    """The example squares at least the fifty numbers it waits for, and no more than had started."""
     counts = re.match(r"1000 sent, (\d+) done, (\d+) cancelled\nthe first ten: ((?:\d+ ?){10})\n$", example)
     assert counts, example
     done, cancelled = int(counts[1]), int(counts[2])

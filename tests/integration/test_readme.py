@@ -59,7 +59,7 @@ def run(code: str, running: tuple[Embedded, Path]) -> str:
 
 
 def test_a_kind_of_ones_own_runs(running: tuple[Embedded, Path]) -> None:
-    """The few lines of a kind of one's own are enough, and its result comes back."""
+    """The few lines of a kind of one's own are enough to run it and to get its result."""
     assert run(snippet("from greetings import Greet"), running) == "succeeded hello Ada\n"
 
 

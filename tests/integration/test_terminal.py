@@ -74,7 +74,7 @@ ARGUMENTS = {
 
 @pytest.fixture(scope="module")
 def shop(module_url: str, module_store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Fill a broker with something to show; return the names of it."""
+    """Fill a broker with objects to show; return their names."""
     store = module_store
     publish(store, [compose("squares.square", {"n": n}, queue=QUEUE, sent_at_ms=0) for n in range(1_234)])
     store.client.sadd("millpond:queues", QUEUE, "default")
@@ -186,7 +186,7 @@ def _subcommands() -> list[list[str]]:
 
 
 def test_top_ends_with_q(env: Mapping[str, str]) -> None:
-    """Another key ends nothing; the terminal is left as it was."""
+    """Only `q` ends `top`, and the terminal is left as it was."""
     keys = [("millpond top", b"x"), ("millpond top", b"q")]
     code, written = in_terminal(real([*COMMAND, "top", "--every", "200ms"], env), columns=60, keys=keys)
     assert code == 0
@@ -226,7 +226,7 @@ MOMENTS_MS = (20, 120, 270)
 def test_an_early_interrupt_is_quiet(
     command: str, milliseconds: int, env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    """Ctrl-C in the first moments: no traceback, 130, a line at most."""
+    """Ctrl-C in the first moments ends a command with 130, one line at most, and no traceback."""
     own = {**env, "XDG_STATE_HOME": str(tmp_path)}
     code, said, complaint = interrupted([command, *ARGUMENTS.get(command, [])], own, milliseconds)
     assert "Traceback (" not in said + complaint

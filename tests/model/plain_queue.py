@@ -36,7 +36,7 @@ class Dead:
 
 @dataclass
 class Batch:
-    """Count a batch."""
+    """The counts of a batch."""
 
     closed: bool = False
     completed: bool = False
@@ -233,7 +233,7 @@ class PlainQueue:
         return len(unacknowledged)
 
     def pick_up(self, ticket: str) -> None:
-        """Take a call."""
+        """Take a call from a producer's list."""
         self.calls.discard(ticket)
 
     def _leave_line(self, ticket: str) -> None:
@@ -283,7 +283,7 @@ class PlainQueue:
             self.counters["redelivered"] += 1
 
     def _release(self, consumer: Consumer, pass_on: Callable[[int, str], None]) -> int:
-        """Pass on all that a consumer holds so that the oldest is next to leave."""
+        """Release all messages of a consumer so that the oldest is next to leave."""
         for token, message in reversed(consumer.held.items()):
             pass_on(step_of(token), message)
         count = len(consumer.held)

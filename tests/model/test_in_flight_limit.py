@@ -30,7 +30,7 @@ def hands(store: Store, clock: None) -> tuple[Hand, Hand]:
 
 @contextmanager
 def of_old(store: Store) -> Iterator[None]:
-    """Leave the kept number as it was, as the scripts of the last version do."""
+    """Leave the kept number of permits unchanged, as the scripts of the last version do."""
     key = QueueKeys(QUEUE, store.prefix).drain_rate
     kept = store.client.hget(key, "flying")
     yield
@@ -40,7 +40,7 @@ def of_old(store: Store) -> Iterator[None]:
 
 
 def test_messages_that_an_old_worker_fetches_count_at_once(store: Store, hands: tuple[Hand, Hand]) -> None:
-    """The limit is never passed, whichever of the two fetches and however often."""
+    """The limit is never exceeded, in any order of fetches by the two workers."""
     new, old = hands
     for _ in range(4):
         new.take(1)

@@ -16,7 +16,7 @@ LEASE_MS = 15_000
 
 
 def turn(store: Store, lease: QueueLease, credit: int) -> list[str]:
-    """Settle all that is held and fetch; return the messages."""
+    """Settle all messages in flight and fetch; return the messages."""
     for delivery in list(lease.in_flight.values()):
         lease.settle(delivery, SUCCEEDED)
     call = FetchRequest(lease, credit, credit, lease.take_outcomes())

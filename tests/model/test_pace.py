@@ -57,7 +57,7 @@ class Pool:
         )
 
     def send_by(self, seconds: float) -> Answer:
-        """Send one with a deadline."""
+        """Send one message with a deadline."""
         [outcome] = publish(self.store, [self._message(int((self.now + seconds) * 1000))])
         return outcome
 

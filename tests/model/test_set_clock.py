@@ -117,7 +117,7 @@ def test_messages_of_a_dead_worker_are_back_in_time(mill: Mill, step: int) -> No
 
 
 def test_a_rate_goes_on(mill: Mill, step: int) -> None:
-    """Ten a second stay ten a second after the step; a burst at most comes with it."""
+    """A rate of ten a second stays so after the step; a burst at most comes with it."""
     limits.change_limits(mill.store, QUEUE, rate=10, burst=10)
     mill.send(100)
     mill.turn("one", 10)
@@ -131,7 +131,7 @@ def test_a_rate_goes_on(mill: Mill, step: int) -> None:
 
 
 def test_room_that_was_granted_is_not_kept_for_ever(mill: Mill, step: int) -> None:
-    """A producer that was killed with its grant keeps others out for two seconds, not for the step."""
+    """The grant of a killed producer keeps others out for two seconds, not for the length of the step."""
     limits.change_limits(mill.store, QUEUE, bound=2)
     mill.send(2)
     asked = [compose("any", {}, queue=QUEUE, sent_at_ms=mill.now)]
@@ -170,7 +170,7 @@ def test_an_unknown_kind_is_kept_while_somebody_has_it(mill: Mill, step: int) ->
 
 
 def test_a_bound_given_as_a_time_is_measured_again(mill: Mill, step: int) -> None:
-    """The speed of the pool is measured on after the step; it heals within a minute."""
+    """The pool's speed is measured again within a minute after the step."""
     limits.declare_limits(mill.store, QUEUE, {"bound": "30s"}, authoritative=True)
     for second in range(90):
         if second == 20:

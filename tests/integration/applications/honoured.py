@@ -30,5 +30,5 @@ def occupy(key: str) -> str:
 
 @app.task(ignore_result=True)
 def heard() -> None:
-    """Note that a broadcast was heard."""
+    """Note that a broadcast arrived."""
     app.backend.client.incr("heard")

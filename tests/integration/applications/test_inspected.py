@@ -49,7 +49,7 @@ def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iter
 
 
 def test_tools_see_what_they_see_on_stock(running: Running) -> None:
-    """`inspect` has delayed tasks and arguments as values; a task knows its ETA; the log says "received"."""
+    """`inspect` has delayed tasks and arguments as values; a task has its ETA; the log has "received"."""
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == {
         "value": 4,
         "scheduled": [True, [1, 41], True],

@@ -21,7 +21,7 @@ BLOCKED_SECONDS = 6
 def test_a_lease_is_kept_while_a_body_blocks_the_loop(
     url: str, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    """For three times its length no lease of the worker runs out, and the task is delivered once."""
+    """A body that blocks the loop for three leases loses no lease, and its task is delivered once."""
     pytest.importorskip("gevent")
     broker = url.replace("redis://", "millpond://")
     more = {"APP_NOTES": str(tmp_path / "notes"), "APP_LEASE_SECONDS": "2"}

@@ -92,6 +92,6 @@ def running(
 
 
 def test_no_result_is_waited_for_in_vain(running: Running) -> None:
-    """Revoked, cancelled, expired, shed, rejected or buried: `.get()` raises it, and that of a chord does."""
+    """`.get()` raises for a task revoked, cancelled, expired, shed, rejected or dead, and for its chord."""
     expected = ENDED | (BY_MILLPONDS_WORKER if running.way == "app" else {})
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == expected

@@ -63,7 +63,7 @@ def running(url: str, tmp_path: Path, eventually: Callable[..., object]) -> Iter
 
 
 def test_a_client_sends_signatures_and_calls(running: Running, eventually: Callable[..., object]) -> None:
-    """Options of both hold: Celery's routes, chains and results, the client's keys, deadlines and batches."""
+    """The client has Celery's routes, chains and results, and its own keys, deadlines and batches."""
     assert json.loads(running.run(sys.executable, "-c", PROGRAM)) == {
         "signature": 4,
         "by name": 5,
@@ -124,7 +124,9 @@ def test_the_scheduler_sends_the_beat_schedule(running: Running, eventually: Cal
 def test_the_gateway_sends_an_applications_tasks(
     running: Running, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By name and arguments, on the application's routes; an unknown name is 404, another body 422."""
+    """A task goes by name and arguments, on the application's routes; unknown names are 404, bad
+    bodies 422.
+    """
     monkeypatch.setenv("PYTHONPATH", running.env["PYTHONPATH"])
     for name in ("APP_BROKER", "APP_RESULTS"):
         monkeypatch.setenv(name, url)

@@ -47,7 +47,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 
 def consume(url: str, number: int) -> None:
-    """Kill a consumer that has taken so many messages."""
+    """Run a consumer until it has taken so many messages, and kill it."""
     command = [sys.executable, "-c", CONSUMER, url, str(number)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
@@ -60,12 +60,12 @@ def adopt(broker: Broker) -> "subprocess.Popen[bytes]":
 
 
 def left(store: Store) -> int:
-    """Return how many messages are with stock workers."""
+    """Return the number of messages that stock workers still have."""
     return int(store.client.hlen("unacked"))
 
 
 def in_the_middle(broker: Broker, store: Store, harm: Callable[["subprocess.Popen[bytes]"], None]) -> None:
-    """Start the command, do harm once it has taken some in, and wait until it has ended."""
+    """Start the command, do harm once it has adopted some messages, and wait until it has ended."""
     before, mover = left(store), adopt(broker)
     while left(store) == before:
         assert mover.poll() is None
@@ -74,7 +74,7 @@ def in_the_middle(broker: Broker, store: Store, harm: Callable[["subprocess.Pope
 
 
 def test_nothing_is_lost_and_nothing_doubled(broker: Broker) -> None:
-    """Priorities, etas and unacknowledged messages: the mover, a worker of ours and the server are killed."""
+    """Messages of any priority, ETA and state survive a kill of the mover, our worker and the server."""
     app = Celery(broker=broker.url, set_as_current=False)
     due = datetime.now(UTC) + timedelta(seconds=1)
     with app.connection_for_write() as connection, app.amqp.Producer(connection) as producer:

@@ -8,7 +8,7 @@ from millpond.broker.publish import publish
 
 
 def test_a_task_ages_from_when_it_was_due(store: Store) -> None:
-    """Sent a day ago and due ten seconds ago it is ten seconds old; one that is not due yet has no age."""
+    """A task's age counts from its due time, not from its sending; a task that is not due has no age."""
     now = server.server_time_ms(store)
     day = 24 * 3_600_000
     later = compose("squares.square", {"n": 1}, queue="aged", sent_at_ms=now - day, due_ms=now + day)

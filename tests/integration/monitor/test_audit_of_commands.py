@@ -37,7 +37,7 @@ class Names:
 
 @pytest.fixture
 def names(store: Store, url: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    """Put them there, and point the commands at them."""
+    """Put the objects there, and point the commands at them."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", prefix)
     settings.cache_clear()
@@ -116,7 +116,7 @@ def test_changes_before_a_refusal_are_noted(names: Names, store: Store) -> None:
 
 
 def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> None:
-    """Looking at anything, and a change that is refused, are no changes."""
+    """Commands that only read, and changes that are refused, are not in the audit."""
     for command in ("status", "queue show default", "dead list default", f"batch {names.batch}", "batches"):
         assert main(command.split()) == 0, command
     assert main(["queue", "pause", "nobody"]) != 0
@@ -127,7 +127,7 @@ def test_commands_that_only_look_leave_no_line(names: Names, store: Store) -> No
 def test_adopting_what_is_not_there_is_said(
     names: Names, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A name that no queue has is an error, and no success; nothing left is a sentence, and no silence."""
+    """Adopting from an unknown queue is an error; adopting from an empty queue prints a sentence."""
     assert main(["adopt", "--all"]) == 0
     assert capsys.readouterr().out.startswith("default: 1 taken in")
     assert main(["adopt", "defualt"]) == main(["adopt", "--back", "defualt"]) == 2

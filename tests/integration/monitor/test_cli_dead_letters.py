@@ -74,7 +74,7 @@ def _left(store: Store) -> list[str]:
 
 @pytest.mark.parametrize("filters", FILTERS)
 def test_a_list_has_what_fits(filters: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every filter alone and together, as objects and as lines."""
+    """Every filter, alone and with others, lists the matching letters, as objects and as lines."""
     objects = [json.loads(line) for line in _run(capsys, f"list default {filters} --json").splitlines()]
     assert [each["task_id"] for each in objects] == FILTERS[filters]
     lines = _run(capsys, f"list default {filters}").splitlines()
@@ -85,7 +85,7 @@ def test_a_list_has_what_fits(filters: str, capsys: pytest.CaptureFixture[str]) 
 def test_matching_letters_are_requeued_and_the_others_stay(
     filters: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A requeue by a filter is of those that a list by it shows: the very messages, on their queue."""
+    """A requeue by a filter sends the letters that the list with this filter has, on their queue."""
     chosen = FILTERS[filters]
     assert _run(capsys, f"requeue default {filters}") == f"default: {len(chosen)} requeued\n"
     assert _left(store) == [name for name, *_ in LETTERS if name not in chosen]
@@ -96,7 +96,7 @@ def test_matching_letters_are_requeued_and_the_others_stay(
 def test_matching_letters_are_dropped_and_the_others_stay(
     filters: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A purge by a filter is of those that a list by it shows, and sends nothing."""
+    """A purge by a filter drops the letters that the list with this filter has, and sends nothing."""
     chosen = FILTERS[filters]
     told = json.loads(_run(capsys, f"purge default {filters} --json"))
     assert told == {"queue": "default", "purged": len(chosen)}
@@ -128,7 +128,7 @@ def test_one_is_shown_whole(store: Store, capsys: pytest.CaptureFixture[str]) ->
 def test_an_impossible_command_is_one_line_and_changes_nothing(
     command: str, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A length of time that is none, nothing named, an id that is not there."""
+    """A wrong length of time, no selection, or an unknown id is one line, and nothing is changed."""
     assert main(["dead", *command.split()]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert len(_left(store)) == len(LETTERS)
@@ -136,6 +136,6 @@ def test_an_impossible_command_is_one_line_and_changes_nothing(
 
 @pytest.mark.parametrize("command", ["list nobody", "requeue nobody --all", "purge nobody --all"])
 def test_a_queue_that_nobody_knows_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A misspelt queue does not look like one without dead letters."""
+    """A misspelt queue is an error, not a queue without dead letters."""
     assert main(["dead", *command.split()]) == 2
     assert "no queue is named 'nobody'; there are: default, email, files" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_why_names_every_pool_and_says_what_to_do(store: Store, capsys: pytest.C
 
 
 def test_a_pool_that_cannot_be_measured_is_said_to_be_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--probe` measures, or says why it does not; a second slot is for a pool of one slot that runs."""
+    """`--probe` measures, or prints why not; a second slot is for a running pool of one slot."""
     assert main(["why", "email", "--probe"]) == 0
     assert "Pool email is not measured: no process of it runs." in capsys.readouterr().err
     assert main(["why", "email", "--probe", "--second-slot"]) != 0

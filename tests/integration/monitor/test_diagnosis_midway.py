@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
     kinds_path: None, tmp_path: Path
 ) -> None:
-    """Healthy, with a slow dependency, and healthy again: each is said within half a minute."""
+    """Healthy, with a slow dependency, healthy again: a pool gets each verdict within half a minute."""
     for phase in run_changes(tmp_path, "threads", most=3):
         assert phase.is_right, phase.line
 
@@ -30,7 +30,7 @@ def test_a_dependency_that_becomes_slow_and_recovers_is_seen_in_time(
     ],
 )
 def test_a_known_bottleneck_is_named(label: str, kinds_path: None, tmp_path: Path) -> None:
-    """The bottleneck is said within a minute, by its name, and `workers` never."""
+    """The verdict names the bottleneck within a minute, and is never `workers`."""
     if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         pytest.skip("others use the processors: what is said then is that slots wait for these")
     [case] = [case for case in cases() if case.label == label]

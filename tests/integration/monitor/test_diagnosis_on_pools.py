@@ -59,7 +59,7 @@ def test_a_pool_in_a_state_is_said_to_be_in_it(
     tmp_path: Path,
     eventually: Eventually,
 ) -> None:
-    """Brought into a state, the pool is found to be in it within half a minute."""
+    """A pool that is brought into a state has its verdict within half a minute."""
     settings, store = settings_for(url, pool={"concurrency": 4, **pool}, queue=queue), connect(url)
     if kind == "broker.act":
         if os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
@@ -78,7 +78,7 @@ def test_a_pool_in_a_state_is_said_to_be_in_it(
 def test_a_pool_that_keeps_up_is_said_to(
     url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """While a few tasks come every moment and go, there is nothing to find fault with; then it is idle."""
+    """While a few tasks come and go every moment, the verdict has no fault; then it is idle."""
     settings, store = settings_for(url, pool={"concurrency": 4}), connect(url)
 
     def is_well() -> bool:
@@ -94,7 +94,7 @@ def test_a_pool_that_keeps_up_is_said_to(
 def test_a_dependency_that_becomes_slow_is_told_from_too_few_workers(
     url: str, kinds_path: None, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """First short of workers; then each task waits ten times as long, and the verdict changes."""
+    """The verdict is a lack of workers, then a slow dependency once each task waits ten times as long."""
     settings, store = settings_for(url, pool={"concurrency": 4, "prefetch": 4}), connect(url)
     with workers(settings, tmp_path):
         send(store, 9_000, "squares.square", n=1, hold_seconds=0.03)

@@ -89,7 +89,7 @@ def test_a_set_up_that_works_is_well(
 def test_a_broken_part_fails_with_its_remedy(
     url: str, store: Store, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tasks that wait for no worker, a root and templates that are not there, a mail server that is away."""
+    """Tasks without a worker, a missing root, missing templates, an absent mail server: each is a failure."""
     with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
         client.send(Square(n=1))
     for name, value in {
@@ -131,7 +131,7 @@ def test_a_kind_that_no_process_has_is_named(
 
 
 def test_a_broker_that_is_away_is_a_finding(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is examined all the same."""
+    """With the broker away, the other parts are examined all the same."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", "redis://127.0.0.1:1/0")
     code, findings = doctor()
     assert code == 1
@@ -145,7 +145,7 @@ def test_a_broker_that_is_away_is_a_finding(doctor: Doctor, monkeypatch: pytest.
 def test_no_broker_and_a_url_that_is_none(
     url: str | None, said: str, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is one line that fails."""
+    """No broker, and a malformed URL, are each one failed line."""
     if url:
         monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     code, findings = doctor()

@@ -31,7 +31,7 @@ def on_page(visitor: Visitor) -> dict[str, int]:
 
 
 def test_figures_are_those_of_an_independent_count(pond: Embedded, eventually: Callable[..., Any]) -> None:
-    """While 12,000 tasks run: within 2% and two seconds; once it is quiet: equal, on page and metrics."""
+    """While 12,000 tasks run, the figures are right within 2% and two seconds; afterwards they are exact."""
     ann, store = Visitor((pond.flower_url or "").rstrip("/")), connect(pond.url)
     sent: list[int] = [0]
     compared = 0

@@ -26,7 +26,7 @@ def figures(page: str) -> dict[str, str]:
 
 
 def test_a_queue_shows_what_redis_holds(ann: Visitor, watched: Store) -> None:
-    """Ready, bound, counters and age are those of this moment, on the page and for KEDA."""
+    """Ready, bound, counters and age are of this moment, on the page and for KEDA."""
     limits.change_limits(watched, "seen", bound=50)
     send(watched, "seen", 7)
     page = ann.get("/queues/seen").text
@@ -51,7 +51,7 @@ def test_a_queue_that_waits_shows_why_its_pool_is_behind(ann: Visitor, watched: 
 
 
 def test_limits_are_set_and_taken_back(ann: Visitor, watched: Store) -> None:
-    """A filled field holds at once, an empty one is as the table says, nonsense changes nothing."""
+    """A filled field holds at once, an empty one returns to the table's value, nonsense changes nothing."""
     send(watched, "limited", 1)
     form = [("bound", "1,234"), ("rate", "90/m"), ("overflow", "shed"), ("in_flight", "")]
     assert "The limits of limited are set." in ann.post("/queues/limited/limits", form).text
@@ -77,7 +77,7 @@ def test_limits_that_a_command_set_can_be_sent_as_the_form_shows_them(ann: Visit
 
 @pytest.mark.parametrize("limit", ["bound", "rate", "burst", "in_flight"])
 def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: Store, limit: str) -> None:
-    """A slip of the finger is the visitor's, not a fault of the page's."""
+    """A number that is too large is refused as the visitor's error, not as a fault of the page."""
     send(watched, "long", 1)
     for digits in (400, 5_000):
         answer = ann.post("/queues/long/limits", [(limit, "9" * digits)])
@@ -86,7 +86,7 @@ def test_a_limit_beyond_all_numbers_is_refused_in_words(ann: Visitor, watched: S
 
 
 def test_a_queue_is_paused_and_goes_on(ann: Visitor, watched: Store) -> None:
-    """Pausing is seen at once on the page and in Redis; so is going on; both are in the audit."""
+    """Pausing and resuming are seen at once on the page and in Redis, and both are in the audit."""
     send(watched, "stopped", 1)
     assert "paused" in ann.post("/queues/stopped/pause", []).text
     assert limits.read_limits(watched, "stopped").paused
@@ -133,7 +133,7 @@ def test_all_that_fit_are_purged_and_no_later_one(ann: Visitor, watched: Store) 
 
 
 def test_a_page_that_leaves_batches_out_says_so(ann: Visitor, watched: Store) -> None:
-    """A hundred are shown; the older ones are not passed over in silence."""
+    """A list of a hundred batches has a note that older ones are left out."""
     assert "are shown" not in ann.get("/batches").text
     for _ in range(101):
         record.open_batch(watched)

@@ -41,7 +41,7 @@ def flower(url: str) -> Iterator[Start]:
 
 
 def test_it_serves_on_a_free_port_and_ends_when_told(flower: Start) -> None:
-    """Port 0 takes a free one and says which; metrics and liveness are there; SIGTERM ends it with 0."""
+    """Port 0 takes a free port and prints it; metrics and liveness are there; SIGTERM ends Flower with 0."""
     running = flower("--port", "0")
     page = _address(running)
     assert urlsplit(page).hostname == "127.0.0.1"
@@ -56,7 +56,7 @@ def test_it_serves_on_a_free_port_and_ends_when_told(flower: Start) -> None:
 
 
 def test_with_a_login_nothing_is_shown_without_it(flower: Start) -> None:
-    """A login of the settings or of the command line opens the pages; nothing else does."""
+    """Only a login of the settings or of the command line opens the pages."""
     page = _address(flower("--port", "0", "--basic-auth", "bob:builder", logins=("ann:secret",)))
     assert _get(page + "workers")[0] == 401
     assert _get(page + "workers", "ann:wrong")[0] == 401

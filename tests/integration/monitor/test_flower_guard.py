@@ -44,7 +44,7 @@ def status(url: str, path: str, **headers: str) -> int:
 
 
 def test_without_a_login_no_page_answers_to_a_foreign_name(pages_url: str) -> None:
-    """Flower's own pages, ours, the API, the metrics, the files: 403 for any name but loopback's."""
+    """Without a login, every page, API, metric and file is 403 under every name but loopback's."""
     assert len(PATHS) > 45
     with flower(pages_url) as url:
         port = urlsplit(url).port
@@ -130,7 +130,7 @@ def test_it_works_under_a_sub_path(pages_url: str, watched: Store, kept: bool) -
 
 
 def test_chips_of_dead_letters_say_of_how_many() -> None:
-    """More than are counted: the page says of how many; else nothing, for all are counted."""
+    """Where fewer letters are counted than there are, the page has both numbers; else it has no such note."""
     text = (template_loader.OWN / "dead.html").read_text()
     start, end = text.index('<div id="reasons-live"'), text.index("</section>", text.index("reasons-live"))
     part = Template(text[start:end].rsplit("</div>", 1)[0] + "</div>")

@@ -51,7 +51,7 @@ def test_a_queue_is_reached_whatever_its_name(ann: Visitor, watched: Store, name
 def test_a_dead_letter_is_reached_whatever_its_queue_and_kind(
     ann: Visitor, watched: Store, name: str
 ) -> None:
-    """The list of its queue and kind has it, its own page shows it, and its button puts it back."""
+    """The list of its queue and kind has the dead letter, its page shows it, and its button requeues it."""
     queue, kind = f"{name} dead", name.strip().replace("\x1b", "")  # which a kind may not have
     bury(watched, queue, name, name, kind=kind, kwargs={})
     listed = ann.get(f"/dead?queue={quote(queue, safe='')}").text

@@ -30,7 +30,7 @@ def test_no_route_answers_without_the_login(path: str, flower_url: str) -> None:
 
 
 def test_a_form_of_somebody_else_is_refused(ann: Visitor, watched: Store) -> None:
-    """Without the token of our pages, with a wrong one, or from another site, nothing happens."""
+    """A form without the token of our pages, with a wrong token, or from another site changes nothing."""
     send(watched, "default", 1)
     path = "/queues/default/pause"
     assert ann.post(path, [], token=False).status == 403

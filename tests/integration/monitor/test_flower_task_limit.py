@@ -16,7 +16,7 @@ KEPT = 3
 
 @pytest.fixture
 def told(url: str) -> Iterator[tuple[Visitor, Celery]]:
-    """Run a Flower that keeps three tasks, and an application that tells it of tasks."""
+    """Run a Flower that keeps three tasks, and an application that sends it events of tasks."""
     with (
         flower(url, flower_max_tasks=KEPT, flower_basic_auth=("ann:secret",)) as page,
         celery_app(Settings(broker_url=url, key_prefix=PREFIX)) as app,

@@ -25,7 +25,7 @@ def kept(store: Store) -> HistoryCache:
 
 
 def test_a_look_reads_what_is_new(store: Store, kept: HistoryCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first look an entry is read twice at most, and all are told, in their order."""
+    """After the first look an entry is read at most twice, and all are returned, in their order."""
     read: list[Any] = []
     sample = history.parse_sample
     monkeypatch.setattr(history, "parse_sample", lambda *entry: read.append(entry) or sample(*entry))

@@ -12,7 +12,7 @@ from tests.harness.flower_process import Visitor
 
 
 def test_a_batch_shows_how_far_its_running_tasks_got(ann: Visitor, watched: Store) -> None:
-    """A task that a worker holds is on the page of its batch with its progress; no other batch's is."""
+    """A running task is on the page of its batch with its progress, and on no other batch's."""
     mine, other = record.open_batch(watched), record.open_batch(watched)
     messages = [
         compose("files.checksum", {"n": n}, queue="running", sent_at_ms=0, id=f"task-{n}", batch=batch)

@@ -31,7 +31,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def test_a_full_server_is_said_to_refuse_writes(
     full: Store, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The metrics say so and the reason is the server's; asking leaves nothing behind on one that is well."""
+    """The metrics report a refusal of writes with the server's reason; the check leaves no key behind."""
     assert "used memory > 'maxmemory'" in (server.write_refusal(full) or "")
     assert millpond.main(["metrics"]) == 0
     told = capsys.readouterr().out

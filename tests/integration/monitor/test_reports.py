@@ -80,7 +80,7 @@ def test_rates_and_times_are_of_the_last_minute(store: Store, monkeypatch: pytes
 def test_figures_of_a_process_count_once_without_the_samples_too(
     store: Store, monkeypatch: pytest.MonkeyPatch, eventually: Eventually, trouble: Exception
 ) -> None:
-    """A report that arrived is not sent again where its process then fails to take samples; others follow."""
+    """A heartbeat that arrived is not sent again when its process then fails to take samples."""
     asked = []
 
     def fail(store: Store) -> None:

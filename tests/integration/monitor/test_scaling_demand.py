@@ -26,6 +26,6 @@ def test_all_that_waits_counts_whatever_its_queue_and_priority(store: Store, url
 
 
 def test_an_unknown_pool_is_named(store: Store) -> None:
-    """A pool that is not in the table is an error that tells which are."""
+    """A pool that is not in the table is an error with the names of the pools."""
     with pytest.raises(SettingsError, match="no pool is named 'mail'; there are: both"):
         read_demand(store, Table.model_construct(pools={"both": TABLE.pools["both"]}, queues={}), "mail")

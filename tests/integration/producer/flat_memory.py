@@ -28,7 +28,7 @@ MILLPOND = [sys.executable, "-m", "millpond"]
 
 @dataclass(frozen=True)
 class Memory:
-    """The memory of a command: MB resident at a tenth and at the end, the peak, and how it went."""
+    """The memory of a command: MB resident at a tenth and at the end, the peak, and the command's end."""
 
     results: int
     failed: int

@@ -34,7 +34,7 @@ class Bodyless(Contract, kind="caller.bodyless"):
 
 
 class Do(Contract, kind="caller.do"):
-    """Do as it says."""
+    """A task that behaves as its field asks."""
 
     what: str
 
@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_to_the_pool(client: Client) -> None:
 
 
 def test_a_name_ends_with_the_run_here(client: Client) -> None:
-    """A task sent once and run by the caller has its name until it has ended."""
+    """A unique key of a task that its caller runs is taken until the task has ended."""
     fill(client)
     first = client.send(Do(what="fine"), once="order-42")
     assert client.send(Do(what="fine"), once="order-42").duplicate_of is None
@@ -131,7 +131,7 @@ def test_a_body_that_is_not_here_is_one_clear_line(client: Client) -> None:
 def test_a_killed_caller_loses_nothing(
     client: Client, url: str, prefix: str, tmp_path: Path, eventually: Eventually
 ) -> None:
-    """A producer killed while it runs a task leaves it under a lease; when that is over, the pool gets it."""
+    """A producer killed while it runs a task leaves the task under a lease; then the pool gets it."""
     fill(client)
     code = (
         "from millpond.producer.client import Client; from millpond.tasks.settings import Settings\n"

@@ -168,7 +168,7 @@ def _commands() -> Iterator[tuple[str, ...]]:
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """`millpond --version` says which one is installed."""
+    """`millpond --version` prints the installed version."""
     assert millpond.main(["--version"]) == 0
     assert capsys.readouterr().out == f"millpond {version('millpond')}\n"
 
@@ -193,7 +193,7 @@ def test_kinds_that_are_nowhere_are_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A module of `kinds` that is not there ends a command at once, in one line that says where it looked."""
+    """A missing module of `kinds` ends a command at once, in one line with the places searched."""
     monkeypatch.setenv("MILLPOND_KINDS", "no_such_hats")
     monkeypatch.setenv("MILLPOND_BROKER_URL", AWAY)
     monkeypatch.setattr("sys.path", [*sys.path])
@@ -225,7 +225,7 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A file of the user's that another module hides would declare nothing, and its tasks would all fail."""
+    """A module of `kinds` that another module hides is named: without its kinds all its tasks would fail."""
     for name in ("millpond.py", "jobs.py", "calendar/__init__.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("")
@@ -242,7 +242,7 @@ def test_a_module_of_kinds_that_is_not_the_one_meant_is_named(
 def test_a_login_that_the_broker_refuses_is_told_from_one_that_is_away(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong password is called one, and the line shows how a login is written."""
+    """A wrong password is reported as one, not as an absent broker, with the form of a login."""
     password = urlsplit(url).password
     assert password
     monkeypatch.setenv("MILLPOND_BROKER_URL", url.replace(password, "wrong"))

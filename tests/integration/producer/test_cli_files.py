@@ -58,7 +58,7 @@ def folder(fleet: tuple[Settings, Path], request: pytest.FixtureRequest) -> Path
 def test_options_of_a_table_are_asked_for_and_given(
     fleet: tuple[Settings, Path], folder: Path, command: str, content: bytes, asked: str, options: list[str]
 ) -> None:
-    """The option stands in the message as it is typed, and helps."""
+    """The error has the option as it is typed, and the option works."""
     (folder / "in.csv").write_bytes(content)
     failed = files(fleet, command, str(folder), "--out", str(folder / "out"))
     assert failed.returncode == 1
@@ -84,7 +84,7 @@ def test_the_format_and_the_types_of_a_table(fleet: tuple[Settings, Path], folde
 
 
 def test_the_encoding_of_names(fleet: tuple[Settings, Path], folder: Path) -> None:
-    """The umlaut of a zip from DOS."""
+    """An umlaut in a zip from DOS is read with the encoding that the error asks for."""
     shutil.copy(CASES / "arc" / "cp437_name.zip", folder)
     failed = files(fleet, "unpack", str(folder), "--out", str(folder / "out"))
     assert "--encoding cp437" in failed.stderr
@@ -129,7 +129,7 @@ def test_a_folder_is_searched_for_what_the_bodies_read(fleet: tuple[Settings, Pa
 
 
 def test_a_folder_of_wrong_files_is_a_summary(fleet: tuple[Settings, Path], folder: Path) -> None:
-    """A few by name, the others as a number, and the reason once."""
+    """A folder of wrong files is reported by a few names, the number of the others, and the reason once."""
     for at in range(300):
         (folder / f"{at}.csv").write_text(f'a,b\n{at},"x\n')
     done = files(fleet, "parquet", str(folder), "--out", str(folder / "out"))

@@ -92,7 +92,7 @@ def test_a_command_starts_its_own_workers_for_what_it_cannot_do(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Workers that lack the queue or the folder are not sent the task; a line says why."""
+    """Workers that lack the queue or the folder do not get the task; a line has the reason."""
     started: list[Sequence[str]] = []
 
     @contextmanager

@@ -151,7 +151,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(fleet: Settings, root:
 
 @pytest.mark.parametrize("command", ["kinds", "status", "--help", "health default"])
 def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, command: str) -> None:
-    """`millpond … | true`: no word of a fault in Millpond; a health check keeps its answer."""
+    """With `millpond … | true` no command reports a fault in Millpond; a health check keeps its answer."""
     shell = subprocess.run(
         ["bash", "-c", f"{' '.join(MILLPOND)} {command} | exec 0<&-; echo ${{PIPESTATUS[0]}}"],
         env=child_environment(fleet),
@@ -166,7 +166,7 @@ def test_a_reader_that_reads_nothing_ends_the_command_quietly(fleet: Settings, c
 
 @pytest.mark.parametrize("command", ["kinds", "status --json", "--help"])
 def test_output_on_a_full_disk_is_one_line_and_a_failure(fleet: Settings, command: str) -> None:
-    """`millpond … > /dev/full` says that nothing can be written; it is no fault in Millpond."""
+    """With `millpond … > /dev/full` a command prints that it cannot write, and no fault in Millpond."""
     shell = subprocess.run(
         ["bash", "-c", f"{' '.join(MILLPOND)} {command} > /dev/full"],
         env=child_environment(fleet),

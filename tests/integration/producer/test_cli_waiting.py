@@ -101,7 +101,7 @@ def test_a_task_that_is_tried_again_is_named(opened: Session) -> None:
 def test_without_a_mail_server_nothing_is_tried_for_an_hour(
     url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Workers of the command's own are not sent a mail that they cannot deliver; the setting is named."""
+    """The command's own workers do not get a mail that they cannot deliver; the missing setting is named."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     monkeypatch.delenv("MILLPOND_BROKER_URL", raising=False)

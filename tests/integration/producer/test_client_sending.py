@@ -31,7 +31,7 @@ from millpond.tasks.squares.contract import Square
 
 
 class Long(Contract, kind="test.long"):
-    """A task with an argument that belongs in a file."""
+    """A task with an argument that is too long for a message."""
 
     text: str
 
@@ -81,7 +81,7 @@ def test_many_are_sent_in_constant_chunks(client: Client) -> None:
 
 
 def test_an_endless_iterable_is_sent_as_it_comes(client: Client) -> None:
-    """The first outcome is there before the second item is asked for: nothing waits for a chunk to fill."""
+    """The first outcome comes before the second item is asked for: no send waits for a full chunk."""
     asked: list[int] = []
 
     def endless() -> Iterator[Square]:
@@ -137,7 +137,7 @@ def test_the_policy_of_the_queue_holds_unless_the_send_says_otherwise(client: Cl
 
 
 def test_send_many_stops_at_the_first_refusal_and_says_how_many(client: Client) -> None:
-    """A refusal in `send_many` is an error that says how many had been taken."""
+    """A refusal in `send_many` is an error with the number of tasks accepted before it."""
     bound(client, 3)
     with pytest.raises(QueueFull) as refused:
         client.send_many((Square(n=n) for n in range(9)), overflow="reject")
@@ -171,7 +171,7 @@ def test_a_delayed_message_waits_beside_the_queue(client: Client) -> None:
 
 
 def test_a_queue_that_nobody_serves_is_refused(client: Client) -> None:
-    """A mistyped queue is an error that names the queues there are; one that workers declared is not."""
+    """A mistyped queue is an error with the known queues; a queue that workers declared is known."""
     with pytest.raises(UnknownQueue, match="default, email, files"):
         client.send(Square(n=1), queue="defualt")
     limits.declare_limits(client.store, "extra", {"bound": 5}, authoritative=True)
@@ -179,7 +179,7 @@ def test_a_queue_that_nobody_serves_is_refused(client: Client) -> None:
 
 
 def test_an_item_that_is_wrong_stops_the_stream(client: Client) -> None:
-    """An item that does not fit its contract is not sent, and nothing behind it is."""
+    """An item that does not fit its contract is not sent, and neither are the items behind it."""
     with pytest.raises(Exception, match=r"squares\.square does not fit"):
         client.send_many([("squares.square", {"n": 1}), ("squares.square", {"n": "one"}), Square(n=3)])
     assert waiting(client) <= 1
@@ -217,7 +217,7 @@ def test_a_broker_that_is_away_is_one_clear_error() -> None:
 
 
 def test_threads_share_a_client(client: Client) -> None:
-    """One client sends from many threads; everything is taken once."""
+    """One client sends from many threads, and each task is accepted once."""
     threads = [
         threading.Thread(target=client.send_many, args=([Square(n=n) for n in range(50)],)) for _ in range(4)
     ]
@@ -273,7 +273,7 @@ def test_a_full_queue_that_is_paused_says_so(client: Client) -> None:
 
 
 def test_a_full_queue_without_a_pool_gives_no_time(client: Client) -> None:
-    """A rate that was measured before the last worker left says nothing of now."""
+    """A drain rate that was measured before the last worker left gives no time to come back."""
     bound(client, 1)
     client.store.client.hset(QueueKeys("default", client.store.prefix).drain_rate, "rate", "1000")
     client.send(Square(n=1))
@@ -283,7 +283,7 @@ def test_a_full_queue_without_a_pool_gives_no_time(client: Client) -> None:
 
 
 class Notes(Middleware):
-    """Notes how each sending ended."""
+    """A middleware that notes how each send ended."""
 
     def __init__(self) -> None:
         self.noted: list[tuple[str, str, str]] = []
@@ -294,7 +294,7 @@ class Notes(Middleware):
 
 
 def test_middleware_hears_how_each_sending_ended(client: Client) -> None:
-    """A task that is sent, one that is refused and one without an answer are each told of once."""
+    """A middleware gets every send once: accepted, refused, or without an answer."""
     notes = Notes()
     sender = replace(client._sender, hooks=(Hooks([notes]), Hooks([notes])))
     options: dict[str, Any] = {"overflow": "reject", "timeout_seconds": None, "batch": None}

@@ -82,7 +82,7 @@ def shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def test_a_setting_says_where_it_comes_from(
     name: str, value: object, origin: str, shown: dict[str, Any]
 ) -> None:
-    """A variable, a line of the file, or the default."""
+    """The origin of a setting is a variable, a line of the file, or the default."""
     assert (shown[name]["value"], shown[name]["from"]) == (value, origin)
     assert shown[name]["may_be"]
     assert shown[name]["description"]
@@ -114,7 +114,7 @@ def test_the_output_is_a_millpond_toml(
 
 
 def test_names_choose_what_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A table, a setting, several; a wrong name is answered with the one that was meant."""
+    """`config` takes the names of tables and settings; a wrong name is answered by the similar one."""
     assert millpond.main(["config", "--json", "smtp.host", "pools.email"]) == 0
     names = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
     assert names[0] == "smtp.host"

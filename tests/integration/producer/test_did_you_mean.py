@@ -42,7 +42,7 @@ def test_a_command_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Commands, options, limits, queues and pools: one line, exit code 2."""
+    """A mistyped command, option, limit, queue or pool is answered by the similar one in a line, with 2."""
     monkeypatch.setenv("MILLPOND_BROKER_URL", url)
     monkeypatch.setenv("MILLPOND_KEY_PREFIX", store.prefix)
     settings.cache_clear()
@@ -55,7 +55,7 @@ def test_a_command_line(
 
 
 def test_an_application(store: Store, url: str) -> None:
-    """Kinds, queues and pools in Python."""
+    """A mistyped kind, queue or pool in Python is answered by the similar one."""
     with Client(url, settings=Settings(key_prefix=store.prefix)) as client:
         with pytest.raises(
             UnknownKind, match=r"no kind is named 'email.sned'; .*Did you mean 'email.send'\?"

@@ -93,7 +93,7 @@ def test_mail_that_is_delivered_twice_is_sent_once(sink, mailer):
 
 
 def test_second_delivery_at_the_same_time_sends_nothing(sink, mailer):
-    """While the first delivery waits for the server's answer, the second is told to come back."""
+    """While the first delivery waits for the server's answer, the second is delayed."""
     at_server, go_on = threading.Event(), threading.Event()
     sink.before_answer = lambda: (at_server.set(), go_on.wait(10))
     first = threading.Thread(target=mailer.send, args=(mail(), "t-1"))

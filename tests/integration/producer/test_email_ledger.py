@@ -18,7 +18,7 @@ def ledger(each_store: Store) -> MailLedger:
 
 
 def test_first_claim_is_taken_and_the_second_is_busy(ledger):
-    """While one delivery sends, another learns how long to stay away; the owner itself may renew."""
+    """While one delivery has the claim, another gets the time until its end; the owner may renew."""
     assert ledger.claim("m", "a", seconds=30).state == "taken"
     other = ledger.claim("m", "b", seconds=30)
     assert other.state == "busy"
@@ -66,7 +66,7 @@ def test_overtaken_owner_ends_nobody_elses_claim(ledger, eventually):
 
 
 def test_forgotten_mail_may_be_sent_again(ledger):
-    """After forget the mail is as if it had never been claimed."""
+    """After `forget` the mail has no claim and no record."""
     ledger.claim("m", "a", seconds=30)
     ledger.forget("m", "a")
     assert ledger.claim("m", "b", seconds=30).state == "taken"

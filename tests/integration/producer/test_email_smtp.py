@@ -167,7 +167,7 @@ def test_new_connection_that_breaks_is_retried_later(sink, connections):
 
 @pytest.mark.parametrize("where", ["354", "DATA"])
 def test_connection_that_breaks_in_the_message_is_not_repeated_at_once(sink, connections, where):
-    """Once the message was on its way, a break is a doubt, and the message is not sent again at once."""
+    """A break once the message was on its way leaves a doubt, so the message is not sent again at once."""
     send(connections)
     sink.answers[where] = ["abort"]
     with pytest.raises(ConnectionBroken, match="may arrive twice") as caught:
@@ -337,7 +337,7 @@ def test_address_outside_ascii_needs_smtputf8():
 
 
 def test_child_of_a_fork_leaves_its_parents_connection_alone(sink):
-    """A forked child gets a connections of its own, and does not disturb its parent's conversation."""
+    """A forked child gets connections of its own, and does not disturb its parent's conversation."""
     settings = smtp(sink.port)
     send(connections_for(settings))
     child = os.fork()

@@ -55,7 +55,7 @@ def test_body_sends_by_the_settings(sink, wired):
 
 
 def test_attachment_outside_the_roots_is_refused(sink, wired):
-    """A file that no root holds is never attached."""
+    """A file outside every allowed root is never attached."""
     with pytest.raises(OutsideRoots):
         task.send_email(mail(attachments=str(wired / "outside.txt")), Context(id="t-1"))
     assert sink.taken == []

@@ -38,14 +38,14 @@ def settings(root: Path) -> Iterator[Settings]:
 
 
 def test_the_memory_of_a_command_over_many_files_is_flat(settings: Settings, root: Path) -> None:
-    """From a tenth of the files on, `millpond files` holds nothing more."""
+    """From a tenth of the files on, the memory of `millpond files` does not grow."""
     memory = files(settings, root, FILES)
     assert (memory.results, memory.failed) == (FILES, 0)
     assert memory.growth_mb < GROWTH_MB, memory
 
 
 def test_the_memory_of_a_campaign_is_flat(settings: Settings, root: Path) -> None:
-    """From a tenth of the recipients on, `millpond email campaign` holds nothing more."""
+    """From a tenth of the recipients on, the memory of `millpond email campaign` does not grow."""
     memory = campaign(settings, root, RECIPIENTS)
     assert (memory.results, memory.failed) == (RECIPIENTS, 0)
     assert memory.growth_mb < GROWTH_MB, memory

@@ -40,7 +40,7 @@ def client(url: str) -> Iterator[Client]:
 
 
 def yesterday(store: Store, days: int = 1) -> None:
-    """Make a schedule that last sent some days ago."""
+    """Date a schedule's last firing to some days ago."""
     then = server.server_time_ms(store) // DAY_MS * DAY_MS - days * DAY_MS
     store.client.hset(schedule_key("daily"), mapping={"since_ms": then - DAY_MS, "last_due_ms": then})
 
@@ -106,7 +106,7 @@ def test_a_scheduler_that_does_not_lead_sends_nothing(client: Client) -> None:
 def test_of_missed_periods_the_last_is_sent_and_the_others_counted(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After four days without a scheduler one task is sent, and three periods are said to be missed."""
+    """After four days without a scheduler one task is sent, and three periods are counted as missed."""
     yesterday(client.store, days=4)
     with caplog.at_level("INFO"):
         Scheduler(client, DAILY).tick()
@@ -131,7 +131,7 @@ def test_a_full_queue_delays_a_period_and_loses_none(client: Client) -> None:
 
 
 def test_a_schedule_that_cannot_be_sent_is_refused_at_the_start(client: Client) -> None:
-    """Wrong fields are found before anything runs, not at night."""
+    """Wrong fields of a schedule end the scheduler at its start, not at the firing."""
     with pytest.raises(SettingsError, match=r"schedule 'bad': squares\.square does not"):
         Scheduler(client, {"bad": Periodic(kind="squares.square", fields={"m": 1}, every="1h")})
 

@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_table_is_long_enough() -> None:
-    """At least 150 wrong forms, no two the same."""
+    """The table has at least 150 wrong forms, no two the same."""
     assert len({(str(wrong), said) for wrong, said in [*VARIABLES, *FILES]}) >= 150
 
 
@@ -43,7 +43,7 @@ def test_a_wrong_variable_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The line names the variable as it was written, never a file that is not there."""
+    """The line names the variable as it was written, and no file that is not there."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     shown = refused(capsys)
@@ -77,7 +77,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("number", range(0, len(VARIABLES), 34))
 def test_a_sample_through_real_processes(number: int, folder: Path) -> None:
-    """Every command prints the same line in a process of its own; the sample has each of the five."""
+    """Every command prints the same line in a process of its own; the sample has all five commands."""
     variables, said = VARIABLES[number]
     env = {**os.environ, **variables}
     command = (["kinds"], ["worker", "default"], ["gateway"], ["scheduler"], ["status"])[number % 5]
@@ -101,7 +101,7 @@ def test_the_stock_way_says_it_in_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_queue_that_no_pool_takes_from_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A slip in the name of a queue's table limits nothing: one warning, with the one that was meant."""
+    """A queue's table with a mistyped name gives one warning, with the similar name."""
     (folder / "millpond.toml").write_text("[queues.emial]\nrate = 5\n[queues.zebra]\nrate = 5\n")
     settings()
     settings()
@@ -173,7 +173,7 @@ def test_variables_are_written_as_a_person_would(
 
 @pytest.mark.usefixtures("folder")
 def test_logins_of_flower_are_written_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`admin:secret`, alone or several."""
+    """Flower's logins are written as `admin:secret`, alone or several."""
     monkeypatch.setenv("MILLPOND_FLOWER_BASIC_AUTH", "admin:secret,bob:pw")
     assert [login.get_secret_value() for login in Settings().flower_basic_auth] == ["admin:secret", "bob:pw"]
 
